@@ -1,0 +1,134 @@
+"""Single values of the configuration that have a form of their own: checked, and safe to show."""
+
+import base64
+import re
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from attrs import field, frozen
+
+DEFAULT_PORT: Final = 5347
+_LABEL: Final = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?|_[\w-]{0,62}")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_OURS: Final = frozenset(
+    {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
+)
+
+
+class BadValue(ValueError):
+    """A value cannot be what it should be: the problem, and the remedy."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}. {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+@frozen
+class Secret:
+    """A string that no log, error or repr shows."""
+
+    value: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "…"
+
+
+@frozen
+class PostUrl:
+    """An endpoint's address, its credentials apart. `str()` is safe to show: no credentials,
+    no query (tokens live there).
+    """
+
+    url: str = field(repr=False)
+    shown: str
+    authorization: Secret | None = None
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+def parse_post_url(text: str) -> PostUrl:
+    """Take an http or https address apart.
+
+    Raises:
+        BadValue: no such scheme, no host, a port out of range, white space or control characters.
+    """
+    example = 'Write it like "https://example.com/your-api"'
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise BadValue("the address holds white space or control characters", example)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise BadValue("the address has no valid host or port (1 to 65535)", example) from None
+    if parts.scheme not in ("http", "https"):
+        raise BadValue("the address must begin with http:// or https://", example)
+    if not parts.hostname:
+        raise BadValue("the address has no host", example)
+    if port == 0:
+        raise BadValue("port 0 is out of range (1 to 65535)", example)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            raise BadValue("the address' host is no domain name", example) from None
+    place = f"{host}:{port}" if port is not None else host
+    authorization = None
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = Secret("Basic " + base64.b64encode(pair.encode()).decode())
+    url = urlunsplit((parts.scheme, place, parts.path or "/", parts.query, ""))
+    shown = urlunsplit((parts.scheme, place, parts.path or "/", "…" if parts.query else "", ""))
+    return PostUrl(url, shown, authorization)
+
+
+def parse_server(text: str) -> tuple[str, int]:
+    """Split `host:port`, `[ipv6]:port`, or a host alone (then port 5347).
+
+    Raises:
+        BadValue: no host, or a port out of range.
+    """
+    example = 'Write it like "127.0.0.1:5347" or "[::1]:5347"'
+    host, port = text, str(DEFAULT_PORT)
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
+            raise BadValue(f"{text!r} is no IPv6 address with a port", example)
+        port = rest[1:] if rest else port
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    elif ":" in text:
+        raise BadValue(f"{text!r} has more than one colon", example)
+    if not host or any(c.isspace() or c in "/@\"'<>" or not c.isprintable() for c in host):
+        raise BadValue(f"{text!r} has no valid host", example)
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) <= 65535:
+        raise BadValue(f"{port!r} is no port (1 to 65535)", example)
+    return host, int(port)
+
+
+def check_domain(text: str) -> None:
+    """Check a component's domain: labels of 1 to 63 characters, together at most 253.
+
+    Raises:
+        BadValue: it is no domain.
+    """
+    labels = text.split(".")
+    if not text or len(text.encode()) > 253 or not all(_LABEL.fullmatch(one) for one in labels):
+        raise BadValue(f"{text!r} is no domain", 'Write it like "bot.example.com"')
+
+
+def check_header(name: str, value: str) -> None:
+    """Check a header that is sent with each POST.
+
+    Raises:
+        BadValue: not a header, or one that the bridge sets itself.
+    """
+    if _TOKEN.fullmatch(name) is None:
+        raise BadValue(f"{name!r} is no header name", "Use letters, digits and dashes")
+    if name.lower() in _OURS:
+        raise BadValue(f"{name} is set by the bridge", "Take it away")
+    if _FIELD_VALUE.fullmatch(value) is None:
+        raise BadValue("its value holds characters that a header cannot", "Mend the value")

@@ -1,0 +1,156 @@
+"""The command line: options, errors, exit codes. What a command does lives in its own module,
+which is imported when it is asked for.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import trio
+
+from bridge import __version__
+from bridge.config import SECRET_VARIABLE, ConfigError, Settings, from_table, load
+from bridge.log import LEVELS, configure
+
+EXIT_CODES = """\b
+Exit codes: 0 all is well, 2 usage or configuration error,
+3 the server refused (every component, for good), 1 anything else."""
+
+
+class Commands(click.Group):
+    """Names the nearest command where one is unknown."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            remedy = f"Did you mean {near[0]!r}?" if near else "See xmpp-bridge --help."
+            raise click.UsageError(f"There is no command {args[0]!r}. {remedy}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="xmpp-bridge")
+def main() -> None:
+    """Puts an HTTP service behind XMPP: attaches to a server as an external component (XEP-0114),
+    POSTs each stanza as JSON, and sends the reply.
+
+    \b
+    First look, no server needed:   xmpp-bridge demo
+    On your own server:             xmpp-bridge check bridge.toml
+                                    xmpp-bridge run bridge.toml
+    """
+
+
+config_argument = click.argument("config", type=click.Path(path_type=Path), required=False)
+
+
+@main.command(epilog=EXIT_CODES)
+@config_argument
+@click.option("--component", metavar="DOMAIN", help="The component's domain, instead of a file.")
+@click.option(
+    "--secret-file",
+    metavar="FILE",
+    help=f"A file with the component's secret (or set {SECRET_VARIABLE}).",
+)
+@click.option("--server", metavar="HOST:PORT", help="Where the server listens for components.")
+@click.option("--post-url", metavar="URL", help="Where stanzas are POSTed.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option("--log-level", type=click.Choice(LEVELS), default="info")
+def run(
+    config: Path | None,
+    component: str | None,
+    secret_file: str | None,
+    server: str | None,
+    post_url: str | None,
+    log_format: str,
+    log_level: str,
+) -> None:
+    """Run in the foreground, with the file CONFIG, or without one:
+
+    \b
+    xmpp-bridge run bridge.toml
+    xmpp-bridge run --component bot.localhost --secret-file secret \\
+        --server 127.0.0.1:5347 --post-url http://127.0.0.1:8000/
+
+    SIGTERM and SIGINT finish what is running, for at most grace_s; a second one stops at once.
+    """
+    from bridge.daemon import Daemon
+
+    configure(log_format, log_level)
+    flags = {"--component": component, "--secret-file": secret_file}
+    flags |= {"--server": server, "--post-url": post_url}
+    settings = _settings(config, flags)
+    raise SystemExit(int(trio.run(Daemon(settings).run_with_signals)))
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Also attach and shake hands. This would evict or disturb a running daemon.",
+)
+def check(config: Path, connect: bool) -> None:
+    """Check the file CONFIG: report every fault in it, resolve the server, ask the endpoint by
+    OPTIONS (never by a POST), and print the lines that the server's configuration needs.
+    """
+    from bridge.check import check_settings
+
+    configure("text", "error")
+    settings = _settings(config, {})
+    raise SystemExit(int(trio.run(check_settings, settings, connect)))
+
+
+@main.command(epilog=EXIT_CODES)
+@click.option("--serve", is_flag=True, help="Keep running, a message every 5 s, until Ctrl-C.")
+def demo(serve: bool) -> None:
+    """Show the bridge at work: an XMPP peer and an echo endpoint, both embedded, some stanzas
+    through the very same code as `run`, and the conversation on both sides. Needs no server.
+    """
+    from bridge.demo import run_demo
+
+    configure("text", "error")
+    raise SystemExit(int(trio.run(run_demo, serve)))
+
+
+def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
+    given = {name: value for name, value in flags.items() if value is not None}
+    if config is not None and given:
+        names = ", ".join(given)
+        raise click.UsageError(f"Give either a file or {names}, not both.")
+    try:
+        if config is not None:
+            return load(config)
+        return _settings_of_flags(flags)
+    except ConfigError as error:
+        _fail(error)
+
+
+def _settings_of_flags(flags: dict[str, Any]) -> Settings:
+    if not flags["--component"] or not flags["--post-url"]:
+        missing = [name for name in ("--component", "--post-url") if not flags[name]]
+        file = "Name a configuration file (xmpp-bridge run bridge.toml)"
+        raise click.UsageError(f"{file}, or give {' and '.join(missing)}.")
+    if not flags["--secret-file"] and not os.environ.get(SECRET_VARIABLE):
+        raise click.UsageError(f"Give --secret-file, or set {SECRET_VARIABLE} in the environment.")
+    table: dict[str, Any] = {"component_post_url": flags["--post-url"]}
+    if flags["--secret-file"]:
+        table["component_secret_file"] = flags["--secret-file"]
+    top: dict[str, Any] = {"component": {flags["--component"]: table}}
+    if flags["--server"]:
+        top["server"] = flags["--server"]
+    return from_table(top, "command line", directory=Path.cwd())
+
+
+def _fail(error: ConfigError) -> NoReturn:
+    for fault in error.faults:
+        click.echo(f"{error.source}: {fault}", err=True)
+    count = len(error.faults)
+    click.echo(f"{count} {'fault' if count == 1 else 'faults'} in the configuration.", err=True)
+    raise SystemExit(2)

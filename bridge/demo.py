@@ -1,0 +1,274 @@
+"""`xmpp-bridge demo`: both ends of the bridge, embedded, and the conversation as it happens.
+
+The peer is the core in the server's role behind a real loopback socket; the endpoint is a dozen
+lines of the standard library's HTTP server. Between them runs the daemon, the very same as `run`.
+"""
+
+import http.server
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from attrs import frozen
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from bridge.config import from_table
+from bridge.daemon import Daemon, ExitCode
+from xmppstream import (
+    ComponentConnection,
+    Element,
+    HandshakeReceived,
+    Role,
+    Stanza,
+    StanzaReceived,
+    StreamClosed,
+    StreamFaulted,
+    StreamOpened,
+    make,
+    verify,
+    write,
+)
+from xmppstream.names import COMPONENT, DISCO_INFO, PING, expanded
+
+DOMAIN: Final = "bot.localhost"
+_USER: Final = "juliet@localhost/balcony"
+_BOT: Final = f"echo@{DOMAIN}"
+_SECRET: Final = "only for this demo"
+_STREAM_ID: Final = "demo-stream"
+_ANSWER_TIMEOUT_S: Final = 10.0
+_SERVE_EVERY_S: Final = 5.0
+Say = Callable[[str, str, str], None]
+
+
+@frozen
+class _Line:
+    """One stanza of the script, and how many stanzas it should bring back."""
+
+    about: str
+    stanza: Stanza
+    answers: int
+
+
+def _chat(id: str, body: str) -> Stanza:
+    element = Element(expanded(COMPONENT, "body"), (), (body,))
+    return make("message", _BOT, _USER, type="chat", id=id, children=(element,))
+
+
+def _get(id: str, to: str, payload: Element) -> Stanza:
+    return make("iq", to, _USER, type="get", id=id, children=(payload,))
+
+
+SCRIPT: Final = (
+    _Line("A message: the endpoint replies.", _chat("m1", "Good night, good night!"), 1),
+    _Line("The endpoint may answer with several stanzas at once.", _chat("m2", "twice, please"), 2),
+    _Line("… or say nothing at all (status 204).", _chat("m3", "nothing"), 0),
+    _Line("An endpoint that fails (500): the sender is told.", _chat("m4", "fail"), 1),
+    _Line(
+        "A subscription: presence is not POSTed here, the bridge answers itself.",
+        make("presence", _BOT, "juliet@localhost", type="subscribe"),
+        2,
+    ),
+    _Line("A ping, answered by the bridge.", _get("q1", DOMAIN, Element(f"{{{PING}}}ping")), 1),
+    _Line(
+        "What are you? Service discovery, answered by the bridge.",
+        _get("q2", _BOT, Element(f"{{{DISCO_INFO}}}query")),
+        1,
+    ),
+)
+
+
+async def run_demo(serve: bool) -> ExitCode:
+    """Run the script and print both sides; give `OTHER` where an answer is missing."""
+    console = Console()
+    say = _speaker(console)
+    peer = _Peer(say)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    with _endpoint(say) as url:
+        console.print(f"XMPP peer on {server}, endpoint on {url}, component {DOMAIN}.\n")
+        table = {
+            "server": server,
+            "component": {DOMAIN: {"component_secret": _SECRET, "component_post_url": url}},
+        }
+        daemon = Daemon(from_table(table, "demo", directory=Path.cwd()))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, peer.serve, listeners)
+            nursery.start_soon(daemon.run)
+            missing = await _play(console, peer)
+            if serve:
+                await _keep_serving(console, peer)
+            daemon.stop()
+            await peer.gone.wait()
+            nursery.cancel_scope.cancel()
+    counts = daemon.counts[DOMAIN]
+    table_out = Table(title="Summary", title_justify="left", show_header=False)
+    for name, value in (
+        ("stanzas sent to the component", counts.received),
+        ("POSTed to the endpoint", counts.posted),
+        ("replies of the endpoint", counts.replied),
+        ("answered by the bridge itself", counts.answered_by_bridge),
+        ("errors for failures", counts.errors_sent),
+        ("answers missing", missing),
+    ):
+        table_out.add_row(name, str(value))
+    console.print(table_out)
+    return ExitCode.OTHER if missing else ExitCode.OK
+
+
+async def _play(console: Console, peer: "_Peer") -> int:
+    missing = 0
+    await peer.attached.wait()
+    for line in SCRIPT:
+        console.rule(f"[bold]{line.about}", align="left")
+        with trio.move_on_after(_ANSWER_TIMEOUT_S) as scope:
+            await peer.ask(line.stanza, line.answers)
+        if scope.cancelled_caught:
+            console.print("[red]an answer is missing")
+            missing += 1
+    console.rule()
+    return missing
+
+
+async def _keep_serving(console: Console, peer: "_Peer") -> None:
+    console.print("Serving on; Ctrl-C ends it.")
+    with trio.open_signal_receiver(*_stop_signals()) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_send_for_ever, peer)
+            async for _ in signals:
+                break
+            nursery.cancel_scope.cancel()
+
+
+async def _send_for_ever(peer: "_Peer") -> None:
+    number = 0
+    while True:
+        await trio.sleep(_SERVE_EVERY_S)
+        number += 1
+        await peer.ask(_chat(f"s{number}", f"message {number}"), 1)
+
+
+def _stop_signals() -> tuple[int, ...]:
+    import signal
+
+    return (signal.SIGINT, signal.SIGTERM)
+
+
+class _Peer:
+    """A server with one user behind it: what the component sends to itself goes back (S35)."""
+
+    def __init__(self, say: Say) -> None:
+        self.attached = trio.Event()
+        self.gone = trio.Event()
+        self._say = say
+        self._connection = ComponentConnection(Role.SERVER)
+        self._transport: trio.abc.Stream | None = None
+        self._sending = trio.Lock()
+        self._missing = 0
+        self._answered = trio.Event()
+
+    async def ask(self, stanza: Stanza, answers: int) -> None:
+        """Send a stanza as the user, and wait for so many stanzas to the user."""
+        self._say("xmpp", "→ to the component", write(stanza.element, COMPONENT))
+        self._missing, self._answered = answers, trio.Event()
+        await self._send(self._connection.send(stanza))
+        if answers:
+            await self._answered.wait()
+        else:
+            await trio.sleep(0.3)  # so that one can see that nothing comes
+
+    async def serve(self, transport: trio.SocketStream) -> None:
+        """Serve the one component."""
+        self._transport = transport
+        try:
+            while data := await transport.receive_some(65536):
+                for event in self._connection.receive_data(bytes(data)):
+                    await self._handle(event)
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            self.gone.set()
+
+    async def _handle(self, event: object) -> None:
+        match event:
+            case StreamOpened():
+                await self._send(self._connection.open(stream_id=_STREAM_ID))
+            case HandshakeReceived(digest=digest):
+                assert verify(digest, _STREAM_ID, _SECRET)
+                await self._send(self._connection.accept())
+                self.attached.set()
+            case StanzaReceived(stanza=stanza) if stanza.to == DOMAIN:
+                await self._send(self._connection.send(stanza))
+            case StanzaReceived(stanza=stanza):
+                self._say("xmpp", "← from the component", write(stanza.element, COMPONENT))
+                self._missing -= 1
+                if self._missing == 0:
+                    self._answered.set()
+            case StreamClosed() | StreamFaulted():
+                await self._send(self._connection.close())
+
+    async def _send(self, data: bytes) -> None:
+        assert self._transport is not None
+        async with self._sending:
+            await self._transport.send_all(data)
+
+
+class _endpoint:
+    """The HTTP service: echoes bodies. A thread of its own, as a service elsewhere would be."""
+
+    def __init__(self, say: Say) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                stanza = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                say("http", "POST", json.dumps(stanza, indent=2, ensure_ascii=False))
+                status, reply = _reply(stanza)
+                content = b"" if reply is None else json.dumps(reply).encode()
+                say("http", f"{status}", content.decode())
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                """Be silent: the conversation is printed elsewhere."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"http://127.0.0.1:{self._server.server_port}/"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _reply(stanza: dict[str, Any]) -> tuple[int, Any]:
+    match stanza.get("body", ""):
+        case "nothing":
+            return 204, None
+        case "fail":
+            return 500, None
+        case "twice, please":
+            return 200, [{"body": "once"}, {"body": "twice"}]
+        case body:
+            return 200, {"body": f"Did you say {body}?"}
+
+
+def _speaker(console: Console) -> Say:
+    def say(side: str, what: str, text: str) -> None:
+        style, lexer = ("cyan", "xml") if side == "xmpp" else ("magenta", "json")
+        console.print(f"[{style}]{side.upper():5}{what}[/]")
+        if text:
+            console.print(Syntax(text, lexer, word_wrap=True, background_color="default"))
+
+    return say

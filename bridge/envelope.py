@@ -1,0 +1,338 @@
+"""Stanza to JSON and JSON to stanza: the whole of the HTTP contract's H1 and H2.
+
+A reply is read in two steps. `read_reply` takes the body apart, strictly; `Composer` makes stanzas
+of it that may be sent on a stream which strangers share: everything that S27 to S31 ask is checked
+here, so that a bad reply costs one stanza and never the stream.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Final
+
+import cattrs
+import msgspec
+from attrs import field, frozen
+from cattrs.gen import make_dict_structure_fn, override
+
+from bridge.outcome import Replied, error_for
+from xmppstream import (
+    Element,
+    ErrorType,
+    IllegalCharacter,
+    InvalidJid,
+    Jid,
+    RemoteError,
+    Stanza,
+    StanzaCondition,
+    StanzaError,
+    encode,
+    rehome,
+    split,
+    write,
+)
+from xmppstream.jid import bare, same_domain
+from xmppstream.names import CLIENT, COMPONENT, STANZA_ERRORS, expanded
+from xmppstream.stanza import KINDS, TYPES, Kind, language_of, make
+
+ParseElement = Callable[[bytes], Awaitable[Element]]
+
+_BODY: Final = expanded(COMPONENT, "body")
+_THREAD: Final = expanded(COMPONENT, "thread")
+_NAMESPACES: Final = ("", CLIENT, COMPONENT)
+_BOM: Final = b"\xef\xbb\xbf"
+_SHOWN: Final = 60
+
+
+class UnusableReply(Exception):
+    """A reply cannot be sent; the message tells the endpoint's developer why, and quotes little."""
+
+
+def request_body(stanza: Stanza, received: datetime) -> bytes:
+    """Write the JSON object that is POSTed for a stanza (H1); `received` is in UTC."""
+    value = {"to": stanza.to, "from": stanza.from_, "kind": stanza.kind}
+    for key in ("id", "type"):
+        given = stanza.element.get(key)
+        if given is not None:
+            value[key] = given
+    if stanza.kind == "message":
+        body = body_of(stanza)
+        if body is not None:
+            value["body"] = body
+    value["stanza"] = write(stanza.element, COMPONENT)
+    value["received"] = received.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return msgspec.json.encode(value)
+
+
+def body_of(stanza: Stanza) -> str | None:
+    """Give a message's body: the first without xml:lang, else the first; None without one."""
+    bodies = list(stanza.element.find_all(_BODY))
+    plain = [body for body in bodies if language_of(body) is None]
+    chosen = next(iter(plain or bodies), None)
+    return None if chosen is None else chosen.text
+
+
+@frozen
+class ReplyObject:
+    """One object of a JSON reply, its types checked; None stands for absent and for null."""
+
+    kind: str | None = None
+    to: str | None = None
+    from_: str | None = None
+    type: str | None = None
+    id: str | None = None
+    body: Any = None
+    stanza: str | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        return self.body is None and self.stanza is None and self.type is None and self.kind is None
+
+
+def read_reply(reply: Replied) -> list[ReplyObject]:
+    """Take the body of a reply apart.
+
+    Raises:
+        UnusableReply: it is not JSON in UTF-8, not an object or an array of objects, or a key has
+            the wrong type.
+    """
+    content = reply.content.removeprefix(_BOM)
+    if reply.media == "xml":
+        try:
+            return [ReplyObject(stanza=content.decode())]
+        except UnicodeDecodeError:
+            raise UnusableReply("the body is not UTF-8") from None
+    try:
+        value = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnusableReply(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise UnusableReply("the body is JSON nested too deeply") from None
+    objects = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) for one in objects):
+        raise UnusableReply("the body is not a JSON object or an array of objects")
+    try:
+        return [_CONVERTER.structure(one, ReplyObject) for one in objects]
+    except cattrs.BaseValidationError as error:
+        raise UnusableReply("; ".join(_reasons(error))) from None
+
+
+@frozen
+class Composer:
+    """Makes stanzas of replies, in the name of one component.
+
+    `parse` parses foreign XML (in a thread of bounded life, see `xmppstream.parser_thread`).
+    """
+
+    domain: str
+    max_send_bytes: int
+    parse: ParseElement = field(repr=False)
+
+    async def compose(
+        self, objects: list[ReplyObject], request: Stanza, *, uid: str, in_room: bool
+    ) -> list[Stanza]:
+        """Make the stanzas of a reply to `request`, all checked; an empty list says nothing.
+
+        `uid` makes ids: the n-th stanza without one gets `uid-n`. `in_room`: see `error_for`.
+
+        Raises:
+            UnusableReply: one of them may not be sent; then none may.
+        """
+        stanzas: list[Stanza] = []
+        for number, one in enumerate(objects, 1):
+            if one.says_nothing:
+                continue
+            place = f"object {number}: " if len(objects) > 1 else ""
+            try:
+                stanza = await self._compose_one(one, request, f"{uid}-{number}", in_room)
+                size = len(encode(stanza))
+            except (UnusableReply, IllegalCharacter) as error:
+                raise UnusableReply(f"{place}{error}") from None
+            if size > self.max_send_bytes:
+                problem = f"{size} bytes, over max_send_bytes ({self.max_send_bytes})"
+                raise UnusableReply(f"{place}{problem}")
+            stanzas.append(stanza)
+        answers = [one for one in stanzas if _is_answer(one)]
+        if len(answers) > 1:
+            raise UnusableReply("more than one answer to one iq")
+        return stanzas
+
+    async def _compose_one(
+        self, one: ReplyObject, request: Stanza, fresh_id: str, in_room: bool
+    ) -> Stanza:
+        if one.stanza is not None:
+            stanza = await self._supplied(one.stanza)
+            stanza = self._filled(stanza, request, fresh_id)
+        else:
+            stanza = self._made(one, request, fresh_id)
+        _check_type(stanza)
+        _check_answer(stanza, request, in_room)
+        return stanza
+
+    def _made(self, one: ReplyObject, request: Stanza, fresh_id: str) -> Stanza:
+        """A reply in JSON's own words."""
+        kind = _kind(one.kind or ("iq" if request.is_request else "message"))
+        to = request.from_ or "" if one.to is None else _address("to", one.to)
+        type = one.type
+        if kind == "message":
+            in_reply = request.kind == "message" and request.type == "groupchat"
+            if type is None:
+                type = "groupchat" if in_reply and bare(to) == bare(request.from_ or "") else "chat"
+            if type == "groupchat" and (one.to is None or bare(to) == bare(request.from_ or "")):
+                to = bare(to)
+        elif kind == "iq" and type is None:
+            type = "result"
+        if type == "error":
+            raise UnusableReply('type "error" needs an <error/>: use "stanza"')
+        children = _message_children(one, request) if kind == "message" else ()
+        id = one.id
+        if id is None:
+            id = request.id if kind == "iq" and request.is_request else fresh_id
+        return make(kind, to, self._sender(one.from_, request), type=type, id=id, children=children)
+
+    async def _supplied(self, text: str) -> Stanza:
+        """A reply in XML."""
+        try:
+            element = await self.parse(text.encode())
+        except UnicodeEncodeError:
+            raise UnusableReply("stanza: half of a surrogate pair") from None
+        except RemoteError as error:
+            raise UnusableReply(f"stanza: {error}") from None
+        if element.namespace not in _NAMESPACES or element.local not in KINDS:
+            raise UnusableReply(f"stanza: {_quote(element.local)} is no stanza")
+        return Stanza(rehome(element, COMPONENT))
+
+    def _filled(self, stanza: Stanza, request: Stanza, fresh_id: str) -> Stanza:
+        """Fill in what a supplied stanza lacks, and check its addresses."""
+        to = request.from_ if stanza.to is None else _address("to", stanza.to)
+        id = stanza.id
+        if id is None and (stanza.kind == "iq" or stanza.type == "error"):
+            answers = stanza.type in ("result", "error")
+            id = request.id if answers and request.id else fresh_id
+        sender = self._sender(stanza.from_, request)
+        return Stanza(stanza.element.with_attributes(to=to, from_=sender, id=id))
+
+    def _sender(self, given: str | None, request: Stanza) -> str:
+        """The sender, its domain written exactly as configured (S28)."""
+        jid = _split("from", (request.to or "") if given is None else given)
+        if not same_domain(jid.domain, self.domain):
+            raise UnusableReply(f"from: {_quote(jid.domain)} is not {self.domain}")
+        return str(Jid(jid.local, self.domain, jid.resource))
+
+
+def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
+    children = []
+    if one.body is not None:
+        children.append(Element(_BODY, (), (_text(one.body),) if one.body != "" else ()))
+    thread = request.element.find(_THREAD) if request.kind == "message" else None
+    if thread is not None:
+        children.append(thread)
+    return tuple(children)
+
+
+def _text(body: Any) -> str:
+    if isinstance(body, str):
+        return body
+    if isinstance(body, bool | int | float):
+        return msgspec.json.encode(body).decode()
+    raise UnusableReply("body is neither a string nor a number nor a boolean")
+
+
+def _kind(name: str) -> Kind:
+    for kind in KINDS:
+        if kind == name:
+            return kind
+    raise UnusableReply(f"kind {_quote(name)} is none of {', '.join(KINDS)}")
+
+
+def _address(key: str, value: str) -> str:
+    _split(key, value)
+    return value
+
+
+def _split(key: str, value: str) -> Jid:
+    try:
+        return split(value)
+    except InvalidJid as error:
+        raise UnusableReply(f"{key}: {_quote(value)} is no JID: {error}") from None
+
+
+def _check_type(stanza: Stanza) -> None:
+    """Check what the RFC says of a stanza by its own (S29, S31)."""
+    kind, type = stanza.kind, stanza.type
+    if type is None and kind == "iq":
+        raise UnusableReply("an iq needs a type")
+    if type is not None and type not in TYPES[kind]:
+        raise UnusableReply(f"type {_quote(type)} is none that a {kind} can have")
+    if stanza.id == "":
+        raise UnusableReply("id is empty")
+    if type == "error":
+        _check_error(stanza.child("error"))
+    elif kind == "iq":
+        count = len(stanza.element.elements)
+        if type in ("get", "set") and count != 1:
+            raise UnusableReply(f"an iq of type {type} needs exactly one child element")
+        if type == "result" and count > 1:
+            raise UnusableReply("an iq result has at most one child element")
+
+
+def _check_error(error: Element | None) -> None:
+    if error is None:
+        raise UnusableReply('type "error" needs an <error/>')
+    if error.get("type") not in set(ErrorType):
+        raise UnusableReply("the <error/> has no type of RFC 6120 §8.3.2")
+    conditions = {expanded(STANZA_ERRORS, condition) for condition in StanzaCondition}
+    if sum(child.name in conditions for child in error.elements) != 1:
+        raise UnusableReply("the <error/> has not one condition of RFC 6120 §8.3.3")
+
+
+def _check_answer(stanza: Stanza, request: Stanza, in_room: bool) -> None:
+    """Check a stanza against the one that it answers (S29, S30)."""
+    if _is_answer(stanza):
+        if not request.is_request:
+            raise UnusableReply(f"an iq of type {stanza.type}, but no iq asked for it")
+        if stanza.id != request.id:
+            raise UnusableReply("an iq answer with another id than the request's")
+        if stanza.to != request.from_:
+            raise UnusableReply("an iq answer to somebody who did not ask")
+    elif stanza.type == "error" and stanza.to in (request.from_, bare(request.from_ or "")):
+        probe = StanzaError(StanzaCondition.UNDEFINED_CONDITION, ErrorType.CANCEL)
+        if error_for(request, probe, in_room=in_room) is None:
+            raise UnusableReply("an error to somebody who must not get one (RFC 6120, XEP-0045)")
+
+
+def _is_answer(stanza: Stanza) -> bool:
+    return stanza.kind == "iq" and stanza.type in ("result", "error")
+
+
+def is_answer_to(stanzas: list[Stanza], request: Stanza) -> bool:
+    """Tell whether an iq get or set is answered among the stanzas of a reply."""
+    return any(_is_answer(one) and one.id == request.id for one in stanzas)
+
+
+def _quote(value: str) -> str:
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
+
+
+def _string_or_null(value: Any, _: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("is not a string")
+    return value
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+    converter.register_structure_hook_func(lambda kind: kind == (str | None), _string_or_null)
+    converter.register_structure_hook(
+        ReplyObject, make_dict_structure_fn(ReplyObject, converter, from_=override(rename="from"))
+    )
+    return converter
+
+
+_CONVERTER: Final = _make_converter()
+
+
+def _reasons(error: BaseException) -> list[str]:
+    if isinstance(error, cattrs.BaseValidationError):
+        return [reason for inner in error.exceptions for reason in _reasons(inner)]
+    names = [getattr(note, "name", "") for note in getattr(error, "__notes__", ())]
+    return [f"{' '.join(names).rstrip('_')} {error}"]

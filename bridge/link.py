@@ -1,0 +1,189 @@
+"""One component's link to its server: attach, write what the outbox holds, reconnect by S11.
+
+The link outlives its streams. It ends only when the server refuses the component for good; it is
+cancelled when the daemon stops.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from bridge.config import Component
+from bridge.outbox import Outbox
+from bridge.reconnect import Backoff, Course, course_of
+from xmppstream import (
+    ComponentStream,
+    Event,
+    StreamCondition,
+    StreamEnd,
+    StreamFailed,
+    StreamFaulted,
+    StreamOptions,
+    connect,
+)
+
+CONFIRM_EVERY_S: Final = 1.0
+CONFIRM_EVERY_COUNT: Final = 1000
+UNCONFIRMED_WAIT_S: Final = 20.0
+REMIND_EVERY_S: Final = 60.0
+
+HINTS: Final = {
+    StreamCondition.NOT_AUTHORIZED: "the secret is not the one that the server has for it",
+    StreamCondition.HOST_UNKNOWN: "the server does not know this component",
+    StreamCondition.CONFLICT: "another connection is attached as this component",
+}
+
+
+class Refused(Exception):
+    """The server will not have this component; the operator must act."""
+
+    def __init__(self, end: StreamEnd) -> None:
+        super().__init__(str(end))
+        self.end = end
+
+
+class Link:
+    """Keeps one component attached."""
+
+    def __init__(
+        self,
+        component: Component,
+        options: StreamOptions,
+        outbox: Outbox,
+        handle: Callable[[Event], Awaitable[None]],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.stream: ComponentStream | None = None
+        self._component = component
+        self._options = options
+        self._outbox = outbox
+        self._handle = handle
+        self._log = log.bind(server=str(component.server))
+        self._backoff = Backoff()
+        self._accepted_once = False
+        self._warned_unconfirmed = False
+        self._testing_suspect = False
+        self._told = ("", 0.0)
+
+    async def run(self) -> None:
+        """Attach and stay attached.
+
+        Raises:
+            Refused: the server refused before it had ever accepted.
+
+        Cancellation drops the connection; `close` ends it in order.
+        """
+        while True:
+            self._testing_suspect = False
+            end, attached, settled = await self._attach_once()
+            course = course_of(end, attached=attached)
+            self._outbox.stream_lost(blamed=course is Course.BLAMED)
+            if course is Course.BLAMED and self._testing_suspect:
+                self._log.error("a stanza broke the stream twice and is given up", why=str(end))
+                self._outbox.drop_suspect()
+            if course is Course.REFUSED and not self._accepted_once:
+                raise Refused(end)
+            if settled:
+                self._backoff.reset()
+            wait_s = self._backoff.wait_s(course, was_settled=settled)
+            self._log_end(end, attached=attached, wait_s=wait_s)
+            await trio.sleep(wait_s)
+
+    async def close(self) -> None:
+        """Have everything that is ready written and confirmed, and end the stream in order.
+
+        Bound it: a server that does not read keeps it waiting.
+        """
+        stream = self.stream
+        if stream is None:
+            return
+        try:
+            await self._outbox.wait_written()
+            position = self._outbox.position
+            await stream.barrier()
+            self._outbox.confirm(position)
+            await stream.aclose()
+        except StreamFailed:
+            return
+
+    async def _attach_once(self) -> tuple[StreamEnd, bool, bool]:
+        """Give the end of one attempt, whether it was attached, and whether that proved good."""
+        component = self._component
+        try:
+            stream = await connect(
+                component.server, component.domain, component.secret.value, self._options
+            )
+        except StreamFailed as failure:
+            return failure.end, False, False
+        self._accepted_once = True
+        self._told = ("", 0.0)
+        self._log.info("attached")
+        self.stream = stream
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, stream)
+                nursery.start_soon(self._confirm, stream)
+                end = await stream.serve(self._handle)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.stream = None
+        return end, True, stream.barrier_seen
+
+    async def _write(self, stream: ComponentStream) -> None:
+        try:
+            while (suspect := self._outbox.suspect) is not None:
+                self._testing_suspect = True
+                stream.send_encoded(suspect)
+                await self._proved(stream)
+                self._outbox.drop_suspect()
+            self._testing_suspect = False
+            while True:
+                await self._outbox.wait_pending()
+                for data in self._outbox.take():
+                    stream.send_encoded(data)
+                await stream.flush()
+        except StreamFailed:
+            return  # `serve` says how
+
+    async def _confirm(self, stream: ComponentStream) -> None:
+        try:
+            while True:
+                await self._outbox.wait_unconfirmed(1)
+                with trio.move_on_after(CONFIRM_EVERY_S):
+                    await self._outbox.wait_unconfirmed(CONFIRM_EVERY_COUNT)
+                position = self._outbox.position
+                if await self._proved(stream):
+                    self._outbox.confirm(position)
+        except StreamFailed:
+            return  # `serve` says how
+
+    async def _proved(self, stream: ComponentStream) -> bool:
+        """Tell whether what was written may be taken to have arrived (S35).
+
+        A server that has never returned a barrier cannot be asked: then writing must do.
+        """
+        with trio.move_on_after(UNCONFIRMED_WAIT_S) as scope:
+            await stream.barrier()
+        if not scope.cancelled_caught:
+            return True
+        if not stream.barrier_seen and not self._warned_unconfirmed:
+            self._warned_unconfirmed = True
+            self._log.warning("the server returns no barrier; what is written counts as arrived")
+        return not stream.barrier_seen
+
+    def _log_end(self, end: StreamEnd, *, attached: bool, wait_s: float) -> None:
+        """One line for each change, and one a minute while nothing changes."""
+        why, now = str(end), trio.current_time()
+        told, at = self._told
+        if why == told and now - at < REMIND_EVERY_S:
+            return
+        self._told = (why, now)
+        hint = HINTS.get(end.condition, "") if isinstance(end, StreamFaulted) else ""
+        self._log.warning(
+            "detached" if attached else "cannot attach",
+            why=why,
+            **({"hint": hint} if hint else {}),
+            retry_in_s=round(wait_s, 1),
+        )

@@ -1,0 +1,84 @@
+"""Logs to stderr: readable lines, or JSON lines; one line per event, never a flood.
+
+What strangers can cause again and again (bad replies, refused stanzas) is limited per event: the
+lines left out are counted, and the count is told by the next line of that event.
+"""
+
+import logging
+import sys
+import time
+from typing import Any, Final
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+_BURST: Final = 20
+_WINDOW_S: Final = 10.0
+_VALUE_LIMIT: Final = 300
+
+
+def configure(format: str, level: str) -> None:
+    """Set up logging for the process; `format` is `text` or `json`."""
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        Throttle(),
+        shorten,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if format == "json":
+        processors += [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    else:
+        processors.append(
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=32,
+                sort_keys=False,
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        )
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger(**context: str) -> FilteringBoundLogger:
+    """Give a logger that adds `context` to each of its lines."""
+    bound: FilteringBoundLogger = structlog.get_logger().bind(**context)
+    return bound
+
+
+class Throttle:
+    """Lets `_BURST` lines of one event pass in `_WINDOW_S` seconds."""
+
+    def __init__(self) -> None:
+        self._windows: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        key = (str(event["event"]), str(event.get("component", "")))
+        now = time.monotonic()
+        start, count = self._windows.get(key, (now, 0))
+        if now - start >= _WINDOW_S:
+            if count > _BURST:
+                event["suppressed"] = count - _BURST
+            start, count = now, 0
+        self._windows[key] = (start, count + 1)
+        if count >= _BURST and event["level"] != "debug":
+            raise structlog.DropEvent
+        return event
+
+
+def shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Cut what strangers may have made long (ids, addresses, reasons)."""
+    if event["level"] != "debug":
+        for key, value in event.items():
+            if isinstance(value, str) and len(value) > _VALUE_LIMIT and key != "exception":
+                event[key] = value[:_VALUE_LIMIT] + "…"
+    return event

@@ -1,0 +1,72 @@
+"""Real servers as fixtures. A test is marked by the server it uses and skipped without it.
+
+With XMPP_BRIDGE_NO_SKIP=1 in the environment it fails instead.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.servers import ejabberd as ejabberd_module
+from tests.servers import prosody as prosody_module
+from tests.servers.ejabberd import Ejabberd
+from tests.servers.prosody import Prosody
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+MISSING: Final[dict[str, Callable[[], str | None]]] = {
+    "prosody": prosody_module.missing,
+    "ejabberd": ejabberd_module.missing,
+}
+COMPONENTS: Final = {"bot.localhost": "s3cret", "second.localhost": "s2", "peer.localhost": "s1"}
+USERS: Final = {"alice": "pw", "bob": "pw"}
+MUC: Final = "rooms.localhost"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in MISSING.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(marker)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, missing in MISSING.items():
+        if item.get_closest_marker(marker) is None or (reason := missing()) is None:
+            continue
+        if os.environ.get("XMPP_BRIDGE_NO_SKIP") == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture
+async def prosody(tmp_path: Path) -> AsyncIterator[Prosody]:
+    """A started Prosody."""
+    async with Prosody(tmp_path, components=COMPONENTS, users=USERS, muc=MUC) as server:
+        yield server
+
+
+@pytest.fixture
+async def ejabberd(tmp_path: Path) -> AsyncIterator[Ejabberd]:
+    """A started ejabberd."""
+    async with Ejabberd(tmp_path, components=COMPONENTS, users=USERS, muc=MUC) as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(Prosody, marks=pytest.mark.prosody, id="prosody"),
+        pytest.param(Ejabberd, marks=pytest.mark.ejabberd, id="ejabberd"),
+    ]
+)
+async def server(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Prosody | Ejabberd]:
+    """Each server in turn, started, with the settings of `prosody` and `ejabberd`."""
+    kind: type[Prosody | Ejabberd] = request.param
+    async with kind(tmp_path, components=COMPONENTS, users=USERS, muc=MUC) as started:
+        yield started

@@ -1,0 +1,84 @@
+"""An XMPP component's stream (XEP-0114), usable on its own.
+
+A sans-IO core with both roles (`ComponentConnection`), frozen values, and a driver on trio
+(`connect`, `ComponentStream`). Nothing here knows JSON or HTTP.
+"""
+
+from xmppstream.component import ComponentConnection, Role, digest, encode, verify
+from xmppstream.element import Element, rehome
+from xmppstream.errors import (
+    ErrorType,
+    LocalError,
+    RemoteError,
+    StanzaCondition,
+    StreamCondition,
+    XmppError,
+)
+from xmppstream.events import (
+    ElementIgnored,
+    Event,
+    HandshakeAccepted,
+    HandshakeReceived,
+    StanzaReceived,
+    StanzaRefused,
+    StreamClosed,
+    StreamFaulted,
+    StreamOpened,
+)
+from xmppstream.jid import InvalidJid, Jid, split
+from xmppstream.parser import Limits, parse_element
+from xmppstream.parser_thread import ElementParserThread
+from xmppstream.stanza import Stanza, StanzaError, make
+from xmppstream.trio_stream import (
+    ComponentStream,
+    Server,
+    StreamEnd,
+    StreamFailed,
+    StreamLost,
+    StreamOptions,
+    connect,
+)
+from xmppstream.writer import IllegalCharacter, write
+
+__all__ = [
+    "ComponentConnection",
+    "ComponentStream",
+    "Element",
+    "ElementIgnored",
+    "ElementParserThread",
+    "ErrorType",
+    "Event",
+    "HandshakeAccepted",
+    "HandshakeReceived",
+    "IllegalCharacter",
+    "InvalidJid",
+    "Jid",
+    "Limits",
+    "LocalError",
+    "RemoteError",
+    "Role",
+    "Server",
+    "Stanza",
+    "StanzaCondition",
+    "StanzaError",
+    "StanzaReceived",
+    "StanzaRefused",
+    "StreamClosed",
+    "StreamCondition",
+    "StreamEnd",
+    "StreamFailed",
+    "StreamFaulted",
+    "StreamLost",
+    "StreamOpened",
+    "StreamOptions",
+    "XmppError",
+    "connect",
+    "digest",
+    "encode",
+    "make",
+    "parse_element",
+    "rehome",
+    "split",
+    "verify",
+    "write",
+]

@@ -1,0 +1,270 @@
+"""The component protocol (XEP-0114) without input and output: both roles in one class.
+
+Bytes in give events, values in give bytes. No clock, no socket, no await: `trio_stream` drives it,
+tests join two of them. The state of each side is in `state`'s table; here is what the roles add:
+who may send what first, what the elements mean, and what a fault is.
+"""
+
+import hashlib
+import hmac
+from enum import Enum
+from typing import assert_never
+
+from xmppstream import state
+from xmppstream.element import Element
+from xmppstream.errors import LocalError, StreamCondition
+from xmppstream.events import (
+    ElementIgnored,
+    Event,
+    HandshakeAccepted,
+    HandshakeReceived,
+    StanzaReceived,
+    StanzaRefused,
+    StreamClosed,
+    StreamFaulted,
+    StreamOpened,
+)
+from xmppstream.names import COMPONENT, LANG, STREAM_ERRORS, STREAMS, expanded, local_of
+from xmppstream.parser import (
+    ElementParsed,
+    ElementRefused,
+    Limits,
+    ParseEvent,
+    ParserFaulted,
+    RootClosed,
+    RootOpened,
+    StreamParser,
+)
+from xmppstream.stanza import Stanza
+from xmppstream.state import Sent, Side
+from xmppstream.writer import escape_value, write
+
+_HANDSHAKE = expanded(COMPONENT, "handshake")
+_ERROR = expanded(STREAMS, "error")
+_ROOT = expanded(STREAMS, "stream")
+_CLOSE = b"</stream:stream>"
+_CONDITIONS = frozenset(StreamCondition.__members__.values())
+
+
+class Role(Enum):
+    """Which end of the stream this is."""
+
+    COMPONENT = "component"
+    SERVER = "server"
+
+
+def digest(stream_id: str, secret: str) -> str:
+    """Compute the handshake's text: hex SHA-1 of id and secret, both in UTF-8 (rules S4, S5)."""
+    return hashlib.sha1((stream_id + secret).encode(), usedforsecurity=False).hexdigest()
+
+
+def verify(received: str, stream_id: str, secret: str) -> bool:
+    """Tell, in constant time, whether a component knows the secret."""
+    return hmac.compare_digest(received.encode(), digest(stream_id, secret).encode())
+
+
+def encode(stanza: Stanza) -> bytes:
+    """Write a stanza as it goes on a stream, in the stream's default namespace (S24).
+
+    Raises:
+        IllegalCharacter: XML cannot hold it (S27).
+    """
+    return write(stanza.element, COMPONENT).encode()
+
+
+class ComponentConnection:
+    """One stream between a component and a server, seen from one end.
+
+    `receive_data` never raises for what the peer does; a `StreamFaulted` is then the last event,
+    and the fault latches. The other methods raise `LocalError` where the state forbids the call.
+    """
+
+    def __init__(self, role: Role, *, domain: str = "", limits: Limits | None = None) -> None:
+        """`domain` is the component's; a server may leave it to the component's header."""
+        self.role = role
+        self.domain = domain
+        self.local = Side.IDLE
+        self.remote = Side.IDLE
+        self.stream_id: str | None = None
+        self.lang: str | None = None
+        self._parser = StreamParser(limits)
+        self._faulted = False
+
+    @property
+    def established(self) -> bool:
+        """Whether both handshakes are through, so that stanzas may flow."""
+        return self.local is Side.READY and self.remote is Side.READY
+
+    @property
+    def _attached(self) -> bool:
+        # What the peer sends counts until its own end, also after we have closed our side (S12).
+        return self.remote is Side.READY and self.local is not Side.OPEN
+
+    def open(self, *, stream_id: str = "", lang: str | None = None) -> bytes:
+        """Give the stream header (S1, S2); a server names the id that the digest is made with."""
+        header = f"<stream:stream xmlns='{COMPONENT}' xmlns:stream='{STREAMS}'"
+        if self.role is Role.COMPONENT:
+            header += f" to='{escape_value(self.domain)}'"
+        else:
+            header += f" from='{escape_value(self.domain)}' id='{escape_value(stream_id)}'"
+        if lang is not None:
+            header += f" xml:lang='{escape_value(lang)}'"
+        self.local = state.after(self.local, Sent.HEADER)
+        if self.role is Role.SERVER:
+            self.stream_id = stream_id
+        return f"<?xml version='1.0'?>{header}>".encode()
+
+    def authenticate(self, secret: str) -> bytes:
+        """Component: give the handshake for the id that the server has sent (S4 to S6)."""
+        if self.role is not Role.COMPONENT:
+            raise LocalError("only a component authenticates")
+        if self.remote is not Side.OPEN or not self.stream_id:
+            raise LocalError("the server has not sent a stream id")
+        self.local = state.after(self.local, Sent.HANDSHAKE)
+        return f"<handshake>{digest(self.stream_id, secret)}</handshake>".encode()
+
+    def accept(self) -> bytes:
+        """Server: accept the component's handshake."""
+        if self.role is not Role.SERVER or self.remote is not Side.READY:
+            raise LocalError("there is no handshake to accept")
+        self.local = state.after(self.local, Sent.HANDSHAKE)
+        return b"<handshake/>"
+
+    def send(self, stanza: Stanza) -> bytes:
+        """Give the bytes of a stanza.
+
+        Raises:
+            LocalError: the stream is not established, or the stanza cannot be written (S27).
+        """
+        data = encode(stanza)
+        self.count_sent()
+        return data
+
+    def count_sent(self) -> None:
+        """Take note of a stanza that was encoded elsewhere and is sent now; errors as `send`."""
+        if not self.established:
+            raise LocalError("the stream is not established (S7)")
+        self.local = state.after(self.local, Sent.STANZA)
+
+    def close(self, fault: StreamFaulted | None = None) -> bytes:
+        """Give the end of our side (S12): before it the stream error, where a fault is to be told.
+
+        A side that is closed, or was never opened, has nothing to say: no bytes.
+        """
+        if self.local in (Side.IDLE, Side.CLOSED):
+            return b""
+        told = b""
+        if fault is not None and not fault.by_peer:
+            self.local = state.after(self.local, Sent.ERROR)
+            told = write(_stream_error(fault), COMPONENT).encode()
+        self.local = state.after(self.local, Sent.CLOSE)
+        return told + _CLOSE
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Take bytes of the peer and give what they complete."""
+        events = self.receive_events(self._parser.feed(data))
+        while self._parser.spent:
+            rest = self._parser.unparsed
+            self._parser = self._parser.successor()
+            events += self.receive_events(self._parser.feed(rest))
+        return events
+
+    def receive_events(self, parsed: list[ParseEvent]) -> list[Event]:
+        """Take what a parser that runs elsewhere (`trio_stream`'s thread) has found."""
+        events: list[Event] = []
+        for item in parsed:
+            if self._faulted or self.remote is Side.CLOSED:
+                break
+            event = self._receive(item)
+            if event is not None:
+                events.append(event)
+                self._faulted = isinstance(event, StreamFaulted)
+        return events
+
+    def _receive(self, item: ParseEvent) -> Event | None:
+        match item:
+            case ElementParsed(element=element, weight_bytes=weight):
+                return self._receive_element(element, weight)
+            case ElementRefused(stub=stub, limit=limit):
+                return self._receive_refused(stub, limit)
+            case RootOpened():
+                return self._receive_header(item)
+            case RootClosed():
+                self.remote = Side.CLOSED
+                return StreamClosed()
+            case ParserFaulted(condition=condition, text=text):
+                self.remote = Side.FAULTED
+                return StreamFaulted(condition, text)
+        assert_never(item)
+
+    def _receive_header(self, root: RootOpened) -> Event:
+        self.remote = state.after(self.remote, Sent.HEADER)
+        if local_of(root.name) != "stream":
+            return self._fault(StreamCondition.BAD_FORMAT, "the root is no stream")
+        if root.name != _ROOT or dict(root.namespaces).get("") != COMPONENT:
+            return self._fault(StreamCondition.INVALID_NAMESPACE, f"expected {COMPONENT}")
+        values = dict(root.attributes)
+        self.lang = values.get(LANG)
+        opened = StreamOpened(
+            values.get("id"),
+            from_=values.get("from"),
+            to=values.get("to"),
+            lang=self.lang,
+            version=values.get("version"),
+        )
+        if self.role is Role.COMPONENT:
+            self.stream_id = opened.id
+        elif not self.domain:
+            self.domain = opened.to or ""
+        return opened
+
+    def _receive_element(self, element: Element, weight: int) -> Event | None:
+        if element.name == _ERROR:
+            self.remote = Side.FAULTED
+            return _read_stream_error(element)
+        if element.name == _HANDSHAKE and self.remote is Side.OPEN:
+            return self._receive_handshake(element)
+        stanza = Stanza.of(element, self.lang)
+        if stanza is None:
+            return ElementIgnored(element.name)
+        if not self._attached:
+            return self._fault(StreamCondition.NOT_AUTHORIZED, "a stanza before the handshake")
+        return StanzaReceived(stanza, weight)
+
+    def _receive_handshake(self, element: Element) -> Event:
+        if self.role is Role.COMPONENT and self.local is not Side.READY:
+            return self._fault(StreamCondition.NOT_AUTHORIZED, "a handshake before ours")
+        self.remote = state.after(self.remote, Sent.HANDSHAKE)
+        if self.role is Role.COMPONENT:
+            return HandshakeAccepted()
+        return HandshakeReceived(element.text)
+
+    def _receive_refused(self, stub: Element, limit: str) -> Event:
+        stanza = Stanza.of(stub, self.lang)
+        if not self._attached:
+            return self._fault(StreamCondition.POLICY_VIOLATION, f"over the limit of {limit}")
+        return ElementIgnored(stub.name) if stanza is None else StanzaRefused(stanza, limit)
+
+    def _fault(self, condition: StreamCondition, text: str) -> StreamFaulted:
+        self.remote = Side.FAULTED
+        return StreamFaulted(condition, text)
+
+
+def _stream_error(fault: StreamFaulted) -> Element:
+    condition = Element(expanded(STREAM_ERRORS, fault.condition))
+    text = Element(expanded(STREAM_ERRORS, "text"), (), (fault.text,))
+    return Element(_ERROR, (), (condition, text) if fault.text else (condition,))
+
+
+def _read_stream_error(element: Element) -> StreamFaulted:
+    condition, text, application = StreamCondition.UNDEFINED_CONDITION, "", None
+    for child in element.elements:
+        if child.namespace != STREAM_ERRORS:
+            application = application or child
+        elif child.local == "text":
+            text = child.text
+        elif child.local in _CONDITIONS:
+            condition = StreamCondition(child.local)
+        else:
+            text = text or f"the unknown condition {child.local}"
+    return StreamFaulted(condition, text, by_peer=True, application=application)

@@ -1,0 +1,85 @@
+"""The frozen tree that stands for XML everywhere outside the parser: equal by value, hashable.
+
+Normal form: no empty text, no two texts side by side. Prefixes are not kept (rule S25).
+"""
+
+from collections.abc import Iterator
+from typing import Self
+
+from attrs import evolve, frozen
+
+from xmppstream.names import expanded, local_of, namespace_of
+
+
+@frozen
+class Element:
+    """One element: expanded name, attributes as they came, children in order."""
+
+    name: str
+    attributes: tuple[tuple[str, str], ...] = ()
+    children: "tuple[Element | str, ...]" = ()
+
+    @property
+    def namespace(self) -> str:
+        return namespace_of(self.name)
+
+    @property
+    def local(self) -> str:
+        return local_of(self.name)
+
+    @property
+    def text(self) -> str:
+        """The text directly inside, joined; that of children is not part of it."""
+        return "".join(child for child in self.children if isinstance(child, str))
+
+    @property
+    def elements(self) -> "tuple[Element, ...]":
+        """The children that are elements."""
+        return tuple(child for child in self.children if isinstance(child, Element))
+
+    def get(self, name: str) -> str | None:
+        """Give the value of an attribute by its expanded name."""
+        for key, value in self.attributes:
+            if key == name:
+                return value
+        return None
+
+    def find(self, name: str) -> "Element | None":
+        """Give the first child of that expanded name."""
+        return next(self.find_all(name), None)
+
+    def find_all(self, name: str) -> "Iterator[Element]":
+        """Give the children of that expanded name, in order."""
+        for child in self.children:
+            if isinstance(child, Element) and child.name == name:
+                yield child
+
+    def with_attributes(self, **changes: str | None) -> Self:
+        """Set attributes by their local names (`from_` for `from`); None takes one away."""
+        new = {name.rstrip("_"): value for name, value in changes.items()}
+        kept = ((k, new.pop(k, None)) if k in new else (k, v) for k, v in self.attributes)
+        pairs = [(k, v) for k, v in kept if v is not None]
+        pairs += [(k, v) for k, v in new.items() if v is not None]
+        return evolve(self, attributes=tuple(pairs))
+
+
+def rehome(element: Element, namespace: str) -> Element:
+    """Move an element, with what it holds of its own namespace, to another one.
+
+    A payload in a foreign namespace is left as it is, with all that is inside of it: a forwarded
+    stanza keeps `jabber:client` (rules S23, S24).
+    """
+    old = element.namespace
+    if old == namespace:
+        return element
+
+    def move(one: Element) -> Element:
+        if one.namespace != old:
+            return one
+        return Element(
+            expanded(namespace, one.local),
+            one.attributes,
+            tuple(child if isinstance(child, str) else move(child) for child in one.children),
+        )
+
+    return move(element)

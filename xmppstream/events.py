@@ -1,0 +1,91 @@
+"""What the core reports, in the order in which it happened. Frozen, equal by value."""
+
+from attrs import field, frozen
+
+from xmppstream.element import Element
+from xmppstream.errors import StreamCondition
+from xmppstream.stanza import Stanza
+
+
+@frozen
+class StreamOpened:
+    """The peer's stream header is in. `id` may be missing where an early error follows (S3)."""
+
+    id: str | None
+    from_: str | None = None
+    to: str | None = None
+    lang: str | None = None
+    version: str | None = None
+
+
+@frozen
+class HandshakeReceived:
+    """Server's role: the component has sent its digest (XEP-0114 §3)."""
+
+    digest: str
+
+
+@frozen
+class HandshakeAccepted:
+    """Component's role: the server has sent `<handshake/>`."""
+
+
+@frozen
+class StanzaReceived:
+    """A whole stanza is in; `weight_bytes` estimates what it costs to keep."""
+
+    stanza: Stanza
+    weight_bytes: int = field(default=0, eq=False)
+
+
+@frozen
+class StanzaRefused:
+    """A stanza went over a limit and was consumed without being built (S17).
+
+    `stanza` holds only what an answer needs: the addresses, type and id, and an empty muc#user
+    child where there was one (S30). `limit` says which limit, with its number.
+    """
+
+    stanza: Stanza
+    limit: str
+
+
+@frozen
+class ElementIgnored:
+    """An unknown top-level element came; it is to be logged and left alone (S33)."""
+
+    name: str
+
+
+@frozen
+class StreamFaulted:
+    """The stream is over: by an error that the peer sent, or by a fault of the peer's input.
+
+    The last event of a connection. `by_peer` tells whether the peer sent a stream error (then
+    `application` is its application-specific element); otherwise `close(fault)` tells the peer.
+    """
+
+    condition: StreamCondition
+    text: str = ""
+    by_peer: bool = False
+    application: Element | None = None
+
+    def __str__(self) -> str:
+        return f"{self.condition}: {self.text}" if self.text else str(self.condition)
+
+
+@frozen
+class StreamClosed:
+    """The peer has sent `</stream:stream>` (S12)."""
+
+
+Event = (
+    StreamOpened
+    | HandshakeReceived
+    | HandshakeAccepted
+    | StanzaReceived
+    | StanzaRefused
+    | ElementIgnored
+    | StreamFaulted
+    | StreamClosed
+)

@@ -1,0 +1,38 @@
+"""Namespaces and expanded names (`{namespace}local`, Clark's notation).
+
+Holds no logic beyond taking a name apart and putting it together.
+"""
+
+from typing import Final
+
+COMPONENT: Final = "jabber:component:accept"
+CLIENT: Final = "jabber:client"
+STREAMS: Final = "http://etherx.jabber.org/streams"
+STREAM_ERRORS: Final = "urn:ietf:params:xml:ns:xmpp-streams"
+STANZA_ERRORS: Final = "urn:ietf:params:xml:ns:xmpp-stanzas"
+XML: Final = "http://www.w3.org/XML/1998/namespace"
+XMLNS: Final = "http://www.w3.org/2000/xmlns/"
+
+PING: Final = "urn:xmpp:ping"
+DISCO_INFO: Final = "http://jabber.org/protocol/disco#info"
+DISCO_ITEMS: Final = "http://jabber.org/protocol/disco#items"
+VERSION: Final = "jabber:iq:version"
+MUC_USER: Final = "http://jabber.org/protocol/muc#user"
+DELAY: Final = "urn:xmpp:delay"
+
+LANG: Final = f"{{{XML}}}lang"
+
+
+def expanded(namespace: str, local: str) -> str:
+    """Put an expanded name together; no namespace gives the bare local name."""
+    return f"{{{namespace}}}{local}" if namespace else local
+
+
+def namespace_of(name: str) -> str:
+    """Give the namespace of an expanded name, `""` for none."""
+    return name[1 : name.index("}")] if name.startswith("{") else ""
+
+
+def local_of(name: str) -> str:
+    """Give the local part of an expanded name."""
+    return name[name.index("}") + 1 :] if name.startswith("{") else name

@@ -1,0 +1,148 @@
+"""The frozen stanza around one element, its answers, and stanza errors.
+
+`reply` and `error_reply` refuse what RFC 6120 forbids, so that no caller can send it by mistake.
+"""
+
+from typing import Final, Literal, Self
+
+from attrs import frozen
+
+from xmppstream.element import Element, rehome
+from xmppstream.errors import ErrorType, LocalError, StanzaCondition
+from xmppstream.names import CLIENT, COMPONENT, LANG, STANZA_ERRORS, expanded
+
+TYPES: Final = {
+    "message": frozenset({"chat", "error", "groupchat", "headline", "normal"}),
+    "presence": frozenset(
+        {"error", "probe", "subscribe", "subscribed", "unavailable", "unsubscribe", "unsubscribed"}
+    ),
+    "iq": frozenset({"error", "get", "result", "set"}),
+}
+"""The `type` values of each kind (RFC 6121 §5.2.2, §4.7.1; RFC 6120 §8.2.3)."""
+
+Kind = Literal["message", "presence", "iq"]
+KINDS: Final[tuple[Kind, ...]] = ("message", "presence", "iq")
+_KIND_OF_NAME: Final[dict[str, Kind]] = {
+    expanded(namespace, kind): kind for namespace in (COMPONENT, CLIENT) for kind in KINDS
+}
+
+
+@frozen
+class StanzaError:
+    """A stanza error: condition, what its receiver may do, and text for a person."""
+
+    condition: StanzaCondition
+    type: ErrorType
+    text: str = ""
+
+    def to_element(self) -> Element:
+        """Give the `<error/>` (RFC 6120 §8.3.2)."""
+        children = [Element(expanded(STANZA_ERRORS, self.condition))]
+        if self.text:
+            children.append(Element(expanded(STANZA_ERRORS, "text"), (), (self.text,)))
+        return Element(expanded(COMPONENT, "error"), (("type", self.type),), tuple(children))
+
+
+@frozen
+class Stanza:
+    """A message, presence or iq; what is asked of it is read from its element.
+
+    `lang` is the language that it inherits from the stream's header (rule S26).
+    """
+
+    element: Element
+    lang: str | None = None
+
+    @classmethod
+    def of(cls, element: Element, lang: str | None = None) -> Self | None:
+        """Take an element for a stanza, moved to the component namespace; None where it is none."""
+        if element.name not in _KIND_OF_NAME:
+            return None
+        return cls(rehome(element, COMPONENT), lang)
+
+    @property
+    def kind(self) -> Kind:
+        return _KIND_OF_NAME[self.element.name]
+
+    @property
+    def type(self) -> str | None:
+        return self.element.get("type")
+
+    @property
+    def id(self) -> str | None:
+        return self.element.get("id")
+
+    @property
+    def from_(self) -> str | None:
+        return self.element.get("from")
+
+    @property
+    def to(self) -> str | None:
+        return self.element.get("to")
+
+    @property
+    def payload(self) -> Element | None:
+        """The first child element."""
+        return next(iter(self.element.elements), None)
+
+    @property
+    def is_request(self) -> bool:
+        """Whether this is an iq get or set, which is owed exactly one answer (rule S29)."""
+        return self.kind == "iq" and self.type in ("get", "set")
+
+    def child(self, local: str) -> Element | None:
+        """Give the first child of the stanza's own namespace with that name."""
+        return self.element.find(expanded(COMPONENT, local))
+
+    def reply(self, *children: Element, type: str | None = None) -> "Stanza":
+        """Make an answer: addresses swapped, for an iq its id and (by default) `result`.
+
+        Raises:
+            LocalError: for an error, an iq result, an iq without id, or one without sender.
+        """
+        self._refuse_unanswerable()
+        if self.kind == "iq":
+            type = type or "result"
+        return self._answer(type, children, self.id if self.kind == "iq" else None)
+
+    def error_reply(self, error: StanzaError) -> "Stanza":
+        """Make the error for this stanza (rule S31, RFC 6120 §8.3.1).
+
+        Raises:
+            LocalError: for an error, an iq result, an iq without id, or one without sender.
+        """
+        self._refuse_unanswerable()
+        return self._answer("error", (error.to_element(),), self.id)
+
+    def _refuse_unanswerable(self) -> None:
+        if self.type == "error":
+            raise LocalError("an error is never answered (RFC 6120 §8.3.1)")
+        if self.kind == "iq" and self.type == "result":
+            raise LocalError("an iq result is never answered (RFC 6120 §8.2.3)")
+        if self.kind == "iq" and not self.id:
+            raise LocalError("an iq without id cannot be answered")
+        if not self.from_:
+            raise LocalError("a stanza without sender cannot be answered")
+
+    def _answer(self, type: str | None, children: tuple[Element, ...], id: str | None) -> "Stanza":
+        return make(self.kind, self.from_, self.to, type=type, id=id, children=children)
+
+
+def make(
+    kind: Kind,
+    to: str | None,
+    from_: str | None,
+    *,
+    type: str | None = None,
+    id: str | None = None,
+    children: tuple[Element | str, ...] = (),
+) -> Stanza:
+    """Build a stanza; None leaves an attribute out."""
+    pairs = (("to", to), ("from", from_), ("type", type), ("id", id))
+    attributes = tuple((name, value) for name, value in pairs if value is not None)
+    return Stanza(Element(expanded(COMPONENT, kind), attributes, children))
+
+
+def language_of(element: Element) -> str | None:
+    """Give an element's own xml:lang."""
+    return element.get(LANG)

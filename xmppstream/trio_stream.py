@@ -1,0 +1,409 @@
+"""A component's stream on trio: the only module that touches the network.
+
+`connect` gives an attached `ComponentStream`; its `serve` reads until the stream is over and says
+how. One task reads, one writes: what others send is only appended, and everything that is ready
+leaves in one `send_all`. A cancelled or failed `send_all` may have sent half a stanza, so it ends
+the stream. Reconnecting, logging and what stanzas mean are the caller's business.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from secrets import token_hex
+from typing import Final
+
+import trio
+from attrs import field, frozen
+
+from xmppstream.component import ComponentConnection, Role, encode
+from xmppstream.element import Element
+from xmppstream.errors import XmppError
+from xmppstream.events import (
+    Event,
+    HandshakeAccepted,
+    StanzaReceived,
+    StreamClosed,
+    StreamFaulted,
+    StreamOpened,
+)
+from xmppstream.names import PING, expanded
+from xmppstream.parser import Limits
+from xmppstream.parser_thread import StreamParserThread
+from xmppstream.stanza import Stanza, make
+from xmppstream.state import Side
+
+_CHUNK_BYTES: Final = 64 * 1024
+_PROBES: Final = 3
+_BARRIER_PREFIX: Final = "barrier-"
+
+
+@frozen
+class Server:
+    """Where the server listens for components; `tls` is direct TLS with a verified certificate.
+
+    The certificate names the server, not the component: it is checked for `tls_name`, by default
+    the host.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    ca_file: str | None = None
+    tls_name: str | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@frozen
+class StreamOptions:
+    """Limits and patience; all times in seconds, above 0."""
+
+    limits: Limits = field(factory=Limits)
+    handshake_timeout_s: float = 20
+    keepalive_s: float = 60
+    write_timeout_s: float = 60
+    close_timeout_s: float = 2
+    probe_timeout_s: float = 20
+
+
+@frozen
+class StreamLost:
+    """The connection is gone, or was given up, without a word in the stream."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+StreamEnd = StreamFaulted | StreamClosed | StreamLost
+Handler = Callable[[Event], Awaitable[None]]
+
+
+class StreamFailed(XmppError):
+    """A stream ended (or never began) where one was needed; `end` says how."""
+
+    def __init__(self, end: StreamEnd) -> None:
+        super().__init__(str(end))
+        self.end = end
+
+
+async def connect(
+    server: Server, domain: str, secret: str, options: StreamOptions | None = None
+) -> "ComponentStream":
+    """Attach to a server as `domain`, within `handshake_timeout_s` for all of it.
+
+    Raises:
+        StreamFailed: no connection, a refusal, or no handshake in time.
+
+    Cancellation closes the connection.
+    """
+    options = options or StreamOptions()
+    stage = "connecting"
+    try:
+        with trio.fail_after(options.handshake_timeout_s):
+            transport = await _open_transport(server)
+            stage = "waiting for the handshake"
+            stream = ComponentStream(transport, domain, options)
+            try:
+                await stream._attach(secret)
+            except BaseException:
+                stream._parser.close()
+                await trio.aclose_forcefully(transport)  # a checkpoint
+                raise
+            return stream
+    except trio.TooSlowError:
+        seconds = f"{options.handshake_timeout_s:g} s"
+        raise StreamFailed(StreamLost(f"gave up after {seconds} of {stage}")) from None
+
+
+async def _open_transport(server: Server) -> trio.abc.Stream:
+    try:
+        transport: trio.abc.Stream = await trio.open_tcp_stream(server.host, server.port)
+    except OSError as error:
+        raise StreamFailed(StreamLost(f"cannot connect to {server}: {_why(error)}")) from None
+    if not server.tls:
+        return transport
+    try:
+        context = ssl.create_default_context(cafile=server.ca_file)
+        name = server.tls_name or server.host
+        secure = trio.SSLStream(transport, context, server_hostname=name, https_compatible=True)
+        await secure.do_handshake()
+    except (OSError, trio.BrokenResourceError) as error:
+        await trio.aclose_forcefully(transport)
+        raise StreamFailed(StreamLost(f"TLS with {server} failed: {_why(error)}")) from None
+    except BaseException:
+        await trio.aclose_forcefully(transport)
+        raise
+    return secure
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(sorted({_why(one) for one in error.exceptions}))
+    if error.__cause__ is not None:
+        return _why(error.__cause__)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+class ComponentStream:
+    """An attached stream. `serve` once; `send`, `flush`, `barrier` and `aclose` while it runs.
+
+    Invariant: `_end` is set exactly once, and then nobody waits for this stream any more.
+    """
+
+    def __init__(self, transport: trio.abc.Stream, domain: str, options: StreamOptions) -> None:
+        self.domain = domain
+        self.barrier_seen = False
+        self._transport = transport
+        self._options = options
+        self._connection = ComponentConnection(Role.COMPONENT, domain=domain, limits=options.limits)
+        self._parser = StreamParserThread(options.limits)
+        self._early: list[Event] = []
+        self._buffer: list[bytes] = []
+        self._appended = trio.Event()
+        self._batch = trio.Event()  # set when what is in the buffer now has been sent
+        self._sending = trio.Event()  # set when what the writer took last has been sent
+        self._sending.set()
+        self._end: StreamEnd | None = None
+        self._ended = trio.Event()
+        self._barriers: dict[str, trio.Event] = {}
+        self._barrier_prefix = f"{_BARRIER_PREFIX}{token_hex(6)}-"
+        self._barrier_count = 0
+        self._sent_at = self._received_at = trio.current_time()
+
+    @property
+    def end(self) -> StreamEnd | None:
+        """How the stream ended; None while it lives."""
+        return self._end
+
+    def send(self, stanza: Stanza) -> None:
+        """Append a stanza to what the writer sends next.
+
+        Raises:
+            LocalError: the stanza cannot be written.
+            StreamFailed: the stream is over, or our side of it.
+        """
+        self.send_encoded(encode(stanza))
+
+    def send_encoded(self, data: bytes) -> None:
+        """Append a stanza that `encode` has written; errors as `send`."""
+        if self._end is not None:
+            raise StreamFailed(self._end)
+        if self._connection.local is Side.CLOSED:
+            raise StreamFailed(StreamClosed())
+        self._connection.count_sent()
+        self._append(data)
+
+    async def flush(self) -> None:
+        """Wait until what was appended so far has been handed to the operating system.
+
+        Raises:
+            StreamFailed: the stream ended before. Cancellation takes nothing back.
+        """
+        await (self._batch if self._buffer else self._sending).wait()
+        if self._end is not None:
+            raise StreamFailed(self._end)
+
+    async def barrier(self) -> None:
+        """Wait until everything sent before has reached the server (rule S35).
+
+        Raises:
+            StreamFailed: the stream ended before. Cancellation forgets this barrier only.
+        """
+        if self._end is not None:
+            raise StreamFailed(self._end)
+        self._barrier_count += 1
+        id = f"{self._barrier_prefix}{self._barrier_count}"
+        ping = Element(expanded(PING, "ping"))
+        self.send(make("iq", self.domain, self.domain, type="get", id=id, children=(ping,)))
+        returned = self._barriers[id] = trio.Event()
+        try:
+            await returned.wait()
+        finally:
+            lost = self._barriers.pop(id, None) is not None
+        if lost and self._end is not None:
+            raise StreamFailed(self._end)
+
+    async def serve(self, handle: Handler) -> StreamEnd:
+        """Read until the stream is over, giving every event to `handle`, and say how it ended.
+
+        `handle` may wait, and then nothing is read (S16). Cancellation drops the connection as it
+        is; `aclose` ends it in order.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._keep_alive)
+                nursery.start_soon(self._prove_alive)
+                nursery.start_soon(self._read, handle)
+                await self._ended.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._finish(StreamLost("given up"))
+            self._parser.close()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await trio.aclose_forcefully(self._transport)
+        assert self._end is not None
+        return self._end
+
+    async def aclose(self) -> None:
+        """End the stream in order (S12): our end tag, then wait, bounded, for the peer's."""
+        if self._end is None:
+            self._append(self._connection.close())
+            with trio.move_on_after(self._options.close_timeout_s):
+                await self._ended.wait()
+            self._finish(StreamClosed())
+        await trio.lowlevel.checkpoint()
+
+    # --- attaching
+
+    async def _attach(self, secret: str) -> None:
+        try:
+            await self._tell(self._connection.open())
+            while True:
+                events = await self._receive()
+                for number, event in enumerate(events):
+                    match event:
+                        case StreamOpened(id=id):
+                            if id:  # without one, an error is to follow (S3)
+                                await self._tell(self._connection.authenticate(secret))
+                        case HandshakeAccepted():
+                            self._early = events[number + 1 :]
+                            return
+                        case StreamFaulted() | StreamClosed():
+                            await self._say_goodbye(event)
+                            raise StreamFailed(event)
+        except (OSError, trio.BrokenResourceError) as error:
+            raise StreamFailed(StreamLost(f"connection broke: {_why(error)}")) from None
+
+    async def _say_goodbye(self, end: StreamFaulted | StreamClosed) -> None:
+        fault = end if isinstance(end, StreamFaulted) else None
+        with trio.move_on_after(self._options.close_timeout_s):
+            await self._tell(self._connection.close(fault))
+
+    async def _tell(self, data: bytes) -> None:
+        # Where the server has hung up on us, its reason may still be readable.
+        with suppress(trio.BrokenResourceError):
+            await self._transport.send_all(data)
+
+    async def _receive(self) -> list[Event]:
+        data = await self._transport.receive_some(_CHUNK_BYTES)
+        if not data:
+            raise StreamFailed(StreamLost("the server closed the connection without a word"))
+        self._received_at = trio.current_time()
+        return self._connection.receive_events(await self._parser.feed(bytes(data)))
+
+    # --- the tasks of `serve`
+
+    async def _read(self, handle: Handler) -> None:
+        events, self._early = self._early, []
+        try:
+            while True:
+                for event in events:
+                    if isinstance(event, StreamFaulted | StreamClosed):
+                        await self._leave(event)
+                        return
+                    if not (isinstance(event, StanzaReceived) and self._is_barrier(event.stanza)):
+                        await handle(event)
+                events = await self._receive()
+        except StreamFailed as failure:
+            self._finish(failure.end)
+        except (OSError, trio.BrokenResourceError) as error:
+            self._finish(StreamLost(f"connection broke: {_why(error)}"))
+
+    async def _leave(self, end: StreamFaulted | StreamClosed) -> None:
+        fault = end if isinstance(end, StreamFaulted) else None
+        closing = self._connection.close(fault)
+        if closing:
+            self._append(closing)
+            with trio.move_on_after(self._options.close_timeout_s):
+                await self._batch.wait()
+        self._finish(end)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._appended.wait()
+                data = b"".join(self._buffer)
+                self._buffer.clear()
+                self._appended = trio.Event()
+                self._sending, self._batch = self._batch, trio.Event()
+                with trio.fail_after(self._options.write_timeout_s):
+                    await self._transport.send_all(data)
+                self._sent_at = trio.current_time()
+                self._sending.set()
+        except trio.TooSlowError:
+            seconds = f"{self._options.write_timeout_s:g} s"
+            self._finish(StreamLost(f"the server has read nothing for {seconds}"))
+        except (OSError, trio.BrokenResourceError) as error:
+            await self._hear_last_words()
+            self._finish(StreamLost(f"connection broke: {_why(error)}"))
+
+    async def _hear_last_words(self) -> None:
+        # The write fails first where the server reset us; its stream error may still be readable.
+        with trio.move_on_after(self._options.close_timeout_s):
+            await self._ended.wait()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            due = self._sent_at + self._options.keepalive_s
+            if trio.current_time() >= due:
+                if not self._buffer:
+                    self._append(b" ")
+                due = trio.current_time() + self._options.keepalive_s
+            await trio.sleep_until(due)
+
+    async def _prove_alive(self) -> None:
+        """Have the server return a barrier at once, and again after each long silence (S15).
+
+        A server that never returned one is not held to it.
+        """
+        try:
+            await self.barrier()
+            while True:
+                silent_since = self._received_at
+                await trio.sleep_until(silent_since + 2 * self._options.keepalive_s)
+                if self._received_at == silent_since and not await self._answers():
+                    self._finish(StreamLost("the server no longer answers"))
+                    return
+        except StreamFailed:
+            return
+
+    async def _answers(self) -> bool:
+        heard = self._received_at
+        for _ in range(_PROBES):
+            with trio.move_on_after(self._options.probe_timeout_s) as scope:
+                await self.barrier()
+            if not scope.cancelled_caught or self._received_at != heard:
+                return True
+        return False
+
+    # --- shared by them
+
+    def _append(self, data: bytes) -> None:
+        self._buffer.append(data)
+        self._appended.set()
+
+    def _is_barrier(self, stanza: Stanza) -> bool:
+        """Take note of a barrier that comes back, of whatever iq type, and keep it to ourselves."""
+        if stanza.kind != "iq" or stanza.from_ != self.domain or stanza.to != self.domain:
+            return False
+        id = stanza.id or ""
+        returned = self._barriers.pop(id, None)
+        if returned is not None:
+            self.barrier_seen = True
+            returned.set()
+        # One that we no longer wait for, or of another instance behind the same domain.
+        return id.startswith(_BARRIER_PREFIX)
+
+    def _finish(self, end: StreamEnd) -> None:
+        if self._end is None:
+            self._end = end
+            self._ended.set()
+            self._batch.set()
+            self._sending.set()
+            for returned in self._barriers.values():
+                returned.set()
