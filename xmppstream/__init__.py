@@ -26,7 +26,8 @@ from xmppstream.events import (
     StreamOpened,
 )
 from xmppstream.jid import InvalidJid, Jid, split
-from xmppstream.parser import Limits, parse_element
+from xmppstream.limit import Limits
+from xmppstream.parser import parse_element
 from xmppstream.parser_thread import ElementParserThread
 from xmppstream.stanza import Stanza, StanzaError, make
 from xmppstream.trio_stream import (

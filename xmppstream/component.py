@@ -11,6 +11,14 @@ from enum import Enum
 from typing import assert_never
 
 from xmppstream import state
+from xmppstream.builder import (
+    ElementParsed,
+    ElementRefused,
+    ParseEvent,
+    ParserFaulted,
+    RootClosed,
+    RootOpened,
+)
 from xmppstream.element import Element
 from xmppstream.errors import LocalError, StreamCondition
 from xmppstream.events import (
@@ -24,17 +32,9 @@ from xmppstream.events import (
     StreamFaulted,
     StreamOpened,
 )
+from xmppstream.limit import Limits
 from xmppstream.names import COMPONENT, LANG, STREAM_ERRORS, STREAMS, expanded, local_of
-from xmppstream.parser import (
-    ElementParsed,
-    ElementRefused,
-    Limits,
-    ParseEvent,
-    ParserFaulted,
-    RootClosed,
-    RootOpened,
-    StreamParser,
-)
+from xmppstream.parser import StreamParser
 from xmppstream.stanza import Stanza
 from xmppstream.state import Sent, Side
 from xmppstream.writer import escape_value, write
@@ -165,6 +165,7 @@ class ComponentConnection:
         events = self.receive_events(self._parser.feed(data))
         while self._parser.spent:
             rest = self._parser.unparsed
+            self._parser.close()
             self._parser = self._parser.successor()
             events += self.receive_events(self._parser.feed(rest))
         return events

@@ -82,4 +82,4 @@ def domain_of(address: str) -> str:
 
 def same_domain(one: str, other: str) -> bool:
     """Tell whether two domains are one, whatever their letter case."""
-    return one == other or one.casefold() == other.casefold()
+    return one == other or one.lower() == other.lower()

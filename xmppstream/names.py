@@ -29,10 +29,13 @@ def expanded(namespace: str, local: str) -> str:
 
 
 def namespace_of(name: str) -> str:
-    """Give the namespace of an expanded name, `""` for none."""
-    return name[1 : name.index("}")] if name.startswith("{") else ""
+    """Give the namespace of an expanded name, `""` for none.
+
+    A namespace may hold a `}`; a local name cannot.
+    """
+    return name[1 : name.rindex("}")] if name.startswith("{") else ""
 
 
 def local_of(name: str) -> str:
     """Give the local part of an expanded name."""
-    return name[name.index("}") + 1 :] if name.startswith("{") else name
+    return name[name.rindex("}") + 1 :] if name.startswith("{") else name

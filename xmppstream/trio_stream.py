@@ -6,6 +6,7 @@ leaves in one `send_all`. A cancelled or failed `send_all` may have sent half a 
 the stream. Reconnecting, logging and what stanzas mean are the caller's business.
 """
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -26,8 +27,9 @@ from xmppstream.events import (
     StreamFaulted,
     StreamOpened,
 )
+from xmppstream.jid import same_domain
+from xmppstream.limit import Limits
 from xmppstream.names import PING, expanded
-from xmppstream.parser import Limits
 from xmppstream.parser_thread import StreamParserThread
 from xmppstream.stanza import Stanza, make
 from xmppstream.state import Side
@@ -101,18 +103,13 @@ async def connect(
     Cancellation closes the connection.
     """
     options = options or StreamOptions()
-    stage = "connecting"
+    stage = f"connecting to {server}"
     try:
         with trio.fail_after(options.handshake_timeout_s):
             transport = await _open_transport(server)
-            stage = "waiting for the handshake"
+            stage = f"waiting for the handshake of {server}"
             stream = ComponentStream(transport, domain, options)
-            try:
-                await stream._attach(secret)
-            except BaseException:
-                stream._parser.close()
-                await trio.aclose_forcefully(transport)  # a checkpoint
-                raise
+            await stream._attach(secret)
             return stream
     except trio.TooSlowError:
         seconds = f"{options.handshake_timeout_s:g} s"
@@ -121,22 +118,23 @@ async def connect(
 
 async def _open_transport(server: Server) -> trio.abc.Stream:
     try:
-        transport: trio.abc.Stream = await trio.open_tcp_stream(server.host, server.port)
+        transport = await trio.open_tcp_stream(server.host, server.port)
     except OSError as error:
         raise StreamFailed(StreamLost(f"cannot connect to {server}: {_why(error)}")) from None
     if not server.tls:
         return transport
+    secured = False
     try:
         context = ssl.create_default_context(cafile=server.ca_file)
         name = server.tls_name or server.host
         secure = trio.SSLStream(transport, context, server_hostname=name, https_compatible=True)
         await secure.do_handshake()
+        secured = True
     except (OSError, trio.BrokenResourceError) as error:
-        await trio.aclose_forcefully(transport)
         raise StreamFailed(StreamLost(f"TLS with {server} failed: {_why(error)}")) from None
-    except BaseException:
-        await trio.aclose_forcefully(transport)
-        raise
+    finally:
+        if not secured:
+            await trio.aclose_forcefully(transport)
     return secure
 
 
@@ -145,7 +143,15 @@ def _why(error: BaseException) -> str:
         return "; ".join(sorted({_why(one) for one in error.exceptions}))
     if error.__cause__ is not None:
         return _why(error.__cause__)
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.errno is not None:
+        # trio wraps the system's words; those of getaddrinfo have negative numbers.
+        known = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        return known or str(error)
+    return str(error) or type(error).__name__
 
 
 class ComponentStream:
@@ -167,8 +173,11 @@ class ComponentStream:
         self._batch = trio.Event()  # set when what is in the buffer now has been sent
         self._sending = trio.Event()  # set when what the writer took last has been sent
         self._sending.set()
+        self._last_words: StreamEnd | None = None  # what the peer's stream ended with
+        self._spoken = trio.Event()  # set with them
         self._end: StreamEnd | None = None
         self._ended = trio.Event()
+        self._receiving = trio.CancelScope()
         self._barriers: dict[str, trio.Event] = {}
         self._barrier_prefix = f"{_BARRIER_PREFIX}{token_hex(6)}-"
         self._barrier_count = 0
@@ -184,7 +193,7 @@ class ComponentStream:
 
         Raises:
             LocalError: the stanza cannot be written.
-            StreamFailed: the stream is over, or our side of it.
+            StreamFailed: the stream is over, or either side of it.
         """
         self.send_encoded(encode(stanza))
 
@@ -192,8 +201,8 @@ class ComponentStream:
         """Append a stanza that `encode` has written; errors as `send`."""
         if self._end is not None:
             raise StreamFailed(self._end)
-        if self._connection.local is Side.CLOSED:
-            raise StreamFailed(StreamClosed())
+        if not self._connection.established:  # either side has sent its last
+            raise StreamFailed(StreamLost("the stream is ending"))
         self._connection.count_sent()
         self._append(data)
 
@@ -230,16 +239,16 @@ class ComponentStream:
     async def serve(self, handle: Handler) -> StreamEnd:
         """Read until the stream is over, giving every event to `handle`, and say how it ended.
 
-        `handle` may wait, and then nothing is read (S16). Cancellation drops the connection as it
-        is; `aclose` ends it in order.
+        `handle` may wait, and then nothing is read (S16); what was read is given to it even where
+        the stream ends meanwhile. Cancellation drops the connection as it is; `aclose` ends it in
+        order.
         """
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
                 nursery.start_soon(self._keep_alive)
                 nursery.start_soon(self._prove_alive)
-                nursery.start_soon(self._read, handle)
-                await self._ended.wait()
+                await self._read(handle)
                 nursery.cancel_scope.cancel()
         finally:
             self._finish(StreamLost("given up"))
@@ -261,6 +270,7 @@ class ComponentStream:
     # --- attaching
 
     async def _attach(self, secret: str) -> None:
+        attached = False
         try:
             await self._tell(self._connection.open())
             while True:
@@ -268,16 +278,22 @@ class ComponentStream:
                 for number, event in enumerate(events):
                     match event:
                         case StreamOpened(id=id):
-                            if id:  # without one, an error is to follow (S3)
+                            # Without an id an error is to follow; it may be here already (S3).
+                            if id and self._connection.remote is Side.OPEN:
                                 await self._tell(self._connection.authenticate(secret))
                         case HandshakeAccepted():
                             self._early = events[number + 1 :]
+                            attached = True
                             return
                         case StreamFaulted() | StreamClosed():
                             await self._say_goodbye(event)
                             raise StreamFailed(event)
         except (OSError, trio.BrokenResourceError) as error:
             raise StreamFailed(StreamLost(f"connection broke: {_why(error)}")) from None
+        finally:
+            if not attached:
+                self._parser.close()
+                await trio.aclose_forcefully(self._transport)
 
     async def _say_goodbye(self, end: StreamFaulted | StreamClosed) -> None:
         fault = end if isinstance(end, StreamFaulted) else None
@@ -296,7 +312,7 @@ class ComponentStream:
         self._received_at = trio.current_time()
         return self._connection.receive_events(await self._parser.feed(bytes(data)))
 
-    # --- the tasks of `serve`
+    # --- `serve`, and its tasks
 
     async def _read(self, handle: Handler) -> None:
         events, self._early = self._early, []
@@ -308,7 +324,12 @@ class ComponentStream:
                         return
                     if not (isinstance(event, StanzaReceived) and self._is_barrier(event.stanza)):
                         await handle(event)
-                events = await self._receive()
+                if self._end is not None:
+                    return
+                with trio.CancelScope() as self._receiving:
+                    events = await self._receive()
+                if self._receiving.cancelled_caught:
+                    return
         except StreamFailed as failure:
             self._finish(failure.end)
         except (OSError, trio.BrokenResourceError) as error:
@@ -316,6 +337,8 @@ class ComponentStream:
 
     async def _leave(self, end: StreamFaulted | StreamClosed) -> None:
         fault = end if isinstance(end, StreamFaulted) else None
+        self._last_words = end
+        self._spoken.set()
         closing = self._connection.close(fault)
         if closing:
             self._append(closing)
@@ -339,13 +362,10 @@ class ComponentStream:
             seconds = f"{self._options.write_timeout_s:g} s"
             self._finish(StreamLost(f"the server has read nothing for {seconds}"))
         except (OSError, trio.BrokenResourceError) as error:
-            await self._hear_last_words()
-            self._finish(StreamLost(f"connection broke: {_why(error)}"))
-
-    async def _hear_last_words(self) -> None:
-        # The write fails first where the server reset us; its stream error may still be readable.
-        with trio.move_on_after(self._options.close_timeout_s):
-            await self._ended.wait()
+            # It fails first where the server reset us; its stream error may still be readable.
+            with trio.move_on_after(self._options.close_timeout_s):
+                await self._spoken.wait()
+            self._finish(self._last_words or StreamLost(f"connection broke: {_why(error)}"))
 
     async def _keep_alive(self) -> None:
         while True:
@@ -389,7 +409,8 @@ class ComponentStream:
 
     def _is_barrier(self, stanza: Stanza) -> bool:
         """Take note of a barrier that comes back, of whatever iq type, and keep it to ourselves."""
-        if stanza.kind != "iq" or stanza.from_ != self.domain or stanza.to != self.domain:
+        addresses = (stanza.from_ or "", stanza.to or "")  # a server may write them its own way
+        if stanza.kind != "iq" or not all(same_domain(one, self.domain) for one in addresses):
             return False
         id = stanza.id or ""
         returned = self._barriers.pop(id, None)
@@ -403,6 +424,7 @@ class ComponentStream:
         if self._end is None:
             self._end = end
             self._ended.set()
+            self._receiving.cancel()
             self._batch.set()
             self._sending.set()
             for returned in self._barriers.values():

@@ -1,0 +1,1 @@
+"""Unit tests, a module for each one of `xmppstream`."""

@@ -1,0 +1,191 @@
+"""What an XML parser calls: builds elements below the root, and refuses what must not be there.
+
+It keeps the limits that can be seen from start tags (depth, attributes, names), forbids what S19
+forbids, and makes parse events. The bytes, and what is told about them, are `parser`'s business.
+"""
+
+from typing import Any, Final
+
+from attrs import frozen
+
+from xmppstream.element import Element
+from xmppstream.errors import StreamCondition
+from xmppstream.limit import Limits
+from xmppstream.names import LANG, MUC_USER, expanded
+
+DTD_TEXT: Final = "a document type declaration"
+_SPACE: Final = " \t\r\n"
+_STUB_ATTRIBUTES: Final = ("to", "from", "type", "id", LANG)
+_STUB_VALUE_LIMIT: Final = 3071  # the longest address: three parts of 1023 bytes, `@` and `/`
+_STUB_CHILD: Final = expanded(MUC_USER, "x")
+_ELEMENT_WEIGHT_BYTES: Final = 400  # an Element with its tuples, measured on CPython 3.11
+
+
+@frozen
+class RootOpened:
+    """The root's start tag is in; `namespaces` are its declarations, the default one under ""."""
+
+    name: str
+    attributes: tuple[tuple[str, str], ...]
+    namespaces: tuple[tuple[str, str], ...]
+
+
+@frozen
+class ElementParsed:
+    """A whole child of the root is in."""
+
+    element: Element
+    weight_bytes: int
+
+
+@frozen
+class ElementRefused:
+    """A child of the root went over a limit; `stub` has its addresses and nothing else."""
+
+    stub: Element
+    limit: str
+
+
+@frozen
+class RootClosed:
+    """The root's end tag is in; whatever follows is not looked at."""
+
+
+@frozen
+class ParserFaulted:
+    """The input is not a stream that may be read on; the last event."""
+
+    condition: StreamCondition
+    text: str
+
+
+ParseEvent = RootOpened | ElementParsed | ElementRefused | RootClosed | ParserFaulted
+
+
+class Fault(Exception):
+    """Ends the parse; `parser` makes a `ParserFaulted` or a `RemoteError` of it."""
+
+    def __init__(self, condition: StreamCondition, text: str) -> None:
+        super().__init__(text)
+        self.condition = condition
+        self.text = text
+
+
+class Builder:
+    """What lxml calls: builds elements at depth two and below, refuses what S19 forbids."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.events: list[ParseEvent] = []
+        self.depth = 0
+        self.size_bytes = 0
+        self.ended = False  # a top-level element ended in this piece
+        self._limits = limits
+        self._refused: str | None = None
+        self._nodes = 0
+        # One frame for each open element: name, attributes, children so far.
+        self._frames: list[tuple[str, tuple[tuple[str, str], ...], list[Element | str]]] = []
+        self._text: list[str] = []
+
+    def refuse(self, limit: str) -> None:
+        """From now on consume, without building, until the top-level element ends."""
+        if self._refused is None:
+            self._refused = limit
+            self._text.clear()
+            if self._frames:
+                name, attributes, children = self._frames[0]
+                marked = any(isinstance(c, Element) and c.name == _STUB_CHILD for c in children)
+                if len(self._frames) > 1 and self._frames[1][0] == _STUB_CHILD:
+                    marked = True
+                marks: list[Element | str] = [Element(_STUB_CHILD)] if marked else []
+                self._frames = [(name, _stub_attributes(attributes), marks)]
+
+    def start(self, name: str, attributes: Any, namespaces: Any) -> None:
+        depth = self.depth = self.depth + 1
+        if depth == 1:
+            pairs = tuple(attributes.items())
+            self.events.append(RootOpened(name, pairs, tuple(namespaces.items())))
+            return
+        if self._refused is None:
+            self._check(name, attributes, namespaces, depth - 1)
+        pairs = tuple(attributes.items()) if attributes else ()
+        if self._refused is None:
+            if self._text:
+                self._flush()
+            self._nodes += 1
+            self._frames.append((name, pairs, []))
+        elif depth == 2:
+            kept = "element" if self._is_too_long(name) else name
+            self._frames = [(kept, _stub_attributes(pairs), [])]
+        elif depth == 3 and name == _STUB_CHILD and not self._frames[0][2]:
+            self._frames[0][2].append(Element(_STUB_CHILD))
+
+    def _check(self, name: str, attributes: Any, namespaces: Any, depth: int) -> None:
+        limits = self._limits
+        if depth > limits.max_depth:
+            self.refuse(f"{limits.max_depth} levels")
+        elif len(attributes) + len(namespaces) > limits.max_attributes:
+            self.refuse(f"{limits.max_attributes} attributes")
+        elif self._is_too_long(name) or any(map(self._is_too_long, attributes)):
+            self.refuse(f"{limits.max_name_bytes} bytes of a name")
+
+    def _is_too_long(self, name: str) -> bool:
+        limit, length = self._limits.max_name_bytes, len(name)
+        # At most four bytes a character: most names need no encoding to be judged.
+        return length > limit or (length * 4 > limit and len(name.encode()) > limit)
+
+    def data(self, text: str) -> None:
+        if self.depth == 1:
+            if text.strip(_SPACE):
+                raise Fault(StreamCondition.BAD_FORMAT, "text between stanzas")
+        elif self._refused is None and text:  # an empty CDATA section is none
+            self._text.append(text)
+
+    def end(self, name: str) -> None:
+        depth = self.depth = self.depth - 1
+        if depth == 0:
+            self.events.append(RootClosed())
+            return
+        if self._refused is None:
+            if self._text:
+                self._flush()
+            element = _build(self._frames.pop())
+            if depth > 1:
+                self._frames[-1][2].append(element)
+            else:
+                weight = self.size_bytes + _ELEMENT_WEIGHT_BYTES * self._nodes
+                self.events.append(ElementParsed(element, weight))
+        elif depth == 1:
+            self.events.append(ElementRefused(_build(self._frames.pop()), self._refused))
+            self._refused = None
+        if depth == 1:
+            self.ended = True
+            self._nodes = 0
+
+    def _flush(self) -> None:
+        self._frames[-1][2].append("".join(self._text))
+        self._text.clear()
+
+    def comment(self, text: str) -> None:
+        raise Fault(StreamCondition.RESTRICTED_XML, "a comment")
+
+    def pi(self, target: str, data: str | None = None) -> None:
+        raise Fault(StreamCondition.RESTRICTED_XML, "a processing instruction")
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        raise Fault(StreamCondition.RESTRICTED_XML, DTD_TEXT)
+
+    def close(self) -> None:
+        """lxml asks for it at the end of a document, which a stream does not have."""
+
+
+def _build(frame: tuple[str, tuple[tuple[str, str], ...], list[Element | str]]) -> Element:
+    name, attributes, children = frame
+    return Element(name, attributes, tuple(children))
+
+
+def _stub_attributes(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, value)
+        for name, value in pairs
+        if name in _STUB_ATTRIBUTES and len(value) <= _STUB_VALUE_LIMIT
+    )
