@@ -1,16 +1,21 @@
 """Single values of the configuration that have a form of their own: checked, and safe to show."""
 
 import base64
+import ipaddress
 import re
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from attrs import field, frozen
 
+from xmppstream.writer import IllegalCharacter, escape_text
+
 DEFAULT_PORT: Final = 5347
 _LABEL: Final = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?|_[\w-]{0,62}")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_FIELD_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
+_URL_LIMIT: Final = 8_000  # RFC 9110 §4.1 asks for that much; httpx refuses 65,536
+_NOT_IN_HOST: Final = frozenset("/@\"'<>\\%[]")
 _OURS: Final = frozenset(
     {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
 )
@@ -58,6 +63,8 @@ def parse_post_url(text: str) -> PostUrl:
     example = 'Write it like "https://example.com/your-api"'
     if any(character.isspace() or not character.isprintable() for character in text):
         raise BadValue("the address holds white space or control characters", example)
+    if len(text) > _URL_LIMIT:
+        raise BadValue(f"the address is longer than {_URL_LIMIT} characters", example)
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -69,12 +76,11 @@ def parse_post_url(text: str) -> PostUrl:
         raise BadValue("the address has no host", example)
     if port == 0:
         raise BadValue("port 0 is out of range (1 to 65535)", example)
+    if not _is_host(parts.hostname):
+        raise BadValue("the address' host is no domain name or IP address", example)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if not host.isascii():
-        try:
-            host = host.encode("idna").decode()
-        except UnicodeError:
-            raise BadValue("the address' host is no domain name", example) from None
+        host = host.encode("idna").decode()
     place = f"{host}:{port}" if port is not None else host
     authorization = None
     if parts.username is not None:
@@ -102,11 +108,34 @@ def parse_server(text: str) -> tuple[str, int]:
         host, _, port = text.partition(":")
     elif ":" in text:
         raise BadValue(f"{text!r} has more than one colon", example)
-    if not host or any(c.isspace() or c in "/@\"'<>" or not c.isprintable() for c in host):
+    if not _is_host(host):
         raise BadValue(f"{text!r} has no valid host", example)
     if not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) <= 65535:
         raise BadValue(f"{port!r} is no port (1 to 65535)", example)
     return host, int(port)
+
+
+def check_host(text: str) -> None:
+    """Check a name or IP address that a certificate is to be for.
+
+    Raises:
+        BadValue: it is neither.
+    """
+    if not _is_host(text):
+        raise BadValue(f"{text!r} is no domain name or IP address", 'Write it like "example.com"')
+
+
+def _is_host(text: str) -> bool:
+    """Tell whether the resolver, TLS and httpx can be asked for this: all else raises there."""
+    try:
+        if ":" in text:
+            return bool(ipaddress.IPv6Address(text))
+        if not text.strip("0123456789."):
+            return bool(ipaddress.IPv4Address(text))
+        text.encode("idna")
+    except ValueError:  # UnicodeError is one
+        return False
+    return all(c.isprintable() and not c.isspace() and c not in _NOT_IN_HOST for c in text)
 
 
 def check_domain(text: str) -> None:
@@ -118,6 +147,18 @@ def check_domain(text: str) -> None:
     labels = text.split(".")
     if not text or len(text.encode()) > 253 or not all(_LABEL.fullmatch(one) for one in labels):
         raise BadValue(f"{text!r} is no domain", 'Write it like "bot.example.com"')
+
+
+def check_text(text: str) -> None:
+    """Check a text that people on XMPP are shown.
+
+    Raises:
+        BadValue: XML cannot hold it.
+    """
+    try:
+        escape_text(text)
+    except IllegalCharacter as error:
+        raise BadValue(str(error), "Take it away") from None
 
 
 def check_header(name: str, value: str) -> None:

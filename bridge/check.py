@@ -1,11 +1,13 @@
 """`xmpp-bridge check`: what can be found out about a configuration without disturbing anyone."""
 
 import socket
+from contextlib import suppress
 from typing import Final
 
 import httpx
 import trio
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bridge.config import Component, Settings
@@ -13,7 +15,14 @@ from bridge.daemon import ExitCode, is_loopback
 from bridge.endpoint import Endpoint, make_transport
 from bridge.link import HINTS
 from bridge.reconnect import Course, course_of
-from xmppstream import StreamFailed, StreamFaulted, StreamOptions, connect
+from xmppstream import (
+    ComponentStream,
+    StreamEnd,
+    StreamFailed,
+    StreamFaulted,
+    StreamOptions,
+    connect,
+)
 
 _TIMEOUT_S: Final = 10.0
 
@@ -28,14 +37,18 @@ class _Report:
             self._table.add_column(column, overflow="fold")
 
     def good(self, domain: str, what: str, details: str) -> None:
-        self._table.add_row(domain, what, "[green]ok[/]", details)
+        self._add(domain, what, "[green]ok[/]", details)
 
     def warn(self, domain: str, what: str, details: str) -> None:
-        self._table.add_row(domain, what, "[yellow]warning[/]", details)
+        self._add(domain, what, "[yellow]warning[/]", details)
 
     def bad(self, domain: str, what: str, details: str, code: ExitCode = ExitCode.OTHER) -> None:
-        self._table.add_row(domain, what, "[red]failed[/]", details)
-        self.code = self.code or code
+        self._add(domain, what, "[red]failed[/]", details)
+        self.code = max(self.code, code)
+
+    def _add(self, domain: str, what: str, result: str, details: str) -> None:
+        # Brackets in an address, or in what a server says, are no markup of ours.
+        self._table.add_row(domain, escape(what), result, escape(details))
 
     def show(self, console: Console) -> None:
         console.print(self._table)
@@ -98,51 +111,71 @@ async def _check_endpoint(component: Component, settings: Settings, report: _Rep
 async def _check_attach(component: Component, settings: Settings, report: _Report) -> None:
     what = f"attach to {component.server}"
     options = StreamOptions(handshake_timeout_s=settings.stream.handshake_timeout_s)
+    attached = False
     try:
         stream = await connect(component.server, component.domain, component.secret.value, options)
-        async with trio.open_nursery() as nursery:
-
-            async def ignore(_: object) -> None:
-                await trio.lowlevel.checkpoint()
-
-            async def prove() -> None:
-                with trio.move_on_after(_TIMEOUT_S):
-                    await stream.barrier()
-                await stream.aclose()
-
-            async def serve() -> None:
-                await stream.serve(ignore)
-
-            nursery.start_soon(serve)
-            nursery.start_soon(prove)
-        report.good(component.domain, what, "handshake accepted")
+        attached, end = True, await _prove(stream)
     except StreamFailed as failure:
         end = failure.end
-        hint = HINTS.get(end.condition, "") if isinstance(end, StreamFaulted) else ""
-        refused = course_of(end, attached=False) is Course.REFUSED
-        code = ExitCode.REFUSED if refused else ExitCode.OTHER
-        report.bad(component.domain, what, f"{end}. {hint}".rstrip(". ") + ".", code)
+    if end is None:
+        report.good(component.domain, what, "handshake accepted")
+        return
+    hint = HINTS.get(end.condition, "") if isinstance(end, StreamFaulted) else ""
+    refused = course_of(end, attached=attached) is Course.REFUSED
+    code = ExitCode.REFUSED if refused else ExitCode.OTHER
+    report.bad(component.domain, what, f"{end}. {hint}".rstrip(". ") + ".", code)
+
+
+async def _prove(stream: ComponentStream) -> StreamEnd | None:
+    """Have a barrier returned and leave; give the stream's end, where the server has ended it.
+
+    Some servers return none: one that keeps the stream open for that long will do.
+    """
+    ended: StreamEnd | None = None
+
+    async def ignore(_: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def leave() -> None:
+        nonlocal ended
+        with suppress(StreamFailed), trio.move_on_after(_TIMEOUT_S):
+            await stream.barrier()
+        ended = stream.end
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave)
+        await stream.serve(ignore)
+    return ended
 
 
 def _print_server_lines(component: Component, console: Console) -> None:
-    port, domain = component.server.port, component.domain
-    console.print(f"[bold]For Prosody[/] (prosody.cfg.lua), for {domain}:\n")
-    console.print(
-        f'    component_ports = {{ {port} }}\n\n    Component "{domain}"\n'
-        '        component_secret = "THE SECRET"\n',
-        highlight=False,
-        markup=False,
-    )
-    console.print(f"[bold]For ejabberd[/] (ejabberd.yml), for {domain}:\n")
-    console.print(
-        "    listen:\n"
-        f"      - port: {port}\n"
-        '        ip: "127.0.0.1"\n'
-        "        module: ejabberd_service\n"
-        "        access: all\n"
-        "        global_routes: false\n"
-        f"        hosts:\n          {domain}:\n"
-        '            password: "THE SECRET"\n',
-        highlight=False,
-        markup=False,
-    )
+    server, domain = component.server, component.domain
+    ip = "127.0.0.1" if is_loopback(server.host) else "::"
+    prosody = [
+        f"component_ports = {{ {server.port} }}",
+        f'component_interfaces = {{ "{ip}" }}',
+        f'Component "{domain}"',
+        '    component_secret = "THE SECRET"',
+    ]
+    if server.tls:
+        prosody.insert(0, "-- Prosody has no direct TLS for components: put stunnel before it")
+    ejabberd = [
+        "listen:",
+        f"  - port: {server.port}",
+        f'    ip: "{ip}"',
+        "    module: ejabberd_service",
+        "    access: all",
+        "    global_routes: false",
+        *(["    tls: true"] if server.tls else []),
+        "    hosts:",
+        f"      {domain}:",
+        '        password: "THE SECRET"',
+    ]
+    for name, lines in (
+        ("Prosody (prosody.cfg.lua)", prosody),
+        ("ejabberd (ejabberd.yml)", ejabberd),
+    ):
+        console.print(f"[bold]For {name}[/], for {domain}:\n", soft_wrap=True)
+        text = "".join(f"    {line}\n" for line in lines)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)

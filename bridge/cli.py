@@ -3,7 +3,9 @@ which is imported when it is asked for.
 """
 
 import difflib
+import gc
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +13,8 @@ import click
 import trio
 
 from bridge import __version__
-from bridge.config import SECRET_VARIABLE, ConfigError, Settings, from_table, load
+from bridge.config import ConfigError, Settings
+from bridge.loader import SECRET_VARIABLE, from_table, load
 from bridge.log import LEVELS, configure
 
 EXIT_CODES = """\b
@@ -20,7 +23,17 @@ Exit codes: 0 all is well, 2 usage or configuration error,
 
 
 class Commands(click.Group):
-    """Names the nearest command where one is unknown."""
+    """Names the nearest command where one is unknown; imports rare groups when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "conformance"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "conformance":
+            from bridge.conformance.command import conformance
+
+            return conformance
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -86,7 +99,8 @@ def run(
     flags = {"--component": component, "--secret-file": secret_file}
     flags |= {"--server": server, "--post-url": post_url}
     settings = _settings(config, flags)
-    raise SystemExit(int(trio.run(Daemon(settings).run_with_signals)))
+    gc.freeze()  # what is loaded now stays: each parser's end has a full collection
+    _run(Daemon(settings).run_with_signals)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -104,7 +118,7 @@ def check(config: Path, connect: bool) -> None:
 
     configure("text", "error")
     settings = _settings(config, {})
-    raise SystemExit(int(trio.run(check_settings, settings, connect)))
+    _run(check_settings, settings, connect)
 
 
 @main.command(epilog=EXIT_CODES)
@@ -116,7 +130,17 @@ def demo(serve: bool) -> None:
     from bridge.demo import run_demo
 
     configure("text", "error")
-    raise SystemExit(int(trio.run(run_demo, serve)))
+    _run(run_demo, serve)
+
+
+def _run(command: Callable[..., Awaitable[int]], *arguments: object) -> NoReturn:
+    """Run a command to its exit code; Ctrl-C, and a reader of ours that leaves, are no bugs."""
+    code = 1
+    try:
+        code = int(trio.run(command, *arguments))
+    except* (KeyboardInterrupt, SystemExit):  # rich exits where the pipe is closed
+        pass
+    raise SystemExit(code)
 
 
 def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:

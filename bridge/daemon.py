@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 import trio
+from attrs import evolve
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config import Component, Settings
@@ -38,7 +39,13 @@ class Service:
 
     def __init__(self, component: Component, settings: Settings) -> None:
         http, stream = settings.http, settings.stream
-        limits = Limits(max_stanza_bytes=stream.max_stanza_bytes)
+        limits = Limits(
+            max_stanza_bytes=stream.max_stanza_bytes,
+            max_depth=stream.max_depth,
+            max_attributes=stream.max_attributes,
+            max_name_bytes=stream.max_name_bytes,
+            max_header_bytes=stream.max_header_bytes,
+        )
         self.domain = component.domain
         self.refused = False
         self._dispatched = trio.Event()
@@ -46,7 +53,7 @@ class Service:
         self._log: FilteringBoundLogger = logger(component=component.domain)
         self._outbox = Outbox()
         self._endpoint = Endpoint(component.post_url, http, make_transport(http))
-        self._elements = ElementParserThread(Limits(max_stanza_bytes=stream.max_send_bytes))
+        self._elements = ElementParserThread(evolve(limits, max_stanza_bytes=stream.max_send_bytes))
         self._dispatcher = Dispatcher(
             component,
             self._endpoint,
@@ -111,6 +118,7 @@ class Service:
         self._log.info("draining", grace_s=self._grace_s)
         with trio.move_on_after(self._grace_s):
             await self._dispatcher.drain()
+            await self._outbox.wait_written()
         dispatching.cancel()
         await self._dispatched.wait()
         given_up = self._dispatcher.give_up()

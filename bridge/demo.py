@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from bridge.config import from_table
 from bridge.daemon import Daemon, ExitCode
+from bridge.loader import from_table
 from xmppstream import (
     ComponentConnection,
     Element,
@@ -135,8 +135,8 @@ async def _play(console: Console, peer: "_Peer") -> int:
 
 
 async def _keep_serving(console: Console, peer: "_Peer") -> None:
-    console.print("Serving on; Ctrl-C ends it.")
     with trio.open_signal_receiver(*_stop_signals()) as signals:
+        console.print("Serving on; Ctrl-C ends it.")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_for_ever, peer)
             async for _ in signals:

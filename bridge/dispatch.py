@@ -4,25 +4,21 @@ It is given an endpoint and an outbox, and knows no stream. What comes in is, in
 from (rooms), refused where the protocol says so (S29, S34, `allow_from`), answered by the bridge
 itself (H6), left alone (own groupchat messages, S36), or admitted.
 
-A conversation is a queue with at most one POST running. Conversations with a head take slots in
-turn; a slot is held only while a task runs. Iqs are conversations of one stanza.
-
-Invariant, between checkpoints: `_queued` stanzas of `_queued_bytes` are in `_conversations`;
-`_ready` holds each conversation that has a head and no running task, once.
+A conversation has at most one POST running; conversations take slots in turn (`conversation`), and
+a slot is held only while a task runs: `_running` counts them, between checkpoints.
 """
 
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from secrets import token_hex
 from typing import Final, Protocol
 
 import trio
-from attrs import define, field, frozen
+from attrs import define
 from structlog.typing import FilteringBoundLogger
 
 from bridge.auto import UNAVAILABLE, Automaton
 from bridge.config import Component
+from bridge.conversation import Admitted, Conversation, Conversations
 from bridge.envelope import (
     Composer,
     UnusableReply,
@@ -65,6 +61,7 @@ from xmppstream.stanza import TYPES
 QUEUE_LIMIT_COUNT: Final = 10_000
 QUEUE_LIMIT_BYTES: Final = 64 * 1024 * 1024
 FULL_WAIT_S: Final = 10.0
+CALM_BELOW: Final = 0.75  # of the queue's limits: it is not full any more
 
 _BAD_REQUEST: Final = StanzaError(StanzaCondition.BAD_REQUEST, ErrorType.MODIFY)
 _NOT_HERE: Final = StanzaError(StanzaCondition.ITEM_NOT_FOUND, ErrorType.CANCEL)
@@ -77,24 +74,6 @@ class Poster(Protocol):
     shown: str
 
     async def post(self, body: bytes) -> Outcome: ...
-
-
-@frozen
-class Admitted:
-    """A stanza that is to be POSTed."""
-
-    stanza: Stanza
-    received: datetime
-    weight_bytes: int
-    uid: str = field(factory=lambda: token_hex(12))
-
-
-@define(eq=False)
-class Conversation:
-    """Stanzas that are processed one after the other."""
-
-    key: tuple[str, str] | None
-    waiting: deque[Admitted] = field(factory=deque)
 
 
 @define
@@ -134,25 +113,19 @@ class Dispatcher:
         self._log = log
         self._max_in_flight = max_in_flight
         self._timeout_s = timeout_s
-        self._limit_count = limit_count
-        self._limit_bytes = limit_bytes
         self._now = now
         self._automaton = Automaton(component.name)
         self._rooms = Rooms()
         self._warned: set[str] = set()
         self._failing: str | None = None
         self._failed = 0
-        # The queue.
-        self._conversations: dict[tuple[str, str], Conversation] = {}
-        self._free: set[Conversation] = set()
-        self._ready: deque[Conversation] = deque()
-        self._queued = 0
-        self._queued_bytes = 0
+        self._conversations = Conversations(component.order, limit_count, limit_bytes)
         self._running = 0
         self._wake = trio.Event()
         self._room = trio.Event()
         self._idle = trio.Event()
-        self._shedding = 0
+        self._patience_ends: float | None = None
+        self._shedding = 0  # how many were refused since the queue was full
         self._stopping = False
 
     # --- room two: what becomes of a stanza that came in
@@ -163,35 +136,44 @@ class Dispatcher:
             case StanzaReceived(stanza=stanza, weight_bytes=weight):
                 self.counts.received += 1
                 self._log.debug("stanza in", stanza=stanza.element)
-                if self._is_for_us(stanza):
-                    await self._handle_stanza(stanza, weight)
+                ours = self._if_for_us(stanza)
+                if ours is not None:
+                    await self._handle_stanza(ours, weight)
             case StanzaRefused(stanza=stanza, limit=limit):
                 self.counts.received += 1
                 self._log.warning("stanza refused", limit=limit, sender=stanza.from_, id=stanza.id)
-                if stanza.from_ and stanza.to:
-                    error = StanzaError(
-                        StanzaCondition.POLICY_VIOLATION,
-                        ErrorType.MODIFY,
-                        f"This is over the limit of {limit}.",
-                    )
-                    self._tell(stanza, error)
+                ours = self._if_for_us(stanza)
+                if ours is not None:
+                    text = f"This is over the limit of {limit}."
+                    condition = StanzaCondition.POLICY_VIOLATION
+                    self._tell(ours, StanzaError(condition, ErrorType.MODIFY, text))
             case ElementIgnored(name=name):
                 self._log.warning("unknown element ignored", name=name)
 
-    def _is_for_us(self, stanza: Stanza) -> bool:
+    def _if_for_us(self, stanza: Stanza) -> Stanza | None:
+        """Give a stanza for our domain, spelt as configured, since answers come from there (S28);
+        None for one that has no addresses, or that is for another domain (S34).
+        """
         if not stanza.from_ or not stanza.to:
             self._log.warning("stanza without address dropped", kind=stanza.kind, id=stanza.id)
-            return False
-        if same_domain(domain_of(stanza.to), self._component.domain):
-            return True
+            return None
+        ours, domain = self._component.domain, domain_of(stanza.to)
+        if domain == ours:
+            return stanza
+        if same_domain(domain, ours):
+            local, at, _ = bare(stanza.to).rpartition("@")
+            _, slash, resource = stanza.to.partition("/")
+            spelt = f"{local}{at}{ours}{slash}{resource}"
+            return Stanza(stanza.element.with_attributes(to=spelt), stanza.lang)
         self._warn_once(
             "stanza for another domain",
             hint="on ejabberd, set global_routes: false for this listener",
-            to_domain=domain_of(stanza.to),
+            to_domain=domain,
         )
         if stanza.is_request:
-            self._tell(stanza, _NOT_HERE)
-        return False
+            # The answer cannot come from the address that was asked: that is not ours to use.
+            self._tell(Stanza(stanza.element.with_attributes(to=ours)), _NOT_HERE)
+        return None
 
     async def _handle_stanza(self, stanza: Stanza, weight_bytes: int) -> None:
         component = self._component
@@ -210,8 +192,6 @@ class Dispatcher:
             and body_of(stanza) is None
         ):
             self._log.debug("message without body", id=stanza.id)
-        elif self._stopping:
-            self._tell(stanza, STOPPING)
         else:
             await self._admit(Admitted(stanza, self._now(), weight_bytes))
 
@@ -243,61 +223,61 @@ class Dispatcher:
     # --- the queue
 
     async def _admit(self, admitted: Admitted) -> None:
-        if self._is_full and not await self._wait_for_room():
-            self._shedding += 1
-            self._tell(admitted.stanza, OVERLOADED)
+        if self._is_full:
+            await self._wait_for_room()
+        if self._stopping:
+            self._tell(admitted.stanza, STOPPING)
             return
-        if self._shedding:
-            self._log.warning("queue has room again", refused=self._shedding)
-            self._shedding = 0
-        conversation = self._conversation_of(admitted.stanza)
-        if not conversation.waiting:
-            self._ready.append(conversation)
-        conversation.waiting.append(admitted)
-        self._queued += 1
-        self._queued_bytes += admitted.weight_bytes
+        if self._is_full:
+            self._shed(admitted.stanza)
+            return
+        self._end_shedding()
+        self._conversations.add(admitted)
         self._wake.set()
 
     @property
     def _is_full(self) -> bool:
-        return self._queued >= self._limit_count or self._queued_bytes >= self._limit_bytes
+        return self._conversations.fullness >= 1
 
-    async def _wait_for_room(self) -> bool:
-        """Wait for room, once; as long as there is none, the next stanzas are refused at once."""
-        if self._shedding:
-            return False
-        with trio.move_on_after(FULL_WAIT_S):
+    async def _wait_for_room(self) -> None:
+        """Wait for room, `FULL_WAIT_S` from the first stanza that found none.
+
+        Not for each: at an endpoint that is a little too slow, every stanza waits for the place of
+        one other, and a reader that waits all the time is cut off (S16).
+        """
+        if self._patience_ends is None:
+            self._patience_ends = trio.current_time() + FULL_WAIT_S
+        with trio.move_on_at(self._patience_ends):
             while self._is_full and not self._stopping:
                 await self._room.wait()
-        if not self._is_full:
-            return True
-        self._log.error(
-            "queue full, refusing stanzas",
-            waiting=self._queued,
-            bytes=self._queued_bytes,
-            endpoint=self._endpoint.shown,
-        )
-        return False
 
-    def _conversation_of(self, stanza: Stanza) -> Conversation:
-        order = self._component.order
-        if stanza.kind == "iq" or order == "none":
-            conversation = Conversation(None)
-            self._free.add(conversation)
-            return conversation
-        key = (stanza.from_ or "", stanza.to or "")
-        if order == "bare":
-            key = (bare(key[0]), bare(key[1]))
-        if key not in self._conversations:
-            self._conversations[key] = Conversation(key)
-        return self._conversations[key]
+    def _shed(self, stanza: Stanza) -> None:
+        if not self._shedding:
+            self._log.error(
+                "queue full, refusing stanzas",
+                waiting=self._conversations.count,
+                bytes=self._conversations.weight_bytes,
+                endpoint=self._endpoint.shown,
+            )
+        self._shedding += 1
+        self._tell(stanza, OVERLOADED)
+
+    def _end_shedding(self) -> None:
+        if self._conversations.fullness > CALM_BELOW:
+            return
+        self._patience_ends = None
+        if self._shedding:
+            self._log.warning("queue has room again", refused=self._shedding)
+            self._shedding = 0
 
     async def run(self) -> None:
         """Process what is admitted, for ever. Cancellation leaves the rest for `give_up`."""
         async with trio.open_nursery() as nursery:
             while True:
-                while self._ready and self._running < self._max_in_flight:
-                    conversation = self._ready.popleft()
+                while self._running < self._max_in_flight:
+                    conversation = self._conversations.take()
+                    if conversation is None:
+                        break
                     self._running += 1
                     nursery.start_soon(self._process, conversation)
                 self._wake = trio.Event()
@@ -305,7 +285,7 @@ class Dispatcher:
 
     async def _process(self, conversation: Conversation) -> None:
         """The task of one stanza, its conversation's head, until its reply is in the outbox."""
-        admitted = conversation.waiting[0]
+        admitted = conversation.head
         try:
             stanzas = await self._replies(admitted)
         except Exception:
@@ -321,18 +301,10 @@ class Dispatcher:
             self._wake.set()
 
     def _done(self, conversation: Conversation) -> None:
-        admitted = conversation.waiting.popleft()
-        self._queued -= 1
-        self._queued_bytes -= admitted.weight_bytes
-        if conversation.waiting:
-            self._ready.append(conversation)
-        elif conversation.key is None:
-            self._free.discard(conversation)
-        else:
-            del self._conversations[conversation.key]
+        self._conversations.done(conversation)
         self._room.set()
         self._room = trio.Event()
-        if not self._queued:
+        if not self._conversations.count:
             self._idle.set()
 
     # --- rooms three and four: the POST and what came of it
@@ -438,14 +410,13 @@ class Dispatcher:
         """Admit nothing more, and wait until all that was admitted is done."""
         self._stopping = True
         self._room.set()
-        while self._queued:
+        while self._conversations.count:
             self._idle = trio.Event()
             await self._idle.wait()
 
     def give_up(self) -> int:
         """Answer what is not done, after `run` was cancelled; give how many there were."""
-        conversations = [*self._conversations.values(), *self._free]
-        rest = [admitted for one in conversations for admitted in one.waiting]
+        rest = self._conversations.rest()
         for admitted in rest:
             self._tell(admitted.stanza, STOPPING)
         return len(rest)

@@ -4,6 +4,7 @@ A request is handed to the transport directly: httpx's client would add cookies,
 flows, none of which is wanted. The time-out is the caller's, as a cancel scope.
 """
 
+import re
 import ssl
 from typing import Final
 
@@ -16,6 +17,7 @@ from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, Unreac
 
 _DRAIN_LIMIT_BYTES: Final = 64 * 1024
 _MEDIA: Final = {"application/json": "json", "application/xmpp+xml": "xml"}
+_QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 quotes what it got
 USER_AGENT: Final = f"xmpp-bridge/{__version__}"
 
 
@@ -92,12 +94,19 @@ class Endpoint:
     async def _body(response: httpx.Response, limit: int) -> bytes | None:
         """Read the body as it came; None where it is longer than `limit` bytes."""
         parts, size = [], 0
-        async for part in response.aiter_raw():
-            size += len(part)
-            if size > limit:
-                return None
-            parts.append(part)
-        return b"".join(parts)
+        try:
+            async for part in response.aiter_raw():
+                size += len(part)
+                parts.append(part)
+                if size > limit:
+                    # Not `break`: a failing read unwinds httpcore's generators, which otherwise
+                    # are left to the garbage collector.
+                    parts.clear()
+                    await response.aclose()
+        except httpx.TransportError:
+            if size <= limit:
+                raise
+        return b"".join(parts) if size <= limit else None
 
 
 def make_transport(http: Http) -> httpx.AsyncBaseTransport:
@@ -114,5 +123,5 @@ def make_transport(http: Http) -> httpx.AsyncBaseTransport:
 
 
 def _why(error: httpx.TransportError) -> str:
-    text = str(error)
+    text = _QUOTED.sub("", str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -43,6 +43,13 @@ _BOM: Final = b"\xef\xbb\xbf"
 _SHOWN: Final = 60
 
 
+class _Literal(str):
+    """A number with a fraction or an exponent, as it stood in the JSON."""
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_Literal)
+
+
 class UnusableReply(Exception):
     """A reply cannot be sent; the message tells the endpoint's developer why, and quotes little."""
 
@@ -102,7 +109,7 @@ def read_reply(reply: Replied) -> list[ReplyObject]:
         except UnicodeDecodeError:
             raise UnusableReply("the body is not UTF-8") from None
     try:
-        value = msgspec.json.decode(content)
+        value = _DECODER.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnusableReply(f"the body is not JSON: {error}") from None
     except RecursionError:
@@ -111,9 +118,14 @@ def read_reply(reply: Replied) -> list[ReplyObject]:
     if not all(isinstance(one, dict) for one in objects):
         raise UnusableReply("the body is not a JSON object or an array of objects")
     try:
-        return [_CONVERTER.structure(one, ReplyObject) for one in objects]
+        return [_CONVERTER.structure(_heeded(one), ReplyObject) for one in objects]
     except cattrs.BaseValidationError as error:
         raise UnusableReply("; ".join(_reasons(error))) from None
+
+
+def _heeded(one: dict[str, Any]) -> dict[str, Any]:
+    """Give the keys that count: beside a `stanza` no other one does."""
+    return one if one.get("stanza") is None else {"stanza": one["stanza"]}
 
 
 @frozen
@@ -170,7 +182,8 @@ class Composer:
 
     def _made(self, one: ReplyObject, request: Stanza, fresh_id: str) -> Stanza:
         """A reply in JSON's own words."""
-        kind = _kind(one.kind or ("iq" if request.is_request else "message"))
+        default = "iq" if request.is_request else "message"
+        kind = _kind(default if one.kind is None else one.kind)
         to = request.from_ or "" if one.to is None else _address("to", one.to)
         type = one.type
         if kind == "message":
@@ -204,6 +217,8 @@ class Composer:
     def _filled(self, stanza: Stanza, request: Stanza, fresh_id: str) -> Stanza:
         """Fill in what a supplied stanza lacks, and check its addresses."""
         to = request.from_ if stanza.to is None else _address("to", stanza.to)
+        if stanza.to is None and stanza.type == "groupchat":
+            to = bare(to or "")
         id = stanza.id
         if id is None and (stanza.kind == "iq" or stanza.type == "error"):
             answers = stanza.type in ("result", "error")
@@ -232,7 +247,7 @@ def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
 def _text(body: Any) -> str:
     if isinstance(body, str):
         return body
-    if isinstance(body, bool | int | float):
+    if isinstance(body, bool | int):
         return msgspec.json.encode(body).decode()
     raise UnusableReply("body is neither a string nor a number nor a boolean")
 
@@ -262,7 +277,7 @@ def _check_type(stanza: Stanza) -> None:
     if type is None and kind == "iq":
         raise UnusableReply("an iq needs a type")
     if type is not None and type not in TYPES[kind]:
-        raise UnusableReply(f"type {_quote(type)} is none that a {kind} can have")
+        raise UnusableReply(f"type {_quote(type)} is none that {kind} stanzas can have")
     if stanza.id == "":
         raise UnusableReply("id is empty")
     if type == "error":
@@ -314,9 +329,9 @@ def _quote(value: str) -> str:
 
 
 def _string_or_null(value: Any, _: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ValueError("is not a string")
-    return value
+    if value is None or type(value) is str:  # a `_Literal` is a number
+        return value
+    raise ValueError("is not a string")
 
 
 def _make_converter() -> cattrs.Converter:

@@ -27,6 +27,7 @@ from xmppstream import (
 CONFIRM_EVERY_S: Final = 1.0
 CONFIRM_EVERY_COUNT: Final = 1000
 UNCONFIRMED_WAIT_S: Final = 20.0
+CLOSE_CONFIRM_S: Final = 0.8
 REMIND_EVERY_S: Final = 60.0
 
 HINTS: Final = {
@@ -102,8 +103,11 @@ class Link:
         try:
             await self._outbox.wait_written()
             position = self._outbox.position
-            await stream.barrier()
-            self._outbox.confirm(position)
+            await stream.flush()
+            with trio.move_on_after(CLOSE_CONFIRM_S) as scope:
+                await stream.barrier()
+            if not scope.cancelled_caught or not stream.barrier_seen:
+                self._outbox.confirm(position)
             await stream.aclose()
         except StreamFailed:
             return
@@ -136,7 +140,8 @@ class Link:
             while (suspect := self._outbox.suspect) is not None:
                 self._testing_suspect = True
                 stream.send_encoded(suspect)
-                await self._proved(stream)
+                while not await self._proved(stream):
+                    pass  # a slow server: it may yet blame us
                 self._outbox.drop_suspect()
             self._testing_suspect = False
             while True:

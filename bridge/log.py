@@ -7,6 +7,7 @@ lines left out are counted, and the count is told by the next line of that event
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -33,14 +34,15 @@ def configure(format: str, level: str) -> None:
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     else:
-        processors.append(
+        processors += [
+            escape,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 pad_event_to=32,
                 sort_keys=False,
                 exception_formatter=structlog.dev.plain_traceback,
-            )
-        )
+            ),
+        ]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
@@ -58,12 +60,13 @@ def logger(**context: str) -> FilteringBoundLogger:
 class Throttle:
     """Lets `_BURST` lines of one event pass in `_WINDOW_S` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._windows: dict[tuple[str, str], tuple[float, int]] = {}
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         key = (str(event["event"]), str(event.get("component", "")))
-        now = time.monotonic()
+        now = self._now()
         start, count = self._windows.get(key, (now, 0))
         if now - start >= _WINDOW_S:
             if count > _BURST:
@@ -81,4 +84,12 @@ def shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         for key, value in event.items():
             if isinstance(value, str) and len(value) > _VALUE_LIMIT and key != "exception":
                 event[key] = value[:_VALUE_LIMIT] + "…"
+    return event
+
+
+def escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escape what would command a terminal: an id from XML may hold U+009B, the short CSI."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and key != "exception":
+            event[key] = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
     return event

@@ -40,14 +40,17 @@ class Outbox:
         return len(self) >= self._limit_count or self._held_bytes >= self._limit_bytes
 
     async def put(self, stanzas: list[bytes]) -> None:
-        """Add stanzas that belong together, once there is room. Cancellation adds none."""
-        while self.is_full:
+        """Add stanzas that belong together, once there is room: none at all need none.
+
+        Cancellation adds none.
+        """
+        while stanzas and self.is_full:
             await self._freed.wait()
         self._add(stanzas)
 
     def put_nowait(self, stanzas: list[bytes]) -> bool:
         """Add stanzas if there is room, and tell whether there was."""
-        if self.is_full:
+        if stanzas and self.is_full:
             return False
         self._add(stanzas)
         return True
@@ -113,6 +116,8 @@ class Outbox:
     def drop_suspect(self) -> None:
         """Forget the oldest suspect: it has arrived, or is given up."""
         self._free(self._suspects.popleft())
+        self._taken.set()
+        self._taken = trio.Event()
 
     def _free(self, stanza: bytes) -> None:
         self._held_bytes -= len(stanza)

@@ -1,0 +1,188 @@
+"""Strict structuring: a parsed TOML file into `config.File`, by cattrs, with nothing converted.
+
+Every fault is collected with its full key: unknown keys (the nearest known one is named), wrong
+types, numbers out of range. What depends on two keys, or on files, is `loader`'s business.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, Final, Literal
+
+import cattrs
+from attrs import fields
+from cattrs.errors import ForbiddenExtraKeysError, IterableValidationNote
+
+from bridge.address import BadValue
+from bridge.config import ComponentTable, Count, Depth, Fault, File, Seconds
+
+_MAX_DEPTH: Final = 200  # attrs' == and repr of a tree raise RecursionError above 300 levels
+
+
+def structure(table: Mapping[str, Any], faults: list[Fault]) -> File:
+    """Make a `File` of what is good in a table, and add what is wrong to `faults`."""
+    try:
+        return _converter().structure(table, File)
+    except cattrs.ClassValidationError as error:
+        # Go on with what can be read, so that all faults are told at once.
+        faults += _faults_of(error, "")
+        return _structure_what_is_good(table, faults)
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    converter.register_structure_hook(str, _string)
+    converter.register_structure_hook(bool, _boolean)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(Seconds, _seconds)
+    converter.register_structure_hook(Count, _count)
+    converter.register_structure_hook(Depth, _depth)
+    converter.register_structure_hook_func(_is_choice, _choice)
+    converter.register_structure_hook_func(lambda kind: kind == list[str], _strings)
+    converter.register_structure_hook_func(_is_optional, _optional(converter))
+    converter.register_structure_hook(ComponentTable, _component_table(converter))
+    return converter
+
+
+def _string(value: Any, _: Any) -> str:
+    if type(value) is not str:
+        raise BadValue(f"must be a string, not {_noun(value)}", "Put it in quotes")
+    if "\0" in value:  # no path, name or address can hold it; calls of the system raise
+        raise BadValue("holds a NUL character", "Take it away")
+    return value
+
+
+def _boolean(value: Any, _: Any) -> bool:
+    if type(value) is not bool:
+        raise BadValue(f"must be true or false, not {_noun(value)}", "Take the quotes away")
+    return value
+
+
+def _number(value: Any, _: Any) -> float:
+    if type(value) not in (int, float):
+        raise BadValue(f"must be a number, not {_noun(value)}", "Write it without quotes")
+    if value != value:
+        raise BadValue("must be a number, not nan", "Write it with digits")
+    return float(value)
+
+
+def _seconds(value: Any, kind: Any) -> float:
+    number = _number(value, kind)
+    if not 0 < number <= 86_400:
+        raise BadValue(f"must be above 0 and at most 86400 seconds, not {value}", "Change it")
+    return number
+
+
+def _count(value: Any, _: Any) -> int:
+    if type(value) is not int:
+        raise BadValue(f"must be a whole number, not {_noun(value)}", "Write digits only")
+    if not 0 < value <= 2**31:
+        raise BadValue(f"must be above 0 and at most {2**31}, not {value}", "Change it")
+    return value
+
+
+def _depth(value: Any, kind: Any) -> int:
+    number = _count(value, kind)
+    if number > _MAX_DEPTH:
+        raise BadValue(f"must be at most {_MAX_DEPTH} levels, not {value}", "Change it")
+    return number
+
+
+def _is_choice(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) is Literal
+
+
+def _choice(value: Any, kind: Any) -> Any:
+    if value not in kind.__args__ or not isinstance(value, str):
+        choices = ", ".join(f'"{one}"' for one in kind.__args__)
+        raise BadValue(f"{value!r} is not known here", f"Use one of {choices}")
+    return value
+
+
+def _strings(value: Any, _: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        given = "one that holds others" if isinstance(value, list) else _noun(value)
+        raise BadValue(f"must be a list of strings, not {given}", 'Write it like ["message"]')
+    return value
+
+
+def _is_optional(kind: Any) -> bool:
+    return type(None) in getattr(kind, "__args__", ())
+
+
+def _optional(converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, kind: Any) -> Any:
+        (inner,) = (one for one in kind.__args__ if one is not type(None))
+        return converter.structure(value, inner)
+
+    return structure
+
+
+def _component_table(converter: cattrs.Converter) -> Callable[[Any, Any], ComponentTable]:
+    structure = cattrs.gen.make_dict_structure_fn(
+        ComponentTable, converter, _cattrs_forbid_extra_keys=True
+    )
+
+    def checked(value: Any, kind: Any) -> ComponentTable:
+        known = {attribute.name for attribute in fields(ComponentTable)}
+        if isinstance(value, dict) and any(
+            isinstance(inner, dict) and name not in known for name, inner in value.items()
+        ):
+            raise BadValue(
+                "a table inside a component's table",
+                'Put the domain in quotes: [component."bot.example.com"]',
+            )
+        return structure(value, kind)
+
+    return checked
+
+
+def _noun(value: Any) -> str:
+    nouns = {str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    nouns |= {list: "a list", dict: "a table"}
+    return nouns.get(type(value), "a date or time")
+
+
+def _faults_of(error: BaseException, key: str, model: type = File) -> Iterator[Fault]:
+    """Walk cattrs' tree of errors and give each leaf with its full key."""
+    if isinstance(error, cattrs.BaseValidationError):
+        for inner in error.exceptions:
+            yield from _faults_of(inner, _key_of(inner, key), getattr(error, "cl", model))
+    elif isinstance(error, ForbiddenExtraKeysError):
+        known = [attribute.name for attribute in fields(error.cl or model)]
+        for name in sorted(error.extra_fields):
+            close = get_close_matches(name, known, 1)
+            remedy = f"Did you mean {close[0]}" if close else f"Known here: {', '.join(known)}"
+            yield Fault(f"{key}.{name}".lstrip("."), "this key is not known", remedy)
+    elif isinstance(error, BadValue):
+        yield Fault(key, error.problem, error.remedy)
+    else:
+        yield Fault(key, "must be a table", f"Write it as [{key}]")
+
+
+def _key_of(error: BaseException, key: str) -> str:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, IterableValidationNote):
+            return _under(key, str(note.index))
+        name = getattr(note, "name", None)
+        if name is not None:
+            return _under(key, name)
+    return key
+
+
+def _under(key: str, name: str) -> str:
+    return f'{key}."{name}"' if key == "component" else f"{key}.{name}".lstrip(".")
+
+
+def _structure_what_is_good(table: Mapping[str, Any], faults: list[Fault]) -> File:
+    """Structure again without the keys at fault, so that the second step finds its faults too."""
+    bad = {fault.key for fault in faults}
+
+    def prune(value: Any, key: str) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        names = ((name, _under(key, name)) for name in value)
+        return {name: prune(value[name], full) for name, full in names if full not in bad}
+
+    return _converter().structure(prune(table, ""), File)

@@ -1,0 +1,465 @@
+"""`check`: what is tried, told and returned; a scripted server and a scripted endpoint."""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bridge.check import check_settings
+from bridge.config import Settings
+from bridge.daemon import ExitCode
+from bridge.loader import from_table
+from tests.bridge.http_server import Exchange, HttpServer, response, saying
+from tests.bridge.xmpp_server import SECRET, Session, XmppServer
+from xmppstream import StreamCondition
+
+DOMAIN = "bot.example.com"
+NOT_FOUND = "[Errno -2] Name or service not known"
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+
+
+def settings_of(
+    url: str = "http://127.0.0.1:1/",
+    server: str = "127.0.0.1:1",
+    domains: Sequence[str] = (DOMAIN,),
+    secret: str = SECRET,
+    **more: Any,
+) -> Settings:
+    table = {"component_secret": secret, "component_post_url": url}
+    components = dict.fromkeys(domains, table)
+    top = {"server": server, "component": components, **more}
+    return from_table(top, "test", directory=Path("/nowhere"), environment={})
+
+
+class Names(trio.abc.HostnameResolver):
+    """Knows what is in the table, and nothing else."""
+
+    def __init__(self, addresses: dict[str, list[str]]) -> None:
+        self._addresses = addresses
+
+    async def getaddrinfo(
+        self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
+        await trio.lowlevel.checkpoint()
+        name = host.decode() if isinstance(host, bytes) else host
+        if name not in self._addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, (address, port)) for address in self._addresses[name]]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+def rows(out: str, what: str) -> list[tuple[str, str]]:
+    """Results and details of the table's rows about something."""
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
+    return [(row[2], row[3]) for row in cells if len(row) == 4 and row[1].startswith(what)]
+
+
+async def endpoint(nursery: trio.Nursery, status: str = "200 OK") -> HttpServer:
+    return await HttpServer.start(nursery, saying(response(status)))
+
+
+# --- all is well
+
+
+async def test_all_is_well(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:
+    http = await endpoint(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/")
+    assert await check_settings(settings, attach=False) is ExitCode.OK
+    assert "failed" not in capsys.readouterr().out
+
+
+async def test_with_connect_all_is_well(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    assert await check_settings(settings, attach=True) is ExitCode.OK
+    assert rows(capsys.readouterr().out, "attach") == [("ok", "handshake accepted")]
+
+
+async def test_without_connect_the_server_is_left_alone(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    await check_settings(settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address)), False)
+    capsys.readouterr()
+    assert xmpp.sessions == []
+
+
+async def test_after_connect_the_stream_is_closed_in_order(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    await check_settings(settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address)), True)
+    capsys.readouterr()
+    assert [session.closed_in_order for session in xmpp.sessions] == [True]
+
+
+async def test_connect_is_announced_before_anything_else(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    await check_settings(settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address)), True)
+    assert "evicted or disturbed" in capsys.readouterr().out.splitlines()[0]
+
+
+async def test_without_connect_nothing_is_announced(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http = await endpoint(nursery)
+    await check_settings(settings_of(f"http://127.0.0.1:{http.port}/"), attach=False)
+    assert "evicted" not in capsys.readouterr().out
+
+
+# --- the endpoint
+
+
+@pytest.mark.parametrize("attach", [False, True])
+async def test_the_endpoint_is_asked_by_options_and_never_by_post(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], attach: bool
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    url = f"http://127.0.0.1:{http.port}/your-api?a=b"
+    await check_settings(settings_of(url, str(xmpp.address)), attach)
+    capsys.readouterr()
+    assert [request.line for request in http.requests] == ["OPTIONS /your-api?a=b HTTP/1.1"]
+
+
+async def test_options_has_the_headers_of_the_configuration(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http = await endpoint(nursery)
+    url = f"http://juliet:hunter2@127.0.0.1:{http.port}/"
+    await check_settings(settings_of(url, http={"headers": {"X-Key": "k3y"}}), attach=False)
+    capsys.readouterr()
+    (request,) = http.requests
+    found = (request.get("authorization"), request.get("x-key"))
+    assert found == ("Basic anVsaWV0Omh1bnRlcjI=", "k3y")
+
+
+STATUSES = ["200 OK", "204 No Content", "301 Moved", "401 Unauthorized", "404 Not Found"]
+STATUSES += ["405 Method Not Allowed", "500 Internal Server Error"]
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_any_http_answer_counts(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    http = await endpoint(nursery, status)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/")
+    assert await check_settings(settings, attach=False) is ExitCode.OK
+    expected = [("ok", f"answers, with status {status[:3]}")]
+    assert rows(capsys.readouterr().out, "OPTIONS") == expected
+
+
+async def unused_port() -> int:
+    """A port on which nobody listens (any more)."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    assert isinstance(port, int)
+    return port
+
+
+async def test_the_endpoint_is_down(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = settings_of(f"http://127.0.0.1:{await unused_port()}/")
+    assert await check_settings(settings, attach=False) is ExitCode.OTHER
+    assert [result for result, _ in rows(capsys.readouterr().out, "OPTIONS")] == ["failed"]
+
+
+async def test_the_endpoint_does_not_speak_http(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http = await HttpServer.start(nursery, saying(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"))
+    settings = settings_of(f"http://127.0.0.1:{http.port}/")
+    assert await check_settings(settings, attach=False) is ExitCode.OTHER
+    assert [result for result, _ in rows(capsys.readouterr().out, "OPTIONS")] == ["failed"]
+
+
+@pytest.fixture
+def patient_clock() -> trio.testing.MockClock:
+    """Skips the long waits, but leaves loopback the time that it needs."""
+    return trio.testing.MockClock(autojump_threshold=0.05)
+
+
+async def test_the_endpoint_is_silent(
+    patient_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def say_nothing(_: Exchange) -> None:
+        await trio.sleep_forever()
+
+    http = await HttpServer.start(nursery, say_nothing)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/")
+    assert await check_settings(settings, attach=False) is ExitCode.OTHER
+    assert rows(capsys.readouterr().out, "OPTIONS") == [("failed", "no answer in time")]
+
+
+# --- the server's name
+
+
+async def test_the_server_is_resolved(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trio.socket.set_custom_hostname_resolver(Names({"xmpp.example": ["192.0.2.1", "192.0.2.2"]}))
+    http = await endpoint(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", "xmpp.example:5347", tls=True)
+    assert await check_settings(settings, attach=False) is ExitCode.OK
+    found = rows(capsys.readouterr().out, "resolve xmpp.example")
+    assert found == [("ok", "192.0.2.1, 192.0.2.2")]
+
+
+async def test_the_server_is_not_resolved(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trio.socket.set_custom_hostname_resolver(Names({}))
+    http = await endpoint(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", "no.example:5347")
+    assert await check_settings(settings, attach=False) is ExitCode.OTHER
+    assert rows(capsys.readouterr().out, "resolve no.example") == [("failed", NOT_FOUND)]
+
+
+async def test_a_plain_stream_to_another_machine_is_warned_about(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trio.socket.set_custom_hostname_resolver(Names({"xmpp.example": ["192.0.2.1"]}))
+    http = await endpoint(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", "xmpp.example:5347")
+    await check_settings(settings, attach=False)
+    ((result, details),) = rows(capsys.readouterr().out, "stream to xmpp.example:5347")
+    assert (result, details[:13]) == ("warning", "not encrypted")
+
+
+# --- attaching
+
+
+REFUSALS = [
+    (StreamCondition.NOT_AUTHORIZED, ExitCode.REFUSED, "the secret is not the one"),
+    (StreamCondition.HOST_UNKNOWN, ExitCode.REFUSED, "the server does not know this component"),
+    (StreamCondition.CONFLICT, ExitCode.OTHER, "another connection is attached"),
+    (StreamCondition.SYSTEM_SHUTDOWN, ExitCode.OTHER, "system-shutdown"),
+]
+
+
+@pytest.mark.parametrize(("condition", "code", "hint"), REFUSALS)
+async def test_the_server_refuses(
+    nursery: trio.Nursery,
+    capsys: pytest.CaptureFixture[str],
+    condition: StreamCondition,
+    code: ExitCode,
+    hint: str,
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    xmpp.refusals[DOMAIN] = condition
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    assert await check_settings(settings, attach=True) is code
+    ((result, details),) = rows(capsys.readouterr().out, "attach")
+    assert (result, hint in details) == ("failed", True)
+
+
+async def test_the_server_is_down(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http = await endpoint(nursery)
+    server = f"127.0.0.1:{await unused_port()}"
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", server)
+    assert await check_settings(settings, attach=True) is ExitCode.OTHER
+    ((result, details),) = rows(capsys.readouterr().out, f"attach to {server}")
+    assert (result, "Connection refused" in details) == ("failed", True)
+
+
+class Ending(XmppServer):
+    """Accepts the handshake, and then ends the stream at once."""
+
+    condition: StreamCondition | None = None
+
+    async def admit(self, session: Session, core: Any) -> None:
+        await session.send_bytes(core.accept())
+        if self.condition is None:
+            await session.hang_up()
+        else:
+            await session.fail(self.condition)
+
+
+@pytest.mark.parametrize("condition", [None, StreamCondition.CONFLICT])
+async def test_the_server_ends_the_stream_after_the_handshake(
+    nursery: trio.Nursery,
+    capsys: pytest.CaptureFixture[str],
+    condition: StreamCondition | None,
+) -> None:
+    http, xmpp = await endpoint(nursery), await Ending.start(nursery)
+    xmpp.condition = condition
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    assert await check_settings(settings, attach=True) is ExitCode.OTHER
+    assert [result for result, _ in rows(capsys.readouterr().out, "attach")] == ["failed"]
+
+
+async def test_the_server_accepts_tcp_and_never_speaks(
+    patient_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def say_nothing(_: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, say_nothing, [listener])
+    http = await endpoint(nursery)
+    server = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", server)
+    assert await check_settings(settings, attach=True) is ExitCode.OTHER
+    ((result, details),) = rows(capsys.readouterr().out, "attach")
+    assert (result, details[:18]) == ("failed", "gave up after 20 s")
+
+
+async def test_the_server_returns_no_barrier(
+    patient_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    xmpp.returns_barriers = False
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    assert await check_settings(settings, attach=True) is ExitCode.OK
+    assert rows(capsys.readouterr().out, "attach") == [("ok", "handshake accepted")]
+
+
+async def test_every_component_is_tried(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    xmpp.refusals["a.example"] = StreamCondition.HOST_UNKNOWN
+    settings = settings_of(
+        f"http://127.0.0.1:{http.port}/", str(xmpp.address), ["a.example", "b.example"]
+    )
+    assert await check_settings(settings, attach=True) is ExitCode.REFUSED
+    results = [result for result, _ in rows(capsys.readouterr().out, "attach")]
+    assert results == ["failed", "ok"]
+
+
+# --- what is printed
+
+
+async def printed(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], **more: Any) -> str:
+    http = await endpoint(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", **more)
+    await check_settings(settings, attach=False)
+    return capsys.readouterr().out
+
+
+PROSODY = """
+    component_ports = { 5999 }
+    component_interfaces = { "127.0.0.1" }
+    Component "bot.example.com"
+        component_secret = "THE SECRET"
+"""
+EJABBERD = """
+    listen:
+      - port: 5999
+        ip: "127.0.0.1"
+        module: ejabberd_service
+        access: all
+        global_routes: false
+        hosts:
+          bot.example.com:
+            password: "THE SECRET"
+"""
+
+
+@pytest.mark.parametrize("lines", [PROSODY, EJABBERD], ids=["prosody", "ejabberd"])
+async def test_the_servers_lines(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], lines: str
+) -> None:
+    assert lines in await printed(nursery, capsys, server="127.0.0.1:5999")
+
+
+@pytest.mark.parametrize("columns", ["20", "80"])
+async def test_the_servers_lines_are_not_wrapped(
+    nursery: trio.Nursery,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    domain = ".".join(["a" * 60, "b" * 60, "example"])
+    out = await printed(nursery, capsys, domains=[domain])
+    assert f'    Component "{domain}"\n' in out
+
+
+async def test_there_are_lines_for_each_component(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = await printed(nursery, capsys, domains=["a.example", "b.example"])
+    assert [f'Component "{name}.example"' in out for name in "ab"] == [True, True]
+
+
+HIDDEN = ["s3cret-of-mine", "hunter2", "t0ken", "qu3ry", "anVsaWV0Omh1bnRlcjI="]
+
+
+@pytest.mark.parametrize("attach", [False, True])
+@pytest.mark.parametrize("path", ["", "silent"])
+async def test_no_secret_is_printed(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], attach: bool, path: str
+) -> None:
+    port = (await endpoint(nursery)).port if not path else await unused_port()
+    settings = settings_of(
+        f"http://juliet:hunter2@127.0.0.1:{port}/{path}?key=qu3ry",
+        f"127.0.0.1:{await unused_port()}",
+        secret="s3cret-of-mine",
+        http={"headers": {"X-Key": "t0ken"}},
+    )
+    await check_settings(settings, attach)
+    told = "".join(capsys.readouterr())
+    assert [hidden for hidden in HIDDEN if hidden in told] == []
+
+
+async def test_warnings_of_the_configuration_are_shown(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o644)
+    http = await endpoint(nursery)
+    component = {
+        "component_secret_file": str(secret),
+        "component_post_url": f"http://127.0.0.1:{http.port}/",
+    }
+    settings = from_table({"component": {DOMAIN: component}}, "test", directory=tmp_path)
+    await check_settings(settings, attach=False)
+    results = [result for result, _ in rows(capsys.readouterr().out, "configuration")]
+    assert results == ["ok", "warning"]
+
+
+@pytest.mark.parametrize("path", ["[/]", "[/bold]x", "[red]x", "a[b]"])
+async def test_brackets_in_an_address_are_shown_as_they_are(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    http = await endpoint(nursery)
+    await check_settings(settings_of(f"http://127.0.0.1:{http.port}/{path}"), attach=False)
+    assert f"OPTIONS http://127.0.0.1:{http.port}/{path}" in capsys.readouterr().out
+
+
+async def test_brackets_in_what_the_server_says_are_shown_as_they_are(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Talking(XmppServer):
+        async def admit(self, session: Session, core: Any) -> None:
+            text = "<text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>[/] [red]no</text>"
+            name = "<conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+            await session.send_bytes(f"<stream:error>{name}{text}</stream:error>".encode())
+
+    http, xmpp = await endpoint(nursery), await Talking.start(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    assert await check_settings(settings, attach=True) is ExitCode.OTHER
+    assert "conflict: [/] [red]no" in capsys.readouterr().out

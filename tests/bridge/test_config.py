@@ -1,0 +1,812 @@
+"""The configuration: each key with its default, and each fault with its key and remedy.
+
+Bad files in `fixtures/config/bad` name their faults themselves, in lines that begin with `#!`:
+these and no others must be reported, each as a fault begins ("{here}" is the directory).
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from bridge.address import Secret, parse_post_url
+from bridge.config import (
+    Component,
+    ConfigError,
+    Count,
+    Depth,
+    Http,
+    Seconds,
+    Settings,
+    Stream,
+)
+from bridge.loader import from_table, load
+from xmppstream import Server
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "config"
+BAD_FILES = sorted((FIXTURES / "bad").glob("*.toml"))
+DOMAIN = "bot.example.com"
+KEY = f'component."{DOMAIN}"'
+TOP = f"""\
+[{KEY}]
+component_secret = "s3cret"
+component_post_url = "https://example.com/api"
+"""
+WITHOUT_SECRET = f"""\
+[{KEY}]
+component_post_url = "https://example.com/api"
+"""
+WITHOUT_URL = f"""\
+[{KEY}]
+component_secret = "s3cret"
+"""
+COMPONENT = Component(
+    DOMAIN,
+    Secret("s3cret"),
+    parse_post_url("https://example.com/api"),
+    Server("127.0.0.1", 5347),
+    name=DOMAIN,
+)
+
+
+def settings_of(
+    text: str, directory: Path = Path("/nowhere"), environment: dict[str, str] | None = None
+) -> Settings:
+    table = tomllib.loads(text)
+    return from_table(table, "test", directory=directory, environment=environment or {})
+
+
+def faults_of(
+    text: str, directory: Path = Path("/nowhere"), environment: dict[str, str] | None = None
+) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(text, directory, environment)
+    return [str(fault) for fault in caught.value.faults]
+
+
+# --- what is accepted
+
+
+def test_all_defaults() -> None:
+    assert settings_of(TOP) == Settings(
+        components=(
+            Component(
+                domain=DOMAIN,
+                secret=Secret("s3cret"),
+                post_url=parse_post_url("https://example.com/api"),
+                server=Server("127.0.0.1", 5347, tls=False, ca_file=None, tls_name=None),
+                post_stanzas=frozenset({"message"}),
+                post_messages="all",
+                post_own=False,
+                order="bare",
+                allow_from=frozenset(),
+                name=DOMAIN,
+            ),
+        ),
+        http=Http(
+            timeout_s=Seconds(30),
+            max_in_flight=Count(256),
+            max_reply_bytes=Count(1024 * 1024),
+            ca_file=None,
+            headers={},
+        ),
+        stream=Stream(
+            max_stanza_bytes=Count(512 * 1024),
+            max_depth=Depth(128),
+            max_attributes=Count(256),
+            max_name_bytes=Count(1024),
+            max_header_bytes=Count(16 * 1024),
+            max_send_bytes=Count(500 * 1024),
+            keepalive_s=Seconds(60),
+            handshake_timeout_s=Seconds(20),
+            grace_s=Seconds(5),
+        ),
+        warnings=(),
+    )
+
+
+COMPONENT_KEYS: list[tuple[str, str, Any]] = [
+    ('component_post_stanzas = ["iq", "presence"]', "post_stanzas", frozenset({"iq", "presence"})),
+    ('post_stanza_types = ["iq", "presence"]', "post_stanzas", frozenset({"iq", "presence"})),
+    ("component_post_stanzas = []", "post_stanzas", frozenset()),
+    ('component_post_messages = "all"', "post_messages", "all"),
+    ('component_post_messages = "body"', "post_messages", "body"),
+    ("component_post_own = true", "post_own", True),
+    ("component_post_own = false", "post_own", False),
+    ('component_order = "bare"', "order", "bare"),
+    ('component_order = "full"', "order", "full"),
+    ('component_order = "none"', "order", "none"),
+    ('allow_from = ["a@b.example", "c"]', "allow_from", frozenset({"a@b.example", "c"})),
+    ('allow_from = ["A@B.example"]', "allow_from", frozenset({"a@b.example"})),
+    ('name = "Echo"', "name", "Echo"),
+    ('server = "xmpp.example.com:1"', "server", Server("xmpp.example.com", 1)),
+    ("tls = true", "server", Server("127.0.0.1", 5347, True)),
+    ('tls = true\ntls_name = "x.y"', "server", Server("127.0.0.1", 5347, True, None, "x.y")),
+]
+
+
+@pytest.mark.parametrize(("line", "name", "value"), COMPONENT_KEYS)
+def test_key_of_a_component(line: str, name: str, value: object) -> None:
+    (component,) = settings_of(TOP + line).components
+    assert getattr(component, name) == value
+
+
+TOP_KEYS: list[tuple[str, Server]] = [
+    ('server = "xmpp.example.com"', Server("xmpp.example.com", 5347)),
+    ("tls = true", Server("127.0.0.1", 5347, True)),
+    ('tls = true\ntls_name = "x.y"', Server("127.0.0.1", 5347, True, None, "x.y")),
+]
+
+
+@pytest.mark.parametrize(("lines", "server"), TOP_KEYS)
+def test_key_at_the_top_is_for_all_components(lines: str, server: Server) -> None:
+    other = TOP.replace("bot", "two")
+    found = [one.server for one in settings_of(f"{lines}\n{TOP}{other}").components]
+    assert found == [server, server]
+
+
+OVERRIDES: list[tuple[str, str, Server]] = [
+    ('server = "a:1"', 'server = "b:2"', Server("b", 2)),
+    ("tls = true", "tls = false", Server("127.0.0.1", 5347, False)),
+    ("tls = false", "tls = true", Server("127.0.0.1", 5347, True)),
+    (
+        'tls = true\ntls_name = "a"',
+        'tls_name = "b"',
+        Server("127.0.0.1", 5347, True, None, "b"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("top", "own", "server"), OVERRIDES)
+def test_a_component_overrides_the_top(top: str, own: str, server: Server) -> None:
+    (component,) = settings_of(f"{top}\n{TOP}{own}").components
+    assert component.server == server
+
+
+TABLE_KEYS: list[tuple[str, str, str, Any]] = [
+    ("http", "timeout_s", "10", 10.0),
+    ("http", "timeout_s", "0.25", 0.25),
+    ("http", "timeout_s", "86400", 86400.0),
+    ("http", "max_in_flight", "1", 1),
+    ("http", "max_reply_bytes", "4096", 4096),
+    ("http", "headers", '{ X-Y = "z" }', {"X-Y": "z"}),
+    ("stream", "max_stanza_bytes", "20000", 20000),
+    ("stream", "max_send_bytes", "10000", 10000),
+    ("stream", "max_depth", "10", 10),
+    ("stream", "max_attributes", "10", 10),
+    ("stream", "max_name_bytes", "100", 100),
+    ("stream", "max_header_bytes", "4096", 4096),
+    ("stream", "keepalive_s", "90", 90.0),
+    ("stream", "handshake_timeout_s", "3", 3.0),
+    ("stream", "grace_s", "0.5", 0.5),
+]
+
+
+@pytest.mark.parametrize(("table", "name", "text", "value"), TABLE_KEYS)
+def test_key_of_http_and_stream(table: str, name: str, text: str, value: object) -> None:
+    settings = settings_of(f"{TOP}[{table}]\n{name} = {text}")
+    assert getattr(getattr(settings, table), name) == value
+
+
+@pytest.mark.parametrize("text", ["0", "0.0"])
+def test_no_retries_is_accepted(text: str) -> None:
+    assert settings_of(f"{TOP}[retry]\nbudget_s = {text}") == settings_of(TOP)
+
+
+def test_no_journal_is_accepted() -> None:
+    assert settings_of(f'{TOP}[journal]\ndurability = "off"') == settings_of(TOP)
+
+
+def test_any_number_of_components_in_their_order() -> None:
+    names = [f"c{number}.example.com" for number in range(20)]
+    text = "".join(TOP.replace(DOMAIN, name) for name in names)
+    assert [one.domain for one in settings_of(text).components] == names
+
+
+def test_credentials_in_the_url_work() -> None:
+    text = TOP.replace("https://", "https://juliet:hunter2@")
+    assert settings_of(text).components[0].post_url.authorization == Secret(
+        "Basic anVsaWV0Omh1bnRlcjI="
+    )
+
+
+@pytest.mark.parametrize("path", sorted((FIXTURES / "good").glob("*.toml")), ids=lambda p: p.stem)
+def test_good_file_is_read(path: Path) -> None:
+    assert load(path).components[0].domain == DOMAIN
+
+
+def test_the_full_file() -> None:
+    path = FIXTURES / "good" / "full.toml"
+    one, two = load(path).components
+    assert one == Component(
+        DOMAIN,
+        Secret("s3cret"),
+        parse_post_url("https://juliet:hunter2@example.com/your-api"),
+        Server("xmpp.example.com", 5275, True, None, "xmpp.example.com"),
+        frozenset({"message", "presence", "iq"}),
+        "body",
+        True,
+        "full",
+        frozenset({"romeo@example.com", "example.net"}),
+        "Bot",
+    )
+    assert two.server == Server("::1", 5347, False, None, "xmpp.example.com")
+
+
+# --- secrets
+
+
+def secret_in(directory: Path, content: bytes) -> Secret:
+    path = directory / "secret"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    settings = settings_of(f'{WITHOUT_SECRET}component_secret_file = "secret"', directory)
+    return settings.components[0].secret
+
+
+SECRET_FILES = [
+    (b"s3cret", "s3cret"),
+    (b"s3cret\n", "s3cret"),
+    (b"s3cret\r\n", "s3cret"),
+    (b"s3cret\n\n", "s3cret\n"),
+    (b" s3 cret ", " s3 cret "),
+    ("gehe\u00fcm\n".encode(), "geheüm"),
+]
+
+
+@pytest.mark.parametrize(("content", "secret"), SECRET_FILES)
+def test_one_trailing_newline_of_a_secret_file_is_dropped(
+    tmp_path: Path, content: bytes, secret: str
+) -> None:
+    assert secret_in(tmp_path, content) == Secret(secret)
+
+
+def test_a_secret_file_may_have_an_absolute_path(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("s3cret")
+    path.chmod(0o600)
+    text = f'{WITHOUT_SECRET}component_secret_file = "{path}"'
+    assert settings_of(text).components == (COMPONENT,)
+
+
+BAD_SECRET_FILES = [
+    (b"", "is empty. Put the value into it."),
+    (b"\n", "is empty. Put the value into it."),
+    (b"\r\n", "is empty. Put the value into it."),
+    (b"\xff\xfe", "is not UTF-8 text. Save it as UTF-8."),
+]
+
+
+@pytest.mark.parametrize(("content", "problem"), BAD_SECRET_FILES)
+def test_bad_secret_file(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    text = f'{WITHOUT_SECRET}component_secret_file = "secret"'
+    assert faults_of(text, tmp_path) == [f"{KEY}.component_secret_file: {path} {problem}"]
+
+
+def test_the_environment_has_the_secret_of_a_single_component() -> None:
+    settings = settings_of(WITHOUT_SECRET, environment={"XMPP_BRIDGE_SECRET": "from-env"})
+    assert settings.components[0].secret == Secret("from-env")
+
+
+def test_the_files_secret_comes_before_the_environments() -> None:
+    settings = settings_of(TOP, environment={"XMPP_BRIDGE_SECRET": "from-env"})
+    assert settings.components[0].secret == Secret("s3cret")
+
+
+def test_the_environment_is_not_asked_for_several_components() -> None:
+    text = WITHOUT_SECRET + TOP.replace("bot", "two")
+    faults = faults_of(text, environment={"XMPP_BRIDGE_SECRET": "from-env"})
+    remedy = "Set component_secret_file or component_secret."
+    assert faults == [f"{KEY}.component_secret: the secret is missing. {remedy}"]
+
+
+def test_an_empty_secret_in_the_environment() -> None:
+    faults = faults_of(WITHOUT_SECRET, environment={"XMPP_BRIDGE_SECRET": ""})
+    assert [fault.partition(".component_secret: ")[2][:19] for fault in faults] == [
+        "the secret is empty"
+    ]
+
+
+def test_the_remedy_of_a_missing_secret_names_all_ways() -> None:
+    (fault,) = faults_of(WITHOUT_SECRET)
+    assert fault.endswith("Set component_secret_file, component_secret, or XMPP_BRIDGE_SECRET.")
+
+
+MODES = [(0o644, 1), (0o604, 1), (0o666, 1), (0o640, 0), (0o600, 0), (0o660, 0)]
+
+
+@pytest.mark.parametrize(("mode", "count"), MODES)
+def test_a_secret_file_that_everyone_reads_is_warned_about(
+    tmp_path: Path, mode: int, count: int
+) -> None:
+    path = tmp_path / "secret"
+    path.write_text("s3cret")
+    path.chmod(mode)
+    settings = settings_of(f'{WITHOUT_SECRET}component_secret_file = "secret"', tmp_path)
+    warning = f"{path}: everyone on this machine can read the secret in it; chmod 640 {path}"
+    assert settings.warnings == (warning,) * count
+
+
+FILES_WITH_SECRETS = [
+    ("component_secret", TOP, {}),
+    (
+        "credentials in the URL",
+        WITHOUT_SECRET.replace("https://", "https://u:p@"),
+        {"XMPP_BRIDGE_SECRET": "x"},
+    ),
+    (
+        "Authorization",
+        f'{WITHOUT_SECRET}[http.headers]\nauthorization = "Bearer t0ken"',
+        {"XMPP_BRIDGE_SECRET": "x"},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "environment"),
+    [row[1:] for row in FILES_WITH_SECRETS],
+    ids=[row[0] for row in FILES_WITH_SECRETS],
+)
+@pytest.mark.parametrize(("mode", "count"), MODES)
+def test_a_configuration_with_a_secret_that_everyone_reads_is_warned_about(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    environment: dict[str, str],
+    mode: int,
+    count: int,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "bridge.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    warning = (
+        f"{path}: everyone on this machine can read the configuration file with a secret in it; "
+        f"chmod 640 {path}"
+    )
+    assert load(path).warnings == (warning,) * count
+
+
+def test_a_configuration_without_secrets_may_be_read_by_everyone(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    secret.chmod(0o600)
+    path = tmp_path / "bridge.toml"
+    path.write_text(f'{WITHOUT_SECRET}component_secret_file = "secret"\n[http.headers]\nX = "y"')
+    path.chmod(0o644)
+    assert load(path).warnings == ()
+
+
+HIDDEN = ["s3cret", "hunter2", "anVsaWV0Omh1bnRlcjI=", "t0ken", "qu3ry"]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("show", [str, repr])
+def test_settings_show_no_secret(show: "type[str]", hidden: str) -> None:
+    text = TOP.replace("https://example.com/api", "https://juliet:hunter2@h/?key=qu3ry")
+    settings = settings_of(f'{text}[http.headers]\nAuthorization = "Bearer t0ken"')
+    assert hidden not in show(settings)
+
+
+FAULTY_WITH_SECRETS = [
+    TOP.replace("https://example.com/api", "https://juliet:hunter2@/"),
+    TOP.replace("https://example.com/api", "https://juliet:hunter2@h:99999/"),
+    TOP.replace("https://example.com/api", "juliet:hunter2@h/"),
+    TOP.replace("https://example.com/api", "https://juliet:hunter2@a..b/"),
+    TOP.replace('"s3cret"', '["s3cret"]'),
+    f'{TOP}component_secret_file = "x"',
+    f'{TOP}nonsense = "s3cret"',
+    f'{TOP}[http.headers]\nAuthorization = "Bearer t0ken\\n"',
+    f'{TOP}[http.headers]\nAuthorization = ["t0ken"]',
+    f'{TOP}[http.headers]\nHost = "t0ken"',
+]
+
+
+@pytest.mark.parametrize("text", FAULTY_WITH_SECRETS)
+def test_faults_show_no_secret(text: str) -> None:
+    told = "\n".join(faults_of(text))
+    assert [hidden for hidden in HIDDEN if hidden in told] == []
+
+
+# --- headers
+
+
+def test_the_three_forms_of_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("Bearer t0ken\n")
+    path.chmod(0o600)
+    text = f"""{TOP}
+[http.headers]
+X-Plain = "plain"
+Authorization_file = "token"
+X-Env_env = "TOKEN"
+"""
+    assert settings_of(text, tmp_path, {"TOKEN": "from-env"}).http.headers == {
+        "X-Plain": "plain",
+        "Authorization": "Bearer t0ken",
+        "X-Env": "from-env",
+    }
+
+
+def test_a_headers_file_that_everyone_reads_is_warned_about(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("t0ken")
+    path.chmod(0o644)
+    settings = settings_of(f'{TOP}[http.headers]\nX_file = "token"', tmp_path)
+    assert [str(path) in warning for warning in settings.warnings] == [True]
+
+
+HEADER_FAULTS = [
+    ('X_file = "none"', "X_file: {here}/none cannot be read (No such file or directory)"),
+    ('X_file = "."', "X_file: {here} cannot be read (Is a directory)"),
+    ('X_env = "NO_SUCH"', "X_env: there is no variable NO_SUCH in the environment"),
+    ('X = "a"\nx = "b"', "x: x is set twice"),
+    ('X = "a"\nX_env = "TOKEN"', "X_env: X is set twice"),
+    ('"X Y" = "a"', "X Y: 'X Y' is no header name"),
+    ('"" = "a"', ": '' is no header name"),
+    ('_env = "TOKEN"', "_env: '' is no header name"),
+    ('Host = "a"', "Host: Host is set by the bridge"),
+    ('X = "a\\nb"', "X: its value holds characters that a header cannot"),
+    ('X = "é"', "X: its value holds characters that a header cannot"),
+    ("X = 1", "X: must be a string, not a number"),
+    ("X = true", "X: must be a string, not a boolean"),
+    ('X = ["a"]', "X: must be a string, not a list"),
+    ('X = { a = "b" }', "X: must be a string, not a table"),
+]
+
+
+@pytest.mark.parametrize(("line", "fault"), HEADER_FAULTS)
+def test_bad_header(tmp_path: Path, line: str, fault: str) -> None:
+    (told,) = faults_of(f"{TOP}[http.headers]\n{line}", tmp_path, {"TOKEN": "x"})
+    assert told.startswith("http.headers." + fault.format(here=tmp_path))
+
+
+# --- certificates
+
+
+def test_files_of_certificates_are_found_beside_the_configuration(tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    text = f'tls = true\nca_file = "ca.pem"\n{TOP}[http]\nca_file = "ca.pem"'
+    settings = settings_of(text, tmp_path)
+    found = (settings.components[0].server.ca_file, settings.http.ca_file)
+    assert found == (str(tmp_path / "ca.pem"),) * 2
+
+
+def test_a_components_certificates_come_before_the_tops(tmp_path: Path) -> None:
+    for name in ("a.pem", "b.pem"):
+        trustme.CA().cert_pem.write_to_path(tmp_path / name)
+    text = f'tls = true\nca_file = "a.pem"\n{TOP}ca_file = "b.pem"'
+    (component,) = settings_of(text, tmp_path).components
+    assert component.server.ca_file == str(tmp_path / "b.pem")
+
+
+CERTIFICATE_FAULTS = [
+    (f'tls = true\nca_file = "none"\n{TOP}', "ca_file: {here}/none cannot be read (No such"),
+    (f'tls = true\nca_file = "junk"\n{TOP}', "ca_file: {here}/junk holds no certificates"),
+    (f'tls = true\nca_file = "."\n{TOP}', "ca_file: {here} "),
+    (f'tls = true\nca_file = ""\n{TOP}', "ca_file: {here} "),
+    (f'{TOP}tls = true\nca_file = "none"', f"{KEY}.ca_file: {{here}}/none cannot be read"),
+    (f'{TOP}[http]\nca_file = "none"', "http.ca_file: {here}/none cannot be read (No such"),
+    (f'{TOP}[http]\nca_file = "junk"', "http.ca_file: {here}/junk holds no certificates"),
+    (f'{TOP}[http]\nca_file = "empty"', "http.ca_file: {here}/empty holds no certificates"),
+    (f'{TOP}ca_file = "junk"\ntls = false', f"{KEY}.tls: ca_file and tls_name mean nothing"),
+]
+
+
+@pytest.mark.parametrize(("text", "fault"), CERTIFICATE_FAULTS)
+def test_bad_file_of_certificates(tmp_path: Path, text: str, fault: str) -> None:
+    (tmp_path / "junk").write_text("no certificate")
+    (tmp_path / "empty").write_text("")
+    assert faults_of(text, tmp_path)[0].startswith(fault.format(here=tmp_path))
+
+
+# --- single faults, by key
+
+STRINGS = [
+    ("server", ""),
+    ("ca_file", ""),
+    ("tls_name", ""),
+    ("component_secret", KEY),
+    ("component_secret_file", KEY),
+    ("component_post_url", KEY),
+    ("name", KEY),
+    ("server", KEY),
+    ("ca_file", KEY),
+    ("tls_name", KEY),
+    ("ca_file", "http"),
+    ("durability", "journal"),
+]
+BOOLEANS = [("tls", ""), ("tls", KEY), ("component_post_own", KEY)]
+LISTS = [
+    ("component_post_stanzas", KEY),
+    ("post_stanza_types", KEY),
+    ("allow_from", KEY),
+]
+CHOICES = [("component_post_messages", KEY), ("component_order", KEY)]
+COUNTS = [
+    ("max_in_flight", "http"),
+    ("max_reply_bytes", "http"),
+    ("max_stanza_bytes", "stream"),
+    ("max_depth", "stream"),
+    ("max_attributes", "stream"),
+    ("max_name_bytes", "stream"),
+    ("max_header_bytes", "stream"),
+    ("max_send_bytes", "stream"),
+]
+SECONDS = [
+    ("timeout_s", "http"),
+    ("keepalive_s", "stream"),
+    ("handshake_timeout_s", "stream"),
+    ("grace_s", "stream"),
+]
+VALUES = {
+    "a string": '"12"',
+    "a boolean": "true",
+    "a number": "12",
+    "a list": "[]",
+    "a table": "{}",
+    "a date or time": "2024-05-06",
+}
+WRONG_TYPES = [
+    (key, table, text, f"must be {wanted}, not {noun}.")
+    for keys, wanted, good in (
+        (STRINGS, "a string", {"a string"}),
+        (BOOLEANS, "true or false", {"a boolean"}),
+        (LISTS, "a list of strings", {"a list"}),
+        (COUNTS, "a whole number", {"a number"}),
+        (SECONDS, "a number", {"a number"}),
+        ([("budget_s", "retry")], "a number", {"a number"}),
+    )
+    for key, table in keys
+    for noun, text in VALUES.items()
+    if noun not in good
+]
+WRONG_TYPES += [
+    (key, table, text, "is not known here.")
+    for key, table in CHOICES
+    for noun, text in VALUES.items()
+]
+WRONG_TYPES += [
+    (key, table, text, "must be a list of strings, not one that holds others.")
+    for key, table in LISTS
+    for text in ("[1]", '["message", 1]', '[["message"]]')
+]
+WRONG_TYPES += [
+    (key, table, "1.5", "must be a whole number, not a number.") for key, table in COUNTS
+]
+WRONG_TYPES += [
+    (key, table, text, f"must be above 0 and at most {2**31}, not {text}.")
+    for key, table in COUNTS
+    for text in ("0", "-1", f"{2**31 + 1}")
+]
+WRONG_TYPES += [
+    (key, table, text, f"must be above 0 and at most 86400 seconds, not {text}.")
+    for key, table in SECONDS
+    for text in ("0", "-1", "86401", "inf", "-inf")
+]
+WRONG_TYPES += [(key, table, "nan", "must be a number, not nan.") for key, table in SECONDS]
+
+
+def placed(table: str, line: str) -> str:
+    """A good configuration with a line in a table, in the place of what it had there."""
+    key = line.partition(" ")[0]
+    lines = [one for one in TOP.splitlines() if not one.startswith(f"{key} ")]
+    if table == KEY:
+        return "\n".join([*lines, line])
+    return "\n".join([line, *lines] if not table else [*lines, f"[{table}]", line])
+
+
+@pytest.mark.parametrize(("key", "table", "text", "problem"), WRONG_TYPES)
+def test_wrong_type(key: str, table: str, text: str, problem: str) -> None:
+    place = f"{table}.{key}" if table else key
+    told = faults_of(placed(table, f"{key} = {text}"))
+    assert [fault.startswith(f"{place}: ") and problem in fault for fault in told] == [True]
+
+
+NO_TABLES = ["component", "http", "stream", "retry", "journal"]
+
+
+@pytest.mark.parametrize("text", ['"x"', "1", "true", "[]"])
+@pytest.mark.parametrize("name", NO_TABLES)
+def test_what_should_be_a_table(name: str, text: str) -> None:
+    rest = "" if name == "component" else TOP
+    assert faults_of(f"{name} = {text}\n{rest}") == [
+        f"{name}: must be a table. Write it as [{name}]."
+    ]
+
+
+def test_a_component_that_is_no_table() -> None:
+    told = faults_of(f'component = {{ "{DOMAIN}" = "s3cret" }}')
+    assert told == [f"{KEY}: must be a table. Write it as [{KEY}]."]
+
+
+def test_headers_that_are_no_table() -> None:
+    told = faults_of(f"{TOP}[http]\nheaders = 1")
+    assert told == ["http.headers: must be a table. Write it as [http.headers]."]
+
+
+UNKNOWN_KEYS = [
+    ("", "serverr", "server"),
+    ("", "tlsname", "tls_name"),
+    ("", "components", "component"),
+    ("", "https", "http"),
+    (KEY, "component_secrets", "component_secret"),
+    (KEY, "post_stanzas", "post_stanza_types"),
+    (KEY, "component_post_stanza", "component_post_stanzas"),
+    (KEY, "component_post_uri", "component_post_url"),
+    (KEY, "allow", "allow_from"),
+    ("http", "timeout", "timeout_s"),
+    ("http", "header", "headers"),
+    ("stream", "keepalive", "keepalive_s"),
+    ("stream", "max_stanza_size", "max_stanza_bytes"),
+    ("retry", "budget", "budget_s"),
+    ("journal", "durable", "durability"),
+]
+
+
+@pytest.mark.parametrize(("table", "key", "near"), UNKNOWN_KEYS)
+def test_unknown_key_names_the_nearest(table: str, key: str, near: str) -> None:
+    place = f"{table}.{key}" if table else key
+    told = faults_of(placed(table, f"{key} = 1"))
+    assert told == [f"{place}: this key is not known. Did you mean {near}."]
+
+
+KNOWN_KEYS = [
+    ("", "server, tls, ca_file, tls_name, component, http, stream, retry, journal"),
+    ("http", "timeout_s, max_in_flight, max_reply_bytes, ca_file, headers"),
+    (
+        "stream",
+        "max_stanza_bytes, max_depth, max_attributes, max_name_bytes, max_header_bytes, "
+        "max_send_bytes, keepalive_s, handshake_timeout_s, grace_s",
+    ),
+    ("retry", "budget_s"),
+    ("journal", "durability"),
+    (
+        KEY,
+        "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
+        "post_stanza_types, component_post_messages, component_post_own, component_order, "
+        "allow_from, name, server, tls, ca_file, tls_name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "known"), KNOWN_KEYS)
+def test_unknown_key_far_from_all_lists_them(table: str, known: str) -> None:
+    place = f"{table}.zzz" if table else "zzz"
+    told = faults_of(placed(table, "zzz = 1"))
+    assert told == [f"{place}: this key is not known. Known here: {known}."]
+
+
+SINGLE_FAULTS = [
+    (f'{TOP}server = ""', f"{KEY}.server: '' has no valid host"),
+    (f'server = "h:0"\n{TOP}', "server: '0' is no port"),
+    (f'{TOP}server = "h:70000"', f"{KEY}.server: '70000' is no port"),
+    (f'{TOP}tls = true\ntls_name = ""', f"{KEY}.tls_name: '' is no domain name"),
+    (f'{TOP}tls = true\ntls_name = ".x"', f"{KEY}.tls_name: '.x' is no domain name"),
+    (f'tls = true\ntls_name = ".x"\n{TOP}', "tls_name: '.x' is no domain name"),
+    (f'{TOP}tls_name = "x"', f"{KEY}.tls: ca_file and tls_name mean nothing without TLS"),
+    (f'{TOP}allow_from = ["a@@b"]', f"{KEY}.allow_from: 'a@@b' is no address"),
+    (f'{TOP}allow_from = [""]', f"{KEY}.allow_from: '' is no address"),
+    (f'{TOP}component_post_stanzas = ["x"]', f"{KEY}.component_post_stanzas: 'x' is no kind"),
+    (f'{TOP}component_post_stanzas = ["Iq"]', f"{KEY}.component_post_stanzas: 'Iq' is no kind"),
+    (f'{TOP}post_stanza_types = ["mesage"]', f"{KEY}.post_stanza_types: 'mesage' is no kind"),
+    (f'{TOP}component_order = "Bare"', f"{KEY}.component_order: 'Bare' is not known here"),
+    (f'{TOP}component_post_messages = ""', f"{KEY}.component_post_messages: '' is not known here"),
+    (f'{TOP}name = "a\\u0000b"', f"{KEY}.name: holds a NUL character"),
+    (
+        f'{WITHOUT_SECRET}component_secret_file = "a\\u0000b"',
+        f"{KEY}.component_secret_file: holds a NUL character",
+    ),
+    (f'{TOP}[http]\nca_file = "a\\u0000b"', "http.ca_file: holds a NUL character"),
+    (f"{TOP}[stream]\nmax_depth = 201", "stream.max_depth: must be at most 200 levels, not"),
+    (f"{TOP}[retry]\nbudget_s = 0.5", "retry.budget_s: retries are not built yet. Set it to 0"),
+    (f"{TOP}[retry]\nbudget_s = -1", "retry.budget_s: retries are not built yet"),
+    (f'{TOP}[journal]\ndurability = ""', "journal.durability: the journal is not built yet."),
+    (f'{TOP}[journal]\ndurability = "fsync"', "journal.durability: the journal is not built yet."),
+    (WITHOUT_URL, f"{KEY}.component_post_url: the endpoint's address is missing. Set it"),
+    (f'{WITHOUT_URL}component_post_url = ""', f"{KEY}.component_post_url: the address must begin"),
+]
+
+
+@pytest.mark.parametrize(("text", "fault"), SINGLE_FAULTS)
+def test_single_fault(text: str, fault: str) -> None:
+    told = faults_of(text)
+    assert [one[: len(fault)] for one in told] == [fault]
+
+
+def test_the_nearest_kind_is_named() -> None:
+    (fault,) = faults_of(f'{TOP}component_post_stanzas = ["presense"]')
+    assert 'Did you mean "presence"' in fault
+
+
+def test_a_kind_far_from_all_lists_them() -> None:
+    (fault,) = faults_of(f'{TOP}component_post_stanzas = ["x"]')
+    assert fault.endswith("Use some of message, presence, iq.")
+
+
+# --- whole files
+
+
+def expected_faults(path: Path) -> list[str]:
+    lines = path.read_text(errors="replace").splitlines()
+    found = [line.removeprefix("#! ") for line in lines if line.startswith("#! ")]
+    return [line.removeprefix(": ").replace("{here}", str(path.parent)) for line in found]
+
+
+@pytest.mark.parametrize("path", BAD_FILES, ids=lambda path: path.stem)
+def test_bad_file_reports_all_its_faults_at_once(path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    told = [str(fault) for fault in caught.value.faults]
+    expected = expected_faults(path)
+    assert expected
+    matched = [[one for one in expected if fault.startswith(one)] for fault in told]
+    assert [len(found) for found in matched] == [1] * len(told)
+    assert sorted(one for found in matched for one in found) == sorted(expected)
+
+
+@pytest.mark.parametrize("path", BAD_FILES, ids=lambda path: path.stem)
+def test_the_error_names_the_file_on_each_line(path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+
+
+@pytest.mark.parametrize("path", BAD_FILES, ids=lambda path: path.stem)
+def test_each_fault_has_a_remedy(path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert all(fault.remedy for fault in caught.value.faults)
+
+
+def one_fault_of(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    (fault,) = caught.value.faults
+    return str(fault)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    told = one_fault_of(tmp_path / "none.toml")
+    assert told == "there is no such file. Name an existing configuration file."
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    told = one_fault_of(tmp_path)
+    assert told == "cannot be read (Is a directory). Check its path and permissions."
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    path = tmp_path / "loop.toml"
+    path.symlink_to(path)
+    assert one_fault_of(path).startswith("cannot be read (Too many levels of symbolic links)")
+
+
+HUGE = [
+    f"{TOP}[http]\nmax_in_flight = {'9' * 5000}",
+    f"x = {'[' * 5000}{']' * 5000}\n{TOP}",
+]
+
+
+@pytest.mark.parametrize("text", HUGE, ids=["number", "nesting"])
+def test_toml_beyond_what_python_reads(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bridge.toml"
+    path.write_text(text)
+    assert one_fault_of(path).startswith("a number or a nesting in it is far too long")
+
+
+def test_a_secret_file_is_found_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "etc"
+    place.mkdir()
+    (place / "secret").write_text("s3cret\n")
+    (place / "secret").chmod(0o600)
+    (place / "bridge.toml").write_text(f'{WITHOUT_SECRET}component_secret_file = "secret"')
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("etc/bridge.toml")).components == (COMPONENT,)

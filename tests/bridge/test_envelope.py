@@ -1,0 +1,845 @@
+"""H1 and H2, line by line: what is POSTed, and what comes of each reply.
+
+A row of H2 is a request, a reply, and the stanzas that are sent or the reason why none is.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from bridge.envelope import (
+    Composer,
+    ReplyObject,
+    UnusableReply,
+    body_of,
+    is_answer_to,
+    read_reply,
+    request_body,
+)
+from bridge.outcome import Replied
+from tests.bridge.sample import meanings, stanza
+from xmppstream import Element, ElementParserThread, Limits, Stanza, parse_element
+
+DOMAIN = "bot.example.com"
+BOT = "echo@bot.example.com"
+JULIET = "juliet@x.example/balcony"
+ROOM = "room@muc.x.example"
+RECEIVED = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+STANZAS = "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'"
+KIB = 1024
+
+
+# --- H1: the request
+
+
+def posted(xml: str, lang: str | None = None) -> dict[str, Any]:
+    value = json.loads(request_body(stanza(xml, lang), RECEIVED))
+    assert isinstance(value, dict)
+    return value
+
+
+def test_the_whole_object_of_a_message() -> None:
+    xml = f"<message from='{JULIET}' to='{BOT}' id='m1' type='chat'><body>Hi</body></message>"
+    assert posted(xml) == {
+        "to": BOT,
+        "from": JULIET,
+        "kind": "message",
+        "id": "m1",
+        "type": "chat",
+        "body": "Hi",
+        "stanza": xml,
+        "received": "2024-05-06T07:08:09.123Z",
+    }
+
+
+def test_the_whole_object_of_a_presence() -> None:
+    xml = f"<presence from='{JULIET}' to='{BOT}' id='p1' type='subscribe'/>"
+    assert posted(xml) == {
+        "to": BOT,
+        "from": JULIET,
+        "kind": "presence",
+        "id": "p1",
+        "type": "subscribe",
+        "stanza": xml,
+        "received": "2024-05-06T07:08:09.123Z",
+    }
+
+
+def test_the_whole_object_of_an_iq() -> None:
+    xml = f"<iq from='{JULIET}' to='{DOMAIN}' id='q1' type='get'><ping xmlns='urn:xmpp:ping'/></iq>"
+    assert posted(xml) == {
+        "to": DOMAIN,
+        "from": JULIET,
+        "kind": "iq",
+        "id": "q1",
+        "type": "get",
+        "stanza": xml,
+        "received": "2024-05-06T07:08:09.123Z",
+    }
+
+
+@pytest.mark.parametrize("key", ["id", "type", "body"])
+def test_what_the_stanza_has_not_is_absent(key: str) -> None:
+    assert key not in posted(f"<message from='{JULIET}' to='{BOT}'/>")
+
+
+@pytest.mark.parametrize("key", ["id", "type"])
+def test_what_the_stanza_has_empty_is_empty(key: str) -> None:
+    assert posted(f"<message from='{JULIET}' to='{BOT}' {key}=''/>")[key] == ""
+
+
+@pytest.mark.parametrize("kind", ["presence", "iq"])
+def test_only_a_message_has_a_body(kind: str) -> None:
+    assert "body" not in posted(f"<{kind} from='a' to='b' id='1'><body>x</body></{kind}>")
+
+
+BODIES = [
+    ("<body>one</body>", "one"),
+    ("<body>one</body><body>two</body>", "one"),
+    ("<body xml:lang='de'>eins</body><body>one</body>", "one"),
+    ("<body xml:lang='de'>eins</body><body xml:lang='en'>one</body>", "eins"),
+    ("<body/>", ""),
+    ("<body></body>", ""),
+    ("<body/><body>two</body>", ""),
+    ("<body> a &amp;&#13;&#10;\tb </body>", " a &\r\n\tb "),
+    ("<body><![CDATA[<b>]]></body>", "<b>"),
+    ("<body>\u00e4\u4e2d\U0001f600</body>", "\u00e4\u4e2d\U0001f600"),
+    ("<subject>s</subject><body>after</body>", "after"),
+    ("<subject>s</subject>", None),
+    ("<body xmlns='http://www.w3.org/1999/xhtml'>html</body>", None),
+    ("<forwarded xmlns='urn:xmpp:forward:0'><body>x</body></forwarded>", None),
+]
+
+
+@pytest.mark.parametrize(("content", "body"), BODIES)
+def test_which_body_is_chosen(content: str, body: str | None) -> None:
+    assert body_of(stanza(f"<message from='a' to='b'>{content}</message>")) == body
+
+
+STANZA_TEXTS = [
+    (
+        "no namespace on top",
+        f"<message xmlns='jabber:component:accept' from='{JULIET}' to='{BOT}'/>",
+        f"<message from='{JULIET}' to='{BOT}'/>",
+    ),
+    (
+        "none of a client either",
+        f"<message xmlns='jabber:client' from='{JULIET}' to='{BOT}'><body>x</body></message>",
+        f"<message from='{JULIET}' to='{BOT}'><body>x</body></message>",
+    ),
+    (
+        "the namespaces of payloads stay",
+        "<message from='a' to='b'><x xmlns='jabber:x:oob'><url>u</url></x></message>",
+        "<message from='a' to='b'><x xmlns='jabber:x:oob'><url>u</url></x></message>",
+    ),
+    (
+        "also a forwarded stanza's",
+        "<message from='a' to='b'><f xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/>"
+        "</f></message>",
+        "<message from='a' to='b'><f xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/>"
+        "</f></message>",
+    ),
+    (
+        "prefixes are resolved",
+        "<p:message xmlns:p='jabber:client' from='a' to='b'><p:body>x</p:body></p:message>",
+        "<message from='a' to='b'><body>x</body></message>",
+    ),
+    (
+        "its own language is kept",
+        "<message from='a' to='b' xml:lang='de'><body xml:lang='en'>x</body></message>",
+        "<message from='a' to='b' xml:lang='de'><body xml:lang='en'>x</body></message>",
+    ),
+    (
+        "special characters are escaped",
+        '<message from="a" to="b" id="&apos;&lt;&amp;&#10;"><body>&lt;&amp;></body></message>',
+        "<message from='a' to='b' id='&apos;&lt;&amp;&#10;'><body>&lt;&amp;&gt;</body></message>",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("xml", "text"),
+    [row[1:] for row in STANZA_TEXTS],
+    ids=[row[0].replace(" ", "-") for row in STANZA_TEXTS],
+)
+def test_the_stanza_as_text(xml: str, text: str) -> None:
+    assert posted(xml)["stanza"] == text
+
+
+def test_an_inherited_language_is_not_written() -> None:
+    assert "lang" not in posted("<message from='a' to='b'/>", lang="en")["stanza"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC), "2024-05-06T07:08:09.000Z"),
+        (datetime(2024, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), "2024-12-31T23:59:59.999Z"),
+    ],
+)
+def test_when_it_was_received(moment: datetime, text: str) -> None:
+    body = request_body(stanza("<message from='a' to='b'/>"), moment)
+    assert json.loads(body)["received"] == text
+
+
+def test_it_is_utf8_and_not_escaped() -> None:
+    xml = "<message from='a' to='b'><body>\u4e2d</body></message>"
+    assert '"body":"\u4e2d"'.encode() in request_body(stanza(xml), RECEIVED)
+
+
+# --- H2: the reply
+
+
+@frozen
+class Xml:
+    """A reply of the media type application/xmpp+xml."""
+
+    text: str | bytes
+
+
+@frozen
+class Bytes:
+    """A reply of the media type application/json, byte for byte."""
+
+    content: bytes
+
+
+CHAT = f"<message from='{JULIET}' to='{BOT}' id='m1' type='chat'><body>hi</body></message>"
+THREAD = (
+    f"<message from='{JULIET}' to='{BOT}' id='m1' type='chat'><body>hi</body>"
+    "<thread parent='p'>t1</thread></message>"
+)
+TO_HOST = f"<message from='{JULIET}' to='{DOMAIN}' id='m1'><body>hi</body></message>"
+GROUP = f"<message from='{ROOM}/nick' to='{BOT}' id='g1' type='groupchat'><body>hi</body></message>"
+PRIVATE = (
+    f"<message from='{ROOM}/nick' to='{BOT}' id='m1' type='chat'><body>hi</body>"
+    "<x xmlns='http://jabber.org/protocol/muc#user'/></message>"
+)
+HEADLINE = f"<message from='{JULIET}' to='{BOT}' id='m1' type='headline'><body>hi</body></message>"
+SUBSCRIBE = f"<presence from='juliet@x.example' to='{BOT}' id='p1' type='subscribe'/>"
+GET = f"<iq from='{JULIET}' to='{BOT}' id='q1' type='get'><query xmlns='urn:example'/></iq>"
+SET = f"<iq from='{JULIET}' to='{BOT}' id='q1' type='set'><query xmlns='urn:example'/></iq>"
+
+Reply = Any  # Xml, Bytes, or what is written as JSON
+
+
+def replied(reply: Reply) -> Replied:
+    match reply:
+        case Xml(text=str() as text):
+            return Replied("xml", text.encode())
+        case Xml(text=bytes() as data):
+            return Replied("xml", data)
+        case Bytes(content=data):
+            return Replied("json", data)
+        case value:
+            return Replied("json", json.dumps(value).encode())
+
+
+def in_stanza(xml: str) -> dict[str, str]:
+    return {"stanza": xml}
+
+
+async def parse(data: bytes) -> Element:
+    return parse_element(data, Limits(max_stanza_bytes=500 * KIB))
+
+
+async def composed(
+    request: str, reply: Reply, *, in_room: bool = False, limit_bytes: int = 500 * KIB
+) -> list[Stanza]:
+    composer = Composer(DOMAIN, limit_bytes, parse)
+    objects = read_reply(replied(reply))
+    return await composer.compose(objects, stanza(request), uid="u", in_room=in_room)
+
+
+def message(
+    to: str = JULIET,
+    sender: str = BOT,
+    type: str | None = "chat",
+    id: str | None = "u-1",
+    content: str = "",
+) -> str:
+    pairs = {"to": to, "from": sender, "type": type, "id": id}
+    return f"<message {written(pairs)}>{content}</message>"
+
+
+def written(pairs: dict[str, str | None]) -> str:
+    return " ".join(f"{name}='{value}'" for name, value in pairs.items() if value is not None)
+
+
+def said(text: str, **pairs: Any) -> str:
+    return message(content=f"<body>{text}</body>", **pairs)
+
+
+def answer(type: str = "result", id: str = "q1", content: str = "", **pairs: str) -> str:
+    pairs = {"to": JULIET, "from": BOT, **pairs}
+    return f"<iq {written(dict(pairs))} type='{type}' id='{id}'>{content}</iq>"
+
+
+def error(kind: str = "cancel", condition: str = "gone") -> str:
+    return f"<error type='{kind}'><{condition} {STANZAS}/></error>"
+
+
+LONG = "a" * 1023
+XMPP_FORWARD = "<f xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body/></message></f>"
+FOREIGN_MESSAGE = "<message xmlns='urn:example'><body/></message>"
+
+SENT: list[tuple[str, str, Reply, list[str]]] = [
+    # Defaults.
+    ("a body", CHAT, {"body": "Hi"}, [said("Hi")]),
+    ("to the host", TO_HOST, {"body": "Hi"}, [said("Hi", sender=DOMAIN)]),
+    ("kind alone", CHAT, {"kind": "message"}, [message()]),
+    ("type alone", CHAT, {"type": "normal"}, [message(type="normal")]),
+    ("body to a presence", SUBSCRIBE, {"body": "Hi"}, [said("Hi", to="juliet@x.example")]),
+    ("kind presence has no type", CHAT, {"kind": "presence"}, [
+        f"<presence to='{JULIET}' from='{BOT}' id='u-1'/>"]),
+    ("type to a presence", SUBSCRIBE, {"kind": "presence", "type": "subscribed"}, [
+        f"<presence to='juliet@x.example' from='{BOT}' id='u-1' type='subscribed'/>"]),
+    ("headline is answered by chat", HEADLINE, {"body": "Hi"}, [said("Hi")]),
+    ("unknown keys are ignored", CHAT, {"body": "Hi", "colour": ["red"], "Body": 1}, [said("Hi")]),
+    # null is absent, for every key.
+    *[
+        (f"null {key}", CHAT, {"body": "Hi", key: None}, [said("Hi")])
+        for key in ("kind", "to", "from", "type", "id", "stanza")
+    ],
+    ("null body", CHAT, {"kind": "message", "body": None}, [message()]),
+    ("nothing but nulls", CHAT, dict.fromkeys(["kind", "type", "body", "stanza"]), []),
+    # Saying nothing.
+    ("an empty array", CHAT, [], []),
+    ("an empty object", CHAT, {}, []),
+    ("to alone", CHAT, {"to": "romeo@x.example"}, []),
+    ("from alone", CHAT, {"from": DOMAIN}, []),
+    ("id alone", CHAT, {"id": "x"}, []),
+    ("unknown keys alone", CHAT, {"text": "Hi"}, []),
+    ("objects that say nothing", CHAT, [{}, {"to": JULIET}], []),
+    # Arrays.
+    ("one in an array", CHAT, [{"body": "Hi"}], [said("Hi")]),
+    ("several in order", CHAT, [{"body": "a"}, {"body": "b"}, {"body": "c"}], [
+        said("a"), said("b", id="u-2"), said("c", id="u-3")]),
+    ("nothing among others", CHAT, [{"body": "a"}, {}, {"body": "c"}], [
+        said("a"), said("c", id="u-3")]),
+    ("several kinds", CHAT, [{"body": "a"}, {"kind": "presence"}], [
+        said("a"), f"<presence to='{JULIET}' from='{BOT}' id='u-2'/>"]),
+    ("to several", CHAT, [{"body": "a", "to": "b@c"}, {"body": "a", "to": "d@e/f"}], [
+        said("a", to="b@c"), said("a", to="d@e/f", id="u-2")]),
+    # Body.
+    ("an empty body", CHAT, {"body": ""}, [message(content="<body/>")]),
+    ("a number", CHAT, {"body": 5}, [said("5")]),
+    ("zero", CHAT, {"body": 0}, [said("0")]),
+    ("a negative number", CHAT, {"body": -5}, [said("-5")]),
+    ("a fraction", CHAT, {"body": 1.5}, [said("1.5")]),
+    ("a whole fraction", CHAT, Bytes(b'{"body": 5.0}'), [said("5.0")]),
+    ("true", CHAT, {"body": True}, [said("true")]),
+    ("false", CHAT, {"body": False}, [said("false")]),
+    ("a number of 64 bits", CHAT, {"body": 2**64 - 1}, [said("18446744073709551615")]),
+    ("a number of 65 bits", CHAT, {"body": 2**64}, [said("18446744073709551616")]),
+    ("a number of 30 digits", CHAT, {"body": 10**29 + 1}, [said(str(10**29 + 1))]),
+    ("a fraction as it is spelt", CHAT, Bytes(b'{"body": 1.10}'), [said("1.10")]),
+    ("an exponent as it is spelt", CHAT, Bytes(b'{"body": 1e2}'), [said("1e2")]),
+    ("a number of 400 digits", CHAT, {"body": 10**399 + 1}, [said(str(10**399 + 1))]),
+    ("characters are escaped", CHAT, {"body": "<a> & 'b' \r\n"}, [
+        said("&lt;a> &amp; 'b' &#13;&#10;")]),
+    ("characters beyond ASCII", CHAT, {"body": "\u00e4\u4e2d\U0001f600\u0085"}, [
+        said("\u00e4\u4e2d\U0001f600\u0085")]),
+    ("a surrogate pair", CHAT, Bytes(b'{"body": "\\ud83d\\ude00"}'), [said("\U0001f600")]),
+    ("body of a presence is ignored", CHAT, {"kind": "presence", "body": {"x": 1}}, [
+        f"<presence to='{JULIET}' from='{BOT}' id='u-1'/>"]),
+    ("body of an iq is ignored", GET, {"body": ["x"]}, [answer()]),
+    # Thread.
+    ("thread is copied", THREAD, {"body": "Hi"}, [
+        message(content="<body>Hi</body><thread parent='p'>t1</thread>")]),
+    ("thread without a body", THREAD, {"kind": "message"}, [
+        message(content="<thread parent='p'>t1</thread>")]),
+    ("thread into each", THREAD, [{"body": "a"}, {"body": "b"}], [
+        message(content="<body>a</body><thread parent='p'>t1</thread>"),
+        message(content="<body>b</body><thread parent='p'>t1</thread>", id="u-2")]),
+    ("thread not into a presence", THREAD, {"kind": "presence"}, [
+        f"<presence to='{JULIET}' from='{BOT}' id='u-1'/>"]),
+    # Type.
+    *[
+        (f"message {type}", CHAT, {"body": "Hi", "type": type}, [said("Hi", type=type)])
+        for type in ("chat", "normal", "headline")
+    ],
+    *[
+        (f"presence {type}", CHAT, {"kind": "presence", "type": type}, [
+            f"<presence to='{JULIET}' from='{BOT}' id='u-1' type='{type}'/>"])
+        for type in (
+            "probe", "subscribe", "subscribed", "unavailable", "unsubscribe", "unsubscribed")
+    ],
+    # Groupchat.
+    ("groupchat", GROUP, {"body": "Hi"}, [said("Hi", to=ROOM, type="groupchat")]),
+    ("groupchat, to the room", GROUP, {"body": "Hi", "to": ROOM}, [
+        said("Hi", to=ROOM, type="groupchat")]),
+    ("groupchat, to the occupant", GROUP, {"body": "Hi", "to": f"{ROOM}/nick"}, [
+        said("Hi", to=ROOM, type="groupchat")]),
+    ("groupchat, to somebody else", GROUP, {"body": "Hi", "to": "a@b"}, [said("Hi", to="a@b")]),
+    ("groupchat, by chat", GROUP, {"body": "Hi", "type": "chat"}, [said("Hi", to=f"{ROOM}/nick")]),
+    ("groupchat of type groupchat", GROUP, {"body": "Hi", "type": "groupchat"}, [
+        said("Hi", to=ROOM, type="groupchat")]),
+    ("groupchat to another room", CHAT, {"body": "Hi", "type": "groupchat", "to": "r@muc"}, [
+        said("Hi", to="r@muc", type="groupchat")]),
+    ("groupchat, then presence", GROUP, {"kind": "presence"}, [
+        f"<presence to='{ROOM}/nick' from='{BOT}' id='u-1'/>"]),
+    ("private message in a room", PRIVATE, {"body": "Hi"}, [said("Hi", to=f"{ROOM}/nick")]),
+    # From.
+    ("from the bare domain", CHAT, {"body": "Hi", "from": DOMAIN}, [said("Hi", sender=DOMAIN)]),
+    ("from another local part", CHAT, {"body": "Hi", "from": f"other@{DOMAIN}"}, [
+        said("Hi", sender=f"other@{DOMAIN}")]),
+    ("from a resource", CHAT, {"body": "Hi", "from": f"echo@{DOMAIN}/a/b@c"}, [
+        said("Hi", sender=f"echo@{DOMAIN}/a/b@c")]),
+    ("from the domain's other case", CHAT, {"body": "Hi", "from": "echo@BOT.Example.COM"}, [
+        said("Hi")]),
+    ("the local part's case is kept", CHAT, {"body": "Hi", "from": f"Echo@{DOMAIN}/R"}, [
+        said("Hi", sender=f"Echo@{DOMAIN}/R")]),
+    # To.
+    ("to another", CHAT, {"body": "Hi", "to": "romeo@x.example"}, [
+        said("Hi", to="romeo@x.example")]),
+    ("to a domain", CHAT, {"body": "Hi", "to": "x.example"}, [said("Hi", to="x.example")]),
+    ("to is not mapped", CHAT, {"body": "Hi", "to": "Romeo@X.Example/R"}, [
+        said("Hi", to="Romeo@X.Example/R")]),
+    ("to the longest", CHAT, {"body": "Hi", "to": f"{LONG}@{LONG}/{LONG}"}, [
+        said("Hi", to=f"{LONG}@{LONG}/{LONG}")]),
+    ("to an IPv6 address", CHAT, {"body": "Hi", "to": "a@[::1]"}, [said("Hi", to="a@[::1]")]),
+    ("a resource with an at sign", CHAT, {"body": "Hi", "to": "a@b/c@d/e f"}, [
+        said("Hi", to="a@b/c@d/e f")]),
+    # Id.
+    ("an id", CHAT, {"body": "Hi", "id": "mine"}, [said("Hi", id="mine")]),
+    # iq.
+    ("an empty result", GET, {"kind": "iq"}, [answer()]),
+    ("a result by type", GET, {"type": "result"}, [answer()]),
+    ("a result with its id", GET, {"kind": "iq", "id": "q1"}, [answer()]),
+    ("a result from elsewhere on the domain", GET, {"kind": "iq", "from": DOMAIN}, [
+        answer(**{"from": DOMAIN})]),
+    ("to a set", SET, {"kind": "iq"}, [answer()]),
+    ("a message to an iq", GET, {"kind": "message", "body": "Hi"}, [said("Hi")]),
+    ("a message besides the result", GET, [{"kind": "iq"}, {"kind": "message", "body": "Hi"}], [
+        answer(), said("Hi", id="u-2")]),
+    ("nothing to an iq", GET, [], []),
+    ("a result with a payload", GET, in_stanza("<iq type='result'><q xmlns='urn:x'/></iq>"), [
+        answer(content="<q xmlns='urn:x'/>")]),
+    ("an error to an iq", GET, in_stanza(f"<iq type='error'>{error()}</iq>"), [
+        answer("error", content=error())]),
+    ("an error of our own besides a payload", GET, in_stanza(
+        f"<iq type='error'><q xmlns='urn:x'/>{error()}</iq>"), [
+        answer("error", content=f"<q xmlns='urn:x'/>{error()}")]),
+    ("a request of the endpoint's own", CHAT, in_stanza(
+        "<iq type='get'><q xmlns='urn:x'/></iq>"), [
+        answer("get", id="u-1", content="<q xmlns='urn:x'/>")]),
+    ("a request besides the result", GET, [
+        {"kind": "iq"}, in_stanza("<iq type='set' id='s'><q xmlns='urn:x'/></iq>")], [
+        answer(), answer("set", id="s", content="<q xmlns='urn:x'/>")]),
+    # stanza.
+    ("a stanza", CHAT, in_stanza("<message><body>x</body></message>"), [
+        said("x", type=None, id=None)]),
+    ("a stanza as XML", CHAT, Xml("<message><body>x</body></message>"), [
+        said("x", type=None, id=None)]),
+    ("it is sent as supplied", CHAT, in_stanza(
+        f"<message to='a@b' from='{DOMAIN}/x' type='normal' id='i' xml:lang='de' a='1'/>"), [
+        f"<message to='a@b' from='{DOMAIN}/x' type='normal' id='i' xml:lang='de' a='1'/>"]),
+    ("its sender's domain as configured", CHAT, in_stanza("<message from='a@BOT.example.com'/>"), [
+        message(sender=f"a@{DOMAIN}", type=None, id=None)]),
+    ("the other keys are ignored", CHAT, {
+        "stanza": "<message/>", "body": "no", "to": "a@b", "from": "c@d", "kind": "iq",
+        "type": "x", "id": "i"}, [message(type=None, id=None)]),
+    ("the other keys may be of any type", CHAT, {
+        "stanza": "<message/>", "body": {}, "to": 1, "from": [], "kind": {}, "type": True,
+        "id": 5}, [message(type=None, id=None)]),
+    ("groupchat goes to the room", GROUP, in_stanza(
+        "<message type='groupchat'><body>x</body></message>"), [
+        said("x", to=ROOM, type="groupchat", id=None)]),
+    ("no thread is added", THREAD, in_stanza("<message><body>x</body></message>"), [
+        said("x", type=None, id=None)]),
+    ("in no namespace", CHAT, in_stanza("<presence xmlns=''/>"), [
+        f"<presence to='{JULIET}' from='{BOT}'/>"]),
+    ("in the client's", CHAT, in_stanza("<message xmlns='jabber:client'><body>x</body></message>"),
+        [said("x", type=None, id=None)]),
+    ("in the stream's", CHAT, in_stanza(
+        "<message xmlns='jabber:component:accept'><body>x</body></message>"), [
+        said("x", type=None, id=None)]),
+    ("with a prefix", CHAT, in_stanza(
+        "<c:message xmlns:c='jabber:client'><c:body>x</c:body></c:message>"), [
+        said("x", type=None, id=None)]),
+    ("a forwarded stanza stays", CHAT, in_stanza(f"<message>{XMPP_FORWARD}</message>"), [
+        message(type=None, id=None, content=XMPP_FORWARD)]),
+    ("with a declaration", CHAT, in_stanza("<?xml version='1.0' encoding='UTF-8'?><message/>"), [
+        message(type=None, id=None)]),
+    ("with white space around", CHAT, in_stanza(" \r\n<message/>\n"), [
+        message(type=None, id=None)]),
+    ("with a byte order mark", CHAT, in_stanza("\ufeff<message/>"), [message(type=None, id=None)]),
+    ("XML with a byte order mark", CHAT, Xml(b"\xef\xbb\xbf<message/>"), [
+        message(type=None, id=None)]),
+    ("CDATA", CHAT, in_stanza("<message><body><![CDATA[<&]]></body></message>"), [
+        said("&lt;&amp;", type=None, id=None)]),
+    ("the five entities", CHAT, in_stanza(
+        "<message><body>&lt;&gt;&amp;&quot;&apos;&#228;</body></message>"), [
+        said("&lt;>&amp;\"'\u00e4", type=None, id=None)]),
+    ("a stanza among objects", CHAT, [{"body": "a"}, in_stanza("<presence/>")], [
+        said("a"), f"<presence to='{JULIET}' from='{BOT}'/>"]),
+    # Error stanzas.
+    ("an error to a message", CHAT, in_stanza(f"<message type='error'>{error()}</message>"), [
+        message(type="error", id="m1", content=error())]),
+    ("an error with its own id", CHAT, in_stanza(
+        f"<message type='error' id='x'>{error()}</message>"), [
+        message(type="error", id="x", content=error())]),
+    ("an error to somebody else", GROUP, in_stanza(
+        f"<message type='error' to='a@b' id='x'>{error()}</message>"), [
+        message(type="error", to="a@b", id="x", content=error())]),
+    ("a condition with a text", CHAT, in_stanza(
+        f"<message type='error'><error type='modify'><bad-request {STANZAS}/>"
+        f"<text {STANZAS}>t</text><own xmlns='urn:x'/></error></message>"), [
+        message(type="error", id="m1", content=f"<error type='modify'><bad-request {STANZAS}/>"
+            f"<text {STANZAS}>t</text><own xmlns='urn:x'/></error>")]),
+    *[
+        (f"error type {type}", CHAT, in_stanza(f"<message type='error'>{error(type)}</message>"), [
+            message(type="error", id="m1", content=error(type))])
+        for type in ("auth", "cancel", "continue", "modify", "wait")
+    ],
+    # How the JSON is written.
+    ("JSON with a byte order mark", CHAT, Bytes(b'\xef\xbb\xbf{"body": "Hi"}'), [said("Hi")]),
+    ("JSON with white space", CHAT, Bytes(b' \r\n\t{ "body" : "Hi" }\n'), [said("Hi")]),
+    ("the last of two keys", CHAT, Bytes(b'{"body": "a", "body": "b"}'), [said("b")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("request_xml", "reply", "stanzas"),
+    [row[1:] for row in SENT],
+    ids=[row[0].replace(" ", "-") for row in SENT],
+)
+async def test_reply_is_sent(request_xml: str, reply: Reply, stanzas: list[str]) -> None:
+    found = await composed(request_xml, reply)
+    assert meanings(found) == meanings([stanza(xml) for xml in stanzas])
+
+
+def nested(depth: int) -> bytes:
+    return b'{"body": ' + b"[" * depth + b"]" * depth + b"}"
+
+
+NO_JSON = "the body is not JSON"
+NO_OBJECT = "the body is not a JSON object or an array of objects"
+NO_STRING = "is not a string"
+NO_TEXT = "body is neither a string nor a number nor a boolean"
+TOO_LONG = "a" * 1024
+NO_STRINGS: list[Any] = [5, 1.5, True, [], {}, ["x"]]
+NO_BODIES: list[Any] = [[], ["Hi"], {}, {"text": "Hi"}, [None]]
+UNUSABLE: list[tuple[str, str, Reply, str]] = [
+    # Not JSON.
+    ("empty", CHAT, Bytes(b""), NO_JSON),
+    ("text", CHAT, Bytes(b"Hi"), NO_JSON),
+    ("HTML", CHAT, Bytes(b"<html></html>"), NO_JSON),
+    ("half", CHAT, Bytes(b'{"body": "Hi"'), NO_JSON),
+    ("trailing data", CHAT, Bytes(b'{"body": "Hi"} {}'), NO_JSON),
+    ("single quotes", CHAT, Bytes(b"{'body': 'Hi'}"), NO_JSON),
+    ("trailing comma", CHAT, Bytes(b'{"body": "Hi",}'), NO_JSON),
+    ("NaN", CHAT, Bytes(b'{"body": NaN}'), NO_JSON),
+    ("not UTF-8", CHAT, Bytes(b'{"body": "\xe9"}'), NO_JSON),
+    ("a surrogate in UTF-8", CHAT, Bytes(b'{"body": "\xed\xa0\x80"}'), NO_JSON),
+    ("UTF-16", CHAT, Bytes('{"body": "Hi"}'.encode("utf-16")), NO_JSON),
+    ("half a surrogate pair", CHAT, Bytes(b'{"body": "\\ud83d"}'), NO_JSON),
+    ("the other half", CHAT, Bytes(b'{"body": "\\ude00"}'), NO_JSON),
+    ("half a pair in a stanza", CHAT, Bytes(b'{"stanza": "<message>\\ud83d</message>"}'), NO_JSON),
+    ("a control character", CHAT, Bytes(b'{"body": "a\x01"}'), NO_JSON),
+    ("deep", CHAT, Bytes(nested(200_000)), "the body is JSON nested too deeply"),
+    # Not an object.
+    ("null", CHAT, Bytes(b"null"), NO_OBJECT),
+    ("a string", CHAT, "Hi", NO_OBJECT),
+    ("a number", CHAT, 5, NO_OBJECT),
+    ("true", CHAT, True, NO_OBJECT),
+    ("an array of strings", CHAT, ["Hi"], NO_OBJECT),
+    ("an array of arrays", CHAT, [[]], NO_OBJECT),
+    ("null among objects", CHAT, [{"body": "Hi"}, None], NO_OBJECT),
+    # Wrong types.
+    *[
+        (f"{key} is {json.dumps(value)}", CHAT, {"body": "Hi", key: value}, f"{key} {NO_STRING}")
+        for key in ("kind", "to", "from", "type", "id", "stanza")
+        for value in NO_STRINGS
+    ],
+    *[
+        (f"body is {json.dumps(value)}", CHAT, {"body": value}, NO_TEXT)
+        for value in NO_BODIES
+    ],
+    ("a wrong type where nothing is said", CHAT, {"to": 5}, f"to {NO_STRING}"),
+    ("all wrong types are named", CHAT, {"to": 5, "id": 6}, "to is not a string; id is not a"),
+    ("in the second object", CHAT, [{"body": "a"}, {"body": []}], f"object 2: {NO_TEXT}"),
+    ("deep body", CHAT, Bytes(nested(100)), NO_TEXT),
+    # Kinds and types.
+    ("kind unknown", CHAT, {"kind": "mesage"}, "kind 'mesage' is none of message, presence, iq"),
+    ("kind empty", CHAT, {"kind": ""}, "kind '' is none of message, presence, iq"),
+    ("kind in another case", CHAT, {"kind": "Message"}, "kind 'Message' is none of"),
+    *[
+        (f"{kind} of type {type!r}", CHAT, {"kind": kind, "type": type}, f"type {type!r} is none")
+        for kind, types in (
+            ("message", ("", "Chat", "get", "result", "subscribe", "available", "x")),
+            ("presence", ("", "available", "chat", "groupchat", "get", "x")),
+            ("iq", ("", "chat", "Get", "x")),
+        )
+        for type in types
+    ],
+    ("a message of type error", CHAT, {"body": "x", "type": "error"}, 'needs an <error/>: use'),
+    ("a presence of type error", CHAT, {"kind": "presence", "type": "error"}, "needs an <error/>"),
+    ("an iq of type error", GET, {"type": "error"}, "needs an <error/>"),
+    # From: nobody's name is forged.
+    ("from another domain", CHAT, {"body": "x", "from": "romeo@x.example"},
+        "from: 'x.example' is not bot.example.com"),
+    ("from the sender", CHAT, {"body": "x", "from": JULIET}, "from: 'x.example' is not"),
+    ("from the parent domain", CHAT, {"body": "x", "from": "example.com"}, "is not bot.example"),
+    ("from a subdomain", CHAT, {"body": "x", "from": f"a@b.{DOMAIN}"}, "is not bot.example"),
+    ("from a longer domain", CHAT, {"body": "x", "from": f"a@x{DOMAIN}"}, "is not bot.example"),
+    ("from a trailing dot", CHAT, {"body": "x", "from": f"echo@{DOMAIN}."},
+        "from: 'echo@bot.example.com.' is no JID"),
+    ("from an empty local part", CHAT, {"body": "x", "from": f"@{DOMAIN}"},
+        "from: '@bot.example.com' is no JID: its local part is empty"),
+    ("from an empty resource", CHAT, {"body": "x", "from": f"{BOT}/"}, "its resource is empty"),
+    ("from two local parts", CHAT, {"body": "x", "from": f"a@b@{DOMAIN}"}, "is no JID"),
+    ("from nothing", CHAT, {"body": "x", "from": ""}, "from: '' is no JID"),
+    ("the domain as a resource", CHAT, {"body": "x", "from": f"x.example/@{DOMAIN}"}, "is not bot"),
+    ("from with a space", CHAT, {"body": "x", "from": f"a b@{DOMAIN}"}, "is no JID"),
+    ("from with a dotless i", CHAT, {"body": "x", "from": "a@b\u0131t.example.com"}, "is not bot"),
+    ("a stanza from elsewhere", CHAT, in_stanza("<message from='romeo@x.example'/>"), "is not bot"),
+    ("a stanza from nobody", CHAT, in_stanza("<message from=''/>"), "from: '' is no JID"),
+    ("a stanza from a trailing dot", CHAT, in_stanza(f"<message from='{DOMAIN}.'/>"), "is no JID"),
+    ("a stanza from an empty local part", CHAT, in_stanza(f"<message from='@{DOMAIN}'/>"),
+        "is no JID"),
+    # To.
+    ("to @@bad", CHAT, {"body": "x", "to": "@@bad"}, "to: '@@bad' is no JID"),
+    ("to nothing", CHAT, {"body": "x", "to": ""}, "to: '' is no JID: its domain is empty"),
+    ("to a resource alone", CHAT, {"body": "x", "to": "/r"}, "its domain is empty"),
+    ("to an empty local part", CHAT, {"body": "x", "to": "@b"}, "its local part is empty"),
+    ("to an empty domain", CHAT, {"body": "x", "to": "a@"}, "its domain is empty"),
+    ("to an empty resource", CHAT, {"body": "x", "to": "a@b/"}, "its resource is empty"),
+    ("to an empty label", CHAT, {"body": "x", "to": "a@b..c"}, "empty label"),
+    ("to a trailing dot", CHAT, {"body": "x", "to": "a@b."}, "empty label"),
+    ("to a space", CHAT, {"body": "x", "to": "a b@c"}, "forbidden character"),
+    ("to a line break", CHAT, {"body": "x", "to": "a@b\n"}, "forbidden character"),
+    ("to a control character", CHAT, {"body": "x", "to": "a@b/\u0001"}, "forbidden character"),
+    *[
+        (f"to a local part with {character}", CHAT, {"body": "x", "to": f"a{character}b@c"},
+            "is no JID")
+        for character in "\"&':<>"
+    ],
+    ("to a long local part", CHAT, {"body": "x", "to": f"{TOO_LONG}@b"},
+        "its local part is longer than 1023 bytes"),
+    ("to a long domain", CHAT, {"body": "x", "to": f"a@{TOO_LONG}"},
+        "its domain is longer than 1023 bytes"),
+    ("to a long resource", CHAT, {"body": "x", "to": f"a@b/{TOO_LONG}"},
+        "its resource is longer than 1023 bytes"),
+    ("bytes are counted", CHAT, {"body": "x", "to": "\u00e4" * 512 + "@b"}, "longer than 1023"),
+    ("a stanza to @@bad", CHAT, in_stanza("<message to='@@bad'/>"), "to: '@@bad' is no JID"),
+    ("a stanza to nobody", CHAT, in_stanza("<message to=''/>"), "to: '' is no JID"),
+    ("only the second is bad", CHAT, [{"body": "x"}, {"body": "x", "to": "@"}],
+        "object 2: to: '@'"),
+    # Characters that XML cannot hold (S27).
+    *[
+        (f"body with U+{ord(character):04X}", CHAT, {"body": f"a{character}b"},
+            f"character U+{ord(character):04X} cannot be written as XML")
+        for character in "\x00\x01\x08\x0b\x0c\x1f\ufffe\uffff"
+    ],
+    ("id with U+0001", CHAT, {"body": "x", "id": "\u0001"}, "character U+0001"),
+    ("in an object that is not the first", CHAT, [{"body": "x"}, {"body": "\u0000"}],
+        "object 2: character U+0000"),
+    # Id.
+    ("id empty", CHAT, {"body": "x", "id": ""}, "id is empty"),
+    ("a stanza's id empty", CHAT, in_stanza("<message id=''/>"), "id is empty"),
+    # iq: exactly one answer, with its id, to who has asked.
+    ("a result with another id", GET, {"kind": "iq", "id": "q2"}, "another id than the request's"),
+    ("an error with another id", GET, in_stanza(f"<iq type='error' id='q2'>{error()}</iq>"),
+        "another id than the request's"),
+    ("two results", GET, [{"kind": "iq"}, {"kind": "iq"}], "more than one answer to one iq"),
+    ("a result and an error", GET, [{"kind": "iq"}, in_stanza(f"<iq type='error'>{error()}</iq>")],
+        "more than one answer to one iq"),
+    ("a result and one with another id", GET, [{"kind": "iq"}, {"kind": "iq", "id": "x"}],
+        "object 2: an iq answer with another id"),
+    ("a result to somebody else", GET, {"kind": "iq", "to": "romeo@x.example"},
+        "an iq answer to somebody who did not ask"),
+    ("a result to the bare address", GET, {"kind": "iq", "to": "juliet@x.example"},
+        "an iq answer to somebody who did not ask"),
+    ("a result to a message", CHAT, {"kind": "iq"}, "an iq of type result, but no iq asked for it"),
+    ("a result to a presence", SUBSCRIBE, {"kind": "iq"}, "but no iq asked for it"),
+    ("an error of an iq to a message", CHAT, in_stanza(f"<iq type='error' id='m1'>{error()}</iq>"),
+        "an iq of type error, but no iq asked for it"),
+    ("a get without a payload", CHAT, {"kind": "iq", "type": "get"}, "exactly one child element"),
+    ("a set without a payload", CHAT, {"kind": "iq", "type": "set"}, "exactly one child element"),
+    ("a get with two payloads", CHAT, in_stanza("<iq type='get'><a/><b/></iq>"), "exactly one"),
+    ("a result with two payloads", GET, in_stanza("<iq type='result'><a/><b/></iq>"),
+        "at most one"),
+    ("an iq without a type", GET, in_stanza("<iq/>"), "an iq needs a type"),
+    ("an iq of an unknown type", GET, in_stanza("<iq type='x'/>"), "type 'x' is none that"),
+    # stanza.
+    ("an empty stanza", CHAT, in_stanza(""), "stanza: "),
+    ("white space", CHAT, in_stanza(" \n"), "stanza: "),
+    ("one character", CHAT, in_stanza("<"), "stanza: "),
+    ("text", CHAT, in_stanza("Hi"), "stanza: "),
+    ("text around", CHAT, in_stanza("<message/>x"), "stanza: "),
+    ("half a stanza", CHAT, in_stanza("<message><body>"), "stanza: "),
+    ("not well-formed", CHAT, in_stanza("<message><body></message>"), "stanza: not-well-formed"),
+    ("a bare ampersand", CHAT, in_stanza("<message>&</message>"), "stanza: not-well-formed"),
+    ("an unquoted attribute", CHAT, in_stanza("<message to=a/>"), "stanza: not-well-formed"),
+    ("an attribute twice", CHAT, in_stanza("<message to='a' to='b'/>"), "stanza: not-well-formed"),
+    ("an unbound prefix", CHAT, in_stanza("<p:message/>"), "stanza: not-well-formed"),
+    ("a control character reference", CHAT, in_stanza("<message>&#1;</message>"),
+        "stanza: not-well-formed"),
+    ("two elements", CHAT, in_stanza("<message/><message/>"), "it is not exactly one element"),
+    ("the end of the stream", CHAT, in_stanza("<message/></stream:stream>"), "stanza: "),
+    ("the end of the parser's root", CHAT, in_stanza("<message/></root>"), "stanza: "),
+    ("a DTD", CHAT, in_stanza("<!DOCTYPE message><message/>"), "stanza: restricted-xml"),
+    ("a DTD with an entity", CHAT, in_stanza(
+        "<!DOCTYPE m [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><message>&e;</message>"),
+        "stanza: restricted-xml"),
+    ("an entity", CHAT, in_stanza("<message>&nbsp;</message>"), "stanza: restricted-xml"),
+    ("a comment", CHAT, in_stanza("<message><!-- x --></message>"), "stanza: restricted-xml"),
+    ("a comment before", CHAT, in_stanza("<!-- x --><message/>"), "stanza: restricted-xml"),
+    ("a comment after", CHAT, in_stanza("<message/><!-- x -->"), "stanza: restricted-xml"),
+    ("a processing instruction", CHAT, in_stanza("<message><?x y?></message>"),
+        "stanza: restricted-xml"),
+    ("another encoding", CHAT, in_stanza("<?xml version='1.0' encoding='latin-1'?><message/>"),
+        "stanza: unsupported-encoding"),
+    ("another version", CHAT, in_stanza("<?xml version='1.1'?><message/>"),
+        "stanza: not-well-formed"),
+    ("a foreign namespace", CHAT, in_stanza(FOREIGN_MESSAGE), "stanza: 'message' is no stanza"),
+    ("the server's namespace", CHAT, in_stanza("<message xmlns='jabber:server'/>"), "is no stanza"),
+    ("another element", CHAT, in_stanza("<handshake/>"), "stanza: 'handshake' is no stanza"),
+    ("a stream error", CHAT, in_stanza(
+        "<error xmlns='http://etherx.jabber.org/streams'/>"), "stanza: 'error' is no stanza"),
+    ("another case", CHAT, in_stanza("<Message/>"), "stanza: 'Message' is no stanza"),
+    ("a long name", CHAT, in_stanza(f"<{'n' * 200}/>"), f"stanza: '{'n' * 60}…' is no stanza"),
+    ("a type unknown", CHAT, in_stanza("<message type='x'/>"), "'x' is none that message stanzas"),
+    ("a type of another kind", CHAT, in_stanza("<presence type='chat'/>"), "that presence stanzas"),
+    ("too deep", CHAT, in_stanza("<message>" + "<a>" * 200 + "</a>" * 200 + "</message>"),
+        "stanza: policy-violation"),
+    ("XML that is no UTF-8", CHAT, Xml(b"<message>\xe9</message>"), "the body is not UTF-8"),
+    ("XML in UTF-16", CHAT, Xml("<message/>".encode("utf-16")), "the body is not UTF-8"),
+    ("XML that is JSON", CHAT, Xml('{"body": "Hi"}'), "stanza: "),
+    ("XML of two stanzas", CHAT, Xml("<message/><message/>"), "it is not exactly one element"),
+    ("XML from elsewhere", CHAT, Xml("<message from='a@b'/>"), "from: 'b' is not"),
+    # Error stanzas.
+    ("no error in it", CHAT, in_stanza("<message type='error'/>"), "needs an <error/>"),
+    ("an error elsewhere", CHAT, in_stanza(
+        f"<message type='error'><error xmlns='urn:x' type='cancel'><gone {STANZAS}/></error>"
+        "</message>"), "needs an <error/>"),
+    ("an error without a type", CHAT, in_stanza(
+        f"<message type='error'><error><gone {STANZAS}/></error></message>"), "has no type of"),
+    ("an error of an unknown type", CHAT, in_stanza(
+        f"<message type='error'>{error('stop')}</message>"), "has no type of"),
+    ("an error without a condition", CHAT, in_stanza(
+        "<message type='error'><error type='cancel'/></message>"), "has not one condition"),
+    ("an unknown condition", CHAT, in_stanza(
+        f"<message type='error'>{error('cancel', 'no-idea')}</message>"), "has not one condition"),
+    ("a condition of no namespace", CHAT, in_stanza(
+        "<message type='error'><error type='cancel'><gone/></error></message>"), "has not one"),
+    ("two conditions", CHAT, in_stanza(
+        f"<message type='error'><error type='cancel'><gone {STANZAS}/><conflict {STANZAS}/>"
+        "</error></message>"), "has not one condition"),
+    ("an iq error without an error", GET, in_stanza("<iq type='error'/>"), "needs an <error/>"),
+    # S30: who must not get an error.
+    *[
+        (f"an error to {name}", request, in_stanza(f"<{kind} type='error'>{error()}</{kind}>"),
+            "an error to somebody who must not get one")
+        for name, request, kind in (
+            ("a presence", SUBSCRIBE, "presence"),
+            ("a groupchat", GROUP, "message"),
+            ("a headline", HEADLINE, "message"),
+            ("an occupant", PRIVATE, "message"),
+        )
+    ],
+    ("an error to the room", GROUP, in_stanza(
+        f"<message type='error' to='{ROOM}'>{error()}</message>"),
+        "an error to somebody who must not get one"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("request_xml", "reply", "reason"),
+    [row[1:] for row in UNUSABLE],
+    ids=[row[0].replace(" ", "-") for row in UNUSABLE],
+)
+async def test_reply_is_unusable(request_xml: str, reply: Reply, reason: str) -> None:
+    with pytest.raises(UnusableReply, match=re.escape(reason)):
+        await composed(request_xml, reply)
+
+
+async def test_an_error_to_a_sender_in_one_of_our_rooms_is_unusable() -> None:
+    reply = in_stanza(f"<message type='error'>{error()}</message>")
+    with pytest.raises(UnusableReply, match="an error to somebody who must not get one"):
+        await composed(CHAT, reply, in_room=True)
+
+
+async def test_an_iq_error_to_a_sender_in_one_of_our_rooms_is_sent() -> None:
+    reply = in_stanza(f"<iq type='error'>{error()}</iq>")
+    found = await composed(GET, reply, in_room=True)
+    assert meanings(found) == meanings([stanza(answer("error", content=error()))])
+
+
+# --- sizes
+
+EXACT = len(said("a" * 100).encode())
+
+
+@pytest.mark.parametrize("reply", [{"body": "a" * 100}, {"stanza": said("a" * 100)}])
+async def test_a_stanza_as_large_as_the_limit_is_sent(reply: Reply) -> None:
+    assert len(await composed(CHAT, reply, limit_bytes=EXACT)) == 1
+
+
+@pytest.mark.parametrize("reply", [{"body": "a" * 101}, {"stanza": said("a" * 101)}])
+async def test_a_stanza_over_the_limit_is_unusable(reply: Reply) -> None:
+    reason = f"{EXACT + 1} bytes, over max_send_bytes ({EXACT})"
+    with pytest.raises(UnusableReply, match=re.escape(reason)):
+        await composed(CHAT, reply, limit_bytes=EXACT)
+
+
+async def test_bytes_are_counted_not_characters() -> None:
+    with pytest.raises(UnusableReply, match="over max_send_bytes"):
+        await composed(CHAT, {"body": "\u00e4" * 51 + "a" * 49}, limit_bytes=EXACT)
+
+
+async def test_each_stanza_is_measured_by_itself() -> None:
+    reply = [{"body": "a" * 100}] * 5
+    assert len(await composed(CHAT, reply, limit_bytes=EXACT)) == 5
+
+
+async def test_what_escaping_adds_is_counted() -> None:
+    with pytest.raises(UnusableReply, match="over max_send_bytes"):
+        await composed(CHAT, {"body": "<" * 100}, limit_bytes=EXACT)
+
+
+# --- the reasons, and what else is asked
+
+
+async def test_a_reason_quotes_little() -> None:
+    with pytest.raises(UnusableReply) as caught:
+        await composed(CHAT, {"body": "x", "to": "@" + "a" * 10_000})
+    assert len(str(caught.value)) < 200
+
+
+async def test_none_is_made_where_one_is_unusable() -> None:
+    composer = Composer(DOMAIN, 500 * KIB, parse)
+    objects = [ReplyObject(body="good"), ReplyObject(body="x", to="@@bad")]
+    with pytest.raises(UnusableReply, match="object 2: "):
+        await composer.compose(objects, stanza(CHAT), uid="u", in_room=False)
+
+
+async def test_with_the_parsers_thread() -> None:
+    elements = ElementParserThread(Limits())
+    composer = Composer(DOMAIN, 500 * KIB, elements.parse)
+    objects = [ReplyObject(stanza="<message><body>x</body></message>")]
+    found = await composer.compose(objects, stanza(CHAT), uid="u", in_room=False)
+    elements.close()
+    assert meanings(found) == meanings([stanza(said("x", type=None, id=None))])
+
+
+ANSWERED = [
+    ("result", answer(), True),
+    ("error", answer("error", content=error()), True),
+    ("another id", answer(id="q2"), False),
+    ("a request", answer("get", content="<a/>"), False),
+    ("a message", message(id="q1"), False),
+]
+
+
+@pytest.mark.parametrize(
+    ("xml", "answered"), [row[1:] for row in ANSWERED], ids=[row[0] for row in ANSWERED]
+)
+def test_whether_a_request_is_answered(xml: str, answered: bool) -> None:
+    assert is_answer_to([stanza(CHAT), stanza(xml)], stanza(GET)) is answered

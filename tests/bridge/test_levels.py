@@ -1,0 +1,120 @@
+"""Who may import whom: two packages, one direction, and levels that only look down."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+LEVELS: Final = (
+    {"address", "config", "envelope", "loader", "log", "outcome", "structure"},
+    {"auto", "conversation", "endpoint", "loader", "outbox", "reconnect", "rooms", "structure"},
+    {"dispatch", "link"},
+    {"daemon"},
+    {"__main__", "check", "cli", "conformance", "demo"},
+)
+LEVEL_OF: Final = {name: level for level, names in enumerate(LEVELS) for name in names}
+MODULES: Final = {
+    package: {
+        ".".join(path.relative_to(ROOT / package).with_suffix("").parts): ast.parse(
+            path.read_text()
+        )
+        for path in (ROOT / package).rglob("*.py")
+    }
+    for package in ("bridge", "xmppstream")
+}
+"""Each module's tree, by its name inside of the package."""
+PAIRS: Final = [
+    pytest.param(tree, name, id=f"{package}.{name}")
+    for package, modules in MODULES.items()
+    for name, tree in modules.items()
+]
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Give the full names of all modules (and what is taken of them) that are imported anywhere."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(package: str, imported: str) -> set[str]:
+    """Give the modules of a package that import another package."""
+    return {
+        name
+        for name, tree in MODULES[package].items()
+        if any(one.partition(".")[0] == imported for one in imports(tree))
+    }
+
+
+def test_the_stream_does_not_know_the_bridge() -> None:
+    assert importers("xmppstream", "bridge") == set()
+
+
+def test_only_the_parser_imports_lxml() -> None:
+    assert importers("xmppstream", "lxml") == {"parser"}
+    assert importers("bridge", "lxml") == set()
+
+
+def test_only_the_driver_and_its_threads_import_trio() -> None:
+    assert importers("xmppstream", "trio") == {"parser_thread", "trio_stream"}
+
+
+@pytest.mark.parametrize("package", ["json", "msgspec", "httpx", "structlog"])
+def test_the_stream_knows_no_http_no_json_and_no_log(package: str) -> None:
+    assert importers("xmppstream", package) == set()
+
+
+def test_httpx_stays_with_the_endpoint() -> None:
+    assert importers("bridge", "httpx") == {"check", "endpoint"}
+
+
+def test_every_module_has_a_level() -> None:
+    assert set(LEVEL_OF) == {name.split(".")[0] for name in MODULES["bridge"]} - {"__init__"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES["bridge"]))
+def test_imports_only_look_down_or_sideways(name: str) -> None:
+    seen = {one.split(".")[1] for one in imports(MODULES["bridge"][name]) if "bridge." in one}
+    level = LEVEL_OF.get(name.split(".")[0], 0)
+    assert {one for one in seen if LEVEL_OF.get(one, 0) > level} == set()
+
+
+def test_dispatch_does_not_know_the_link_nor_the_link_dispatch() -> None:
+    trees = MODULES["bridge"]
+    assert "bridge.link.Link" not in set(imports(trees["dispatch"]))
+    assert not {one for one in imports(trees["link"]) if one.startswith("bridge.dispatch")}
+
+
+def caught_broadly(tree: ast.AST) -> Iterator[str]:
+    """Give what the handlers catch that is too much, `bare` for one that names nothing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            if node.type is None:
+                yield "bare"
+            else:
+                names = {
+                    ast.unparse(one) for one in ast.walk(node.type) if isinstance(one, ast.expr)
+                }
+                yield from names & {"Exception", "BaseException", "trio.Cancelled", "Cancelled"}
+
+
+def test_one_exception_handler_catches_everything() -> None:
+    found = [
+        (f"{package}.{name}", caught)
+        for package, modules in MODULES.items()
+        for name, tree in modules.items()
+        for caught in caught_broadly(tree)
+    ]
+    assert found == [("bridge.dispatch", "Exception")]
+
+
+@pytest.mark.parametrize(("tree", "name"), PAIRS)
+def test_groups_are_caught_in_daemon_and_commands_only(tree: ast.AST, name: str) -> None:
+    stars = [node for node in ast.walk(tree) if isinstance(node, ast.TryStar)]
+    assert not stars or name in ("daemon", "cli", "conformance.command")

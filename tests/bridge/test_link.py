@@ -1,0 +1,766 @@
+"""One component's link against a scripted server on a real socket: attach, deliver, reconnect.
+
+The clock stands still: a test waits for what happens, and moves it where the link would wait.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import pytest
+import trio
+from attrs import define
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import bridge.link
+from bridge.address import Secret, parse_post_url
+from bridge.config import Component
+from bridge.link import Link, Refused
+from bridge.outbox import Outbox
+from tests.bridge.leak import nothing_left, until
+from tests.bridge.recorder import Recorder
+from tests.bridge.sample import stanza
+from tests.bridge.xmpp_server import SECRET, Session, XmppServer
+from xmppstream import (
+    ComponentStream,
+    Event,
+    Server,
+    Stanza,
+    StanzaReceived,
+    StreamClosed,
+    StreamCondition,
+    StreamEnd,
+    StreamFailed,
+    StreamFaulted,
+    StreamLost,
+    StreamOptions,
+    encode,
+)
+
+DOMAIN: Final = "bot.example"
+pytestmark = pytest.mark.usefixtures(nothing_left.__name__)
+CONFIRM_S: Final = 1.0  # how long the link collects before it asks for a barrier
+UNCONFIRMED_S: Final = 20.0  # how long it waits for one
+Condition = StreamCondition
+
+
+def component(server: Server) -> Component:
+    return Component(DOMAIN, Secret(SECRET), parse_post_url("http://127.0.0.1/"), server)
+
+
+def reply(id: str, body: str = "hi") -> Stanza:
+    return stanza(
+        f"<message id='{id}' to='juliet@capulet.example' from='echo@{DOMAIN}'>"
+        f"<body>{body}</body></message>"
+    )
+
+
+@define
+class Bench:
+    """A link, its outbox and its log; `events` is what it handed on."""
+
+    link: Link
+    outbox: Outbox
+    log: Recorder
+    events: list[Event]
+
+    def put(self, *ids: str) -> list[bytes]:
+        """Have replies become ready."""
+        written = [encode(reply(id)) for id in ids]
+        assert self.outbox.put_nowait(written)
+        return written
+
+
+def bench_at(server: Server, outbox: Outbox | None = None) -> Bench:
+    """Give a link that does not run yet."""
+    outbox = Outbox() if outbox is None else outbox
+    log, events = Recorder(), list[Event]()
+
+    async def handle(event: Event) -> None:
+        events.append(event)
+        await trio.lowlevel.checkpoint()
+
+    link = Link(component(server), StreamOptions(), outbox, handle, log.logger())
+    return Bench(link, outbox, log, events)
+
+
+def running(nursery: trio.Nursery, server: XmppServer, outbox: Outbox | None = None) -> Bench:
+    """Give a link that is about to attach."""
+    bench = bench_at(server.address, outbox)
+    nursery.start_soon(bench.link.run)
+    return bench
+
+
+@pytest.fixture
+async def server(nursery: trio.Nursery, mock_clock: MockClock) -> XmppServer:
+    """A server that behaves, unless the test has it behave otherwise; time stands still."""
+    assert trio.lowlevel.current_clock() is mock_clock, "the test has to take mock_clock itself"
+    return await XmppServer.start(nursery)
+
+
+# --- attached
+
+
+async def test_replies_leave_in_order(
+    server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    ids = [str(n) for n in range(100)]
+    for id in ids:
+        bench.put(id)
+    await session.receive(100)
+    assert session.ids == ids
+    assert [line["event"] for line in bench.log.told] == ["attached"]
+
+
+async def test_events_are_handed_on_and_barriers_are_not(
+    server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await session.wait_barriers(1)
+    await session.send(reply("1"), reply("2"))
+    await until(lambda: len(bench.events) == 2)
+    assert bench.events == [StanzaReceived(reply("1")), StanzaReceived(reply("2"))]
+
+
+async def test_s35_a_barrier_confirms_what_was_written(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await session.wait_barriers(1)
+    bench.put("1", "2")
+    await session.receive(2)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    assert len(bench.outbox) == 2
+    mock_clock.jump(CONFIRM_S)
+    await until(lambda: len(bench.outbox) == 0)
+    assert session.barriers == 2
+
+
+async def test_s35_many_are_confirmed_at_once(
+    server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    bench.put(*(str(n) for n in range(1000)))
+    await session.receive(1000)
+    await until(lambda: len(bench.outbox) == 0)
+
+
+# --- reconnecting
+
+
+async def system_shutdown(session: Session) -> None:
+    await session.fail(Condition.SYSTEM_SHUTDOWN)
+
+
+async def end_tag(session: Session) -> None:
+    await session.send_bytes(b"</stream:stream>")
+
+
+async def malformed(session: Session) -> None:
+    await session.send_bytes(b"<message></iq>")
+    assert (await session.wait_fault()).condition is Condition.NOT_WELL_FORMED
+
+
+async def forbidden(session: Session) -> None:
+    await session.send_bytes(b"<!-- -->")
+    assert (await session.wait_fault()).condition is Condition.RESTRICTED_XML
+
+
+ENDS: Final[list[tuple[Callable[[Session], Awaitable[None]], str]]] = [
+    (system_shutdown, "system-shutdown"),
+    (Session.hang_up, "the server closed the connection without a word"),
+    (Session.reset, "connection broke: Connection reset by peer"),
+    (end_tag, "StreamClosed()"),
+    (malformed, "not-well-formed"),
+    (forbidden, "restricted-xml"),
+]
+
+
+@pytest.mark.parametrize(("end", "why"), ENDS)
+async def test_s11_attached_again_whatever_ended_the_stream(
+    server: XmppServer,
+    nursery: trio.Nursery,
+    mock_clock: MockClock,
+    end: Callable[[Session], Awaitable[None]],
+    why: str,
+) -> None:
+    bench = running(nursery, server)
+    for count in (1, 2, 3):
+        session = await server.attached(DOMAIN, count)
+        await session.wait_barriers(1)
+        await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+        await end(session)
+        line = await bench.log.wait("detached", count)
+        assert line["level"] == "warning"
+        assert line["why"].startswith(why)
+        assert line["retry_in_s"] <= 0.5
+        assert bench.link.stream is None
+        bench.put(str(count))  # ready while there is no stream
+        mock_clock.jump(0.5)
+        again = await server.attached(DOMAIN, count + 1)
+        await again.receive(count)
+        assert again.ids == ["1", "2", "3"][:count]  # no barrier has confirmed the older ones
+
+
+async def test_s35_what_is_unconfirmed_is_sent_again_as_it_was(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await session.wait_barriers(1)
+    written = bench.put("1", "2")
+    await session.receive(2)
+    await session.hang_up()
+    await bench.log.wait("detached")
+    written += bench.put("3")
+    mock_clock.jump(0.5)
+    again = await server.attached(DOMAIN, 2)
+    await again.receive(3)
+    assert again.ids == ["1", "2", "3"]
+    assert b"".join(written) in again.received
+
+
+async def test_s35_what_a_barrier_confirmed_is_not_sent_again(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    bench.put("1", "2")
+    await session.receive(2)
+    mock_clock.jump(CONFIRM_S)
+    await until(lambda: len(bench.outbox) == 0)
+    bench.put("3")
+    await session.receive(3)
+    await session.hang_up()
+    await bench.log.wait("detached")
+    mock_clock.jump(0.5)
+    again = await server.attached(DOMAIN, 2)
+    bench.put("4")
+    await again.receive(2)
+    assert again.ids == ["3", "4"]
+
+
+async def test_s35_a_barrier_confirms_nothing_that_came_after_it(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    server.returns_barriers = False
+    bench.put("1")
+    await session.receive(1)
+    mock_clock.jump(CONFIRM_S)
+    await session.wait_barriers(2)
+    bench.put("2")
+    await session.receive(2)
+    await session.return_barriers()
+    await until(lambda: len(bench.outbox) < 2)
+    await session.hang_up()
+    await bench.log.wait("detached")
+    mock_clock.jump(0.5)
+    again = await server.attached(DOMAIN, 2)
+    await again.receive(1)
+    assert again.ids == ["2"]
+
+
+# --- S11, blamed on us
+
+BLAMED: Final = [
+    Condition.INVALID_FROM,
+    Condition.NOT_WELL_FORMED,
+    Condition.POLICY_VIOLATION,
+    Condition.INVALID_XML,
+    Condition.UNSUPPORTED_STANZA_TYPE,
+    Condition.IMPROPER_ADDRESSING,
+]
+
+
+def arrived(server: XmppServer) -> list[list[str | None]]:
+    """Give the ids that came on each connection."""
+    return [session.ids for session in server.sessions]
+
+
+@asynccontextmanager
+async def hurrying(bench: Bench, clock: MockClock) -> AsyncIterator[None]:
+    """Move the clock whenever the link has lost its stream."""
+
+    async def hurry() -> None:
+        count = 0
+        while True:
+            count += 1
+            line = await bench.log.wait("detached", count)
+            clock.jump(line["retry_in_s"] + 0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hurry)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def breaking(
+    condition: StreamCondition, *poison: str
+) -> Callable[[Session, Stanza], Awaitable[None]]:
+    """Have some stanzas break the stream, each time."""
+
+    async def look(session: Session, one: Stanza) -> None:
+        if one.id in poison:
+            await session.fail(condition)
+
+    return look
+
+
+@pytest.mark.parametrize("condition", BLAMED)
+async def test_s11_a_stanza_that_breaks_the_stream_is_sent_twice_at_most(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock, condition: StreamCondition
+) -> None:
+    server.on_stanza = breaking(condition, "poison")
+    bench = running(nursery, server)
+    async with hurrying(bench, mock_clock):
+        bench.put("1", "poison", "2", "3")
+        third = await server.attached(DOMAIN, 3)
+        await third.receive(2)
+        bench.put("4")
+        await third.receive(3)
+    assert arrived(server) == [["1", "poison"], ["1", "poison"], ["2", "3", "4"]]
+    [line] = [line for line in bench.log.told if line["level"] == "error"]
+    assert line["event"] == "a stanza broke the stream twice and is given up"
+    assert line["why"] == condition
+    assert len(bench.outbox) == 1  # the newest
+
+
+async def test_s11_each_suspect_is_followed_by_a_barrier(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    server.on_stanza = breaking(Condition.INVALID_FROM, "poison")
+    bench = running(nursery, server)
+    async with hurrying(bench, mock_clock):
+        bench.put("1", "2", "poison")
+        await server.attached(DOMAIN, 3)
+    second = server.sessions[1]
+    assert second.ids == ["1", "2", "poison"]
+    assert second.barriers >= 2  # those of 1 and 2, and the one that every stream begins with
+
+
+async def test_s11_several_poisoned_stanzas(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    server.on_stanza = breaking(Condition.INVALID_FROM, "p1", "p2", "p3")
+    bench = running(nursery, server)
+    async with hurrying(bench, mock_clock):
+        bench.put("p1", "1", "p2", "2", "p3", "3")
+        last = await server.attached(DOMAIN, 5)
+        await last.receive(1)
+    ids = [id for session in arrived(server) for id in session]
+    assert {poison: ids.count(poison) for poison in ("p1", "p2", "p3")} == {
+        "p1": 2,
+        "p2": 1,
+        "p3": 1,
+    }
+    assert [ids.count(good) for good in ("1", "2", "3")] == [1, 1, 1]
+    assert len(bench.log.of("a stanza broke the stream twice and is given up")) == 3
+
+
+async def test_s11_what_broke_only_once_arrives(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    broken: list[str | None] = []
+
+    async def break_once(session: Session, one: Stanza) -> None:
+        if not broken:
+            broken.append(one.id)
+            await session.fail(Condition.POLICY_VIOLATION)
+
+    server.on_stanza = break_once
+    bench = running(nursery, server)
+    async with hurrying(bench, mock_clock):
+        bench.put("1", "2")
+        second = await server.attached(DOMAIN, 2)
+        await second.receive(2)
+        bench.put("3")
+        await second.receive(3)
+    assert arrived(server) == [["1"], ["1", "2", "3"]]
+    assert [line for line in bench.log.told if line["level"] == "error"] == []
+
+
+async def test_s11_a_suspect_on_a_stream_that_ends_otherwise_is_sent_again(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    ends = [Condition.INVALID_FROM, Condition.SYSTEM_SHUTDOWN, Condition.CONNECTION_TIMEOUT]
+
+    async def look(session: Session, _: Stanza) -> None:
+        if len(server.sessions) <= len(ends):
+            await session.fail(ends[len(server.sessions) - 1])
+
+    server.on_stanza = look
+    bench = running(nursery, server)
+    async with hurrying(bench, mock_clock):
+        bench.put("1")
+        last = await server.attached(DOMAIN, 4)
+        await last.receive(1)
+    assert arrived(server) == [["1"]] * 4
+
+
+async def test_s11_a_suspect_is_not_dropped_before_its_barrier(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    async def look(session: Session, one: Stanza) -> None:
+        if one.id == "2":
+            if session is server.sessions[0]:
+                await session.fail(Condition.INVALID_FROM)
+            else:
+                server.returns_barriers = False  # after it has returned that of 1
+
+    server.on_stanza = look
+    bench = running(nursery, server)
+    async with hurrying(bench, mock_clock):
+        bench.put("1", "2")
+        second = await server.attached(DOMAIN, 2)
+        await second.receive(2)
+        for _ in range(3):
+            await wait_all_tasks_blocked()
+            mock_clock.jump(UNCONFIRMED_S)
+        await wait_all_tasks_blocked()
+        assert second.ids == ["1", "2"]
+        assert len(bench.outbox) == 1
+        server.on_stanza = breaking(Condition.INVALID_FROM)
+        server.returns_barriers = True
+        await second.hang_up()
+        third = await server.attached(DOMAIN, 3)
+        await third.receive(1)
+        await until(lambda: len(bench.outbox) == 0)
+    assert third.ids == ["2"]
+
+
+# --- S35, a server that returns no barrier
+
+
+async def test_s35_a_server_without_barriers_is_taken_at_its_word(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    server.returns_barriers = False
+    bench = running(nursery, server, Outbox(limit_count=3))
+    session = await server.attached(DOMAIN)
+    await session.wait_barriers(1)  # the one that every stream begins with
+    for round in range(3):
+        bench.put(*(f"{round}-{n}" for n in range(3)))
+        await session.receive(3 * (round + 1))
+        assert not bench.outbox.put_nowait([b"<message/>"])
+        barriers = session.barriers
+        mock_clock.jump(CONFIRM_S)
+        await session.wait_barriers(barriers + 1)
+        mock_clock.jump(UNCONFIRMED_S)
+        await until(lambda: len(bench.outbox) == 0)
+    told = [line["event"] for line in bench.log.told]
+    assert told == ["attached", "the server returns no barrier; what is written counts as arrived"]
+
+
+async def test_s35_a_server_that_stops_to_return_barriers_is_not(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    server.returns_barriers = False
+    bench.put("1")
+    await session.receive(1)
+    for count in (2, 3, 4):
+        await wait_all_tasks_blocked()
+        mock_clock.jump(CONFIRM_S)
+        await session.wait_barriers(count)
+        mock_clock.jump(UNCONFIRMED_S)
+    assert len(bench.outbox) == 1
+    assert [line["event"] for line in bench.log.told] == ["attached"]
+
+
+# --- S11, refused and taken
+
+REFUSALS: Final = [
+    Condition.NOT_AUTHORIZED,
+    Condition.HOST_UNKNOWN,
+    Condition.IMPROPER_ADDRESSING,
+]
+
+
+@pytest.mark.parametrize("condition", REFUSALS)
+async def test_s11_a_first_refusal_is_final(
+    server: XmppServer, mock_clock: MockClock, condition: StreamCondition
+) -> None:
+    server.refusals[DOMAIN] = condition
+    bench = bench_at(server.address)
+    with pytest.raises(Refused) as refusal:
+        await bench.link.run()
+    assert isinstance(refusal.value.end, StreamFaulted)
+    assert refusal.value.end.condition is condition
+    assert len(server.sessions) == 1
+
+
+@pytest.mark.parametrize("condition", REFUSALS)
+async def test_s11_a_later_refusal_backs_off_for_long(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock, condition: StreamCondition
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    server.refusals[DOMAIN] = condition
+    await session.hang_up()
+    await bench.log.wait("detached")
+    mock_clock.jump(0.5)
+    first = await bench.log.wait("cannot attach")
+    assert first["why"] == condition
+    assert 15 <= first["retry_in_s"] <= 30
+    mock_clock.jump(30)
+    await (await server.connected(3)).gone.wait()
+    del server.refusals[DOMAIN]
+    while len(server.sessions) < 4:
+        mock_clock.jump(10)
+        await wait_all_tasks_blocked(0.001)
+    await server.attached(DOMAIN, 2)
+
+
+async def test_s11_a_conflict_after_the_handshake_waits_long(
+    server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    await session.fail(Condition.CONFLICT)
+    line = await bench.log.wait("detached")
+    assert (line["level"], line["retry_in_s"]) == ("warning", 120)
+    assert line["hint"] == "another connection is attached as this component"
+
+
+async def test_s8_a_conflict_right_behind_the_handshake_is_one_while_opening(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    server.returns_barriers = False
+    bench = running(nursery, server)
+    for count, wait_s in enumerate([5, 10, 20, 40, 80, 120, 120], 1):
+        session = await server.attached(DOMAIN, count)
+        await session.fail(Condition.CONFLICT)
+        line = await bench.log.wait("detached", count)
+        assert line["retry_in_s"] == wait_s
+        mock_clock.jump(wait_s)
+
+
+async def test_a_handshake_that_breaks_makes_nothing_suspect(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    bench.put("1")
+    await session.receive(1)
+    server.refusals[DOMAIN] = Condition.POLICY_VIOLATION
+    await session.hang_up()
+    await bench.log.wait("detached")
+    mock_clock.jump(0.5)
+    await bench.log.wait("cannot attach")
+    assert bench.outbox.suspect is None
+    assert len(bench.outbox) == 1
+
+
+# --- many attempts, without a network: the clock jumps by itself
+
+
+class Network:
+    """Attempts that fail, one after the other, and when they were made."""
+
+    def __init__(self, *ends: StreamEnd) -> None:
+        self.ends = list(ends)
+        self.times: list[float] = []
+
+    async def connect(self, *_: object) -> ComponentStream:
+        await trio.lowlevel.checkpoint()
+        self.times.append(trio.current_time())
+        if not self.ends:
+            await trio.sleep_forever()
+        raise StreamFailed(self.ends.pop(0))
+
+
+DOWN: Final = StreamLost("cannot connect to 127.0.0.1:1: Connection refused")
+
+
+def fault(condition: StreamCondition) -> StreamFaulted:
+    return StreamFaulted(condition, by_peer=True)
+
+
+@pytest.mark.parametrize(
+    ("ends", "waits"),
+    [
+        ([DOWN] * 6, ["≤0.5", "≤1", "≤2", "≤4", "≤5", "≤5"]),
+        ([fault(Condition.SYSTEM_SHUTDOWN), DOWN, StreamClosed()], ["≤0.5", "≤1", "≤2"]),
+        ([fault(Condition.INVALID_NAMESPACE)] * 3, ["≤0.5", "≤1", "≤2"]),
+        ([fault(Condition.SEE_OTHER_HOST)] * 2, ["≤0.5", "≤1"]),
+        ([fault(Condition.CONFLICT)] * 7, ["5", "10", "20", "40", "80", "120", "120"]),
+        ([fault(Condition.CONFLICT), DOWN, fault(Condition.CONFLICT)], ["5", "≤0.5", "5"]),
+    ],
+)
+async def test_s11_waiting_times(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: list[StreamEnd],
+    waits: list[str],
+) -> None:
+    """`≤` marks a wait with jitter: at least half of it."""
+    network = Network(*ends)
+    monkeypatch.setattr(bridge.link, "connect", network.connect)
+    with trio.move_on_after(1000):
+        await bench_at(Server("127.0.0.1", 1)).link.run()
+    measured = [b - a for a, b in zip(network.times, network.times[1:], strict=False)]
+    assert len(measured) == len(waits)
+    for one, wait in zip(measured, waits, strict=True):
+        most = float(wait.removeprefix("≤"))
+        least = most / 2 if wait.startswith("≤") else most
+        assert least - 1e-6 <= one <= most + 1e-6
+
+
+async def test_an_unchanged_failure_is_logged_once_a_minute(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(*[DOWN] * 1000)
+    monkeypatch.setattr(bridge.link, "connect", network.connect)
+    bench = bench_at(Server("127.0.0.1", 1))
+    with trio.move_on_after(299):
+        await bench.link.run()
+    assert len(network.times) > 50
+    assert {line["event"] for line in bench.log.told} == {"cannot attach"}
+    assert 4 <= len(bench.log.told) <= 5
+
+
+async def test_a_changed_failure_is_logged_at_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = fault(Condition.INVALID_NAMESPACE)
+    network = Network(DOWN, DOWN, starting, starting, DOWN)
+    monkeypatch.setattr(bridge.link, "connect", network.connect)
+    bench = bench_at(Server("127.0.0.1", 1))
+    with trio.move_on_after(30):
+        await bench.link.run()
+    assert [line["why"] for line in bench.log.told] == [
+        str(DOWN),
+        "invalid-namespace",
+        str(DOWN),
+    ]
+
+
+# --- closing
+
+
+def closing(bench: Bench, nursery: trio.Nursery) -> trio.Event:
+    """Begin to close; the event says that it is done."""
+    done = trio.Event()
+
+    async def close() -> None:
+        await bench.link.close()
+        done.set()
+
+    nursery.start_soon(close)
+    return done
+
+
+async def test_s12_close_writes_all_that_is_ready_and_ends_in_order(
+    server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None)
+    bench.put(*(str(n) for n in range(3000)))
+    await bench.link.close()
+    assert len(session.stanzas) == 3000
+    assert session.closed_in_order
+    assert len(bench.outbox) == 0
+
+
+async def test_close_does_not_wait_for_barriers_that_never_came(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    server.returns_barriers = False
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    bench.put("1")
+    await session.receive(1)
+    await session.wait_barriers(1)
+    done = closing(bench, nursery)
+    await session.wait_barriers(2)
+    mock_clock.jump(bridge.link.CLOSE_CONFIRM_S)
+    await done.wait()
+    assert session.closed_in_order
+    assert len(bench.outbox) == 0
+
+
+async def test_close_tries_suspects_too(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    server.on_stanza = breaking(Condition.INVALID_FROM, "1")
+    bench = running(nursery, server)
+    await server.attached(DOMAIN)
+    bench.put("1", "2")
+    line = await bench.log.wait("detached")
+    server.on_stanza = breaking(Condition.INVALID_FROM)
+    mock_clock.jump(line["retry_in_s"] + 0.1)
+    session = await server.attached(DOMAIN, 2)
+    await until(lambda: bench.link.stream is not None)
+    await bench.link.close()
+    assert session.ids == ["1", "2"]
+    assert session.closed_in_order
+    assert len(bench.outbox) == 0
+
+
+async def test_close_without_a_stream_is_done_at_once(nursery: trio.Nursery) -> None:
+    bench = bench_at(Server("127.0.0.1", 1))
+    bench.put("1")
+    with trio.fail_after(1):
+        await bench.link.close()
+    assert len(bench.outbox) == 1
+
+
+async def test_cancellation_drops_the_connection(server: XmppServer, mock_clock: MockClock) -> None:
+    bench = bench_at(server.address)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.link.run)
+        session = await server.attached(DOMAIN)
+        await until(lambda: bench.link.stream is not None)
+        nursery.cancel_scope.cancel()
+    await session.gone.wait()
+    assert not session.closed_in_order
+    assert bench.link.stream is None
+
+
+# --- a handler that waits while the stream ends
+
+
+@pytest.mark.parametrize("end", [Session.hang_up, Session.reset, system_shutdown])
+async def test_what_was_read_is_handled_though_the_stream_has_ended(
+    server: XmppServer,
+    mock_clock: MockClock,
+    nursery: trio.Nursery,
+    end: Callable[[Session], Awaitable[None]],
+) -> None:
+    """A full queue makes the handler wait, at most 10 s; nothing read is lost meanwhile."""
+    entered, go, seen = trio.Event(), trio.Event(), list[Event]()
+
+    async def handle(event: Event) -> None:
+        entered.set()
+        await go.wait()
+        seen.append(event)
+
+    log, outbox = Recorder(), Outbox()
+    link = Link(component(server.address), StreamOptions(), outbox, handle, log.logger())
+    nursery.start_soon(link.run)
+    session = await server.attached(DOMAIN)
+    await session.wait_barriers(1)
+    await session.send(*(reply(str(n)) for n in range(10)))
+    await entered.wait()
+    await end(session)
+    # Writing finds out before the reader does, and waits a while for its last words.
+    outbox.put_nowait([encode(reply("x"))])
+    for _ in range(5):
+        await wait_all_tasks_blocked(0.01)
+        mock_clock.jump(1)
+    assert log.of("detached") == []
+    go.set()
+    await log.wait("detached")
+    assert seen == [StanzaReceived(reply(str(n))) for n in range(10)]
