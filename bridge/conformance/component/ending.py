@@ -1,0 +1,154 @@
+"""Checks of how a stream ends, and of what the component does then (S8, S10 to S12)."""
+
+from functools import partial
+from typing import Final
+
+import trio
+
+from bridge.conformance.component.observation import (
+    Check,
+    Observation,
+    differs,
+    failed,
+    not_applicable,
+    not_testable,
+    passed,
+)
+from bridge.conformance.component.profile import Moment
+from bridge.conformance.component.session import Session
+from bridge.conformance.component.subject import Subject
+
+_HAMMERING: Final = 2
+"""So many reconnects within `count_s` are too many."""
+
+
+async def ends(session: Session, within_s: float) -> bool:
+    """Wait for the component's end of a stream or connection; tell whether it came."""
+    return await session.until(lambda: session.ended or session.gone, within_s)
+
+
+async def conflict(moment: Moment, subject: Subject) -> Observation:
+    profile = subject.profile
+    if moment not in profile.conflicts:
+        return not_applicable(f"{profile.name} sends no conflict {moment}")
+    session = await _refused(subject, "conflict", moment)
+    ended = await ends(session, subject.patience.answer_s)
+    if not ended:
+        return failed("it leaves the stream open")
+    count = await _reconnects(subject, "conflict", moment)
+    if count >= _HAMMERING:
+        return failed("it comes again at once, again and again")
+    return differs("it comes again within 3 s") if count else passed(_stays_away(subject))
+
+
+async def refused(subject: Subject) -> Observation:
+    session = await _refused(subject, "not-authorized", Moment.HANDSHAKE)
+    if not await ends(session, subject.patience.answer_s):
+        return failed("it leaves the stream open")
+    count = await _reconnects(subject, "not-authorized", Moment.HANDSHAKE)
+    if count >= _HAMMERING:
+        return failed("it comes again at once, again and again")
+    return differs("it comes again within 3 s") if count else passed(_stays_away(subject))
+
+
+def _stays_away(subject: Subject) -> str:
+    return "stays away" if subject.source.exit_code is None else "exits"
+
+
+async def _refused(subject: Subject, condition: str, moment: Moment) -> Session:
+    if moment is Moment.ATTACHED:
+        session = await subject.attached(fresh=True)
+        await session.answers_ping()
+    else:
+        session = await subject.opened(anew=True)
+    await _refuse(session, condition, moment)
+    return session
+
+
+async def _refuse(session: Session, condition: str, moment: Moment) -> None:
+    profile = session.profile
+    if moment is Moment.HEADER:
+        await session.fail(condition, profile.open_early(session.domain))
+        return
+    if moment is Moment.HANDSHAKE:
+        await session.open()
+        await session.shakes_hands()
+    await session.fail(condition)
+
+
+async def _reconnects(subject: Subject, condition: str, moment: Moment) -> int:
+    """Count them, and refuse each in the same way."""
+    count = 0
+    with trio.move_on_after(subject.patience.count_s):
+        while (session := await subject.comes(subject.patience.count_s)) is not None:
+            count += 1
+            if not await session.greets(1):
+                continue
+            if moment is Moment.ATTACHED:
+                await session.open()
+                await session.accept()
+            await _refuse(session, condition, moment)
+            await ends(session, 1)
+            await session.hang_up()
+    return count
+
+
+async def stream_error(subject: Subject) -> Observation:
+    session = await subject.attached(fresh=True)
+    await session.answers_ping()
+    await session.fail("reset")
+    if not await ends(session, subject.patience.answer_s):
+        return failed("it leaves the stream open")
+    how = "" if session.ended else "without its end tag, "
+    return passed(f"{how}{await _afterwards(subject, subject.patience.answer_s)}")
+
+
+async def system_shutdown(subject: Subject) -> Observation:
+    session = await subject.attached(fresh=True)
+    await session.answers_ping()
+    await session.fail("system-shutdown")
+    await ends(session, 1)
+    await session.hang_up()
+    later = await _afterwards(subject, subject.patience.restart_s)
+    return failed(later) if later.startswith("stays") else passed(later)
+
+
+async def _afterwards(subject: Subject, within_s: float) -> str:
+    if await subject.comes(within_s) is not None:
+        return "comes again"
+    if subject.source.exit_code is not None:
+        return "exits"
+    return f"stays away for {within_s:g} s"
+
+
+async def end_tag(subject: Subject) -> Observation:
+    session = await subject.attached(fresh=True)
+    await session.answers_ping()
+    await session.close()
+    if not await ends(session, subject.patience.answer_s):
+        return failed("it leaves the stream open")
+    return passed() if session.ended else failed("it closes the connection without")
+
+
+async def sigterm(subject: Subject) -> Observation:
+    if not subject.source.can_restart:
+        return not_testable("it was started by hand")
+    session = await subject.attached()
+    await session.answers_ping()
+    await subject.source.terminate()
+    if not await ends(session, 2 * subject.patience.answer_s):
+        return failed("it runs on")
+    return passed() if session.ended else differs("it closes the connection without")
+
+
+CHECKS: Final = (
+    Check("S12", "its end tag on SIGTERM", sigterm),
+    Check("S12", "its end tag behind ours", end_tag),
+    Check("S10", "a stream error", stream_error),
+    Check("S11", "system-shutdown: it comes again", system_shutdown),
+    *(
+        Check("S8", f"a conflict {moment}: it ends the stream and waits", partial(conflict, moment))
+        for moment in Moment
+    ),
+    Check("S11", "not-authorized: it gives up, or waits", refused),
+)

@@ -1,0 +1,326 @@
+"""The scripted server's end of one connection: sends anything, forbids nothing, keeps all it got.
+
+What the component sends is read by the core's parser, and kept as it came: elements with their own
+namespaces, since a rule may be about them. What is right about it is the checks' business.
+
+Like a server, it returns what the component sends to its own domain (S35), and answers its end tag.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from bridge.conformance.component.ledger import SERVER, Asked, Ledger
+from bridge.conformance.component.profile import Profile
+from xmppstream import Element, Limits, Stanza, encode, write
+from xmppstream.builder import (
+    ElementParsed,
+    ElementRefused,
+    ParseEvent,
+    ParserFaulted,
+    RootClosed,
+    RootOpened,
+)
+from xmppstream.component import digest
+from xmppstream.names import (
+    COMPONENT,
+    DISCO_INFO,
+    PING,
+    STANZA_ERRORS,
+    STREAM_ERRORS,
+    STREAMS,
+    VERSION,
+    expanded,
+    local_of,
+)
+from xmppstream.parser import StreamParser
+from xmppstream.writer import escape_value
+
+CLOSE: Final = "</stream:stream>"
+PING_PAYLOAD: Final = f"<ping xmlns='{PING}'/>"
+_DISMISSALS: Final = frozenset({"conflict", "host-unknown", "not-authorized"})
+_CHUNK_BYTES: Final = 64 * 1024
+_SEND_TIMEOUT_S: Final = 10.0
+_LIMITS: Final = Limits(
+    max_stanza_bytes=16 * 1024 * 1024, max_depth=250, max_attributes=10_000, max_name_bytes=10_000
+)
+_HANDSHAKE: Final = expanded(COMPONENT, "handshake")
+_ERROR: Final = expanded(STREAMS, "error")
+
+
+class Session:
+    """One connection; `read` runs in a task of its owner's until either side is gone."""
+
+    def __init__(
+        self,
+        transport: trio.SocketStream,
+        profile: Profile,
+        domain: str,
+        secret: str,
+        ledger: Ledger,
+        answer_s: float,
+    ) -> None:
+        self.profile = profile
+        self.domain = domain
+        self.secret = secret
+        self.ledger = ledger
+        self.answer_s = answer_s
+        self.greeting_ids = (ledger.fresh_id(), ledger.fresh_id())
+        self.id = profile.make_id()
+        self.header: RootOpened | None = None
+        self.elements: list[Element] = []
+        self.fault: ParserFaulted | None = None
+        self.ended = False  # its end tag is in
+        self.gone = False  # the TCP connection is over
+        self.touched = False  # something was sent
+        self.attached = False
+        self.spoilt = False  # a check has broken it on purpose
+        self.dismissed = False  # by an error after which a component should stay away
+        self.keepalives = 0
+        self._transport = transport
+        self._parser = StreamParser(_LIMITS)
+        self._changed = trio.Event()
+        self._sending = trio.Lock()
+        self._closed = False
+
+    # --- what came
+
+    @property
+    def whole(self) -> bool:
+        """Whether stanzas may be exchanged here."""
+        return self.attached and not (self.over or self.spoilt)
+
+    @property
+    def over(self) -> bool:
+        return self.ended or self.gone or self.fault is not None or self.error is not None
+
+    @property
+    def handshake(self) -> str | None:
+        """The text of its handshake."""
+        return next((one.text for one in self.elements if one.name == _HANDSHAKE), None)
+
+    @property
+    def error(self) -> str | None:
+        """The condition of the stream error that it sent."""
+        error = next((one for one in self.elements if one.name == _ERROR), None)
+        if error is None:
+            return None
+        conditions = [one.local for one in error.elements if one.namespace == STREAM_ERRORS]
+        return next((one for one in conditions if one != "text"), "no condition")
+
+    @property
+    def silence(self) -> str:
+        """Say how it did not answer."""
+        if self.fault is not None:
+            return "closed with what cannot be read"
+        if self.error is not None:
+            return f"closed with {self.error}"
+        return "closed without a word" if self.over else "no answer"
+
+    @property
+    def stanzas(self) -> list[Stanza]:
+        """The stanzas that it sent, in order; their namespace is not looked at here."""
+        found = (Stanza.of(element) for element in self.elements)
+        return [stanza for stanza in found if stanza is not None]
+
+    def answers(self, id: str) -> list[Stanza]:
+        """Give the iq answers with that id."""
+        return [
+            stanza
+            for stanza in self.stanzas
+            if stanza.kind == "iq" and stanza.id == id and stanza.type in ("result", "error")
+        ]
+
+    def said_to(self, address: str) -> list[Stanza]:
+        """Give all stanzas that it sent to that address."""
+        return [stanza for stanza in self.stanzas if stanza.to == address]
+
+    async def until(self, condition: Callable[[], bool], within_s: float) -> bool:
+        """Wait until it holds, as long as anything may still come; tell whether it does."""
+        with trio.move_on_after(within_s):
+            while not (condition() or self.gone):
+                await self._changed.wait()
+        return condition()
+
+    async def greets(self, within_s: float) -> bool:
+        """Wait for its header; tell whether it came."""
+        return await self.until(lambda: self.header is not None, within_s)
+
+    async def answers_to(self, id: str) -> bool:
+        """Wait for an answer with that id; tell whether it came."""
+        return await self.until(lambda: bool(self.answers(id)), self.answer_s)
+
+    async def shakes_hands(self) -> bool:
+        """Wait for its handshake; tell whether it came, on a stream that still stands."""
+        await self.until(lambda: self.handshake is not None or self.over, self.answer_s)
+        return self.handshake is not None and not self.over
+
+    # --- what is sent
+
+    async def send(self, data: str | bytes) -> bool:
+        """Send as it is; False where it is not taken. Cut off after 10 s: then nothing follows."""
+        async with self._sending:
+            return await self._write(data.encode() if isinstance(data, str) else data)
+
+    async def send_in_pieces(
+        self, data: bytes, pause_s: Callable[[int], float] = lambda _: 0.0005
+    ) -> None:
+        """Send byte by byte, each by itself as far as the system lets it, with a pause behind."""
+        async with self._sending:
+            for byte in data:
+                if not await self._write(bytes([byte])):
+                    return
+                await trio.sleep(pause_s(byte))
+
+    async def _write(self, data: bytes) -> bool:
+        self.touched = True
+        try:
+            with trio.fail_after(_SEND_TIMEOUT_S):
+                await self._transport.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            return False
+        return True
+
+    async def open(self, header: str | bytes | None = None) -> None:
+        """Send a header, by default that of the profile."""
+        await self.send(header or self.profile.open(self.domain, self.id))
+
+    async def accept(self) -> bool:
+        """Accept the handshake, be it right or wrong; False where none comes in time."""
+        if not await self.shakes_hands():
+            return False
+        self.attached = True
+        greeting = self.greeting() if self.profile.asks_at_once else ""
+        return await self.send(self.profile.handshake + greeting)
+
+    @property
+    def digest(self) -> str:
+        """The handshake that is right."""
+        return digest(self.id, self.secret)
+
+    def greeting(self) -> str:
+        """Write what Openfire asks at once (S9)."""
+        disco, version = self.greeting_ids
+        return self.iq(f"<query xmlns='{DISCO_INFO}'/>", id=disco, from_=SERVER) + self.iq(
+            f"<query xmlns='{VERSION}'/>", id=version, from_=SERVER
+        )
+
+    def iq(
+        self,
+        payload: str,
+        *,
+        id: str,
+        type: str = "get",
+        from_: str | None = None,
+        to: str | None = None,
+    ) -> str:
+        """Write an iq to the component and keep its addresses."""
+        from_, to = from_ or f"juliet@{SERVER}/balcony", to or self.domain
+        self.ledger.asked[id] = Asked(from_, to)
+        values = {"from": from_, "to": to, "type": type, "id": id}
+        attributes = "".join(f" {name}='{escape_value(value)}'" for name, value in values.items())
+        return f"<iq{attributes}>{payload}</iq>"
+
+    async def ask(
+        self, payload: str, *, type: str = "get", within_s: float | None = None
+    ) -> Stanza | None:
+        """Ask, and give the first answer, of whatever kind."""
+        id = self.ledger.fresh_id()
+        await self.send(self.iq(payload, id=id, type=type))
+        await self.until(lambda: bool(self.answers(id)) or self.over, within_s or self.answer_s)
+        return next(iter(self.answers(id)), None)
+
+    async def answers_ping(self, within_s: float | None = None) -> bool:
+        """Tell whether it is alive, and has read all that was sent before."""
+        return await self.ask(PING_PAYLOAD, within_s=within_s) is not None
+
+    async def fail(self, condition: str, header: str = "") -> None:
+        """End the stream by an error, as servers do: in one write."""
+        self.spoilt = self._closed = True
+        self.dismissed = condition in _DISMISSALS
+        told = Element(expanded(STREAM_ERRORS, condition))
+        text = Element(expanded(STREAM_ERRORS, "text"), (), ("told by the conformance suite",))
+        error = Element(_ERROR, (), (told, text))
+        await self.send(header + write(error, COMPONENT) + CLOSE)
+
+    async def close(self) -> None:
+        """Send the end tag, once."""
+        self.spoilt = True
+        if not self._closed:
+            self._closed = True
+            await self.send(CLOSE)
+
+    async def hang_up(self) -> None:
+        """Close the connection. Always succeeds."""
+        self.spoilt = True
+        await trio.aclose_forcefully(self._transport)
+
+    # --- reading
+
+    async def read(self) -> None:
+        """Read until the component has ended its stream, or the connection is gone."""
+        try:
+            while not self.ended:
+                data = await self._transport.receive_some(_CHUNK_BYTES)
+                if not data:
+                    break
+                await self._take(bytes(data))
+            if self.ended:
+                await self.close()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            await trio.aclose_forcefully(self._transport)
+            self.gone = True
+            self._change()
+
+    async def _take(self, data: bytes) -> None:
+        events = self._parser.feed(data)
+        while self._parser.spent:
+            rest = self._parser.unparsed
+            self._parser = self._parser.successor()
+            events += self._parser.feed(rest)
+        if data.isspace() and self.attached:
+            self.keepalives += 1
+        for event in events:
+            await self._take_event(event)
+        self._change()
+
+    async def _take_event(self, event: ParseEvent) -> None:
+        match event:
+            case RootOpened():
+                self.header = event
+            case ElementParsed(element=element):
+                self.elements.append(element)
+                await self._route(element)
+            case ElementRefused(stub=stub):
+                self.elements.append(stub)
+            case RootClosed():
+                self.ended = True
+            case ParserFaulted():
+                self.fault = event
+
+    async def _route(self, element: Element) -> None:
+        stanza = Stanza.of(element)
+        if stanza is not None and self.whole and stanza.to == self.domain:
+            await self.send(encode(stanza))
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def name_of(stanza: Stanza) -> str:
+    """Say what a stanza is, without what changes from run to run."""
+    type = f" of type {stanza.type}" if stanza.type else ""
+    return f"{local_of(stanza.element.name)}{type}"
+
+
+def condition_of(stanza: Stanza) -> str:
+    """Give the condition of a stanza error, whatever its namespace is."""
+    error = next((one for one in stanza.element.elements if one.local == "error"), None)
+    if error is None:
+        return "no error element"
+    names = [one.local for one in error.elements if one.namespace == STANZA_ERRORS]
+    return next((name for name in names if name != "text"), "no condition")

@@ -1,0 +1,239 @@
+"""Where a component's connections come from: a command that is run, or somebody's own start of it.
+
+Invariants: at most one process of it runs at a time; each start has a port of its own, so that no
+late connection is taken for another's.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+from typing import Final, Protocol
+
+import click
+import trio
+from attrs import frozen
+
+from bridge.conformance.report import NothingTried
+
+HOST: Final = "127.0.0.1"
+SECRET: Final = "Schlüssel-Ключ-鍵-🔑"
+"""Not Latin-1, since some hash it as that (S5)."""
+_POLL_S: Final = 0.03
+_TAIL_BYTES: Final = 2000
+
+
+@frozen
+class Patience:
+    """How long is waited for what; all times in seconds."""
+
+    come_s: float = 10
+    """For a started component to connect."""
+    first_s: float = 600
+    """For one that is started by hand to connect at all …"""
+    again_s: float = 150
+    """… and to come again: after a conflict, two minutes of absence are in order."""
+    return_s: float = 1.2
+    """For a started one to come again by itself, before it is started anew."""
+    answer_s: float = 5
+    settle_s: float = 0.25
+    """For what must not come, behind an answer that shows that all was read."""
+    hold_s: float = 1
+    count_s: float = 3.5
+    """For reconnects, where there should be few."""
+    flood_s: float = 8
+    restart_s: float = 15
+    quiet_s: float = 5
+    """For the last of what has a cause, before silence is looked at."""
+    silence_s: float = 125
+    stop_s: float = 2
+    """After SIGTERM, before SIGKILL."""
+
+
+class Absent(NothingTried):
+    """The component did not come."""
+
+
+class Source(Protocol):
+    """Where connections come from."""
+
+    can_restart: bool
+
+    @property
+    def exit_code(self) -> int | None: ...
+
+    async def start(self, secret: str) -> None:
+        """Have the component come, anew.
+
+        Raises:
+            Absent: it cannot be started.
+        """
+
+    async def accept(self, within_s: float) -> trio.SocketStream | None:
+        """Give its next connection; None where none comes in time, or it has ended."""
+
+    async def terminate(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def absence(self, within_s: float) -> str:
+        """Say in a sentence that it did not come."""
+
+
+class Launched:
+    """A component that is started by a command, on a port of its own each time."""
+
+    can_restart = True
+
+    def __init__(
+        self, command: tuple[str, ...], directory: Path, domain: str, patience: Patience
+    ) -> None:
+        self._command = command
+        self._directory = directory
+        self._domain = domain
+        self._patience = patience
+        self._log = directory / "output"
+        self._process: trio.Process | None = None
+        self._listener: trio.SocketListener | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self._process is None else self._process.poll()
+
+    async def start(self, secret: str) -> None:
+        """Start it; what runs is stopped first. Raises: Absent."""
+        await self.stop()
+        [self._listener] = await trio.open_tcp_listeners(0, host=HOST)
+        port = self._listener.socket.getsockname()[1]
+        file = self._directory / "secret"
+        file.touch(mode=0o600)
+        file.write_text(secret, encoding="utf-8")
+        words = {
+            "{host}": HOST,
+            "{port}": str(port),
+            "{domain}": self._domain,
+            "{secret_file}": str(file),
+        }
+        names = {"XMPP_HOST": HOST, "XMPP_PORT": str(port), "XMPP_DOMAIN": self._domain}
+        try:
+            with self._log.open("wb") as log:
+                self._process = await trio.lowlevel.open_process(
+                    [_filled(word, words) for word in self._command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **names, "XMPP_SECRET": secret},
+                    start_new_session=True,  # so that what it starts can be stopped as well
+                )
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise Absent(f"{self._command[0]} cannot be started: {why}.") from None
+
+    async def accept(self, within_s: float) -> trio.SocketStream | None:
+        if self._listener is None:
+            return None
+        with trio.move_on_after(within_s):
+            while True:
+                ended = self.exit_code is not None
+                with trio.move_on_after(_POLL_S):
+                    return await self._listener.accept()
+                if ended:  # and nothing was left in the queue of connections
+                    return None
+        return None
+
+    async def terminate(self) -> None:
+        """Send SIGTERM to it and to what it has started."""
+        self._signal(signal.SIGTERM)
+        await trio.lowlevel.checkpoint()
+
+    async def stop(self) -> None:
+        """End the process, by SIGKILL where SIGTERM does not help, and forget its port."""
+        with trio.CancelScope(shield=True):
+            if self._process is not None:
+                await self.terminate()
+                with trio.move_on_after(self._patience.stop_s):
+                    await self._process.wait()
+                self._signal(signal.SIGKILL)
+                with trio.move_on_after(self._patience.stop_s):
+                    await self._process.wait()
+                self._process = None
+            if self._listener is not None:
+                await self._listener.aclose()
+                self._listener = None
+
+    def absence(self, within_s: float) -> str:
+        command, code = shlex.join(self._command), self.exit_code
+        if code is None:
+            what = f"{command} did not connect to {HOST} within {within_s:g} s"
+        elif code < 0:
+            what = f"{command} was killed by signal {-code} before it connected"
+        else:
+            what = f"{command} exited with code {code} before it connected"
+        return f"{what}. {self._tail()}"
+
+    def _tail(self) -> str:
+        output = self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()
+        return f"Its output ends with:\n{output}" if output else "It printed nothing."
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, number)
+            except (ProcessLookupError, PermissionError):
+                return
+
+
+class Awaited:
+    """A component that is started by hand, and comes again by itself. Nothing stops it."""
+
+    can_restart = False
+    exit_code = None
+
+    def __init__(self, port: int, directory: Path, domain: str) -> None:
+        self._port = port
+        self._directory = directory
+        self._domain = domain
+        self._listener: trio.SocketListener | None = None
+
+    async def start(self, secret: str) -> None:
+        """Listen, and say so. Raises: Absent where the port is taken."""
+        if self._listener is not None:
+            return
+        file = self._directory / "secret"
+        file.touch(mode=0o600)
+        file.write_text(secret, encoding="utf-8")
+        try:
+            [self._listener] = await trio.open_tcp_listeners(self._port, host=HOST)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise Absent(f"Nothing can listen on {HOST}:{self._port}: {why}.") from None
+        click.echo(
+            f"Waiting on {HOST}:{self._port} for the component {self._domain};"
+            f" its secret is in {file}",
+            err=True,
+        )
+
+    async def accept(self, within_s: float) -> trio.SocketStream | None:
+        if self._listener is not None:
+            with trio.move_on_after(within_s):
+                return await self._listener.accept()
+        return None
+
+    async def terminate(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            await self._listener.aclose()
+            self._listener = None
+
+    def absence(self, within_s: float) -> str:
+        return f"The component did not come to {HOST}:{self._port} within {within_s:g} s."
+
+
+def _filled(word: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        word = word.replace(name, value)
+    return word

@@ -1,0 +1,127 @@
+"""Checks of everything that a component has sent, in the end (S17, S24, S27, S28, S31, S33)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bridge.conformance.component.ledger import Asked
+from bridge.conformance.component.observation import (
+    Check,
+    Observation,
+    differs,
+    failed,
+    not_testable,
+    passed,
+)
+from bridge.conformance.component.session import name_of
+from bridge.conformance.component.subject import Subject
+from xmppstream import Element, ErrorType, Stanza, StanzaCondition, write
+from xmppstream.jid import domain_of
+from xmppstream.names import CLIENT, COMPONENT, STANZA_ERRORS, STREAMS, expanded, local_of
+
+_KNOWN: Final = frozenset({expanded(COMPONENT, "handshake"), expanded(STREAMS, "error")})
+
+
+def _stanzas(subject: Subject) -> Iterator[Stanza]:
+    for session in subject.sessions:
+        yield from session.stanzas
+
+
+async def no_client_namespace(subject: Subject) -> Observation:
+    for session in subject.sessions:
+        for element in session.elements:
+            if element.namespace == CLIENT:
+                return failed(f"{element.local} in {CLIENT}")
+    return passed()
+
+
+async def readable(subject: Subject) -> Observation:
+    for session in subject.sessions:
+        if session.fault is not None:
+            return failed(f"{session.fault.condition}: {session.fault.text}")
+    return passed()
+
+
+async def addressed(subject: Subject) -> Observation:
+    for stanza in _stanzas(subject):
+        for name in ("to", "from"):
+            if not stanza.element.get(name):
+                return failed(f"{name_of(stanza)} has no {name}")
+    return passed()
+
+
+async def from_own_domain(subject: Subject) -> Observation:
+    for stanza in _stanzas(subject):
+        if stanza.from_ and domain_of(stanza.from_) != subject.domain:
+            seen = f"{name_of(stanza)} is from another domain, or another spelling of it"
+            return failed(seen) if subject.profile.checks_from else differs(seen)
+    return passed()
+
+
+async def within_limit(subject: Subject) -> Observation:
+    limit = subject.profile.max_stanza_bytes
+    if limit is None:
+        return passed("no limit by default")
+    for stanza in _stanzas(subject):
+        if len(write(stanza.element, COMPONENT).encode()) > limit:
+            return failed(f"{name_of(stanza)} is longer")
+    return passed()
+
+
+async def only_stanzas(subject: Subject) -> Observation:
+    for session in subject.sessions:
+        for element in session.elements:
+            if Stanza.of(element) is None and element.name not in _KNOWN:
+                return failed(f"it sends {element.name}")
+    return passed()
+
+
+async def error_shape(subject: Subject) -> Observation:
+    errors = [
+        (stanza, subject.ledger.asked.get(stanza.id or ""))
+        for session in subject.sessions
+        for stanza in session.stanzas
+        if stanza.type == "error"
+    ]
+    if not errors:
+        return not_testable("it sent no error")
+    faults = (fault for stanza, asked in errors for fault in _faults(stanza, asked))
+    fault = next(faults, None)
+    return passed() if fault is None else failed(fault)
+
+
+def _faults(stanza: Stanza, asked: Asked | None) -> Iterator[str]:
+    children = [one for one in stanza.element.elements if one.local == "error"]
+    if len(children) != 1:
+        yield f"{len(children)} error elements in one stanza"
+        return
+    error = children[0]
+    if error.namespace != stanza.element.namespace:
+        yield f"an error element in {error.namespace or 'no namespace'}"
+    if error.get("type") not in ErrorType.__members__.values():
+        yield f"the error type {error.get('type')}"
+    yield from _condition_faults(error)
+    if stanza.kind == "iq" and asked is None:
+        yield "an id that was not asked with"
+    elif asked is not None and stanza.to != asked.from_:
+        yield "it does not go back to the sender"
+
+
+def _condition_faults(error: Element) -> Iterator[str]:
+    names = [local_of(one.name) for one in error.elements if one.namespace == STANZA_ERRORS]
+    conditions = [name for name in names if name != "text"]
+    if len(conditions) != 1:
+        yield f"{len(conditions)} conditions in one error"
+    elif conditions[0] not in StanzaCondition.__members__.values():
+        yield f"the condition {conditions[0]}"
+
+
+CHECKS: Final = (
+    Check("S17", "nothing that it sent is over the server's limit", within_limit),
+    Check("S24", "no stanza that it sent is in jabber:client", no_client_namespace),
+    Check("S27", "all that it sent can be read", readable),
+    Check("S28", "all that it sent has to and from", addressed),
+    Check("S28", "all that it sent is from its own domain", from_own_domain),
+    Check("S31", "the shape of the errors that it sent", error_shape),
+    Check("S33", "it sent no unknown top-level element", only_stanzas),
+)
+"""Read from all connections, when there will be no more."""

@@ -1,0 +1,1 @@
+"""How a server treats components: a component that breaks what it can (`probe`)."""

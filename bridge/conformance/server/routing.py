@@ -1,0 +1,192 @@
+"""What a server does with stanzas: checks of rules S23, S28 to S33, and S35."""
+
+from typing import Final
+
+from bridge.conformance.report import Verdict
+from bridge.conformance.server.outcome import Judgement, judged, not_passed_on, passed_on
+from bridge.conformance.server.target import ANSWER_S, Check, Target, sends
+from xmppstream.errors import ErrorType, StanzaCondition
+from xmppstream.names import COMPONENT, PING, STANZA_ERRORS, local_of
+from xmppstream.stanza import KINDS, Stanza
+
+MANY: Final = 100
+NOWHERE: Final = "nobody@no-such-host.invalid"  # RFC 2606: never a domain
+_IQ: Final = f"<iq from='a@DOMAIN' to='b@DOMAIN' %s><ping xmlns='{PING}'/></iq>"
+_MESSAGE: Final = "<message %s id='probe'><body>x</body></message>"
+_ADDRESSED: Final = not_passed_on("improper-addressing")
+_OWN: Final = not_passed_on("invalid-from", otherwise=Verdict.FAIL)
+_NO_JID: Final = not_passed_on(
+    *("invalid-from", "improper-addressing"), errors=("jid-malformed",), otherwise=Verdict.FAIL
+)
+_UNANSWERABLE: Final = not_passed_on(errors=("bad-request",))
+_BAD_REQUEST: Final = not_passed_on(errors=("bad-request",), ignored=Verdict.FAIL)  # it is lost
+_LEFT_ALONE: Final = not_passed_on("unsupported-stanza-type", ignored=Verdict.PASS)
+
+
+async def namespace(target: Target) -> Judgement:
+    wire = await target.attach()
+    names = {one.namespace for one in wire.elements if local_of(one.name) in KINDS}
+    return judged(names == {COMPONENT}, False, ", ".join(sorted(names)))
+
+
+async def upper_case(target: Target) -> Judgement:
+    sender = f"a@{target.domain.upper()}"
+    xml = _MESSAGE % f"from='{sender}' to='DOMAIN'"
+    return passed_on(Verdict.DIFFERS)(await target.try_stanza(xml.encode()))
+
+
+async def error_of_server(target: Target) -> Judgement:
+    error = await _unreachable(target, "")
+    if error is None:
+        return Judgement(Verdict.NOT_TESTABLE, f"no error within {ANSWER_S:g} s")
+    found = error.child("error")
+    defined = (
+        [one.local for one in found.elements if one.namespace == STANZA_ERRORS] if found else []
+    )
+    conditions = [name for name in defined if name != "text"]
+    faults = [
+        fault
+        for fault, holds in (
+            ("another id", error.id == "probe"),
+            ("another sender", error.from_ == NOWHERE),
+            ("another receiver", error.to == f"probe@{target.domain}"),
+            ("not exactly one condition", len(conditions) == 1),
+            ("an unknown condition", set(conditions) <= set(map(str, StanzaCondition))),
+            ("an illegal type", found is not None and found.get("type") in list(ErrorType)),
+        )
+        if not holds
+    ]
+    kind = found.get("type") if found is not None else None
+    seen = f"stanza error {', '.join(conditions)}/{kind}"
+    return judged(not faults, True, "; ".join([seen, *faults]))
+
+
+async def error_answered(target: Target) -> Judgement:
+    error = (
+        f"<message from='probe@DOMAIN' to='{NOWHERE}' id='never' type='error'><error type='cancel'>"
+        f"<item-not-found xmlns='{STANZA_ERRORS}'/></error></message>"
+    )
+    last = await _unreachable(target, error)
+    if last is None:
+        return Judgement(Verdict.NOT_TESTABLE, f"nothing is answered within {ANSWER_S:g} s")
+    answered = last.id == "never"
+    return judged(not answered, True, "answered by an error" if answered else "not answered")
+
+
+async def _unreachable(target: Target, first: str) -> Stanza | None:
+    """Send something, and behind it an iq to an address that cannot be; give the first error."""
+    wire = await target.attach()
+    iq = f"<iq from='probe@DOMAIN' to='{NOWHERE}' id='probe' type='get'><ping xmlns='{PING}'/></iq>"
+    await wire.send(target.fill((first + iq).encode()))
+
+    def errors() -> list[Stanza]:
+        return [stanza for stanza in wire.stanzas if stanza.type == "error"]
+
+    await wire.read_until(lambda: bool(errors()) or wire.ended, ANSWER_S)
+    return errors()[0] if errors() else None
+
+
+async def in_order(target: Target) -> Judgement:
+    wire = await target.attach()
+    numbers = [str(number) for number in range(MANY)]
+    messages = (_MESSAGE.replace("probe", number) for number in numbers)
+    xml = "".join(message % "from='a@DOMAIN' to='b@DOMAIN'" for message in messages)
+    await wire.send(target.fill(xml.encode()))
+    outcome = await target.settle(wire)
+    came = [stanza.id for stanza in outcome.stanzas]
+    if came == numbers:
+        return Judgement(Verdict.PASS, f"{MANY} in order")
+    if sorted(map(str, came)) == sorted(numbers):
+        return Judgement(Verdict.FAIL, "all came, in another order")
+    return Judgement(Verdict.FAIL, f"{len(set(came) & set(numbers))} of {MANY} came")
+
+
+async def barrier(target: Target) -> Judgement:
+    wire = await target.attach()
+    await wire.send(target.barrier("self"))
+
+    def back() -> list[Stanza]:
+        return [stanza for stanza in wire.stanzas if stanza.id == "self"]
+
+    await wire.read_until(lambda: bool(back()) or wire.ended, ANSWER_S)
+    if not back():
+        return Judgement(Verdict.DIFFERS, "it does not come back")
+    kind = back()[0].type
+    return judged(kind == "get", False, "it comes back" if kind == "get" else f"answered: {kind}")
+
+
+async def barrier_behind(target: Target) -> Judgement:
+    wire = await target.attach()
+    before = len(wire.stanzas)
+    message = _MESSAGE % "from='a@DOMAIN' to='b@DOMAIN'"
+    await wire.send(target.fill((message * 20).encode()) + target.barrier("self"))
+    await wire.read_until(lambda: len(wire.stanzas) > before + 20 or wire.ended, ANSWER_S)
+    ids = _ids(wire.stanzas[before:])
+    if "self" not in ids or ids.count("probe") != 20:
+        return Judgement(Verdict.DIFFERS, "they do not all come back")
+    behind = ids.index("self") == 20
+    return judged(behind, True, "behind all messages" if behind else "it overtakes messages")
+
+
+def _ids(stanzas: list[Stanza]) -> list[str | None]:
+    return [stanza.id for stanza in stanzas]
+
+
+CHECKS: Final = (
+    Check("S23", "the namespace of what is passed on", namespace),
+    sends("S28", "no to", _MESSAGE % "from='DOMAIN'", _ADDRESSED),
+    sends(
+        "S28",
+        "no from",
+        _MESSAGE % "to='DOMAIN'",
+        not_passed_on("improper-addressing", "invalid-from"),
+    ),
+    sends("S28", "a foreign from", _MESSAGE % "from='a@example.invalid' to='DOMAIN'", _OWN),
+    sends("S28", "a from on a subdomain", _MESSAGE % "from='a@sub.DOMAIN' to='DOMAIN'", _OWN),
+    sends(
+        "S28",
+        "a full JID as from",
+        _MESSAGE % "from='a@DOMAIN/r' to='b@DOMAIN'",
+        passed_on(Verdict.FAIL),
+    ),
+    Check("S28", "a from in upper case", upper_case),
+    sends(
+        "S28",
+        "a from with a trailing dot",
+        _MESSAGE % "from='a@DOMAIN.' to='DOMAIN'",
+        passed_on(Verdict.DIFFERS),
+    ),
+    sends(
+        "S28", "a from with an empty local part", _MESSAGE % "from='@DOMAIN' to='DOMAIN'", _NO_JID
+    ),
+    sends("S28", "a to with an empty local part", _MESSAGE % "from='DOMAIN' to='@DOMAIN'", _NO_JID),
+    sends("S29", "an iq without id", _IQ % "type='get'", _UNANSWERABLE),
+    sends("S29", "an iq without type", _IQ % "id='probe'", _BAD_REQUEST),
+    sends("S29", "an iq of unknown type", _IQ % "id='probe' type='bogus'", _BAD_REQUEST),
+    sends(
+        "S29",
+        "an iq without child",
+        "<iq from='a@DOMAIN' to='b@DOMAIN' id='probe' type='get'/>",
+        _BAD_REQUEST,
+    ),
+    sends(
+        "S29",
+        "an iq with two children",
+        (_IQ % "id='probe' type='get'").replace("</iq>", "<x xmlns='urn:example:x'/></iq>"),
+        _BAD_REQUEST,
+    ),
+    Check("S30", "a message of type error to nowhere", error_answered),
+    Check("S31", "the error for an iq to nowhere", error_of_server),
+    Check("S32", f"{MANY} messages", in_order),
+    sends(
+        "S33", "an unknown element in another namespace", "<x xmlns='urn:example:x'/>", _LEFT_ALONE
+    ),
+    sends(
+        "S33",
+        "an unknown element in the stream's namespace",
+        "<x from='a@DOMAIN' to='b@DOMAIN'/>",
+        _LEFT_ALONE,
+    ),
+    Check("S35", "a ping to oneself", barrier),
+    Check("S35", "a ping to oneself behind messages", barrier_behind),
+)
