@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import trio
 
 from tests.servers import ejabberd as ejabberd_module
 from tests.servers import prosody as prosody_module
@@ -16,7 +17,7 @@ from tests.servers.ejabberd import Ejabberd
 from tests.servers.prosody import Prosody
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 MISSING: Final[dict[str, Callable[[], str | None]]] = {
@@ -26,6 +27,10 @@ MISSING: Final[dict[str, Callable[[], str | None]]] = {
 COMPONENTS: Final = {"bot.localhost": "s3cret", "second.localhost": "s2", "peer.localhost": "s1"}
 USERS: Final = {"alice": "pw", "bob": "pw"}
 MUC: Final = "rooms.localhost"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than 20 s")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,12 +62,13 @@ async def ejabberd(tmp_path: Path) -> AsyncIterator[Ejabberd]:
         yield server
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(Prosody, marks=pytest.mark.prosody, id="prosody"),
-        pytest.param(Ejabberd, marks=pytest.mark.ejabberd, id="ejabberd"),
-    ]
-)
+KINDS: Final = [
+    pytest.param(Prosody, marks=pytest.mark.prosody, id="prosody"),
+    pytest.param(Ejabberd, marks=pytest.mark.ejabberd, id="ejabberd"),
+]
+
+
+@pytest.fixture(params=KINDS)
 async def server(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[Prosody | Ejabberd]:
@@ -70,3 +76,15 @@ async def server(
     kind: type[Prosody | Ejabberd] = request.param
     async with kind(tmp_path, components=COMPONENTS, users=USERS, muc=MUC) as started:
         yield started
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prosody | Ejabberd]:
+    """As `server`, for all tests of a module: for those that leave nothing behind in it."""
+    kind: type[Prosody | Ejabberd] = request.param
+    started = kind(tmp_path_factory.mktemp("shared"), components=COMPONENTS, users=USERS, muc=MUC)
+    trio.run(started.__aenter__)
+    yield started
+    trio.run(started.__aexit__)

@@ -1,0 +1,74 @@
+"""The README's five-minute recipe, typed as it stands, on a real Prosody with a real client."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.servers.peer import CLIENT, Peer, connect_client
+from tests.servers.prosody import Prosody
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def block(language: str, holds: str) -> str:
+    """Give the README's block in that language that holds that text."""
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.M | re.S)
+    (found,) = (one for one in blocks if holds in one)
+    return found
+
+
+@pytest.mark.prosody
+@pytest.mark.parametrize("language", ["python", "php"])
+async def test_the_first_bot(tmp_path: Path, language: str) -> None:
+    if language == "php" and shutil.which("php") is None:
+        pytest.skip("php is not installed")
+    secret = re.search(r'component_secret = "(.*)"', block("lua", "Component"))
+    assert secret is not None
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])  # in place of the recipe's 8000
+    bot, config = tmp_path / f"bot.{language}", tmp_path / "bridge.toml"
+    bot.write_text(block(language, "Did you say").replace("8000", port))
+    interpreter = [sys.executable] if language == "python" else ["php", "-S", f"127.0.0.1:{port}"]
+    async with Prosody(
+        tmp_path, components={"bot.localhost": secret[1]}, users={"alice": "pw"}
+    ) as server:
+        lines = block("toml", "component_post_url").replace("8000", port)
+        config.write_text(lines.replace("5347", str(server.component_port)))
+        bridge = [sys.executable, "-m", "bridge", "run", str(config)]
+        async with running([*interpreter, str(bot)]), running(bridge) as daemon:
+            async with connect_client(server.c2s_port, "alice@localhost", "pw") as alice:
+                assert await ask(alice) == "Did you say hello?"
+            daemon.terminate()
+            assert await daemon.wait() == 0
+
+
+@asynccontextmanager
+async def running(command: list[str]) -> AsyncIterator[trio.Process]:
+    process = await trio.lowlevel.open_process(command, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def ask(alice: Peer) -> str | None:
+    """Send until daemon and bot are both up: before that, errors come back."""
+    message = "<message to='anyone@bot.localhost' type='chat'><body>hello</body></message>"
+    with trio.fail_after(20):
+        while True:
+            await alice.send(message)
+            reply = await alice.receive()
+            if reply.get("type") == "chat":
+                body: str | None = reply.findtext(f"{{{CLIENT}}}body")
+                return body
+            await trio.sleep(0.1)
