@@ -1,0 +1,28 @@
+"""Benchmarks: `python -m tests.bench NAME …`; figures are printed, nothing is asserted."""
+
+import argparse
+
+import trio
+
+from tests.bench import core, flood
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="NAME")
+
+    one = commands.add_parser("core", help=core.__doc__)
+    one.add_argument("--stanzas", type=int, default=1_000_000)
+    one.set_defaults(run=lambda given: core.run(given.stanzas))
+
+    one = commands.add_parser("flood", help=flood.__doc__)
+    one.add_argument("--mib", type=int, default=1024)
+    one.add_argument("--way", choices=["stream", "reply"], default="stream")
+    one.set_defaults(run=lambda given: trio.run(flood.run, given.mib, given.way))
+
+    given = parser.parse_args()
+    given.run(given)
+
+
+if __name__ == "__main__":
+    main()
