@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-LIMIT_COUNT: Final = 10_000
+LIMIT_COUNT: Final = 20_000  # twice the queue: each of its senders can be told at once
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 

@@ -56,7 +56,7 @@ def test_takes_in_the_order_of_putting() -> None:
 
 
 def test_the_bounds_are_those_of_the_design() -> None:
-    assert (LIMIT_COUNT, LIMIT_BYTES) == (10_000, 64 * 1024 * 1024)
+    assert (LIMIT_COUNT, LIMIT_BYTES) == (20_000, 64 * 1024 * 1024)
 
 
 @pytest.mark.parametrize(
