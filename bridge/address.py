@@ -18,6 +18,7 @@ _URL_LIMIT: Final = 8_000  # RFC 9110 §4.1 asks for that much; httpx refuses 65
 _NOT_IN_HOST: Final = frozenset("/@\"'<>\\%[]")
 _OURS: Final = frozenset(
     {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
+    | {"webhook-id", "webhook-timestamp", "webhook-attempt", "webhook-signature"}
 )
 
 

@@ -1,6 +1,10 @@
-"""`xmpp-bridge check`: what can be found out about a configuration without disturbing anyone."""
+"""`xmpp-bridge check`: what can be found out about a configuration without disturbing anyone.
+
+Where a daemon runs, it says itself how its components are; nobody attaches in its place.
+"""
 
 import socket
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -11,10 +15,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from bridge.config import Component, Settings
+from bridge.control import ControlError, NobodyListens
+from bridge.control import connect as connect_to_daemon
 from bridge.daemon import ExitCode, is_loopback
-from bridge.endpoint import Endpoint, make_transport
+from bridge.endpoint import Endpoint
 from bridge.link import HINTS
+from bridge.log import printable
+from bridge.queue.view import age, amounts, when
 from bridge.reconnect import Course, course_of
+from bridge.request import AskStatus, CommandError
+from bridge.state_dir import StateDirectory
+from bridge.status import ComponentStatus, DaemonStatus, EndpointStatus, LinkStatus
 from xmppstream import (
     ComponentStream,
     StreamEnd,
@@ -48,32 +59,147 @@ class _Report:
 
     def _add(self, domain: str, what: str, result: str, details: str) -> None:
         # Brackets in an address, or in what a server says, are no markup of ours.
-        self._table.add_row(domain, escape(what), result, escape(details))
+        self._table.add_row(
+            escape(domain), escape(printable(what)), result, escape(printable(details))
+        )
 
     def show(self, console: Console) -> None:
         console.print(self._table)
 
 
-async def check_settings(settings: Settings, attach: bool) -> ExitCode:
-    """Try everything, print the report, and give the exit code (0 only where all is well)."""
+async def check_settings(
+    settings: Settings, attach: bool, directory: StateDirectory | None = None
+) -> ExitCode:
+    """Try everything, print the report, and give the exit code (0 only where all is well).
+
+    A daemon that runs in `directory` is asked how its components are; then `attach` is only for
+    those that it has not.
+    """
     console, report = Console(), _Report()
-    if attach:
+    daemon, answers = await _ask_daemon(directory, report)
+    theirs = {one.domain: one for one in daemon.components} if daemon is not None else {}
+    attached_here = {one.domain for one in settings.components if attach and answers} - set(theirs)
+    if attached_here:
         console.print(
             "[yellow]--connect attaches as each component: a running daemon for it would be "
             "evicted or disturbed.[/]\n"
         )
+    elif attach:
+        console.print("A daemon runs here: it is asked, and nobody attaches in its place.\n")
     report.good("", "configuration", f"{len(settings.components)} component(s)")
     for warning in settings.warnings:
         report.warn("", "configuration", warning)
+    if daemon is not None:
+        _report_daemon(daemon, settings, report)
     for component in settings.components:
         await _check_server(component, report)
         await _check_endpoint(component, settings, report)
-        if attach:
+        if component.domain in theirs:
+            _report_component(theirs[component.domain], component, report)
+        elif component.domain in attached_here:
             await _check_attach(component, settings, report)
     for component in settings.components:
         _print_server_lines(component, console)
     report.show(console)
     return report.code
+
+
+# --- a daemon that runs
+
+
+async def _ask_daemon(
+    directory: StateDirectory | None, report: _Report
+) -> tuple[DaemonStatus | None, bool]:
+    """Give a daemon's answer, where one runs; and False where one runs that gives none."""
+    if directory is None:
+        return None, True
+    try:
+        client = await connect_to_daemon(directory.control_socket)
+        try:
+            return await client.ask(AskStatus(), DaemonStatus), True
+        finally:
+            await client.aclose()
+    except NobodyListens:
+        return None, True
+    except (ControlError, CommandError) as error:
+        report.bad("", "daemon", f"{error}.")
+        return None, False
+
+
+def _report_daemon(daemon: DaemonStatus, settings: Settings, report: _Report) -> None:
+    details = f"process {daemon.pid}, version {daemon.version}, since {when(daemon.started)}"
+    if daemon.stopping:
+        report.warn("", "daemon", f"{details}; it is stopping")
+    else:
+        report.good("", "daemon", details)
+    journal = daemon.journal
+    if journal.failure is not None or journal.totals is None:
+        report.bad("", f"journal {journal.file}", journal.failure or "no answer")
+    else:
+        kept = amounts(journal.totals, time.time())
+        details = f"durability {journal.durability!r}; {kept}"
+        report.good("", f"journal {journal.file}", details)
+    for domain, kept_of in daemon.orphaned.items():
+        details = f"{amounts(kept_of, time.time())}; the daemon has no such component"
+        report.warn(domain, "orphaned", f"{details}: configure it again, or see xmpp-bridge queue")
+    ours = {one.domain for one in settings.components}
+    theirs = {one.domain for one in daemon.components}
+    for domain in sorted(ours - theirs):
+        report.warn(domain, "configuration", "the daemon does not have it yet: restart the daemon")
+    for domain in sorted(theirs - ours):
+        report.warn(domain, "configuration", "the daemon has this component, the file has not")
+
+
+def _report_component(status: ComponentStatus, component: Component, report: _Report) -> None:
+    domain = component.domain
+    for running, ours in (
+        (status.link.server, str(component.server)),
+        (status.endpoint.url, str(component.post_url)),
+    ):
+        if running != ours:
+            details = f"the daemon has {running}, the file {ours}: restart the daemon"
+            report.warn(domain, "configuration", details)
+    _report_link(domain, status.link, report)
+    _report_endpoint(domain, status.endpoint, report)
+    busy = f"{status.in_flight} being POSTed, {status.waiting} waiting in memory"
+    kept = status.kept
+    if kept is None:
+        report.warn(domain, "daemon: queue", busy)
+    elif kept.dead:
+        details = f"{busy}; {amounts(kept, time.time())}: see xmpp-bridge queue"
+        report.warn(domain, "daemon: queue", details)
+    else:
+        report.good(domain, "daemon: queue", f"{busy}; {amounts(kept, time.time())}")
+
+
+def _report_link(domain: str, link: LinkStatus, report: _Report) -> None:
+    what = f"daemon: attached to {link.server}"
+    since = "" if link.since is None else f"since {when(link.since)}"
+    if link.state == "attached":
+        report.good(domain, what, since)
+    elif link.state == "refused":
+        report.bad(domain, what, f"no, for good: {link.why}", ExitCode.REFUSED)
+    else:
+        details = f"not {since}".rstrip() + (f": {link.why}" if link.why else "")
+        if link.next_attempt is not None:
+            details += f"; next attempt in {age(link.next_attempt - time.time())}"
+        report.bad(domain, what, details)
+
+
+def _report_endpoint(domain: str, endpoint: EndpointStatus, report: _Report) -> None:
+    what = f"daemon: endpoint {endpoint.url}"
+    if endpoint.state == "up":
+        report.good(domain, what, "not found to be down")
+        return
+    details = "down"
+    if endpoint.state == "probing":
+        details += "; being asked by a POST now"
+    elif endpoint.next_probe is not None:
+        details += f"; asked by a POST in {age(endpoint.next_probe - time.time())}"
+    report.bad(domain, what, details)
+
+
+# --- what is tried from here
 
 
 async def _check_server(component: Component, report: _Report) -> None:
@@ -93,7 +219,7 @@ async def _check_server(component: Component, report: _Report) -> None:
 
 
 async def _check_endpoint(component: Component, settings: Settings, report: _Report) -> None:
-    endpoint = Endpoint(component.post_url, settings.http, make_transport(settings.http))
+    endpoint = Endpoint(component.post_url, settings.http)
     what = f"OPTIONS {component.post_url}"
     try:
         with trio.fail_after(min(_TIMEOUT_S, settings.http.timeout_s)):

@@ -6,6 +6,7 @@ import difflib
 import gc
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,13 +27,17 @@ class Commands(click.Group):
     """Names the nearest command where one is unknown; imports rare groups when asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "conformance"])
+        return sorted([*super().list_commands(ctx), "conformance", "queue"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "conformance":
             from bridge.conformance.command import conformance
 
             return conformance
+        if cmd_name == "queue":
+            from bridge.queue.command import queue
+
+            return queue
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(
@@ -73,6 +78,12 @@ config_argument = click.argument("config", type=click.Path(path_type=Path), requ
 )
 @click.option("--server", metavar="HOST:PORT", help="Where the server listens for components.")
 @click.option("--post-url", metavar="URL", help="Where stanzas are POSTed.")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="Where the journal and the control socket are. [default: $STATE_DIRECTORY, else"
+    " ~/.local/state/xmpp-bridge]",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("--log-level", type=click.Choice(LEVELS), default="info")
 def run(
@@ -81,6 +92,7 @@ def run(
     secret_file: str | None,
     server: str | None,
     post_url: str | None,
+    state_dir: Path | None,
     log_format: str,
     log_level: str,
 ) -> None:
@@ -94,13 +106,23 @@ def run(
     SIGTERM and SIGINT finish what is running, for at most grace_s; a second one stops at once.
     """
     from bridge.daemon import Daemon
+    from bridge.journal import JournalError
+    from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
+    from bridge.storage import open_storage
 
     configure(log_format, log_level)
     flags = {"--component": component, "--secret-file": secret_file}
     flags |= {"--server": server, "--post-url": post_url}
     settings = _settings(config, flags)
     gc.freeze()  # what is loaded now stays: each parser's end has a full collection
-    _run(Daemon(settings).run_with_signals)
+    if settings.journal.durability == "off":
+        _run(Daemon(settings).run_with_signals)
+    try:
+        directory = StateDirectory(resolve(state_dir, os.environ))
+        with open_storage(directory, settings.journal) as storage:
+            _run(Daemon(settings, storage).run_with_signals)
+    except (StateDirectoryError, JournalError) as error:
+        raise click.ClickException(f"{error}.") from None
 
 
 @main.command(epilog=EXIT_CODES)
@@ -110,15 +132,27 @@ def run(
     is_flag=True,
     help="Also attach and shake hands. This would evict or disturb a running daemon.",
 )
-def check(config: Path, connect: bool) -> None:
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="Where a running daemon's control socket is. [default: as for run]",
+)
+def check(config: Path, connect: bool, state_dir: Path | None) -> None:
     """Check the file CONFIG: report every fault in it, resolve the server, ask the endpoint by
     OPTIONS (never by a POST), and print the lines that the server's configuration needs.
+
+    Where a daemon runs, report how it is; --connect then attaches only as components that it does
+    not have.
     """
     from bridge.check import check_settings
+    from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
 
     configure("text", "error")
     settings = _settings(config, {})
-    _run(check_settings, settings, connect)
+    directory = None
+    with suppress(StateDirectoryError):  # without a home: no daemon of ours either
+        directory = StateDirectory(resolve(state_dir, os.environ))
+    _run(check_settings, settings, connect, directory)
 
 
 @main.command(epilog=EXIT_CODES)

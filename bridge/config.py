@@ -8,13 +8,18 @@ from typing import Final, Literal, NewType
 from attrs import field, frozen
 
 from bridge.address import PostUrl, Secret
+from bridge.journal import Durability
+from bridge.retry import RetryPolicy
 from xmppstream import Server
 
 _KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
 
 Seconds = NewType("Seconds", float)
 Count = NewType("Count", int)
 Depth = NewType("Depth", int)
+Budget = NewType("Budget", float)
+Age = NewType("Age", float)
 PostMessages = Literal["all", "body"]
 Order = Literal["bare", "full", "none"]
 
@@ -46,9 +51,14 @@ class Http:
     """`[http]`: how the endpoint is asked."""
 
     timeout_s: Seconds = Seconds(30.0)
+    connect_timeout_s: Seconds = Seconds(10.0)
     max_in_flight: Count = Count(256)
     max_reply_bytes: Count = Count(1024 * _KIB)
     ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+    http2: bool = False
+    proxy_from_env: bool = False
     headers: dict[str, str] = field(factory=dict, repr=False)
 
 
@@ -68,17 +78,24 @@ class Stream:
 
 
 @frozen
-class Retry:
-    """`[retry]`: known already, not built yet."""
+class RetryTable:
+    """`[retry]`, as it stands in the file; `budget_s` sets both."""
 
-    budget_s: float = 0
+    budget_s: Budget | None = None
+    message_budget_s: Budget | None = None
+    iq_budget_s: Budget | None = None
 
 
 @frozen
 class Journal:
-    """`[journal]`: known already, not built yet."""
+    """`[journal]`: what outlives the process, and how much of it."""
 
-    durability: str = "off"
+    durability: Durability = "process"
+    max_stanzas: Count = Count(1_000_000)
+    max_bytes: Count = Count(1024 * _MIB)
+    dead_max_stanzas: Count = Count(10_000)
+    dead_max_bytes: Count = Count(64 * _MIB)
+    dead_max_age_s: Age = Age(30 * 86_400.0)
 
 
 @frozen
@@ -93,6 +110,8 @@ class ComponentTable:
     component_post_messages: PostMessages = "all"
     component_post_own: bool = False
     component_order: Order = "bare"
+    webhook_secrets: list[str] | None = field(default=None, repr=False)
+    webhook_secrets_file: str | None = None
     allow_from: list[str] = field(factory=list)
     name: str | None = None
     server: str | None = None
@@ -112,7 +131,7 @@ class File:
     component: dict[str, ComponentTable] = field(factory=dict)
     http: Http = field(factory=Http)
     stream: Stream = field(factory=Stream)
-    retry: Retry = field(factory=Retry)
+    retry: RetryTable = field(factory=RetryTable)
     journal: Journal = field(factory=Journal)
 
 
@@ -130,6 +149,7 @@ class Component:
     order: Order = "bare"
     allow_from: frozenset[str] = frozenset()
     name: str = ""
+    webhook_secrets: tuple[Secret, ...] = ()
 
 
 @frozen
@@ -139,4 +159,6 @@ class Settings:
     components: tuple[Component, ...]
     http: Http = field(factory=Http)
     stream: Stream = field(factory=Stream)
+    retry: RetryPolicy = field(factory=RetryPolicy)
+    journal: Journal = field(factory=Journal)
     warnings: tuple[str, ...] = ()

@@ -1,31 +1,33 @@
 """Conversations: what waits for what, and whose turn is next. No tasks, no clock.
 
 A conversation is a queue of stanzas that are processed one after the other; conversations that have
-a head, and none at work, take turns. Iqs are conversations of one stanza, since they may overtake.
+a head, and neither are at work nor wait to try again, take turns. Iqs are conversations of one
+stanza, since they may overtake.
 
-Invariant: `count` stanzas of `weight_bytes` are in all conversations; `_ready` holds each
-conversation that has a head and is not at work, once.
+Invariant: `count` stanzas of `weight_bytes` are in all conversations, of which none is empty. One
+that is READY is in `_ready` once; one that is WAITING is in `_waiting` with its `due`. Either may
+also be there as what it was before: such a place is skipped.
 """
 
+import heapq
+import math
 from collections import deque
-from datetime import datetime
-from secrets import token_hex
+from enum import Enum
+from itertools import count
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from bridge.admitted import Admitted
 from bridge.config import Order
-from xmppstream import Stanza
 from xmppstream.jid import bare
 
 
-@frozen
-class Admitted:
-    """A stanza that is to be POSTed."""
+class Phase(Enum):
+    """What a conversation does."""
 
-    stanza: Stanza
-    received: datetime
-    weight_bytes: int
-    uid: str = field(factory=lambda: token_hex(12))
+    READY = "ready"
+    AT_WORK = "at work"
+    WAITING = "waiting"
 
 
 @define(eq=False)
@@ -34,6 +36,8 @@ class Conversation:
 
     key: tuple[str, str] | None
     waiting: deque[Admitted] = field(factory=deque)
+    phase: Phase = Phase.READY
+    due: float = math.inf
 
     @property
     def head(self) -> Admitted:
@@ -42,26 +46,34 @@ class Conversation:
 
 
 class Conversations:
-    """All that is admitted and not done, of one component."""
+    """All that is admitted, in memory and not done, of one component."""
 
-    def __init__(self, order: Order, limit_count: int, limit_bytes: int) -> None:
+    def __init__(self, order: Order) -> None:
         self.count = 0
         self.weight_bytes = 0
         self._order = order
-        self._limit_count = limit_count
-        self._limit_bytes = limit_bytes
         self._keyed: dict[tuple[str, str], Conversation] = {}
-        self._single: set[Conversation] = set()
+        self._single: dict[str, Conversation] = {}
         self._ready: deque[Conversation] = deque()
+        self._waiting: list[tuple[float, int, Conversation]] = []
+        self._ticket = count()
 
     @property
-    def fullness(self) -> float:
-        """How full it is, by count or by bytes, whichever is more; 1 is full."""
-        return max(self.count / self._limit_count, self.weight_bytes / self._limit_bytes)
+    def any_ready(self) -> bool:
+        while self._ready and self._ready[0].phase is not Phase.READY:
+            self._ready.popleft()
+        return bool(self._ready)
+
+    @property
+    def next_due(self) -> float:
+        """When the first of those that wait is due; infinite where none waits."""
+        while self._waiting and not _is_due_as(self._waiting[0]):
+            heapq.heappop(self._waiting)
+        return self._waiting[0][0] if self._waiting else math.inf
 
     def add(self, admitted: Admitted) -> None:
         """Put a stanza at the end of its conversation."""
-        conversation = self._conversation_of(admitted.stanza)
+        conversation = self._conversation_for(admitted)
         if not conversation.waiting:
             self._ready.append(conversation)
         conversation.waiting.append(admitted)
@@ -69,8 +81,32 @@ class Conversations:
         self.weight_bytes += admitted.weight_bytes
 
     def take(self) -> Conversation | None:
-        """Give the conversation whose turn it is; it is at work until `done`."""
-        return self._ready.popleft() if self._ready else None
+        """Give the conversation whose turn it is; it is at work until `done` or `wait`."""
+        if not self.any_ready:
+            return None
+        conversation = self._ready.popleft()
+        conversation.phase = Phase.AT_WORK
+        return conversation
+
+    def take_idle(self, admitted: Admitted) -> Conversation | None:
+        """Give the conversation of a stanza that is its head, unless it is at work already."""
+        conversation = self._single.get(admitted.uid) or self._keyed.get(self._key_of(admitted))
+        if conversation is None or conversation.head is not admitted:
+            return None
+        if conversation.phase is Phase.AT_WORK:
+            return None
+        conversation.phase = Phase.AT_WORK
+        return conversation
+
+    def wait(self, conversation: Conversation, due: float) -> None:
+        """Let a conversation that was at work try its head again at `due`."""
+        conversation.phase, conversation.due = Phase.WAITING, due
+        heapq.heappush(self._waiting, (due, next(self._ticket), conversation))
+
+    def release(self, now: float) -> None:
+        """Give those whose time has come their turn."""
+        while self.next_due <= now:
+            self._make_ready(heapq.heappop(self._waiting)[2])
 
     def done(self, conversation: Conversation) -> None:
         """Forget the head of a conversation that was at work."""
@@ -78,25 +114,31 @@ class Conversations:
         self.count -= 1
         self.weight_bytes -= admitted.weight_bytes
         if conversation.waiting:
-            self._ready.append(conversation)
+            self._make_ready(conversation)
         elif conversation.key is None:
-            self._single.discard(conversation)
+            del self._single[admitted.uid]
         else:
             del self._keyed[conversation.key]
 
-    def rest(self) -> list[Admitted]:
-        """Give all that is not done, each conversation in order."""
-        conversations = [*self._keyed.values(), *self._single]
-        return [admitted for one in conversations for admitted in one.waiting]
+    def _make_ready(self, conversation: Conversation) -> None:
+        conversation.phase = Phase.READY
+        self._ready.append(conversation)
 
-    def _conversation_of(self, stanza: Stanza) -> Conversation:
-        if stanza.kind == "iq" or self._order == "none":
-            conversation = Conversation(None)
-            self._single.add(conversation)
+    def _conversation_for(self, admitted: Admitted) -> Conversation:
+        if admitted.stanza.kind == "iq" or self._order == "none":
+            conversation = self._single[admitted.uid] = Conversation(None)
             return conversation
-        key = (stanza.from_ or "", stanza.to or "")
-        if self._order == "bare":
-            key = (bare(key[0]), bare(key[1]))
+        key = self._key_of(admitted)
         if key not in self._keyed:
             self._keyed[key] = Conversation(key)
         return self._keyed[key]
+
+    def _key_of(self, admitted: Admitted) -> tuple[str, str]:
+        stanza = admitted.stanza
+        key = (stanza.from_ or "", stanza.to or "")
+        return key if self._order == "full" else (bare(key[0]), bare(key[1]))
+
+
+def _is_due_as(place: tuple[float, int, Conversation]) -> bool:
+    due, _, conversation = place
+    return conversation.phase is Phase.WAITING and conversation.due == due

@@ -13,13 +13,25 @@ import trio
 from attrs import evolve
 from structlog.typing import FilteringBoundLogger
 
+from bridge import control
+from bridge.admission import Admission
+from bridge.auto import Automaton
 from bridge.config import Component, Settings
-from bridge.dispatch import Counts, Dispatcher
-from bridge.endpoint import Endpoint, make_transport
+from bridge.conversation import Conversations
+from bridge.courier import Courier
+from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
+from bridge.endpoint import Endpoint
 from bridge.envelope import Composer
+from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper
 from bridge.link import HINTS, Link, Refused
 from bridge.log import logger
 from bridge.outbox import Outbox
+from bridge.responder import Responder
+from bridge.rooms import Rooms
+from bridge.status import ComponentStatus, component_status
+from bridge.storage import Storage
+from bridge.teller import Counts, Teller
+from bridge.webhook import Signer
 from xmppstream import ElementParserThread, Limits, StreamFaulted, StreamOptions
 
 FLUSH_TIMEOUT_S: Final = 1.5
@@ -37,8 +49,11 @@ class ExitCode(IntEnum):
 class Service:
     """One component at work."""
 
-    def __init__(self, component: Component, settings: Settings) -> None:
-        http, stream = settings.http, settings.stream
+    def __init__(
+        self, component: Component, settings: Settings, storage: Storage | None = None
+    ) -> None:
+        """`storage` is the journal that is shared with the other components, if there is one."""
+        stream = settings.stream
         limits = Limits(
             max_stanza_bytes=stream.max_stanza_bytes,
             max_depth=stream.max_depth,
@@ -47,22 +62,24 @@ class Service:
             max_header_bytes=stream.max_header_bytes,
         )
         self.domain = component.domain
+        self._component = component
         self.refused = False
         self._dispatched = trio.Event()
         self._grace_s = stream.grace_s
         self._log: FilteringBoundLogger = logger(component=component.domain)
-        self._outbox = Outbox()
-        self._endpoint = Endpoint(component.post_url, http, make_transport(http))
         self._elements = ElementParserThread(evolve(limits, max_stanza_bytes=stream.max_send_bytes))
-        self._dispatcher = Dispatcher(
-            component,
-            self._endpoint,
-            self._outbox,
-            Composer(component.domain, stream.max_send_bytes, self._elements.parse),
-            self._log,
-            max_in_flight=http.max_in_flight,
-            timeout_s=http.timeout_s,
+        self._journal: JournalKeeper | None = None
+        keeper: Keeper = MemoryKeeper()
+        if storage is not None:
+            self._entries = ElementParserThread(_limits_written(limits))
+            keeper = self._journal = storage.keeper(
+                component.domain, self._entries.parse, self._log
+            )
+        self._outbox = Outbox(component.domain, confirmed=keeper.confirm, abandoned=keeper.abandon)
+        self._endpoint = Endpoint(
+            component.post_url, settings.http, signer=Signer(component.webhook_secrets)
         )
+        self._dispatcher = self._make_dispatcher(component, settings, keeper)
         self._link = Link(
             component,
             StreamOptions(
@@ -76,18 +93,52 @@ class Service:
             self._log,
         )
 
+    def _make_dispatcher(
+        self, component: Component, settings: Settings, keeper: Keeper
+    ) -> Dispatcher:
+        http, log = settings.http, self._log
+        rooms, automaton = Rooms(), Automaton(component.name)
+        teller = self._teller = Teller(self._outbox, rooms, log)
+        composer = Composer(component.domain, settings.stream.max_send_bytes, self._elements.parse)
+        return Dispatcher(
+            Admission(component, automaton, rooms, teller, log),
+            Courier(self._endpoint, composer, automaton, rooms, log, http.timeout_s),
+            keeper,
+            self._outbox,
+            teller,
+            rooms,
+            log,
+            conversations=Conversations(component.order),
+            policy=settings.retry,
+            max_in_flight=http.max_in_flight,
+            max_xml_length=WRITTEN_FACTOR * settings.stream.max_stanza_bytes,
+        )
+
     @property
     def counts(self) -> Counts:
         """What was done so far."""
-        return self._dispatcher.counts
+        return self._teller.counts
+
+    @property
+    def status(self) -> ComponentStatus:
+        """How it is, but for what the journal has of it."""
+        return component_status(
+            self._component, self._link, self._dispatcher, self.counts, refused=self.refused
+        )
 
     async def run(self, stopping: trio.Event) -> None:
         """Work until the server refuses for good, or until `stopping` is set and all is drained.
 
         Takes at most `grace_s` and 2 s to stop. Cancellation drops everything at once.
+
+        Raises:
+            JournalError: what is kept from before cannot be read.
         """
         try:
             async with trio.open_nursery() as nursery:
+                if self._journal is not None:
+                    self._outbox.put(await self._journal.recovered_replies())
+                    nursery.start_soon(self._journal.run)
                 nursery.start_soon(self._keep_attached, nursery.cancel_scope)
                 dispatching = trio.CancelScope()
                 nursery.start_soon(self._dispatch, dispatching)
@@ -96,6 +147,8 @@ class Service:
                 nursery.cancel_scope.cancel()
         finally:
             self._elements.close()
+            if self._journal is not None:
+                self._entries.close()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
                 await self._endpoint.aclose()
 
@@ -118,25 +171,35 @@ class Service:
         self._log.info("draining", grace_s=self._grace_s)
         with trio.move_on_after(self._grace_s):
             await self._dispatcher.drain()
-            await self._outbox.wait_written()
+            if self._journal is None or self._link.stream is not None:  # else it keeps them
+                await self._outbox.wait_written()
         dispatching.cancel()
         await self._dispatched.wait()
-        given_up = self._dispatcher.give_up()
+        given_up = 0
+        with trio.move_on_after(FLUSH_TIMEOUT_S):  # a disk may hang
+            given_up = await self._dispatcher.give_up()
         if given_up:
             self._log.warning("unfinished stanzas answered by errors", count=given_up)
         with trio.move_on_after(FLUSH_TIMEOUT_S):
             await self._link.close()
         if len(self._outbox):
-            self._log.warning("replies could not be delivered", count=len(self._outbox))
+            event = "replies could not be delivered"
+            if self._journal is not None:
+                event = "replies stay in the journal until they are confirmed"
+            self._log.warning(event, count=len(self._outbox))
 
 
 class Daemon:
     """All components of one configuration."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, storage: Storage | None = None) -> None:
+        """Without `storage`, what is accepted is kept in memory only."""
         self._log = logger()
         self._settings = settings
-        self._services = [Service(component, settings) for component in settings.components]
+        self._storage = storage
+        self._services = [
+            Service(component, settings, storage) for component in settings.components
+        ]
         self._stopping = trio.Event()
 
     @property
@@ -171,12 +234,49 @@ class Daemon:
                     hint="set tls = true, or use a tunnel",
                 )
         async with trio.open_nursery() as nursery:
-            for service in self._services:
-                nursery.start_soon(service.run, self._stopping)
+            if self._storage is not None:
+                self._tell_orphaned(self._storage)
+                await nursery.start(self._storage.committer.run)
+                await nursery.start(self._answer_commands, self._storage)
+            await self._run_services()
+            nursery.cancel_scope.cancel()
         if all(service.refused for service in self._services):
             return ExitCode.REFUSED
         self._log.info("stopped")
         return ExitCode.OK
+
+    async def _run_services(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for service in self._services:
+                nursery.start_soon(service.run, self._stopping)
+
+    async def _answer_commands(
+        self, storage: Storage, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        responder = Responder(
+            storage,
+            {one.domain for one in self._services},
+            lambda: [one.status for one in self._services],
+            self._stopping.is_set,
+        )
+        try:
+            await control.serve(
+                storage.directory.control_socket, responder.answer, task_status=task_status
+            )
+        except control.ControlError as error:  # stanzas matter more than commands
+            self._log.error("no command can reach this daemon", why=str(error))
+            task_status.started()
+
+    def _tell_orphaned(self, storage: Storage) -> None:
+        for domain, totals in storage.orphaned(one.domain for one in self._services).items():
+            self._log.warning(
+                "the journal holds stanzas of a component that is not configured",
+                component=domain,
+                pending=totals.pending,
+                replies=totals.replies,
+                dead=totals.dead,
+                hint="configure it again to have them delivered; see xmpp-bridge queue",
+            )
 
     async def run_with_signals(self) -> ExitCode:
         """As `run`: SIGTERM and SIGINT drain, a second one stops at once (then `OTHER`)."""
@@ -210,3 +310,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _limits_written(limits: Limits) -> Limits:
+    """Give limits by which everything that was accepted by `limits` can be read back, as we have
+    written it: with other escapes, and a namespace declared at each name.
+    """
+    return evolve(
+        limits,
+        max_stanza_bytes=2 * WRITTEN_FACTOR * limits.max_stanza_bytes,
+        max_attributes=3 * limits.max_attributes + 1,
+    )

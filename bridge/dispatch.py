@@ -1,91 +1,52 @@
-"""From a stanza that came in to the stanzas that go out: admission, order, slots, one task each.
+"""From a stanza that came in to the stanzas that go out: the queue, its order, slots, retries.
 
-It is given an endpoint and an outbox, and knows no stream. What comes in is, in this order: learnt
-from (rooms), refused where the protocol says so (S29, S34, `allow_from`), answered by the bridge
-itself (H6), left alone (own groupchat messages, S36), or admitted.
+It is given a courier, a keeper and an outbox, and knows no stream. What `admission` lets in is
+kept, then joins its conversation; each attempt to POST a head is one task. A slot is held while a
+task POSTs, and until the outbox has room for what came of it.
 
-A conversation has at most one POST running; conversations take slots in turn (`conversation`), and
-a slot is held only while a task runs: `_running` counts them, between checkpoints.
+Invariants: `_running` counts the slots in use. A stanza is in `_ledger` from its delivery until its
+end is decided; whoever closes it there, and nobody else, sends its replies or its error.
 """
 
+import math
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import trio
-from attrs import define
 from structlog.typing import FilteringBoundLogger
 
-from bridge.auto import UNAVAILABLE, Automaton
-from bridge.config import Component
-from bridge.conversation import Admitted, Conversation, Conversations
-from bridge.envelope import (
-    Composer,
-    UnusableReply,
-    body_of,
-    is_answer_to,
-    read_reply,
-    request_body,
-)
+from bridge.admission import Admission
+from bridge.admitted import Admitted
+from bridge.conversation import Conversation, Conversations, Phase
+from bridge.courier import Courier, Result
+from bridge.health import Health, says_down
+from bridge.journal import Attempt
+from bridge.keeper import Keeper
+from bridge.ledger import Ledger
 from bridge.outbox import Outbox
 from bridge.outcome import (
     INTERNAL,
     OVERLOADED,
-    REFUSES_US,
     STOPPING,
-    BadReply,
+    UNKEPT,
     NoReply,
     Outcome,
-    Rejected,
     Replied,
     TimedOut,
-    Unreachable,
-    error_for,
     error_of,
+    reason_of,
 )
+from bridge.retry import RetryPolicy
 from bridge.rooms import Rooms
-from xmppstream import (
-    ElementIgnored,
-    ErrorType,
-    Event,
-    Stanza,
-    StanzaCondition,
-    StanzaError,
-    StanzaReceived,
-    StanzaRefused,
-    encode,
-)
-from xmppstream.jid import bare, domain_of, same_domain
-from xmppstream.stanza import TYPES
+from bridge.teller import Teller
+from xmppstream import Event, Stanza, StanzaReceived, encode
+from xmppstream.jid import bare
 
-QUEUE_LIMIT_COUNT: Final = 10_000
-QUEUE_LIMIT_BYTES: Final = 64 * 1024 * 1024
+WRITTEN_FACTOR: Final = 4
+"""A stanza may grow by so much when it is written: each character escaped, prefixes spelt out."""
 FULL_WAIT_S: Final = 10.0
-CALM_BELOW: Final = 0.75  # of the queue's limits: it is not full any more
-
-_BAD_REQUEST: Final = StanzaError(StanzaCondition.BAD_REQUEST, ErrorType.MODIFY)
-_NOT_HERE: Final = StanzaError(StanzaCondition.ITEM_NOT_FOUND, ErrorType.CANCEL)
-_FORBIDDEN: Final = StanzaError(StanzaCondition.FORBIDDEN, ErrorType.AUTH)
-
-
-class Poster(Protocol):
-    """What dispatch asks of an endpoint."""
-
-    shown: str
-
-    async def post(self, body: bytes) -> Outcome: ...
-
-
-@define
-class Counts:
-    """What was done so far, for the log and the demo's summary."""
-
-    received: int = 0
-    posted: int = 0
-    replied: int = 0
-    answered_by_bridge: int = 0
-    errors_sent: int = 0
-    untold: int = 0
+CALM_BELOW: Final = 0.75  # of the keeper's limits: it is not full any more
 
 
 class Dispatcher:
@@ -93,151 +54,82 @@ class Dispatcher:
 
     def __init__(
         self,
-        component: Component,
-        endpoint: Poster,
+        admission: Admission,
+        courier: Courier,
+        keeper: Keeper,
         outbox: Outbox,
-        composer: Composer,
+        teller: Teller,
+        rooms: Rooms,
         log: FilteringBoundLogger,
         *,
+        conversations: Conversations,
+        policy: RetryPolicy,
+        health: Health | None = None,
         max_in_flight: int = 256,
-        timeout_s: float = 30,
-        limit_count: int = QUEUE_LIMIT_COUNT,
-        limit_bytes: int = QUEUE_LIMIT_BYTES,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        max_xml_length: int = WRITTEN_FACTOR * 512 * 1024,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self.counts = Counts()
-        self._component = component
-        self._endpoint = endpoint
+        self._admission = admission
+        self._courier = courier
+        self._keeper = keeper
         self._outbox = outbox
-        self._composer = composer
+        self._teller = teller
+        self._rooms = rooms
         self._log = log
+        self._conversations = conversations
+        self._policy = policy
+        self._health = health or Health()
         self._max_in_flight = max_in_flight
-        self._timeout_s = timeout_s
+        self._max_xml_length = max_xml_length
         self._now = now
-        self._automaton = Automaton(component.name)
-        self._rooms = Rooms()
-        self._warned: set[str] = set()
-        self._failing: str | None = None
-        self._failed = 0
-        self._conversations = Conversations(component.order, limit_count, limit_bytes)
+        self._ledger = Ledger()
         self._running = 0
+        self._ending = 0  # stanzas whose end is being kept
+        self._expiry_due = math.inf
         self._wake = trio.Event()
         self._room = trio.Event()
         self._idle = trio.Event()
         self._patience_ends: float | None = None
         self._shedding = 0  # how many were refused since the queue was full
         self._stopping = False
+        keeper.bind(self._deliver, self._refuse, self._note_room)
+
+    @property
+    def in_flight(self) -> int:
+        """How many are being POSTed."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """How many are in memory for their turn, or for another attempt."""
+        return max(len(self._ledger) - self._running, 0)
+
+    @property
+    def health(self) -> Health:
+        """What is known of the endpoint; to be read only."""
+        return self._health
 
     # --- room two: what becomes of a stanza that came in
 
     async def handle(self, event: Event) -> None:
         """Take what the stream reports. Waits at most `FULL_WAIT_S`, while the queue is full."""
-        match event:
-            case StanzaReceived(stanza=stanza, weight_bytes=weight):
-                self.counts.received += 1
-                self._log.debug("stanza in", stanza=stanza.element)
-                ours = self._if_for_us(stanza)
-                if ours is not None:
-                    await self._handle_stanza(ours, weight)
-            case StanzaRefused(stanza=stanza, limit=limit):
-                self.counts.received += 1
-                self._log.warning("stanza refused", limit=limit, sender=stanza.from_, id=stanza.id)
-                ours = self._if_for_us(stanza)
-                if ours is not None:
-                    text = f"This is over the limit of {limit}."
-                    condition = StanzaCondition.POLICY_VIOLATION
-                    self._tell(ours, StanzaError(condition, ErrorType.MODIFY, text))
-            case ElementIgnored(name=name):
-                self._log.warning("unknown element ignored", name=name)
-
-    def _if_for_us(self, stanza: Stanza) -> Stanza | None:
-        """Give a stanza for our domain, spelt as configured, since answers come from there (S28);
-        None for one that has no addresses, or that is for another domain (S34).
-        """
-        if not stanza.from_ or not stanza.to:
-            self._log.warning("stanza without address dropped", kind=stanza.kind, id=stanza.id)
-            return None
-        ours, domain = self._component.domain, domain_of(stanza.to)
-        if domain == ours:
-            return stanza
-        if same_domain(domain, ours):
-            local, at, _ = bare(stanza.to).rpartition("@")
-            _, slash, resource = stanza.to.partition("/")
-            spelt = f"{local}{at}{ours}{slash}{resource}"
-            return Stanza(stanza.element.with_attributes(to=spelt), stanza.lang)
-        self._warn_once(
-            "stanza for another domain",
-            hint="on ejabberd, set global_routes: false for this listener",
-            to_domain=domain,
-        )
-        if stanza.is_request:
-            # The answer cannot come from the address that was asked: that is not ours to use.
-            self._tell(Stanza(stanza.element.with_attributes(to=ours)), _NOT_HERE)
-        return None
-
-    async def _handle_stanza(self, stanza: Stanza, weight_bytes: int) -> None:
-        component = self._component
-        self._rooms.observe(stanza)
-        if stanza.kind == "iq" and not self._is_valid_iq(stanza):
+        stanza = self._admission.admit(event)
+        if stanza is None:
             return
-        if component.allow_from and not self._is_allowed(stanza):
-            self._tell(stanza, _FORBIDDEN)
-        elif stanza.kind not in component.post_stanzas:
-            self._answer(stanza)
-        elif self._rooms.is_own(stanza) and not component.post_own:
-            self._log.debug("own message from a room", id=stanza.id)
-        elif (
-            component.post_messages == "body"
-            and stanza.kind == "message"
-            and body_of(stanza) is None
-        ):
-            self._log.debug("message without body", id=stanza.id)
-        else:
-            await self._admit(Admitted(stanza, self._now(), weight_bytes))
-
-    def _is_valid_iq(self, stanza: Stanza) -> bool:
-        """Check what S29 asks of an iq, and answer where it may be answered."""
-        if not stanza.id:
-            self._log.warning("iq without id dropped", sender=stanza.from_)
-            return False
-        if stanza.type in ("result", "error"):
-            return True
-        if stanza.type in TYPES["iq"] and len(stanza.element.elements) == 1:
-            return True
-        # An iq of unknown type is no request by its own; it is answered like one.
-        self._send_now([stanza.error_reply(_BAD_REQUEST)])
-        return False
-
-    def _is_allowed(self, stanza: Stanza) -> bool:
-        sender = (stanza.from_ or "").casefold()
-        names = (sender, bare(sender), domain_of(sender))
-        return any(name in self._component.allow_from for name in names)
-
-    def _answer(self, stanza: Stanza) -> None:
-        """Answer what is not POSTed (H6)."""
-        if stanza.kind != "message":
-            self._send_now(self._automaton.answer(stanza))
-        elif stanza.type in (None, "chat", "normal"):
-            self._tell(stanza, UNAVAILABLE)
-
-    # --- the queue
-
-    async def _admit(self, admitted: Admitted) -> None:
-        if self._is_full:
+        if self._keeper.fullness >= 1:
             await self._wait_for_room()
-        if self._stopping:
-            self._tell(admitted.stanza, STOPPING)
-            return
-        if self._is_full:
-            self._shed(admitted.stanza)
-            return
-        self._end_shedding()
-        self._conversations.add(admitted)
-        self._wake.set()
-
-    @property
-    def _is_full(self) -> bool:
-        return self._conversations.fullness >= 1
+        if self._stopping and (stanza.is_request or not self._keeper.durable):
+            self._teller.tell(stanza, STOPPING)
+        elif self._keeper.fullness >= 1:
+            self._shed(stanza)
+        else:
+            self._end_shedding()
+            weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
+            admitted = Admitted(stanza, self._now(), weight)
+            if len(admitted.xml) > self._max_xml_length:
+                self._admission.refuse(stanza, "max_stanza_bytes, written out")
+            else:
+                self._keeper.accept(admitted)
 
     async def _wait_for_room(self) -> None:
         """Wait for room, `FULL_WAIT_S` from the first stanza that found none.
@@ -248,180 +140,246 @@ class Dispatcher:
         if self._patience_ends is None:
             self._patience_ends = trio.current_time() + FULL_WAIT_S
         with trio.move_on_at(self._patience_ends):
-            while self._is_full and not self._stopping:
+            while self._keeper.fullness >= 1 and not self._stopping:
                 await self._room.wait()
+
+    def _note_room(self) -> None:
+        if self._patience_ends is not None:
+            self._room.set()
+            self._room = trio.Event()
 
     def _shed(self, stanza: Stanza) -> None:
         if not self._shedding:
-            self._log.error(
-                "queue full, refusing stanzas",
-                waiting=self._conversations.count,
-                bytes=self._conversations.weight_bytes,
-                endpoint=self._endpoint.shown,
-            )
+            self._log.error("queue full, refusing stanzas", waiting=len(self._ledger))
         self._shedding += 1
-        self._tell(stanza, OVERLOADED)
+        self._teller.tell(stanza, OVERLOADED)
 
     def _end_shedding(self) -> None:
-        if self._conversations.fullness > CALM_BELOW:
+        if self._patience_ends is None or self._keeper.fullness > CALM_BELOW:
             return
         self._patience_ends = None
         if self._shedding:
             self._log.warning("queue has room again", refused=self._shedding)
             self._shedding = 0
 
+    def _refuse(self, admitted: Admitted) -> None:
+        """Tell the sender of a stanza that could not be kept."""
+        self._teller.tell(admitted.stanza, UNKEPT)
+
+    def _deliver(self, admitted: Admitted) -> None:
+        """Take a stanza that is kept."""
+        if self._is_for_later(admitted):
+            return
+        budget_s = self._policy.budget_s(admitted.stanza)
+        if budget_s:
+            age_s = max(self._now() - admitted.received, 0)
+            admitted.deadline = trio.current_time() + budget_s - age_s
+            if admitted.stanza.is_request or self._health.is_down:
+                self._expiry_due = min(self._expiry_due, admitted.deadline)
+        self._ledger.open(admitted)
+        self._conversations.add(admitted)
+        self._wake.set()
+
+    def _is_for_later(self, admitted: Admitted) -> bool:
+        """Whether a stanza stays in the journal for the next process."""
+        return self._stopping and self._keeper.durable and not admitted.stanza.is_request
+
+    # --- whose turn it is
+
     async def run(self) -> None:
-        """Process what is admitted, for ever. Cancellation leaves the rest for `give_up`."""
+        """Process what is delivered. Ends only by cancellation, which cancels what runs."""
         async with trio.open_nursery() as nursery:
             while True:
-                while self._running < self._max_in_flight:
-                    conversation = self._conversations.take()
-                    if conversation is None:
-                        break
-                    self._running += 1
-                    nursery.start_soon(self._process, conversation)
+                now = trio.current_time()
+                self._conversations.release(now)
+                if now >= self._expiry_due:
+                    self._expire(now, nursery)
+                self._start(now, nursery)
                 self._wake = trio.Event()
-                await self._wake.wait()
+                due = self._next_due()
+                if due == math.inf:  # the usual case, without the cost of a scope
+                    await self._wake.wait()
+                else:
+                    with trio.move_on_at(due):
+                        await self._wake.wait()
 
-    async def _process(self, conversation: Conversation) -> None:
-        """The task of one stanza, its conversation's head, until its reply is in the outbox."""
-        admitted = conversation.head
-        try:
-            stanzas = await self._replies(admitted)
-        except Exception:
-            self._log.exception("stanza failed in the bridge", id=admitted.stanza.id)
-            stanzas = self._error(admitted.stanza, INTERNAL)
-        try:
-            await self._outbox.put([encode(stanza) for stanza in stanzas])
-            for stanza in stanzas:
-                self._rooms.observe_sent(stanza)
+    def _start(self, now: float, nursery: trio.Nursery) -> None:
+        while self._running < self._max_in_flight and self._health.allows(now):
+            conversation = self._conversations.take()
+            if conversation is None:
+                return
+            if self._is_for_later(conversation.head):
+                continue
+            if self._is_too_late(conversation.head, now):
+                nursery.start_soon(self._give_up, conversation)
+                continue
+            self._running += 1
+            nursery.start_soon(self._process, conversation, self._health.began())
+
+    def _is_too_late(self, admitted: Admitted, now: float) -> bool:
+        """Whether a stanza is beyond its budget, and is not owed an attempt all the same."""
+        return admitted.deadline <= now and (admitted.stanza.is_request or admitted.is_tried)
+
+    def _next_due(self) -> float:
+        due = min(self._conversations.next_due, self._expiry_due)
+        if self._conversations.any_ready and self._running < self._max_in_flight:
+            due = min(due, self._health.next_probe_at)
+        return due
+
+    def _expire(self, now: float, nursery: trio.Nursery) -> None:
+        """Give up what waits beyond its budget: requests always, since their senders have given
+        up too; others while the endpoint is down, else each has the one attempt that it is owed.
+        """
+        requests_only = not self._health.is_down
+        for admitted in self._ledger.expired(now, requests_only=requests_only):
+            conversation = self._conversations.take_idle(admitted)
+            if conversation is not None:
+                nursery.start_soon(self._give_up, conversation)
+        self._expiry_due = self._ledger.next_deadline(now, requests_only=requests_only)
+
+    async def _give_up(self, conversation: Conversation) -> None:
+        """End a head whose budget has ended, and those behind it that are as late."""
+        while True:
+            admitted = conversation.head
+            await self._fail(admitted, TimedOut(), "its time was up before it could be delivered")
             self._done(conversation)
-        finally:
-            self._running -= 1
-            self._wake.set()
-
-    def _done(self, conversation: Conversation) -> None:
-        self._conversations.done(conversation)
-        self._room.set()
-        self._room = trio.Event()
-        if not self._conversations.count:
-            self._idle.set()
+            if not conversation.waiting or not self._health.is_down:
+                return
+            if conversation.head.deadline > trio.current_time():
+                return
+            if self._conversations.take_idle(conversation.head) is None:
+                return
 
     # --- rooms three and four: the POST and what came of it
 
-    async def _replies(self, admitted: Admitted) -> list[Stanza]:
-        stanza = admitted.stanza
-        outcome: Outcome = TimedOut()
-        self.counts.posted += 1
-        with trio.move_on_after(self._timeout_s):
-            outcome = await self._endpoint.post(request_body(stanza, admitted.received))
-        stanzas: list[Stanza] = []
-        if isinstance(outcome, Replied) and not _is_final(stanza):
-            try:
-                objects = read_reply(outcome)
-                in_room = self._rooms.has_occupant(stanza.from_ or "")
-                stanzas = await self._composer.compose(
-                    objects, stanza, uid=admitted.uid, in_room=in_room
-                )
-            except UnusableReply as error:
-                outcome = BadReply(str(error))
-        self._note(outcome, stanza)
-        if isinstance(outcome, Replied | NoReply):
-            if stanza.is_request and not is_answer_to(stanzas, stanza):
-                stanzas.append(self._default_answer(stanza))
-            self.counts.replied += len(stanzas)
-            return stanzas
-        return self._error(stanza, error_of(outcome))
+    async def _process(self, conversation: Conversation, probe: bool) -> None:
+        """The task of one attempt at a conversation's head."""
+        admitted = conversation.head
+        now = trio.current_time()
+        # What is late already, and here all the same, is owed a whole attempt.
+        is_owed = admitted.deadline <= now and not admitted.stanza.is_request
+        deadline = math.inf if is_owed else admitted.deadline
+        self._teller.counts.posted += 1
+        result = None
+        began = self._now()
+        try:
+            result = await self._attempt(admitted, deadline)
+            if result is not None:
+                if probe or not result.was_cut:
+                    self._note_health(result.outcome, admitted, probe)
+                if not result.is_success:
+                    self._note_attempt(admitted, began, result.outcome)
+                    due = self._next_attempt(admitted, result.outcome)
+                    if due is not None:
+                        self._conversations.wait(conversation, due)
+                        return
+            if result is None or not result.is_success or result.stanzas:
+                await self._outbox.wait_room()
+        finally:
+            if result is None:
+                self._health.dropped(probe=probe)
+            self._running -= 1
+            self._idle.set()
+            if conversation.phase is Phase.WAITING or self._conversations.any_ready:
+                self._wake.set()  # for another's turn, or for its own later
+        await self._finish(admitted, result)
+        self._done(conversation)
 
-    def _default_answer(self, request: Stanza) -> Stanza:
-        """H3: a set is done; a get is answered by us, since an empty result would be a lie."""
-        return request.reply() if request.type == "set" else self._automaton.answer_request(request)
+    async def _attempt(self, admitted: Admitted, deadline: float) -> Result | None:
+        """Give None where the bridge itself has failed: the program's one broad `except`."""
+        try:
+            return await self._courier.attempt(admitted, deadline)
+        except Exception:
+            self._log.exception("stanza failed in the bridge", id=admitted.stanza.id)
+            return None
 
-    def _note(self, outcome: Outcome, stanza: Stanza) -> None:
-        """Log what an operator should know of an outcome."""
-        log = self._log.bind(endpoint=self._endpoint.shown, id=stanza.id)
-        match outcome:
-            case NoReply(ignored=media) if media is not None:
-                hint = "set Content-Type: application/json on replies"
-                self._warn_once("reply ignored", media_type=media, hint=hint)
-            case BadReply(why=why):
-                log.warning("bad reply", why=why)
-            case Rejected(status=status) if status in REFUSES_US:
-                log.warning("your endpoint refuses the bridge", status=status)
-            case Rejected(status=status):
-                log.info("endpoint rejected a stanza", status=status)
-        self._note_health(outcome)
+    def _note_health(self, outcome: Outcome, admitted: Admitted, probe: bool) -> None:
+        if not self._policy.is_patient or (self._health.is_fine and not says_down(outcome)):
+            return
+        was_down = self._health.is_down
+        sender = bare(admitted.stanza.from_ or "")
+        self._health.ended(outcome, sender, trio.current_time(), probe=probe)
+        self._wake.set()
+        if self._health.is_down and not was_down:
+            self._log.error("endpoint is down, asking it by one POST at a time")
+            self._expiry_due = trio.current_time()  # also those that are no requests, from now on
+        elif was_down and not self._health.is_down:
+            self._log.warning("endpoint is back", waiting=len(self._ledger))
 
-    def _note_health(self, outcome: Outcome) -> None:
-        """One line when the endpoint goes, one when it is back."""
-        match outcome:
-            case Unreachable(why=why):
-                trouble = why
-            case TimedOut():
-                trouble = f"no answer within {self._timeout_s:g} s"
-            case _:
-                if self._failing is not None:
-                    self._log.info("endpoint answers again", failed=self._failed)
-                    self._failing, self._failed = None, 0
-                return
-        self._failed += 1
-        if self._failing is None:
-            self._failing = trouble
-            self._log.error("endpoint fails", endpoint=self._endpoint.shown, why=trouble)
+    def _note_attempt(self, admitted: Admitted, began: float, outcome: Outcome) -> None:
+        admitted.attempts.append(Attempt(began, reason_of(outcome)))
+        admitted.is_tried = True
+        self._keeper.attempted(admitted)
 
-    # --- telling senders
+    def _next_attempt(self, admitted: Admitted, outcome: Outcome) -> float | None:
+        """Give when a stanza is tried again; None where it is not, by now or by then."""
+        if not self._policy.budget_s(admitted.stanza):
+            return None
+        wait_s = self._policy.wait_s(outcome, len(admitted.attempts))
+        if wait_s is None or trio.current_time() + wait_s >= admitted.deadline:
+            return None
+        return trio.current_time() + wait_s
 
-    def _error(self, stanza: Stanza, error: StanzaError) -> list[Stanza]:
-        """Make the error for the sender; where none may be sent, count and log that."""
-        in_room = self._rooms.has_occupant(stanza.from_ or "")
-        told = error_for(stanza, error, in_room=in_room)
-        if told is None:
-            if not _is_final(stanza):
-                self.counts.untold += 1
-                self._log.warning(
-                    "sender not told",
-                    condition=str(error.condition),
-                    kind=stanza.kind,
-                    id=stanza.id,
-                )
-            return []
-        self.counts.errors_sent += 1
-        return [told]
+    async def _finish(self, admitted: Admitted, result: Result | None) -> None:
+        if result is None:
+            await self._settle(admitted, self._teller.error(admitted.stanza, INTERNAL), "a bug")
+        elif result.is_success:
+            self._teller.counts.replied += len(result.stanzas)
+            await self._settle(admitted, result.stanzas, None)
+        else:
+            await self._fail(admitted, result.outcome, reason_of(result.outcome))
 
-    def _tell(self, stanza: Stanza, error: StanzaError) -> None:
-        self._send_now(self._error(stanza, error))
+    async def _fail(self, admitted: Admitted, outcome: Outcome, reason: str) -> None:
+        assert not isinstance(outcome, Replied | NoReply)
+        await self._settle(admitted, self._teller.error(admitted.stanza, error_of(outcome)), reason)
 
-    def _send_now(self, stanzas: list[Stanza]) -> None:
-        """Send what the bridge itself says; it is not worth waiting for."""
-        self.counts.answered_by_bridge += len(stanzas)
-        if not self._outbox.put_nowait([encode(stanza) for stanza in stanzas]):
-            self.counts.untold += len(stanzas)
-            self._log.error("answers dropped, the server does not read", count=len(stanzas))
+    async def _settle(self, admitted: Admitted, stanzas: list[Stanza], reason: str | None) -> None:
+        """End a stanza, once: its replies are kept, then sent."""
+        if not self._ledger.close(admitted):
+            self._log.error("a stanza was to be ended twice", id=admitted.stanza.id)
+            return
+        encoded = [encode(stanza) for stanza in stanzas]
+        self._ending += 1
+        try:
+            replies = await self._keeper.settle(admitted, encoded, self._now(), reason)
+        finally:
+            self._ending -= 1
+        self._outbox.put(replies)
+        for stanza in stanzas:
+            self._rooms.observe_sent(stanza)
 
-    def _warn_once(self, event: str, **context: str) -> None:
-        key = f"{event} {context.get('media_type', '')}"
-        if key not in self._warned and len(self._warned) < 100:
-            self._warned.add(key)
-            self._log.warning(event, endpoint=self._endpoint.shown, **context)
+    def _done(self, conversation: Conversation) -> None:
+        self._conversations.done(conversation)
+        if conversation.waiting and self._health.is_down:  # it could not expire behind another
+            self._expiry_due = min(self._expiry_due, conversation.head.deadline)
+            self._wake.set()
+        elif self._conversations.any_ready:
+            self._wake.set()
+        self._idle.set()
 
     # --- stopping
 
     async def drain(self) -> None:
-        """Admit nothing more, and wait until all that was admitted is done."""
+        """Admit nothing more, and wait until all that is to end in this process has ended."""
         self._stopping = True
         self._room.set()
-        while self._conversations.count:
+        while self._unfinished:
             self._idle = trio.Event()
             await self._idle.wait()
 
-    def give_up(self) -> int:
-        """Answer what is not done, after `run` was cancelled; give how many there were."""
-        rest = self._conversations.rest()
-        for admitted in rest:
-            self._tell(admitted.stanza, STOPPING)
+    @property
+    def _unfinished(self) -> int:
+        if self._keeper.durable:
+            return self._running + self._ending + len(self._ledger.requests)
+        return len(self._ledger)
+
+    async def give_up(self) -> int:
+        """End what is not done, after `run` was cancelled: answer it by errors, but for what the
+        journal keeps for the next process. Give how many were answered.
+        """
+        rest = self._ledger.requests if self._keeper.durable else self._ledger.all
+        async with trio.open_nursery() as nursery:  # so that the journal commits them together
+            for admitted in rest:
+                errors = self._teller.error(admitted.stanza, STOPPING)
+                nursery.start_soon(self._settle, admitted, errors, "the daemon stopped")
         return len(rest)
-
-
-def _is_final(stanza: Stanza) -> bool:
-    """Whether nothing may be said to this: an error, or the answer to an iq (H5)."""
-    return stanza.type == "error" or (stanza.kind == "iq" and not stanza.is_request)

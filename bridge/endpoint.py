@@ -1,59 +1,87 @@
 """One POST: an HTTP exchange in, an `Outcome` out. httpx's exceptions are mapped here only.
 
-A request is handed to the transport directly: httpx's client would add cookies, redirects and auth
-flows, none of which is wanted. The time-out is the caller's, as a cancel scope.
+What two POSTs have in common is built once. A request goes to the transport directly: httpx's
+client would add cookies, redirects and auth flows, none of which is wanted. The time-out for the
+whole is the caller's, as a cancel scope.
 """
 
+import math
 import re
 import ssl
-from typing import Final
+import time
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Final, Protocol
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
+import trio
 
 from bridge import __version__
 from bridge.address import PostUrl
+from bridge.answer import Answer, AnswerLimits, decoded
 from bridge.config import Http
-from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, Unreachable
+from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
+from bridge.pool import PoolLimits, Timeouts
+from bridge.transport import Transport, head_of, origin_of
+from bridge.webhook import Signer
 
-_DRAIN_LIMIT_BYTES: Final = 64 * 1024
 _MEDIA: Final = {"application/json": "json", "application/xmpp+xml": "xml"}
 _QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 quotes what it got
+_CONTENT_TYPE: Final = b"Content-Type: application/json\r\n"
+_RETRY_AFTER_CAP_S: Final = 86_400.0
 USER_AGENT: Final = f"xmpp-bridge/{__version__}"
+
+
+class Exchange(Protocol):
+    """How requests to one endpoint are made."""
+
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
+        """Send a request with more header lines, and give the answer.
+
+        Raises:
+            httpx.TransportError: by what failed.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
 
 
 class Endpoint:
     """The HTTP service behind one component."""
 
-    def __init__(self, url: PostUrl, http: Http, transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(
+        self,
+        url: PostUrl,
+        http: Http,
+        exchange: Exchange | None = None,
+        signer: Signer | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises: OSError, ssl.SSLError: the certificates of `http` cannot be used."""
         self.shown = str(url)
-        self._transport = transport
+        self._exchange = exchange or make_exchange(url, http)
         self._max_reply_bytes = http.max_reply_bytes
-        self._url = httpx.URL(url.url)
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json, application/xmpp+xml",
-            "Accept-Encoding": "identity",
-            "User-Agent": USER_AGENT,
-        }
-        if url.authorization is not None:
-            headers["Authorization"] = url.authorization.value
-        self._headers = httpx.Headers(headers)
-        self._headers.update(http.headers)
+        self._signer = signer or Signer()
+        self._now = now
 
-    async def post(self, body: bytes) -> Outcome:
-        """POST one stanza's JSON. Never raises for what the endpoint does.
+    async def post(
+        self, body: bytes, uid: str, attempt: int = 1, deadline: float = math.inf
+    ) -> Outcome:
+        """POST one stanza's JSON, until `deadline` by trio's clock. Never raises for what the
+        endpoint does.
 
         Cancellation closes the connection that was in use.
         """
-        request = httpx.Request("POST", self._url, headers=self._headers, content=body)
+        lines = _CONTENT_TYPE + self._signer.headers(uid, attempt, self._now(), body)
         try:
-            response = await self._transport.handle_async_request(request)
-            try:
-                return await self._read(response)
-            finally:
-                await response.aclose()
+            answer = await self._exchange.request("POST", lines, body, deadline)
         except httpx.TransportError as error:
-            return Unreachable(_why(error))
+            late = isinstance(error, httpx.TimeoutException) and trio.current_time() >= deadline
+            return TimedOut() if late else Unreachable(_why(error))
+        return self._outcome_of(answer)
 
     async def options(self) -> int:
         """Ask what may be asked without effect, and give the status.
@@ -61,65 +89,188 @@ class Endpoint:
         Raises:
             httpx.TransportError: there is no HTTP at the other end.
         """
-        headers = self._headers.copy()
-        del headers["Content-Type"]
-        request = httpx.Request("OPTIONS", self._url, headers=headers)
-        response = await self._transport.handle_async_request(request)
-        await response.aclose()
-        return response.status_code
+        return (await self._exchange.request("OPTIONS", b"", b"", math.inf)).status
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
-        await self._transport.aclose()
+        await self._exchange.aclose()
 
-    async def _read(self, response: httpx.Response) -> Outcome:
-        status = response.status_code
+    def _outcome_of(self, answer: Answer) -> Outcome:
+        status = answer.status
         if status != 200:
-            await self._body(response, _DRAIN_LIMIT_BYTES)  # so that the connection can be kept
-            return NoReply() if 200 <= status < 300 else Rejected(status)
-        content = await self._body(response, self._max_reply_bytes)
-        media = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if content is not None and not content.strip():
+            if 200 <= status < 300:
+                return NoReply()
+            return Rejected(status, _seconds(answer.header(b"retry-after"), self._now()))
+        if answer.body is not None and not answer.body.strip():
             return NoReply()
+        media = _media_type(answer.fields.get(b"content-type", b""))
         if media not in _MEDIA:
             return NoReply(ignored=media or "none")
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding != "identity":
-            return BadReply(f"Content-Encoding {encoding[:30]!r} was not asked for")
+        try:
+            content = decoded(answer, self._max_reply_bytes)
+        except httpx.DecodingError as error:
+            return BadReply(str(error))
         if content is None:
             return BadReply(f"over max_reply_bytes ({self._max_reply_bytes})")
+        if not content.strip():
+            return NoReply()
         return Replied("json" if media == "application/json" else "xml", content)
 
-    @staticmethod
-    async def _body(response: httpx.Response, limit: int) -> bytes | None:
-        """Read the body as it came; None where it is longer than `limit` bytes."""
+
+class _Direct:
+    """By our own transport; the head of a request is bytes that are there already."""
+
+    def __init__(self, request: httpx.Request, transport: Transport, timeouts: Timeouts) -> None:
+        self._origin = origin_of(request.url)
+        self._pool = transport.pool
+        self._transport = transport
+        self._timeouts = timeouts
+        _, _, self._head = head_of(request).partition(b" ")
+
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
+        data = b"%b %b%bContent-Length: %d\r\n\r\n%b" % (
+            method.encode(),
+            self._head,
+            lines,
+            len(body),
+            body,
+        )
+        return await self._pool.exchange(self._origin, method, data, self._timeouts, deadline)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class _Stock:
+    """By httpx's own transport, which knows proxies and HTTP/2."""
+
+    def __init__(
+        self,
+        request: httpx.Request,
+        transport: httpx.AsyncBaseTransport,
+        timeouts: Timeouts,
+        max_body_bytes: int,
+    ) -> None:
+        self._template = request
+        self._transport = transport
+        self._extensions = {"timeout": {"connect": timeouts.connect}}
+        self._max_body_bytes = max_body_bytes
+
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
+        try:
+            with trio.fail_at(deadline):
+                return await self._request(method, lines, body)
+        except trio.TooSlowError:
+            raise httpx.ReadTimeout("the time for this request is up") from None
+
+    async def _request(self, method: str, lines: bytes, body: bytes) -> Answer:
+        more = [line.split(b": ", 1) for line in lines.splitlines()]
+        headers = [*self._template.headers.raw, *((name, value) for name, value in more)]
+        request = httpx.Request(
+            method, self._template.url, headers=headers, content=body, extensions=self._extensions
+        )
+        response = await self._transport.handle_async_request(request)
+        try:
+            content = await self._body(response)
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, tuple(response.headers.raw), content)
+
+    async def _body(self, response: httpx.Response) -> bytes | None:
+        """Read the body as it came; None where it is over the limit."""
         parts, size = [], 0
         try:
             async for part in response.aiter_raw():
                 size += len(part)
                 parts.append(part)
-                if size > limit:
+                if size > self._max_body_bytes:
                     # Not `break`: a failing read unwinds httpcore's generators, which otherwise
                     # are left to the garbage collector.
                     parts.clear()
                     await response.aclose()
         except httpx.TransportError:
-            if size <= limit:
+            if size <= self._max_body_bytes:
                 raise
-        return b"".join(parts) if size <= limit else None
+        return b"".join(parts) if size <= self._max_body_bytes else None
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
 
 
-def make_transport(http: Http) -> httpx.AsyncBaseTransport:
-    """Make the transport for one component's endpoint.
+def make_exchange(url: PostUrl, http: Http) -> Exchange:
+    """Make the connections to one component's endpoint; none is opened yet.
 
     Raises:
-        OSError, ssl.SSLError: `ca_file` holds no certificates.
+        OSError, ssl.SSLError: the certificates cannot be used.
     """
-    context = ssl.create_default_context(cafile=http.ca_file)
-    limits = httpx.Limits(
+    headers = httpx.Headers(
+        {
+            "Accept": "application/json, application/xmpp+xml",
+            "Accept-Encoding": "identity",
+            "User-Agent": USER_AGENT,
+        }
+    )
+    if url.authorization is not None:
+        headers["Authorization"] = url.authorization.value
+    headers.update(http.headers)
+    request = httpx.Request("POST", url.url, headers=headers)
+    del request.headers["Content-Length"]  # each request has its own
+    context = make_context(http)
+    timeouts = Timeouts(connect=http.connect_timeout_s)
+    proxy = _proxy_for(request.url) if http.proxy_from_env else None
+    if proxy is None and not http.http2:
+        limits = PoolLimits(max_connections=http.max_in_flight)
+        answer_limits = AnswerLimits(max_body_bytes=http.max_reply_bytes)
+        return _Direct(request, Transport(context, limits, answer_limits), timeouts)
+    stock_limits = httpx.Limits(
         max_connections=http.max_in_flight, max_keepalive_connections=http.max_in_flight
     )
-    return httpx.AsyncHTTPTransport(verify=context, limits=limits, trust_env=False)
+    stock = httpx.AsyncHTTPTransport(
+        verify=context, limits=stock_limits, trust_env=False, http2=http.http2, proxy=proxy
+    )
+    return _Stock(request, stock, timeouts, http.max_reply_bytes)
+
+
+def make_context(http: Http) -> ssl.SSLContext:
+    """Make the TLS context: verifying, with the configured authority and client certificate.
+
+    Raises:
+        OSError, ssl.SSLError: a file cannot be read, or holds no such thing.
+    """
+    context = ssl.create_default_context(cafile=http.ca_file)
+    if http.client_cert_file is not None:
+        context.load_cert_chain(http.client_cert_file, http.client_key_file)
+    return context
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    """Give the proxy that the environment names for an address (HTTPS_PROXY, NO_PROXY, …)."""
+    proxies = getproxies()
+    if proxy_bypass(url.host):
+        return None
+    return proxies.get(url.scheme) or proxies.get("all")
+
+
+@lru_cache(maxsize=64)
+def _media_type(value: bytes) -> str:
+    """Give a Content-Type without its parameters, in lower case."""
+    return value.decode("latin-1").partition(";")[0].strip().lower()
+
+
+def _seconds(retry_after: str | None, now: float) -> float | None:
+    """Read a Retry-After header: seconds or a date (RFC 9110 §10.2.3); None for neither."""
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return min(float(retry_after[:9]), _RETRY_AFTER_CAP_S)
+    try:
+        moment = parsedate_to_datetime(retry_after)
+        if moment.tzinfo is None:  # asctime's form has none, and is in UTC (RFC 9110 §5.6.7)
+            moment = moment.replace(tzinfo=UTC)
+        wait_s = moment.timestamp() - now
+    except (ValueError, OverflowError):
+        return None
+    return min(max(wait_s, 0.0), _RETRY_AFTER_CAP_S)
 
 
 def _why(error: httpx.TransportError) -> str:

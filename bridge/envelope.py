@@ -6,7 +6,8 @@ here, so that a bad reply costs one stanza and never the stream.
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import cattrs
@@ -14,6 +15,7 @@ import msgspec
 from attrs import field, frozen
 from cattrs.gen import make_dict_structure_fn, override
 
+from bridge.admitted import Admitted
 from bridge.outcome import Replied, error_for
 from xmppstream import (
     Element,
@@ -28,7 +30,6 @@ from xmppstream import (
     encode,
     rehome,
     split,
-    write,
 )
 from xmppstream.jid import bare, same_domain
 from xmppstream.names import CLIENT, COMPONENT, STANZA_ERRORS, expanded
@@ -54,28 +55,38 @@ class UnusableReply(Exception):
     """A reply cannot be sent; the message tells the endpoint's developer why, and quotes little."""
 
 
-def request_body(stanza: Stanza, received: datetime) -> bytes:
-    """Write the JSON object that is POSTed for a stanza (H1); `received` is in UTC."""
+def request_body(admitted: Admitted) -> bytes:
+    """Write the JSON object that is POSTed for a stanza (H1)."""
+    stanza = admitted.stanza
     value = {"to": stanza.to, "from": stanza.from_, "kind": stanza.kind}
-    for key in ("id", "type"):
-        given = stanza.element.get(key)
-        if given is not None:
-            value[key] = given
+    if stanza.id is not None:
+        value["id"] = stanza.id
+    if stanza.type is not None:
+        value["type"] = stanza.type
     if stanza.kind == "message":
         body = body_of(stanza)
         if body is not None:
             value["body"] = body
-    value["stanza"] = write(stanza.element, COMPONENT)
-    value["received"] = received.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    value["stanza"] = admitted.xml
+    second = int(admitted.received)
+    value["received"] = f"{_date(second)}.{int((admitted.received - second) * 1000):03}Z"
     return msgspec.json.encode(value)
+
+
+@lru_cache(maxsize=16)
+def _date(second: int) -> str:
+    """Write Unix time as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def body_of(stanza: Stanza) -> str | None:
     """Give a message's body: the first without xml:lang, else the first; None without one."""
-    bodies = list(stanza.element.find_all(_BODY))
-    plain = [body for body in bodies if language_of(body) is None]
-    chosen = next(iter(plain or bodies), None)
-    return None if chosen is None else chosen.text
+    first = None
+    for body in stanza.element.find_all(_BODY):
+        if language_of(body) is None:
+            return body.text
+        first = first or body
+    return None if first is None else first.text
 
 
 @frozen
@@ -115,10 +126,11 @@ def read_reply(reply: Replied) -> list[ReplyObject]:
     except RecursionError:
         raise UnusableReply("the body is JSON nested too deeply") from None
     objects = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, dict) for one in objects):
-        raise UnusableReply("the body is not a JSON object or an array of objects")
+    for one in objects:
+        if not isinstance(one, dict):
+            raise UnusableReply("the body is not a JSON object or an array of objects")
     try:
-        return [_CONVERTER.structure(_heeded(one), ReplyObject) for one in objects]
+        return [_STRUCTURE(_heeded(one), ReplyObject) for one in objects]
     except cattrs.BaseValidationError as error:
         raise UnusableReply("; ".join(_reasons(error))) from None
 
@@ -227,11 +239,16 @@ class Composer:
         return Stanza(stanza.element.with_attributes(to=to, from_=sender, id=id))
 
     def _sender(self, given: str | None, request: Stanza) -> str:
-        """The sender, its domain written exactly as configured (S28)."""
-        jid = _split("from", (request.to or "") if given is None else given)
-        if not same_domain(jid.domain, self.domain):
-            raise UnusableReply(f"from: {_quote(jid.domain)} is not {self.domain}")
-        return str(Jid(jid.local, self.domain, jid.resource))
+        return _own((request.to or "") if given is None else given, self.domain)
+
+
+@lru_cache(maxsize=1024)
+def _own(address: str, domain: str) -> str:
+    """Give a sender, its domain written exactly as configured (S28)."""
+    jid = _split("from", address)
+    if not same_domain(jid.domain, domain):
+        raise UnusableReply(f"from: {_quote(jid.domain)} is not {domain}")
+    return str(Jid(jid.local, domain, jid.resource))
 
 
 def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
@@ -343,7 +360,7 @@ def _make_converter() -> cattrs.Converter:
     return converter
 
 
-_CONVERTER: Final = _make_converter()
+_STRUCTURE: Final = _make_converter().get_structure_hook(ReplyObject)
 
 
 def _reasons(error: BaseException) -> list[str]:

@@ -4,10 +4,12 @@ The link outlives its streams. It ends only when the server refuses the componen
 cancelled when the daemon stops.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
+from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config import Component
@@ -28,6 +30,7 @@ CONFIRM_EVERY_S: Final = 1.0
 CONFIRM_EVERY_COUNT: Final = 1000
 UNCONFIRMED_WAIT_S: Final = 20.0
 CLOSE_CONFIRM_S: Final = 0.8
+UNSENT_LIMIT_BYTES: Final = 64 * 1024
 REMIND_EVERY_S: Final = 60.0
 
 HINTS: Final = {
@@ -35,6 +38,18 @@ HINTS: Final = {
     StreamCondition.HOST_UNKNOWN: "the server does not know this component",
     StreamCondition.CONFLICT: "another connection is attached as this component",
 }
+
+
+@frozen
+class LinkState:
+    """Whether a link is attached, since when, and, if not, why, and when it is tried again (both
+    by trio's clock). Why is empty, and when in the past, while the first attempt lasts.
+    """
+
+    attached: bool
+    since: float
+    why: str = ""
+    next_attempt_at: float = -math.inf
 
 
 class Refused(Exception):
@@ -57,6 +72,7 @@ class Link:
         log: FilteringBoundLogger,
     ) -> None:
         self.stream: ComponentStream | None = None
+        self.state = LinkState(attached=False, since=-math.inf)
         self._component = component
         self._options = options
         self._outbox = outbox
@@ -76,6 +92,7 @@ class Link:
 
         Cancellation drops the connection; `close` ends it in order.
         """
+        self.state = LinkState(attached=False, since=trio.current_time())
         while True:
             self._testing_suspect = False
             end, attached, settled = await self._attach_once()
@@ -83,12 +100,14 @@ class Link:
             self._outbox.stream_lost(blamed=course is Course.BLAMED)
             if course is Course.BLAMED and self._testing_suspect:
                 self._log.error("a stanza broke the stream twice and is given up", why=str(end))
-                self._outbox.drop_suspect()
+                self._outbox.abandon_suspect(f"it broke the stream: {end}")
             if course is Course.REFUSED and not self._accepted_once:
+                self._note_end(end, attached, math.inf)
                 raise Refused(end)
             if settled:
                 self._backoff.reset()
             wait_s = self._backoff.wait_s(course, was_settled=settled)
+            self._note_end(end, attached, wait_s)
             self._log_end(end, attached=attached, wait_s=wait_s)
             await trio.sleep(wait_s)
 
@@ -122,6 +141,7 @@ class Link:
         except StreamFailed as failure:
             return failure.end, False, False
         self._accepted_once = True
+        self.state = LinkState(attached=True, since=trio.current_time())
         self._told = ("", 0.0)
         self._log.info("attached")
         self.stream = stream
@@ -142,13 +162,14 @@ class Link:
                 stream.send_encoded(suspect)
                 while not await self._proved(stream):
                     pass  # a slow server: it may yet blame us
-                self._outbox.drop_suspect()
+                self._outbox.confirm_suspect()
             self._testing_suspect = False
             while True:
                 await self._outbox.wait_pending()
                 for data in self._outbox.take():
                     stream.send_encoded(data)
-                await stream.flush()
+                if stream.unsent_bytes > UNSENT_LIMIT_BYTES:
+                    await stream.flush()
         except StreamFailed:
             return  # `serve` says how
 
@@ -178,6 +199,12 @@ class Link:
             self._log.warning("the server returns no barrier; what is written counts as arrived")
         return not stream.barrier_seen
 
+    def _note_end(self, end: StreamEnd, attached: bool, wait_s: float) -> None:
+        now, hint = trio.current_time(), _hint(end)
+        since = now if attached else self.state.since
+        why = f"{end}: {hint}" if hint else str(end)
+        self.state = LinkState(False, since, why, now + wait_s)
+
     def _log_end(self, end: StreamEnd, *, attached: bool, wait_s: float) -> None:
         """One line for each change, and one a minute while nothing changes."""
         why, now = str(end), trio.current_time()
@@ -185,10 +212,14 @@ class Link:
         if why == told and now - at < REMIND_EVERY_S:
             return
         self._told = (why, now)
-        hint = HINTS.get(end.condition, "") if isinstance(end, StreamFaulted) else ""
+        hint = _hint(end)
         self._log.warning(
             "detached" if attached else "cannot attach",
             why=why,
             **({"hint": hint} if hint else {}),
             retry_in_s=round(wait_s, 1),
         )
+
+
+def _hint(end: StreamEnd) -> str:
+    return HINTS.get(end.condition, "") if isinstance(end, StreamFaulted) else ""

@@ -5,6 +5,7 @@ and what depends on two keys is checked. Both collect every fault, each with its
 before `ConfigError` is raised.
 """
 
+import importlib.util
 import os
 import ssl
 import stat
@@ -26,8 +27,19 @@ from bridge.address import (
     parse_post_url,
     parse_server,
 )
-from bridge.config import Component, ComponentTable, ConfigError, Fault, File, Settings
+from bridge.config import (
+    Component,
+    ComponentTable,
+    ConfigError,
+    Fault,
+    File,
+    Http,
+    RetryTable,
+    Settings,
+)
+from bridge.retry import RetryPolicy
 from bridge.structure import structure
+from bridge.webhook import parse_key
 from xmppstream import InvalidJid, Server, split
 from xmppstream.stanza import KINDS
 
@@ -41,10 +53,29 @@ def load(path: Path) -> Settings:
     Raises:
         ConfigError: with every fault found.
     """
+    table = _read(path)
+    settings = from_table(table, str(path), directory=path.parent)
+    if _holds_secret(table, settings):
+        note = _readable_by_all(path, "the configuration file with a secret in it")
+        settings = evolve(settings, warnings=(*note, *settings.warnings))
+    return settings
+
+
+def load_domains(path: Path) -> frozenset[str]:
+    """Read which components a configuration file has, and no more of it: its secrets may be for
+    the daemon's eyes only.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    components = _read(path).get("component")
+    return frozenset(components if isinstance(components, dict) else ())
+
+
+def _read(path: Path) -> dict[str, Any]:
     source = str(path)
     try:
-        text = path.read_bytes().decode()
-        table = tomllib.loads(text)
+        return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
         fault = Fault("", "there is no such file", "Name an existing configuration file")
         raise ConfigError(source, [fault]) from None
@@ -60,11 +91,6 @@ def load(path: Path) -> Settings:
     except (ValueError, RecursionError):  # of an integer, of nested brackets: not tomllib's own
         fault = Fault("", "a number or a nesting in it is far too long", "Shorten it")
         raise ConfigError(source, [fault]) from None
-    settings = from_table(table, source, directory=path.parent)
-    if _holds_secret(table, settings):
-        note = _readable_by_all(path, "the configuration file with a secret in it")
-        settings = evolve(settings, warnings=(*note, *settings.warnings))
-    return settings
 
 
 def from_table(
@@ -100,24 +126,66 @@ class _Reading:
         if not file.component and not any(f.key.startswith("component") for f in self.faults):
             example = '[component."bot.example.com"]'
             self._fault("component", "there is no component", f"Add a table {example}")
-        if file.retry.budget_s != 0:
-            self._fault("retry.budget_s", "retries are not built yet", "Set it to 0, or leave it")
-        if file.journal.durability != "off":
-            remedy = 'Set it to "off", or leave it'
-            self._fault("journal.durability", "the journal is not built yet", remedy)
         self._check_twins(file)
         components = [self._component(file, domain) for domain in file.component]
+        cert_file, key_file = self._client_certificate(file.http)
         http = evolve(
             file.http,
             headers=self._headers(file.http.headers),
             ca_file=self._certificates("http.ca_file", file.http.ca_file),
+            client_cert_file=cert_file,
+            client_key_file=key_file,
         )
+        self._check_http2(http)
         return Settings(
             tuple(one for one in components if one is not None),
             http,
             file.stream,
+            self._retry(file.retry),
+            file.journal,
             tuple(self.warnings),
         )
+
+    def _retry(self, table: RetryTable) -> RetryPolicy:
+        if table.budget_s is not None:
+            for name in ("message_budget_s", "iq_budget_s"):
+                if getattr(table, name) is not None:
+                    problem = f"it is set by budget_s and by {name}"
+                    self._fault(f"retry.{name}", problem, "Keep one of the two")
+            return RetryPolicy(table.budget_s, table.budget_s)
+        given = {
+            name: value
+            for name in ("message_budget_s", "iq_budget_s")
+            if (value := getattr(table, name)) is not None
+        }
+        return RetryPolicy(**given)
+
+    def _client_certificate(self, http: Http) -> tuple[str | None, str | None]:
+        """Check that the two files are there and belong together; one may hold both."""
+        if http.client_cert_file is None:
+            if http.client_key_file is not None:
+                problem = "there is no client_cert_file that it is the key of"
+                self._fault("http.client_key_file", problem, "Set client_cert_file, too")
+            return None, None
+        cert = self._directory / http.client_cert_file
+        key = cert if http.client_key_file is None else self._directory / http.client_key_file
+        try:
+            ssl.create_default_context().load_cert_chain(cert, key, _no_password)
+        except ssl.SSLError:
+            problem = f"{cert} and {key} are no certificate with its key"
+            remedy = "Name a certificate and its key in PEM, without a passphrase"
+            self._fault("http.client_cert_file", problem, remedy)
+        except OSError as error:
+            problem = f"{cert} or {key} cannot be read ({error.strerror})"
+            self._fault("http.client_cert_file", problem, "Check the paths and permissions")
+        else:
+            self.warnings += _readable_by_all(key, "the key in it")
+        return str(cert), str(key)
+
+    def _check_http2(self, http: Http) -> None:
+        if http.http2 and importlib.util.find_spec("h2") is None:
+            problem = "HTTP/2 needs a package that is not installed"
+            self._fault("http.http2", problem, "pip install 'httpx[http2]', or set it to false")
 
     def _check_twins(self, file: File) -> None:
         seen: dict[str, str] = {}
@@ -149,6 +217,7 @@ class _Reading:
             except InvalidJid as error:
                 remedy = "Use JIDs (user@example.com) or domains (example.com)"
                 self._fault(f"{key}.allow_from", f"{address!r} is no address: {error}", remedy)
+        webhook_secrets = self._webhook_secrets(table, key)
         if len(self.faults) > known or secret is None or url is None or server is None:
             return None
         return Component(
@@ -162,7 +231,21 @@ class _Reading:
             table.component_order,
             frozenset(address.casefold() for address in table.allow_from),
             table.name or domain,
+            webhook_secrets,
         )
+
+    def _webhook_secrets(self, table: ComponentTable, key: str) -> tuple[Secret, ...]:
+        """Read the secrets that POSTs are signed with: a list, or a file with one in each line."""
+        name, texts = f"{key}.webhook_secrets", table.webhook_secrets or []
+        if table.webhook_secrets_file is not None:
+            if table.webhook_secrets is not None:
+                problem = "webhook_secrets and webhook_secrets_file are both set"
+                self._fault(name, problem, "Keep one of the two")
+            name = f"{key}.webhook_secrets_file"
+            file = self._secret_file(name, table.webhook_secrets_file)
+            texts = [] if file is None else file.value.split()
+        keys = (self._try(name, parse_key, text) for text in texts)
+        return tuple(one for one in keys if one is not None)
 
     def _server(self, file: File, table: ComponentTable, key: str) -> Server | None:
         own = f"{key}.server" if table.server is not None else "server"
@@ -300,7 +383,10 @@ def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
     """Tell whether the file itself holds one: in a key, in an address, or in a header."""
     headers = table.get("http", {}).get("headers", {})
     return (
-        any("component_secret" in one for one in table["component"].values())
+        any(
+            "component_secret" in one or "webhook_secrets" in one
+            for one in table["component"].values()
+        )
         or any(one.post_url.authorization is not None for one in settings.components)
         or any(name.lower() == "authorization" for name in headers)
     )
@@ -314,3 +400,8 @@ def _readable_by_all(path: Path, what: str) -> list[str]:
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         return [f"{path}: everyone on this machine can read {what}; chmod 640 {path}"]
     return []
+
+
+def _no_password() -> str:
+    """Have OpenSSL fail rather than ask at the terminal."""
+    return ""

@@ -90,6 +90,13 @@ def shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Escape what would command a terminal: an id from XML may hold U+009B, the short CSI."""
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable() and key != "exception":
-            event[key] = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
+        if isinstance(value, str) and key != "exception":
+            event[key] = printable(value)
     return event
+
+
+def printable(text: str) -> str:
+    """Escape what is no visible character or space, line ends among it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

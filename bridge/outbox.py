@@ -8,28 +8,59 @@ Invariant: every stanza is in exactly one of `_suspects`, `_unconfirmed`, `_pend
 of age; `_held_bytes` is the sum of all.
 """
 
+import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import trio
+from attrs import evolve, frozen
+
+from bridge.delay import LATE_S, delayed
 
 LIMIT_COUNT: Final = 20_000  # twice the queue: each of its senders can be told at once
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 
+@frozen
+class Outgoing:
+    """An encoded stanza; `made` is Unix time in s, `key` what the journal knows it by."""
+
+    data: bytes
+    made: float
+    key: tuple[str, int] | None = None
+
+
 class Outbox:
     """A bounded queue of encoded stanzas, between the tasks of stanzas and one link."""
 
-    def __init__(self, limit_count: int = LIMIT_COUNT, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        domain: str,
+        limit_count: int = LIMIT_COUNT,
+        limit_bytes: int = LIMIT_BYTES,
+        *,
+        confirmed: Callable[[list[Outgoing]], None] = lambda _: None,
+        abandoned: Callable[[Outgoing, str], None] = lambda _, why: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`confirmed` and `abandoned` are told what has left for good, and how."""
+        self._domain = domain
+        self._confirmed_by = confirmed
+        self._abandoned_by = abandoned
+        self._now = now
         self._limit_count = limit_count
         self._limit_bytes = limit_bytes
-        self._suspects: deque[bytes] = deque()
-        self._unconfirmed: deque[bytes] = deque()
-        self._pending: deque[bytes] = deque()
+        self._suspects: deque[Outgoing] = deque()
+        self._unconfirmed: deque[Outgoing] = deque()
+        self._pending: deque[Outgoing] = deque()
         self._held_bytes = 0
         self._confirmed = 0  # how many have ever left `_unconfirmed`
+        self._resent = 0  # how many, at the front of `_pending`, were written before
         self._filled = trio.Event()
         self._taken = trio.Event()
+        self._reached = trio.Event()
+        self._awaited = 0
         self._freed = trio.Event()
 
     def __len__(self) -> int:
@@ -39,27 +70,24 @@ class Outbox:
     def is_full(self) -> bool:
         return len(self) >= self._limit_count or self._held_bytes >= self._limit_bytes
 
-    async def put(self, stanzas: list[bytes]) -> None:
-        """Add stanzas that belong together, once there is room: none at all need none.
-
-        Cancellation adds none.
-        """
-        while stanzas and self.is_full:
+    async def wait_room(self) -> None:
+        """Wait until there is room. Does not wait, nor is it cancelled, where there is."""
+        while self.is_full:
             await self._freed.wait()
-        self._add(stanzas)
 
-    def put_nowait(self, stanzas: list[bytes]) -> bool:
+    def put(self, stanzas: Iterable[Outgoing]) -> None:
+        """Add stanzas that belong together, whether there is room or not: see `wait_room`."""
+        for one in stanzas:
+            self._pending.append(one)
+            self._held_bytes += len(one.data)
+            self._filled.set()
+
+    def put_if_room(self, stanzas: list[Outgoing]) -> bool:
         """Add stanzas if there is room, and tell whether there was."""
         if stanzas and self.is_full:
             return False
-        self._add(stanzas)
+        self.put(stanzas)
         return True
-
-    def _add(self, stanzas: list[bytes]) -> None:
-        self._pending.extend(stanzas)
-        self._held_bytes += sum(map(len, stanzas))
-        if stanzas:
-            self._filled.set()
 
     # --- for the link
 
@@ -70,18 +98,37 @@ class Outbox:
             await self._filled.wait()
 
     def take(self) -> list[bytes]:
-        """Give all that is pending, and count it as unconfirmed from now on."""
-        taken = list(self._pending)
-        self._unconfirmed += taken
+        """Give all that is pending, and count it as unconfirmed from now on.
+
+        What is late by now is marked so (XEP-0203); what was written before stays as it was.
+        """
+        late = self._now() - LATE_S
+        taken = []
+        for one in self._pending:
+            if one.made < late and not self._resent:
+                one = self._marked(one)
+            else:
+                self._resent = max(self._resent - 1, 0)
+            self._unconfirmed.append(one)
+            taken.append(one.data)
         self._pending.clear()
+        if len(self._unconfirmed) >= self._awaited:
+            self._reached.set()
         self._taken.set()
         self._taken = trio.Event()
         return taken
 
+    def _marked(self, one: Outgoing) -> Outgoing:
+        data = delayed(one.data, one.made, self._domain)
+        self._held_bytes += len(data) - len(one.data)
+        return evolve(one, data=data)
+
     async def wait_unconfirmed(self, count: int) -> None:
-        """Wait until at least `count` stanzas were taken and are not confirmed."""
+        """Wait until at least `count` stanzas were taken and are not confirmed: one may wait."""
+        self._awaited = count
         while len(self._unconfirmed) < count:
-            await self._taken.wait()
+            self._reached = trio.Event()
+            await self._reached.wait()
 
     async def wait_written(self) -> None:
         """Wait until the link has taken all there is."""
@@ -95,9 +142,12 @@ class Outbox:
 
     def confirm(self, position: int) -> None:
         """Forget what was taken before `position`: it has arrived."""
+        arrived = []
         while self._confirmed < position and self._unconfirmed:
             self._confirmed += 1
-            self._free(self._unconfirmed.popleft())
+            arrived.append(self._unconfirmed.popleft())
+        self._free(arrived)
+        self._confirmed_by(arrived)
 
     def stream_lost(self, *, blamed: bool) -> None:
         """Have the unconfirmed sent again: in bulk, or one by one where one of it is to blame."""
@@ -105,21 +155,32 @@ class Outbox:
             self._suspects += self._unconfirmed
         else:
             self._pending.extendleft(reversed(self._unconfirmed))
+            self._resent += len(self._unconfirmed)
         self._confirmed += len(self._unconfirmed)
         self._unconfirmed.clear()
 
     @property
     def suspect(self) -> bytes | None:
         """The oldest stanza that must be sent by itself."""
-        return self._suspects[0] if self._suspects else None
+        return self._suspects[0].data if self._suspects else None
 
-    def drop_suspect(self) -> None:
-        """Forget the oldest suspect: it has arrived, or is given up."""
-        self._free(self._suspects.popleft())
+    def confirm_suspect(self) -> None:
+        """Forget the oldest suspect: it has arrived."""
+        self._confirmed_by([self._drop_suspect()])
+
+    def abandon_suspect(self, why: str) -> None:
+        """Give up the oldest suspect."""
+        self._abandoned_by(self._drop_suspect(), why)
+
+    def _drop_suspect(self) -> Outgoing:
+        suspect = self._suspects.popleft()
+        self._free([suspect])
         self._taken.set()
         self._taken = trio.Event()
+        return suspect
 
-    def _free(self, stanza: bytes) -> None:
-        self._held_bytes -= len(stanza)
-        self._freed.set()
-        self._freed = trio.Event()
+    def _free(self, stanzas: list[Outgoing]) -> None:
+        if stanzas:
+            self._held_bytes -= sum(len(one.data) for one in stanzas)
+            self._freed.set()
+            self._freed = trio.Event()

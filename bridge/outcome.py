@@ -30,9 +30,10 @@ class NoReply:
 
 @frozen
 class Rejected:
-    """A status outside 2xx."""
+    """A status outside 2xx; `retry_after_s` as the endpoint asks."""
 
     status: int
+    retry_after_s: float | None = None
 
 
 @frozen
@@ -103,6 +104,7 @@ REFUSES_US: Final = frozenset({401, 403, 407})
 """Statuses that an operator should read as: the endpoint refuses the bridge."""
 
 OVERLOADED: Final = StanzaError(*_BUSY, "Too much is waiting here; try again later.")
+UNKEPT: Final = StanzaError(*_BUSY, "This cannot be kept here now; try again later.")
 STOPPING: Final = StanzaError(*_TIMEOUT, "The service is stopping; try again later.")
 INTERNAL: Final = StanzaError(
     StanzaCondition.INTERNAL_SERVER_ERROR, ErrorType.CANCEL, "The service has failed."
@@ -123,6 +125,22 @@ def error_of(failure: Failure) -> StanzaError:
         case BadReply():
             return INTERNAL
     assert_never(failure)
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Tell in a few words what came of an attempt, for the operator."""
+    match outcome:
+        case Rejected(status=status):
+            return f"status {status}"
+        case Unreachable(why=why):
+            return f"unreachable: {why}"
+        case TimedOut():
+            return "no answer in time"
+        case BadReply(why=why):
+            return f"bad reply: {why}"
+        case Replied() | NoReply():
+            return "accepted"
+    assert_never(outcome)
 
 
 def error_for(stanza: Stanza, error: StanzaError, *, in_room: bool) -> Stanza | None:

@@ -14,8 +14,9 @@ from attrs import fields
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationNote
 
 from bridge.address import BadValue
-from bridge.config import ComponentTable, Count, Depth, Fault, File, Seconds
+from bridge.config import Age, Budget, ComponentTable, Count, Depth, Fault, File, Seconds
 
+_MAX_AGE_S: Final = 10 * 365 * 86_400
 _MAX_DEPTH: Final = 200  # attrs' == and repr of a tree raise RecursionError above 300 levels
 
 
@@ -38,6 +39,8 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(Seconds, _seconds)
     converter.register_structure_hook(Count, _count)
     converter.register_structure_hook(Depth, _depth)
+    converter.register_structure_hook(Budget, _budget)
+    converter.register_structure_hook(Age, _age)
     converter.register_structure_hook_func(_is_choice, _choice)
     converter.register_structure_hook_func(lambda kind: kind == list[str], _strings)
     converter.register_structure_hook_func(_is_optional, _optional(converter))
@@ -71,6 +74,22 @@ def _seconds(value: Any, kind: Any) -> float:
     number = _number(value, kind)
     if not 0 < number <= 86_400:
         raise BadValue(f"must be above 0 and at most 86400 seconds, not {value}", "Change it")
+    return number
+
+
+def _budget(value: Any, kind: Any) -> float:
+    number = _number(value, kind)
+    if not 0 <= number <= 86_400:
+        raise BadValue(f"must be 0 (one attempt) to 86400 seconds, not {value}", "Change it")
+    return number
+
+
+def _age(value: Any, kind: Any) -> float:
+    number = _number(value, kind)
+    if not 0 < number <= _MAX_AGE_S:
+        raise BadValue(
+            f"must be above 0 and at most {_MAX_AGE_S} seconds, not {value}", "Change it"
+        )
     return number
 
 

@@ -69,7 +69,7 @@ def encode(stanza: Stanza) -> bytes:
     Raises:
         IllegalCharacter: XML cannot hold it (S27).
     """
-    return write(stanza.element, COMPONENT).encode()
+    return stanza.encode()
 
 
 class ComponentConnection:
@@ -141,10 +141,12 @@ class ComponentConnection:
         return data
 
     def count_sent(self) -> None:
-        """Take note of a stanza that was encoded elsewhere and is sent now; errors as `send`."""
+        """Take note of a stanza that was encoded elsewhere and is sent now; errors as `send`.
+
+        By `state`'s table a side that is READY stays so: nothing is to be changed.
+        """
         if not self.established:
             raise LocalError("the stream is not established (S7)")
-        self.local = state.after(self.local, Sent.STANZA)
 
     def close(self, fault: StreamFaulted | None = None) -> bytes:
         """Give the end of our side (S12): before it the stream error, where a fault is to be told.

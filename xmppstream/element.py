@@ -30,6 +30,8 @@ class Element:
     @property
     def text(self) -> str:
         """The text directly inside, joined; that of children is not part of it."""
+        if len(self.children) == 1 and isinstance(self.children[0], str):
+            return self.children[0]
         return "".join(child for child in self.children if isinstance(child, str))
 
     @property

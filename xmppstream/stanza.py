@@ -5,11 +5,12 @@
 
 from typing import Final, Literal, Self
 
-from attrs import frozen
+from attrs import field, frozen
 
 from xmppstream.element import Element, rehome
 from xmppstream.errors import ErrorType, LocalError, StanzaCondition
 from xmppstream.names import CLIENT, COMPONENT, LANG, STANZA_ERRORS, expanded
+from xmppstream.writer import write
 
 TYPES: Final = {
     "message": frozenset({"chat", "error", "groupchat", "headline", "normal"}),
@@ -22,6 +23,7 @@ TYPES: Final = {
 
 Kind = Literal["message", "presence", "iq"]
 KINDS: Final[tuple[Kind, ...]] = ("message", "presence", "iq")
+_NAME_OF_KIND: Final[dict[Kind, str]] = {kind: expanded(COMPONENT, kind) for kind in KINDS}
 _KIND_OF_NAME: Final[dict[str, Kind]] = {
     expanded(namespace, kind): kind for namespace in (COMPONENT, CLIENT) for kind in KINDS
 }
@@ -52,6 +54,22 @@ class Stanza:
 
     element: Element
     lang: str | None = None
+    # Read once: these are asked for many times in a stanza's life.
+    kind: Kind = field(init=False, eq=False, repr=False)
+    type: str | None = field(init=False, eq=False, repr=False)
+    id: str | None = field(init=False, eq=False, repr=False)
+    from_: str | None = field(init=False, eq=False, repr=False)
+    to: str | None = field(init=False, eq=False, repr=False)
+    _encoded: bytes | None = field(init=False, default=None, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        values = dict(self.element.attributes)
+        put = object.__setattr__  # the instance is frozen from now on
+        put(self, "kind", _KIND_OF_NAME[self.element.name])
+        put(self, "type", values.get("type"))
+        put(self, "id", values.get("id"))
+        put(self, "from_", values.get("from"))
+        put(self, "to", values.get("to"))
 
     @classmethod
     def of(cls, element: Element, lang: str | None = None) -> Self | None:
@@ -60,25 +78,16 @@ class Stanza:
             return None
         return cls(rehome(element, COMPONENT), lang)
 
-    @property
-    def kind(self) -> Kind:
-        return _KIND_OF_NAME[self.element.name]
+    def encode(self) -> bytes:
+        """Write it as it goes on a stream, in the stream's default namespace (S24); only once.
 
-    @property
-    def type(self) -> str | None:
-        return self.element.get("type")
-
-    @property
-    def id(self) -> str | None:
-        return self.element.get("id")
-
-    @property
-    def from_(self) -> str | None:
-        return self.element.get("from")
-
-    @property
-    def to(self) -> str | None:
-        return self.element.get("to")
+        Raises:
+            IllegalCharacter: XML cannot hold it (S27).
+        """
+        if self._encoded is None:
+            object.__setattr__(self, "_encoded", write(self.element, COMPONENT).encode())
+        assert self._encoded is not None
+        return self._encoded
 
     @property
     def payload(self) -> Element | None:
@@ -138,9 +147,16 @@ def make(
     children: tuple[Element | str, ...] = (),
 ) -> Stanza:
     """Build a stanza; None leaves an attribute out."""
-    pairs = (("to", to), ("from", from_), ("type", type), ("id", id))
-    attributes = tuple((name, value) for name, value in pairs if value is not None)
-    return Stanza(Element(expanded(COMPONENT, kind), attributes, children))
+    attributes = []
+    if to is not None:
+        attributes.append(("to", to))
+    if from_ is not None:
+        attributes.append(("from", from_))
+    if type is not None:
+        attributes.append(("type", type))
+    if id is not None:
+        attributes.append(("id", id))
+    return Stanza(Element(_NAME_OF_KIND[kind], tuple(attributes), children))
 
 
 def language_of(element: Element) -> str | None:

@@ -120,7 +120,7 @@ async def _open_transport(server: Server) -> trio.abc.Stream:
     try:
         transport = await trio.open_tcp_stream(server.host, server.port)
     except OSError as error:
-        raise StreamFailed(StreamLost(f"cannot connect to {server}: {_why(error)}")) from None
+        raise StreamFailed(StreamLost(f"cannot connect to {server}: {why_failed(error)}")) from None
     if not server.tls:
         return transport
     secured = False
@@ -131,18 +131,19 @@ async def _open_transport(server: Server) -> trio.abc.Stream:
         await secure.do_handshake()
         secured = True
     except (OSError, trio.BrokenResourceError) as error:
-        raise StreamFailed(StreamLost(f"TLS with {server} failed: {_why(error)}")) from None
+        raise StreamFailed(StreamLost(f"TLS with {server} failed: {why_failed(error)}")) from None
     finally:
         if not secured:
             await trio.aclose_forcefully(transport)
     return secure
 
 
-def _why(error: BaseException) -> str:
+def why_failed(error: BaseException) -> str:
+    """Tell in the system's words, or TLS', why a connection failed; causes and groups unfolded."""
     if isinstance(error, BaseExceptionGroup):
-        return "; ".join(sorted({_why(one) for one in error.exceptions}))
+        return "; ".join(sorted({why_failed(one) for one in error.exceptions}))
     if error.__cause__ is not None:
-        return _why(error.__cause__)
+        return why_failed(error.__cause__)
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):
@@ -169,6 +170,7 @@ class ComponentStream:
         self._parser = StreamParserThread(options.limits)
         self._early: list[Event] = []
         self._buffer: list[bytes] = []
+        self._unsent_bytes = 0
         self._appended = trio.Event()
         self._batch = trio.Event()  # set when what is in the buffer now has been sent
         self._sending = trio.Event()  # set when what the writer took last has been sent
@@ -187,6 +189,11 @@ class ComponentStream:
     def end(self) -> StreamEnd | None:
         """How the stream ended; None while it lives."""
         return self._end
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much was appended that the writer has not taken yet: wait for `flush` to bound it."""
+        return self._unsent_bytes
 
     def send(self, stanza: Stanza) -> None:
         """Append a stanza to what the writer sends next.
@@ -289,7 +296,7 @@ class ComponentStream:
                             await self._say_goodbye(event)
                             raise StreamFailed(event)
         except (OSError, trio.BrokenResourceError) as error:
-            raise StreamFailed(StreamLost(f"connection broke: {_why(error)}")) from None
+            raise StreamFailed(StreamLost(f"connection broke: {why_failed(error)}")) from None
         finally:
             if not attached:
                 self._parser.close()
@@ -333,7 +340,7 @@ class ComponentStream:
         except StreamFailed as failure:
             self._finish(failure.end)
         except (OSError, trio.BrokenResourceError) as error:
-            self._finish(StreamLost(f"connection broke: {_why(error)}"))
+            self._finish(StreamLost(f"connection broke: {why_failed(error)}"))
 
     async def _leave(self, end: StreamFaulted | StreamClosed) -> None:
         fault = end if isinstance(end, StreamFaulted) else None
@@ -352,6 +359,7 @@ class ComponentStream:
                 await self._appended.wait()
                 data = b"".join(self._buffer)
                 self._buffer.clear()
+                self._unsent_bytes = 0
                 self._appended = trio.Event()
                 self._sending, self._batch = self._batch, trio.Event()
                 with trio.fail_after(self._options.write_timeout_s):
@@ -365,7 +373,7 @@ class ComponentStream:
             # It fails first where the server reset us; its stream error may still be readable.
             with trio.move_on_after(self._options.close_timeout_s):
                 await self._spoken.wait()
-            self._finish(self._last_words or StreamLost(f"connection broke: {_why(error)}"))
+            self._finish(self._last_words or StreamLost(f"connection broke: {why_failed(error)}"))
 
     async def _keep_alive(self) -> None:
         while True:
@@ -405,6 +413,7 @@ class ComponentStream:
 
     def _append(self, data: bytes) -> None:
         self._buffer.append(data)
+        self._unsent_bytes += len(data)
         self._appended.set()
 
     def _is_barrier(self, stanza: Stanza) -> bool:

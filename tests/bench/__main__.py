@@ -4,7 +4,7 @@ import argparse
 
 import trio
 
-from tests.bench import core, flood
+from tests.bench import core, flood, kills, restart, speed
 
 
 def main() -> None:
@@ -19,6 +19,15 @@ def main() -> None:
     one.add_argument("--mib", type=int, default=1024)
     one.add_argument("--way", choices=["stream", "reply"], default="stream")
     one.set_defaults(run=lambda given: trio.run(flood.run, given.mib, given.way))
+
+    one = commands.add_parser("speed", help="the bridge and its peers under the same load")
+    speed.configure(one)
+
+    one = commands.add_parser("kills", help="kill -9 under load, and whether a stanza is lost")
+    kills.configure(one)
+
+    one = commands.add_parser("restart", help="a start with very many stanzas in the journal")
+    restart.configure(one)
 
     given = parser.parse_args()
     given.run(given)

@@ -165,6 +165,7 @@ async def attached(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, partial(answer, names), endpoints)
             command = [sys.executable, "-m", "bridge", "run", str(config), "--log-level", "warning"]
+            command += ["--state-dir", str(Path(directory) / "state")]
             process = await trio.lowlevel.open_process(command, env=dict(os.environ))
             try:
                 transport = await listeners[0].accept()

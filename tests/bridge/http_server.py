@@ -1,7 +1,8 @@
-"""An HTTP server on a raw loopback socket that answers, byte for byte, what the test says."""
+"""An HTTP server on a raw loopback socket, or TLS on it, that answers what the test says."""
 
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -13,6 +14,9 @@ from attrs import define, field, frozen
 from bridge.address import PostUrl, parse_post_url
 
 HOST = "127.0.0.1"
+
+
+Transport = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 @frozen
@@ -39,7 +43,7 @@ class Exchange:
     """A request, and the connection on which it waits for an answer."""
 
     request: Request
-    transport: trio.SocketStream
+    transport: Transport
 
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -51,9 +55,7 @@ class Exchange:
 
     async def reset(self) -> None:
         """Close the connection by a TCP reset."""
-        linger = struct.pack("ii", 1, 0)
-        self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        await self.transport.aclose()
+        await reset(self.transport)
 
     async def wait_gone(self) -> None:
         """Wait until the client has closed the connection."""
@@ -64,6 +66,15 @@ class Exchange:
             pass
 
 
+async def reset(transport: Transport) -> None:
+    """Close a connection by a TCP reset."""
+    if isinstance(transport, trio.SSLStream):
+        transport = transport.transport_stream
+    linger = struct.pack("ii", 1, 0)
+    transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    await transport.aclose()
+
+
 Answer = Callable[[Exchange], Awaitable[None]]
 
 
@@ -72,6 +83,7 @@ class HttpServer:
     """Reads whole requests and gives each to `answer`; lives as long as the nursery."""
 
     answer: Answer
+    context: ssl.SSLContext | None = None
     port: int = 0
     connections: int = 0
     open: int = 0
@@ -79,11 +91,17 @@ class HttpServer:
     _closed: trio.Event = field(factory=trio.Event, init=False)
 
     @classmethod
-    async def start(cls, nursery: trio.Nursery, answer: Answer) -> Self:
-        """Listen on a free port."""
-        server = cls(answer)
-        [listener] = await nursery.start(partial(trio.serve_tcp, server._serve, 0, host=HOST))
-        server.port = listener.socket.getsockname()[1]
+    async def start(
+        cls,
+        nursery: trio.Nursery,
+        answer: Answer,
+        *,
+        host: str = HOST,
+        context: ssl.SSLContext | None = None,
+    ) -> Self:
+        """Listen on a free port, with TLS where there is a context."""
+        server = cls(answer, context)
+        server.port = await listen(nursery, server._serve, host)
         return server
 
     def url(self, path: str = "/", credentials: str = "") -> PostUrl:
@@ -95,9 +113,14 @@ class HttpServer:
         while self.open:
             await self._closed.wait()
 
-    async def _serve(self, transport: trio.SocketStream) -> None:
+    async def _serve(self, socket_stream: trio.SocketStream) -> None:
         self.connections += 1
         self.open += 1
+        transport: Transport = socket_stream
+        if self.context is not None:
+            transport = trio.SSLStream(
+                socket_stream, self.context, server_side=True, https_compatible=True
+            )
         try:
             while (request := await _receive(transport)) is not None:
                 self.requests.append(request)
@@ -105,12 +128,24 @@ class HttpServer:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
+            await trio.aclose_forcefully(transport)
             self.open -= 1
             self._closed.set()
             self._closed = trio.Event()
 
 
-async def _receive(transport: trio.SocketStream) -> Request | None:
+async def listen(
+    nursery: trio.Nursery,
+    handle: Callable[[trio.SocketStream], Awaitable[None]],
+    host: str = HOST,
+) -> int:
+    """Give each connection to `handle`, on a free port, which is returned."""
+    [listener] = await nursery.start(partial(trio.serve_tcp, handle, 0, host=host))
+    port: int = listener.socket.getsockname()[1]
+    return port
+
+
+async def _receive(transport: Transport) -> Request | None:
     data = b""
     while b"\r\n\r\n" not in data:
         chunk = await transport.receive_some(65536)

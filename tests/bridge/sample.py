@@ -1,9 +1,13 @@
 """Stanzas from XML as it is read on paper, and XML compared by what it means."""
 
-from typing import Any
+from typing import Any, Final
 
+from bridge.outbox import Outgoing
 from xmppstream import Element, Stanza, parse_element, rehome
 from xmppstream.names import COMPONENT
+
+MADE: Final = 1_700_000_000.0
+"""When what `outgoing` gives was made, unless a test says otherwise; Unix time in s."""
 
 
 def element(xml: str) -> Element:
@@ -28,3 +32,8 @@ def meaning(one: Element) -> Any:
 def meanings(stanzas: list[Stanza]) -> list[Any]:
     """`meaning` of each."""
     return [meaning(one.element) for one in stanzas]
+
+
+def outgoing(*written: bytes, made: float = MADE) -> list[Outgoing]:
+    """Give stanzas for the outbox."""
+    return [Outgoing(data, made) for data in written]

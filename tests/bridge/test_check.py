@@ -1,20 +1,29 @@
 """`check`: what is tried, told and returned; a scripted server and a scripted endpoint."""
 
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from bridge.check import check_settings
 from bridge.config import Settings
-from bridge.daemon import ExitCode
+from bridge.daemon import Daemon, ExitCode
+from bridge.journal import Accept, Entry, Settle
 from bridge.loader import from_table
+from bridge.sqlite_journal import SqliteJournal
+from bridge.state_dir import StateDirectory
+from bridge.storage import open_storage
 from tests.bridge.http_server import Exchange, HttpServer, response, saying
+from tests.bridge.leak import until
+from tests.bridge.recorder import Recorder
 from tests.bridge.xmpp_server import SECRET, Session, XmppServer
-from xmppstream import StreamCondition
+from xmppstream import Server, StreamCondition
 
 DOMAIN = "bot.example.com"
 NOT_FOUND = "[Errno -2] Name or service not known"
@@ -463,3 +472,144 @@ async def test_brackets_in_what_the_server_says_are_shown_as_they_are(
     settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
     assert await check_settings(settings, attach=True) is ExitCode.OTHER
     assert "conflict: [/] [red]no" in capsys.readouterr().out
+
+
+# --- a daemon that runs
+
+
+@pytest.fixture
+def log() -> Iterator[Recorder]:
+    recorder = Recorder()
+    with recorder.installed():
+        yield recorder
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> StateDirectory:
+    return StateDirectory(tmp_path / "state")
+
+
+async def daemon_of(
+    nursery: trio.Nursery, settings: Settings, directory: StateDirectory, stack: ExitStack
+) -> None:
+    """Have a daemon run until the stack is closed."""
+    storage = stack.enter_context(open_storage(directory, settings.journal))
+    nursery.start_soon(Daemon(settings, storage).run)
+    await until(directory.control_socket.exists)
+    stack.callback(nursery.cancel_scope.cancel)
+
+
+@pytest.mark.parametrize("attach", [False, True])
+async def test_a_daemon_that_runs_says_how_it_is_and_is_not_disturbed(
+    nursery: trio.Nursery,
+    log: Recorder,
+    directory: StateDirectory,
+    capsys: pytest.CaptureFixture[str],
+    attach: bool,
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    with ExitStack() as stack:
+        await daemon_of(nursery, settings, directory, stack)
+        await xmpp.attached(DOMAIN)
+        await log.wait("attached")
+        assert await check_settings(settings, attach, directory) is ExitCode.OK
+        out = capsys.readouterr().out
+        ((result, details),) = rows(out, "daemon: attached to")
+        assert (result, details.startswith("since ")) == ("ok", True)
+        assert [result for result, _ in rows(out, "daemon: endpoint")] == ["ok"]
+        told = "0 being POSTed, 0 waiting in memory; nothing is kept"
+        assert rows(out, "daemon: queue") == [("ok", told)]
+        ((result, details),) = rows(out, "journal")
+        assert (result, details) == ("ok", "durability 'process'; nothing is kept")
+        assert rows(out, "attach to") == []
+        assert ("nobody attaches in its place" in out) is attach
+        assert "evicted" not in out
+        assert len(xmpp.sessions) == 1
+
+
+async def test_a_daemon_in_trouble(
+    nursery: trio.Nursery,
+    log: Recorder,
+    directory: StateDirectory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    xmpp.refusals["refused.example"] = StreamCondition.HOST_UNKNOWN
+    url = f"http://127.0.0.1:{http.port}/"
+    settings = settings_of(url, str(xmpp.address), [DOMAIN, "refused.example", "new.example"])
+    gone = evolve(settings.components[0], domain="gone.example")
+    elsewhere = evolve(settings.components[0], server=Server("127.0.0.1", await unused_port()))
+    running = evolve(settings, components=(elsewhere, settings.components[1], gone))
+    entry = Entry("u", "old.example", "message", "a", "b", None, None, "<message/>", time.time())
+    ours = evolve(entry, uid="v", component=DOMAIN)
+    directory.make()
+    with closing(SqliteJournal(directory.journal_file)) as journal:
+        journal.commit([Accept(entry), Accept(ours), Settle("v", (), time.time(), "status 500")])
+    with ExitStack() as stack:
+        await daemon_of(nursery, running, directory, stack)
+        await log.wait("the server refuses this component")
+        await log.wait("cannot attach")
+        assert await check_settings(settings, False, directory) is ExitCode.REFUSED
+        out = capsys.readouterr().out
+        results = [result for result, _ in rows(out, "daemon: attached to")]
+        assert results == ["failed", "failed"]
+        assert "no, for good: host-unknown" in out
+        assert "next attempt in" in out
+        assert "1 dead letter: see xmpp-bridge queue" in out
+        orphaned = rows(out, "orphaned")
+        assert [result for result, _ in orphaned] == ["warning"]
+        assert f"the daemon has {elsewhere.server}, the file {xmpp.address}" in out
+        assert "the daemon does not have it yet: restart the daemon" in out
+        assert "the daemon has this component, the file has not" in out
+
+
+async def test_with_connect_only_what_the_daemon_has_not_is_attached(
+    nursery: trio.Nursery,
+    log: Recorder,
+    directory: StateDirectory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    url = f"http://127.0.0.1:{http.port}/"
+    settings = settings_of(url, str(xmpp.address), [DOMAIN, "new.example"])
+    with ExitStack() as stack:
+        running = evolve(settings, components=settings.components[:1])
+        await daemon_of(nursery, running, directory, stack)
+        await xmpp.attached(DOMAIN)
+        await log.wait("attached")
+        assert await check_settings(settings, True, directory) is ExitCode.OK
+        out = capsys.readouterr().out
+        assert rows(out, "attach to") == [("ok", "handshake accepted")]
+        assert [session.domain for session in xmpp.sessions] == [DOMAIN, "new.example"]
+
+
+async def test_a_daemon_that_may_not_be_asked_is_not_disturbed_either(
+    nursery: trio.Nursery, directory: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def garble(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"nonsense\n")
+
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    directory.make()
+    listening = trio.socket.socket(socket.AF_UNIX)
+    await listening.bind(str(directory.control_socket))
+    listening.listen()
+    nursery.start_soon(trio.serve_listeners, garble, [trio.SocketListener(listening)])
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    assert await check_settings(settings, True, directory) is ExitCode.OTHER
+    ((result, details),) = rows(capsys.readouterr().out, "daemon")
+    assert (result, "words of another version" in details) == ("failed", True)
+    assert xmpp.sessions == []
+
+
+async def test_where_no_daemon_runs_all_is_as_without_a_state_directory(
+    nursery: trio.Nursery, directory: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    assert await check_settings(settings, True, directory) is ExitCode.OK
+    out = capsys.readouterr().out
+    assert rows(out, "attach to") == [("ok", "handshake accepted")]
+    assert rows(out, "daemon") == []

@@ -62,6 +62,7 @@ OPTIONS = [
     ("run", "--secret-file"),
     ("run", "--server"),
     ("run", "--post-url"),
+    ("run", "--state-dir"),
     ("run", "--log-format"),
     ("run", "--log-level"),
     ("check", "--connect"),
@@ -238,9 +239,12 @@ FLAGS += ["--post-url", "http://juliet:hunter2@127.0.0.1:1/?key=k3y"]
 
 
 @pytest.fixture(scope="module", params=["text", "json"])
-def run(request: pytest.FixtureRequest) -> tuple[int, list[str]]:
+def run(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, list[str]]:
     environment = {"XMPP_BRIDGE_SECRET": "s3cret"}
-    return log_lines_of_a_run(*FLAGS, "--log-format", request.param, environment=environment)
+    flags = [*FLAGS, "--state-dir", str(tmp_path_factory.mktemp("state"))]
+    return log_lines_of_a_run(*flags, "--log-format", request.param, environment=environment)
 
 
 def test_run_without_a_file_ends_with_0_after_sigterm(run: tuple[int, list[str]]) -> None:

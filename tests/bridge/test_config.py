@@ -4,25 +4,30 @@ Bad files in `fixtures/config/bad` name their faults themselves, in lines that b
 these and no others must be reported, each as a fault begins ("{here}" is the directory).
 """
 
+import base64
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from attrs import evolve
 
 from bridge.address import Secret, parse_post_url
 from bridge.config import (
+    Age,
     Component,
     ConfigError,
     Count,
     Depth,
     Http,
+    Journal,
     Seconds,
     Settings,
     Stream,
 )
 from bridge.loader import from_table, load
+from bridge.retry import RetryPolicy
 from xmppstream import Server
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "config"
@@ -83,13 +88,19 @@ def test_all_defaults() -> None:
                 order="bare",
                 allow_from=frozenset(),
                 name=DOMAIN,
+                webhook_secrets=(),
             ),
         ),
         http=Http(
             timeout_s=Seconds(30),
+            connect_timeout_s=Seconds(10),
             max_in_flight=Count(256),
             max_reply_bytes=Count(1024 * 1024),
             ca_file=None,
+            client_cert_file=None,
+            client_key_file=None,
+            http2=False,
+            proxy_from_env=False,
             headers={},
         ),
         stream=Stream(
@@ -102,6 +113,15 @@ def test_all_defaults() -> None:
             keepalive_s=Seconds(60),
             handshake_timeout_s=Seconds(20),
             grace_s=Seconds(5),
+        ),
+        retry=RetryPolicy(message_budget_s=60, iq_budget_s=10),
+        journal=Journal(
+            durability="process",
+            max_stanzas=Count(1_000_000),
+            max_bytes=Count(1024 * 1024 * 1024),
+            dead_max_stanzas=Count(10_000),
+            dead_max_bytes=Count(64 * 1024 * 1024),
+            dead_max_age_s=Age(30 * 86_400),
         ),
         warnings=(),
     )
@@ -169,6 +189,8 @@ TABLE_KEYS: list[tuple[str, str, str, Any]] = [
     ("http", "timeout_s", "10", 10.0),
     ("http", "timeout_s", "0.25", 0.25),
     ("http", "timeout_s", "86400", 86400.0),
+    ("http", "connect_timeout_s", "0.5", 0.5),
+    ("http", "proxy_from_env", "true", True),
     ("http", "max_in_flight", "1", 1),
     ("http", "max_reply_bytes", "4096", 4096),
     ("http", "headers", '{ X-Y = "z" }', {"X-Y": "z"}),
@@ -181,22 +203,44 @@ TABLE_KEYS: list[tuple[str, str, str, Any]] = [
     ("stream", "keepalive_s", "90", 90.0),
     ("stream", "handshake_timeout_s", "3", 3.0),
     ("stream", "grace_s", "0.5", 0.5),
+    ("journal", "durability", '"off"', "off"),
+    ("journal", "durability", '"process"', "process"),
+    ("journal", "durability", '"power"', "power"),
+    ("journal", "max_stanzas", "1", 1),
+    ("journal", "max_bytes", "100", 100),
+    ("journal", "dead_max_stanzas", "5", 5),
+    ("journal", "dead_max_bytes", "100", 100),
+    ("journal", "dead_max_age_s", "0.5", 0.5),
+    ("journal", "dead_max_age_s", "315360000", 315360000.0),
 ]
 
 
 @pytest.mark.parametrize(("table", "name", "text", "value"), TABLE_KEYS)
-def test_key_of_http_and_stream(table: str, name: str, text: str, value: object) -> None:
+def test_key_of_a_table(table: str, name: str, text: str, value: object) -> None:
     settings = settings_of(f"{TOP}[{table}]\n{name} = {text}")
     assert getattr(getattr(settings, table), name) == value
 
 
-@pytest.mark.parametrize("text", ["0", "0.0"])
-def test_no_retries_is_accepted(text: str) -> None:
-    assert settings_of(f"{TOP}[retry]\nbudget_s = {text}") == settings_of(TOP)
+BUDGETS = [
+    ("", RetryPolicy(60, 10)),
+    ("budget_s = 0", RetryPolicy(0, 0)),
+    ("budget_s = 0.0", RetryPolicy(0, 0)),
+    ("budget_s = 86400", RetryPolicy(86400, 86400)),
+    ("message_budget_s = 0", RetryPolicy(0, 10)),
+    ("message_budget_s = 2.5", RetryPolicy(2.5, 10)),
+    ("iq_budget_s = 0", RetryPolicy(60, 0)),
+    ("message_budget_s = 600\niq_budget_s = 30", RetryPolicy(600, 30)),
+]
 
 
-def test_no_journal_is_accepted() -> None:
-    assert settings_of(f'{TOP}[journal]\ndurability = "off"') == settings_of(TOP)
+@pytest.mark.parametrize(("lines", "policy"), BUDGETS)
+def test_budgets_of_retries(lines: str, policy: RetryPolicy) -> None:
+    assert settings_of(f"{TOP}[retry]\n{lines}").retry == policy
+
+
+def test_without_a_journal_all_else_is_the_same() -> None:
+    settings = settings_of(f'{TOP}[journal]\ndurability = "off"')
+    assert evolve(settings, journal=Journal()) == settings_of(TOP)
 
 
 def test_any_number_of_components_in_their_order() -> None:
@@ -231,6 +275,7 @@ def test_the_full_file() -> None:
         "full",
         frozenset({"romeo@example.com", "example.net"}),
         "Bot",
+        (Secret("whsec_bm90IGEgc2VjcmV0IGF0IGFsbCwgaXMgaXQ="),),
     )
     assert two.server == Server("::1", 5347, False, None, "xmpp.example.com")
 
@@ -339,6 +384,11 @@ FILES_WITH_SECRETS = [
         {"XMPP_BRIDGE_SECRET": "x"},
     ),
     (
+        "a secret of POSTs",
+        f'{WITHOUT_SECRET}webhook_secrets = ["whsec_{"A" * 32}"]',
+        {"XMPP_BRIDGE_SECRET": "x"},
+    ),
+    (
         "Authorization",
         f'{WITHOUT_SECRET}[http.headers]\nauthorization = "Bearer t0ken"',
         {"XMPP_BRIDGE_SECRET": "x"},
@@ -411,6 +461,56 @@ FAULTY_WITH_SECRETS = [
 def test_faults_show_no_secret(text: str) -> None:
     told = "\n".join(faults_of(text))
     assert [hidden for hidden in HIDDEN if hidden in told] == []
+
+
+# --- the secrets that POSTs are signed with
+
+WEBHOOK_SECRETS = [
+    f"whsec_{base64.b64encode(bytes([n]) * size).decode()}" for n, size in ((1, 24), (2, 64))
+]
+NO_WEBHOOK_SECRET = "must be whsec_ and 24 to 64 bytes in base64. Make one like this"
+
+
+def test_webhook_secrets_in_a_list() -> None:
+    (component,) = settings_of(f"{TOP}webhook_secrets = {WEBHOOK_SECRETS}").components
+    assert component.webhook_secrets == tuple(Secret(one) for one in WEBHOOK_SECRETS)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "", "\n\n"])
+def test_webhook_secrets_in_a_file_with_one_in_each_line(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes((end or "\n").join(WEBHOOK_SECRETS).encode() + end.encode())
+    path.chmod(0o644)
+    settings = settings_of(f'{TOP}webhook_secrets_file = "keys"', tmp_path)
+    assert settings.components[0].webhook_secrets == tuple(Secret(one) for one in WEBHOOK_SECRETS)
+    assert [str(path) in warning for warning in settings.warnings] == [True]
+
+
+WEBHOOK_FAULTS = [
+    ('webhook_secrets = ["t0ken"]', f"webhook_secrets: {NO_WEBHOOK_SECRET}"),
+    ('webhook_secrets = [""]', f"webhook_secrets: {NO_WEBHOOK_SECRET}"),
+    (
+        f"webhook_secrets = ['{WEBHOOK_SECRETS[0]}', 'whsec_t0ken']",
+        f"webhook_secrets: {NO_WEBHOOK_SECRET}",
+    ),
+    (f"webhook_secrets = ['{WEBHOOK_SECRETS[0][6:]}']", f"webhook_secrets: {NO_WEBHOOK_SECRET}"),
+    ('webhook_secrets_file = "junk"', f"webhook_secrets_file: {NO_WEBHOOK_SECRET}"),
+    ('webhook_secrets_file = "none"', "webhook_secrets_file: {here}/none cannot be read"),
+    ('webhook_secrets_file = "empty"', "webhook_secrets_file: {here}/empty is empty"),
+    (
+        'webhook_secrets = []\nwebhook_secrets_file = "good"',
+        "webhook_secrets: webhook_secrets and webhook_secrets_file are both set",
+    ),
+]
+
+
+@pytest.mark.parametrize(("lines", "fault"), WEBHOOK_FAULTS)
+def test_bad_webhook_secrets(tmp_path: Path, lines: str, fault: str) -> None:
+    for name, content in (("junk", "t0ken"), ("empty", ""), ("good", WEBHOOK_SECRETS[0])):
+        (tmp_path / name).write_text(content)
+    (told,) = faults_of(TOP + lines, tmp_path)
+    assert told.startswith(f"{KEY}." + fault.format(here=tmp_path))
+    assert "t0ken" not in told
 
 
 # --- headers
@@ -505,6 +605,79 @@ def test_bad_file_of_certificates(tmp_path: Path, text: str, fault: str) -> None
     assert faults_of(text, tmp_path)[0].startswith(fault.format(here=tmp_path))
 
 
+CLIENT = trustme.CA().issue_cert("client.example")
+OTHER_CLIENT = trustme.CA().issue_cert("other.example")
+
+
+@pytest.fixture
+def client_files(tmp_path: Path) -> Path:
+    """A directory with a client's certificate, keys, and what is none."""
+    CLIENT.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    CLIENT.private_key_pem.write_to_path(tmp_path / "key.pem")
+    CLIENT.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    OTHER_CLIENT.private_key_pem.write_to_path(tmp_path / "other.pem")
+    (tmp_path / "junk").write_text("no certificate")
+    for path in tmp_path.iterdir():
+        path.chmod(0o600)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("lines", "cert", "key"),
+    [
+        ('client_cert_file = "cert.pem"\nclient_key_file = "key.pem"', "cert.pem", "key.pem"),
+        ('client_cert_file = "both.pem"', "both.pem", "both.pem"),
+    ],
+)
+def test_a_certificate_of_ours(client_files: Path, lines: str, cert: str, key: str) -> None:
+    settings = settings_of(f"{TOP}[http]\n{lines}", client_files)
+    http = settings.http
+    assert http.client_cert_file == str(client_files / cert)
+    assert http.client_key_file == str(client_files / key)
+    assert settings.warnings == ()
+
+
+def test_a_key_that_everyone_reads_is_warned_about(client_files: Path) -> None:
+    path = client_files / "both.pem"
+    path.chmod(0o644)
+    settings = settings_of(f'{TOP}[http]\nclient_cert_file = "both.pem"', client_files)
+    assert settings.warnings == (
+        f"{path}: everyone on this machine can read the key in it; chmod 640 {path}",
+    )
+
+
+CLIENT_FAULTS = [
+    ('client_key_file = "key.pem"', "client_key_file: there is no client_cert_file"),
+    (
+        'client_cert_file = "cert.pem"',
+        "client_cert_file: {here}/cert.pem and {here}/cert.pem are no certificate with its key",
+    ),
+    (
+        'client_cert_file = "cert.pem"\nclient_key_file = "other.pem"',
+        "client_cert_file: {here}/cert.pem and {here}/other.pem are no certificate with its key",
+    ),
+    ('client_cert_file = "junk"', "client_cert_file: {here}/junk and {here}/junk are no"),
+    ('client_cert_file = "none"', "client_cert_file: {here}/none or {here}/none cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("lines", "fault"), CLIENT_FAULTS)
+def test_bad_certificate_of_ours(client_files: Path, lines: str, fault: str) -> None:
+    (told,) = faults_of(f"{TOP}[http]\n{lines}", client_files)
+    assert told.startswith("http." + fault.format(here=client_files))
+
+
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_http2_needs_its_package(monkeypatch: pytest.MonkeyPatch, is_installed: bool) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object() if is_installed else None)
+    text = f"{TOP}[http]\nhttp2 = true"
+    if is_installed:
+        assert settings_of(text).http.http2
+    else:
+        (told,) = faults_of(text)
+        assert told.startswith("http.http2: HTTP/2 needs a package that is not installed. pip")
+
+
 # --- single faults, by key
 
 STRINGS = [
@@ -519,15 +692,28 @@ STRINGS = [
     ("ca_file", KEY),
     ("tls_name", KEY),
     ("ca_file", "http"),
-    ("durability", "journal"),
+    ("client_cert_file", "http"),
+    ("client_key_file", "http"),
+    ("webhook_secrets_file", KEY),
 ]
-BOOLEANS = [("tls", ""), ("tls", KEY), ("component_post_own", KEY)]
+BOOLEANS = [
+    ("tls", ""),
+    ("tls", KEY),
+    ("component_post_own", KEY),
+    ("http2", "http"),
+    ("proxy_from_env", "http"),
+]
 LISTS = [
     ("component_post_stanzas", KEY),
     ("post_stanza_types", KEY),
     ("allow_from", KEY),
+    ("webhook_secrets", KEY),
 ]
-CHOICES = [("component_post_messages", KEY), ("component_order", KEY)]
+CHOICES = [
+    ("component_post_messages", KEY),
+    ("component_order", KEY),
+    ("durability", "journal"),
+]
 COUNTS = [
     ("max_in_flight", "http"),
     ("max_reply_bytes", "http"),
@@ -537,9 +723,16 @@ COUNTS = [
     ("max_name_bytes", "stream"),
     ("max_header_bytes", "stream"),
     ("max_send_bytes", "stream"),
+    ("max_stanzas", "journal"),
+    ("max_bytes", "journal"),
+    ("dead_max_stanzas", "journal"),
+    ("dead_max_bytes", "journal"),
 ]
+BUDGET_KEYS = [("budget_s", "retry"), ("message_budget_s", "retry"), ("iq_budget_s", "retry")]
+AGES = [("dead_max_age_s", "journal")]
 SECONDS = [
     ("timeout_s", "http"),
+    ("connect_timeout_s", "http"),
     ("keepalive_s", "stream"),
     ("handshake_timeout_s", "stream"),
     ("grace_s", "stream"),
@@ -559,8 +752,7 @@ WRONG_TYPES = [
         (BOOLEANS, "true or false", {"a boolean"}),
         (LISTS, "a list of strings", {"a list"}),
         (COUNTS, "a whole number", {"a number"}),
-        (SECONDS, "a number", {"a number"}),
-        ([("budget_s", "retry")], "a number", {"a number"}),
+        (SECONDS + BUDGET_KEYS + AGES, "a number", {"a number"}),
     )
     for key, table in keys
     for noun, text in VALUES.items()
@@ -589,7 +781,19 @@ WRONG_TYPES += [
     for key, table in SECONDS
     for text in ("0", "-1", "86401", "inf", "-inf")
 ]
-WRONG_TYPES += [(key, table, "nan", "must be a number, not nan.") for key, table in SECONDS]
+WRONG_TYPES += [
+    (key, table, text, f"must be 0 (one attempt) to 86400 seconds, not {text}.")
+    for key, table in BUDGET_KEYS
+    for text in ("-1", "-0.5", "86401", "inf", "-inf")
+]
+WRONG_TYPES += [
+    (key, table, text, f"must be above 0 and at most 315360000 seconds, not {text}.")
+    for key, table in AGES
+    for text in ("0", "-1", "315360001", "inf", "-inf")
+]
+WRONG_TYPES += [
+    (key, table, "nan", "must be a number, not nan.") for key, table in SECONDS + BUDGET_KEYS + AGES
+]
 
 
 def placed(table: str, line: str) -> str:
@@ -645,6 +849,9 @@ UNKNOWN_KEYS = [
     ("stream", "keepalive", "keepalive_s"),
     ("stream", "max_stanza_size", "max_stanza_bytes"),
     ("retry", "budget", "budget_s"),
+    ("retry", "iq_budget", "iq_budget_s"),
+    ("http", "proxy_from_environment", "proxy_from_env"),
+    (KEY, "webhook_secret", "webhook_secrets"),
     ("journal", "durable", "durability"),
 ]
 
@@ -658,19 +865,26 @@ def test_unknown_key_names_the_nearest(table: str, key: str, near: str) -> None:
 
 KNOWN_KEYS = [
     ("", "server, tls, ca_file, tls_name, component, http, stream, retry, journal"),
-    ("http", "timeout_s, max_in_flight, max_reply_bytes, ca_file, headers"),
+    (
+        "http",
+        "timeout_s, connect_timeout_s, max_in_flight, max_reply_bytes, ca_file, "
+        "client_cert_file, client_key_file, http2, proxy_from_env, headers",
+    ),
     (
         "stream",
         "max_stanza_bytes, max_depth, max_attributes, max_name_bytes, max_header_bytes, "
         "max_send_bytes, keepalive_s, handshake_timeout_s, grace_s",
     ),
-    ("retry", "budget_s"),
-    ("journal", "durability"),
+    ("retry", "budget_s, message_budget_s, iq_budget_s"),
+    (
+        "journal",
+        "durability, max_stanzas, max_bytes, dead_max_stanzas, dead_max_bytes, dead_max_age_s",
+    ),
     (
         KEY,
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
         "post_stanza_types, component_post_messages, component_post_own, component_order, "
-        "allow_from, name, server, tls, ca_file, tls_name",
+        "webhook_secrets, webhook_secrets_file, allow_from, name, server, tls, ca_file, tls_name",
     ),
 ]
 
@@ -704,10 +918,19 @@ SINGLE_FAULTS = [
     ),
     (f'{TOP}[http]\nca_file = "a\\u0000b"', "http.ca_file: holds a NUL character"),
     (f"{TOP}[stream]\nmax_depth = 201", "stream.max_depth: must be at most 200 levels, not"),
-    (f"{TOP}[retry]\nbudget_s = 0.5", "retry.budget_s: retries are not built yet. Set it to 0"),
-    (f"{TOP}[retry]\nbudget_s = -1", "retry.budget_s: retries are not built yet"),
-    (f'{TOP}[journal]\ndurability = ""', "journal.durability: the journal is not built yet."),
-    (f'{TOP}[journal]\ndurability = "fsync"', "journal.durability: the journal is not built yet."),
+    (
+        f"{TOP}[retry]\nbudget_s = 5\nmessage_budget_s = 5",
+        "retry.message_budget_s: it is set by budget_s and by message_budget_s. Keep one",
+    ),
+    (
+        f"{TOP}[retry]\nbudget_s = 0\niq_budget_s = 5",
+        "retry.iq_budget_s: it is set by budget_s and by iq_budget_s. Keep one of the two",
+    ),
+    (f'{TOP}[journal]\ndurability = ""', "journal.durability: '' is not known here."),
+    (
+        f'{TOP}[journal]\ndurability = "fsync"',
+        'journal.durability: \'fsync\' is not known here. Use one of "power", "process", "off"',
+    ),
     (WITHOUT_URL, f"{KEY}.component_post_url: the endpoint's address is missing. Set it"),
     (f'{WITHOUT_URL}component_post_url = ""', f"{KEY}.component_post_url: the address must begin"),
 ]

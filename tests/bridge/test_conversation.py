@@ -1,14 +1,18 @@
-"""Conversations: order within one, turns between them, and what is counted."""
+"""Conversations: order within one, turns between them, waiting, and what is counted."""
 
-from datetime import UTC, datetime
+import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bridge.admitted import Admitted
 from bridge.config import Order
-from bridge.conversation import Admitted, Conversations
+from bridge.conversation import Conversation, Conversations
 from tests.bridge.sample import stanza
 
-NOW = datetime(2026, 11, 22, tzinfo=UTC)
+NOW = 1795305600.0
+FAR = 1e9
 
 
 def admitted(id: str, from_: str = "a@x/1", kind: str = "message", weight: int = 1) -> Admitted:
@@ -25,7 +29,7 @@ def turns(queue: Conversations) -> list[str | None]:
 
 
 def filled(order: Order, *items: Admitted) -> Conversations:
-    queue = Conversations(order, 10, 100)
+    queue = Conversations(order)
     for item in items:
         queue.add(item)
     return queue
@@ -63,15 +67,162 @@ def test_a_conversation_at_work_waits_for_its_own_head_only() -> None:
     assert turns(queue) == ["2"]
 
 
-@pytest.mark.parametrize(("count", "weight", "fullness"), [(1, 10, 0.1), (5, 1, 0.5), (2, 50, 1)])
-def test_fullness_is_that_of_the_scarcer(count: int, weight: int, fullness: float) -> None:
-    queue = filled("bare", *(admitted(str(n), weight=weight) for n in range(count)))
-    assert queue.fullness == fullness
-    turns(queue)
-    assert (queue.fullness, queue.count, queue.weight_bytes) == (0, 0, 0)
+def test_counts_what_is_not_done() -> None:
+    queue = filled("bare", admitted("1", weight=10), admitted("2", weight=30), admitted("3", "b@x"))
+    assert (queue.count, queue.weight_bytes) == (3, 41)
+    first = taken(queue, "1")
+    assert (queue.count, queue.weight_bytes) == (3, 41)
+    queue.wait(first, 5)
+    assert (queue.count, queue.weight_bytes) == (3, 41)
+    assert turns(queue) == ["3"]
+    assert (queue.count, queue.weight_bytes) == (2, 40)
+    queue.release(5)
+    assert turns(queue) == ["1", "2"]
+    assert (queue.count, queue.weight_bytes, queue.any_ready) == (0, 0, False)
 
 
-def test_the_rest_is_what_is_at_work_and_what_waits() -> None:
-    queue = filled("bare", admitted("1"), admitted("2"), admitted("q", kind="iq"))
-    queue.take()
-    assert [one.stanza.id for one in queue.rest()] == ["1", "2", "q"]
+# --- waiting to try again
+
+
+def taken(queue: Conversations, id: str) -> Conversation:
+    """Take the conversation whose turn it is, which is to have that head."""
+    conversation = queue.take()
+    assert conversation is not None
+    assert conversation.head.stanza.id == id
+    return conversation
+
+
+def test_a_conversation_that_waits_keeps_its_head_and_holds_up_only_itself() -> None:
+    queue = filled("bare", admitted("1"), admitted("2"), admitted("3", "b@x"))
+    queue.wait(taken(queue, "1"), 5)
+    assert turns(queue) == ["3"]
+    queue.add(admitted("4"))
+    assert not queue.any_ready
+    queue.release(4.9)
+    assert queue.take() is None
+    queue.release(5)
+    assert turns(queue) == ["1", "2", "4"]
+
+
+def test_those_that_wait_are_released_as_they_are_due() -> None:
+    queue = filled("bare", *(admitted(str(n), f"u{n}@x") for n in range(3)))
+    assert queue.next_due == math.inf
+    for id, due in (("0", 7), ("1", 3), ("2", 5)):
+        queue.wait(taken(queue, id), due)
+    assert queue.next_due == 3
+    queue.release(5)
+    assert queue.next_due == 7
+    assert turns(queue) == ["1", "2"]
+    queue.release(FAR)
+    assert turns(queue) == ["0"]
+    assert queue.next_due == math.inf
+
+
+def test_iqs_wait_each_by_itself() -> None:
+    queue = filled("bare", admitted("q1", kind="iq"), admitted("q2", kind="iq"))
+    queue.wait(taken(queue, "q1"), 5)
+    assert turns(queue) == ["q2"]
+    queue.release(5)
+    assert turns(queue) == ["q1"]
+
+
+# --- taken out of turn
+
+
+@pytest.mark.parametrize("kind", ["message", "iq"])
+def test_an_idle_one_is_taken_by_its_head(kind: str) -> None:
+    ready, waiting = admitted("1", kind=kind), admitted("2", "b@x", kind=kind)
+    queue = filled("bare", ready, waiting, admitted("3", "c@x"))
+    other = taken(queue, "1")
+    queue.wait(taken(queue, "2"), 5)
+    queue.wait(other, 9)
+    for one in (waiting, ready):
+        conversation = queue.take_idle(one)
+        assert conversation is not None
+        assert conversation.head is one
+        assert queue.take_idle(one) is None  # it is at work now
+        queue.done(conversation)
+    assert queue.next_due == math.inf  # their places are left, and skipped
+    queue.release(FAR)
+    assert turns(queue) == ["3"]
+
+
+def test_one_that_is_ready_and_taken_out_of_turn_has_no_turn_any_more() -> None:
+    first, second = admitted("1"), admitted("2")
+    queue = filled("bare", first, second)
+    conversation = queue.take_idle(first)
+    assert conversation is not None
+    assert not queue.any_ready
+    queue.done(conversation)
+    assert turns(queue) == ["2"]
+
+
+def test_what_is_at_work_or_no_head_or_done_is_not_idle() -> None:
+    first, second = admitted("1"), admitted("2")
+    queue = filled("bare", first, second)
+    assert queue.take_idle(second) is None
+    conversation = taken(queue, "1")
+    assert queue.take_idle(first) is None
+    queue.done(conversation)
+    assert queue.take_idle(first) is None
+    assert turns(queue) == ["2"]
+    assert queue.take_idle(second) is None
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "take", "done", "wait", "release", "idle"]), st.integers(0, 3)
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.sampled_from(["bare", "full", "none"]))
+def test_whatever_happens_each_is_at_work_once_and_in_order(
+    steps: list[tuple[str, int]], order: Order
+) -> None:
+    """A conversation has its head at work at most once, and none is forgotten."""
+    queue, at_work = Conversations(order), list[Conversation]()
+    added, done = list[Admitted](), list[Admitted]()
+    now = 0.0
+
+    def begin(conversation: Conversation | None) -> None:
+        if conversation is not None:
+            assert conversation not in at_work
+            at_work.append(conversation)
+
+    for step, which in steps:
+        match step:
+            case "add":
+                added.append(
+                    admitted(str(len(added)), f"u{which}@x", "iq" if which == 3 else "message")
+                )
+                queue.add(added[-1])
+            case "take":
+                begin(queue.take())
+            case "idle" if which < len(added):
+                begin(queue.take_idle(added[-1 - which]))
+            case "release":
+                now += which
+                queue.release(now)
+            case "wait" if at_work:
+                queue.wait(at_work.pop(which % len(at_work)), now + which)
+            case "done" if at_work:
+                conversation = at_work.pop(which % len(at_work))
+                done.append(conversation.head)
+                queue.done(conversation)
+        assert queue.count == len(added) - len(done)
+    for conversation in at_work:
+        done.append(conversation.head)
+        queue.done(conversation)
+    queue.release(FAR)
+    while (last := queue.take()) is not None:
+        done.append(last.head)
+        queue.done(last)
+    assert (queue.count, queue.weight_bytes) == (0, 0)
+    assert sorted(id(one) for one in done) == sorted(id(one) for one in added)
+    if order != "none":
+        for sender in {one.stanza.from_ for one in added if one.stanza.kind != "iq"}:
+            assert [one for one in done if one.stanza.from_ == sender] == [
+                one for one in added if one.stanza.from_ == sender
+            ]

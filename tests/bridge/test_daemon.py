@@ -18,7 +18,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.address import PostUrl, Secret, parse_post_url
 from bridge.config import Component, ConfigError, Count, Http, Seconds, Settings, Stream
 from bridge.daemon import Daemon, ExitCode, is_loopback
+from bridge.keeper import MemoryKeeper
 from bridge.loader import from_table
+from bridge.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying
 from tests.bridge.leak import nothing_left, sockets, until
 from tests.bridge.recorder import Recorder
@@ -32,7 +34,9 @@ DOMAIN: Final = "bot.example"
 OTHER: Final = "other.example"
 BOT: Final = f"echo@{DOMAIN}"
 GRACE_S: Final = 5.0
+ONE_ATTEMPT: Final = RetryPolicy(0, 0)
 STOP_S: Final = GRACE_S + 2
+LINGER_S: Final = 5.0  # the watch over deadlines stays 40 ticks, of 0.1 s where time jumps
 
 
 @define
@@ -173,7 +177,7 @@ async def test_nothing_is_left_when_it_has_stopped(world: World, mock_clock: Moc
     await running.wait()
     await session.gone.wait()
     await endpoint.wait_closed()
-    await until(lambda: tasks() == tasks_before)
+    assert await world.pass_until(lambda: tasks() == tasks_before) < 0.5
     assert sockets() == sockets_before
 
 
@@ -215,7 +219,9 @@ async def test_1000_messages_of_20_conversations_keep_their_order(
 
 async def test_an_endpoint_that_never_answers(world: World, mock_clock: MockClock) -> None:
     endpoint = await world.endpoint(hang)
-    world.start(world.component(endpoint.url()), http=Http(timeout_s=Seconds(3.0)))
+    world.start(
+        world.component(endpoint.url()), http=Http(timeout_s=Seconds(3.0)), retry=ONE_ATTEMPT
+    )
     session = await world.server.attached(DOMAIN)
     await session.wait_barriers(1)
     await until(lambda: len(world.log.of("attached")) == 1)
@@ -230,7 +236,7 @@ async def test_an_endpoint_that_never_answers(world: World, mock_clock: MockCloc
         assert set(told.values()) == {"remote-server-timeout"}
         assert len(told) == count
         await endpoint.wait_closed()
-        await until(lambda: tasks() == tasks_before)
+        assert await world.pass_until(lambda: tasks() == tasks_before) < LINGER_S
     endpoint.answer = echo
     await session.send(message("m1"))
     assert (await session.receive(101))[-1].id == "re-m1"
@@ -266,7 +272,7 @@ async def test_one_bad_reply_while_100_are_in_flight(
             await exchange.reset()
 
     endpoint = await world.endpoint(answer_one_badly)
-    world.start(world.component(endpoint.url()))
+    world.start(world.component(endpoint.url()), retry=ONE_ATTEMPT)
     session = await world.server.attached(DOMAIN)
     await session.send(*(message(str(n), f"u{n}@a") for n in range(101)))
     await until(lambda: len(endpoint.requests) == 101)
@@ -313,7 +319,9 @@ async def test_a_full_queue_is_shed_and_then_normal_again(
         world.component(endpoint.url()), http=Http(max_in_flight=Count(10), timeout_s=Seconds(60.0))
     )
     dispatcher = running.daemon._services[0]._dispatcher
-    dispatcher._conversations._limit_count = 200  # test_dispatch has the real ones
+    keeper = dispatcher._keeper
+    assert isinstance(keeper, MemoryKeeper)
+    keeper._volume.limit_count = 200  # test_dispatch has the real ones
     session = await world.server.attached(DOMAIN)
     await session.send(*(message(str(n), f"u{n}@a") for n in range(1000)))
     # Handing on the first stanza that found no room, the reader waits.

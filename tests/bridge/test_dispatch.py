@@ -16,13 +16,21 @@ from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.address import Secret, parse_post_url
+from bridge.admission import Admission
+from bridge.auto import Automaton
 from bridge.config import Component
+from bridge.conversation import Conversations
+from bridge.courier import Courier
 from bridge.dispatch import Dispatcher
 from bridge.envelope import Composer
-from bridge.outbox import Outbox
+from bridge.keeper import MemoryKeeper, Volume
+from bridge.outbox import LIMIT_COUNT, Outbox
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
+from bridge.retry import RetryPolicy
+from bridge.rooms import Rooms
+from bridge.teller import Teller
 from tests.bridge.recorder import Recorder
-from tests.bridge.sample import element, meanings, stanza
+from tests.bridge.sample import element, meanings, outgoing, stanza
 from xmppstream import (
     Element,
     ElementIgnored,
@@ -41,7 +49,8 @@ JULIET: Final = "juliet@capulet.example/balcony"
 ROMEO: Final = "romeo@montague.example/orchard"
 ROOM: Final = "verona@rooms.example"
 PING: Final = "<ping xmlns='urn:xmpp:ping'/>"
-NOW: Final = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
+NOW: Final = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC).timestamp()
+ONE_ATTEMPT: Final = RetryPolicy(0, 0)
 COMPONENT: Final = Component(
     domain=DOMAIN,
     secret=Secret("s3cret"),
@@ -99,7 +108,12 @@ class FakeEndpoint:
         """The ids of all that was POSTed, in order."""
         return [body.get("id") for body in self.bodies]
 
-    async def post(self, body: bytes) -> Outcome:
+    async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
+        with trio.move_on_at(deadline):
+            return await self._post(body)
+        return TimedOut()
+
+    async def _post(self, body: bytes) -> Outcome:
         post = Post(json.loads(body))
         self.bodies.append(post.json)
         if self.rule is not None:
@@ -123,10 +137,20 @@ async def echo(posted: dict[str, Any]) -> Outcome:
     return said({"body": posted.get("body"), "id": f"re-{posted['id']}"})
 
 
+async def unreachable(_: dict[str, Any]) -> Outcome:
+    await trio.lowlevel.checkpoint()
+    return Unreachable("ConnectError: no")
+
+
 async def parse(data: bytes) -> Element:
     """Parse in this thread, so that the clock need not wait for another."""
     await trio.lowlevel.checkpoint()
     return parse_element(data)
+
+
+def fresh_outbox(limit_count: int = LIMIT_COUNT) -> Outbox:
+    """Give an outbox whose clock stands still."""
+    return Outbox(DOMAIN, limit_count, now=lambda: NOW)
 
 
 class Bench:
@@ -140,22 +164,30 @@ class Bench:
         max_in_flight: int = 256,
         limit_count: int = 10_000,
         limit_bytes: int = 64 * 1024 * 1024,
+        policy: RetryPolicy = ONE_ATTEMPT,
     ) -> None:
         self.endpoint = FakeEndpoint()
-        self.outbox = Outbox() if outbox is None else outbox
+        self.outbox = fresh_outbox() if outbox is None else outbox
+        self.keeper = MemoryKeeper(Volume(limit_count, limit_bytes))
         self.log = Recorder()
+        log = self.log.logger()
+        rooms, automaton = Rooms(), Automaton(component.name)
+        composer = Composer(component.domain, 500 * 1024, parse)
+        teller = Teller(self.outbox, rooms, log, lambda: NOW)
         self.dispatcher = Dispatcher(
-            component,
-            self.endpoint,
+            Admission(component, automaton, rooms, teller, log),
+            Courier(self.endpoint, composer, automaton, rooms, log, 30),
+            self.keeper,
             self.outbox,
-            Composer(component.domain, 500 * 1024, parse),
-            self.log.logger(),
+            teller,
+            rooms,
+            log,
+            conversations=Conversations(component.order),
+            policy=policy,
             max_in_flight=max_in_flight,
-            limit_count=limit_count,
-            limit_bytes=limit_bytes,
             now=lambda: NOW,
         )
-        self.counts = self.dispatcher.counts
+        self.counts = teller.counts
 
     async def give(self, *stanzas: Stanza, weight_bytes: int = 100) -> None:
         """Have stanzas come in, one after the other."""
@@ -431,10 +463,10 @@ async def test_a_poisoned_conversation_delays_only_itself(nursery: trio.Nursery)
 
 
 async def test_a_slot_is_held_until_the_outbox_has_room(nursery: trio.Nursery) -> None:
-    outbox = Outbox(limit_count=1)
+    outbox = fresh_outbox(limit_count=1)
     bench = running(nursery, outbox=outbox, max_in_flight=1)
     await bench.give(message("1"), message("2", from_=ROMEO))
-    outbox.put_nowait([b"<message/>"])
+    outbox.put(outgoing(b"<message/>", made=NOW))
     await bench.settle()
     bench.answer("1", said({"body": "x", "id": "r1"}))
     assert await bench.settle() == []
@@ -444,9 +476,9 @@ async def test_a_slot_is_held_until_the_outbox_has_room(nursery: trio.Nursery) -
 
 
 async def test_what_has_no_reply_needs_no_room_in_the_outbox(nursery: trio.Nursery) -> None:
-    outbox = Outbox(limit_count=1)
+    outbox = fresh_outbox(limit_count=1)
     bench = running(nursery, outbox=outbox, max_in_flight=1)
-    outbox.put_nowait([b"<message/>"])
+    outbox.put(outgoing(b"<message/>", made=NOW))
     await bench.give(message("1"), message("2", from_=ROMEO))
     await bench.settle()
     bench.answer("1")
@@ -477,7 +509,7 @@ async def test_a_full_queue_makes_the_reader_wait_10_s_and_then_sheds(
     assert errors(bench.sent()) == [f"{n} resource-constraint wait" for n in range(4, 100)]
     [full] = bench.log.told
     assert (full["event"], full["level"]) == ("queue full, refusing stanzas", "error")
-    assert (full["waiting"], full["bytes"]) == (3, 3 * weight_bytes)
+    assert full["waiting"] == 3
 
     bench.answer("1")
     await bench.settle()
@@ -612,8 +644,8 @@ async def test_20000_stanzas_to_a_silent_endpoint(
     bench.answer("0")
     await bench.dispatcher.drain()
     assert bench.endpoint.ids == [str(n) for n in range(10_000)]
-    assert bench.dispatcher._conversations.rest() == []
-    assert bench.dispatcher._conversations.fullness == 0
+    assert len(bench.dispatcher._ledger) == 0
+    assert bench.keeper.fullness == 0
 
 
 async def test_the_queue_counts_what_is_running_and_forgets_what_is_done(
@@ -631,7 +663,7 @@ async def test_the_queue_counts_what_is_running_and_forgets_what_is_done(
     bench.answer("2")
     await bench.settle()
     assert (queue.count, queue.weight_bytes) == (0, 0)
-    assert (queue.rest(), queue.take(), bench.dispatcher._running) == ([], None, 0)
+    assert (len(bench.dispatcher._ledger), queue.take(), bench.dispatcher._running) == (0, None, 0)
 
 
 # --- no answer in time
@@ -650,6 +682,22 @@ async def test_h4_a_silent_endpoint(autojump_clock: MockClock, nursery: trio.Nur
     assert bench.endpoint.running == {}
     assert bench.endpoint.ids == ["1", "2", "q", "p"]
     assert (bench.counts.errors_sent, bench.counts.untold) == (3, 1)
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy(0, 0), RetryPolicy(0, 10), RetryPolicy(60, 0)])
+async def test_what_has_no_budget_waits_for_no_probe(
+    autojump_clock: MockClock, nursery: trio.Nursery, policy: RetryPolicy
+) -> None:
+    """Its one attempt is made at once, however plainly the endpoint is down."""
+    bench = running(nursery, policy=policy)
+    bench.endpoint.rule = unreachable
+    without = message if not policy.message_budget_s else iq
+    for round in range(3):
+        await bench.give(*(without(f"{round}-{n}", from_=f"u{n}@a") for n in range(20)))
+        await bench.settle()
+        assert len(bench.endpoint.bodies) == 20 * (round + 1)
+        assert [one.type for one in bench.sent()] == ["error"] * 20
+    assert trio.current_time() == 0
 
 
 async def test_h4_an_answer_in_time_is_no_failure(
@@ -1252,7 +1300,7 @@ async def test_give_up_answers_what_is_not_done() -> None:
         nursery.cancel_scope.cancel()
     [done] = [one for one in bench.sent() if one.id == "done"]
     assert done.to == ROMEO
-    assert bench.dispatcher.give_up() == 6
+    assert await bench.dispatcher.give_up() == 6
     assert sorted(errors(bench.sent())) == [
         f"{id} remote-server-timeout wait" for id in ("1", "2", "q")
     ]
@@ -1270,7 +1318,7 @@ async def test_cancellation_never_answers_twice() -> None:
             for _ in range(stop_at):
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
-        bench.dispatcher.give_up()
+        await bench.dispatcher.give_up()
         answered = [str(one.id).removeprefix("re-") for one in bench.sent()]
         assert sorted(answered, key=int) == [str(n) for n in range(40)]
 
@@ -1279,7 +1327,7 @@ async def test_cancellation_never_answers_twice() -> None:
 
 
 async def test_answers_that_find_no_room_are_counted_and_logged(nursery: trio.Nursery) -> None:
-    outbox = Outbox(limit_count=1)
+    outbox = fresh_outbox(limit_count=1)
     bench = running(nursery, evolve(COMPONENT, post_stanzas=frozenset()), outbox=outbox)
     await bench.give(iq("1"), iq("2"), presence("nothing to say"))
     assert [one.id for one in bench.sent()] == ["1"]
@@ -1359,7 +1407,7 @@ async def test_no_line_above_debug_holds_a_body_or_a_secret(
     await bench.dispatcher.handle(StanzaRefused(message(body=WORD), "9 bytes"))
     nursery.start_soon(bench.dispatcher.drain)
     await bench.settle()
-    bench.dispatcher.give_up()
+    await bench.dispatcher.give_up()
     assert WORD in repr([line for line in bench.log.lines if line["level"] == "debug"])
     shown = repr(bench.log.told)
     assert len(bench.log.told) > 30

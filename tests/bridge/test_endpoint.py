@@ -1,8 +1,10 @@
 """One POST against a server that answers byte for byte what the test says: H1 to H4 on the wire."""
 
 import gzip
+import time
+import zlib
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -14,7 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from bridge.address import PostUrl, parse_post_url
 from bridge.config import Count, Http
-from bridge.endpoint import USER_AGENT, Endpoint, make_transport
+from bridge.endpoint import USER_AGENT, Endpoint
 from bridge.outcome import (
     ERROR_OF_STATUS,
     BadReply,
@@ -35,15 +37,20 @@ from tests.bridge.http_server import (
 )
 
 BODY: Final = b'{"kind":"message"}'
+UID: Final = "u1"
 REPLY: Final = b'{"body":"hi"}'
 GZIPPED: Final = gzip.compress(REPLY)
+DEFLATED: Final = zlib.compress(REPLY)
+BOMB: Final = gzip.compress(b" " * 2 * 1024 * 1024)
+BLANK: Final = gzip.compress(b" \r\n")
 
 
 @asynccontextmanager
-async def endpoint_at(url: PostUrl, http: Http | None = None) -> AsyncIterator[Endpoint]:
+async def endpoint_at(
+    url: PostUrl, http: Http | None = None, now: Callable[[], float] = time.time
+) -> AsyncIterator[Endpoint]:
     """An endpoint with the transport of the daemon, closed at the end."""
-    http = http or Http()
-    endpoint = Endpoint(url, http, make_transport(http))
+    endpoint = Endpoint(url, http or Http(), now=now)
     try:
         yield endpoint
     finally:
@@ -54,7 +61,7 @@ async def endpoint_at(url: PostUrl, http: Http | None = None) -> AsyncIterator[E
 async def post_once(server: HttpServer, http: Http | None = None) -> Outcome:
     """POST once; the server is to have no connection left when it is over."""
     async with endpoint_at(server.url(), http) as endpoint:
-        outcome = await endpoint.post(BODY)
+        outcome = await endpoint.post(BODY, UID)
     await server.wait_closed()
     return outcome
 
@@ -123,7 +130,42 @@ OK_TABLE: Final[list[tuple[str, bytes, Outcome]]] = [
             "Content-Encoding: gzip",
             content=GZIPPED,
         ),
-        BadReply("Content-Encoding 'gzip' was not asked for"),
+        AS_JSON,
+    ),
+    (
+        "deflate that was not asked for",
+        headed(
+            JSON,
+            f"Content-Length: {len(DEFLATED)}",
+            "Content-Encoding: Deflate",
+            content=DEFLATED,
+        ),
+        AS_JSON,
+    ),
+    (
+        "a bomb",
+        headed(JSON, f"Content-Length: {len(BOMB)}", "Content-Encoding: gzip", content=BOMB),
+        BadReply("over max_reply_bytes (1048576)"),
+    ),
+    (
+        "nothing but white space, in gzip",
+        headed(JSON, f"Content-Length: {len(BLANK)}", "Content-Encoding: gzip", content=BLANK),
+        NoReply(),
+    ),
+    (
+        "no gzip",
+        headed(JSON, LENGTH, "Content-Encoding: gzip"),
+        BadReply("the body is not compressed as its header says"),
+    ),
+    (
+        "a coding that was not asked for",
+        headed(JSON, LENGTH, "Content-Encoding: br"),
+        BadReply("Content-Encoding 'br' was not asked for"),
+    ),
+    (
+        "an empty body has no coding",
+        headed(JSON, "Content-Length: 0", "Content-Encoding: br", content=b""),
+        NoReply(),
     ),
     ("continue first", b"HTTP/1.1 100 Continue\r\n\r\n" + headed(JSON, LENGTH), AS_JSON),
     (
@@ -288,12 +330,12 @@ async def test_h4_nobody_listens() -> None:
         await taken.bind((HOST, 0))  # bound, but not listening
         url = parse_post_url(f"http://{HOST}:{taken.getsockname()[1]}/")
         async with endpoint_at(url) as endpoint:
-            assert isinstance(await endpoint.post(BODY), Unreachable)
+            assert isinstance(await endpoint.post(BODY, UID), Unreachable)
 
 
 async def test_h4_no_such_host() -> None:
     async with endpoint_at(parse_post_url("http://no-such-host.invalid/")) as endpoint:
-        assert isinstance(await endpoint.post(BODY), Unreachable)
+        assert isinstance(await endpoint.post(BODY, UID), Unreachable)
 
 
 async def test_h4_no_tls_at_the_other_end(nursery: trio.Nursery) -> None:
@@ -304,28 +346,48 @@ async def test_h4_no_tls_at_the_other_end(nursery: trio.Nursery) -> None:
     [listener] = await nursery.start(partial(trio.serve_tcp, babble, 0, host=HOST))
     url = parse_post_url(f"https://{HOST}:{listener.socket.getsockname()[1]}/")
     async with endpoint_at(url) as endpoint:
-        outcome = await endpoint.post(BODY)
+        outcome = await endpoint.post(BODY, UID)
     assert isinstance(outcome, Unreachable)
 
 
 async def test_why_names_no_credentials_and_no_query() -> None:
     url = parse_post_url("http://user:s3cret@no-such-host.invalid/path?token=t0ken")
     async with endpoint_at(url) as endpoint:
-        outcome = await endpoint.post(BODY)
+        outcome = await endpoint.post(BODY, UID)
         assert endpoint.shown == "http://no-such-host.invalid/path?…"
     assert isinstance(outcome, Unreachable)
     assert "s3cret" not in outcome.why
     assert "t0ken" not in outcome.why
 
 
-async def test_why_quotes_nothing_of_a_body(nursery: trio.Nursery) -> None:
-    """A body that is longer than it says is read as the start of the next answer."""
-    answer = response(content=b"{}") + b'"body": "confidential"}\r\n\r\n'
+CONFIDENTIAL: Final = b'"body": "confidential"}\r\n\r\n'
+
+
+async def test_a_body_longer_than_it_says_is_not_the_next_answer(nursery: trio.Nursery) -> None:
+    answer = response(content=b"{}") + CONFIDENTIAL
     server = await HttpServer.start(nursery, saying(answer))
     async with endpoint_at(server.url()) as endpoint:
-        outcomes = [await endpoint.post(BODY) for _ in range(4)]
-    assert any(isinstance(outcome, Unreachable) for outcome in outcomes)
-    assert "confidential" not in repr(outcomes)
+        outcomes = [await endpoint.post(BODY, UID) for _ in range(4)]
+    assert outcomes == [Replied("json", b"{}")] * 4
+    assert server.connections == 4
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b"HTTP/1.1 ",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\n\0",
+        b"HTTP/1.1 200 OK\r\nContent-Length: ",
+        headed(JSON, "Transfer-Encoding: chunked", content=b""),
+    ],
+)
+async def test_why_quotes_nothing_of_an_answer(nursery: trio.Nursery, before: bytes) -> None:
+    server = await HttpServer.start(nursery, closing_after(before + CONFIDENTIAL))
+    outcome = await post_once(server)
+    assert isinstance(outcome, Unreachable)
+    assert "confidential" not in outcome.why
 
 
 # --- the size of a reply
@@ -392,8 +454,8 @@ async def test_a_promised_length_over_the_limit_is_not_waited_for(nursery: trio.
 
 async def test_h1_the_request(nursery: trio.Nursery) -> None:
     server = await HttpServer.start(nursery, saying(response()))
-    async with endpoint_at(server.url("/your-api?a=b&c")) as endpoint:
-        await endpoint.post('{"body":"Grüße"}'.encode())
+    async with endpoint_at(server.url("/your-api?a=b&c"), now=lambda: 1700000000.9) as endpoint:
+        await endpoint.post('{"body":"Grüße"}'.encode(), "msg_1", 3)
     [request] = server.requests
     assert request.line == "POST /your-api?a=b&c HTTP/1.1"
     assert request.content == '{"body":"Grüße"}'.encode()
@@ -404,8 +466,11 @@ async def test_h1_the_request(nursery: trio.Nursery) -> None:
         "accept": "application/json, application/xmpp+xml",
         "accept-encoding": "identity",
         "user-agent": USER_AGENT,
+        "webhook-id": "msg_1",
+        "webhook-timestamp": "1700000000",
+        "webhook-attempt": "3",
     }
-    assert len(request.headers) == 6
+    assert len(request.headers) == 9
 
 
 @pytest.mark.parametrize(
@@ -423,7 +488,7 @@ async def test_credentials_of_the_url_become_basic(
 ) -> None:
     server = await HttpServer.start(nursery, saying(response()))
     async with endpoint_at(server.url("/", credentials)) as endpoint:
-        await endpoint.post(BODY)
+        await endpoint.post(BODY, UID)
         assert endpoint.shown == f"http://{HOST}:{server.port}/"
     [request] = server.requests
     assert request.get("authorization") == "Basic " + b64encode(pair.encode()).decode()
@@ -434,7 +499,7 @@ async def test_extra_headers(nursery: trio.Nursery) -> None:
     server = await HttpServer.start(nursery, saying(response()))
     http = Http(headers={"authorization": "Bearer t", "X-Two": "a b", "User-AGENT": "mine"})
     async with endpoint_at(server.url("/", "juliet:s3cret@"), http) as endpoint:
-        await endpoint.post(BODY)
+        await endpoint.post(BODY, UID)
     [request] = server.requests
     assert request.get("authorization") == "Bearer t"
     assert request.get("x-two") == "a b"
@@ -445,8 +510,8 @@ async def test_no_cookies_are_kept(nursery: trio.Nursery) -> None:
     answer = response().replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n\r\n")
     server = await HttpServer.start(nursery, saying(answer))
     async with endpoint_at(server.url()) as endpoint:
-        await endpoint.post(BODY)
-        await endpoint.post(BODY)
+        await endpoint.post(BODY, UID)
+        await endpoint.post(BODY, UID)
     assert [request.get("cookie") for request in server.requests] == [None, None]
 
 
@@ -478,7 +543,7 @@ async def test_the_environment_names_no_proxy(
 async def test_a_connection_is_used_again(nursery: trio.Nursery, answer: bytes) -> None:
     server = await HttpServer.start(nursery, saying(answer))
     async with endpoint_at(server.url()) as endpoint:
-        outcomes = [await endpoint.post(BODY) for _ in range(5)]
+        outcomes = [await endpoint.post(BODY, UID) for _ in range(5)]
     assert len(set(outcomes)) == 1
     assert not isinstance(outcomes[0], Unreachable)
     assert server.connections == 1
@@ -497,9 +562,9 @@ async def test_a_connection_that_cannot_be_kept_is_not(
     nursery: trio.Nursery, answer: bytes
 ) -> None:
     server = await HttpServer.start(nursery, saying(answer))
-    async with endpoint_at(server.url()) as endpoint:
+    async with endpoint_at(server.url(), Http(max_reply_bytes=Count(50_000))) as endpoint:
         for count in range(1, 4):
-            assert not isinstance(await endpoint.post(BODY), Unreachable)
+            assert not isinstance(await endpoint.post(BODY, UID), Unreachable)
             assert server.connections == count
 
 
@@ -514,7 +579,7 @@ async def test_a_connection_that_the_endpoint_closed_is_replaced(nursery: trio.N
     server = await HttpServer.start(nursery, answer)
     async with endpoint_at(server.url()) as endpoint:
         for count in range(1, 4):
-            assert await endpoint.post(BODY) == AS_JSON
+            assert await endpoint.post(BODY, UID) == AS_JSON
             await closed.wait()
             closed = trio.Event()
             assert server.connections == count
@@ -534,7 +599,7 @@ async def test_posts_run_side_by_side(nursery: trio.Nursery) -> None:
     async with endpoint_at(server.url()) as endpoint, trio.open_nursery() as posts:
 
         async def post(number: int) -> None:
-            outcomes[number] = await endpoint.post(str(number).encode())
+            outcomes[number] = await endpoint.post(str(number).encode(), UID)
 
         for number in range(20):
             posts.start_soon(post, number)
@@ -569,7 +634,7 @@ async def test_cancellation_leaves_no_socket(nursery: trio.Nursery, answer: Answ
     async with endpoint_at(server.url()) as endpoint:
         for count in range(1, 4):
             async with trio.open_nursery() as posting:
-                posting.start_soon(endpoint.post, BODY)
+                posting.start_soon(endpoint.post, BODY, UID)
                 await asked.wait()
                 await wait_all_tasks_blocked()
                 posting.cancel_scope.cancel()
@@ -577,7 +642,7 @@ async def test_cancellation_leaves_no_socket(nursery: trio.Nursery, answer: Answ
             assert server.connections == count
             asked = trio.Event()
         server.answer = saying(response(content=REPLY))
-        assert await endpoint.post(BODY) == AS_JSON
+        assert await endpoint.post(BODY, UID) == AS_JSON
 
 
 async def test_a_cancelled_wait_for_a_connection_frees_its_place(nursery: trio.Nursery) -> None:
@@ -590,15 +655,15 @@ async def test_a_cancelled_wait_for_a_connection_frees_its_place(nursery: trio.N
     server = await HttpServer.start(nursery, answer)
     async with endpoint_at(server.url(), Http(max_in_flight=Count(1))) as endpoint:
         async with trio.open_nursery() as posting:
-            posting.start_soon(endpoint.post, BODY)
+            posting.start_soon(endpoint.post, BODY, UID)
             await asked.wait()
             for _ in range(5):
-                posting.start_soon(endpoint.post, BODY)
+                posting.start_soon(endpoint.post, BODY, UID)
             await wait_all_tasks_blocked()
             assert server.connections == 1
             posting.cancel_scope.cancel()
         server.answer = saying(response(content=REPLY))
-        assert await endpoint.post(BODY) == AS_JSON
+        assert await endpoint.post(BODY, UID) == AS_JSON
     assert server.connections == 2
 
 
@@ -607,7 +672,7 @@ async def test_a_cancelled_wait_for_a_connection_frees_its_place(nursery: trio.N
 
 @pytest.mark.parametrize("status", [200, 204, 404, 405, 500])
 async def test_any_answer_to_options_counts(nursery: trio.Nursery, status: int) -> None:
-    server = await HttpServer.start(nursery, saying(f"HTTP/1.1 {status} X\r\n\r\n".encode()))
+    server = await HttpServer.start(nursery, saying(response(f"{status} X", media=None)))
     async with endpoint_at(server.url("/path")) as endpoint:
         assert await endpoint.options() == status
     [request] = server.requests

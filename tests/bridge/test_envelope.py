@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from bridge.admitted import Admitted
 from bridge.envelope import (
     Composer,
     ReplyObject,
@@ -36,8 +37,12 @@ KIB = 1024
 # --- H1: the request
 
 
+def admitted(one: Stanza, received: datetime = RECEIVED) -> Admitted:
+    return Admitted(one, received.timestamp(), 100)
+
+
 def posted(xml: str, lang: str | None = None) -> dict[str, Any]:
-    value = json.loads(request_body(stanza(xml, lang), RECEIVED))
+    value = json.loads(request_body(admitted(stanza(xml, lang))))
     assert isinstance(value, dict)
     return value
 
@@ -182,13 +187,13 @@ def test_an_inherited_language_is_not_written() -> None:
     ],
 )
 def test_when_it_was_received(moment: datetime, text: str) -> None:
-    body = request_body(stanza("<message from='a' to='b'/>"), moment)
+    body = request_body(admitted(stanza("<message from='a' to='b'/>"), moment))
     assert json.loads(body)["received"] == text
 
 
 def test_it_is_utf8_and_not_escaped() -> None:
     xml = "<message from='a' to='b'><body>\u4e2d</body></message>"
-    assert '"body":"\u4e2d"'.encode() in request_body(stanza(xml), RECEIVED)
+    assert '"body":"\u4e2d"'.encode() in request_body(admitted(stanza(xml)))
 
 
 # --- H2: the reply

@@ -9,11 +9,15 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 LEVELS: Final = (
-    {"address", "config", "envelope", "loader", "log", "outcome", "structure"},
-    {"auto", "conversation", "endpoint", "loader", "outbox", "reconnect", "rooms", "structure"},
-    {"dispatch", "link"},
+    {"address", "admitted", "answer", "config", "delay", "envelope", "journal", "log", "outcome"}
+    | {"request", "retry", "webhook"},
+    {"auto", "conversation", "health", "ledger", "loader", "outbox", "reconnect", "rooms"}
+    | {"structure", "teller"}
+    | {"endpoint", "pool", "transport", "watch", "wire"}
+    | {"committer", "control", "desk", "keeper", "sqlite", "sqlite_journal", "state_dir"},
+    {"admission", "courier", "dispatch", "link", "responder", "status", "storage"},
     {"daemon"},
-    {"__main__", "check", "cli", "conformance", "demo"},
+    {"__main__", "check", "cli", "conformance", "demo", "queue"},
 )
 LEVEL_OF: Final = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES: Final = {
@@ -62,7 +66,7 @@ def test_only_the_parser_imports_lxml() -> None:
 
 
 def test_only_the_driver_and_its_threads_import_trio() -> None:
-    assert importers("xmppstream", "trio") == {"parser_thread", "trio_stream"}
+    assert importers("xmppstream", "trio") == {"thread", "trio_stream"}
 
 
 @pytest.mark.parametrize("package", ["json", "msgspec", "httpx", "structlog"])
@@ -70,8 +74,16 @@ def test_the_stream_knows_no_http_no_json_and_no_log(package: str) -> None:
     assert importers("xmppstream", package) == set()
 
 
-def test_httpx_stays_with_the_endpoint() -> None:
-    assert importers("bridge", "httpx") == {"check", "endpoint"}
+def test_httpx_stays_with_the_endpoint_and_its_transport() -> None:
+    assert importers("bridge", "httpx") == {"answer", "check", "endpoint", "pool", "transport"}
+
+
+def test_sqlite_stays_with_the_store() -> None:
+    modules = importers("bridge", "sqlite3")
+    assert modules
+    assert {name for name in modules if name.split(".")[0] not in ("sqlite", "sqlite_journal")} == (
+        set()
+    )
 
 
 def test_every_module_has_a_level() -> None:
@@ -89,6 +101,13 @@ def test_dispatch_does_not_know_the_link_nor_the_link_dispatch() -> None:
     trees = MODULES["bridge"]
     assert "bridge.link.Link" not in set(imports(trees["dispatch"]))
     assert not {one for one in imports(trees["link"]) if one.startswith("bridge.dispatch")}
+
+
+def test_who_uses_the_journal_does_not_know_which_store_it_is() -> None:
+    stores = {"bridge.sqlite", "bridge.sqlite_journal", "bridge.storage"}
+    for name in ("committer", "dispatch", "keeper"):
+        seen = set(imports(MODULES["bridge"][name]))
+        assert not {one for one in seen if any(one.startswith(store) for store in stores)}
 
 
 def caught_broadly(tree: ast.AST) -> Iterator[str]:

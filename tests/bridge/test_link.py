@@ -16,10 +16,10 @@ import bridge.link
 from bridge.address import Secret, parse_post_url
 from bridge.config import Component
 from bridge.link import Link, Refused
-from bridge.outbox import Outbox
+from bridge.outbox import LIMIT_COUNT, Outbox
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder
-from tests.bridge.sample import stanza
+from tests.bridge.sample import MADE, outgoing, stanza
 from tests.bridge.xmpp_server import SECRET, Session, XmppServer
 from xmppstream import (
     ComponentStream,
@@ -55,6 +55,11 @@ def reply(id: str, body: str = "hi") -> Stanza:
     )
 
 
+def fresh_outbox(limit_count: int = LIMIT_COUNT) -> Outbox:
+    """Give an outbox whose clock stands still."""
+    return Outbox(DOMAIN, limit_count, now=lambda: MADE)
+
+
 @define
 class Bench:
     """A link, its outbox and its log; `events` is what it handed on."""
@@ -67,13 +72,13 @@ class Bench:
     def put(self, *ids: str) -> list[bytes]:
         """Have replies become ready."""
         written = [encode(reply(id)) for id in ids]
-        assert self.outbox.put_nowait(written)
+        assert self.outbox.put_if_room(outgoing(*written))
         return written
 
 
 def bench_at(server: Server, outbox: Outbox | None = None) -> Bench:
     """Give a link that does not run yet."""
-    outbox = Outbox() if outbox is None else outbox
+    outbox = fresh_outbox() if outbox is None else outbox
     log, events = Recorder(), list[Event]()
 
     async def handle(event: Event) -> None:
@@ -443,13 +448,13 @@ async def test_s35_a_server_without_barriers_is_taken_at_its_word(
     server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     server.returns_barriers = False
-    bench = running(nursery, server, Outbox(limit_count=3))
+    bench = running(nursery, server, fresh_outbox(limit_count=3))
     session = await server.attached(DOMAIN)
     await session.wait_barriers(1)  # the one that every stream begins with
     for round in range(3):
         bench.put(*(f"{round}-{n}" for n in range(3)))
         await session.receive(3 * (round + 1))
-        assert not bench.outbox.put_nowait([b"<message/>"])
+        assert not bench.outbox.put_if_room(outgoing(b"<message/>"))
         barriers = session.barriers
         mock_clock.jump(CONFIRM_S)
         await session.wait_barriers(barriers + 1)
@@ -747,7 +752,7 @@ async def test_what_was_read_is_handled_though_the_stream_has_ended(
         await go.wait()
         seen.append(event)
 
-    log, outbox = Recorder(), Outbox()
+    log, outbox = Recorder(), fresh_outbox()
     link = Link(component(server.address), StreamOptions(), outbox, handle, log.logger())
     nursery.start_soon(link.run)
     session = await server.attached(DOMAIN)
@@ -756,7 +761,7 @@ async def test_what_was_read_is_handled_though_the_stream_has_ended(
     await entered.wait()
     await end(session)
     # Writing finds out before the reader does, and waits a while for its last words.
-    outbox.put_nowait([encode(reply("x"))])
+    outbox.put(outgoing(encode(reply("x"))))
     for _ in range(5):
         await wait_all_tasks_blocked(0.01)
         mock_clock.jump(1)

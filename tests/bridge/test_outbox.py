@@ -1,5 +1,6 @@
-"""The outbox: order, bounds, what is sent again, and what is suspect."""
+"""The outbox: order, bounds, what is sent again, what is suspect, and what is late."""
 
+import re
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -8,14 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.outbox import LIMIT_BYTES, LIMIT_COUNT, Outbox
+from bridge.delay import LATE_S
+from bridge.outbox import LIMIT_BYTES, LIMIT_COUNT, Outbox, Outgoing
+from tests.bridge.sample import MADE, outgoing
 
+DOMAIN = "bot.example"
 A, B, C, D = b"<a/>", b"<b/>", b"<c/>", b"<d/>"
 
 
+def fresh(limit_count: int = LIMIT_COUNT, limit_bytes: int = LIMIT_BYTES) -> Outbox:
+    """An outbox whose clock stands still."""
+    return Outbox(DOMAIN, limit_count, limit_bytes, now=lambda: MADE)
+
+
 def filled(*stanzas: bytes) -> Outbox:
-    outbox = Outbox()
-    assert outbox.put_nowait(list(stanzas))
+    outbox = fresh()
+    assert outbox.put_if_room(outgoing(*stanzas))
     return outbox
 
 
@@ -24,7 +33,7 @@ def suspects(outbox: Outbox) -> list[bytes]:
     seen = []
     while (suspect := outbox.suspect) is not None:
         seen.append(suspect)
-        outbox.drop_suspect()
+        outbox.confirm_suspect()
     return seen
 
 
@@ -50,7 +59,7 @@ class Waiter:
 
 def test_takes_in_the_order_of_putting() -> None:
     outbox = filled(A, B)
-    assert outbox.put_nowait([C])
+    assert outbox.put_if_room(outgoing(C))
     assert outbox.take() == [A, B, C]
     assert outbox.take() == []
 
@@ -65,61 +74,77 @@ def test_the_bounds_are_those_of_the_design() -> None:
     ids=["count", "bytes", "bytes passed"],
 )
 def test_is_full_by_count_and_by_bytes(limits: tuple[int, int], held: list[bytes]) -> None:
-    outbox = Outbox(*limits)
+    outbox = fresh(*limits)
     for stanza in held:
         assert not outbox.is_full
-        assert outbox.put_nowait([stanza])
+        assert outbox.put_if_room(outgoing(stanza))
     assert outbox.is_full
-    assert not outbox.put_nowait([C])
+    assert not outbox.put_if_room(outgoing(C))
     assert len(outbox) == 2
     assert outbox.take() == held
 
 
 def test_stanzas_that_belong_together_are_not_torn_apart() -> None:
-    outbox = Outbox(limit_count=2)
-    assert outbox.put_nowait([A])
-    assert outbox.put_nowait([B, C, D])
+    outbox = fresh(limit_count=2)
+    assert outbox.put_if_room(outgoing(A))
+    assert outbox.put_if_room(outgoing(B, C, D))
     assert outbox.take() == [A, B, C, D]
     assert outbox.is_full
 
 
 def test_what_was_written_counts_until_it_is_confirmed() -> None:
-    outbox = Outbox(limit_count=2)
-    outbox.put_nowait([A, B])
+    outbox = fresh(limit_count=2)
+    outbox.put_if_room(outgoing(A, B))
     outbox.take()
-    assert not outbox.put_nowait([C])
+    assert not outbox.put_if_room(outgoing(C))
     outbox.confirm(outbox.position)
     assert len(outbox) == 0
-    assert outbox.put_nowait([C])
+    assert outbox.put_if_room(outgoing(C))
 
 
-async def test_put_waits_for_room(nursery: trio.Nursery) -> None:
-    outbox = Outbox(limit_count=1)
-    await outbox.put([A])
-    waiter = Waiter(nursery, lambda: outbox.put([B]))
+async def test_room_is_waited_for(nursery: trio.Nursery) -> None:
+    outbox = fresh(limit_count=1)
+    outbox.put(outgoing(A))
+    waiter = Waiter(nursery, outbox.wait_room)
     assert not await waiter.is_through()
     assert outbox.take() == [A]
     assert not await waiter.is_through()
     outbox.confirm(outbox.position)
     assert await waiter.is_through()
-    assert outbox.take() == [B]
 
 
-async def test_putting_nothing_never_waits() -> None:
-    outbox = Outbox(limit_count=1)
-    await outbox.put([A])
-    with trio.fail_after(0):
-        await outbox.put([])
-    assert outbox.put_nowait([])
-
-
-async def test_a_cancelled_put_adds_none() -> None:
-    outbox = Outbox(limit_count=1)
-    await outbox.put([A])
+async def test_where_there_is_room_nothing_waits() -> None:
+    """Nor is it cancelled: what came of a POST is not lost between."""
+    outbox = fresh(limit_count=1)
     with trio.move_on_after(0) as scope:
-        await outbox.put([B, C])
+        await outbox.wait_room()
+    assert not scope.cancelled_caught
+    outbox.put([])
+    assert not outbox.is_full
+
+
+def test_what_must_be_put_is_put_where_there_is_no_room() -> None:
+    outbox = fresh(limit_count=1)
+    outbox.put(outgoing(A))
+    outbox.put(outgoing(B, C))
+    assert outbox.take() == [A, B, C]
+    assert outbox.is_full
+
+
+async def test_putting_nothing_needs_no_room() -> None:
+    outbox = fresh(limit_count=1)
+    outbox.put(outgoing(A))
+    assert outbox.put_if_room([])
+    assert len(outbox) == 1
+
+
+async def test_a_cancelled_wait_for_room_leaves_all_as_it_was() -> None:
+    outbox = fresh(limit_count=1)
+    outbox.put(outgoing(A))
+    with trio.move_on_after(0) as scope:
+        await outbox.wait_room()
     assert scope.cancelled_caught
-    outbox.take()
+    assert outbox.take() == [A]
     outbox.confirm(outbox.position)
     assert outbox.take() == []
 
@@ -131,7 +156,7 @@ def test_confirms_what_was_taken_before_the_mark_and_no_more() -> None:
     outbox = filled(A, B)
     outbox.take()
     mark = outbox.position
-    outbox.put_nowait([C])
+    outbox.put_if_room(outgoing(C))
     outbox.take()
     outbox.confirm(mark)
     outbox.stream_lost(blamed=False)
@@ -155,7 +180,7 @@ def test_a_mark_confirms_once() -> None:
     outbox.take()
     mark = outbox.position
     outbox.confirm(mark)
-    outbox.put_nowait([C])
+    outbox.put_if_room(outgoing(C))
     outbox.take()
     outbox.confirm(mark)
     assert len(outbox) == 1
@@ -167,7 +192,7 @@ def test_a_mark_confirms_once() -> None:
 def test_a_lost_stream_sends_again_before_what_is_newer() -> None:
     outbox = filled(A, B)
     outbox.take()
-    outbox.put_nowait([C])
+    outbox.put_if_room(outgoing(C))
     outbox.stream_lost(blamed=False)
     assert outbox.suspect is None
     assert outbox.take() == [A, B, C]
@@ -176,7 +201,7 @@ def test_a_lost_stream_sends_again_before_what_is_newer() -> None:
 def test_s11_what_is_unconfirmed_when_blamed_is_suspect() -> None:
     outbox = filled(A, B)
     outbox.take()
-    outbox.put_nowait([C])
+    outbox.put_if_room(outgoing(C))
     outbox.stream_lost(blamed=True)
     assert outbox.take() == [C]
     assert suspects(outbox) == [A, B]
@@ -186,7 +211,7 @@ def test_older_suspects_stay_first_whatever_ends_the_next_stream() -> None:
     outbox = filled(A)
     outbox.take()
     outbox.stream_lost(blamed=True)
-    outbox.put_nowait([B])
+    outbox.put_if_room(outgoing(B))
     outbox.take()
     outbox.stream_lost(blamed=True)
     outbox.stream_lost(blamed=False)
@@ -194,26 +219,136 @@ def test_older_suspects_stay_first_whatever_ends_the_next_stream() -> None:
 
 
 def test_suspects_count_against_the_bound() -> None:
-    outbox = Outbox(limit_bytes=8)
-    outbox.put_nowait([A, B])
+    outbox = fresh(limit_bytes=8)
+    outbox.put_if_room(outgoing(A, B))
     outbox.take()
     outbox.stream_lost(blamed=True)
-    assert not outbox.put_nowait([C])
-    outbox.drop_suspect()
+    assert not outbox.put_if_room(outgoing(C))
+    outbox.confirm_suspect()
     assert len(outbox) == 1
-    assert outbox.put_nowait([C])
+    assert outbox.put_if_room(outgoing(C))
+
+
+# --- who is told of what has left
+
+
+class Told:
+    """Who is told, and an outbox of replies that the journal knows."""
+
+    def __init__(self, *stanzas: bytes) -> None:
+        self.confirmed: list[list[Outgoing]] = []
+        self.abandoned: list[tuple[Outgoing, str]] = []
+        self.outbox = Outbox(
+            DOMAIN,
+            confirmed=self.confirmed.append,
+            abandoned=lambda one, why: self.abandoned.append((one, why)),
+            now=lambda: MADE,
+        )
+        self.stanzas = [
+            Outgoing(data, MADE, ("msg_1", place)) for place, data in enumerate(stanzas, 1)
+        ]
+        self.outbox.put(self.stanzas)
+        self.outbox.take()
+
+
+def test_what_has_arrived_is_told_once() -> None:
+    told = Told(A, B)
+    mark = told.outbox.position
+    told.outbox.put(outgoing(C))
+    told.outbox.take()
+    told.outbox.confirm(mark)
+    told.outbox.confirm(mark)
+    assert [one for told_now in told.confirmed for one in told_now] == told.stanzas
+    assert told.abandoned == []
+
+
+def test_what_is_sent_again_has_not_arrived() -> None:
+    told = Told(A, B)
+    told.outbox.stream_lost(blamed=False)
+    told.outbox.take()
+    assert told.confirmed == []
+    told.outbox.confirm(told.outbox.position)
+    assert told.confirmed == [told.stanzas]
+
+
+def test_s11_a_suspect_has_arrived_or_is_abandoned() -> None:
+    told = Told(A, B)
+    told.outbox.stream_lost(blamed=True)
+    told.outbox.confirm_suspect()
+    told.outbox.abandon_suspect("it broke the stream")
+    [good, bad] = told.stanzas
+    assert told.confirmed == [[good]]
+    assert told.abandoned == [(bad, "it broke the stream")]
+    assert (len(told.outbox), told.outbox.suspect) == (0, None)
+
+
+# --- what is late (XEP-0203)
+
+
+class Clock:
+    """Unix time in s, as the test sets it."""
+
+    def __init__(self) -> None:
+        self.now = MADE
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def late(name: str) -> bytes:
+    """A message as it is written when it is late."""
+    return (
+        f"<message id='{name}'><delay xmlns='urn:xmpp:delay' from='{DOMAIN}'"
+        " stamp='2023-11-14T22:13:20Z'/></message>"
+    ).encode()
+
+
+def in_time(name: str) -> bytes:
+    return f"<message id='{name}'/>".encode()
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "written"), [(0, in_time), (LATE_S, in_time), (LATE_S + 1, late), (-9999, in_time)]
+)
+def test_what_is_late_when_it_is_taken_says_so(
+    waited_s: float, written: Callable[[str], bytes]
+) -> None:
+    clock = Clock()
+    outbox = Outbox(DOMAIN, now=clock)
+    outbox.put(outgoing(in_time("1")))
+    clock.now += waited_s
+    assert outbox.take() == [written("1")]
+    outbox.confirm(outbox.position)
+    assert (len(outbox), outbox._held_bytes) == (0, 0)
+
+
+def test_what_was_written_is_sent_again_as_it_was() -> None:
+    """Byte-identical, however late by then; what was not written yet is marked."""
+    clock = Clock()
+    outbox = Outbox(DOMAIN, now=clock)
+    outbox.put(outgoing(in_time("1")))
+    outbox.take()
+    clock.now += LATE_S + 1
+    outbox.put(outgoing(in_time("2")))
+    for _ in range(3):
+        outbox.stream_lost(blamed=False)
+        assert outbox.take() == [in_time("1"), late("2")]
+        clock.now += LATE_S + 1
+    outbox.stream_lost(blamed=True)
+    assert suspects(outbox) == [in_time("1"), late("2")]
+    assert outbox._held_bytes == 0
 
 
 # --- what the link waits for
 
 
 async def test_wait_pending(nursery: trio.Nursery) -> None:
-    outbox = Outbox()
+    outbox = fresh()
     waiter = Waiter(nursery, outbox.wait_pending)
     assert not await waiter.is_through()
-    outbox.put_nowait([])
+    outbox.put_if_room(outgoing())
     assert not await waiter.is_through()
-    outbox.put_nowait([A])
+    outbox.put_if_room(outgoing(A))
     assert await waiter.is_through()
 
 
@@ -230,7 +365,7 @@ async def test_wait_unconfirmed(nursery: trio.Nursery) -> None:
     waiter = Waiter(nursery, lambda: outbox.wait_unconfirmed(2))
     outbox.take()
     assert not await waiter.is_through()
-    outbox.put_nowait([B])
+    outbox.put_if_room(outgoing(B))
     assert not await waiter.is_through()
     outbox.take()
     assert await waiter.is_through()
@@ -249,31 +384,36 @@ async def test_wait_written_ends_with_the_last_suspect(nursery: trio.Nursery) ->
     outbox.take()
     outbox.stream_lost(blamed=True)
     waiter = Waiter(nursery, outbox.wait_written)
-    outbox.drop_suspect()
+    outbox.confirm_suspect()
     assert not await waiter.is_through()
-    outbox.drop_suspect()
+    outbox.confirm_suspect()
     assert await waiter.is_through()
 
 
 # --- all of it together
 
 STEPS = st.lists(
-    st.sampled_from(["put", "take", "mark", "confirm", "lost", "blamed", "suspect"]), max_size=60
+    st.sampled_from(["put", "take", "mark", "confirm", "lost", "blamed", "suspect", "later"]),
+    max_size=60,
 )
 
 
 @given(STEPS)
 def test_whatever_happens_all_arrive_in_order(steps: list[str]) -> None:
-    """A server that returns true barriers sees each stanza's first copy in the order of putting."""
-    outbox, arrived, put = Outbox(), list[bytes](), list[bytes]()
+    """A server that returns true barriers sees each stanza's first copy in the order of putting,
+    and all its copies are alike.
+    """
+    arrived, confirmed, put = list[bytes](), list[Outgoing](), list[bytes]()
+    clock = Clock()
+    outbox = Outbox(DOMAIN, confirmed=confirmed.extend, now=clock)
     mark = outbox.position
 
     def step(name: str) -> None:
         nonlocal mark
         match name:
             case "put":
-                put.append(f"<s{len(put)}/>".encode())
-                outbox.put_nowait([put[-1]])
+                put.append(in_time(str(len(put))))
+                assert outbox.put_if_room(outgoing(put[-1], made=clock.now))
             case "take" if outbox.suspect is None:
                 arrived.extend(outbox.take())
             case "mark":
@@ -284,7 +424,9 @@ def test_whatever_happens_all_arrive_in_order(steps: list[str]) -> None:
                 outbox.stream_lost(blamed=name == "blamed")
             case "suspect" if outbox.suspect is not None:
                 arrived.append(outbox.suspect)
-                outbox.drop_suspect()
+                outbox.confirm_suspect()
+            case "later":
+                clock.now += LATE_S * 0.6
 
     for name in steps:
         step(name)
@@ -292,7 +434,14 @@ def test_whatever_happens_all_arrive_in_order(steps: list[str]) -> None:
     while outbox.suspect is not None:
         step("suspect")
     step("take")
-    assert list(dict.fromkeys(arrived)) == put
     outbox.confirm(outbox.position)
     assert len(outbox) == 0
     assert outbox._held_bytes == 0
+    copies = list(dict.fromkeys(arrived))
+    assert [unmarked(data) for data in copies] == put
+    assert [one.data for one in confirmed] == copies
+
+
+def unmarked(data: bytes) -> bytes:
+    """Give what it was before it was late."""
+    return re.sub(rb"><delay .*</message>", b"/>", data)

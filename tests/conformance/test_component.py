@@ -358,8 +358,11 @@ def expect(name: str, report: dict[str, Any]) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_our_own_daemon_passes_everything() -> None:
-    running = {profile: report_of(OURS, profile) for profile in PROFILES}
+def test_our_own_daemon_passes_everything(tmp_path: Path) -> None:
+    running = {
+        profile: report_of([*OURS, "--state-dir", str(tmp_path / profile)], profile)
+        for profile in PROFILES
+    }
     reports = {}
     for profile, process in running.items():
         output, _ = process.communicate(timeout=300)

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.servers import ejabberd as ejabberd_module
+from tests.servers import nginx as nginx_module
 from tests.servers import prosody as prosody_module
 from tests.servers.ejabberd import Ejabberd
 from tests.servers.prosody import Prosody
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MISSING: Final[dict[str, Callable[[], str | None]]] = {
     "prosody": prosody_module.missing,
     "ejabberd": ejabberd_module.missing,
+    "nginx": nginx_module.missing,
 }
 COMPONENTS: Final = {"bot.localhost": "s3cret", "second.localhost": "s2", "peer.localhost": "s1"}
 USERS: Final = {"alice": "pw", "bob": "pw"}

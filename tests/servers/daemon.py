@@ -127,10 +127,16 @@ class Daemon:
 
 @asynccontextmanager
 async def run_daemon(
-    directory: Path, settings: Table, *, wait_attached: bool = True, log_level: str = "info"
+    directory: Path,
+    settings: Table,
+    *,
+    wait_attached: bool = True,
+    log_level: str = "info",
+    state_dir: Path | None = None,
 ) -> AsyncIterator[Daemon]:
     """Start the daemon with `settings` as its file, and wait until each component is attached.
 
+    Its state directory is its own, unless `state_dir` is one that others have had before it.
     At the end it is stopped with SIGTERM, and killed where that does not help.
     Raises: trio.TooSlowError; AssertionError when it ends before that, or by `Daemon.check_log`.
     """
@@ -139,6 +145,7 @@ async def run_daemon(
     file.write_text(toml(settings), encoding="utf-8")
     file.chmod(0o600)
     command = [sys.executable, "-m", "bridge", "run", str(file)]
+    command += ["--state-dir", str(state_dir or place / "state")]
     command += ["--log-format", "json", "--log-level", log_level]
     with log.open("wb") as stderr:
         process = await trio.lowlevel.open_process(

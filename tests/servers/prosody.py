@@ -23,7 +23,7 @@ class Prosody(Server):
     """A Prosody with VirtualHost `localhost`; see `Server` for its life.
 
     `component_settings` holds raw Lua lines for the section of a domain: a component, the `muc`
-    or `localhost`. `extra` is raw Lua before all sections.
+    or `localhost`. `extra` is raw Lua before all sections. `log_level` is the least that is logged.
     """
 
     name = "prosody"
@@ -37,12 +37,20 @@ class Prosody(Server):
         muc: str | None = None,
         component_settings: Mapping[str, Sequence[str]] | None = None,
         extra: str = "",
+        log_level: str = "debug",
     ) -> None:
         super().__init__(directory, components, users, muc)
         self.component_settings = {
             domain: list(lines) for domain, lines in (component_settings or {}).items()
         }
         self.extra = extra
+        self.log_level = log_level
+
+    @property
+    def pid(self) -> int:
+        """The process, which runs."""
+        assert self._process is not None, f"{self.name} does not run"
+        return self._process.pid
 
     def _command(self) -> Sequence[str]:
         return ["prosody", "-F", "--config", str(self._config_path)]
@@ -62,7 +70,8 @@ class Prosody(Server):
         lines = [
             f"data_path = {quoted(str(self.directory / 'data'))}",
             f"pidfile = {quoted(str(self.directory / 'prosody.pid'))}",
-            'log = { { to = "console", levels = { min = "debug" }, timestamps = "%H:%M:%S" } }',
+            'log = { { to = "console", timestamps = "%H:%M:%S",'
+            f" levels = {{ min = {quoted(self.log_level)} }} }} }}",
             f"interfaces = {{ {quoted(LOOPBACK)} }}",
             f"component_interfaces = {{ {quoted(LOOPBACK)} }}",
             f"component_ports = {{ {self.component_port} }}",

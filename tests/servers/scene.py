@@ -17,7 +17,16 @@ import trio
 
 from tests.servers.conftest import COMPONENTS
 from tests.servers.daemon import Daemon, Table, run_daemon, settings_for
-from tests.servers.endpoint import NOTHING, Answer, Endpoint, Posted, Reaction, echo, open_endpoint
+from tests.servers.endpoint import (
+    NOTHING,
+    Answer,
+    Endpoint,
+    Posted,
+    Raw,
+    Reaction,
+    echo,
+    open_endpoint,
+)
 from tests.servers.peer import CLIENT, COMPONENT, Peer, connect_component, name
 
 if TYPE_CHECKING:
@@ -34,6 +43,10 @@ MUC_USER: Final = "http://jabber.org/protocol/muc#user"
 XML_LANG: Final = "{http://www.w3.org/XML/1998/namespace}lang"
 ALL_KINDS: Final = ["message", "presence", "iq"]
 PLAY_S: Final = 60.0
+ONE_ATTEMPT: Final = {"budget_s": 0}
+"""For [retry]: so that an error is told at once."""
+NO_JOURNAL: Final = {"durability": "off"}
+"""For [journal]: so that all is told at the end."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,10 @@ async def open_scene(
     component: Table | None = None,
     http: Table | None = None,
     stream: Table | None = None,
+    retry: Table | None = None,
+    journal: Table | None = None,
     log_level: str = "info",
+    state_dir: Path | None = None,
 ) -> AsyncIterator[Scene]:
     """Attach a daemon as BOT, with an echo for an endpoint; `component` has further keys of it."""
     async with (
@@ -67,8 +83,11 @@ async def open_scene(
                 {BOT: bot_table(endpoint, **(component or {}))},
                 http=http or {},
                 stream=stream or {},
+                retry=retry or {},
+                journal=journal or {},
             ),
             log_level=log_level,
+            state_dir=state_dir,
         ) as daemon,
     ):
         yield Scene(server, endpoint, daemon, peer)
@@ -221,6 +240,10 @@ def _count_off(missing: dict[str, int], element: ET.Element) -> None:
 
 
 def _posted_faults(case: Case, bare: str, posted: list[Posted]) -> list[str]:
+    if case.reaction == Raw() and posted == posted[:1] * 2:
+        # A kept connection that ends without a byte was closed before the POST, as it seems: it is
+        # sent again on a fresh one, with the same webhook-id.
+        posted = posted[:1]
     if len(posted) != case.is_posted:
         return [f"POSTed {len(posted)} times, not {case.is_posted:d}: {posted}"]
     expected = {

@@ -31,6 +31,7 @@ from tests.servers.scene import (
     BOT,
     ECHO,
     MUC_USER,
+    ONE_ATTEMPT,
     PEER,
     STANZA_ERRORS,
     Case,
@@ -482,7 +483,10 @@ async def test_answers_to_iqs(shared_server: Prosody | Ejabberd, tmp_path: Path)
         row("closed", put, Raw(), refused("remote-server-timeout", "wait", "iq")),
     ]
     async with open_scene(
-        shared_server, tmp_path, component={"component_post_stanzas": ["iq"]}
+        shared_server,
+        tmp_path,
+        component={"component_post_stanzas": ["iq"]},
+        retry=ONE_ATTEMPT,
     ) as scene:
         await play(scene, cases)
 
@@ -597,6 +601,7 @@ async def test_each_status_has_its_error(shared_server: Prosody | Ejabberd, tmp_
         tmp_path,
         component={"component_post_stanzas": ["message", "iq"]},
         http={"max_in_flight": 32},
+        retry=ONE_ATTEMPT,
     ) as scene:
         await play(scene, cases)
         assert all(request.target == "/" for request in scene.endpoint.requests)
@@ -647,7 +652,7 @@ async def test_no_answer_or_a_garbled_one(prosody: Prosody, tmp_path: Path) -> N
         ),
         row("HTTP/1.0, until closed", message("hi"), Raw(until_closed), answered("x")),
     ]
-    async with open_scene(prosody, tmp_path, http={"timeout_s": 4.0}) as scene:
+    async with open_scene(prosody, tmp_path, http={"timeout_s": 4.0}, retry=ONE_ATTEMPT) as scene:
         await play(scene, cases)
         await scene.endpoint.stop()
         for id in ("one", "two"):
@@ -691,7 +696,10 @@ async def test_whom_no_error_is_sent(shared_server: Prosody | Ejabberd, tmp_path
         row("closed on a presence", stanza("presence"), Raw()),
     ]
     async with open_scene(
-        shared_server, tmp_path, component={"component_post_stanzas": ALL_KINDS}
+        shared_server,
+        tmp_path,
+        component={"component_post_stanzas": ALL_KINDS},
+        retry=ONE_ATTEMPT,
     ) as scene:
         await play(scene, cases)
         untold = scene.daemon.logged("sender not told")

@@ -32,6 +32,8 @@ from tests.servers.peer import Peer, PeerClosed, condition, connect_component
 from tests.servers.process import LOOPBACK
 from tests.servers.scene import (
     BOT,
+    NO_JOURNAL,
+    ONE_ATTEMPT,
     PEER,
     body_of,
     bot_table,
@@ -42,8 +44,10 @@ from tests.servers.scene import (
 
 if TYPE_CHECKING:
     import xml.etree.ElementTree as ET
+    from collections.abc import Callable
     from pathlib import Path
 
+    from tests.servers.daemon import Table
     from tests.servers.ejabberd import Ejabberd
     from tests.servers.prosody import Prosody
 
@@ -52,6 +56,10 @@ SENDERS: Final = [f"a{number}" for number in range(10)]
 FLOOD: Final = 20_000
 HEADLINES: Final = frozenset(range(0, FLOOD, 20))  # of which no sender may be told
 BACK_S: Final = 15.0  # a few seconds: the longest wait between two attempts is 5 s
+
+
+def _is_to(jid: str) -> Callable[[ET.Element], bool]:
+    return lambda it: it.get("to") == jid
 
 
 async def say(peer: Peer, text: str, sender: str = "a", id: str = "q") -> None:
@@ -97,7 +105,9 @@ def sunk(endpoint: Endpoint) -> list[str]:
 
 async def test_an_endpoint_that_never_answers(prosody: Prosody, tmp_path: Path) -> None:
     timeout_s, count = 1.5, 100
-    async with open_scene(prosody, tmp_path, http={"timeout_s": timeout_s}) as scene:
+    async with open_scene(
+        prosody, tmp_path, http={"timeout_s": timeout_s}, retry=ONE_ATTEMPT
+    ) as scene:
         scene.endpoint.react = always(Never())
 
         async def all_are_told() -> None:
@@ -177,8 +187,11 @@ async def test_conversations_keep_their_order(prosody: Prosody, tmp_path: Path) 
 async def test_sigterm_with_posts_in_flight(
     shared_server: Prosody | Ejabberd, tmp_path: Path
 ) -> None:
+    """Without a journal, all senders are told."""
     grace_s, half = 3.0, 50
-    async with open_scene(shared_server, tmp_path, stream={"grace_s": grace_s}) as scene:
+    async with open_scene(
+        shared_server, tmp_path, stream={"grace_s": grace_s}, journal=NO_JOURNAL
+    ) as scene:
         scene.endpoint.hold()
         scene.endpoint.react = lambda it: echo(it) if it["from"].startswith("good") else Never()
         for number in range(half):
@@ -209,6 +222,49 @@ async def test_sigterm_with_posts_in_flight(
         assert {error_of(it) for it in errors} == {("remote-server-timeout", "wait")}
         assert scene.daemon.logged("stopped")
         assert not scene.daemon.logged("replies could not be delivered")
+
+
+async def test_sigterm_leaves_messages_to_the_next_process(
+    shared_server: Prosody | Ejabberd, tmp_path: Path
+) -> None:
+    """With a journal, messages and presences are delivered later; iqs have their answer now."""
+    grace_s, count, state = 1.0, 20, tmp_path / "state"
+    kinds = {"component_post_stanzas": ["message", "iq"]}
+    ids: list[str] = []
+    async with open_scene(
+        shared_server,
+        tmp_path,
+        component=kinds,
+        stream={"grace_s": grace_s},
+        state_dir=state,
+    ) as scene:
+        scene.endpoint.react = always(Never())
+        for number in range(count):
+            await say(scene.peer, f"first {number}", f"a{number}")
+            await say(scene.peer, f"second {number}", f"a{number}")
+        ping = stanza("iq", "<query xmlns='test:query'/>", type="get", from_=f"asker@{PEER}")
+        await scene.peer.send(ping)
+        await scene.endpoint.wait_requests(count + 1)
+        code, seconds = await scene.daemon.terminate()
+        assert code == 0
+        assert seconds < grace_s + 2
+        got = await scene.peer.receive()
+        assert (got.get("to"), error_of(got)) == (
+            f"asker@{PEER}",
+            ("remote-server-timeout", "wait"),
+        )
+        assert len(scene.peer.stanzas) == 1
+        requests = scene.endpoint.requests
+        ids = [it.headers["webhook-id"] for it in requests if it.json["kind"] == "message"]
+    async with open_scene(shared_server, tmp_path, component=kinds, state_dir=state) as scene:
+        for number in range(count):
+            for text in (f"first {number}", f"second {number}"):
+                got = await scene.peer.receive(_is_to(f"a{number}@{PEER}"))
+                assert body_of(got) == text
+        requests = scene.endpoint.requests
+        again = [it.headers["webhook-id"] for it in requests if it.json["body"][:5] == "first"]
+        assert sorted(again) == sorted(ids)
+        assert len(requests) == 2 * count
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -346,17 +402,26 @@ async def test_a_server_that_never_speaks(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_sigterm_while_the_server_is_away(prosody: Prosody, tmp_path: Path) -> None:
-    """Replies that cannot be delivered any more are told of, and hold nothing up."""
-    count, grace_s = 10, 3.0
-    async with open_endpoint() as endpoint:
-        stream = {"grace_s": grace_s}
-        settings = settings_for(prosody.component_port, {BOT: bot_table(endpoint)}, stream=stream)
-        async with run_daemon(tmp_path, settings) as daemon:
+@pytest.mark.parametrize("durability", ["off", "process", "power"])
+async def test_sigterm_while_the_server_is_away(
+    prosody: Prosody, tmp_path: Path, durability: str
+) -> None:
+    """Replies that cannot be delivered any more are told of, and hold nothing up; where there is
+    a journal, the next process delivers them.
+    """
+    count, grace_s, state = 10, 3.0, tmp_path / "state"
+    async with open_endpoint(to_sink) as endpoint:
+        settings = settings_for(
+            prosody.component_port,
+            {BOT: bot_table(endpoint)},
+            stream={"grace_s": grace_s},
+            journal={"durability": durability},
+        )
+        async with run_daemon(tmp_path, settings, state_dir=state) as daemon:
             async with connect_component(prosody.component_port, PEER, COMPONENTS[PEER]) as peer:
                 endpoint.hold()
                 for number in range(count):
-                    await say(peer, "hi", f"a{number}")
+                    await say(peer, str(number), f"a{number}")
                 await endpoint.wait_requests(count)
                 await prosody.stop()
             await daemon.wait_logged("detached")
@@ -364,8 +429,15 @@ async def test_sigterm_while_the_server_is_away(prosody: Prosody, tmp_path: Path
             code, seconds = await daemon.terminate()
             assert code == 0
             assert seconds < grace_s + 2
-            (line,) = daemon.logged("replies could not be delivered")
+            kept = "replies stay in the journal until they are confirmed"
+            lost = "replies could not be delivered"
+            (line,) = daemon.logged(lost if durability == "off" else kept)
             assert line["count"] == count
+        await prosody.start()
+        async with run_daemon(tmp_path, settings, state_dir=state) as daemon:
+            await say_again(prosody, endpoint)
+            bodies = [] if durability == "off" else [*map(str, range(count))]
+            assert Counter(sunk(endpoint)) == dict.fromkeys([*bodies, "again"], 1)
 
 
 # --- who may attach
@@ -449,10 +521,15 @@ async def test_a_refusal_after_an_acceptance_is_not_final(prosody: Prosody, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_a_full_queue(prosody: Prosody, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "journal", [NO_JOURNAL, {"max_stanzas": 10_000}], ids=["memory", "journal"]
+)
+async def test_a_full_queue(prosody: Prosody, tmp_path: Path, journal: Table) -> None:
     """The endpoint hangs while 20,000 stanzas come: twice what the queue holds."""
     http = {"timeout_s": 120.0, "max_in_flight": 8}
-    async with open_scene(prosody, tmp_path, http=http) as scene:
+    async with open_scene(
+        prosody, tmp_path, http=http, retry=ONE_ATTEMPT, journal=journal
+    ) as scene:
         peer, daemon = scene.peer, scene.daemon
         await check_alive(peer)
         scene.endpoint.hold()

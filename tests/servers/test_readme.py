@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -43,11 +44,37 @@ async def test_the_first_bot(tmp_path: Path, language: str) -> None:
         lines = block("toml", "component_post_url").replace("8000", port)
         config.write_text(lines.replace("5347", str(server.component_port)))
         bridge = [sys.executable, "-m", "bridge", "run", str(config)]
+        bridge += ["--state-dir", str(tmp_path / "state")]
         async with running([*interpreter, str(bot)]), running(bridge) as daemon:
             async with connect_client(server.c2s_port, "alice@localhost", "pw") as alice:
                 assert await ask(alice) == "Did you say hello?"
             daemon.terminate()
             assert await daemon.wait() == 0
+
+
+def test_repetitions_are_dropped_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(block("python", "def once("), names)
+    replies = iter("123")
+    seen = [names["once"](id, lambda: next(replies)) for id in ("msg_a", "msg_b", "msg_a")]
+    assert seen == ["1", "2", "1"]
+
+
+def test_repetitions_are_dropped_in_php(tmp_path: Path) -> None:
+    if shutil.which("php") is None:
+        pytest.skip("php is not installed")
+    script = tmp_path / "once.php"
+    script.write_text(
+        block("php", "function once(")
+        + """$n = 0;
+        foreach (["msg_a", "msg_b", "msg_a"] as $id) {
+            $_SERVER["HTTP_WEBHOOK_ID"] = $id;
+            echo once(function () use (&$n) { return (string) ++$n; });
+        }"""
+    )
+    done = subprocess.run(["php", str(script)], cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout == b"121"
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from tests.servers.scene import (
     ALL_KINDS,
     ECHO,
     MUC_USER,
+    ONE_ATTEMPT,
     PEER,
     Scene,
     body_of,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.servers.daemon import Table
     from tests.servers.ejabberd import Ejabberd
     from tests.servers.prosody import Prosody
 
@@ -109,6 +111,7 @@ async def open_room(
     directory: Path,
     history: tuple[str, ...] = (),
     timeout_s: float = 30.0,
+    retry: Table | None = None,
     **component: Any,
 ) -> AsyncIterator[Room]:
     """A room with a person in it who has said all of `history`, and with the bot.
@@ -116,7 +119,7 @@ async def open_room(
     `timeout_s` is the endpoint's.
     """
     async with open_scene(
-        server, directory, component=component, http={"timeout_s": timeout_s}
+        server, directory, component=component, http={"timeout_s": timeout_s}, retry=retry
     ) as scene:
         scene.endpoint.react = _echo_all
         room = Room(scene)
@@ -159,7 +162,9 @@ async def test_a_failing_endpoint_is_not_expelled(
         reply({"body": "x", "to": "@@bad"}),
         Raw(),
     ]
-    async with open_room(server, tmp_path, timeout_s=3.0, component_post_stanzas=ALL_KINDS) as room:
+    async with open_room(
+        server, tmp_path, timeout_s=3.0, retry=ONE_ATTEMPT, component_post_stanzas=ALL_KINDS
+    ) as room:
         scene = room.scene
         for number, failure in enumerate(failures):
             known = len(scene.endpoint.requests)

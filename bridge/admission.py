@@ -1,0 +1,146 @@
+"""What becomes of a stanza that came in. In this order it is learnt from (rooms), refused where the
+protocol says so (S29, S34, `allow_from`), answered by the bridge itself (H6), left alone (our own
+groupchat messages, S36), or it is to be POSTed.
+"""
+
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.auto import UNAVAILABLE, Automaton
+from bridge.config import Component
+from bridge.envelope import body_of
+from bridge.rooms import Rooms
+from bridge.teller import Teller
+from xmppstream import (
+    ElementIgnored,
+    ErrorType,
+    Event,
+    Stanza,
+    StanzaCondition,
+    StanzaError,
+    StanzaReceived,
+    StanzaRefused,
+)
+from xmppstream.jid import bare, domain_of, same_domain
+from xmppstream.stanza import TYPES
+
+_BAD_REQUEST: Final = StanzaError(StanzaCondition.BAD_REQUEST, ErrorType.MODIFY)
+_NOT_HERE: Final = StanzaError(StanzaCondition.ITEM_NOT_FOUND, ErrorType.CANCEL)
+_FORBIDDEN: Final = StanzaError(StanzaCondition.FORBIDDEN, ErrorType.AUTH)
+
+
+class Admission:
+    """The door of one component."""
+
+    def __init__(
+        self,
+        component: Component,
+        automaton: Automaton,
+        rooms: Rooms,
+        teller: Teller,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._component = component
+        self._automaton = automaton
+        self._rooms = rooms
+        self._teller = teller
+        self._log = log
+        self._warned = False
+
+    def admit(self, event: Event) -> Stanza | None:
+        """Take what the stream reports, and give the stanza that is to be POSTed, if it is one."""
+        match event:
+            case StanzaReceived(stanza=stanza):
+                self._teller.counts.received += 1
+                self._log.debug("stanza in", stanza=stanza.element)
+                ours = self._if_for_us(stanza)
+                return None if ours is None else self._if_for_endpoint(ours)
+            case StanzaRefused(stanza=stanza, limit=limit):
+                self._teller.counts.received += 1
+                self.refuse(stanza, limit)
+            case ElementIgnored(name=name):
+                self._log.warning("unknown element ignored", name=name)
+        return None
+
+    def refuse(self, stanza: Stanza, limit: str) -> None:
+        """Tell the sender of a stanza, if it is for us, that it is over a limit."""
+        self._log.warning("stanza refused", limit=limit, sender=stanza.from_, id=stanza.id)
+        ours = self._if_for_us(stanza)
+        if ours is not None:
+            text = f"This is over the limit of {limit}."
+            error = StanzaError(StanzaCondition.POLICY_VIOLATION, ErrorType.MODIFY, text)
+            self._teller.tell(ours, error)
+
+    def _if_for_us(self, stanza: Stanza) -> Stanza | None:
+        """Give a stanza for our domain, spelt as configured, since answers come from there (S28);
+        None for one that has no addresses, or that is for another domain (S34).
+        """
+        if not stanza.from_ or not stanza.to:
+            self._log.warning("stanza without address dropped", kind=stanza.kind, id=stanza.id)
+            return None
+        ours, domain = self._component.domain, domain_of(stanza.to)
+        if domain == ours:
+            return stanza
+        if same_domain(domain, ours):
+            local, at, _ = bare(stanza.to).rpartition("@")
+            _, slash, resource = stanza.to.partition("/")
+            spelt = f"{local}{at}{ours}{slash}{resource}"
+            return Stanza(stanza.element.with_attributes(to=spelt), stanza.lang)
+        if not self._warned:
+            self._warned = True
+            self._log.warning(
+                "stanza for another domain",
+                hint="on ejabberd, set global_routes: false for this listener",
+                to_domain=domain,
+            )
+        if stanza.is_request:
+            # The answer cannot come from the address that was asked: that is not ours to use.
+            self._teller.tell(Stanza(stanza.element.with_attributes(to=ours)), _NOT_HERE)
+        return None
+
+    def _if_for_endpoint(self, stanza: Stanza) -> Stanza | None:
+        component = self._component
+        self._rooms.observe(stanza)
+        if stanza.kind == "iq" and not self._is_valid_iq(stanza):
+            return None
+        if component.allow_from and not self._is_allowed(stanza):
+            self._teller.tell(stanza, _FORBIDDEN)
+        elif stanza.kind not in component.post_stanzas:
+            self._answer(stanza)
+        elif self._rooms.is_own(stanza) and not component.post_own:
+            self._log.debug("own message from a room", id=stanza.id)
+        elif (
+            component.post_messages == "body"
+            and stanza.kind == "message"
+            and body_of(stanza) is None
+        ):
+            self._log.debug("message without body", id=stanza.id)
+        else:
+            return stanza
+        return None
+
+    def _is_valid_iq(self, stanza: Stanza) -> bool:
+        """Check what S29 asks of an iq, and answer where it may be answered."""
+        if not stanza.id:
+            self._log.warning("iq without id dropped", sender=stanza.from_)
+            return False
+        if stanza.type in ("result", "error"):
+            return True
+        if stanza.type in TYPES["iq"] and len(stanza.element.elements) == 1:
+            return True
+        # An iq of unknown type is no request by its own; it is answered like one.
+        self._teller.send([stanza.error_reply(_BAD_REQUEST)])
+        return False
+
+    def _is_allowed(self, stanza: Stanza) -> bool:
+        sender = (stanza.from_ or "").casefold()
+        names = (sender, bare(sender), domain_of(sender))
+        return any(name in self._component.allow_from for name in names)
+
+    def _answer(self, stanza: Stanza) -> None:
+        """Answer what is not POSTed (H6)."""
+        if stanza.kind != "message":
+            self._teller.send(self._automaton.answer(stanza))
+        elif stanza.type in (None, "chat", "normal"):
+            self._teller.tell(stanza, UNAVAILABLE)

@@ -1,0 +1,58 @@
+"""A stanza that is to be POSTed, from its admission to its end."""
+
+import math
+import time
+from itertools import count
+from secrets import token_hex
+from typing import Final
+
+from attrs import define, field
+
+from bridge.journal import Attempt, Entry
+from xmppstream import Stanza, write
+from xmppstream.names import COMPONENT
+
+_PROCESS: Final = token_hex(5)
+_COUNT: Final = count()
+
+
+def _fresh_uid() -> str:
+    # Time first: what is kept together then lies together in the journal's index.
+    return f"msg_{time.time_ns() // 1000:x}{_PROCESS}{next(_COUNT):x}"
+
+
+@define(eq=False)
+class Admitted:
+    """Immutable but for `attempts`, which its own task alone adds to, and `is_tried`: whether one
+    of them was made in this process.
+
+    `received` is Unix time in s; `deadline`, by trio's clock, is when its budget ends. `uid` is
+    its webhook-id. `xml` is the stanza as its component's stream has it.
+    """
+
+    stanza: Stanza
+    received: float
+    weight_bytes: int
+    deadline: float = math.inf
+    uid: str = field(factory=_fresh_uid)
+    xml: str = field(default="", repr=False)
+    attempts: list[Attempt] = field(factory=list)
+    is_tried: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.xml = self.xml or write(self.stanza.element, COMPONENT)
+
+    def to_entry(self, component: str) -> Entry:
+        """Give what the journal keeps of it."""
+        stanza = self.stanza
+        return Entry(
+            self.uid,
+            component,
+            stanza.kind,
+            stanza.from_ or "",
+            stanza.to or "",
+            stanza.id,
+            stanza.lang,
+            self.xml,
+            self.received,
+        )

@@ -1,0 +1,276 @@
+"""An HTTP/1.1 answer from its bytes: httptools (llhttp in C), and the limits that it has not.
+
+No socket and no await. One `AnswerReader` serves one connection, one answer after the other; what
+an answer breaks is told by httpx's exceptions, in words that quote nothing of the peer.
+
+Invariant: an answer costs at most `max_head_bytes` and eight times `max_body_bytes` (framing
+included: a chunk of one byte takes six), whatever the peer sends; a trailer, or the extensions of
+one chunk, at most `max_head_bytes` more than what came with the last of the body.
+"""
+
+import zlib
+from typing import Final
+
+import httptools
+import httpx
+from attrs import field, frozen
+
+FRAMING_FACTOR: Final = 8
+_CODINGS_LIMIT: Final = 3
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_MEMBERS_LIMIT: Final = 100
+_BODILESS: Final = frozenset({204, 304})
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_FRAMING_LENGTHS: Final = frozenset(map(len, _FRAMING))
+_ENCODING: Final = b"content-encoding"
+_CONTROL: Final = frozenset({*range(0x20), 0x7F} - {0x09})
+
+
+@frozen
+class AnswerLimits:
+    """How much of an answer is taken, in bytes; the body counts as it comes, and decoded."""
+
+    max_head_bytes: int = 64 * 1024
+    max_body_bytes: int = 1024 * 1024
+
+
+@frozen
+class Answer:
+    """A whole answer; header names are as they came. `body` is None where it was over the limit."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes | None = field(repr=False)
+    reason: bytes = b""
+    version: str = "1.1"
+    fields: dict[bytes, bytes] = field(init=False, eq=False, repr=False)
+    """The first value of each header, by its name in lower case."""
+
+    def __attrs_post_init__(self) -> None:
+        values = {name.lower(): value for name, value in reversed(self.headers)}
+        object.__setattr__(self, "fields", values)
+
+    def header(self, name: bytes) -> str | None:
+        """Give the first value of a header, by its name in lower case."""
+        value = self.fields.get(name)
+        return None if value is None else value.decode("latin-1").strip()
+
+
+class AnswerReader:
+    """Takes the bytes of one connection; `begin` before each request."""
+
+    def __init__(self, limits: AnswerLimits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpResponseParser(self)
+        # RFC 9112 §2.2: a line may end in LF alone, and httpx's own transport takes that. Gap: of a
+        # chunk that is one byte short, the CR behind it is taken for data.
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
+        self._total_limit = limits.max_head_bytes + FRAMING_FACTOR * limits.max_body_bytes
+        self.begin("POST")
+
+    def begin(self, method: str) -> None:
+        """Expect the answer to a request of that method."""
+        self.begun = False  # whether a byte of the answer has come
+        self.reusable = False  # whether the connection can take another request
+        self._bodiless = method == "HEAD"
+        self._total_bytes = 0
+        self._limit = self._limits.max_head_bytes  # on them, until there is progress
+        self._complete = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._in_head = True
+        self._status = 0
+        self._version = ""
+        self._reason = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._framed = self._chunked = False
+        self._body: bytearray | None = bytearray()  # None once it is over the limit
+        self._seen_bytes = -1  # of the body, when `_limit` was raised
+
+    def feed(self, data: bytes) -> Answer | None:
+        """Take what has come; None until the answer is whole, or its body over the limit.
+
+        Raises:
+            httpx.RemoteProtocolError: this is no answer, or over the limits.
+        """
+        self.begun = True
+        room = self._limit - self._total_bytes
+        if len(data) <= room:
+            return self._take(data)
+        answer = self._take(data[:room])
+        if answer is not None:
+            self.reusable = False  # more than was asked for
+            return answer
+        if self._limit > self._total_bytes:
+            return self.feed(data[room:])
+        if self._in_head:
+            raise _fault(f"has a head over {self._limit} bytes")
+        raise _fault("has too much framing for its body")
+
+    def end(self) -> Answer:
+        """Take the end of the connection: it completes an answer without length.
+
+        Raises:
+            httpx.RemoteProtocolError: the answer is not whole, or there is none.
+        """
+        if not self.begun:
+            raise httpx.RemoteProtocolError("the connection was closed without an answer")
+        if self._in_head or self._framed:
+            raise httpx.RemoteProtocolError("the connection was closed within the answer")
+        return self._answer()
+
+    def _take(self, data: bytes) -> Answer | None:
+        self._total_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.reusable = False
+            if not self._complete and self._body is not None:
+                if isinstance(error.__context__, httpx.RemoteProtocolError):  # our own
+                    raise error.__context__ from None
+                raise _fault(f"is no HTTP: {_words(error)}") from None
+        if self._complete or self._body is None:
+            return self._answer()
+        if not self._in_head and len(self._body) > self._seen_bytes:
+            self._seen_bytes = len(self._body)
+            allowed = self._total_bytes + self._limits.max_head_bytes
+            self._limit = min(allowed, self._total_limit)
+        return None
+
+    def _answer(self) -> Answer:
+        return Answer(
+            self._status,
+            tuple(self._headers),
+            None if self._body is None else bytes(self._body),
+            self._reason,
+            self._version,
+        )
+
+    # --- httptools calls these; after the answer they may be told of more, nobody asked for it
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self.reusable = False
+
+    def on_status(self, reason: bytes) -> None:
+        if not self._complete:
+            self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # not in the trailer
+            self._headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return
+        self._in_head = False
+        self._status = status = self._parser.get_status_code()
+        self._version = version = self._parser.get_http_version()
+        if version not in _VERSIONS or status < 100:
+            raise _fault("has a status line that is not HTTP/1's")
+        if status == 101:
+            raise _fault("switches to a protocol that was not asked for")
+        if self._reason != b"OK" and not _CONTROL.isdisjoint(self._reason):
+            raise _fault("has a control character in its status line")
+        self._read_framing()
+        if self._bodiless and status >= 200:
+            self._complete = True
+
+    def _read_framing(self) -> None:
+        # llhttp refuses two lengths, and a length beside a coding; it takes any list of codings.
+        framing = [
+            (key, value)
+            for name, value in self._headers
+            if len(name) in _FRAMING_LENGTHS and (key := name.lower()) in _FRAMING
+        ]
+        self._framed = bool(framing)
+        if framing and framing[0][0] == b"transfer-encoding":
+            self._chunked = True
+            if len(framing) > 1 or framing[0][1].lower() != b"chunked":
+                raise _fault("has a Transfer-Encoding that is not chunked")
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete or self._body is None:
+            return
+        self._body += data
+        if len(self._body) > self._limits.max_body_bytes:
+            self._body = None
+
+    def on_message_complete(self) -> None:
+        if self._complete:
+            return
+        if self._status < 200:  # 1xx: the answer is yet to come
+            self._reset()
+            return
+        self._complete = True
+        self.reusable = self._parser.should_keep_alive()
+        if self._chunked and self._version == "1.0":  # RFC 9112 §6.1: process it, and close
+            self.reusable = False
+
+
+def decoded(answer: Answer, limit_bytes: int) -> bytes | None:
+    """Undo the content codings gzip and deflate; None where more than `limit_bytes` come out.
+
+    Raises:
+        httpx.DecodingError: another coding, or a body that is not what its header says.
+    """
+    body = answer.body
+    if _ENCODING not in answer.fields:
+        return body
+    named = ",".join(
+        value.decode("latin-1") for name, value in answer.headers if name.lower() == _ENCODING
+    )
+    codings = [one.strip().lower() for one in named.split(",")]
+    codings = [one for one in codings if one not in ("", "identity")]
+    if len(codings) > _CODINGS_LIMIT:
+        raise httpx.DecodingError(f"more than {_CODINGS_LIMIT} content codings")
+    if not body or answer.status in _BODILESS:
+        return body
+    for coding in reversed(codings):
+        if coding in ("gzip", "x-gzip"):
+            body = _inflate(body, _GZIP, limit_bytes)
+        elif coding == "deflate":
+            body = _inflate(body, _deflate_bits(body), limit_bytes)
+        else:
+            raise httpx.DecodingError(f"Content-Encoding {coding[:30]!r} was not asked for")
+        if body is None:
+            return None
+    return body
+
+
+def _deflate_bits(body: bytes) -> int:
+    """`deflate` is zlib's format; some send the bare one (RFC 9110 §8.4.1.2)."""
+    has_zlib_header = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
+    return zlib.MAX_WBITS if has_zlib_header else -zlib.MAX_WBITS
+
+
+def _inflate(body: bytes, bits: int, limit_bytes: int) -> bytes | None:
+    parts: list[bytes] = []
+    room = limit_bytes
+    try:
+        while body:  # gzip may have several members; each copies what is after it
+            if len(parts) == _MEMBERS_LIMIT:
+                raise httpx.DecodingError(f"more than {_MEMBERS_LIMIT} members in a gzip body")
+            inflater = zlib.decompressobj(bits)
+            part = inflater.decompress(body, room + 1)
+            room -= len(part)
+            if room < 0:
+                return None
+            parts.append(part)
+            if not inflater.eof:
+                raise httpx.DecodingError("the compressed body is not whole")
+            body = inflater.unused_data
+    except zlib.error:
+        raise httpx.DecodingError("the body is not compressed as its header says") from None
+    return b"".join(parts)
+
+
+def _words(error: Exception) -> str:
+    """llhttp's own words; they quote nothing of the peer."""
+    return str(error) or type(error).__name__
+
+
+def _fault(how: str) -> httpx.RemoteProtocolError:
+    return httpx.RemoteProtocolError(f"the answer {how}")

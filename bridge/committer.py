@@ -1,0 +1,289 @@
+"""The journal on trio: its own thread, group commit, and what happens while the disk fails.
+
+One batch at a time is in the thread: all that was submitted while the one before was committed.
+
+While the journal fails, an entry that is to be accepted is refused (its sender can be told), and
+all else is kept and tried again, in order and before anything newer: it ends or changes what is in
+the journal already, and forgetting it would do work twice. So what is kept is bounded by what the
+journal holds, by the attempts of each, and by what an operator asks for.
+
+What cannot be done at all (`ImpossibleOperation`, a bug) is found out one by one and dropped, so
+that it stops nothing else.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
+
+import outcome
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from bridge.journal import Accept, ImpossibleOperation, Journal, JournalError, Operation
+from xmppstream.thread import Thread
+
+RETRY_S: Final = 1.0
+"""How often a failing journal is tried."""
+LAST_S: Final = 5.0
+"""How long after its cancellation `run` commits what was submitted."""
+_RETRY_BATCH: Final = 1000
+
+T = TypeVar("T")
+Then = Callable[[bool], None]
+
+
+class _Waiter(Generic[T]):
+    """A task that waits for a value; if it is cancelled, nobody takes the value."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self._task: trio.lowlevel.Task | None = None
+        self._value: outcome.Outcome[T] | None = None
+
+    def give(self, value: outcome.Outcome[T]) -> None:
+        """Wake the task."""
+        self._value = value
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    async def wait(self) -> T:
+        """Wait for the value."""
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._task, self.gone = None, True
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if self._value is None:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        else:
+            await trio.lowlevel.checkpoint()
+        assert self._value is not None
+        return self._value.unwrap()
+
+
+class _Query:
+    """A question to the journal, and who waits for the answer."""
+
+    def __init__(self, call: Callable[[Journal], Any]) -> None:
+        self.call = call
+        self.waiter: _Waiter[Any] = _Waiter()
+
+
+_Write = tuple[Operation, Then | None]
+
+
+class Committer:
+    """Commits operations in groups. `run` is its service; all else is called in trio's thread."""
+
+    def __init__(self, journal: Journal, log: FilteringBoundLogger) -> None:
+        self._journal = journal
+        self._log = log
+        self._thread = Thread("journal")
+        self._submitted: list[_Write | _Query] = []
+        self._in_hand: list[_Write | _Query] = []
+        self._wake = trio.Event()
+        self._stopping = False
+        self._ended = False
+        self._failure: JournalError | None = None
+        self._kept: list[Operation] = []
+        self._refused = 0
+        self._next_try = 0.0
+
+    @property
+    def failing(self) -> bool:
+        """Whether the journal failed when last tried; then no entry is accepted."""
+        return self._failure is not None
+
+    @property
+    def failure(self) -> JournalError | None:
+        """Why it failed when last tried."""
+        return self._failure
+
+    def submit(self, operation: Operation, then: Then | None = None) -> None:
+        """Have an operation committed with all else that is ready, in order.
+
+        `then` is called in the same order by `run`'s task: with True once it is committed, with
+        False where it could not be. An `Accept` is then forgotten; all else is tried again (see
+        above), and `then` is not called again. After the end of `run` nothing is committed any
+        more, and `then` is called at once.
+        """
+        if not self._ended:
+            self._submitted.append((operation, then))
+            self._wake.set()
+        elif then is not None:
+            then(False)
+
+    async def commit(self, operation: Operation) -> bool:
+        """Submit an operation and wait; give whether it was committed.
+
+        Cancellation ends the waiting and takes nothing back.
+        """
+        waiter: _Waiter[bool] = _Waiter()
+        self.submit(operation, lambda done: waiter.give(outcome.Value(done)))
+        return await waiter.wait()
+
+    async def ask(self, query: Callable[[Journal], T]) -> T:
+        """Give what a query gives, which is called in the journal's thread, after all that was
+        submitted before.
+
+        Raises:
+            JournalError: it failed; or the journal is failing, and not all is written that was
+                submitted before.
+        """
+        asked = _Query(query)
+        if self._ended:
+            raise JournalError("the journal is closed")
+        self._submitted.append(asked)
+        self._wake.set()
+        answer: T = await asked.waiter.wait()
+        return answer
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit, until cancelled; then commit what is left, for at most `LAST_S`, and close the
+        journal. To be started once, before and outside of all that submits.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope(shield=True) as scope:
+                    nursery.start_soon(self._stop_when_cancelled, scope)
+                    task_status.started()
+                    await self._serve()
+                    await self._close()
+                if scope.cancelled_caught:
+                    self._log.error("journal hangs", hint="the disk does not answer")
+        finally:
+            self._give_up()
+            self._thread.close()
+
+    async def _stop_when_cancelled(self, scope: trio.CancelScope) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            scope.deadline = trio.current_time() + LAST_S
+            self._stopping = True
+            self._wake.set()
+
+    async def _serve(self) -> None:
+        while True:
+            while self._submitted:
+                self._in_hand, self._submitted = self._submitted, []
+                await self._process(self._in_hand)
+                self._in_hand = []
+            if self.failing and (self._stopping or trio.current_time() >= self._next_try):
+                await self._try_again()
+            if self._stopping and not self._submitted:
+                return
+            with trio.move_on_at(self._next_try if self.failing else float("inf")):
+                await self._wake.wait()
+            self._wake = trio.Event()
+
+    async def _process(self, submitted: Sequence[_Write | _Query]) -> None:
+        writes: list[_Write] = []
+        for one in submitted:
+            if isinstance(one, _Query):
+                await self._write(writes)
+                writes = []
+                await self._answer(one)
+            else:
+                writes.append(one)
+        await self._write(writes)
+
+    async def _answer(self, query: _Query) -> None:
+        if query.waiter.gone:
+            return
+        if self._failure is not None:
+            failure = JournalError(self._failure.why, self._failure.hint)
+            query.waiter.give(outcome.Error(failure))
+            return
+        call = partial(outcome.capture, query.call, self._journal)
+        query.waiter.give(await self._thread.run(call, abandon=True))
+
+    async def _write(self, writes: list[_Write]) -> None:
+        if not writes:
+            return
+        done: list[bool] = []
+        failure = self._failure
+        if failure is None:
+            done, failure = await self._commit([operation for operation, _ in writes])
+            if failure is not None:
+                self._failure = failure
+                self._next_try = trio.current_time() + RETRY_S
+                self._log.error("journal fails", why=failure.why, hint=failure.hint)
+        for (_, then), result in zip(writes, done, strict=False):
+            if then is not None:
+                then(result)
+        self._refuse(writes[len(done) :])
+
+    async def _commit(
+        self, operations: Sequence[Operation]
+    ) -> tuple[list[bool], JournalError | None]:
+        """Give what became of each, as far as it went, and why it did not go farther."""
+        try:
+            await self._thread.run(partial(self._journal.commit, operations), abandon=True)
+        except ImpossibleOperation as error:
+            if len(operations) != 1:
+                return await self._commit_singly(operations)
+            operation = operations[0]
+            self._log.error("journal operation dropped", why=error.why, operation=repr(operation))
+            return [False], None
+        except JournalError as error:
+            return [], error
+        return [True] * len(operations), None
+
+    async def _commit_singly(
+        self, operations: Sequence[Operation]
+    ) -> tuple[list[bool], JournalError | None]:
+        done: list[bool] = []
+        for operation in operations:
+            result, failure = await self._commit([operation])
+            done += result
+            if failure is not None:
+                return done, failure
+        return done, None
+
+    # --- while it fails
+
+    def _refuse(self, writes: Sequence[_Write]) -> None:
+        for operation, then in writes:
+            if isinstance(operation, Accept):
+                self._refused += 1
+            else:
+                self._kept.append(operation)
+            if then is not None:
+                then(False)
+
+    async def _try_again(self) -> None:
+        """Write what was kept, or, with nothing kept, a probe."""
+        self._next_try = trio.current_time() + RETRY_S
+        failure: JournalError | None = None
+        begun = False
+        while failure is None and (self._kept or not begun):
+            begun = True
+            done, failure = await self._commit(self._kept[:_RETRY_BATCH])
+            del self._kept[: len(done)]
+        self._failure = failure
+        if failure is None:
+            self._log.warning("journal works again", refused=self._refused)
+            self._refused = 0
+
+    # --- the end
+
+    async def _close(self) -> None:
+        try:
+            await self._thread.run(self._journal.close, abandon=True)
+        except JournalError as error:
+            self._log.error("journal not closed well", why=error.why, hint=error.hint)
+
+    def _give_up(self) -> None:
+        self._ended = True
+        rest = [*self._in_hand, *self._submitted]
+        self._in_hand, self._submitted = [], []
+        for one in rest:
+            if isinstance(one, _Query):
+                one.waiter.give(outcome.Error(JournalError("the journal is closed")))
+            else:
+                self._refuse([one])
+        if self._kept:
+            self._log.error("journal operations lost", count=len(self._kept))

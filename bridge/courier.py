@@ -1,0 +1,135 @@
+"""One attempt: the JSON of a stanza is POSTed, the reply read and made into stanzas that may be
+sent. What an operator should know of it is logged here, once.
+"""
+
+from typing import Final, Protocol
+
+import trio
+from attrs import frozen
+from structlog.typing import FilteringBoundLogger
+
+from bridge.admitted import Admitted
+from bridge.auto import Automaton
+from bridge.envelope import Composer, UnusableReply, is_answer_to, read_reply, request_body
+from bridge.outcome import (
+    REFUSES_US,
+    BadReply,
+    NoReply,
+    Outcome,
+    Rejected,
+    Replied,
+    TimedOut,
+    Unreachable,
+)
+from bridge.rooms import Rooms
+from bridge.teller import is_final
+from xmppstream import Stanza
+
+_WARNED_LIMIT: Final = 100
+
+
+class Poster(Protocol):
+    """What an attempt asks of an endpoint."""
+
+    shown: str
+
+    async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
+        """POST; `TimedOut` at the deadline, by trio's clock, or a moment later."""
+        ...
+
+
+@frozen
+class Result:
+    """What came of an attempt: where the outcome is no failure, the stanzas to be sent."""
+
+    outcome: Outcome
+    stanzas: list[Stanza]
+    was_cut: bool = False
+    """Whether the stanza's own time was up, so that the outcome says nothing of the endpoint."""
+
+    @property
+    def is_success(self) -> bool:
+        return isinstance(self.outcome, Replied | NoReply)
+
+
+class Courier:
+    """Goes to one component's endpoint."""
+
+    def __init__(
+        self,
+        endpoint: Poster,
+        composer: Composer,
+        automaton: Automaton,
+        rooms: Rooms,
+        log: FilteringBoundLogger,
+        timeout_s: float,
+    ) -> None:
+        self._endpoint = endpoint
+        self._composer = composer
+        self._automaton = automaton
+        self._rooms = rooms
+        self._log = log.bind(endpoint=endpoint.shown)
+        self._timeout_s = timeout_s
+        self._warned: set[str] = set()
+        self._failed = 0  # POSTs since the endpoint last answered
+
+    async def attempt(self, admitted: Admitted, deadline: float) -> Result:
+        """POST once, cut at `deadline` by trio's clock, or after the endpoint's time-out."""
+        number = len(admitted.attempts) + 1
+        until = min(trio.current_time() + self._timeout_s, deadline)
+        outcome = await self._endpoint.post(request_body(admitted), admitted.uid, number, until)
+        stanzas: list[Stanza] = []
+        if isinstance(outcome, Replied):
+            try:
+                stanzas = await self._stanzas(outcome, admitted)
+            except UnusableReply as error:
+                outcome = BadReply(str(error))
+        self._note(outcome, admitted.stanza)
+        stanza = admitted.stanza
+        result = Result(outcome, stanzas, isinstance(outcome, TimedOut) and until == deadline)
+        if result.is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
+            stanzas.append(self._default_answer(stanza))
+        return result
+
+    async def _stanzas(self, reply: Replied, admitted: Admitted) -> list[Stanza]:
+        stanza = admitted.stanza
+        if is_final(stanza):  # what is said to it is ignored (H5)
+            return []
+        in_room = self._rooms.has_occupant(stanza.from_ or "")
+        objects = read_reply(reply)
+        return await self._composer.compose(objects, stanza, uid=admitted.uid, in_room=in_room)
+
+    def _default_answer(self, request: Stanza) -> Stanza:
+        """H3: a set is done; a get is answered by us, since an empty result would be a lie."""
+        return request.reply() if request.type == "set" else self._automaton.answer_request(request)
+
+    def _note(self, outcome: Outcome, stanza: Stanza) -> None:
+        match outcome:
+            case Unreachable(why=why):
+                self._note_failure(why)
+                return
+            case TimedOut():
+                self._note_failure(f"no answer within {self._timeout_s:g} s")
+                return
+            case NoReply(ignored=media) if media is not None:
+                self._warn_once(media)
+            case BadReply(why=why):
+                self._log.warning("bad reply", why=why, id=stanza.id)
+            case Rejected(status=status) if status in REFUSES_US:
+                self._log.warning("your endpoint refuses the bridge", status=status, id=stanza.id)
+            case Rejected(status=status):
+                self._log.info("endpoint rejected a stanza", status=status, id=stanza.id)
+        if self._failed:
+            self._log.info("endpoint answers again", failed=self._failed)
+            self._failed = 0
+
+    def _note_failure(self, why: str) -> None:
+        self._failed += 1
+        if self._failed == 1:
+            self._log.error("endpoint fails", why=why)
+
+    def _warn_once(self, media: str) -> None:
+        if media not in self._warned and len(self._warned) < _WARNED_LIMIT:
+            self._warned.add(media)
+            hint = "set Content-Type: application/json on replies"
+            self._log.warning("reply ignored", media_type=media, hint=hint)

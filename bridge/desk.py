@@ -1,0 +1,247 @@
+"""What an operator asks of a journal: look, retry, forget. The same with a daemon and without.
+
+Each command is one call of the journal, so that nothing comes between its questions and its
+operations; a list is asked for page by page, so that a million stanzas are never in memory.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Final, Protocol, TypeVar, assert_never
+
+from bridge.journal import DeadLetter, Drop, Entry, Journal, Reply, Revive, Totals
+from bridge.request import (
+    Changed,
+    CommandError,
+    Forget,
+    Found,
+    Holding,
+    Holdings,
+    Item,
+    Kept,
+    ListQueue,
+    ListTotals,
+    Page,
+    Purge,
+    Purged,
+    QueueRequest,
+    Retry,
+    Show,
+)
+
+T = TypeVar("T")
+Kind = Entry | Reply | DeadLetter
+Revived = Callable[[dict[str, Totals]], None]
+PAGE_BYTES: Final = 512 * 1024
+"""A page of a list ends where its stanzas are longer than this."""
+_STEP: Final = 20  # how many are read at once: each may be as long as a stanza may be
+_ANSWERED: Final = "an iq is never retried: its sender has had an answer"
+_REPLY: Final = "it is a reply that the server would not have; its stanza has had its POST"
+
+
+class Ask(Protocol):
+    """Has a query called with the journal, where the journal may be called."""
+
+    def __call__(self, query: Callable[[Journal], T], /) -> Awaitable[T]: ...
+
+
+class Desk:
+    """Answers the commands about the queue."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        configured: Collection[str] | None,
+        revived: Revived = lambda _: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`configured` are the components that there are, where that is known. `revived` is told,
+        from within a query, what has become pending again.
+        """
+        self._ask = ask
+        self._configured = configured
+        self._revived = revived
+        self._now = now
+
+    async def answer(self, request: QueueRequest) -> object:
+        """Do what is asked, and give the answer.
+
+        Raises:
+            CommandError: it cannot be done.
+            JournalError: the journal fails.
+        """
+        match request:
+            case ListTotals():
+                return await self._ask(self._holdings)
+            case ListQueue():
+                return await self._ask(partial(self._page, request))
+            case Show(id=id):
+                return await self._ask(partial(self._found, id))
+            case Retry(ids=ids):
+                return await self._ask(partial(self._retry, ids))
+            case Forget(ids=ids):
+                return await self._ask(partial(_forget, ids))
+            case Purge():
+                return await self._ask(_purge)
+            case _:
+                assert_never(request)
+
+    def _holdings(self, journal: Journal) -> Holdings:
+        return Holdings(holdings(journal.totals(), self._configured))
+
+    def _page(self, request: ListQueue, journal: Journal) -> Page:
+        items: list[Item] = []
+        after, weight = request.after, 0
+        while len(items) < request.limit and weight < PAGE_BYTES:
+            step = min(_STEP, request.limit - len(items))
+            found = _read(journal, request.state, request.component, after, step)
+            for one in found:
+                entry = one.entry if isinstance(one, DeadLetter) else one
+                weight += len(entry.xml)
+                after = entry.number
+                items.append(self._item(one, whole=request.xml))
+            if len(found) < step:
+                return Page(tuple(items))
+        return Page(tuple(items), after)
+
+    def _found(self, id: str, journal: Journal) -> Found:
+        found = journal.find(resolve(journal, id))
+        return Found(tuple(self._item(one, whole=True) for one in found))
+
+    def _retry(self, ids: tuple[str, ...], journal: Journal) -> Changed:
+        letters: dict[str, DeadLetter] = {}
+        failed: dict[str, str] = {}
+        for id in ids:
+            try:
+                uid = resolve(journal, id)
+                letters[uid] = _revivable(journal.find(uid))
+            except CommandError as error:
+                failed[id] = str(error)
+        if letters:
+            journal.commit([Revive(tuple(letters), self._now())])
+            self._revived(_sums(letters.values()))
+        return Changed(tuple(letters), failed)
+
+    def _item(self, one: Kind, *, whole: bool) -> Item:
+        component = one.entry.component if isinstance(one, DeadLetter) else one.component
+        orphaned = None if self._configured is None else component not in self._configured
+        if isinstance(one, Reply):
+            text = one.data.decode(errors="replace") if whole else None
+            return Item(
+                id=one.uid,
+                state="reply",
+                component=component,
+                received=one.made,
+                orphaned=orphaned,
+                is_reply=True,
+                reply=text,
+            )
+        entry = one.entry if isinstance(one, DeadLetter) else one
+        dead = one if isinstance(one, DeadLetter) else None
+        last = entry.attempts[-1].result if entry.attempts else None
+        reply = dead.reply if dead is not None else None
+        return Item(
+            id=entry.uid,
+            state="pending" if dead is None else "dead",
+            component=component,
+            kind=entry.kind,
+            from_=entry.from_,
+            to=entry.to,
+            stanza_id=entry.id,
+            received=entry.received,
+            attempts=entry.attempts,
+            died=None if dead is None else dead.died,
+            reason=last if dead is None else dead.reason,
+            orphaned=orphaned,
+            is_reply=reply is not None,
+            xml=entry.xml if whole and reply is None else None,
+            reply=reply.decode(errors="replace") if whole and reply is not None else None,
+        )
+
+
+def holdings(totals: dict[str, Totals], configured: Collection[str] | None) -> dict[str, Holding]:
+    """Give what is kept, by component, as commands are told."""
+    return {
+        component: Holding(
+            pending=one.pending,
+            pending_bytes=one.pending_bytes,
+            replies=one.replies,
+            dead=one.dead,
+            oldest=one.oldest,
+            orphaned=None if configured is None else component not in configured,
+        )
+        for component, one in totals.items()
+    }
+
+
+def resolve(journal: Journal, id: str) -> str:
+    """Give the uid that an id is, or is the beginning of.
+
+    Raises:
+        CommandError: nothing has it, or more than one begin so.
+    """
+    uids = journal.uids(id, limit=4)
+    if id in uids or len(uids) == 1:
+        return id if id in uids else uids[0]
+    if not uids:
+        raise CommandError(f"nothing with the id {id!r} is kept")
+    more = ", …" if len(uids) == 4 else ""
+    raise CommandError(f"several ids begin with {id!r}: {', '.join(uids[:3])}{more}")
+
+
+def _read(
+    journal: Journal, state: Kept, component: str | None, after: int, limit: int
+) -> list[Entry] | list[DeadLetter]:
+    if state == "dead":
+        return journal.dead(component, after=after, limit=limit)
+    return journal.pending(component, after=after, limit=limit)
+
+
+def _revivable(found: list[Kind]) -> DeadLetter:
+    """Give the dead letter that `Revive` takes, as it does: the first that may be.
+
+    Raises:
+        CommandError: there is none.
+    """
+    if any(isinstance(one, Entry) for one in found):
+        raise CommandError("it is pending already")
+    letters = [one for one in found if isinstance(one, DeadLetter)]
+    if not letters:
+        raise CommandError("it is no dead letter: it is done, its reply is on the way")
+    for one in letters:
+        if one.reply is None and one.entry.kind != "iq":
+            return one
+    raise CommandError(_REPLY if letters[0].reply is not None else _ANSWERED)
+
+
+def _sums(letters: Collection[DeadLetter]) -> dict[str, Totals]:
+    sums: dict[str, Totals] = {}
+    for one in letters:
+        entry = one.entry
+        old = sums.get(entry.component, Totals())
+        weight = old.pending_bytes + len(entry.xml.encode())
+        sums[entry.component] = Totals(old.pending + 1, weight)
+    return sums
+
+
+def _forget(ids: tuple[str, ...], journal: Journal) -> Changed:
+    uids: dict[str, None] = {}
+    failed: dict[str, str] = {}
+    for id in ids:
+        try:
+            uid = resolve(journal, id)
+            if not any(isinstance(one, DeadLetter) for one in journal.find(uid)):
+                raise CommandError("it is no dead letter; only those can be dropped")
+            uids[uid] = None
+        except CommandError as error:
+            failed[id] = str(error)
+    if uids:
+        journal.commit([Drop(tuple(uids))])
+    return Changed(tuple(uids), failed)
+
+
+def _purge(journal: Journal) -> Purged:
+    count = sum(one.dead for one in journal.totals().values())
+    if count:
+        journal.commit([Drop()])
+    return Purged(count)

@@ -1,0 +1,192 @@
+"""What must outlive the process: accepted stanzas, replies on their way, dead letters.
+
+Only values and the protocol that a store keeps; `sqlite_journal` is the embedded one. A store
+knows no stanzas' meaning, no clock and no trio: it is given operations, in batches, and is called
+in a thread of its own (`committer`).
+
+An entry is *pending* from its `Accept` to its `Settle`; then its replies are *unconfirmed* until
+their `Confirm`, and it may live on as a *dead letter*. Nothing is ever in two of these as the same
+thing, so that no iq can be answered twice: `Settle` of what is not pending does nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from attrs import frozen
+
+Durability = Literal["power", "process", "off"]
+
+
+class JournalError(Exception):
+    """The journal cannot be used or written: `why`, and `hint`, what the operator can do."""
+
+    def __init__(self, why: str, hint: str = "") -> None:
+        super().__init__(f"{why}; {hint}" if hint else why)
+        self.why = why
+        self.hint = hint
+
+
+class ImpossibleOperation(JournalError):
+    """One of the operations can never be done, though others can: a fault of who gave it."""
+
+
+@frozen
+class Attempt:
+    """One POST that did not help: when it began (Unix time, s), and what came of it."""
+
+    at: float
+    result: str
+
+
+@frozen
+class Entry:
+    """An accepted stanza. `number` is given by the store: a later one is greater."""
+
+    uid: str
+    component: str
+    kind: str
+    from_: str
+    to: str
+    id: str | None
+    lang: str | None
+    xml: str
+    received: float  # Unix time, s
+    attempts: tuple[Attempt, ...] = ()
+    number: int = 0
+
+
+@frozen
+class Reply:
+    """A stanza that is to be written: the `place`-th (from 1) that came of the entry `uid`."""
+
+    uid: str
+    component: str
+    place: int
+    data: bytes
+    made: float  # Unix time, s
+
+
+@frozen
+class DeadLetter:
+    """What was given up: the entry with all its attempts, or (`reply`) a reply that the server
+    would not have.
+    """
+
+    entry: Entry
+    died: float  # Unix time, s
+    reason: str
+    reply: bytes | None = None
+
+
+# --- operations
+
+
+@frozen
+class Accept:
+    """Keep an entry as pending, behind all others."""
+
+    entry: Entry
+
+
+@frozen
+class Attempted:
+    """Note an attempt that failed, of an entry that stays pending."""
+
+    uid: str
+    attempt: Attempt
+
+
+@frozen
+class Settle:
+    """End an entry: keep its replies until they are confirmed, and, with a `reason`, the entry
+    as a dead letter.
+    """
+
+    uid: str
+    replies: tuple[Reply, ...] = ()
+    died: float = 0
+    reason: str | None = None
+
+
+@frozen
+class Confirm:
+    """Forget replies, by uid and place: they have arrived."""
+
+    replies: tuple[tuple[str, int], ...]
+
+
+@frozen
+class Abandon:
+    """Make a dead letter of a reply that the server would not have."""
+
+    uid: str
+    place: int
+    died: float
+    reason: str
+
+
+@frozen
+class Revive:
+    """Make dead letters pending again, behind all others; `received` is the new time of
+    acceptance. A request (iq) has had its answer, and an abandoned reply its POST: they stay.
+    """
+
+    uids: tuple[str, ...]
+    received: float
+
+
+@frozen
+class Drop:
+    """Forget dead letters; all of them where `uids` is None."""
+
+    uids: tuple[str, ...] | None = None
+
+
+Operation = Accept | Attempted | Settle | Confirm | Abandon | Revive | Drop
+
+
+@frozen
+class Totals:
+    """How much there is, of one component or (`component` None) of all."""
+
+    pending: int = 0
+    pending_bytes: int = 0  # of the stanzas' XML, in UTF-8
+    replies: int = 0
+    dead: int = 0
+    oldest: float | None = None  # when the first pending one was received, Unix time, s
+
+
+class Journal(Protocol):
+    """A store. All calls block; they are never made at the same time.
+
+    Each raises `JournalError` where the disk, the file or its owner fails.
+    """
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        """Do all, or none where it raises. None at all is a probe, which writes as a batch does.
+
+        Raises:
+            ImpossibleOperation: one of them cannot be done, as an `Accept` of what is pending.
+            JournalError: none can be done.
+        """
+
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+        """Give pending entries with a greater number than `after`, in order."""
+
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+        """Give unconfirmed replies, each with its number, in the order of their `Settle`."""
+
+    def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
+        """Give dead letters (numbered by `entry.number`), the oldest first."""
+
+    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+        """Give all that is kept under a uid, or under one that begins so where that is unique."""
+
+    def uids(self, prefix: str, *, limit: int) -> list[str]:
+        """Give the uids that begin so, in their order, each once."""
+
+    def totals(self) -> dict[str, Totals]:
+        """Give how much there is, by component."""
+
+    def close(self) -> None:
+        """Leave the file in order."""

@@ -1,0 +1,92 @@
+"""The stanzas that are owed an end, each exactly one: an iq gets one answer, whatever happens.
+
+Whoever ends a stanza closes it here first, and only the one who could close it may answer. Beside
+that it knows whose budget ends next. No tasks, no clock.
+
+Requests and others are each in the order of their deadlines, as they come, since each has one
+budget; only a clock that was set or a restart can bring one out of order.
+"""
+
+import math
+from collections.abc import Iterator
+
+from attrs import define, field
+
+from bridge.admitted import Admitted
+
+
+class Ledger:
+    """The open stanzas of one component."""
+
+    def __init__(self) -> None:
+        self._requests = _Book()
+        self._others = _Book()
+
+    def __len__(self) -> int:
+        return len(self._requests.open) + len(self._others.open)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._requests.open or uid in self._others.open
+
+    @property
+    def requests(self) -> list[Admitted]:
+        """The open iq gets and sets."""
+        return list(self._requests.open.values())
+
+    @property
+    def all(self) -> list[Admitted]:
+        return [*self._requests.open.values(), *self._others.open.values()]
+
+    def open(self, admitted: Admitted) -> None:
+        """Take a stanza that was accepted."""
+        self._book_of(admitted).add(admitted)
+
+    def close(self, admitted: Admitted) -> bool:
+        """Tell whether the stanza was open; from now on it is not."""
+        return self._book_of(admitted).open.pop(admitted.uid, None) is not None
+
+    def expired(self, now: float, *, requests_only: bool) -> list[Admitted]:
+        """Give what is open beyond its deadline."""
+        found = list(self._requests.until(now))
+        return found if requests_only else [*found, *self._others.until(now)]
+
+    def next_deadline(self, now: float, *, requests_only: bool) -> float:
+        """Give the earliest deadline after `now`; infinite where there is none."""
+        books = (self._requests,) if requests_only else (self._requests, self._others)
+        return min(book.next_deadline(now) for book in books)
+
+    def _book_of(self, admitted: Admitted) -> "_Book":
+        return self._requests if admitted.stanza.is_request else self._others
+
+
+@define
+class _Book:
+    """Stanzas by uid. Those that `is_sorted` says are in the order of their deadlines."""
+
+    open: dict[str, Admitted] = field(factory=dict)
+    is_sorted: bool = True
+    latest: float = -math.inf  # no deadline is later
+
+    def add(self, admitted: Admitted) -> None:
+        assert admitted.uid not in self.open, "a stanza is accepted once"
+        self.open[admitted.uid] = admitted
+        if admitted.deadline < self.latest:
+            self.is_sorted = False
+        self.latest = max(self.latest, admitted.deadline)
+
+    def until(self, now: float) -> Iterator[Admitted]:
+        self._sort()
+        for admitted in self.open.values():
+            if admitted.deadline > now:
+                return
+            yield admitted
+
+    def next_deadline(self, now: float) -> float:
+        self._sort()
+        later = (one.deadline for one in self.open.values() if one.deadline > now)
+        return next(later, math.inf)
+
+    def _sort(self) -> None:
+        if not self.is_sorted:
+            self.open = dict(sorted(self.open.items(), key=lambda item: item[1].deadline))
+            self.is_sorted = True

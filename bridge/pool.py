@@ -1,0 +1,290 @@
+"""Connections to HTTP servers, kept for the next request: HTTP/1.1 on trio.
+
+Taking a connection costs the same at one and at a thousand: idle ones are a stack per origin, the
+newest on top, so that expired ones gather at the bottom.
+
+Invariants: a connection is idle (in `_idle`) or serves one `exchange`, never both; one whose
+exchange did not end with a whole answer is closed, also by cancellation, so that no half-used one
+is ever idle. `_open` counts both kinds. Exchanges under way and `_room` make `max_connections`;
+who leaves hands its room to who waits longest, so that none is overtaken.
+"""
+
+import math
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import httpx
+import trio
+from attrs import frozen
+
+from bridge.answer import Answer, AnswerLimits, AnswerReader
+from bridge.watch import Watch
+from bridge.wire import Wire, open_wire
+from xmppstream.trio_stream import why_failed
+
+T = TypeVar("T")
+
+
+@frozen(cache_hash=True)
+class Origin:
+    """Whom a connection is to."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+@frozen
+class PoolLimits:
+    """How many connections there may be, and how long an idle one is kept."""
+
+    max_connections: int = 256
+    keepalive_s: float = 30.0
+
+
+@frozen
+class Timeouts:
+    """For each phase of an exchange, in seconds; infinite by default: the caller has a scope."""
+
+    connect: float = math.inf
+    write: float = math.inf
+    read: float = math.inf
+    pool: float = math.inf
+
+
+class _Connection:
+    """One connection, and the reader of its answers."""
+
+    def __init__(self, wire: Wire, limits: AnswerLimits) -> None:
+        self.wire = wire
+        self.reader = AnswerReader(limits)
+        self.idle_since = 0.0
+        self.keepalive_s = math.inf  # as the server says
+        self.expired = False
+
+    def expire(self) -> None:
+        """End the exchange that is under way: its time is up."""
+        self.expired = True
+        self.wire.close()
+
+    async def exchange(self, method: str, data: bytes, timeouts: Timeouts) -> Answer:
+        """Send a request and read its answer.
+
+        Raises:
+            httpx.WriteError, httpx.WriteTimeout, httpx.ReadError, httpx.ReadTimeout,
+            httpx.RemoteProtocolError
+        """
+        try:
+            return await self._exchange(method, data, timeouts)
+        except (httpx.TransportError, trio.ClosedResourceError):
+            if self.expired:
+                raise httpx.ReadTimeout("the time for this request is up") from None
+            raise
+
+    async def _exchange(self, method: str, data: bytes, timeouts: Timeouts) -> Answer:
+        reader, wire = self.reader, self.wire
+        reader.begin(method)
+        unsent: OSError | None = None
+        try:
+            if timeouts.write == math.inf:
+                await wire.send_all(data)
+            else:
+                await _within(timeouts.write, httpx.WriteTimeout, wire.send_all, data)
+        except OSError as error:
+            unsent = error  # an answer may be here all the same: "too large", and closed
+        answer = None
+        while answer is None:
+            try:
+                if timeouts.read == math.inf:
+                    chunk = await wire.receive()
+                else:
+                    chunk = await _within(timeouts.read, httpx.ReadTimeout, wire.receive)
+            except OSError as error:
+                if unsent is not None:
+                    raise httpx.WriteError(why_failed(unsent)) from None
+                raise httpx.ReadError(why_failed(error)) from None
+            if chunk:
+                answer = reader.feed(chunk)
+                if answer is None:
+                    wire.acknowledge()
+            elif unsent is None or reader.begun:
+                answer = reader.end()
+            else:
+                raise httpx.WriteError(why_failed(unsent)) from None
+        if unsent is not None:
+            reader.reusable = False
+        return answer
+
+
+class Pool:
+    """All connections of one transport."""
+
+    def __init__(
+        self, context: ssl.SSLContext, limits: PoolLimits, answer_limits: AnswerLimits
+    ) -> None:
+        self._context = context
+        self._limits = limits
+        self._answer_limits = answer_limits
+        self._idle: dict[Origin, deque[_Connection]] = {}
+        self._open = 0
+        self._room = limits.max_connections
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._closed = False
+        self._watch = Watch()
+
+    @property
+    def open_count(self) -> int:
+        """How many connections there are, idle and in use."""
+        return self._open
+
+    @property
+    def idle_count(self) -> int:
+        return sum(map(len, self._idle.values()))
+
+    async def exchange(
+        self,
+        origin: Origin,
+        method: str,
+        data: bytes,
+        timeouts: Timeouts,
+        deadline: float = math.inf,
+    ) -> Answer:
+        """Send a request, as it stands in `data`, and give the answer, until `deadline` by trio's
+        clock (and `TICK_S` more).
+
+        A kept connection that the server has closed meanwhile is noticed; where that shows only by
+        the request's failure, without a byte of an answer, it is sent again on a fresh one, once.
+
+        Raises:
+            httpx.TransportError: one of its kinds, by what failed.
+
+        Cancellation closes the connection that was in use.
+        """
+        if self._room:
+            self._room -= 1
+        else:
+            timeout_s = min(timeouts.pool, deadline - trio.current_time())
+            await _within(timeout_s, httpx.PoolTimeout, self._waiting.park)
+        try:
+            connection = self._take(origin)
+            if connection is not None:
+                try:
+                    return await self._use(connection, origin, method, data, timeouts, deadline)
+                except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                    if connection.reader.begun:
+                        raise
+            connection = await self._connect(origin, timeouts, deadline)
+            return await self._use(connection, origin, method, data, timeouts, deadline)
+        finally:
+            if self._waiting:
+                self._waiting.unpark()
+            else:
+                self._room += 1
+
+    def close(self) -> None:
+        """Close what is idle now, and what is in use when it is done."""
+        self._closed = True
+        for connections in self._idle.values():
+            for connection in connections:
+                self._discard(connection)
+        self._idle.clear()
+
+    async def _use(
+        self,
+        connection: _Connection,
+        origin: Origin,
+        method: str,
+        data: bytes,
+        timeouts: Timeouts,
+        deadline: float,
+    ) -> Answer:
+        whole = False
+        if deadline != math.inf:
+            self._watch.add(connection, deadline)
+        try:
+            answer = await connection.exchange(method, data, timeouts)
+            whole = not connection.expired
+            return answer
+        finally:
+            self._watch.remove(connection)
+            if whole and connection.reader.reusable and not self._closed:
+                self._keep(connection, origin, answer)
+            else:
+                self._discard(connection)
+
+    def _take(self, origin: Origin) -> _Connection | None:
+        idle = self._idle.get(origin)
+        if not idle:
+            return None
+        now = trio.current_time()
+        while idle and idle[0].idle_since + self._limits.keepalive_s < now:
+            self._discard(idle.popleft())
+        while idle:
+            connection = idle.pop()
+            fresh = connection.idle_since + connection.keepalive_s > now
+            if fresh and not connection.wire.is_stale():
+                return connection
+            self._discard(connection)
+        return None
+
+    def _keep(self, connection: _Connection, origin: Origin, answer: Answer) -> None:
+        connection.idle_since = trio.current_time()
+        said = answer.fields.get(b"keep-alive")
+        connection.keepalive_s = math.inf if said is None else _seconds_of(said)
+        self._idle.setdefault(origin, deque()).append(connection)
+
+    def _discard(self, connection: _Connection) -> None:
+        connection.wire.close()
+        self._open -= 1
+        if self._closed and not self._open:
+            self._watch.close()
+
+    async def _connect(self, origin: Origin, timeouts: Timeouts, deadline: float) -> _Connection:
+        if self._open >= self._limits.max_connections:  # then some are idle: this one has room
+            idle = next(idle for idle in self._idle.values() if idle)
+            self._discard(idle.popleft())
+        self._open += 1
+        connected = False
+        try:
+            timeout_s = min(timeouts.connect, deadline - trio.current_time())
+            wire = await _within(timeout_s, httpx.ConnectTimeout, self._dial, origin)
+            connected = True
+            return _Connection(wire, self._answer_limits)
+        finally:
+            if not connected:
+                self._open -= 1
+
+    async def _dial(self, origin: Origin) -> Wire:
+        context = self._context if origin.scheme == "https" else None
+        try:
+            return await open_wire(origin.host, origin.port, context)
+        except OSError as error:
+            raise httpx.ConnectError(why_failed(error)) from None
+
+
+async def _within(
+    timeout_s: float,
+    too_slow: type[httpx.TimeoutException],
+    call: Callable[..., Awaitable[T]],
+    *arguments: object,
+) -> T:
+    if timeout_s == math.inf:
+        return await call(*arguments)
+    try:
+        with trio.fail_after(max(timeout_s, 0)):
+            return await call(*arguments)
+    except trio.TooSlowError:
+        raise too_slow(f"not within {timeout_s:g} s") from None
+
+
+def _seconds_of(keep_alive: bytes) -> float:
+    """How long the server says that it keeps an idle connection (RFC 2068 §19.7.1.1), less what a
+    request takes to get there.
+    """
+    for part in keep_alive.split(b","):
+        name, _, value = part.partition(b"=")
+        if name.strip().lower() == b"timeout" and value.strip().isdigit():
+            return max(float(value[:9]) - 1.0, 0.0)
+    return math.inf

@@ -1,0 +1,326 @@
+"""`xmpp-bridge queue`: options, what is printed, exit codes."""
+
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import trio
+from attrs import define
+from rich.console import Console
+
+from bridge.config import ConfigError
+from bridge.control import ControlError
+from bridge.journal import JournalError
+from bridge.loader import load_domains
+from bridge.log import printable
+from bridge.queue import view
+from bridge.queue.access import Teller, open_queue
+from bridge.request import (
+    IDS_LIMIT,
+    PAGE_LIMIT,
+    Changed,
+    CommandError,
+    Forget,
+    Found,
+    Holdings,
+    Item,
+    Kept,
+    ListQueue,
+    ListTotals,
+    Page,
+    Purge,
+    Purged,
+    Retry,
+    Show,
+)
+from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
+
+EXIT_CODES: Final = """\b
+Exit codes: 0 all is well, 2 usage error, 1 anything else (not found, not possible)."""
+TERMINAL_LIMIT: Final = 100
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@define
+class Target:
+    """Whose queue is meant, and how it is to be shown."""
+
+    config: str | None = None
+    state_dir: Path | None = None
+    as_json: bool = False
+
+
+class Queue(click.Group):
+    """Takes CONFIG before the command, or no CONFIG."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options, config, rest = list[str](), "", list(args)
+        while rest and not (config and not rest[0].startswith("-")):
+            if rest[0] == "--state-dir":
+                options += rest[:2]
+                del rest[:2]
+            elif rest[0].startswith("-"):
+                options.append(rest.pop(0))
+            elif rest[0] in self.commands:
+                break
+            else:
+                config = rest.pop(0)
+        return super().parse_args(ctx, [*options, config, *rest] if args else args)
+
+
+def _options(command: F) -> F:
+    """Take the options that are good before and behind the command."""
+
+    def take(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value:
+            setattr(ctx.ensure_object(Target), str(parameter.name), value)
+
+    state_dir = click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=take,
+        help="Where the daemon's journal is. [default: as for run]",
+    )
+    as_json = click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        expose_value=False,
+        callback=take,
+        help="JSON, for machines, with all there is.",
+    )
+    return state_dir(as_json(command))
+
+
+@click.group(cls=Queue, epilog=EXIT_CODES, subcommand_metavar="COMMAND …")
+@click.argument("config", required=False)
+@_options
+@click.pass_context
+def queue(ctx: click.Context, config: str | None) -> None:
+    """Look at what is kept of stanzas, and decide on dead letters: stanzas that were given up,
+    with the reason. Works while the daemon runs and while it is stopped.
+
+    \b
+    xmpp-bridge queue bridge.toml list
+    xmpp-bridge queue bridge.toml show msg_4f0c
+    xmpp-bridge queue bridge.toml retry msg_4f0c msg_77ab
+
+    Of the file CONFIG only the components are read: which of them are not there any more. The
+    beginning of an id suffices where no other id begins so.
+    """
+    ctx.ensure_object(Target).config = config or None
+
+
+@queue.command("list", epilog=EXIT_CODES)
+@click.option("--dead", "state", flag_value="dead", help="Only dead letters.")
+@click.option("--pending", "state", flag_value="pending", help="Only what is to be delivered.")
+@click.option("--component", metavar="DOMAIN", help="Only of this component.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    help=f"At most so many; 0 is all. [default: {TERMINAL_LIMIT} at a terminal, else 0]",
+)
+@_options
+@click.pass_obj
+def list_(target: Target, state: Kept | None, component: str | None, limit: int | None) -> None:
+    """List dead letters, then what is pending, the oldest of each first. Piped, it is a line for
+    each, with tabs between the columns.
+    """
+    states: tuple[Kept, ...] = ("dead", "pending") if state is None else (state,)
+    at_terminal = sys.stdout.isatty() and not target.as_json
+    if limit is None:
+        limit = TERMINAL_LIMIT if at_terminal else 0
+    show = _print_json if target.as_json else _print_tables if at_terminal else _print_lines
+    _run(target, partial(show, states=states, component=component, limit=limit))
+
+
+@queue.command(epilog=EXIT_CODES)
+@click.argument("id")
+@_options
+@click.pass_obj
+def show(target: Target, id: str) -> None:
+    """Show all that is kept under ID: the stanza, each attempt, the reason."""
+
+    async def ask(teller: Teller) -> int:
+        found = await teller.ask(Show(id=id), Found)
+        if target.as_json:
+            click.echo(view.to_json(found))
+        else:
+            click.echo(view.to_text(found.items, time.time()))
+        return 0
+
+    _run(target, ask)
+
+
+@queue.command(epilog=EXIT_CODES)
+@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@_options
+@click.pass_obj
+def retry(target: Target, ids: tuple[str, ...]) -> None:
+    """Make dead letters pending again, with a new budget. A daemon that runs delivers them at once.
+    Not possible for an iq, whose sender has had an answer, nor for a reply.
+    """
+    _run(target, partial(_change, target, ids, Retry, "pending again"))
+
+
+@queue.command(epilog=EXIT_CODES)
+@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@_options
+@click.pass_obj
+def drop(target: Target, ids: tuple[str, ...]) -> None:
+    """Forget dead letters."""
+    _run(target, partial(_change, target, ids, Forget, "dropped"))
+
+
+@queue.command(epilog=EXIT_CODES)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_options
+@click.pass_obj
+def purge(target: Target, yes: bool) -> None:
+    """Forget all dead letters, of all components. Asks before, at a terminal."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("This forgets all dead letters: add --yes.")
+        click.confirm("Forget all dead letters?", abort=True, err=True)
+
+    async def ask(teller: Teller) -> int:
+        purged = await teller.ask(Purge(), Purged)
+        if target.as_json:
+            click.echo(view.to_json(purged))
+        else:
+            click.echo(
+                f"{purged.count:,} {'dead letter' if purged.count == 1 else 'dead letters'} dropped"
+            )
+        return 0
+
+    _run(target, ask)
+
+
+async def _change(
+    target: Target,
+    ids: Sequence[str],
+    request: type[Retry] | type[Forget],
+    said: str,
+    teller: Teller,
+) -> int:
+    done: list[str] = []
+    failed: dict[str, str] = {}
+    for start in range(0, len(ids), IDS_LIMIT):
+        some = tuple(ids[start : start + IDS_LIMIT])
+        changed = await teller.ask(request(ids=some), Changed)
+        done += changed.done
+        failed |= changed.failed
+    if target.as_json:
+        click.echo(view.to_json(Changed(tuple(done), failed)))
+    else:
+        for id in done:
+            click.echo(f"{id}: {said}")
+        for id, why in failed.items():
+            click.echo(f"Error: {printable(id)}: {why}.", err=True)
+    return 1 if failed else 0
+
+
+# --- lists
+
+
+async def _pages(
+    teller: Teller, states: Sequence[Kept], component: str | None, limit: int, *, xml: bool = False
+) -> AsyncGenerator[tuple[Item, ...], None]:
+    """Give what is kept, page by page; at most `limit`, where that is not 0."""
+    given = 0
+    for state in states:
+        after: int | None = 0
+        while after is not None and not (limit and given >= limit):
+            some = min(PAGE_LIMIT, limit - given) if limit else PAGE_LIMIT
+            request = ListQueue(state=state, component=component, after=after, limit=some, xml=xml)
+            page = await teller.ask(request, Page)
+            if page.items:
+                yield page.items
+            given += len(page.items)
+            after = page.next
+
+
+async def _print_tables(
+    teller: Teller, *, states: Sequence[Kept], component: str | None, limit: int
+) -> int:
+    console, rows, shown = Console(), list[Item](), 0
+    kept = (await teller.ask(ListTotals(), Holdings)).components
+    async with aclosing(_pages(teller, states, component, limit)) as pages:
+        async for items in pages:
+            rows += items
+            shown += len(items)
+            if len(rows) >= PAGE_LIMIT:  # a table is made in memory
+                console.print(view.to_table(rows, time.time(), console.width))
+                rows.clear()
+    if rows:
+        console.print(view.to_table(rows, time.time(), console.width))
+    if limit and shown == limit:
+        click.echo(f"These are the first {shown}; --limit 0 shows all.")
+    if shown:
+        click.echo()
+    for line in view.summary(kept, time.time()) or ["Nothing is kept."]:
+        click.echo(line)
+    return 0
+
+
+async def _print_lines(
+    teller: Teller, *, states: Sequence[Kept], component: str | None, limit: int
+) -> int:
+    click.echo("\t".join(view.COLUMNS))
+    async with aclosing(_pages(teller, states, component, limit)) as pages:
+        async for items in pages:
+            now = time.time()
+            click.echo("\n".join(view.to_line(one, now) for one in items))
+    for line in view.summary((await teller.ask(ListTotals(), Holdings)).components, time.time()):
+        click.echo(line, err=True)
+    return 0
+
+
+async def _print_json(
+    teller: Teller, *, states: Sequence[Kept], component: str | None, limit: int
+) -> int:
+    """Print one document, a line for each stanza, without having it in memory."""
+    kept = await teller.ask(ListTotals(), Holdings)
+    click.echo(f'{{"components": {view.to_json(kept.components, indent=None)},\n"stanzas": [')
+    before = ""
+    async with aclosing(_pages(teller, states, component, limit, xml=True)) as pages:
+        async for items in pages:
+            lines = ",\n".join(view.to_json(one, indent=None) for one in items)
+            click.echo(before + lines, nl=False)
+            before = ",\n"
+    click.echo("\n]}" if before else "]}")
+    return 0
+
+
+# --- running
+
+
+def _run(target: Target, command: Callable[[Teller], Awaitable[int]]) -> None:
+    """Have a command done by whoever answers, and exit."""
+    try:
+        configured = None if target.config is None else load_domains(Path(target.config))
+        directory = StateDirectory(resolve(target.state_dir, os.environ))
+        code = trio.run(_with_queue, directory, configured, command)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
+    except (CommandError, ControlError, JournalError, StateDirectoryError) as error:
+        raise click.ClickException(f"{printable(str(error))}.") from None
+    raise SystemExit(code)
+
+
+async def _with_queue(
+    directory: StateDirectory,
+    configured: frozenset[str] | None,
+    command: Callable[[Teller], Awaitable[int]],
+) -> int:
+    async with open_queue(directory, configured) as teller:
+        return await command(teller)

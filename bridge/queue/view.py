@@ -1,0 +1,175 @@
+"""How a queue is shown: tables at a terminal, plain lines elsewhere, JSON. Nothing of what
+strangers have sent reaches a terminal as more than visible characters.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from bridge.log import printable
+from bridge.request import Holding, Item
+
+WIDE_COLUMNS: Final = 160
+"""A terminal of so many columns has room for each column of a list."""
+_SHORT_ID: Final = 14
+_STYLES: Final = {"pending": "yellow", "dead": "red", "reply": "cyan"}
+COLUMNS: Final = (
+    "id",
+    "state",
+    "component",
+    "kind",
+    "from",
+    "to",
+    "received",
+    "age",
+    "attempts",
+    "reason",
+)
+
+
+def cells(item: Item, now: float) -> list[str]:
+    """Give what `COLUMNS` say of an item, safe to print."""
+    return [
+        printable(one)
+        for one in (
+            item.id,
+            _state(item),
+            item.component,
+            _kind(item),
+            item.from_,
+            item.to,
+            when(item.received),
+            age(now - item.received),
+            str(len(item.attempts)),
+            item.reason or "",
+        )
+    ]
+
+
+def to_line(item: Item, now: float) -> str:
+    """Give an item as a line with tabs between its columns."""
+    return "\t".join(cells(item, now))
+
+
+def to_table(items: Iterable[Item], now: float, width: int) -> Table:
+    """Give a table, with all columns where there is room. Ids are cut: their beginning suffices."""
+    wide = width >= WIDE_COLUMNS
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in COLUMNS if wide else ("id", "state", "age", "tries", "stanza and reason"):
+        short = name in ("id", "age", "attempts", "received")
+        table.add_column(name, overflow="fold", no_wrap=short)
+    for item in items:
+        row = cells(item, now)
+        row[0], row[1], row[6] = row[0][:_SHORT_ID], row[1].replace(", ", "\n"), row[6][:19]
+        if not wide:
+            id, state, component, kind, from_, to, _, old, attempts, reason = row
+            stanza = f"{kind} {from_} → {to or component}"
+            row = [id, state, old, attempts, f"{stanza}\n{reason}" if reason else stanza]
+        style = _STYLES[item.state]
+        table.add_row(*(Text(one, style if n == 1 else "") for n, one in enumerate(row)))
+    return table
+
+
+def _state(item: Item) -> str:
+    return f"{item.state}, orphaned" if item.orphaned else item.state
+
+
+def _kind(item: Item) -> str:
+    return f"{item.kind} (reply)" if item.is_reply and item.kind else item.kind
+
+
+def summary(kept: Mapping[str, Holding], now: float) -> list[str]:
+    """Say how much is kept: a line for each component."""
+    lines = []
+    for component, one in kept.items():
+        orphaned = " (orphaned: no such component is configured)" if one.orphaned else ""
+        lines.append(f"{printable(component)}{orphaned}: {amounts(one, now)}")
+    return lines
+
+
+def amounts(kept: Holding, now: float) -> str:
+    """Say how much is kept."""
+    parts = []
+    if kept.pending:
+        old = f", the oldest {age(now - kept.oldest)} old" if kept.oldest is not None else ""
+        parts.append(f"{kept.pending:,} pending ({size(kept.pending_bytes)}{old})")
+    if kept.dead:
+        parts.append(f"{kept.dead:,} dead {'letter' if kept.dead == 1 else 'letters'}")
+    if kept.replies:
+        noun = "reply" if kept.replies == 1 else "replies"
+        parts.append(f"{kept.replies:,} {noun} not confirmed by the server yet")
+    return ", ".join(parts) or "nothing is kept"
+
+
+def to_text(items: Sequence[Item], now: float) -> str:
+    """Give all that is known of what is kept under one id."""
+    return "\n\n".join("\n".join(_lines(item, now)) for item in items)
+
+
+def _lines(item: Item, now: float) -> list[str]:
+    states = {"pending": "pending", "dead": "dead letter", "reply": "reply, not confirmed yet"}
+    orphaned = ", orphaned: its component is not configured" if item.orphaned else ""
+    pairs = [("id", item.id), ("state", states[item.state] + orphaned)]
+    pairs += [("component", item.component), ("kind", _kind(item))]
+    pairs += [("from", item.from_), ("to", item.to), ("stanza id", item.stanza_id or "")]
+    noun = "made" if item.is_reply else "received"
+    pairs += [(noun, f"{when(item.received)} ({age(now - item.received)} ago)")]
+    if item.died is not None:
+        pairs += [("died", f"{when(item.died)} ({age(now - item.died)} ago)")]
+        pairs += [("reason", item.reason or "")]
+    lines = [f"{name:<10} {printable(value)}" for name, value in pairs if value]
+    for number, attempt in enumerate(item.attempts, 1):
+        name = f"attempt {number}"
+        lines.append(f"{name:<10} {when(attempt.at)}  {printable(attempt.result)}")
+    if item.xml is not None:
+        lines += ["stanza", f"  {printable(item.xml)}"]
+    if item.reply is not None:
+        lines += ["reply", f"  {printable(item.reply)}"]
+    return lines
+
+
+def to_json(value: object, *, indent: int | None = 2) -> str:
+    """Write JSON that is safe at a terminal: what is not visible is escaped, by JSON's rules."""
+    text = json.dumps(plain(value), indent=indent, ensure_ascii=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+
+
+def plain(value: object) -> Any:
+    """Give a value of `request` as plain data."""
+    return msgspec.to_builtins(value)
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))
+
+
+def when(at: float) -> str:
+    """Write a Unix time as the operator's clock shows it."""
+    try:
+        return datetime.fromtimestamp(at, UTC).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # a clock, or a file, that was very wrong
+        return f"{at:g} s since 1970"
+
+
+def age(seconds: float) -> str:
+    """Write a span of time in its greatest unit."""
+    for unit, span in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * span:
+            return f"{seconds / span:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes in its greatest unit."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,182 @@
+"""What commands ask of a daemon, or of a journal that no daemon has, and what they are told.
+
+One value for each command and for each answer. `control` carries them as lines of JSON, `desk`
+answers those about the queue, `status` the one about the daemon. No socket and no journal here.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bridge import __version__
+from bridge.journal import Attempt
+
+PROTOCOL: Final = 1
+"""The version of these values. A request without one is taken to be of ours."""
+IDS_LIMIT: Final = 500
+PAGE_LIMIT: Final = 500
+_MAX_NUMBER: Final = 2**63 - 1
+
+Id = Annotated[str, Meta(min_length=1, max_length=100)]
+"""A uid, or the beginning of one."""
+Ids = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=IDS_LIMIT)]
+Kept = Literal["pending", "dead"]
+
+
+class CommandError(Exception):
+    """What was asked cannot be done; the message says why, to an operator."""
+
+
+class BadRequest(CommandError):
+    """What came is no request."""
+
+
+# --- requests
+
+
+class Request(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unknown_fields=True):
+    """What all requests have."""
+
+    protocol: int = PROTOCOL
+
+
+class AskStatus(Request, frozen=True, tag="status"):
+    """How is the daemon?"""
+
+
+class ListTotals(Request, frozen=True, tag="queue.totals"):
+    """How much is kept, by component?"""
+
+
+class ListQueue(Request, frozen=True, tag="queue.list"):
+    """What is kept? A page of it: with greater numbers than `after`, in order."""
+
+    state: Kept
+    component: str | None = None
+    after: Annotated[int, Meta(ge=0, le=_MAX_NUMBER)] = 0
+    limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT)] = PAGE_LIMIT
+    xml: bool = False
+
+
+class Show(Request, frozen=True, tag="queue.show"):
+    """What is kept under an id?"""
+
+    id: Id
+
+
+class Retry(Request, frozen=True, tag="queue.retry"):
+    """Make dead letters pending again."""
+
+    ids: Ids
+
+
+class Forget(Request, frozen=True, tag="queue.drop"):
+    """Forget dead letters."""
+
+    ids: Ids
+
+
+class Purge(Request, frozen=True, tag="queue.purge"):
+    """Forget all dead letters."""
+
+
+QueueRequest = ListTotals | ListQueue | Show | Retry | Forget | Purge
+AnyRequest = AskStatus | QueueRequest
+
+
+# --- answers
+
+
+class Item(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """What is kept of a stanza. Times are Unix time, s; `orphaned` is None where nobody knows."""
+
+    id: str
+    state: Literal["pending", "dead", "reply"]
+    component: str
+    kind: str = ""
+    from_: str = ""
+    to: str = ""
+    stanza_id: str | None = None
+    received: float
+    attempts: tuple[Attempt, ...] = ()
+    died: float | None = None
+    reason: str | None = None
+    orphaned: bool | None = None
+    is_reply: bool = False
+    """Whether it is not what came, but what was to be sent: `reply`."""
+    xml: str | None = None
+    reply: str | None = None
+
+
+class Page(Struct, frozen=True):
+    """A part of a list; the next one is behind `next`, where there is more."""
+
+    items: tuple[Item, ...]
+    next: int | None = None
+
+
+class Found(Struct, frozen=True):
+    """All that is kept under one id."""
+
+    items: tuple[Item, ...]
+
+
+class Holding(Struct, frozen=True, kw_only=True):
+    """How much is kept of one component."""
+
+    pending: int = 0
+    pending_bytes: int = 0
+    replies: int = 0
+    dead: int = 0
+    oldest: float | None = None
+    orphaned: bool | None = None
+
+
+class Holdings(Struct, frozen=True):
+    """How much is kept, by component."""
+
+    components: Mapping[str, Holding]
+
+
+class Changed(Struct, frozen=True):
+    """What was done, by id; and what was not, by id as given, with the reason."""
+
+    done: tuple[str, ...] = ()
+    failed: Mapping[str, str] = {}
+
+
+class Purged(Struct, frozen=True):
+    """How many dead letters there were."""
+
+    count: int
+
+
+# --- on the wire
+
+
+class _Spoken(Struct):
+    protocol: int = PROTOCOL
+
+
+_SPOKEN: Final = msgspec.json.Decoder(_Spoken)
+_REQUEST: Final[msgspec.json.Decoder[AnyRequest]] = msgspec.json.Decoder(AnyRequest)
+
+
+def decode_request(line: bytes) -> AnyRequest:
+    """Read a request.
+
+    Raises:
+        BadRequest: it is none, or of another version.
+    """
+    try:
+        spoken = _SPOKEN.decode(line).protocol
+        if spoken != PROTOCOL:
+            raise BadRequest(
+                f"this is xmpp-bridge {__version__}, which speaks version {PROTOCOL} of the"
+                f" control protocol, not {spoken}"
+            )
+        return _REQUEST.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"no request: {error}") from None

@@ -1,0 +1,176 @@
+"""The operations of a journal in SQL, within a transaction that the caller begins and ends.
+
+What every stanza needs is gathered from a run of operations (`run`); what is rare is done here, one
+by one. The tally of what there is changes
+with each operation; who rolls back puts back the tally of before.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final, assert_never
+
+from bridge.journal import (
+    Abandon,
+    Accept,
+    Attempted,
+    Confirm,
+    Drop,
+    Operation,
+    Revive,
+    Settle,
+)
+from bridge.sqlite.attempt import encode_attempts
+from bridge.sqlite.run import Common, Row, Run
+from bridge.sqlite.tally import DeadLimits, Tally
+
+_ENTRY: Final = "uid, component, kind, from_, to_, id, lang"
+_BURY: Final = (
+    f"INSERT INTO dead (number, {_ENTRY}, received, attempts, weight, died, reason, xml)"
+    f" SELECT ?, {_ENTRY}, received, attempts, weight, ?, ?, xml FROM pending WHERE uid = ?"
+)
+_ABANDON: Final = (
+    f"INSERT INTO dead (number, {_ENTRY}, received, attempts, weight, died, reason, reply, xml)"
+    " SELECT ?, uid, component, kind, from_, to_, id, NULL, made, '', length(data), ?, ?, data, ''"
+    " FROM reply WHERE number = ?"
+)
+_REVIVE: Final = (
+    f"INSERT INTO pending (number, {_ENTRY}, received, attempts, weight, xml)"
+    f" SELECT ?, {_ENTRY}, ?, attempts, weight, xml FROM dead WHERE number = ?"
+)
+_REVIVABLE: Final = (
+    "SELECT number, component, weight FROM dead WHERE uid = ? AND kind <> 'iq' AND reply IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.uid = dead.uid)"
+    " ORDER BY number LIMIT 1"
+)
+_TRIM_STEP: Final = 100
+
+
+class Writer:
+    """Does operations on a database, and knows how much it holds."""
+
+    def __init__(self, database: sqlite3.Connection, limits: DeadLimits) -> None:
+        self.tally = Tally()
+        self._database = database
+        self._limits = limits
+        for table in ("pending", "dead"):
+            add = self.tally.add_pending if table == "pending" else self.tally.add_dead
+            query = f"SELECT component, count(*), sum(weight) FROM {table} GROUP BY component"
+            for component, count, weight in database.execute(query):
+                add(component, count, weight)
+        self._note_first_dead()
+        [[self.tally.number]] = database.execute(
+            "SELECT max(coalesce((SELECT max(number) FROM pending), 0),"
+            " coalesce((SELECT max(number) FROM reply), 0),"
+            " coalesce((SELECT max(number) FROM dead), 0))"
+        )
+
+    def do(self, operations: Sequence[Operation]) -> None:
+        """Do them in order."""
+        common: list[Common] = []
+        for one in operations:
+            if isinstance(one, (Accept, Confirm)) or (
+                isinstance(one, Settle) and one.reason is None
+            ):
+                common.append(one)
+            else:
+                self._do_common(common)
+                common = []
+                self._do_rare(one)
+        self._do_common(common)
+        if self.tally.exceeds(self._limits):
+            self._trim()
+
+    def _do_common(self, operations: list[Common]) -> None:
+        if operations:
+            Run(self._database, self.tally).do(operations)
+
+    def _do_rare(self, operation: Operation) -> None:
+        match operation:
+            case Attempted(uid=uid, attempt=attempt):
+                self._database.execute(
+                    "UPDATE pending SET attempts = CASE attempts WHEN '' THEN ?1"
+                    " ELSE attempts || ',' || ?1 END WHERE uid = ?2",
+                    (encode_attempts([attempt]), uid),
+                )
+            case Settle(uid=uid, died=died, reason=str(reason)):
+                self._bury(uid, died, reason)
+                Run(self._database, self.tally).do([Settle(uid, operation.replies)])
+            case Abandon():
+                self._abandon(operation)
+            case Revive(uids=uids, received=received):
+                for uid in uids:
+                    self._revive(uid, received)
+                self._note_first_dead()
+            case Drop(uids=uids):
+                self._drop(uids)
+                self._note_first_dead()
+            case Accept() | Settle() | Confirm():  # pragma: no cover
+                raise AssertionError(operation)
+            case _:
+                assert_never(operation)
+
+    def _bury(self, uid: str, died: float, reason: str) -> None:
+        number = self.tally.next_number()
+        if self._database.execute(_BURY, (number, died, reason, uid)).rowcount:
+            self._note_dead(number, died)
+
+    def _abandon(self, operation: Abandon) -> None:
+        [[reply]] = self._database.execute(
+            "SELECT min(number) FROM reply WHERE uid = ? AND place = ?",
+            (operation.uid, operation.place),
+        )
+        number = self.tally.next_number()
+        row = (number, operation.died, operation.reason, reply)
+        if self._database.execute(_ABANDON, row).rowcount:
+            self._database.execute("DELETE FROM reply WHERE number = ?", (reply,))
+            self._note_dead(number, operation.died)
+
+    def _note_dead(self, number: int, died: float) -> None:
+        query = "SELECT component, weight FROM dead WHERE number = ?"
+        [[component, weight]] = self._database.execute(query, (number,))
+        self.tally.add_dead(component, 1, weight)
+        if self.tally.first_died is None:
+            self.tally.first_died = died
+        self.tally.now = died
+
+    def _revive(self, uid: str, received: float) -> None:
+        rows = self._database.execute(_REVIVABLE, (uid,)).fetchall()
+        for number, component, weight in rows:
+            self._database.execute(_REVIVE, (self.tally.next_number(), received, number))
+            self.tally.add_pending(component, 1, weight)
+        self._forget_dead(rows)
+
+    def _drop(self, uids: tuple[str, ...] | None) -> None:
+        if uids is None:
+            self._database.execute("DELETE FROM dead")
+            self.tally.clear_dead()
+            return
+        query = (
+            "SELECT number, component, weight FROM dead"
+            " WHERE uid IN (SELECT value FROM json_each(?))"
+        )
+        self._forget_dead(self._database.execute(query, (json.dumps(uids),)).fetchall())
+
+    def _forget_dead(self, rows: Iterable[Row]) -> None:
+        for number, component, weight in rows:
+            self._database.execute("DELETE FROM dead WHERE number = ?", (number,))
+            self.tally.add_dead(component, -1, -weight)
+
+    # --- the limits of dead letters
+
+    def _note_first_dead(self) -> None:
+        row = self._database.execute("SELECT died FROM dead ORDER BY number LIMIT 1").fetchone()
+        self.tally.first_died = row and row[0]
+
+    def _trim(self) -> None:
+        query = (
+            f"SELECT number, component, weight, died FROM dead ORDER BY number LIMIT {_TRIM_STEP}"
+        )
+        while self.tally.exceeds(self._limits):
+            for *row, died in self._database.execute(query).fetchall():
+                self.tally.first_died = died
+                if not self.tally.exceeds(self._limits):
+                    return
+                self._forget_dead([row])
+            self._note_first_dead()

@@ -1,0 +1,198 @@
+"""The embedded journal: one SQLite file with a write-ahead log.
+
+Accepted, committed, gone: a process that is killed loses nothing that `commit` has returned for;
+nor does a machine that loses power where the durability is "power". What is done is deleted, and
+its pages are used again: the file is as large as the most that ever waited, the log some MB.
+
+The file is `sqlite.file`'s matter, the writing `sqlite.writer`'s; here are transactions and reads.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from bridge.journal import DeadLetter, Entry, JournalError, Operation, Reply, Totals
+from bridge.sqlite.attempt import decode_attempts
+from bridge.sqlite.file import PROBE, explained, open_file
+from bridge.sqlite.tally import DeadLimits
+from bridge.sqlite.writer import Writer
+
+_ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts"
+_PENDING: Final = f"SELECT {_ENTRY} FROM pending"
+_REPLY: Final = "SELECT number, uid, component, place, data, made FROM reply"
+_DEAD: Final = f"SELECT {_ENTRY}, died, reason, reply FROM dead"
+_PAGE: Final = "WHERE number > ?1 AND (?2 IS NULL OR component = ?2) ORDER BY number LIMIT ?3"
+_BEYOND: Final = "\U0010ffff"
+"""Greater than whatever follows a prefix."""
+
+
+class SqliteJournal:
+    """A `Journal` in a file. Its calls may come from any thread, one after the other.
+
+    Of dead letters the oldest go first beyond `dead_limit_count`, `dead_limit_bytes` (their stanzas
+    and replies) or `dead_limit_age_s`. A store has no clock: their age is judged by the times in
+    what it is told, so one that nobody tells anything keeps them.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        durability: Literal["power", "process"] = "process",
+        *,
+        dead_limit_count: int = 10_000,
+        dead_limit_bytes: int = 64 * 1024 * 1024,
+        dead_limit_age_s: float = 30 * 24 * 3600,
+        busy_timeout_s: float = 5,
+    ) -> None:
+        """Open the file, or begin one.
+
+        Raises:
+            JournalError: it cannot be used; the message says why, and what helps.
+        """
+        limits = DeadLimits(dead_limit_count, dead_limit_bytes, dead_limit_age_s)
+        self._file = file
+        self._database = open_file(file, durability, busy_timeout_s=busy_timeout_s)
+        try:
+            with explained(file):
+                self._writer = Writer(self._database, limits)
+        except JournalError:
+            self._database.close()
+            raise
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        """Do all, or none where it raises. None at all is a probe, which writes as a batch does.
+
+        Raises:
+            ImpossibleOperation: one of them cannot be done, as an `Accept` of what is pending.
+            JournalError: none can be done.
+        """
+        with self._transaction():
+            if operations:
+                self._writer.do(operations)
+            else:
+                self._database.execute(PROBE)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        before = self._writer.tally
+        self._writer.tally = before.copy()
+        done = False
+        try:
+            with explained(self._file):
+                self._database.execute("BEGIN IMMEDIATE")
+                yield
+                self._database.execute("COMMIT")
+                done = True
+        finally:
+            if not done:
+                self._writer.tally = before
+                with suppress(sqlite3.Error):  # SQLite has rolled back itself after some faults
+                    self._database.execute("ROLLBACK")
+
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+        """Give pending entries with a greater number than `after`, in order."""
+        if component is not None and not self._writer.tally.pending.get(component, (0, 0))[0]:
+            return []
+        return [_entry(row) for row in self._page(_PENDING, component, after, limit)]
+
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+        """Give unconfirmed replies, each with its number, in the order of their `Settle`."""
+        return [(row[0], _reply(row)) for row in self._page(_REPLY, component, after, limit)]
+
+    def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
+        """Give dead letters (numbered by `entry.number`), the oldest first."""
+        return [_dead_letter(row) for row in self._page(_DEAD, component, after, limit)]
+
+    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+        """Give all that is kept under a uid, or under one that begins so where that is unique."""
+        found = self._find(uid)
+        if found:
+            return found
+        uids = self.uids(uid, limit=2)
+        return self._find(uids[0]) if len(uids) == 1 else []
+
+    def uids(self, prefix: str, *, limit: int) -> list[str]:
+        """Give the uids that begin so, in their order, each once."""
+        uids = {
+            one
+            for table in ("pending", "reply", "dead")
+            for (one,) in self._rows(
+                f"SELECT DISTINCT uid FROM {table} WHERE uid >= ? AND uid < ? ORDER BY uid LIMIT ?",
+                (prefix, prefix + _BEYOND, limit),
+            )
+        }
+        return sorted(uids)[:limit]
+
+    def totals(self) -> dict[str, Totals]:
+        """Give how much there is, by component."""
+        tally = self._writer.tally
+        replies = dict(self._rows("SELECT component, count(*) FROM reply GROUP BY component"))
+        oldest = self._oldest()
+        result = {}
+        for component in sorted(tally.pending.keys() | replies.keys() | tally.dead.keys()):
+            count, weight = tally.pending.get(component, (0, 0))
+            dead = tally.dead.get(component, 0)
+            totals = Totals(count, weight, replies.get(component, 0), dead, oldest.get(component))
+            if count or totals.replies or dead:
+                result[component] = totals
+        return result
+
+    def close(self) -> None:
+        """Write the log back into the file, and close it. Calls after this fail."""
+        try:
+            with explained(self._file):
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._database.close()
+
+    def _oldest(self) -> dict[str, float]:
+        """Give when the first pending entry of each component was received."""
+        missing = {name for name, (count, _) in self._writer.tally.pending.items() if count}
+        found: dict[str, float] = {}
+        if not missing:
+            return found
+        with explained(self._file):
+            rows = self._database.execute("SELECT component, received FROM pending ORDER BY number")
+            for component, received in rows:
+                if component in missing:
+                    found[component] = received
+                    missing.remove(component)
+                    if not missing:
+                        break
+            rows.close()
+        return found
+
+    def _find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+        where = "WHERE uid = ? ORDER BY number"
+        return [
+            *(_entry(row) for row in self._rows(f"{_PENDING} {where}", (uid,))),
+            *(_reply(row) for row in self._rows(f"{_REPLY} {where}", (uid,))),
+            *(_dead_letter(row) for row in self._rows(f"{_DEAD} {where}", (uid,))),
+        ]
+
+    def _page(
+        self, select: str, component: str | None, after: int, limit: int
+    ) -> list[tuple[Any, ...]]:
+        return self._rows(f"{select} {_PAGE}", (after, component, limit))
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with explained(self._file):
+            return self._database.execute(query, values).fetchall()
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    number, uid, component, kind, from_, to, id, lang, xml, received, attempts, *_ = row
+    noted = tuple(decode_attempts(attempts))
+    return Entry(uid, component, kind, from_, to, id, lang, xml, received, noted, number)
+
+
+def _reply(row: tuple[Any, ...]) -> Reply:
+    _, uid, component, place, data, made = row
+    return Reply(uid, component, place, data, made)
+
+
+def _dead_letter(row: tuple[Any, ...]) -> DeadLetter:
+    *_, died, reason, reply = row
+    return DeadLetter(_entry(row), died, reason, reply)

@@ -1,0 +1,122 @@
+"""The state directory: where it is, and that one daemon has it.
+
+The journal and the control socket are in it. Its lock is a file beside the journal, never the
+journal itself, so that an operator may look into that with `sqlite3` at any time.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+_NAME: Final = "xmpp-bridge"
+
+
+class StateDirectoryError(Exception):
+    """The state directory cannot be used; the message says which, why, and what helps."""
+
+
+def resolve(given: Path | None, environ: Mapping[str, str]) -> Path:
+    """Say where the state directory is: as given, else `$STATE_DIRECTORY` (systemd's; the first of
+    several), else `xmpp-bridge` in `$XDG_STATE_HOME` or `~/.local/state`.
+
+    Raises:
+        StateDirectoryError: there is no home directory either.
+    """
+    if given is not None:
+        return given
+    first, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
+    if first:
+        return Path(first)
+    state_home = Path(environ.get("XDG_STATE_HOME", ""))
+    if state_home.is_absolute():  # others are to be ignored (XDG Base Directory Specification)
+        return state_home / _NAME
+    home = Path(environ.get("HOME", ""))
+    if not home.is_absolute():
+        raise StateDirectoryError("no home directory for the bridge's state; give --state-dir")
+    return home / ".local" / "state" / _NAME
+
+
+class StateDirectoryTaken(StateDirectoryError):
+    """Another process has the state directory; `owner` names it."""
+
+    def __init__(self, message: str, owner: str) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
+@frozen
+class StateDirectory:
+    """A directory, which `lock` makes, and the names of what is in it."""
+
+    path: Path
+
+    @property
+    def journal_file(self) -> Path:
+        """The embedded journal."""
+        return self.path / "journal.db"
+
+    @property
+    def control_socket(self) -> Path:
+        """The socket by which commands talk to the daemon."""
+        return self.path / "control.sock"
+
+    @property
+    def lock_file(self) -> Path:
+        """The file that the daemon has locked, with its process id in it."""
+        return self.path / "lock"
+
+    def make(self) -> None:
+        """Make the directory, of mode 0700, if it is missing.
+
+        Raises:
+            StateDirectoryError: it cannot be made, or is no directory.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError:
+            raise self._error("it is no directory") from None
+        except OSError as error:
+            raise self._error(f"it cannot be made ({error.strerror})") from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Have the directory for this process alone; made if it is missing.
+
+        Raises:
+            StateDirectoryError: another process has it, or it cannot be used.
+        """
+        self.make()
+        try:
+            lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._error(f"it cannot be written ({error.strerror})") from error
+        try:
+            self._lock(lock)
+            os.write(lock, f"{os.getpid()}\n".encode())
+            yield
+            os.ftruncate(lock, 0)
+        finally:
+            os.close(lock)
+
+    def _lock(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(lock, 20).decode(errors="replace").strip()
+            process = f"process {owner}" if owner.isdecimal() else "another process"
+            hint = "end that one, or give this one its own with --state-dir"
+            message = str(self._error(f"{process} has it", hint))
+            raise StateDirectoryTaken(message, process) from None
+        except OSError as error:
+            raise self._error(f"it cannot be locked ({error.strerror})") from error
+        os.ftruncate(lock, 0)
+
+    def _error(
+        self, why: str, hint: str = "give one that is yours with --state-dir"
+    ) -> StateDirectoryError:
+        return StateDirectoryError(f"cannot use the state directory {self.path}: {why}; {hint}")

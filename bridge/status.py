@@ -1,0 +1,134 @@
+"""How a daemon is: the answer to `status`, for commands and for scripts. No secret is in it.
+
+Times are Unix times, s; what has none (a link that the server has refused tries no more) is null.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+import trio
+from msgspec import Struct
+
+from bridge.config import Component
+from bridge.dispatch import Dispatcher
+from bridge.health import Health
+from bridge.link import Link
+from bridge.request import PROTOCOL, Holding
+from bridge.teller import Counts
+
+LinkName = Literal["attached", "attaching", "waiting", "refused"]
+
+
+class LinkStatus(Struct, frozen=True, kw_only=True):
+    """`waiting` and `refused`: why it is not attached; `since` is when it was last."""
+
+    state: LinkName
+    server: str
+    since: float | None
+    why: str
+    next_attempt: float | None
+
+
+class EndpointStatus(Struct, frozen=True, kw_only=True):
+    """`up` until it is plainly down; then it is asked by one POST at a time."""
+
+    state: Literal["up", "down", "probing"]
+    url: str
+    next_probe: float | None
+
+
+class ComponentStatus(Struct, frozen=True, kw_only=True):
+    """One component; `in_flight` and `waiting` are in memory, `kept` is in the journal."""
+
+    domain: str
+    link: LinkStatus
+    endpoint: EndpointStatus
+    in_flight: int
+    waiting: int
+    counts: Counts
+    kept: Holding | None = None
+
+
+class JournalStatus(Struct, frozen=True, kw_only=True):
+    """Without totals where it cannot be asked: `failure` says why."""
+
+    file: str
+    durability: str
+    failure: str | None
+    totals: Holding | None
+
+
+class DaemonStatus(Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    pid: int
+    version: str
+    protocol: int = PROTOCOL
+    started: float
+    stopping: bool
+    journal: JournalStatus
+    components: tuple[ComponentStatus, ...]
+    orphaned: Mapping[str, Holding]
+
+
+def component_status(
+    component: Component, link: Link, dispatcher: Dispatcher, counts: Counts, *, refused: bool
+) -> ComponentStatus:
+    """Say how one component is, but for what the journal has of it."""
+    return ComponentStatus(
+        domain=component.domain,
+        link=link_status(link, str(component.server), refused=refused),
+        endpoint=endpoint_status(dispatcher.health, str(component.post_url)),
+        in_flight=dispatcher.in_flight,
+        waiting=dispatcher.waiting,
+        counts=counts,
+    )
+
+
+def link_status(link: Link, server: str, *, refused: bool) -> LinkStatus:
+    """Say how a link is; `refused` is that its service has ended for that."""
+    state = link.state
+    name: LinkName = "waiting"
+    if refused:
+        name = "refused"
+    elif state.attached:
+        name = "attached"
+    elif state.next_attempt_at <= trio.current_time():
+        name = "attaching"
+    return LinkStatus(
+        state=name,
+        server=server,
+        since=_unix(state.since),
+        why=state.why,
+        next_attempt=_unix(state.next_attempt_at) if name == "waiting" else None,
+    )
+
+
+def endpoint_status(health: Health, url: str) -> EndpointStatus:
+    """Say how an endpoint is."""
+    probe_at = health.next_probe_at
+    probing = health.is_down and probe_at == math.inf
+    return EndpointStatus(
+        state="probing" if probing else "down" if health.is_down else "up",
+        url=url,
+        next_probe=_unix(probe_at),
+    )
+
+
+def total(kept: Mapping[str, Holding]) -> Holding:
+    """Add up what is kept of all components."""
+    olds = [one.oldest for one in kept.values() if one.oldest is not None]
+    return Holding(
+        pending=sum(one.pending for one in kept.values()),
+        pending_bytes=sum(one.pending_bytes for one in kept.values()),
+        replies=sum(one.replies for one in kept.values()),
+        dead=sum(one.dead for one in kept.values()),
+        oldest=min(olds, default=None),
+    )
+
+
+def _unix(at: float) -> float | None:
+    """Give a time by trio's clock as Unix time; None for never."""
+    return time.time() + (at - trio.current_time()) if math.isfinite(at) else None

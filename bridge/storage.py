@@ -1,0 +1,99 @@
+"""What the components of one daemon share on disk: the locked state directory and the journal."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.committer import Committer
+from bridge.config import Journal as Settings
+from bridge.envelope import ParseElement
+from bridge.journal import Journal, Totals
+from bridge.keeper import JournalKeeper, Volume
+from bridge.log import logger
+from bridge.state_dir import StateDirectory
+
+_NONE: Final = Totals()
+
+
+class Storage:
+    """An open journal; its committer is to run before, and longer than, what uses the keepers."""
+
+    def __init__(self, directory: StateDirectory, journal: Journal, settings: Settings) -> None:
+        self.directory = directory
+        self.committer = Committer(journal, logger())
+        self.durability = settings.durability
+        self._settings = settings
+        self._keepers: dict[str, JournalKeeper] = {}
+        self._found = journal.totals()
+        self._volume = Volume(settings.max_stanzas, settings.max_bytes)
+        for totals in self._found.values():
+            self._volume.count += totals.pending
+            self._volume.bytes += totals.pending_bytes
+
+    def keeper(
+        self,
+        component: str,
+        parse: ParseElement,
+        log: FilteringBoundLogger,
+        now: Callable[[], float] = time.time,
+    ) -> JournalKeeper:
+        """Give a component's keeper, which takes over what is pending from before."""
+        found = self._found.get(component, _NONE)
+        if found.pending or found.replies:
+            log.info("taking over from before", pending=found.pending, replies=found.replies)
+        keeper = JournalKeeper(component, self.committer, self._volume, parse, log, now)
+        keeper.recover(found)
+        self._keepers[component] = keeper
+        return keeper
+
+    def revived(self, totals: dict[str, Totals]) -> None:
+        """Take note of what an operator has made pending again: it is delivered, or, without its
+        component, only counted.
+        """
+        for component, one in totals.items():
+            if component in self._keepers:
+                self._keepers[component].revive(one)
+            else:
+                self._volume.count += one.pending
+                self._volume.bytes += one.pending_bytes
+
+    def orphaned(self, configured: Iterable[str]) -> dict[str, Totals]:
+        """Give what is kept for components that are not configured (any more)."""
+        known = set(configured)
+        return {
+            name: totals
+            for name, totals in self._found.items()
+            if name not in known and (totals.pending or totals.replies or totals.dead)
+        }
+
+
+@contextmanager
+def open_storage(directory: StateDirectory, settings: Settings) -> Iterator[Storage]:
+    """Lock the state directory and open its journal; the committer closes it.
+
+    Raises:
+        StateDirectoryError: the directory cannot be used, or another process has it.
+        JournalError: the journal cannot be used.
+    """
+    with directory.lock():
+        yield Storage(directory, open_journal(directory, settings), settings)
+
+
+def open_journal(directory: StateDirectory, settings: Settings) -> Journal:
+    """Open the journal of a state directory that is locked.
+
+    Raises:
+        JournalError: it cannot be used.
+    """
+    from bridge.sqlite_journal import SqliteJournal  # sqlite3 only where it is asked for
+
+    return SqliteJournal(
+        directory.journal_file,
+        durability="power" if settings.durability == "power" else "process",
+        dead_limit_count=settings.dead_max_stanzas,
+        dead_limit_bytes=settings.dead_max_bytes,
+        dead_limit_age_s=settings.dead_max_age_s,
+    )

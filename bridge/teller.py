@@ -1,0 +1,77 @@
+"""What the bridge itself says to senders: errors, and its own answers. It alone decides whether one
+may be told, and counts those who may not be.
+"""
+
+import time
+from collections.abc import Callable
+
+from attrs import define
+from structlog.typing import FilteringBoundLogger
+
+from bridge.outbox import Outbox, Outgoing
+from bridge.outcome import error_for
+from bridge.rooms import Rooms
+from xmppstream import Stanza, StanzaError, encode
+
+
+@define
+class Counts:
+    """What was done so far, for the log and the demo's summary."""
+
+    received: int = 0
+    posted: int = 0
+    replied: int = 0
+    answered_by_bridge: int = 0
+    errors_sent: int = 0
+    untold: int = 0
+
+
+class Teller:
+    """Speaks for one component."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        rooms: Rooms,
+        log: FilteringBoundLogger,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.counts = Counts()
+        self._outbox = outbox
+        self._rooms = rooms
+        self._log = log
+        self._now = now
+
+    def error(self, stanza: Stanza, error: StanzaError) -> list[Stanza]:
+        """Make the error for the sender; where none may be sent, count and log that."""
+        in_room = self._rooms.has_occupant(stanza.from_ or "")
+        told = error_for(stanza, error, in_room=in_room)
+        if told is None:
+            if not is_final(stanza):
+                self.counts.untold += 1
+                self._log.warning(
+                    "sender not told",
+                    condition=str(error.condition),
+                    kind=stanza.kind,
+                    id=stanza.id,
+                )
+            return []
+        self.counts.errors_sent += 1
+        return [told]
+
+    def tell(self, stanza: Stanza, error: StanzaError) -> None:
+        """Send the error for a stanza that was not accepted."""
+        self.send(self.error(stanza, error))
+
+    def send(self, stanzas: list[Stanza]) -> None:
+        """Send what the bridge itself says; it is not worth waiting for."""
+        self.counts.answered_by_bridge += len(stanzas)
+        made = self._now()
+        if not self._outbox.put_if_room([Outgoing(encode(one), made) for one in stanzas]):
+            self.counts.untold += len(stanzas)
+            self._log.error("answers dropped, the server does not read", count=len(stanzas))
+
+
+def is_final(stanza: Stanza) -> bool:
+    """Whether nothing may be said to this: an error, or the answer to an iq (H5)."""
+    return stanza.type == "error" or (stanza.kind == "iq" and not stanza.is_request)

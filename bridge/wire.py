@@ -1,0 +1,148 @@
+"""One connection to a server, TCP or TLS, as few calls above the system's as can be.
+
+Nothing of HTTP is here. Errors are OSError, TLS' own among them, in words for people.
+
+Gap: over TLS, what the server sends unasked in the same breath as an answer, but in a record of its
+own, is not noticed by `is_stale`: trio has it already, and does not tell.
+"""
+
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+import trio
+
+from xmppstream.trio_stream import why_failed
+
+_CHUNK_BYTES: Final = 16 * 1024
+_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Wire(Protocol):
+    """What a connection asks of its socket. Each call may raise OSError."""
+
+    async def send_all(self, data: bytes) -> None: ...
+
+    async def receive(self) -> bytes:
+        """Give what has come; nothing at the end."""
+        ...
+
+    def acknowledge(self) -> None:
+        """Do not wait with the ACK: the peer may hold back the rest until it comes."""
+        ...
+
+    def is_stale(self) -> bool:
+        """Whether an idle connection has something to read: its end, or what nobody asked for."""
+        ...
+
+    def close(self) -> None:
+        """Close it, also under a task that waits: that gets `trio.ClosedResourceError`."""
+        ...
+
+
+class _PlainWire:
+    """A socket without trio's layers: one system call, one wait."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._socket = socket.socket(fileno=stream.socket.detach())
+        self._socket.setblocking(False)
+        self._input = select.poll()
+        self._input.register(self._socket, select.POLLIN)
+
+    async def send_all(self, data: bytes) -> None:
+        sent = self._send(data)
+        while sent < len(data):
+            await trio.lowlevel.wait_writable(self._socket)
+            sent += self._send(memoryview(data)[sent:])
+
+    def _send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    async def receive(self) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            with suppress(BlockingIOError):
+                return self._socket.recv(_CHUNK_BYTES)
+
+    def acknowledge(self) -> None:
+        _acknowledge(self._socket.setsockopt)
+
+    def is_stale(self) -> bool:
+        return bool(self._input.poll(0))  # a peek by `recv` would cost an exception
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+class _SecureWire:
+    """TLS. Closed without a word: the answer was whole, or is not wanted."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        self._stream = stream
+        self._socket = stream.transport_stream.socket
+
+    async def send_all(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise _os_error(error) from None
+
+    async def receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(_CHUNK_BYTES))
+        except trio.BrokenResourceError as error:
+            raise _os_error(error) from None
+
+    def acknowledge(self) -> None:
+        _acknowledge(self._socket.setsockopt)
+
+    def is_stale(self) -> bool:
+        return self._socket.is_readable()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+async def open_wire(host: str, port: int, context: ssl.SSLContext | None) -> Wire:
+    """Connect, to the first address that answers, and shake hands where there is a context.
+
+    Raises:
+        OSError: no connection, or no TLS on it.
+
+    Cancellation leaves no socket behind.
+    """
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except UnicodeError:
+        raise OSError("the host's name is none that could be looked up") from None
+    if context is None:
+        return _PlainWire(stream)
+    secured = False
+    try:
+        secure = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+        await secure.do_handshake()
+        secured = True
+        return _SecureWire(secure)
+    except (trio.BrokenResourceError, ssl.CertificateError) as error:
+        raise OSError(f"TLS failed: {why_failed(error)}") from None
+    finally:
+        if not secured:
+            stream.socket.close()
+
+
+def _acknowledge(setsockopt: Callable[[int, int, int], None]) -> None:
+    if _QUICKACK is not None:
+        with suppress(OSError):
+            setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def _os_error(error: BaseException) -> OSError:
+    return OSError(why_failed(error))

@@ -1,0 +1,79 @@
+"""kill -9 of the daemon or of Prosody at random moments under load: is a stanza ever lost?
+
+W conversations write bursts of one to three messages through a real Prosody; an endpoint answers
+each after 0 to 200 ms. The daemon is killed 0.5 to 2 s after it has attached, or (one kill in
+eight) within a second of its start, and started again at once with the same state directory.
+Prosody is killed as long after both ends have attached, every second time after it was stopped for
+up to 0.3 s, and started again on the same port once the daemon has noticed. Both ends write down
+all that they see, and the journal's file is read after each kill before the restart.
+
+  bounced     Prosody gave it back, since no daemon was attached: not the bridge's
+  lost        neither bounced nor accepted: it was in a socket, in Prosody, or read and not yet
+              committed at the kill. Each must be at the end of what was sent before one
+  accepted    it came to the endpoint, or was seen in the journal
+  repeats     POSTs of one stanza beyond its first; they carry one webhook-id
+  copies      arrivals of one reply beyond its first; they carry one id, and one text, which names
+              the POST that it answers
+
+What is asked for: whatever the journal held at a kill is POSTed, or written, after it; what was
+being POSTed is in it; nothing accepted lacks a POST or its reply; nothing is dropped that had
+others behind it; in each conversation neither POSTs nor replies ever go back; no error, no dead
+letter; the journal is empty in the end. With --who server, what the daemon says that it has read
+must be what was accepted; a reply that Prosody may have confirmed (it was made while that still
+ran) may die with it: these are counted. Whatever is violated is listed; then the exit code is 1.
+
+It needs Debian's package prosody. TMPDIR says where the journal is written.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from tests.bench.ordeal import Ordeal
+from tests.bench.verdict import Row
+
+SHOWN: Final = 20
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = __doc__
+    add = parser.add_argument
+    add("--kills", type=int, default=200, metavar="N", help="default: 200")
+    add("--window", type=int, default=64, metavar="W", help="conversations; default: 64")
+    add("--who", choices=["daemon", "server"], default="daemon", help="default: daemon")
+    add("--durability", choices=["process", "power"], default="process", help="default: process")
+    add("--seed", type=int, metavar="N", help="of the moments and delays; default: another one")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Do it, print the table, and exit with 1 where a promise was broken."""
+    seed = random.randrange(1 << 32) if given.seed is None else given.seed
+    print(f"kill -9 of the {given.who}, {given.kills} times; --seed {seed}", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="kills-") as place:
+        ordeal = Ordeal(Path(place), given.who, given.window, given.durability, seed)
+        rows, violations = trio.run(ordeal.run, given.kills)
+    about = f"W={given.window}, durability {given.durability}"
+    show([("kills", f"{given.kills}", f"{about}, {time.monotonic() - began:.0f} s"), *rows])
+    print(f"violations: {len(violations)}")
+    for violation in violations[:SHOWN]:
+        print(f"  {violation}")
+    if len(violations) > SHOWN:
+        print(f"  and {len(violations) - SHOWN} more")
+    sys.exit(bool(violations))
+
+
+def show(rows: list[Row]) -> None:
+    """Print the table."""
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for label, figure, remark in rows:
+        print(f"{label:<{first}}  {figure:>{second}}  {remark}".rstrip())

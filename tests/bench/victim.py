@@ -1,0 +1,82 @@
+"""The daemon as a process that is killed and comes back: one configuration, one state directory."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from bridge import control
+from bridge.request import AskStatus
+from bridge.state_dir import StateDirectory
+from bridge.status import DaemonStatus
+from tests.bench.contestant import DOMAIN, ROOT, SECRET
+from tests.servers.daemon import Daemon, Line, settings_for, toml
+
+BAD_LEVELS: Final = ("error", "critical")
+
+
+class Victim:
+    """`start` and then `kill` or `stop`, again and again; each life has a log of its own."""
+
+    def __init__(self, directory: Path, port: int, url: str, durability: str) -> None:
+        self._directory = directory
+        self._config = directory / "bridge.toml"
+        component = {"component_secret": SECRET, "component_post_url": url}
+        journal = {"durability": durability}
+        self._config.write_text(toml(settings_for(port, {DOMAIN: component}, journal=journal)))
+        self._config.chmod(0o600)
+        self.state = directory / "state"
+        self.journal = StateDirectory(self.state).journal_file
+        self._lives: list[Daemon] = []
+
+    @property
+    def daemon(self) -> Daemon:
+        """The one of this life."""
+        return self._lives[-1]
+
+    async def start(self) -> None:
+        """Start it, and wait for nothing."""
+        log = self._directory / f"log-{len(self._lives)}"
+        command = [sys.executable, "-m", "bridge", "run", str(self._config)]
+        command += ["--log-format", "json", "--state-dir", str(self.state)]
+        with log.open("wb") as output:
+            process = await trio.lowlevel.open_process(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._directory,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                start_new_session=True,  # Ctrl-C is for the benchmark alone
+            )
+        self._lives.append(Daemon(process, log))
+
+    async def kill(self) -> None:
+        """Kill it and wait for its end."""
+        if self._lives:
+            process = self.daemon.process
+            if process.poll() is None:
+                process.kill()
+            await process.wait()
+
+    async def received(self) -> int:
+        """Ask it how many stanzas this life has read from its server."""
+        client = await control.connect(StateDirectory(self.state).control_socket)
+        try:
+            status = await client.ask(AskStatus(), DaemonStatus)
+        finally:
+            await client.aclose()
+        return sum(one.counts.received for one in status.components)
+
+    async def stop(self) -> int:
+        """Send SIGTERM and give the exit code."""
+        self.daemon.signal(signal.SIGTERM)
+        return await self.daemon.wait_ended()
+
+    def complaints(self) -> list[Line]:
+        """All that any of its lives has logged as an error."""
+        return [line for life in self._lives for line in life.lines if line["level"] in BAD_LEVELS]

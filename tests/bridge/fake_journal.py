@@ -1,0 +1,76 @@
+"""A journal in memory that fails, waits and remembers as it is told."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from bridge.journal import (
+    Accept,
+    DeadLetter,
+    Entry,
+    ImpossibleOperation,
+    JournalError,
+    Operation,
+    Reply,
+    Totals,
+)
+
+
+class FakeJournal:
+    """Keeps the batches that were committed, and knows no more of them."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Operation]] = []
+        self.tried: list[list[Operation]] = []
+        self.failure: JournalError | None = None
+        self.failed = 0
+        self.impossible: set[str] = set()
+        """The uids of entries that cannot be accepted."""
+        self.closed = False
+        self.threads: set[threading.Thread] = set()
+        self._open = threading.Event()
+        self._open.set()
+
+    def hold(self) -> Callable[[], None]:
+        """Let the next commits wait; give what ends that."""
+        self._open.clear()
+        return self._open.set
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        self.threads.add(threading.current_thread())
+        self.tried.append(list(operations))
+        assert self._open.wait(10)
+        assert not self.closed
+        if self.failure is not None:
+            failure = self.failure
+            self.failed += 1
+            raise failure
+        for one in operations:
+            if isinstance(one, Accept) and one.entry.uid in self.impossible:
+                raise ImpossibleOperation(f"{one.entry.uid} is impossible")
+        self.batches.append(list(operations))
+
+    @property
+    def committed(self) -> list[Operation]:
+        """All that was committed, in order."""
+        return [one for batch in self.batches for one in batch]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+        return [one.entry for one in self.committed if isinstance(one, Accept)][:limit]
+
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+        return []
+
+    def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
+        return []
+
+    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+        return []
+
+    def uids(self, prefix: str, *, limit: int) -> list[str]:
+        return []
+
+    def totals(self) -> dict[str, Totals]:
+        return {}

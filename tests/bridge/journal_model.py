@@ -1,0 +1,144 @@
+"""What a journal has to hold, in plain lists and dicts."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import assert_never
+
+from attrs import define, evolve, field
+
+from bridge.journal import (
+    Abandon,
+    Accept,
+    Attempted,
+    Confirm,
+    DeadLetter,
+    Drop,
+    Entry,
+    Operation,
+    Reply,
+    Revive,
+    Settle,
+    Totals,
+)
+
+
+class Refused(Exception):
+    """An operation that cannot be done."""
+
+
+@define
+class Model:
+    """A journal without a disk. All numbers are 0."""
+
+    limit_count: int
+    limit_bytes: int
+    limit_age_s: float
+    pending: dict[str, Entry] = field(factory=dict)
+    replies: list[tuple[Reply, Entry]] = field(factory=list)  # with what they reply to
+    dead: list[DeadLetter] = field(factory=list)
+    now: float = 0
+
+    def after(self, operations: list[Operation]) -> Model:
+        """Give the model as it is after a batch; raises `Refused` where that cannot be done."""
+        new = copy(self)
+        new.pending, new.replies, new.dead = dict(self.pending), [*self.replies], [*self.dead]
+        for operation in operations:
+            new.do(operation)
+        new.trim()
+        return new
+
+    def do(self, operation: Operation) -> None:
+        match operation:
+            case Accept(entry=entry):
+                if entry.uid in self.pending:
+                    raise Refused
+                self.pending[entry.uid] = evolve(entry, number=0)
+                self.now = entry.received
+            case Attempted(uid=uid, attempt=attempt):
+                if entry_ := self.pending.get(uid):
+                    self.pending[uid] = evolve(entry_, attempts=(*entry_.attempts, attempt))
+            case Settle(uid=uid, replies=replies, died=died, reason=reason):
+                if entry_ := self.pending.pop(uid, None):
+                    self.replies += [(reply, entry_) for reply in replies]
+                    if reason is not None:
+                        self.dead.append(DeadLetter(entry_, died, reason))
+                        self.now = died
+            case Confirm(replies=keys):
+                for uid, place in keys:
+                    self.take_reply(uid, place)
+            case Abandon(uid=uid, place=place, died=died, reason=reason):
+                if taken := self.take_reply(uid, place):
+                    reply, entry_ = taken
+                    stub = evolve(entry_, lang=None, xml="", received=reply.made, attempts=())
+                    stub = evolve(stub, component=reply.component)
+                    self.dead.append(DeadLetter(stub, died, reason, reply.data))
+                    self.now = died
+            case Revive(uids=uids, received=received):
+                for uid in uids:
+                    self.revive(uid, received)
+            case Drop(uids=uids):
+                self.dead = [
+                    one for one in self.dead if uids is not None and one.entry.uid not in uids
+                ]
+            case _:
+                assert_never(operation)
+
+    def take_reply(self, uid: str, place: int) -> tuple[Reply, Entry] | None:
+        for index, (reply, _) in enumerate(self.replies):
+            if (reply.uid, reply.place) == (uid, place):
+                return self.replies.pop(index)
+        return None
+
+    def revive(self, uid: str, received: float) -> None:
+        for one in self.dead:
+            entry = one.entry
+            if entry.uid == uid and entry.kind != "iq" and one.reply is None:
+                if uid not in self.pending:
+                    self.dead.remove(one)
+                    self.pending[uid] = evolve(entry, received=received)
+                return
+
+    def trim(self) -> None:
+        while self.dead and (
+            len(self.dead) > self.limit_count
+            or sum(map(weight, self.dead)) > self.limit_bytes
+            or self.dead[0].died < self.now - self.limit_age_s
+        ):
+            del self.dead[0]
+
+    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+        uids = {
+            *self.pending,
+            *(reply.uid for reply, _ in self.replies),
+            *(one.entry.uid for one in self.dead),
+        }
+        if uid not in uids:
+            fitting = [one for one in uids if one.startswith(uid)]
+            if len(fitting) != 1:
+                return []
+            [uid] = fitting
+        return [
+            *(one for one in self.pending.values() if one.uid == uid),
+            *(reply for reply, _ in self.replies if reply.uid == uid),
+            *(one for one in self.dead if one.entry.uid == uid),
+        ]
+
+    def totals(self) -> dict[str, Totals]:
+        found: dict[str, Totals] = {}
+        for entry in self.pending.values():
+            old = found.get(entry.component, Totals(oldest=entry.received))
+            size = old.pending_bytes + len(entry.xml.encode())
+            found[entry.component] = evolve(old, pending=old.pending + 1, pending_bytes=size)
+        for reply, _ in self.replies:
+            old = found.get(reply.component, Totals())
+            found[reply.component] = evolve(old, replies=old.replies + 1)
+        for one in self.dead:
+            old = found.get(one.entry.component, Totals())
+            found[one.entry.component] = evolve(old, dead=old.dead + 1)
+        return found
+
+
+def weight(letter: DeadLetter) -> int:
+    """What a dead letter weighs: its stanza or its reply."""
+    return len(letter.entry.xml.encode()) if letter.reply is None else len(letter.reply)

@@ -1,0 +1,315 @@
+"""A component's life: all of a daemon that is in memory, but for the stream and HTTP.
+
+It is put together as `daemon` does it, on a journal that outlives it, or without one. The clocks
+and the disk are the test's; nothing is in a thread, so that a mock clock need not wait for one.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from unittest.mock import patch
+
+import trio
+from attrs import define, field
+from trio.testing import wait_all_tasks_blocked
+
+from bridge import committer
+from bridge.address import Secret, parse_post_url
+from bridge.admission import Admission
+from bridge.auto import Automaton
+from bridge.config import Component
+from bridge.conversation import Conversations
+from bridge.courier import Courier
+from bridge.dispatch import Dispatcher
+from bridge.envelope import Composer
+from bridge.health import Health
+from bridge.journal import Journal, Totals
+from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper, Volume
+from bridge.outbox import Outbox
+from bridge.outcome import NoReply, Outcome, Replied, TimedOut
+from bridge.retry import RetryPolicy
+from bridge.rooms import Rooms
+from bridge.teller import Teller
+from tests.bridge.memory_journal import Severable
+from tests.bridge.recorder import Recorder
+from tests.bridge.sample import stanza
+from xmppstream import Element, Server, Stanza, StanzaReceived, parse_element
+
+T = TypeVar("T")
+
+DOMAIN: Final = "bot.example"
+BOT: Final = f"echo@{DOMAIN}"
+START: Final = 1_700_000_000.0
+TIMEOUT_S: Final = 30.0
+COMPONENT: Final = Component(
+    domain=DOMAIN,
+    secret=Secret("s3cret"),
+    post_url=parse_post_url("http://endpoint.example/api"),
+    server=Server("127.0.0.1", 5347),
+    post_stanzas=frozenset({"message", "presence", "iq"}),
+    name="Echo",
+)
+DONE: Final = NoReply()
+
+
+def at_once(_: float) -> float:
+    """A jitter that waits for nothing."""
+    return 0.0
+
+
+def whole(bound_s: float) -> float:
+    """A jitter that waits as long as it may."""
+    return bound_s
+
+
+def said(value: Any) -> Replied:
+    """A reply of the endpoint in JSON."""
+    return Replied("json", json.dumps(value).encode())
+
+
+class Wall:
+    """The wall clock: it goes with trio's, until somebody sets it."""
+
+    def __init__(self) -> None:
+        self.shift_s = 0.0
+
+    def __call__(self) -> float:
+        return START + trio.current_time() + self.shift_s
+
+
+class Disk:
+    """In the place of the journal's thread: calls in trio's own, and waits when it is told."""
+
+    def __init__(self) -> None:
+        self._open = trio.Event()
+        self._open.set()
+        self._acts_first = False
+
+    def hold(self, *, acts_first: bool = False) -> None:
+        """Let the next calls hang, before they do anything or (`acts_first`) thereafter."""
+        if self._open.is_set():
+            self._open = trio.Event()
+            self._acts_first = acts_first
+
+    def release(self) -> None:
+        self._open.set()
+
+    async def run(self, call: Callable[[], T], *, abandon: bool = False) -> T:
+        await trio.lowlevel.checkpoint()
+        if self._acts_first:
+            result = call()
+            await self._open.wait()
+            return result
+        await self._open.wait()
+        return call()
+
+    def close(self) -> None:
+        pass
+
+
+@define(eq=False)
+class Post:
+    """One POST: what was asked, and how it is to end."""
+
+    json: dict[str, Any]
+    uid: str
+    attempt: int
+    at: float  # trio's clock
+    wall: float
+    _outcome: Outcome | Exception | None = None
+    _answered: trio.Event = field(factory=trio.Event)
+
+    @property
+    def id(self) -> str:
+        return str(self.json.get("id"))
+
+    def answer(self, outcome: Outcome | Exception = DONE) -> None:
+        """Let it end."""
+        self._outcome = outcome
+        self._answered.set()
+
+    async def wait(self) -> Outcome:
+        await self._answered.wait()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        assert self._outcome is not None
+        return self._outcome
+
+
+Rule = Callable[[Post], Outcome | Exception | None]
+
+
+class Postbox:
+    """An endpoint that keeps what it got. It answers by `rule`, or, where that gives None or there
+    is none, when it is told.
+    """
+
+    shown = "http://endpoint.example/api"
+
+    def __init__(self, wall: Wall, rule: Rule | None = None) -> None:
+        self.rule = rule
+        self.posts: list[Post] = []
+        self.running: list[Post] = []
+        self._wall = wall
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all POSTs, in order."""
+        return [post.id for post in self.posts]
+
+    def of(self, id: str) -> list[Post]:
+        return [post for post in self.posts if post.id == id]
+
+    async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
+        with trio.move_on_at(deadline):
+            return await self._post(body, uid, attempt)
+        return TimedOut()
+
+    async def _post(self, body: bytes, uid: str, attempt: int) -> Outcome:
+        post = Post(json.loads(body), uid, attempt, trio.current_time(), self._wall())
+        self.posts.append(post)
+        self.running.append(post)
+        try:
+            outcome = None if self.rule is None else self.rule(post)
+            if outcome is not None:
+                post.answer(outcome)
+                await trio.lowlevel.checkpoint()
+            return await post.wait()
+        finally:
+            self.running.remove(post)
+
+
+async def parse(data: bytes) -> Element:
+    await trio.lowlevel.checkpoint()
+    return parse_element(data)
+
+
+class Life:
+    """One life. `run` it; then `give`, and look at `endpoint` and `sent`."""
+
+    def __init__(
+        self,
+        journal: Journal | None = None,
+        *,
+        wall: Wall | None = None,
+        endpoint: Postbox | None = None,
+        policy: RetryPolicy | None = None,
+        volume: Volume | None = None,
+        memory: Volume | None = None,
+        component: Component = COMPONENT,
+        max_in_flight: int = 256,
+    ) -> None:
+        self.wall = wall or Wall()
+        self.endpoint = endpoint or Postbox(self.wall)
+        self.log = Recorder()
+        self.disk = Disk()
+        self._scope = trio.CancelScope()
+        self._dispatching = trio.CancelScope()
+        self._dispatched = trio.Event()
+        self.ended = trio.Event()
+        log = self.log.logger()
+        self._severable: Severable | None = None
+        self._committer: committer.Committer | None = None
+        self.journal_keeper: JournalKeeper | None = None
+        self.keeper: Keeper = MemoryKeeper()
+        if journal is not None:
+            self._severable = Severable(journal)
+            with patch.object(committer, "Thread", lambda _: self.disk):
+                self._committer = committer.Committer(self._severable, log)
+            found = journal.totals().get(DOMAIN, Totals())
+            volume = volume or Volume()
+            volume.count, volume.bytes = found.pending, found.pending_bytes
+            self.keeper = self.journal_keeper = JournalKeeper(
+                DOMAIN, self._committer, volume, parse, log, self.wall, memory
+            )
+            self.journal_keeper.recover(found)
+        self.outbox = Outbox(
+            DOMAIN, confirmed=self.keeper.confirm, abandoned=self.keeper.abandon, now=self.wall
+        )
+        rooms, automaton = Rooms(), Automaton(component.name)
+        teller = Teller(self.outbox, rooms, log, self.wall)
+        self.counts = teller.counts
+        composer = Composer(DOMAIN, 500 * 1024, parse)
+        self.dispatcher = Dispatcher(
+            Admission(component, automaton, rooms, teller, log),
+            Courier(self.endpoint, composer, automaton, rooms, log, TIMEOUT_S),
+            self.keeper,
+            self.outbox,
+            teller,
+            rooms,
+            log,
+            conversations=Conversations(component.order),
+            policy=policy or RetryPolicy(jitter=whole),
+            health=Health(jitter=whole),
+            max_in_flight=max_in_flight,
+            now=self.wall,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Live, until killed, stopped or cancelled."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                if self._committer is not None and self.journal_keeper is not None:
+                    await nursery.start(self._committer.run)
+                    self.outbox.put(await self.journal_keeper.recovered_replies())
+                    nursery.start_soon(self.journal_keeper.run)
+                nursery.start_soon(self._dispatch)
+                task_status.started()
+                await trio.sleep_forever()
+        self.ended.set()
+
+    async def _dispatch(self) -> None:
+        with self._dispatching:
+            await self.dispatcher.run()
+        self._dispatched.set()
+
+    async def kill(self) -> None:
+        """End at once: what is not committed is gone."""
+        if self._severable is not None:
+            self._severable.sever()
+        self._scope.cancel()
+        self.disk.release()
+        await self.ended.wait()
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """End as on SIGTERM; what is in the outbox at the end is written."""
+        with trio.move_on_after(grace_s):
+            await self.dispatcher.drain()
+        self._dispatching.cancel()
+        await self._dispatched.wait()
+        await self.dispatcher.give_up()
+        await wait_all_tasks_blocked()
+
+    async def end(self) -> None:
+        """After `stop`: close the journal."""
+        self._scope.cancel()
+        await self.ended.wait()
+
+    async def give(self, *stanzas: Stanza, weight_bytes: int = 100) -> None:
+        """Have stanzas come in, and wait until nothing moves."""
+        for one in stanzas:
+            await self.dispatcher.handle(StanzaReceived(one, weight_bytes))
+        await wait_all_tasks_blocked()
+
+    @property
+    def running(self) -> list[str]:
+        """The ids of the POSTs that run, sorted."""
+        return sorted(post.id for post in self.endpoint.running)
+
+    async def answer(self, id: str, outcome: Outcome | Exception = DONE) -> None:
+        """Let a POST end, and wait until nothing moves."""
+        [post] = [post for post in self.endpoint.running if post.id == id]
+        post.answer(outcome)
+        await wait_all_tasks_blocked()
+
+    def sent(self) -> list[Stanza]:
+        """Take what was put into the outbox since the last time, and have it confirmed."""
+        taken = [stanza(data.decode()) for data in self.outbox.take()]
+        self.outbox.confirm(self.outbox.position)
+        return taken
+
+
+async def pass_time(seconds: float) -> None:
+    """Let time pass, and all that is due then happen."""
+    await trio.sleep(seconds)
+    await wait_all_tasks_blocked()

@@ -1,0 +1,203 @@
+"""A journal in memory that keeps the protocol, and remembers all that ever happened to it."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import assert_never
+
+from attrs import evolve
+
+from bridge.journal import (
+    Abandon,
+    Accept,
+    Attempted,
+    Confirm,
+    DeadLetter,
+    Drop,
+    Entry,
+    ImpossibleOperation,
+    Journal,
+    JournalError,
+    Operation,
+    Reply,
+    Revive,
+    Settle,
+    Totals,
+)
+
+
+class MemoryJournal:
+    """A `Journal` for large tests: a page costs no more at the end than at the beginning."""
+
+    def __init__(self) -> None:
+        self.failure: JournalError | None = None
+        self.accepted: list[Entry] = []
+        """All that ever were."""
+        self.settled: list[Settle] = []
+        """All that ended what was pending."""
+        self.commits = 0
+        self.pages = 0
+        """How often somebody asked for what is pending."""
+        self._entries: dict[int, Entry] = {}
+        self._numbers: list[int] = []
+        self._number_of: dict[str, int] = {}
+        self._replies: dict[int, Reply] = {}
+        self._dead: list[DeadLetter] = []
+        self._last = 0
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        fresh: set[str] = set()
+        for one in operations:
+            if isinstance(one, Accept):
+                if one.entry.uid in self._number_of or one.entry.uid in fresh:
+                    raise ImpossibleOperation(f"{one.entry.uid} is pending already")
+                fresh.add(one.entry.uid)
+        self.commits += 1
+        for one in operations:
+            self._do(one)
+
+    def _do(self, operation: Operation) -> None:
+        match operation:
+            case Accept(entry=entry):
+                self.accepted.append(entry)
+                self._add(entry)
+            case Attempted(uid=uid, attempt=attempt):
+                if (number := self._number_of.get(uid)) is not None:
+                    old = self._entries[number]
+                    self._entries[number] = evolve(old, attempts=(*old.attempts, attempt))
+            case Settle(uid=uid, replies=replies, died=died, reason=reason):
+                if (number := self._number_of.pop(uid, None)) is None:
+                    return
+                entry = self._entries.pop(number)
+                self.settled.append(operation)
+                for reply in replies:
+                    self._replies[self._next()] = reply
+                if reason is not None:
+                    self._dead.append(DeadLetter(entry, died, reason))
+            case Confirm(replies=keys):
+                for uid, place in keys:
+                    self._take_reply(uid, place)
+            case Abandon(uid=uid, place=place, died=died, reason=reason):
+                taken = self._take_reply(uid, place)
+                if taken is not None:
+                    stub = Entry(uid, taken.component, "", "", "", None, None, "", taken.made)
+                    self._dead.append(DeadLetter(stub, died, reason, taken.data))
+            case Revive(uids=uids, received=received):
+                for one in [one for one in self._dead if one.entry.uid in uids]:
+                    if one.reply is None and one.entry.kind != "iq":
+                        self._dead.remove(one)
+                        self._add(evolve(one.entry, received=received))
+            case Drop(uids=uids):
+                gone = {one.entry.uid for one in self._dead} if uids is None else set(uids)
+                self._dead = [one for one in self._dead if one.entry.uid not in gone]
+            case _:
+                assert_never(operation)
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
+
+    def _add(self, entry: Entry) -> None:
+        number = self._next()
+        self._numbers.append(number)
+        self._number_of[entry.uid] = number
+        self._entries[number] = evolve(entry, number=number)
+
+    def _take_reply(self, uid: str, place: int) -> Reply | None:
+        for number, reply in self._replies.items():
+            if (reply.uid, reply.place) == (uid, place):
+                return self._replies.pop(number)
+        return None
+
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+        self.pages += 1
+        found: list[Entry] = []
+        for place in range(bisect_right(self._numbers, after), len(self._numbers)):
+            entry = self._entries.get(self._numbers[place])
+            if entry is not None and component in (None, entry.component):
+                found.append(entry)
+                if len(found) == limit:
+                    break
+        return found
+
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+        items = self._replies.items()
+        return [item for item in items if item[0] > after and item[1].component == component][
+            :limit
+        ]
+
+    def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
+        return [one for one in self._dead if component in (None, one.entry.component)][:limit]
+
+    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+        return [
+            *(one for one in self._entries.values() if one.uid == uid),
+            *(one for one in self._replies.values() if one.uid == uid),
+            *(one for one in self._dead if one.entry.uid == uid),
+        ]
+
+    def uids(self, prefix: str, *, limit: int) -> list[str]:
+        found = {
+            *self._number_of,
+            *(one.uid for one in self._replies.values()),
+            *(one.entry.uid for one in self._dead),
+        }
+        return sorted(uid for uid in found if uid.startswith(prefix))[:limit]
+
+    def totals(self) -> dict[str, Totals]:
+        found: dict[str, Totals] = {}
+        for entry in self._entries.values():
+            old = found.get(entry.component, Totals(oldest=entry.received))
+            size = old.pending_bytes + len(entry.xml.encode())
+            found[entry.component] = evolve(old, pending=old.pending + 1, pending_bytes=size)
+        for reply in self._replies.values():
+            old = found.get(reply.component, Totals())
+            found[reply.component] = evolve(old, replies=old.replies + 1)
+        for one in self._dead:
+            old = found.get(one.entry.component, Totals())
+            found[one.entry.component] = evolve(old, dead=old.dead + 1)
+        return found
+
+    def close(self) -> None:
+        pass
+
+
+class Severable:
+    """A way to a journal that a killed process has no more."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._alive = True
+
+    def sever(self) -> None:
+        self._alive = False
+
+    def _to(self) -> Journal:
+        if not self._alive:
+            raise JournalError("this process was killed")
+        return self._journal
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        self._to().commit(operations)
+
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+        return self._to().pending(component, after=after, limit=limit)
+
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+        return self._to().replies(component, after=after, limit=limit)
+
+    def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
+        return self._to().dead(component, after=after, limit=limit)
+
+    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+        return self._to().find(uid)
+
+    def uids(self, prefix: str, *, limit: int) -> list[str]:
+        return self._to().uids(prefix, limit=limit)
+
+    def totals(self) -> dict[str, Totals]:
+        return self._to().totals()
+
+    def close(self) -> None:
+        """The journal outlives its processes."""

@@ -1,0 +1,440 @@
+"""One answer to each iq get or set, and no stanza lost, whatever the endpoint, the clocks, a retry,
+a reconnect, a restart or the disk do.
+
+Hypothesis makes up a history; it is lived in one trio run, with the real dispatcher, keeper,
+committer and outbox. Only the stream, the endpoint, the clocks and the disk's thread are fakes.
+"""
+
+import itertools
+import tempfile
+from pathlib import Path
+from typing import Final, assert_never
+
+import trio
+from attrs import frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from bridge.journal import Journal, JournalError
+from bridge.keeper import Volume
+from bridge.outcome import Outcome, Rejected, Replied, TimedOut, Unreachable
+from bridge.retry import RetryPolicy
+from bridge.sqlite_journal import SqliteJournal
+from tests.bridge.life import BOT, DOMAIN, DONE, Life, Post, Postbox, Wall, pass_time, said, whole
+from tests.bridge.memory_journal import MemoryJournal
+from tests.bridge.recorder import Recorder
+from tests.bridge.sample import stanza
+from xmppstream import Stanza
+from xmppstream.jid import bare
+
+SENDERS: Final = ("a@x.example/1", "a@x.example/2", "b@x.example/1", "c@x.example")
+SLOTS: Final = 2
+SETTLED_S: Final = 400.0
+FULL_DISK: Final = JournalError("the disk is full")
+
+# --- what can happen
+
+
+@frozen
+class Arrive:
+    """A stanza comes in."""
+
+    kind: str
+    sender: int
+
+
+@frozen
+class Answer:
+    """The endpoint ends one of its POSTs."""
+
+    which: int
+    how: str
+
+
+@frozen
+class Pass:
+    """Time passes."""
+
+    seconds: float
+
+
+@frozen
+class SetClock:
+    """Somebody sets the wall clock."""
+
+    by_s: float
+
+
+@frozen
+class LoseStream:
+    """The stream breaks, and the server says whose fault it was."""
+
+    blamed: bool
+
+
+@frozen
+class Act:
+    """Anything else."""
+
+    what: str
+
+
+Step = Arrive | Answer | Pass | SetClock | LoseStream | Act
+
+OUTCOMES: Final = (
+    *("nothing", "answer", "answer and more", "two answers", "garbage", "crash"),
+    *("404", "500", "503", "429", "unreachable", "timeout"),
+)
+ACTS: Final = (
+    *("attach", "confirm", "abandon the suspect", "kill", "stop", "stop at once"),
+    *("hold the disk", "hold what it tells", "release the disk", "fill the disk", "mend the disk"),
+)
+ARRIVALS: Final = st.builds(
+    Arrive,
+    st.sampled_from(["iq", "iq", "iq", "message", "message", "message", "presence", "result"]),
+    st.integers(0, len(SENDERS) - 1),
+)
+ANSWERS: Final = st.builds(Answer, st.integers(0, SLOTS), st.sampled_from(OUTCOMES))
+FAILURES: Final = st.builds(
+    Answer, st.integers(0, SLOTS), st.sampled_from(["unreachable", "503", "timeout"])
+)
+PAUSES: Final = st.builds(Pass, st.sampled_from([0.1, 0.5, 1.0, 3.0, 9.0, 11.0, 31.0, 61.0]))
+ACTIONS: Final = st.builds(Act, st.sampled_from(ACTS))
+STEPS: Final = st.one_of(
+    ARRIVALS,
+    ANSWERS,
+    PAUSES,
+    st.builds(SetClock, st.sampled_from([-3600.0, -7.0, 7.0, 3600.0])),
+    st.builds(LoseStream, st.booleans()),
+    ACTIONS,
+)
+
+
+def scene(*parts: st.SearchStrategy[Step] | Act) -> st.SearchStrategy[list[Step]]:
+    """Steps that are telling one after the other."""
+    return st.tuples(*(st.just(one) if isinstance(one, Act) else one for one in parts)).map(list)
+
+
+OUTAGE: Final = scene(
+    *(st.builds(Arrive, st.sampled_from(["iq", "message"]), st.just(n)) for n in (0, 2, 3, 1)),
+    *([FAILURES] * 4),
+    PAUSES,
+    FAILURES,
+    PAUSES,
+    ANSWERS,
+)
+SCENES: Final = st.one_of(
+    st.lists(STEPS, min_size=1, max_size=3),
+    st.lists(ARRIVALS, min_size=1, max_size=8),
+    st.lists(ANSWERS, min_size=1, max_size=6),
+    st.lists(FAILURES, min_size=3, max_size=6),
+    scene(ARRIVALS, ANSWERS, Act("attach"), ACTIONS),
+    scene(Act("hold the disk"), ANSWERS, ARRIVALS, Act("kill")),
+    scene(Act("hold what it tells"), ANSWERS, ARRIVALS, Act("kill")),
+    scene(Act("fill the disk"), ANSWERS, ARRIVALS, Act("mend the disk"), PAUSES),
+    scene(st.just(LoseStream(False)), ANSWERS, PAUSES, Act("attach")),
+    scene(st.just(LoseStream(True)), ANSWERS, ACTIONS, Act("attach")),
+    scene(ARRIVALS, FAILURES, PAUSES, ACTIONS),
+    OUTAGE,
+)
+HISTORIES: Final = st.lists(SCENES, max_size=12).map(lambda scenes: [*itertools.chain(*scenes)])
+
+
+class History:
+    """A component's lives, and what was seen of them from outside."""
+
+    def __init__(self, nursery: trio.Nursery, journal: Journal | None, window: int) -> None:
+        self.wall = Wall()
+        self.endpoint = Postbox(self.wall, self._on_post)
+        self.iqs: dict[str, float] = {}
+        """Requests, and when they came in."""
+        self._came_to: dict[str, Life] = {}
+        self.others: dict[str, Stanza] = {}
+        self.written: list[list[bytes]] = [[]]
+        """What was written on each stream."""
+        self.excused: set[str] = set()
+        """What the end of a process may undo: it was done while there was no journal to write."""
+        self.faults: list[str] = []
+        self._crashes = 0
+        self._clock_was_set = False
+        self._nursery = nursery
+        self._journal = journal
+        self._window = window
+        self._number = itertools.count(1)
+        self._attached = True
+        self._disk_failed = False  # in this life
+        self._calm = False
+        self._logs: list[Recorder] = []
+        self.life = self._life()
+
+    def _life(self) -> Life:
+        life = Life(
+            self._journal,
+            wall=self.wall,
+            endpoint=self.endpoint,
+            policy=RetryPolicy(jitter=whole),
+            max_in_flight=SLOTS,
+            memory=Volume(self._window),
+        )
+        self._logs.append(life.log)
+        return life
+
+    async def begin(self) -> None:
+        await self._nursery.start(self.life.run)
+        await wait_all_tasks_blocked()
+
+    async def do(self, step: Step) -> None:
+        """Have a step happen, and all that follows of it at this moment."""
+        match step:
+            case Arrive(kind, sender):
+                await self._arrive(kind, SENDERS[sender])
+            case Answer(which, how):
+                if self.endpoint.running:
+                    posts = self.endpoint.running
+                    posts[which % len(posts)].answer(self._outcome(how, posts[which % len(posts)]))
+            case Pass(seconds):
+                await trio.sleep(seconds)
+            case SetClock(by_s):
+                self.wall.shift_s += by_s
+                self._clock_was_set = True
+            case LoseStream(blamed):
+                self._lose(blamed=blamed)
+            case Act(what):
+                await self._act(what)
+            case _:
+                assert_never(step)
+        await wait_all_tasks_blocked()
+        self._write()
+
+    async def _arrive(self, kind: str, sender: str) -> None:
+        id = f"{kind}-{next(self._number)}"
+        addresses = f"id='{id}' from='{sender}' to='{BOT}'"
+        self._came_to[id] = self.life
+        if kind == "iq":
+            self.iqs[id] = self.wall()
+            one = stanza(f"<iq {addresses} type='get'><q xmlns='urn:q'/></iq>")
+        elif kind == "result":
+            one = stanza(f"<iq {addresses} type='result'/>")
+        else:
+            body = "<body>hi</body>" if kind == "message" else ""
+            one = stanza(f"<{kind} {addresses}>{body}</{kind}>")
+        if kind in ("message", "presence"):
+            self.others[id] = one
+        await self.life.give(one)
+
+    def _outcome(self, how: str, post: Post) -> Outcome | Exception:
+        fresh = str(next(self._number))
+        is_iq = post.json["kind"] == "iq" and post.json["type"] == "get"
+        answer = {"stanza": f"<iq type='result'><a xmlns='urn:q' n='{fresh}'/></iq>"}
+        more = {"kind": "message", "body": fresh, "id": f"more-{fresh}"}
+        match how:
+            case "answer":
+                return said(answer if is_iq else more)
+            case "answer and more":
+                return said([answer, more] if is_iq else [more, {**more, "id": f"and-{fresh}"}])
+            case "two answers":
+                return said([answer, answer])
+            case "garbage":
+                return Replied("json", b"{")
+            case "unreachable":
+                return Unreachable("ConnectError")
+            case "timeout":
+                return TimedOut()
+            case "crash":
+                self._crashes += 1
+                return RuntimeError("a bug")
+            case "nothing":
+                return DONE
+        return Rejected(int(how), 2.0 if how == "429" else None)
+
+    def _on_post(self, post: Post) -> Outcome | None:
+        late = post.id in self.iqs and self.wall() > self.iqs[post.id] + 10
+        if late and not self._clock_was_set:
+            self.faults.append(f"{post.id} is POSTed beyond its budget")
+        return DONE if self._calm else None
+
+    # --- the stream
+
+    def _write(self) -> None:
+        """What the link does whenever it can."""
+        outbox = self.life.outbox
+        while self._attached and outbox.suspect is not None:
+            self.written[-1].append(outbox.suspect)
+            outbox.confirm_suspect()
+        if self._attached:
+            self.written[-1] += outbox.take()
+
+    def _lose(self, *, blamed: bool) -> None:
+        self._attached = False
+        self.written.append([])
+        self.life.outbox.stream_lost(blamed=blamed)
+
+    # --- the process and its disk
+
+    async def _act(self, what: str) -> None:
+        match what:
+            case "attach":
+                self._attached = True
+            case "confirm":
+                self.life.outbox.confirm(self.life.outbox.position)
+            case "abandon the suspect":
+                if self.life.outbox.suspect is not None:
+                    self.life.outbox.abandon_suspect("it broke the stream")
+            case "kill":
+                self._excuse()
+                await self.life.kill()
+                await self._again()
+            case "stop" | "stop at once":
+                self.life.disk.release()
+                await self.life.stop(0.0 if what == "stop at once" else 5.0)
+                self._write()
+                if self._journal is not None or not self._attached:
+                    self._excuse()
+                await self.life.end()
+                await self._again()
+            case "hold the disk":
+                self.life.disk.hold()
+            case "hold what it tells":
+                self.life.disk.hold(acts_first=True)
+            case "release the disk":
+                self.life.disk.release()
+            case "fill the disk":
+                self._set_failure(FULL_DISK)
+            case "mend the disk":
+                self._set_failure(None)
+
+    def _set_failure(self, failure: JournalError | None) -> None:
+        if isinstance(self._journal, MemoryJournal):
+            self._journal.failure = failure
+            self._disk_failed = True
+
+    def _excuse(self) -> None:
+        """Note what is owed no more. While the journal fails, what is answered stays pending, so
+        that the next life begins it again.
+        """
+        if self._journal is None or self._disk_failed:
+            self.excused |= self.iqs.keys() | self.others.keys()
+
+    async def _again(self) -> None:
+        self._disk_failed = isinstance(self._journal, MemoryJournal) and bool(self._journal.failure)
+        self.written.append([])
+        self.life = self._life()
+        await self.begin()
+
+    # --- the end
+
+    async def finish(self) -> None:
+        """Let all go well from now on, until there is nothing left to do."""
+        self._calm = self._attached = True
+        self._set_failure(None)
+        self.life.disk.release()
+        for post in list(self.endpoint.running):
+            post.answer(DONE)
+        await pass_time(SETTLED_S)
+        self._write()
+        self.life.outbox.confirm(self.life.outbox.position)
+        await wait_all_tasks_blocked()
+
+    async def check(self) -> None:
+        """See whether the promise was kept."""
+        assert self.faults == []
+        lines = [line["event"] for log in self._logs for line in log.lines]
+        assert "a stanza was to be ended twice" not in lines
+        assert lines.count("stanza failed in the bridge") <= self._crashes
+        assert len(self.life.outbox) == 0
+        assert self.life.keeper.fullness == 0
+        for id in self.iqs.keys() - self.excused:
+            self._check_answers(id)
+        for id in self.others.keys() - self.excused:
+            self._check_end(id)
+        self._check_order()
+        await self._check_slots()
+
+    def _check_answers(self, id: str) -> None:
+        mark = f" id='{id}'".encode()
+        by_stream = [[one for one in stream if mark in one] for stream in self.written]
+        assert all(len(answers) <= 1 for answers in by_stream), f"{id} twice on one stream"
+        different = set(itertools.chain.from_iterable(by_stream))
+        assert len(different) == 1 or (not different and self._is_not_owed(id)), id
+
+    def _check_end(self, id: str) -> None:
+        """It was POSTed, or its sender was told, or the operator finds it."""
+        told = itertools.chain.from_iterable(self.written)
+        if id in self.endpoint.ids or any(f" id='{id}'".encode() in one for one in told):
+            return
+        if self._journal is None:
+            is_dead = False
+        else:
+            is_dead = id in {one.entry.id for one in self._journal.dead(DOMAIN, limit=1000)}
+        is_untold = id.startswith("presence") and not self._was_accepted(id)  # S30
+        assert is_dead or is_untold or self._is_not_owed(id), f"{id} is lost"
+
+    def _is_not_owed(self, id: str) -> bool:
+        """Whether a process ended before it accepted a stanza, or told that it cannot."""
+        if isinstance(self._journal, MemoryJournal):
+            return not self._was_accepted(id) and self._came_to[id] is not self.life
+        return self._journal is not None
+
+    def _was_accepted(self, id: str) -> bool:
+        if isinstance(self._journal, MemoryJournal):
+            return any(entry.id == id for entry in self._journal.accepted)
+        return False
+
+    def _check_order(self) -> None:
+        """What follows in a conversation is never POSTed before what precedes it, nor it again."""
+        latest: dict[str, int] = {}
+        for post in self.endpoint.posts:
+            if post.id in self.others.keys() - self.excused:
+                sender, number = bare(post.json["from"]), int(post.id.partition("-")[2])
+                assert latest.get(sender, 0) <= number, f"{post.id} comes too late"
+                latest[sender] = number
+
+    async def _check_slots(self) -> None:
+        await self.life.give(message("up-again", SLOTS + 1))
+        self._calm = False
+        await self.life.give(*(message(f"last-{n}", n) for n in range(SLOTS + 1)))
+        assert len(self.life.running) == SLOTS
+
+
+def message(id: str, sender: int) -> Stanza:
+    return stanza(f"<message id='{id}' from='s{sender}@last.example' to='{BOT}'/>")
+
+
+def live(steps: list[Step], journal: Journal | None, window: int = 10_000) -> None:
+    """Live through a history, and check it."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            history = History(nursery, journal, window)
+            await history.begin()
+            for step in steps:
+                await history.do(step)
+            await history.finish()
+            await history.check()
+            await history.life.kill()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@settings(max_examples=200, deadline=None)
+@given(HISTORIES, st.sampled_from([2, 5, 10_000]))
+def test_with_a_journal(steps: list[Step], window: int) -> None:
+    live(steps, MemoryJournal(), window)
+
+
+@settings(max_examples=80, deadline=None)
+@given(HISTORIES)
+def test_without_a_journal(steps: list[Step]) -> None:
+    live(steps, None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(HISTORIES, st.sampled_from([2, 10_000]))
+def test_with_the_embedded_journal(steps: list[Step], window: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        journal = SqliteJournal(Path(directory) / "journal.db")
+        try:
+            live(steps, journal, window)
+        finally:
+            journal.close()

@@ -1,0 +1,126 @@
+"""When an endpoint is plainly down, and whose POST finds out that it is back."""
+
+import math
+
+import pytest
+
+from bridge.health import DOWN_AFTER_SENDERS, Health, says_down
+from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
+
+GONE = Unreachable("ConnectError")
+DOWN: list[Outcome] = [GONE, TimedOut(), Rejected(502), Rejected(503), Rejected(504)]
+UP: list[Outcome] = [
+    NoReply(),
+    Replied("json", b"{}"),
+    BadReply("no JSON"),
+    *(Rejected(status) for status in (400, 404, 408, 425, 429, 500, 501)),
+]
+
+
+def healthy() -> Health:
+    return Health(jitter=lambda bound_s: bound_s)
+
+
+def failed(health: Health, outcome: Outcome = GONE, now: float = 0.0) -> Health:
+    """Have the POSTs of three senders fail."""
+    for sender in ("a", "b", "c"):
+        probe = health.began()
+        health.ended(outcome, sender, now, probe=probe)
+    return health
+
+
+def test_it_is_up_at_first() -> None:
+    health = healthy()
+    assert not health.is_down
+    assert health.allows(0)
+    assert not health.began()
+    assert health.allows(0)
+    assert health.next_probe_at == math.inf
+
+
+@pytest.mark.parametrize("outcome", DOWN)
+def test_three_senders_make_it_down(outcome: Outcome) -> None:
+    health = failed(healthy(), outcome)
+    assert DOWN_AFTER_SENDERS == 3
+    assert health.is_down
+    assert not health.allows(0)
+
+
+@pytest.mark.parametrize("outcome", UP)
+def test_what_speaks_of_the_stanza_makes_it_down_for_nobody(outcome: Outcome) -> None:
+    assert not says_down(outcome)
+    assert not failed(healthy(), outcome).is_down
+
+
+def test_one_sender_makes_it_down_for_nobody() -> None:
+    health = healthy()
+    for _ in range(100):
+        health.ended(GONE, "a", 0, probe=health.began())
+    assert not health.is_down
+
+
+@pytest.mark.parametrize("outcome", UP)
+def test_the_last_posts_count(outcome: Outcome) -> None:
+    health = healthy()
+    for sender in ("a", "b"):
+        health.ended(GONE, sender, 0, probe=False)
+    health.ended(outcome, "a", 0, probe=False)
+    health.ended(GONE, "c", 0, probe=False)
+    assert not health.is_down
+
+
+def test_one_probe_at_a_time() -> None:
+    health = failed(healthy(), now=10)
+    assert health.next_probe_at == 10.5
+    assert [health.allows(now) for now in (10.4, 10.5)] == [False, True]
+    assert health.began()
+    assert not health.allows(1000)
+    assert health.next_probe_at == math.inf
+    health.ended(GONE, "d", 11, probe=True)
+    assert health.is_down
+    assert health.next_probe_at == 12  # later, each time
+
+
+def test_probes_are_at_most_5_s_apart() -> None:
+    health, now, waits = failed(healthy()), 0.0, []
+    for _ in range(7):
+        waits.append(health.next_probe_at - now)
+        now = health.next_probe_at
+        health.ended(GONE, "a", now, probe=health.began())
+    assert waits == [0.5, 1, 2, 4, 5, 5, 5]
+
+
+@pytest.mark.parametrize("outcome", UP)
+@pytest.mark.parametrize("probe", [True, False])
+def test_any_answer_says_that_it_is_back(outcome: Outcome, probe: bool) -> None:
+    health = failed(healthy())
+    began = health.began()
+    health.ended(outcome, "z", 1, probe=probe and began)
+    assert not health.is_down
+    assert health.allows(1)
+    assert failed(health, now=5).next_probe_at == 5.5  # it begins anew
+
+
+def test_an_old_post_that_fails_while_it_is_down_changes_nothing() -> None:
+    health = failed(healthy())
+    health.ended(TimedOut(), "old", 0.2, probe=False)
+    assert health.next_probe_at == 0.5
+
+
+def test_a_probe_that_is_dropped_gives_its_place_to_the_next() -> None:
+    health = failed(healthy())
+    assert health.began()
+    health.dropped(probe=True)
+    assert health.allows(0.5)
+
+
+def test_another_post_that_is_dropped_is_no_probe() -> None:
+    health = failed(healthy())
+    assert health.began()
+    health.dropped(probe=False)
+    assert not health.allows(100)
+
+
+def test_the_default_jitter_waits_at_least_half() -> None:
+    for _ in range(50):
+        assert 0.25 <= failed(Health()).next_probe_at <= 0.5

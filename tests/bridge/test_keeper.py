@@ -1,0 +1,498 @@
+"""Who keeps what was accepted: what is delivered, refused and forgotten, in which order, and how
+much of it is in memory. The journal is one in memory, its committer the real one.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import pytest
+import trio
+from attrs import evolve
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from bridge import committer
+from bridge.admitted import Admitted
+from bridge.committer import Committer
+from bridge.journal import Accept, Attempt, Drop, Entry, JournalError, Reply, Revive, Settle, Totals
+from bridge.keeper import MEMORY_COUNT, JournalKeeper, MemoryKeeper, Volume
+from bridge.outbox import Outgoing
+from tests.bridge.life import BOT, DOMAIN, START, Disk
+from tests.bridge.life import parse as parse_soon
+from tests.bridge.memory_journal import MemoryJournal
+from tests.bridge.recorder import Recorder
+from tests.bridge.sample import stanza
+from xmppstream import Element, RemoteError
+from xmppstream.errors import StreamCondition
+
+FAILURE: Final = JournalError("the disk is full")
+
+
+def admitted(id: str, kind: str = "message", body: str = "hi", weight: int = 1000) -> Admitted:
+    inner = "<q xmlns='urn:q'/>" if kind == "iq" else f"<body>{body}</body>"
+    type = " type='get'" if kind == "iq" else ""
+    one = stanza(f"<{kind} id='{id}' from='a@x/1' to='{BOT}'{type}>{inner}</{kind}>", "cs")
+    return Admitted(one, START, weight, uid=f"msg_{id}")
+
+
+def entry(id: str, kind: str = "message") -> Entry:
+    return admitted(id, kind).to_entry(DOMAIN)
+
+
+class Keeping:
+    """A keeper, and what it did with what it was given."""
+
+    def __init__(
+        self,
+        journal: MemoryJournal,
+        *,
+        window: int = 1000,
+        parse: Callable[[bytes], Awaitable[Element]] = parse_soon,
+        volume: Volume | None = None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.journal = journal
+        self.disk = Disk()
+        self.log = Recorder()
+        self.delivered: list[Admitted] = []
+        self.refused: list[Admitted] = []
+        self.freed = 0
+        self.most = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(committer, "Thread", lambda _: self.disk)
+            self.committer = Committer(journal, self.log.logger())
+        self.volume = volume or Volume()
+        self.keeper = JournalKeeper(
+            DOMAIN,
+            self.committer,
+            self.volume,
+            parse,
+            self.log.logger(),
+            lambda: START,
+            Volume(window),
+        )
+        self.keeper.bind(self._take, self.refused.append, self._note_freed)
+        found = journal.totals().get(DOMAIN, Totals())
+        self.volume.count += found.pending
+        self.volume.bytes += found.pending_bytes
+        self.keeper.recover(found)
+
+    def _take(self, one: Admitted) -> None:
+        self.delivered.append(one)
+
+    def _note_freed(self) -> None:
+        self.freed += 1
+
+    @property
+    def ids(self) -> list[str | None]:
+        return [one.stanza.id for one in self.delivered]
+
+    async def accept(self, *items: Admitted) -> None:
+        for one in items:
+            self.keeper.accept(one)
+        await wait_all_tasks_blocked()
+
+    async def settle(
+        self, *ids: str, replies: tuple[bytes, ...] = (), reason: str | None = None
+    ) -> list[Outgoing]:
+        """End what was delivered."""
+        sent: list[Outgoing] = []
+        for id in ids:
+            [one] = [one for one in self.delivered if one.stanza.id == id]
+            sent += await self.keeper.settle(one, list(replies), START, reason)
+        await wait_all_tasks_blocked()
+        return sent
+
+
+Start = Callable[..., Awaitable[Keeping]]
+
+
+@pytest.fixture
+def start(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Start a keeper on a journal, as often as one likes."""
+
+    async def begin(
+        journal: MemoryJournal,
+        *,
+        window: int = 1000,
+        parse: Callable[[bytes], Awaitable[Element]] = parse_soon,
+    ) -> Keeping:
+        keeping = Keeping(journal, window=window, parse=parse, monkeypatch=monkeypatch)
+        await nursery.start(keeping.committer.run)
+        nursery.start_soon(keeping.keeper.run)
+        await wait_all_tasks_blocked()
+        return keeping
+
+    return begin
+
+
+# --- in memory only
+
+
+async def test_memory_delivers_at_once_and_forgets() -> None:
+    keeper = MemoryKeeper(Volume(2, 5000))
+    delivered: list[Admitted] = []
+    freed: list[int] = []
+    keeper.bind(delivered.append, delivered.append, lambda: freed.append(1))
+    one, two = admitted("1"), admitted("2", weight=4000)
+    keeper.accept(one)
+    assert (delivered, keeper.fullness, keeper.durable) == ([one], 0.5, False)
+    keeper.accept(two)
+    assert keeper.fullness == 1
+    keeper.attempted(one)
+    assert await keeper.settle(one, [b"<a/>"], START, "a reason") == [Outgoing(b"<a/>", START)]
+    assert keeper.fullness == 0.8  # by bytes
+    await keeper.settle(two, [], START, None)
+    assert (keeper.fullness, freed) == (0, [1, 1])
+    keeper.confirm([Outgoing(b"", 0)])
+    keeper.abandon(Outgoing(b"", 0), "why")
+
+
+def test_a_keeper_is_bound_before_it_is_used() -> None:
+    with pytest.raises(RuntimeError):
+        MemoryKeeper().accept(admitted("1"))
+
+
+# --- accepted means committed
+
+
+async def test_nothing_is_delivered_before_it_is_committed(start: Start) -> None:
+    kept = await start(MemoryJournal())
+    kept.disk.hold()
+    await kept.accept(admitted("1"))
+    assert (kept.ids, kept.journal.accepted) == ([], [])
+    assert kept.keeper.fullness > 0
+    kept.disk.release()
+    await wait_all_tasks_blocked()
+    assert (kept.ids, kept.journal.accepted) == (["1"], [entry("1")])
+
+
+async def test_what_cannot_be_committed_is_refused(start: Start, autojump_clock: MockClock) -> None:
+    kept = await start(MemoryJournal())
+    kept.journal.failure = FAILURE
+    await kept.accept(admitted("1"), admitted("2"))
+    assert [one.stanza.id for one in kept.refused] == ["1", "2"]
+    assert (kept.ids, kept.keeper.fullness) == ([], 0)
+    kept.journal.failure = None
+    await trio.sleep(committer.RETRY_S + 0.1)
+    await kept.accept(admitted("3"))
+    assert kept.ids == ["3"]
+
+
+async def test_a_reply_is_committed_before_it_goes_out(start: Start, nursery: trio.Nursery) -> None:
+    kept = await start(MemoryJournal())
+    await kept.accept(admitted("1"))
+    kept.disk.hold()
+    done = trio.Event()
+
+    async def settle() -> None:
+        sent = await kept.settle("1", replies=(b"<a/>", b"<b/>"))
+        assert sent == [
+            Outgoing(b"<a/>", START, ("msg_1", 1)),
+            Outgoing(b"<b/>", START, ("msg_1", 2)),
+        ]
+        done.set()
+
+    nursery.start_soon(settle)
+    await wait_all_tasks_blocked()
+    assert not done.is_set()
+    kept.disk.release()
+    await done.wait()
+    replies = [one for _, one in kept.journal.replies(DOMAIN, limit=9)]
+    assert replies == [
+        Reply("msg_1", DOMAIN, 1, b"<a/>", START),
+        Reply("msg_1", DOMAIN, 2, b"<b/>", START),
+    ]
+    kept.keeper.confirm([Outgoing(b"<a/>", START, ("msg_1", 1)), Outgoing(b"<x/>", START)])
+    await wait_all_tasks_blocked()
+    kept.keeper.abandon(Outgoing(b"<b/>", START, ("msg_1", 2)), "it broke the stream")
+    kept.keeper.abandon(Outgoing(b"<x/>", START), "not of the journal")
+    await wait_all_tasks_blocked()
+    assert kept.journal.replies(DOMAIN, limit=9) == []
+    [dead] = kept.journal.dead(DOMAIN, limit=9)
+    assert (dead.reason, dead.reply) == ("it broke the stream", b"<b/>")
+
+
+async def test_a_cancelled_settle_is_committed_all_the_same(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    kept = await start(MemoryJournal())
+    await kept.accept(admitted("1"))
+    kept.disk.hold()
+    with trio.move_on_after(1):
+        await kept.settle("1", replies=(b"<a/>",))
+    kept.disk.release()
+    await wait_all_tasks_blocked()
+    assert [one.uid for one in kept.journal.settled] == ["msg_1"]
+    again = await start(kept.journal)
+    assert [one.data for one in await again.keeper.recovered_replies()] == [b"<a/>"]
+
+
+async def test_attempts_and_dead_letters(start: Start) -> None:
+    kept = await start(MemoryJournal())
+    one = admitted("1")
+    await kept.accept(one)
+    for at in (START + 1, START + 2):
+        one.attempts.append(Attempt(at, "status 503"))
+        kept.keeper.attempted(one)
+    await kept.settle("1", reason="status 503")
+    [dead] = kept.journal.dead(DOMAIN, limit=9)
+    assert (dead.reason, dead.entry.attempts) == ("status 503", tuple(one.attempts))
+
+
+# --- recovery
+
+
+async def test_what_is_pending_is_delivered_after_a_restart(start: Start) -> None:
+    journal = MemoryJournal()
+    attempt = Attempt(START + 1, "status 503")
+    journal.commit(
+        [
+            Accept(entry("1")),
+            Accept(evolve(entry("2", "iq"), attempts=(attempt,))),
+            Accept(evolve(entry("x"), component="another.example")),
+            Accept(entry("3", "presence")),
+        ]
+    )
+    kept = await start(journal)
+    assert kept.ids == ["1", "2", "3"]
+    for one, before in zip(
+        kept.delivered, (admitted("1"), admitted("2", "iq"), admitted("3", "presence")), strict=True
+    ):
+        assert (one.stanza, one.uid, one.xml) == (before.stanza, before.uid, before.xml)
+        assert (one.received, one.is_tried) == (START, False)
+    assert [one.attempts for one in kept.delivered] == [[], [attempt], []]
+    await kept.settle("1", "2", "3")
+    assert kept.keeper.fullness == 0
+
+
+async def test_replies_are_recovered_in_order_over_many_pages(start: Start) -> None:
+    journal = MemoryJournal()
+    for number in range(700):
+        reply = Reply(f"msg_{number}", DOMAIN, 1, b"%d" % number, START)
+        journal.commit([Accept(entry(str(number))), Settle(f"msg_{number}", (reply,))])
+    kept = await start(journal)
+    found = await kept.keeper.recovered_replies()
+    assert [one.data for one in found] == [b"%d" % number for number in range(700)]
+    assert found[3] == Outgoing(b"3", START, ("msg_3", 1))
+
+
+async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(start: Start) -> None:
+    async def parse(data: bytes) -> Element:
+        if b"id='2'" in data:
+            raise RemoteError(StreamCondition.BAD_FORMAT, "no XML")
+        return await parse_soon(data)
+
+    journal = MemoryJournal()
+    journal.commit([Accept(entry(id)) for id in ("1", "2", "3")])
+    kept = await start(journal, parse=parse)
+    assert kept.ids == ["1", "3"]
+    await kept.settle("1", "3")
+    [dead] = journal.dead(DOMAIN, limit=9)
+    assert (dead.entry.id, dead.reason.partition(":")[0]) == ("2", "cannot be read")
+    assert kept.keeper.fullness == 0
+    assert len(kept.log.of("a journalled stanza cannot be read")) == 1
+
+
+# --- between memory and disk
+
+
+async def test_what_memory_does_not_hold_waits_on_disk_in_order(start: Start) -> None:
+    kept = await start(MemoryJournal(), window=4)
+    ids = [str(number) for number in range(12)]
+    await kept.accept(*(admitted(id) for id in ids))
+    assert kept.ids == ids[:4]
+    for number, id in enumerate(ids):
+        await kept.settle(id)
+        assert len(kept.delivered) - number - 1 <= 4
+    assert kept.ids == ids
+    assert kept.keeper.fullness == 0
+    assert kept.journal.totals() == {}
+
+
+async def test_what_comes_while_there_is_more_on_disk_joins_it(start: Start) -> None:
+    kept = await start(MemoryJournal(), window=2)
+    await kept.accept(*(admitted(id) for id in "abc"))
+    await kept.settle("a")  # there would be room for one, but `c` is before it
+    await kept.accept(admitted("d"))
+    await kept.settle("b")
+    assert kept.ids == ["a", "b", "c", "d"]
+    await kept.settle("c", "d")
+    await kept.accept(admitted("e"))
+    assert kept.ids[-1] == "e"
+
+
+async def test_what_comes_while_the_last_is_read_comes_behind_it(start: Start) -> None:
+    """As a thread reads it, there is a moment in which all is loaded but not yet delivered."""
+    gate = trio.Event()
+
+    async def parse(data: bytes) -> Element:
+        await gate.wait()
+        return await parse_soon(data)
+
+    journal = MemoryJournal()
+    journal.commit([Accept(entry("1"))])
+    kept = await start(journal, parse=parse)
+    await kept.accept(admitted("2"))
+    gate.set()
+    await wait_all_tasks_blocked()
+    assert kept.ids == ["1", "2"]
+
+
+async def test_an_iq_overtakes_what_is_on_disk(start: Start) -> None:
+    kept = await start(MemoryJournal(), window=2)
+    await kept.accept(*(admitted(id) for id in "abc"), admitted("q", "iq"))
+    assert kept.ids == ["a", "b", "q"]
+    await kept.settle("a", "b", "q")
+    assert kept.ids == ["a", "b", "q", "c"]  # and is not delivered again
+
+
+async def test_so_many_iqs_wait_on_disk_too(start: Start) -> None:
+    kept = await start(MemoryJournal(), window=2)
+    ids = [str(number) for number in range(8)]
+    await kept.accept(*(admitted(id, "iq") for id in ids))
+    assert kept.ids == ids[:4]
+    await kept.settle(*ids[:4])
+    await kept.settle(*ids[4:6])
+    await kept.settle(*ids[6:])
+    assert kept.ids == ids
+
+
+async def test_what_ends_while_its_page_is_loaded_is_not_delivered_again(start: Start) -> None:
+    """An iq was pending when the page was read, and is not held any more when its turn comes."""
+    reading, gate = trio.Event(), trio.Event()
+
+    async def parse(data: bytes) -> Element:
+        reading.set()
+        await gate.wait()
+        return await parse_soon(data)
+
+    kept = await start(MemoryJournal(), window=4, parse=parse)
+    await kept.accept(*(admitted(id) for id in "abcde"), admitted("q", "iq"))
+    await kept.settle("a", "b", "c")
+    assert not reading.is_set()
+    await kept.settle("d")
+    assert reading.is_set()
+    await kept.settle("q")
+    gate.set()
+    await wait_all_tasks_blocked()
+    assert kept.ids == ["a", "b", "c", "d", "q", "e"]
+
+
+async def test_when_settling_fails_it_is_not_delivered_again(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    kept = await start(MemoryJournal(), window=2)
+    await kept.accept(*(admitted(id) for id in "abcd"))
+    kept.journal.failure = FAILURE
+    assert await kept.settle("a", replies=(b"<a/>",)) == [Outgoing(b"<a/>", START, ("msg_a", 1))]
+    await kept.settle("b")
+    assert kept.ids == ["a", "b"]  # the rest cannot be read
+    kept.journal.failure = None
+    await trio.sleep(2 * committer.RETRY_S + 0.1)
+    await wait_all_tasks_blocked()
+    assert kept.ids == ["a", "b", "c", "d"]
+    await kept.settle("c", "d")
+    assert [one.uid for one in kept.journal.settled] == ["msg_a", "msg_b", "msg_c", "msg_d"]
+    assert kept.keeper.fullness == 0
+
+
+async def test_what_was_revived_is_delivered_though_its_end_was_late(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    kept = await start(MemoryJournal())
+    await kept.accept(admitted("a"))
+    kept.journal.failure = FAILURE
+    await kept.settle("a", reason="status 500")
+    kept.journal.failure = None
+    await trio.sleep(committer.RETRY_S + 0.1)
+    await kept.committer.commit(Revive(("msg_a",), START + 100))
+    kept.keeper.revive(Totals(1, len(admitted("a").xml)))
+    await wait_all_tasks_blocked()
+    assert kept.ids == ["a", "a"]
+    assert kept.delivered[-1].received == START + 100
+    await kept.keeper.settle(kept.delivered[-1], [], START, None)
+    assert kept.keeper.fullness == 0
+
+
+async def test_what_the_operator_took_away_is_not_waited_for(start: Start) -> None:
+    kept = await start(MemoryJournal(), window=2)
+    await kept.accept(*(admitted(id) for id in "abc"))
+    await kept.committer.commit(Settle("msg_c", (), START, "dropped"))
+    await kept.committer.commit(Drop())
+    await kept.settle("a", "b")
+    await kept.accept(admitted("d"))
+    assert kept.ids == ["a", "b", "d"]
+
+
+# --- how full it is
+
+
+async def test_fullness_counts_what_is_not_committed_and_what_is_on_disk(start: Start) -> None:
+    kept = await start(MemoryJournal(), window=2)
+    kept.volume.limit_count = 4
+    kept.disk.hold()
+    await kept.accept(admitted("a"), admitted("b"))
+    assert kept.keeper.fullness == 0.5
+    kept.disk.release()
+    await kept.accept(admitted("c"), admitted("d"))
+    assert kept.keeper.fullness == 1
+    assert kept.freed == 4  # for each that was committed
+    await kept.settle("a")
+    assert (kept.keeper.fullness, kept.freed) == (0.75, 5)
+
+
+@pytest.mark.parametrize("body", ["x" * 500, "ž" * 500, "<b xmlns='urn:b'/>" * 50])
+async def test_the_bytes_of_what_was_on_disk_are_given_back(start: Start, body: str) -> None:
+    """What it weighs in memory, and what in the journal, are two things."""
+    kept = await start(MemoryJournal(), window=2)
+    ids = [str(number) for number in range(9)]
+    await kept.accept(*(admitted(id, body=body, weight=123_456) for id in ids[:5]))
+    assert kept.volume.bytes == kept.journal.totals()[DOMAIN].pending_bytes
+    again = await start(kept.journal, window=2)
+    await again.accept(*(admitted(id, body=body, weight=123_456) for id in ids[5:]))
+    for id in ids:
+        await again.settle(id)
+    assert again.ids == ids
+    assert (again.volume.count, again.volume.bytes) == (0, 0)
+
+
+async def test_another_component_is_told_of_room(start: Start) -> None:
+    """The volume is shared: who waits for room must hear of it from whoever makes it."""
+    kept = await start(MemoryJournal())
+    told: list[int] = []
+    kept.volume.freed.append(lambda: told.append(1))
+    await kept.accept(admitted("a"))
+    await kept.settle("a")
+    assert told == [1]
+
+
+# --- very many
+
+
+async def test_100_000_pending(start: Start) -> None:
+    """The first is delivered soon, all in order, and memory holds a window of them."""
+    count, page = 100_000, 250
+    template, element = entry("0"), admitted("0").stanza.element
+    journal = MemoryJournal()
+    journal.commit([Accept(evolve(template, uid=f"msg_{n}")) for n in range(count)])
+    parsed = 0
+
+    async def parse(data: bytes) -> Element:
+        nonlocal parsed
+        parsed += 1
+        assert parsed > 1 or journal.pages == 1
+        return element
+
+    kept = await start(journal, window=MEMORY_COUNT, parse=parse)
+    assert len(kept.delivered) in range(MEMORY_COUNT // 2, MEMORY_COUNT // 2 + page)
+    seen = 0
+    while seen < 15_000:
+        batch, kept.delivered = kept.delivered, []
+        assert [one.uid for one in batch] == [f"msg_{seen + n}" for n in range(len(batch))]
+        seen += len(batch)
+        async with trio.open_nursery() as nursery:
+            for one in batch:
+                nursery.start_soon(kept.keeper.settle, one, [], START, None)
+        await wait_all_tasks_blocked()
+        assert len(kept.delivered) in range(MEMORY_COUNT // 2, MEMORY_COUNT // 2 + page)
+    assert kept.volume.count == count - seen

@@ -1,0 +1,95 @@
+"""The ledger: one end for each stanza, and whose budget ends next."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.admitted import Admitted
+from bridge.ledger import Ledger
+from tests.bridge.sample import stanza
+
+
+def admitted(id: str, deadline: float = math.inf, kind: str = "message") -> Admitted:
+    kinds = {"get": "<iq type='get'", "set": "<iq type='set'", "result": "<iq type='result'"}
+    start = kinds.get(kind, f"<{kind}")
+    one = stanza(f"{start} id='{id}' from='a@x' to='bot@y'/>")
+    return Admitted(one, 0.0, 1, deadline, uid=id)
+
+
+def ids(found: list[Admitted]) -> list[str]:
+    return [one.uid for one in found]
+
+
+def filled(*items: Admitted) -> Ledger:
+    ledger = Ledger()
+    for one in items:
+        ledger.open(one)
+    return ledger
+
+
+def test_a_stanza_is_closed_once() -> None:
+    one = admitted("1", kind="get")
+    ledger = filled(one)
+    assert "1" in ledger
+    assert [ledger.close(one), ledger.close(one)] == [True, False]
+    assert "1" not in ledger
+    assert len(ledger) == 0
+
+
+def test_what_was_never_opened_cannot_be_closed() -> None:
+    assert not filled(admitted("1")).close(admitted("2"))
+
+
+@pytest.mark.parametrize("kind", ["get", "message"])
+def test_a_stanza_is_accepted_once(kind: str) -> None:
+    with pytest.raises(AssertionError):
+        filled(admitted("1", kind=kind), admitted("1", kind=kind))
+
+
+def test_requests_are_iqs_that_ask() -> None:
+    kinds = ("message", "get", "presence", "set", "result")
+    ledger = filled(*(admitted(kind, kind=kind) for kind in kinds))
+    assert ids(ledger.requests) == ["get", "set"]
+    assert ids(ledger.all) == ["get", "set", "message", "presence", "result"]
+    assert len(ledger) == 5
+
+
+def test_what_is_expired() -> None:
+    ledger = filled(admitted("m1", 5), admitted("q1", 6, "get"), admitted("m2", 7))
+    assert ids(ledger.expired(5, requests_only=False)) == ["m1"]
+    assert ids(ledger.expired(6, requests_only=False)) == ["q1", "m1"]
+    assert ids(ledger.expired(9, requests_only=True)) == ["q1"]
+
+
+def test_the_next_deadline_is_one_that_has_not_passed() -> None:
+    ledger = filled(admitted("m1", 5), admitted("q1", 6, "get"), admitted("m2", 7))
+    seen = [ledger.next_deadline(now, requests_only=False) for now in (4, 5, 6, 7)]
+    assert seen == [5, 6, 7, math.inf]
+    assert ledger.next_deadline(4, requests_only=True) == 6
+    assert Ledger().next_deadline(0, requests_only=False) == math.inf
+
+
+DEADLINES = st.lists(st.one_of(st.integers(0, 20).map(float), st.just(math.inf)), max_size=30)
+
+
+@given(DEADLINES, st.sets(st.integers(0, 29)), DEADLINES, st.integers(-1, 21))
+def test_deadlines_that_come_out_of_order(
+    first: list[float], closed: set[int], then: list[float], now: float
+) -> None:
+    """As after the clock was set: what is expired is found all the same."""
+    items = [admitted(str(number), deadline) for number, deadline in enumerate(first)]
+    ledger = filled(*items)
+    ledger.expired(now, requests_only=False)
+    for number in closed:
+        if number < len(items):
+            ledger.close(items[number])
+    later = [admitted(f"later-{number}", deadline) for number, deadline in enumerate(then)]
+    for one in later:
+        ledger.open(one)
+    rest = [one for number, one in enumerate(items) if number not in closed] + later
+    expired = [one for one in rest if one.deadline <= now]
+    assert sorted(ids(ledger.expired(now, requests_only=False))) == sorted(ids(expired))
+    left = [one.deadline for one in rest if one.deadline > now]
+    assert ledger.next_deadline(now, requests_only=False) == min(left, default=math.inf)

@@ -1,0 +1,504 @@
+"""The embedded journal: against a model, in a file that is opened again, and on bad disks."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from attrs import evolve
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from bridge.journal import (
+    Abandon,
+    Accept,
+    Attempt,
+    Attempted,
+    Confirm,
+    DeadLetter,
+    Drop,
+    Entry,
+    ImpossibleOperation,
+    JournalError,
+    Operation,
+    Reply,
+    Revive,
+    Settle,
+    Totals,
+)
+from bridge.sqlite_journal import SqliteJournal
+from tests.bridge.journal_model import Model, Refused
+from tests.bridge.unprivileged import open_directory, unprivileged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EVERYTHING: Final = 10_000
+
+
+def entry(uid: str, *, component: str = "bot", kind: str = "message", xml: str = "<a/>") -> Entry:
+    return Entry(uid, component, kind, "me@a/x", "you@bot", None, "en", xml, 1.5)
+
+
+def reply(uid: str, place: int = 1, *, data: bytes = b"<b/>") -> Reply:
+    return Reply(uid, "bot", place, data, 2.5)
+
+
+def unnumbered(found: Entry | Reply | DeadLetter) -> Entry | Reply | DeadLetter:
+    if isinstance(found, Entry):
+        return evolve(found, number=0)
+    if isinstance(found, DeadLetter):
+        return evolve(found, entry=evolve(found.entry, number=0))
+    return found
+
+
+def uids(entries: list[Entry]) -> list[str]:
+    return [one.uid for one in entries]
+
+
+def dead_uids(journal: SqliteJournal) -> list[str]:
+    return [one.entry.uid for one in journal.dead(None, limit=EVERYTHING)]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "journal.db"
+
+
+@pytest.fixture
+def journal(file: Path) -> Iterator[SqliteJournal]:
+    with closing(SqliteJournal(file, busy_timeout_s=0)) as opened:
+        yield opened
+
+
+# --- against a model
+
+UIDS: Final = st.sampled_from(["a", "ab", "abc", "b", "c", "d"])
+COMPONENTS: Final = st.sampled_from(["bot", "echo"])
+TIMES: Final = st.floats(0, 1e10)
+PLACES: Final = st.integers(1, 2)
+TEXTS: Final = st.text(max_size=20)
+OPTIONAL: Final = st.none() | TEXTS
+ATTEMPTS: Final = st.builds(Attempt, TIMES, TEXTS)
+KINDS: Final = st.sampled_from(["message", "presence", "iq"])
+ENTRIES: Final = st.builds(
+    Entry,
+    UIDS,
+    COMPONENTS,
+    KINDS,
+    TEXTS,
+    TEXTS,
+    OPTIONAL,
+    OPTIONAL,
+    st.text(max_size=60),
+    TIMES,
+    st.lists(ATTEMPTS, max_size=2).map(tuple),
+)
+
+
+@st.composite
+def settlements(draw: st.DrawFn) -> Settle:
+    uid = draw(UIDS)
+    places = draw(st.lists(PLACES, max_size=3))
+    replies = [
+        Reply(uid, draw(COMPONENTS), place, draw(st.binary(max_size=60)), draw(TIMES))
+        for place in places
+    ]
+    return Settle(uid, tuple(replies), draw(TIMES), draw(st.none() | TEXTS))
+
+
+OPERATIONS: Final = st.one_of(
+    st.builds(Accept, ENTRIES),
+    settlements(),
+    st.builds(Confirm, st.lists(st.tuples(UIDS, PLACES), max_size=3).map(tuple)),
+    st.builds(Attempted, UIDS, ATTEMPTS),
+    st.builds(Abandon, UIDS, PLACES, TIMES, TEXTS),
+    st.builds(Revive, st.lists(UIDS, max_size=3).map(tuple), TIMES),
+    st.builds(Drop, st.none() | st.lists(UIDS, max_size=2).map(tuple)),
+)
+
+
+class AgainstModel(RuleBasedStateMachine):
+    """Whatever is committed, in whatever batches, and however often the file is opened again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp())
+        self.model = Model(5, 150, 5e9)
+        self.journal = self.open()
+
+    def open(self) -> SqliteJournal:
+        return SqliteJournal(
+            self.directory / "journal.db",
+            dead_limit_count=5,
+            dead_limit_bytes=150,
+            dead_limit_age_s=5e9,
+        )
+
+    def teardown(self) -> None:
+        self.journal.close()
+        shutil.rmtree(self.directory)
+
+    @rule(operations=st.lists(OPERATIONS, max_size=30))
+    def commit(self, operations: list[Operation]) -> None:
+        self.commit_or_be_refused(operations)
+
+    @rule(operations=st.lists(OPERATIONS, min_size=1, max_size=30))
+    def commit_singly(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            self.commit_or_be_refused([operation])
+
+    def commit_or_be_refused(self, operations: list[Operation]) -> None:
+        try:
+            after = self.model.after(operations)
+        except Refused:
+            with pytest.raises(ImpossibleOperation):
+                self.journal.commit(operations)
+        else:
+            self.journal.commit(operations)
+            self.model = after
+
+    @rule()
+    def open_again(self) -> None:
+        self.journal.close()
+        self.journal = self.open()
+        self.model.now = 0
+
+    @rule(uid=st.sampled_from(["", "a", "ab", "abc", "abcd", "b", "x"]))
+    def find(self, uid: str) -> None:
+        assert list(map(unnumbered, self.journal.find(uid))) == self.model.find(uid)
+
+    @rule(limit=st.integers(1, 3), component=st.none() | COMPONENTS)
+    def page(self, limit: int, component: str | None) -> None:
+        found: list[Entry] = []
+        while page := self.journal.pending(
+            component, after=found[-1].number if found else 0, limit=limit
+        ):
+            assert len(page) <= limit
+            found += page
+        assert found == self.journal.pending(component, limit=EVERYTHING)
+
+    @invariant()
+    def all_is_there(self) -> None:
+        journal, model = self.journal, self.model
+        pending, dead = journal.pending(None, limit=99), journal.dead(None, limit=99)
+        assert list(map(unnumbered, pending)) == list(model.pending.values())
+        assert list(map(unnumbered, dead)) == model.dead
+        for component in ("bot", "echo"):
+            assert journal.pending(component, limit=99) == [
+                one for one in pending if one.component == component
+            ]
+            assert journal.dead(component, limit=99) == [
+                one for one in dead if one.entry.component == component
+            ]
+            replies = journal.replies(component, limit=99)
+            assert [one for _, one in replies] == [
+                one for one, _ in model.replies if one.component == component
+            ]
+            for numbers in (
+                [one.number for one in pending],
+                [number for number, _ in replies],
+                [one.entry.number for one in dead],
+            ):
+                assert numbers == sorted(set(numbers))
+        assert journal.totals() == model.totals()
+
+
+TestAgainstModel = AgainstModel.TestCase
+TestAgainstModel.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+
+
+# --- the walk of an entry, told
+
+
+def test_an_entry_is_pending_then_a_reply_then_gone(journal: SqliteJournal) -> None:
+    journal.commit([Accept(entry("u"))])
+    assert uids(journal.pending("bot", limit=9)) == ["u"]
+    journal.commit([Settle("u", (reply("u", 1), reply("u", 2)))])
+    assert journal.pending("bot", limit=9) == []
+    assert [one for _, one in journal.replies("bot", limit=9)] == [reply("u", 1), reply("u", 2)]
+    journal.commit([Confirm((("u", 1), ("u", 2)))])
+    assert journal.totals() == {}
+
+
+def test_to_settle_what_is_not_pending_does_nothing(journal: SqliteJournal) -> None:
+    journal.commit([Settle("u", (reply("u"),), 5, "late")])
+    assert journal.totals() == {}
+    journal.commit([Accept(entry("u")), Settle("u"), Settle("u", (reply("u"),), 5, "twice")])
+    assert journal.totals() == {}
+
+
+def test_a_revived_letter_keeps_its_attempts_and_goes_behind_all(journal: SqliteJournal) -> None:
+    tried = Attempt(1.25, "HTTP 500")
+    journal.commit([Accept(entry("u")), Attempted("u", tried), Settle("u", (), 3, "why")])
+    journal.commit([Accept(entry("v"))])
+    journal.commit([Revive(("u",), 9)])
+    first, second = journal.pending("bot", limit=9)
+    assert (first.uid, second.uid, second.attempts, second.received) == ("v", "u", (tried,), 9)
+    assert dead_uids(journal) == []
+
+
+def test_requests_and_abandoned_replies_stay_dead(journal: SqliteJournal) -> None:
+    journal.commit([Accept(entry("q", kind="iq")), Settle("q", (), 3, "why")])
+    journal.commit([Accept(entry("u")), Settle("u", (reply("u"),)), Abandon("u", 1, 4, "bad")])
+    journal.commit([Revive(("q", "u"), 9)])
+    assert dead_uids(journal) == ["q", "u"]
+    assert journal.totals() == {"bot": Totals(dead=2)}
+    [_, letter] = journal.dead("bot", limit=9)
+    assert (letter.reply, letter.reason, letter.entry.to) == (b"<b/>", "bad", "you@bot")
+
+
+def test_what_a_revived_letter_says_again_is_confirmed_last(journal: SqliteJournal) -> None:
+    told, answered = reply("u", data=b"<error/>"), reply("u", data=b"<answer/>")
+    journal.commit([Accept(entry("u")), Settle("u", (told,), 3, "gone")])
+    journal.commit([Revive(("u",), 9), Settle("u", (answered,))])
+    journal.commit([Confirm((("u", 1),))])
+    assert [one for _, one in journal.replies("bot", limit=9)] == [answered]
+
+
+def test_one_that_is_impossible_undoes_its_batch(journal: SqliteJournal) -> None:
+    journal.commit([Accept(entry("u"))])
+    before = journal.totals()
+    for operation in (
+        Accept(entry("u")),
+        Accept(evolve(entry("x"), xml="\ud800")),
+        Accept(evolve(entry("x"), received=float("nan"))),
+        Confirm((("u", 2**70),)),
+    ):
+        with pytest.raises(ImpossibleOperation):
+            journal.commit([Accept(entry("v")), Drop(), operation])
+        assert journal.totals() == before
+    journal.commit([Accept(entry("v"))])
+
+
+# --- dead letters are bounded
+
+
+def test_the_oldest_letters_go_first(file: Path) -> None:
+    with closing(SqliteJournal(file, dead_limit_count=2)) as journal:
+        for uid in "abc":
+            journal.commit([Accept(entry(uid)), Settle(uid, (), 3, "why")])
+        assert dead_uids(journal) == ["b", "c"]
+
+
+def test_letters_are_bounded_by_bytes(file: Path) -> None:
+    with closing(SqliteJournal(file, dead_limit_bytes=100)) as journal:
+        for uid in "abc":
+            journal.commit([Accept(entry(uid, xml="ä" * 25)), Settle(uid, (), 3, "why")])
+        assert dead_uids(journal) == ["b", "c"]
+
+
+def test_letters_are_bounded_by_age(file: Path) -> None:
+    with closing(SqliteJournal(file, dead_limit_age_s=10)) as journal:
+        for uid, died in (("a", 100), ("b", 105)):
+            journal.commit([Accept(entry(uid)), Settle(uid, (), died, "why")])
+        journal.commit([Accept(evolve(entry("c"), received=110))])
+        assert dead_uids(journal) == ["a", "b"]
+        journal.commit([Accept(evolve(entry("d"), received=111))])
+        assert dead_uids(journal) == ["b"]
+
+
+# --- the file
+
+
+def test_the_file_and_its_directory_are_private(journal: SqliteJournal, file: Path) -> None:
+    journal.commit([Accept(entry("u"))])
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in file.parent.iterdir()}
+    assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-shm": 0o600}
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+def test_durability_says_when_the_disk_is_waited_for(
+    file: Path, durability: str, synchronous: int
+) -> None:
+    with closing(SqliteJournal(file, "power" if durability == "power" else "process")) as journal:
+        assert journal._database.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+        assert journal._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_close_leaves_one_file(file: Path) -> None:
+    with closing(SqliteJournal(file)) as journal:
+        journal.commit([Accept(entry("u"))])
+    assert [one.name for one in file.parent.iterdir()] == ["journal.db"]
+
+
+def test_the_file_does_not_grow_with_what_passes(journal: SqliteJournal, file: Path) -> None:
+    batch, waiting = 500, 1000
+    for start in range(0, 200_000, batch):
+        accepted = range(start, start + batch)
+        settled = range(start - waiting, start - waiting + batch) if start >= waiting else ()
+        journal.commit(
+            [
+                *(Accept(entry(f"u{number}", xml="<a/>" * 50)) for number in accepted),
+                *(Settle(f"u{number}", (reply(f"u{number}"),)) for number in settled),
+                *(Confirm(((f"u{number}", 1),)) for number in settled),
+            ]
+        )
+    assert journal.totals()["bot"].pending == waiting
+    assert sum(one.stat().st_size for one in file.parent.iterdir()) < 12_000_000
+
+
+# --- faults
+
+
+def refusal(file: Path, *expected: str) -> JournalError:
+    """Give the error of opening a journal; all that is expected is in its text."""
+    with pytest.raises(JournalError) as caught:
+        SqliteJournal(file, busy_timeout_s=0)
+    for one in (*expected, str(file)):
+        assert one in str(caught.value)
+    return caught.value
+
+
+def test_a_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(JournalError, match=r"state is no directory; give another"):
+        SqliteJournal(tmp_path / "state" / "journal.db")
+
+
+def test_a_directory_that_cannot_be_written_is_named() -> None:
+    with open_directory() as path:
+        path.chmod(0o555)
+        with unprivileged():
+            refusal(path / "deeper" / "journal.db", "Permission denied", "writable for user")
+            refusal(path / "journal.db", "Permission denied", "writable for user")
+
+
+def test_a_read_only_file_is_named() -> None:
+    with open_directory() as path:
+        file = path / "journal.db"
+        SqliteJournal(file).close()
+        file.chmod(0o444)
+        path.chmod(0o555)
+        with unprivileged():
+            refusal(file, "writable for user")
+
+
+def test_what_is_no_database_is_said_to_be_none(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_bytes(b"not at all a database " * 1000)
+    refusal(file, "no database, or damaged", "move", "a new one is begun", ".recover")
+
+
+def test_somebody_elses_database_is_left_alone(file: Path) -> None:
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE theirs (a)")
+    before = file.read_bytes()
+    refusal(file, "is a database, but no journal")
+    assert file.read_bytes() == before
+
+
+def test_a_newer_journal_is_left_alone(file: Path) -> None:
+    SqliteJournal(file).close()
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA user_version = 7")
+    refusal(file, "from a newer version: its format is 7, this program's 1")
+
+
+def fill(file: Path) -> None:
+    with closing(SqliteJournal(file)) as journal:
+        journal.commit([Accept(entry(f"u{number}", xml="<a/>" * 100)) for number in range(1000)])
+
+
+def overwrite(file: Path) -> None:
+    """Write over most of its pages, and leave the first ones."""
+    with file.open("r+b") as opened:
+        opened.seek(200_000)
+        opened.write(b"\x5a" * (file.stat().st_size - 250_000))
+
+
+def test_damage_is_found_at_the_start(file: Path) -> None:
+    fill(file)
+    overwrite(file)
+    refusal(file, "is damaged", "move", "a new one is begun", "sqlite3 journal.db .recover")
+
+
+def test_damage_is_found_while_running(journal: SqliteJournal, file: Path) -> None:
+    fill(file)
+    overwrite(file)
+    with pytest.raises(JournalError, match=r"is damaged .*\.recover") as caught:
+        journal.pending(None, limit=EVERYTHING)
+    assert not isinstance(caught.value, ImpossibleOperation)
+    with pytest.raises(JournalError, match=r"is damaged"):
+        journal.commit([Settle(f"u{number}") for number in range(1000)])
+
+
+def test_a_lock_within_this_process_is_somebody_elses(journal: SqliteJournal, file: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(JournalError, match="is locked by another process"):
+            journal.commit([Accept(entry("u"))])
+        refusal(file, "is locked by another process")
+        other.execute("ROLLBACK")
+    journal.commit([Accept(entry("u"))])
+    assert uids(journal.pending(None, limit=9)) == ["u"]
+
+
+HOLD: Final = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_who_holds_a_lock_is_named(journal: SqliteJournal, file: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(JournalError, match=rf"is locked by process {other.pid} \(.+\); end"):
+            journal.commit([Accept(entry("u"))])
+        other.communicate()
+    journal.commit([Accept(entry("u"))])
+
+
+def test_a_full_disk_is_said_to_be_full(journal: SqliteJournal, file: Path) -> None:
+    journal.commit([Accept(entry("before"))])
+    journal._database.execute("PRAGMA max_page_count = 1")  # as many as it has
+    with pytest.raises(JournalError, match=r"no room for .*journal.db: its disk is full; make roo"):
+        journal.commit([Accept(entry(f"u{n}", xml="<a/>" * 1000)) for n in range(100)])
+    assert journal.totals()["bot"].pending == 1
+    journal._database.execute("PRAGMA max_page_count = 1000000")
+    journal.commit([Accept(entry("after"))])
+    assert uids(journal.pending(None, limit=9)) == ["before", "after"]
+
+
+def test_a_write_that_fails_undoes_its_batch(journal: SqliteJournal, file: Path) -> None:
+    journal.commit([Accept(entry("before"))])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (file.parent / "journal.db-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        batches: list[list[Operation]] = [[Accept(entry("u")), Settle("before")], []]
+        for operations in batches:
+            with pytest.raises(JournalError, match=r"cannot write or read .*IOERR.*ulimit -f"):
+                journal.commit(operations)
+        assert uids(journal.pending(None, limit=9)) == ["before"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    journal.commit([])
+    journal.commit([Accept(entry("after"))])
+    assert uids(journal.pending(None, limit=9)) == ["before", "after"]
+
+
+def test_a_probe_writes(journal: SqliteJournal, file: Path) -> None:
+    journal._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    journal.commit([])
+    assert os.path.getsize(f"{file}-wal") > 64 * 1024
+    assert journal.totals() == {}
