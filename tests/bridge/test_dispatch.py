@@ -1423,3 +1423,17 @@ async def test_a_child_of_the_stream_is_debugged_whole(nursery: trio.Nursery) ->
     assert line["stanza"] == element(
         f"<message id='m' from='{JULIET}' to='{BOT}' type='chat'><body>hi</body></message>"
     )
+
+
+async def test_what_its_own_budget_cuts_says_nothing_of_the_endpoint(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    bench = running(nursery, policy=RetryPolicy(60, 10))
+    for number in range(5):
+        sender = f"s{number}@capulet.example/r"
+        await bench.give(
+            stanza(f"<iq type='get' id='q{number}' from='{sender}' to='{BOT}'>{PING}</iq>")
+        )
+    await trio.sleep(11)
+    assert [one.type for one in bench.sent()] == ["error"] * 5
+    assert not bench.dispatcher.health.is_down

@@ -2,6 +2,7 @@
 end of a process and the beginning of the next. The clock is mocked and jumps.
 """
 
+import time
 from itertools import pairwise
 from typing import Final
 
@@ -195,6 +196,16 @@ async def test_retry_after_is_respected(
     await life.answer("m", Rejected(503, await retry_after_s(value)))
     await pass_time(20)
     assert times(life, "m") == [0, waited_s]
+
+
+async def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    try:
+        assert await retry_after_s("Tue, 14 Nov 2023 22:13:27 -0000") == 7
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("value", ["86400", "9" * 30, "Tue, 14 Nov 2090 22:13:27 GMT", "61"])
