@@ -101,6 +101,7 @@ async def check_settings(
     for component in settings.components:
         _print_server_lines(component, console)
     report.show(console)
+    console.print("To record what comes and goes: xmpp-bridge run --capture DIR (see run --help).")
     return report.code
 
 

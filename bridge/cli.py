@@ -14,6 +14,7 @@ import click
 import trio
 
 from bridge import __version__
+from bridge.capture_flag import capture_flags, open_recorders, options_of
 from bridge.config import ConfigError, Settings
 from bridge.loader import SECRET_VARIABLE, from_table, load
 from bridge.log import LEVELS, configure
@@ -27,7 +28,8 @@ class Commands(click.Group):
     """Names the nearest command where one is unknown; imports rare groups when asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "conformance", "queue"])
+        rare = ["conformance", "queue", "redact", "replay", "show"]
+        return sorted([*super().list_commands(ctx), *rare])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "conformance":
@@ -38,6 +40,18 @@ class Commands(click.Group):
             from bridge.queue.command import queue
 
             return queue
+        if cmd_name == "redact":
+            from bridge.redaction import redact
+
+            return redact
+        if cmd_name == "replay":
+            from bridge.replay.command import replay
+
+            return replay
+        if cmd_name == "show":
+            from bridge.replay.show_command import show
+
+            return show
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(
@@ -86,6 +100,7 @@ config_argument = click.argument("config", type=click.Path(path_type=Path), requ
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.option("--log-level", type=click.Choice(LEVELS), default="info")
+@capture_flags
 def run(
     config: Path | None,
     component: str | None,
@@ -95,6 +110,7 @@ def run(
     state_dir: Path | None,
     log_format: str,
     log_level: str,
+    **capture: Any,
 ) -> None:
     """Run in the foreground, with the file CONFIG, or without one:
 
@@ -102,6 +118,7 @@ def run(
     xmpp-bridge run bridge.toml
     xmpp-bridge run --component bot.localhost --secret-file secret \\
         --server 127.0.0.1:5347 --post-url http://127.0.0.1:8000/
+    xmpp-bridge run bridge.toml --capture captures
 
     SIGTERM and SIGINT finish what is running, for at most grace_s; a second one stops at once.
     """
@@ -114,13 +131,16 @@ def run(
     flags = {"--component": component, "--secret-file": secret_file}
     flags |= {"--server": server, "--post-url": post_url}
     settings = _settings(config, flags)
+    options = options_of(capture)
     gc.freeze()  # what is loaded now stays: each parser's end has a full collection
     if settings.journal.durability == "off":
-        _run(Daemon(settings).run_with_signals)
+        recorders = open_recorders(options, settings.components)
+        _run(Daemon(settings, recorders=recorders).run_with_signals)
     try:
         directory = StateDirectory(resolve(state_dir, os.environ))
         with open_storage(directory, settings.journal) as storage:
-            _run(Daemon(settings, storage).run_with_signals)
+            recorders = open_recorders(options, settings.components)
+            _run(Daemon(settings, storage, recorders).run_with_signals)
     except (StateDirectoryError, JournalError) as error:
         raise click.ClickException(f"{error}.") from None
 

@@ -6,6 +6,7 @@ the refusal or the slowness of one does not touch another.
 
 import ipaddress
 import signal
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
@@ -26,6 +27,7 @@ from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper
 from bridge.link import HINTS, Link, Refused
 from bridge.log import logger
 from bridge.outbox import Outbox
+from bridge.recorder import Recorder
 from bridge.responder import Responder
 from bridge.rooms import Rooms
 from bridge.status import ComponentStatus, component_status
@@ -33,6 +35,7 @@ from bridge.storage import Storage
 from bridge.teller import Counts, Teller
 from bridge.webhook import Signer
 from xmppstream import ElementParserThread, Limits, StreamFaulted, StreamOptions
+from xmppstream.tap import NO_TAP
 
 FLUSH_TIMEOUT_S: Final = 1.5
 
@@ -50,9 +53,15 @@ class Service:
     """One component at work."""
 
     def __init__(
-        self, component: Component, settings: Settings, storage: Storage | None = None
+        self,
+        component: Component,
+        settings: Settings,
+        storage: Storage | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        """`storage` is the journal that is shared with the other components, if there is one."""
+        """`storage` is the journal that is shared with the other components, if there is one;
+        `recorder` is told all that this one does.
+        """
         stream = settings.stream
         limits = Limits(
             max_stanza_bytes=stream.max_stanza_bytes,
@@ -77,7 +86,10 @@ class Service:
             )
         self._outbox = Outbox(component.domain, confirmed=keeper.confirm, abandoned=keeper.abandon)
         self._endpoint = Endpoint(
-            component.post_url, settings.http, signer=Signer(component.webhook_secrets)
+            component.post_url,
+            settings.http,
+            signer=Signer(component.webhook_secrets),
+            witness=recorder,
         )
         self._dispatcher = self._make_dispatcher(component, settings, keeper)
         self._link = Link(
@@ -87,6 +99,7 @@ class Service:
                 keepalive_s=stream.keepalive_s,
                 handshake_timeout_s=stream.handshake_timeout_s,
                 close_timeout_s=0.5,
+                tap=recorder or NO_TAP,
             ),
             self._outbox,
             self._dispatcher.handle,
@@ -192,13 +205,22 @@ class Service:
 class Daemon:
     """All components of one configuration."""
 
-    def __init__(self, settings: Settings, storage: Storage | None = None) -> None:
-        """Without `storage`, what is accepted is kept in memory only."""
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage | None = None,
+        recorders: Mapping[str, Recorder] | None = None,
+    ) -> None:
+        """Without `storage`, what is accepted is kept in memory only. `recorders`, by domain, are
+        told what the components do.
+        """
         self._log = logger()
         self._settings = settings
         self._storage = storage
+        self._recorders = recorders or {}
         self._services = [
-            Service(component, settings, storage) for component in settings.components
+            Service(component, settings, storage, self._recorders.get(component.domain))
+            for component in settings.components
         ]
         self._stopping = trio.Event()
 
@@ -234,6 +256,8 @@ class Daemon:
                     hint="set tls = true, or use a tunnel",
                 )
         async with trio.open_nursery() as nursery:
+            for recorder in self._recorders.values():
+                await nursery.start(recorder.run)
             if self._storage is not None:
                 self._tell_orphaned(self._storage)
                 await nursery.start(self._storage.committer.run)

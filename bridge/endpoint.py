@@ -10,6 +10,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -23,6 +24,7 @@ from bridge import __version__
 from bridge.address import PostUrl
 from bridge.answer import Answer, AnswerLimits, decoded
 from bridge.config import Http
+from bridge.exchange import HEADERS, Answered, Failure, Result
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.pool import PoolLimits, Timeouts
 from bridge.transport import Transport, head_of, origin_of
@@ -32,6 +34,7 @@ _MEDIA: Final = {"application/json": "json", "application/xmpp+xml": "xml"}
 _QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 quotes what it got
 _CONTENT_TYPE: Final = b"Content-Type: application/json\r\n"
 _RETRY_AFTER_CAP_S: Final = 86_400.0
+_SEEN: Final = {name.encode(): name for name in HEADERS}
 USER_AGENT: Final = f"xmpp-bridge/{__version__}"
 
 
@@ -49,6 +52,20 @@ class Exchange(Protocol):
     async def aclose(self) -> None: ...
 
 
+class Witness(Protocol):
+    """Is told of every POST when it is over. Nothing may wait or raise."""
+
+    def now(self) -> float:
+        """Give the time, in s by a clock of its own."""
+        ...
+
+    def exchanged(
+        self, uid: str, attempt: int, began: float, request: bytes, result: Result
+    ) -> None:
+        """A POST is over that had begun at `began`."""
+        ...
+
+
 class Endpoint:
     """The HTTP service behind one component."""
 
@@ -59,6 +76,7 @@ class Endpoint:
         exchange: Exchange | None = None,
         signer: Signer | None = None,
         now: Callable[[], float] = time.time,
+        witness: Witness | None = None,
     ) -> None:
         """Raises: OSError, ssl.SSLError: the certificates of `http` cannot be used."""
         self.shown = str(url)
@@ -66,6 +84,7 @@ class Endpoint:
         self._max_reply_bytes = http.max_reply_bytes
         self._signer = signer or Signer()
         self._now = now
+        self._witness = witness
 
     async def post(
         self, body: bytes, uid: str, attempt: int = 1, deadline: float = math.inf
@@ -76,12 +95,19 @@ class Endpoint:
         Cancellation closes the connection that was in use.
         """
         lines = _CONTENT_TYPE + self._signer.headers(uid, attempt, self._now(), body)
+        began = self._witness.now() if self._witness is not None else 0.0
+        result: Result | Answer = Failure("given_up")
         try:
-            answer = await self._exchange.request("POST", lines, body, deadline)
+            result = await self._exchange.request("POST", lines, body, deadline)
         except httpx.TransportError as error:
             late = isinstance(error, httpx.TimeoutException) and trio.current_time() >= deadline
-            return TimedOut() if late else Unreachable(_why(error))
-        return self._outcome_of(answer)
+            result = Failure("timed_out") if late else Failure("unreachable", _why(error))
+            return TimedOut() if late else Unreachable(result.why)
+        finally:
+            if self._witness is not None:
+                seen = self._seen(result) if isinstance(result, Answer) else result
+                self._witness.exchanged(uid, attempt, began, body, seen)
+        return self._outcome_of(result)
 
     async def options(self) -> int:
         """Ask what may be asked without effect, and give the status.
@@ -94,6 +120,18 @@ class Endpoint:
     async def aclose(self) -> None:
         """Close the connections that are kept."""
         await self._exchange.aclose()
+
+    def _seen(self, answer: Answer) -> Answered:
+        """Give what a witness is to know of an answer, its content codings undone."""
+        body, fields = answer.body, answer.fields
+        headers = {
+            name: fields[key].decode("latin-1") for key, name in _SEEN.items() if key in fields
+        }
+        if "content-encoding" in headers:
+            with suppress(httpx.DecodingError):  # else it is kept as it came
+                body = decoded(answer, self._max_reply_bytes)
+                del headers["content-encoding"]
+        return Answered(answer.status, headers, body)
 
     def _outcome_of(self, answer: Answer) -> Outcome:
         status = answer.status

@@ -70,7 +70,11 @@ class Link:
         outbox: Outbox,
         handle: Callable[[Event], Awaitable[None]],
         log: FilteringBoundLogger,
+        *,
+        open_stream: Callable[[], Awaitable[ComponentStream]] | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
+        """`open_stream` attaches in another way than to the component's server."""
         self.stream: ComponentStream | None = None
         self.state = LinkState(attached=False, since=-math.inf)
         self._component = component
@@ -78,7 +82,8 @@ class Link:
         self._outbox = outbox
         self._handle = handle
         self._log = log.bind(server=str(component.server))
-        self._backoff = Backoff()
+        self._open_stream = open_stream or self._connect
+        self._backoff = backoff or Backoff()
         self._accepted_once = False
         self._warned_unconfirmed = False
         self._testing_suspect = False
@@ -133,11 +138,8 @@ class Link:
 
     async def _attach_once(self) -> tuple[StreamEnd, bool, bool]:
         """Give the end of one attempt, whether it was attached, and whether that proved good."""
-        component = self._component
         try:
-            stream = await connect(
-                component.server, component.domain, component.secret.value, self._options
-            )
+            stream = await self._open_stream()
         except StreamFailed as failure:
             return failure.end, False, False
         self._accepted_once = True
@@ -154,6 +156,10 @@ class Link:
         finally:
             self.stream = None
         return end, True, stream.barrier_seen
+
+    async def _connect(self) -> ComponentStream:
+        one = self._component
+        return await connect(one.server, one.domain, one.secret.value, self._options)
 
     async def _write(self, stream: ComponentStream) -> None:
         try:

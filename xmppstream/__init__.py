@@ -30,6 +30,7 @@ from xmppstream.limit import Limits
 from xmppstream.parser import parse_element
 from xmppstream.parser_thread import ElementParserThread
 from xmppstream.stanza import Stanza, StanzaError, make
+from xmppstream.tap import Tap
 from xmppstream.trio_stream import (
     ComponentStream,
     Server,
@@ -72,6 +73,7 @@ __all__ = [
     "StreamLost",
     "StreamOpened",
     "StreamOptions",
+    "Tap",
     "XmppError",
     "connect",
     "digest",

@@ -93,6 +93,11 @@ class StreamParser:
         """Whether the root is open and nothing of a child element has come yet."""
         return not self._over and self._target.depth == 1 and self._count == 0
 
+    @property
+    def open_bytes(self) -> int:
+        """How much of a child element has come that is not whole; only once the root is open."""
+        return self._count
+
     def feed(self, data: bytes) -> list[ParseEvent]:
         """Parse some bytes and give the events that they complete; after the last one, nothing."""
         if self._over:

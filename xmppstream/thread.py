@@ -59,3 +59,24 @@ class Thread:
         for call in last_calls:
             self._jobs.put(call)
         self._jobs.put(None)
+
+
+class InlineThread(Thread):
+    """No thread at all: calls are made at once, by whoever asks, and nothing else runs meanwhile.
+
+    For a replay under a clock that jumps: trio would not know that a thread is at work, and its
+    order of events would not be the same each time. Names (see `parser_thread`) then stay with the
+    process.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Begin nothing."""
+
+    async def run(self, call: Callable[[], T], *, abandon: bool = False) -> T:
+        """Give what a call gives or raises. This is no checkpoint."""
+        return call()
+
+    def close(self, *last_calls: Callable[[], object]) -> None:
+        """Make the last calls."""
+        for call in last_calls:
+            call()

@@ -33,6 +33,7 @@ from xmppstream.names import PING, expanded
 from xmppstream.parser_thread import StreamParserThread
 from xmppstream.stanza import Stanza, make
 from xmppstream.state import Side
+from xmppstream.tap import NO_TAP, SHOWN_HANDSHAKE, Tap
 
 _CHUNK_BYTES: Final = 64 * 1024
 _PROBES: Final = 3
@@ -60,7 +61,7 @@ class Server:
 
 @frozen
 class StreamOptions:
-    """Limits and patience; all times in seconds, above 0."""
+    """Limits and patience; all times in seconds, above 0. The tap listens in."""
 
     limits: Limits = field(factory=Limits)
     handshake_timeout_s: float = 20
@@ -68,6 +69,7 @@ class StreamOptions:
     write_timeout_s: float = 60
     close_timeout_s: float = 2
     probe_timeout_s: float = 20
+    tap: Tap = NO_TAP
 
 
 @frozen
@@ -104,16 +106,37 @@ async def connect(
     """
     options = options or StreamOptions()
     stage = f"connecting to {server}"
+    end: StreamEnd | None = StreamLost("given up")
+    options.tap.opened(str(server))
     try:
         with trio.fail_after(options.handshake_timeout_s):
             transport = await _open_transport(server)
             stage = f"waiting for the handshake of {server}"
-            stream = ComponentStream(transport, domain, options)
-            await stream._attach(secret)
+            stream = await attach(transport, domain, secret, options)
+            end = None
             return stream
     except trio.TooSlowError:
-        seconds = f"{options.handshake_timeout_s:g} s"
-        raise StreamFailed(StreamLost(f"gave up after {seconds} of {stage}")) from None
+        end = StreamLost(f"gave up after {options.handshake_timeout_s:g} s of {stage}")
+        raise StreamFailed(end) from None
+    except StreamFailed as failure:
+        end = failure.end
+        raise
+    finally:
+        if end is not None:
+            options.tap.closed(str(end))
+
+
+async def attach(
+    transport: trio.abc.Stream,
+    domain: str,
+    secret: str,
+    options: StreamOptions,
+    parser: StreamParserThread | None = None,
+) -> "ComponentStream":
+    """Attach over a connection that is there; errors and cancellation as `connect`. Bound it."""
+    stream = ComponentStream(transport, domain, options, parser)
+    await stream._attach(secret)
+    return stream
 
 
 async def _open_transport(server: Server) -> trio.abc.Stream:
@@ -161,13 +184,20 @@ class ComponentStream:
     Invariant: `_end` is set exactly once, and then nobody waits for this stream any more.
     """
 
-    def __init__(self, transport: trio.abc.Stream, domain: str, options: StreamOptions) -> None:
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        domain: str,
+        options: StreamOptions,
+        parser: StreamParserThread | None = None,
+    ) -> None:
         self.domain = domain
         self.barrier_seen = False
         self._transport = transport
         self._options = options
+        self._tap = options.tap
         self._connection = ComponentConnection(Role.COMPONENT, domain=domain, limits=options.limits)
-        self._parser = StreamParserThread(options.limits)
+        self._parser = parser or StreamParserThread(options.limits)
         self._early: list[Event] = []
         self._buffer: list[bytes] = []
         self._unsent_bytes = 0
@@ -259,6 +289,7 @@ class ComponentStream:
                 nursery.cancel_scope.cancel()
         finally:
             self._finish(StreamLost("given up"))
+            self._tap.closed(str(self._end))
             self._parser.close()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await trio.aclose_forcefully(self._transport)
@@ -287,8 +318,10 @@ class ComponentStream:
                         case StreamOpened(id=id):
                             # Without an id an error is to follow; it may be here already (S3).
                             if id and self._connection.remote is Side.OPEN:
-                                await self._tell(self._connection.authenticate(secret))
+                                handshake = self._connection.authenticate(secret)
+                                await self._tell(handshake, shown=SHOWN_HANDSHAKE)
                         case HandshakeAccepted():
+                            self._tap.attached()
                             self._early = events[number + 1 :]
                             attached = True
                             return
@@ -307,7 +340,8 @@ class ComponentStream:
         with trio.move_on_after(self._options.close_timeout_s):
             await self._tell(self._connection.close(fault))
 
-    async def _tell(self, data: bytes) -> None:
+    async def _tell(self, data: bytes, *, shown: bytes | None = None) -> None:
+        self._tap.sent(data if shown is None else shown)
         # Where the server has hung up on us, its reason may still be readable.
         with suppress(trio.BrokenResourceError):
             await self._transport.send_all(data)
@@ -317,7 +351,9 @@ class ComponentStream:
         if not data:
             raise StreamFailed(StreamLost("the server closed the connection without a word"))
         self._received_at = trio.current_time()
-        return self._connection.receive_events(await self._parser.feed(bytes(data)))
+        parsed = await self._parser.feed(bytes(data))
+        self._tap.received(bytes(data), self._parser.open_bytes)
+        return self._connection.receive_events(parsed)
 
     # --- `serve`, and its tasks
 
@@ -362,6 +398,7 @@ class ComponentStream:
                 self._unsent_bytes = 0
                 self._appended = trio.Event()
                 self._sending, self._batch = self._batch, trio.Event()
+                self._tap.sent(data)
                 with trio.fail_after(self._options.write_timeout_s):
                     await self._transport.send_all(data)
                 self._sent_at = trio.current_time()

@@ -4,7 +4,7 @@ import argparse
 
 import trio
 
-from tests.bench import core, flood, kills, restart, speed
+from tests.bench import core, flood, kills, replay, restart, speed
 
 
 def main() -> None:
@@ -28,6 +28,9 @@ def main() -> None:
 
     one = commands.add_parser("restart", help="a start with very many stanzas in the journal")
     restart.configure(one)
+
+    one = commands.add_parser("replay", help=replay.__doc__)
+    replay.configure(one)
 
     given = parser.parse_args()
     given.run(given)

@@ -62,10 +62,13 @@ class Attached(Contestant):
 
 
 class Bridge(Attached):
-    """This project's daemon; its journal's durability is what its name ends with."""
+    """This project's daemon; its journal's durability is what its name ends with, or it is off, and
+    there is a capture, in the format of the name.
+    """
 
     def command(self, site: Site) -> Sequence[str]:
-        durability = self.name.partition("-")[2] or "off"
+        what, _, format = self.name.removeprefix("bridge").removeprefix("-").partition("-")
+        durability = what if what in ("process", "power") else "off"
         component = {"component_secret": SECRET, "component_post_url": site.url}
         config = site.directory / "bridge.toml"
         journal = {"durability": durability}
@@ -75,6 +78,9 @@ class Bridge(Attached):
         if durability != "off":
             (site.directory / "state").mkdir(mode=0o700)
             command += ["--state-dir", str(site.directory / "state")]
+        if what == "capture":
+            command += ["--capture", str(site.directory / "capture")]
+            command += ["--capture-format", format] if format else []
         return command
 
 
@@ -123,6 +129,9 @@ ALL: Final[dict[str, Attached | Hosted]] = {
         Bridge("bridge", "this bridge, its journal off"),
         Bridge("bridge-process", "this bridge, its journal survives the end of the process"),
         Bridge("bridge-power", "this bridge, its journal survives the loss of power"),
+        Bridge("bridge-capture", "this bridge, its journal off, capturing"),
+        Bridge("bridge-capture-gz", "the same, packed by gzip"),
+        Bridge("bridge-capture-zst", "the same, packed by zstd"),
         Script("slixmpp", "slixmpp + aiohttp + uvloop, see tests/bench/reference_bot.py"),
         Hosted("mod_component_http", "Prosody's module; needs --prosody-plugins"),
         Hosted("mod_rest", "its successor; needs --prosody-plugins"),

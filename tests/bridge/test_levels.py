@@ -10,14 +10,17 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 LEVELS: Final = (
     {"address", "admitted", "answer", "config", "delay", "envelope", "journal", "log", "outcome"}
-    | {"request", "retry", "webhook"},
+    | {"request", "retry", "webhook"}
+    | {"capture_file", "compression", "exchange", "size"},
     {"auto", "conversation", "health", "ledger", "loader", "outbox", "reconnect", "rooms"}
-    | {"structure", "teller"}
+    | {"redact", "structure", "teller"}
     | {"endpoint", "pool", "transport", "watch", "wire"}
+    | {"capture_dir", "recorder", "series"}
     | {"committer", "control", "desk", "keeper", "sqlite", "sqlite_journal", "state_dir"},
     {"admission", "courier", "dispatch", "link", "responder", "status", "storage"},
     {"daemon"},
-    {"__main__", "check", "cli", "conformance", "demo", "queue"},
+    {"__main__", "capture_flag", "check", "cli", "conformance", "demo", "queue", "redaction"}
+    | {"replay"},
 )
 LEVEL_OF: Final = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES: Final = {
@@ -75,7 +78,8 @@ def test_the_stream_knows_no_http_no_json_and_no_log(package: str) -> None:
 
 
 def test_httpx_stays_with_the_endpoint_and_its_transport() -> None:
-    assert importers("bridge", "httpx") == {"answer", "check", "endpoint", "pool", "transport"}
+    users = {"answer", "check", "endpoint", "pool", "replay.answers", "transport"}
+    assert importers("bridge", "httpx") == users
 
 
 def test_sqlite_stays_with_the_store() -> None:
@@ -136,4 +140,4 @@ def test_one_exception_handler_catches_everything() -> None:
 @pytest.mark.parametrize(("tree", "name"), PAIRS)
 def test_groups_are_caught_in_daemon_and_commands_only(tree: ast.AST, name: str) -> None:
     stars = [node for node in ast.walk(tree) if isinstance(node, ast.TryStar)]
-    assert not stars or name in ("daemon", "cli", "conformance.command")
+    assert not stars or name in ("daemon", "cli", "conformance.command", "replay.command")

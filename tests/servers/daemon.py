@@ -22,7 +22,7 @@ import bridge
 from tests.servers.process import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 POLL_S: Final = 0.02
 LOG_S: Final = 60.0
@@ -133,10 +133,12 @@ async def run_daemon(
     wait_attached: bool = True,
     log_level: str = "info",
     state_dir: Path | None = None,
+    arguments: Sequence[str] = (),
 ) -> AsyncIterator[Daemon]:
     """Start the daemon with `settings` as its file, and wait until each component is attached.
 
-    Its state directory is its own, unless `state_dir` is one that others have had before it.
+    Its state directory is its own, unless `state_dir` is one that others have had before it;
+    `arguments` are further ones of `run`.
     At the end it is stopped with SIGTERM, and killed where that does not help.
     Raises: trio.TooSlowError; AssertionError when it ends before that, or by `Daemon.check_log`.
     """
@@ -146,7 +148,7 @@ async def run_daemon(
     file.chmod(0o600)
     command = [sys.executable, "-m", "bridge", "run", str(file)]
     command += ["--state-dir", str(state_dir or place / "state")]
-    command += ["--log-format", "json", "--log-level", log_level]
+    command += ["--log-format", "json", "--log-level", log_level, *arguments]
     with log.open("wb") as stderr:
         process = await trio.lowlevel.open_process(
             command,

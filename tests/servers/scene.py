@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from xml.sax.saxutils import escape, quoteattr
@@ -281,7 +282,7 @@ def plain(element: ET.Element, *, any_id: bool = False) -> str:
     So are the text of a stanza error and a message's type `normal`, which is the default (ejabberd
     takes it away). `any_id` puts `*` for an id that is not empty.
     """
-    copy = ET.fromstring(ET.tostring(element))
+    copy = deepcopy(element)
     copy.attrib.pop(XML_LANG, None)
     if any_id and copy.get("id"):
         copy.set("id", "*")

@@ -44,10 +44,12 @@ class Peer:
         self.transport = transport
         self.core = ComponentConnection(Role.SERVER, domain=DOMAIN)
         self.received = b""
+        self.sent = b""
         self._events: deque[Event] = deque()
 
     async def send(self, data: bytes) -> None:
         """Write bytes as they are."""
+        self.sent += data
         await self.transport.send_all(data)
 
     async def receive_bytes(self) -> bytes:

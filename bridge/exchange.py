@@ -1,0 +1,163 @@
+"""The value of a capture's `http` record: one POST, and what came of it, written when it was over.
+
+One JSON object, in one line of the capture:
+
+    {"id": "msg_…", "attempt": 1, "start": 12.003, "duration_s": 0.012, "request": {…},
+     "status": 200, "headers": {"content-type": "application/json"}, "body": "{…}"}
+
+`body` is the answer's, content codings undone: text, `body_base64` where it is no UTF-8, null where
+it was over the limit. Without an answer there is `"failure": {"kind": …, "why": …}` in place of
+`status`, `headers` and `body`. Of the request there is the JSON alone: no header, no secret.
+"""
+
+import base64
+import binascii
+from typing import Final, Literal
+
+import msgspec
+from attrs import field, frozen
+
+CHANNEL: Final = "http"
+API: Final = "api"
+"""The channel of stanzas that an HTTP client had us send: `{"id": uid, "stanza": XML}`."""
+HEADERS: Final = ("content-type", "retry-after", "content-encoding")
+"""The headers of an answer that matter; the last is kept only where it could not be undone."""
+FailureKind = Literal["unreachable", "timed_out", "given_up"]
+
+
+class BadExchange(Exception):
+    """A record is no exchange; the message says what is wrong with it."""
+
+
+@frozen
+class Failure:
+    """Why there is no answer: nobody there or no HTTP, too late, or we stopped waiting."""
+
+    kind: FailureKind
+    why: str = ""
+
+
+@frozen
+class Answered:
+    """An answer; `body` is None where it was over the limit. Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str] = field(factory=dict)
+    body: bytes | None = b""
+
+
+Result = Answered | Failure
+
+
+@frozen
+class HttpExchange:
+    """One attempt (from 1) to POST a stanza. `start` is in seconds since the capture's date, less
+    than 0 where it began in the file before; `request` is the JSON as it was POSTed.
+    """
+
+    id: str
+    attempt: int
+    start: float
+    duration_s: float
+    request: bytes
+    result: Result
+
+
+class _Failure(msgspec.Struct, forbid_unknown_fields=True):
+    kind: FailureKind
+    why: str = ""
+
+
+class _Written(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    id: str
+    attempt: int
+    start: float
+    duration_s: float
+    request: msgspec.Raw
+    status: int | msgspec.UnsetType = msgspec.UNSET
+    headers: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    body: str | msgspec.UnsetType | None = msgspec.UNSET
+    body_base64: str | msgspec.UnsetType = msgspec.UNSET
+    failure: _Failure | msgspec.UnsetType = msgspec.UNSET
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(_Written)
+_STATUSES: Final = range(100, 1000)
+
+
+def encode(exchange: HttpExchange) -> bytes:
+    """Write the data of a record."""
+    written = _Written(
+        exchange.id,
+        exchange.attempt,
+        round(exchange.start, 6),
+        round(exchange.duration_s, 6),
+        msgspec.Raw(exchange.request),
+    )
+    result = exchange.result
+    if isinstance(result, Failure):
+        written.failure = _Failure(result.kind, result.why)
+        return _ENCODER.encode(written)
+    written.status, written.headers = result.status, result.headers
+    if result.body is None:
+        written.body = None
+    else:
+        try:
+            written.body = result.body.decode()
+        except UnicodeDecodeError:
+            written.body_base64 = base64.b64encode(result.body).decode()
+    return _ENCODER.encode(written)
+
+
+def decode(data: bytes) -> HttpExchange:
+    """Read the data of a record.
+
+    Raises:
+        BadExchange: it is none.
+    """
+    try:
+        written = _DECODER.decode(data)
+        request = bytes(written.request)
+        msgspec.json.decode(request)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadExchange(f"this is no HTTP exchange: {error}") from None
+    if written.attempt < 1:
+        raise BadExchange("`attempt` counts from 1")
+    if written.duration_s < 0:
+        raise BadExchange("`duration_s` is less than 0")
+    return HttpExchange(
+        written.id,
+        written.attempt,
+        written.start,
+        written.duration_s,
+        request,
+        _result_of(written),
+    )
+
+
+def _result_of(written: _Written) -> Result:
+    if isinstance(written.failure, _Failure):
+        for name in ("status", "headers", "body", "body_base64"):
+            if getattr(written, name) is not msgspec.UNSET:
+                raise BadExchange(f"`failure` and `{name}` exclude each other")
+        return Failure(written.failure.kind, written.failure.why)
+    if not isinstance(written.status, int):
+        raise BadExchange("there is neither `status` nor `failure`")
+    if written.status not in _STATUSES:
+        raise BadExchange(f"{written.status} is no status (100 to 999)")
+    headers = written.headers if isinstance(written.headers, dict) else {}
+    if any(name != name.lower() for name in headers):
+        raise BadExchange("names in `headers` are in lower case")
+    return Answered(written.status, headers, _body_of(written))
+
+
+def _body_of(written: _Written) -> bytes | None:
+    if not isinstance(written.body_base64, str):
+        return written.body.encode() if isinstance(written.body, str) else None
+    if written.body is not msgspec.UNSET:
+        raise BadExchange("`body` and `body_base64` exclude each other")
+    try:
+        return base64.b64decode(written.body_base64, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadExchange("`body_base64` is no base64") from None

@@ -1,0 +1,121 @@
+"""What a capture must not give away: each local part, and each word of four or more letters.
+
+Letter case does not count. They are kept as a Bloom filter of a fixed size, however large the
+capture is: what is in it is always found, what is not seldom (one in a million, at a million
+words). So a pseudonym may well be avoided in vain, and what a search finds is to be confirmed.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Final
+
+WORD_LENGTH: Final = 4
+_SIZE_BYTES: Final = 16 * 1024 * 1024
+_LETTERS: Final = re.compile(r"[^\W\d_]+")
+_LETTERS_OR_DIGITS: Final = re.compile(r"[^\W_]+")
+_LOCAL_LIKE: Final = re.compile(r"[^\s\"&'/:<>@]+")
+_EDGE: Final = ".,;:!?()[]{}*_-~…"
+_ADDRESSED: Final = "@"
+_RECENT: Final = 32_768
+
+
+class Hidden:
+    """A set of words and local parts that may hold too much, and never too little."""
+
+    def __init__(self, size_bytes: int = _SIZE_BYTES) -> None:
+        """`size_bytes` is a power of two."""
+        self._filter = bytearray(size_bytes)
+        self._recent: set[str] = set()  # what was added of late
+        self._absent: set[str] = set()  # what was asked for of late, and has nothing hidden in it
+
+    def add_words(self, words: Iterable[str]) -> None:
+        """Add runs of letters, where they are long enough to be told from others."""
+        for word in set(words) - self._recent:
+            if len(word) >= WORD_LENGTH:
+                self._add(word.casefold())
+            _remember(self._recent, word)
+
+    def add_local(self, local: str) -> None:
+        """Add a local part; it is looked for in texts, too, where it can be told from others."""
+        addressed = _ADDRESSED + local
+        if addressed in self._recent:
+            return
+        _remember(self._recent, addressed)
+        self._add(addressed.casefold())
+        if is_telling(local):
+            self._add(local.casefold())
+
+    def has_local(self, local: str) -> bool:
+        """Tell whether this is a local part that is to be hidden."""
+        return self._has(_ADDRESSED + local.casefold())
+
+    def found(self, text: str) -> Iterator[str]:
+        """Give what of a text is to be hidden, in lower case."""
+        for run in set(_LOCAL_LIKE.findall(text)) - self._absent:
+            found = [token for token in tokens(run.casefold()) if self._has(token)]
+            if not found:
+                _remember(self._absent, run)
+            yield from found
+
+    def avoids(self, pseudonym: str) -> bool:
+        """Tell whether a pseudonym, in lower case, must not be there."""
+        return self.has_local(pseudonym) or any(self.found(pseudonym))
+
+    def _add(self, item: str) -> None:
+        self._absent.clear()
+        for at in self._places(item):
+            self._filter[at >> 3] |= 1 << (at & 7)
+
+    def _has(self, item: str) -> bool:
+        return all(self._filter[at >> 3] & 1 << (at & 7) for at in self._places(item))
+
+    def _places(self, item: str) -> tuple[int, int, int, int]:
+        data = item.encode("utf-8", "replace")
+        digest = int.from_bytes(blake2b(data, digest_size=16).digest())
+        low = 8 * len(self._filter) - 1
+        return digest & low, digest >> 32 & low, digest >> 64 & low, digest >> 96 & low
+
+
+class Suspects(Hidden):
+    """As `Hidden`, exactly, of a few: which of those that were found are really there?"""
+
+    def __init__(self, suspects: frozenset[str]) -> None:
+        super().__init__(1)
+        self._suspects = suspects
+        self.confirmed: set[str] = set()
+
+    def _add(self, item: str) -> None:
+        if item in self._suspects:
+            self.confirmed.add(item)
+
+
+def is_telling(local: str) -> bool:
+    """Tell whether a local part can be told from other things in a text: it has three characters,
+    of them a letter, or six, of them a digit.
+    """
+    if len(local) >= 6:
+        return any(map(str.isalnum, local))
+    return len(local) >= 3 and any(map(str.isalpha, local))
+
+
+def tokens(run: str) -> Iterator[str]:
+    """Give all that may be a hidden word or local part in a run of what a local part can hold: it,
+    and the runs of letters, and of letters and digits, in it.
+    """
+    yield run
+    if run.isalpha():
+        return
+    bare = run.strip(_EDGE)
+    if bare != run:
+        yield bare
+    for part in _LETTERS_OR_DIGITS.findall(run):
+        yield part
+        if not part.isalpha():
+            yield from _LETTERS.findall(part)
+
+
+def _remember(recent: set[str], item: str) -> None:
+    if len(recent) >= _RECENT:
+        recent.clear()
+    recent.add(item)

@@ -1,0 +1,296 @@
+"""`xmpp-bridge replay`: options, progress, output, exit codes."""
+
+import gc
+import json
+import math
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import trio
+from attrs import define, evolve, field, frozen
+from rich.console import Console
+from trio.testing import MockClock
+
+from bridge.address import BadValue, PostUrl, parse_post_url
+from bridge.capture_file import CaptureFileError
+from bridge.config import ConfigError, Settings
+from bridge.loader import load_without_secrets
+from bridge.replay import summary
+from bridge.replay.chatter import Chatter
+from bridge.replay.option import EXIT_CODES, selecting, selection_of, value
+from bridge.replay.pace import parse_speed
+from bridge.replay.part import (
+    NoComponent,
+    component_for,
+    component_of,
+    has_endpoint,
+    seen_in,
+    with_budget,
+)
+from bridge.replay.progress import Bar
+from bridge.replay.rig import Plan, Rig
+from bridge.replay.selection import Selection, Since
+from bridge.replay.summary import Comparison
+from bridge.replay.tally import Tally
+from bridge.replay.tape import Story, files, size_of, stories
+from xmppstream.stanza import KINDS
+
+_INTERRUPTED: Final = 130
+_TICK_S: Final = 0.2
+
+
+def _parse_kinds(text: str) -> frozenset[str]:
+    kinds = [word.strip() for word in text.split(",") if word.strip()]
+    for kind in kinds:
+        if kind not in KINDS:
+            raise BadValue(f"{kind!r} is no kind of stanza", f"Use some of {', '.join(KINDS)}")
+    return frozenset(kinds)
+
+
+def _parse_speed(text: str) -> float:
+    return parse_speed(text) or math.inf
+
+
+@frozen(kw_only=True)
+class Asked:
+    """What the command line says."""
+
+    post_url: PostUrl | None
+    captured: bool
+    config: Path | None
+    post_stanzas: frozenset[str] | None
+    speed: float | None
+    selection: Selection
+    expects: bool
+    max_differences: int
+    as_json: bool
+    progress: bool | None
+    verbose: bool
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("paths", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--post-url",
+    metavar="URL",
+    callback=value(parse_post_url),
+    help="Where stanzas are POSTed.",
+)
+@click.option(
+    "--answers",
+    type=click.Choice(["captured"]),
+    help="Instead: answer as the endpoint did then. Nothing leaves this machine, and no time is"
+    " spent waiting; the result is the same each time.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Replay as the component of this configuration file: what is POSTed, where (if there is"
+    " no --post-url), how, in which order. Its secret and its journal are not used.",
+)
+@click.option(
+    "--component-post-stanzas",
+    "post_stanzas",
+    metavar="KINDS",
+    callback=value(_parse_kinds),
+    help="Which kinds are POSTed, such as message,iq. [default: CONFIG's, else those that were]",
+)
+@click.option(
+    "--speed",
+    metavar="FACTOR",
+    callback=value(_parse_speed),
+    help="10x, 0.5x, or max. [default: 1x with a live endpoint, else max]",
+)
+@selecting
+@click.option(
+    "--expect", "expects", is_flag=True, help="Compare what is sent and POSTed with the capture."
+)
+@click.option(
+    "--max-differences", type=click.IntRange(min=0), default=20, show_default=True, metavar="N"
+)
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON, for machines.")
+@click.option(
+    "--progress/--no-progress", default=None, help="Show it on stderr. [default: at a terminal]"
+)
+@click.option("-v", "--verbose", is_flag=True, help="Print what the bridge logs.")
+def replay(
+    paths: tuple[Path, ...],
+    answers: str | None,
+    only: frozenset[str],
+    kind: tuple[str, ...],
+    since: Since | None,
+    **options: Any,
+) -> NoReturn:
+    """Run the captured server side of FILEs again, through the very code of `run`: captures
+    (.xcap, .xcap.gz, .xcap.zst), or plain XML: stanzas, or a whole stream; `-` is standard input.
+    Files of one rotation are one story; others are replayed one after the other.
+
+    \b
+    xmpp-bridge replay yesterday.xcap --answers captured --expect
+    xmpp-bridge replay yesterday.xcap --post-url http://127.0.0.1:8000/ --expect --speed max
+    xmpp-bridge replay message.xml --post-url http://127.0.0.1:8000/
+    """
+    selection = selection_of(only, kind, since)
+    asked = Asked(captured=answers is not None, selection=selection, **options)
+    if asked.captured and asked.post_url is not None:
+        raise click.UsageError("Give either --post-url or --answers captured, not both.")
+    if not asked.captured and asked.post_url is None and asked.config is None:
+        raise click.UsageError("Give --post-url URL, --answers captured, or --config CONFIG.")
+    settings = _settings(asked)
+    try:
+        with files(paths) as given:
+            found = stories(given)
+            plans = [_plan(asked, story, settings) for story in found]
+            replayer = Replayer(asked, list(zip(found, plans, strict=True)))
+            code = replayer.run()
+    except CaptureFileError as error:
+        raise click.ClickException(f"{error}.") from None
+    except NoComponent as error:
+        raise click.UsageError(f"{asked.config}: {error}.") from None
+    raise SystemExit(code)
+
+
+def _settings(asked: Asked) -> Settings:
+    if asked.config is None:
+        return with_budget(Settings(()), captured=asked.captured)
+    try:
+        return load_without_secrets(asked.config)
+    except ConfigError as error:
+        for fault in error.faults:
+            click.echo(f"{error.source}: {fault}", err=True)
+        raise SystemExit(2) from None
+
+
+def _plan(asked: Asked, story: Story, settings: Settings) -> Plan:
+    seen = None
+    if asked.captured or asked.config is None:
+        seen = seen_in(story)
+        if asked.captured and not has_endpoint(story, seen):
+            why = "it holds no HTTP exchanges, so there are no captured answers: give --post-url"
+            raise CaptureFileError(story.parts[0].file.given, why)
+    if asked.config is not None:
+        component = component_of(settings, story.header.domain)
+    else:
+        assert seen is not None
+        component = component_for(story, seen, captured=asked.captured)
+    if asked.post_url is not None:
+        component = evolve(component, post_url=asked.post_url)
+    if asked.post_stanzas is not None:
+        component = evolve(component, post_stanzas=asked.post_stanzas)
+    speed = asked.speed
+    if speed is None:
+        speed = math.inf if asked.captured or story.is_plain else 1.0
+    return Plan(
+        settings,
+        component,
+        asked.captured,
+        asked.selection,
+        None if math.isinf(speed) else speed,
+        asked.expects,
+        asked.max_differences,
+    )
+
+
+@define
+class Replayer:
+    """Replays stories one after the other, and tells of it."""
+
+    asked: Asked
+    work: Sequence[tuple[Story, Plan]]
+    tally: Tally = field(factory=Tally)
+    comparison: Comparison = field(factory=Comparison)
+    errors: list[str] = field(factory=list)
+    is_interrupted: bool = False
+
+    def run(self) -> int:
+        """Give the exit code."""
+        asked, told = self.asked, Console(stderr=True, highlight=False)
+        shown = told.is_terminal if asked.progress is None else asked.progress
+        gc.freeze()  # what is loaded now stays: each parser's end has a full collection
+        bar = Bar(size_of([story for story, _ in self.work]), shown=shown, console=told)
+        chatter = Chatter(
+            self.tally, told, prints_all=asked.verbose, prints_errors=not asked.captured
+        )
+        clock = MockClock(autojump_threshold=0) if asked.captured else None
+        with bar:
+            try:
+                trio.run(self._run, bar, chatter, clock=clock)
+            except* KeyboardInterrupt:  # before, or behind, what watches for it
+                self.is_interrupted = True
+        self._show(bar)
+        if self.is_interrupted:
+            return _INTERRUPTED
+        return 1 if self.errors or self.comparison.count else 0
+
+    async def _run(self, bar: Bar, chatter: Chatter) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._watch_signals, nursery.cancel_scope)
+            for story, plan in self.work:
+                await self._replay(story, plan, bar, chatter)
+            nursery.cancel_scope.cancel()
+
+    async def _replay(self, story: Story, plan: Plan, bar: Bar, chatter: Chatter) -> None:
+        rig = Rig(story, plan, self.tally, chatter.logger(), bar.advance)
+        chatter.now = rig.now
+        try:
+            async with trio.open_nursery() as nursery:
+                if not plan.captured:
+                    nursery.start_soon(_tick, rig, bar)
+                await rig.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._note(rig)
+
+    def _note(self, rig: Rig) -> None:
+        self.tally.notes += rig.tape.cut
+        if rig.failure is not None:
+            self.errors.append(str(rig.failure))
+        if rig.expectation is not None:
+            one = rig.expectation
+            self.comparison = self.comparison.plus(
+                Comparison(one.stanzas, one.posts, one.count, one.left_out, one.differences)
+            )
+
+    async def _watch_signals(
+        self,
+        scope: trio.CancelScope,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                self.is_interrupted = True
+                scope.cancel()
+                return
+
+    def _show(self, bar: Bar) -> None:
+        asked = self.asked
+        comparison = self.comparison if asked.expects else None
+        unreachable = self.tally.errors["unreachable"]
+        if not asked.captured and unreachable:
+            self.errors.append(f"{unreachable} stanzas: the endpoint could not be reached")
+        if self.is_interrupted:
+            self.tally.notes.append("interrupted: this is as far as it came")
+        seconds = None if asked.captured else bar.seconds
+        if asked.as_json:
+            found = summary.to_json(self.tally, comparison, seconds)
+            found["errors_of_files"] = self.errors
+            click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        else:
+            console = Console(highlight=False)
+            summary.show(console, self.tally, comparison, asked.max_differences)
+            if seconds is not None:
+                console.print(f"{seconds:.1f} s, {bar.rate}")
+        for error in self.errors:
+            sys.stdout.flush()
+            click.echo(f"Error: {error}.", err=True)
+
+
+async def _tick(rig: Rig, bar: Bar) -> None:
+    while True:
+        await trio.sleep(_TICK_S)
+        bar.look(rig.tape.position_bytes)

@@ -1,0 +1,125 @@
+"""What two stanzas, or two POSTs, must have in common to be the same.
+
+Not the order of attributes, not prefixes, not white space between JSON's tokens; not what is made
+anew each time: ids of the bridge's own, times.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+from attrs import frozen
+
+from xmppstream import Element, RemoteError, Stanza, parse_element, rehome
+from xmppstream.names import COMPONENT, DELAY, expanded
+
+_GENERATED: Final = re.compile(r"msg_[0-9a-z]+-([0-9]+)")
+_LEGACY_DELAY: Final = "{jabber:x:delay}x"
+_DELAY: Final = expanded(DELAY, "delay")
+_DELAYS: Final = (_DELAY, _LEGACY_DELAY)
+TIMES: Final = frozenset({"received"})
+"""What of a POSTed object is a time, and not compared."""
+
+
+@frozen
+class Posted:
+    """What of a POSTed JSON object finds it again."""
+
+    kind: str | None = None
+    sender: str | None = None
+    receiver: str | None = None
+    id: str | None = None
+    type: str | None = None
+    stanza: str = ""
+    received: str = ""
+
+    @property
+    def key(self) -> tuple[str | None, ...]:
+        """The same for the same stanza, however it is written."""
+        return (self.kind, self.sender, self.receiver, self.id, self.type)
+
+
+class _Request(msgspec.Struct):
+    kind: Any = None
+    from_: Any = msgspec.field(default=None, name="from")
+    to: Any = None
+    id: Any = None
+    type: Any = None
+    stanza: Any = None
+    received: Any = None
+
+
+_REQUEST: Final = msgspec.json.Decoder(_Request)
+
+
+def read_posted(request: bytes) -> Posted:
+    """Read a POSTed object; of what is none, nothing."""
+    try:
+        one = _REQUEST.decode(request)
+    except msgspec.MsgspecError:
+        return Posted()
+    texts = (one.kind, one.from_, one.to, one.id, one.type)
+    kind, sender, receiver, id, type = (x if isinstance(x, str) else None for x in texts)
+    stanza = one.stanza if isinstance(one.stanza, str) else ""
+    received = one.received if isinstance(one.received, str) else ""
+    return Posted(kind, sender, receiver, id, type, stanza, received)
+
+
+def meaning_of(stanza: Stanza, domain: str) -> Element:
+    """Give a stanza in a form that is equal for those that mean the same. `domain` is the
+    component's: a delay that it stamped itself says only how late it was.
+    """
+    element = stanza.element
+    children = tuple(
+        child
+        for child in element.children
+        if isinstance(child, str) or child.name != _DELAY or child.get("from") != domain
+    )
+    id = stanza.id
+    if id is not None and (match := _GENERATED.fullmatch(id)):
+        element = element.with_attributes(id=f"(made by the bridge) {match[1]}")
+    return _normal(Element(element.name, element.attributes, children))
+
+
+def _normal(element: Element) -> Element:
+    attributes = element.attributes
+    if len(attributes) > 1:
+        attributes = tuple(sorted(attributes))
+    if element.name in _DELAYS:
+        attributes = tuple((name, "" if name == "stamp" else value) for name, value in attributes)
+    children = tuple(
+        child if isinstance(child, str) else _normal(child) for child in element.children
+    )
+    return Element(element.name, attributes, children)
+
+
+def same_request(one: bytes, other: bytes) -> bool:
+    """Tell whether two POSTed objects mean the same."""
+    head, _, tail = one.rpartition(b',"received":')
+    other_head, _, other_tail = other.rpartition(b',"received":')
+    if head and head == other_head and b"{" not in tail + other_tail:
+        return True
+    return bool(request_meaning(one) == request_meaning(other))
+
+
+def request_meaning(request: bytes) -> Any:
+    """Give a POSTed object in a form that is equal for those that mean the same."""
+    try:
+        value = msgspec.json.decode(request)
+    except msgspec.MsgspecError:
+        return request
+    if not isinstance(value, dict):
+        return value
+    kept = {name: one for name, one in value.items() if name not in TIMES}
+    if isinstance(kept.get("stanza"), str):
+        kept["stanza"] = xml_meaning(kept["stanza"])
+    return kept
+
+
+def xml_meaning(text: str) -> Element | str:
+    """Give an element that stands alone in its normal form; what is none stays as it is."""
+    try:
+        element = parse_element(text.encode())
+    except (RemoteError, UnicodeEncodeError):
+        return text
+    return _normal(rehome(element, COMPONENT) if not element.namespace else element)

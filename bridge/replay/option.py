@@ -1,0 +1,72 @@
+"""Options that `replay` and `show` have in common, and their values, checked."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import click
+
+from bridge.address import BadValue
+from bridge.replay.selection import Selection, Since, parse_only, parse_since
+from xmppstream.stanza import KINDS
+
+EXIT_CODES: Final = """\b
+Exit codes: 0 all is well, 2 usage error, 130 Ctrl-C,
+1 anything else (with --expect: any difference)."""
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def checked(
+    parse: Callable[[str], T], ctx: click.Context, parameter: click.Parameter, value: str
+) -> T:
+    """Have a value parsed; what is wrong with it is a usage error."""
+    try:
+        return parse(value)
+    except BadValue as error:
+        raise click.BadParameter(f"{error}.", ctx, parameter) from None
+
+
+def value(parse: Callable[[str], T]) -> Callable[..., T | None]:
+    """Make a callback for an option that may be absent."""
+
+    def take(ctx: click.Context, parameter: click.Parameter, given: str | None) -> T | None:
+        return None if given is None else checked(parse, ctx, parameter, given)
+
+    return take
+
+
+def values(parse: Callable[[str], T]) -> Callable[..., frozenset[T]]:
+    """Make a callback for an option that may be given many times."""
+
+    def take(ctx: click.Context, parameter: click.Parameter, given: Iterable[str]) -> frozenset[T]:
+        return frozenset(map(partial(checked, parse, ctx, parameter), given))
+
+    return take
+
+
+def selecting(command: F) -> F:
+    """Take the options that select."""
+    only = click.option(
+        "--only",
+        multiple=True,
+        metavar="JID",
+        callback=values(parse_only),
+        help="Only stanzas from or to this address: full, bare, or a domain. May be repeated.",
+    )
+    kind = click.option(
+        "--kind", multiple=True, type=click.Choice(KINDS), help="Only this kind. May be repeated."
+    )
+    since = click.option(
+        "--since",
+        metavar="T",
+        callback=value(parse_since),
+        help="Only from then on: seconds after the start, a time of day in UTC (17:20:00), or a"
+        " date (2026-11-22T17:20:00Z).",
+    )
+    return only(kind(since(command)))
+
+
+def selection_of(only: frozenset[str], kind: tuple[str, ...], since: Since | None) -> Selection:
+    """Make of them what is selected."""
+    return Selection(only, frozenset(kind or KINDS), since)

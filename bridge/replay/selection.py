@@ -1,0 +1,97 @@
+"""Which stanzas of a capture are meant: by address, by kind, from when on."""
+
+import re
+from datetime import UTC, datetime, time, timedelta
+from typing import Final
+
+from attrs import frozen
+
+from bridge.address import BadValue
+from xmppstream import InvalidJid, Stanza, split
+from xmppstream.jid import bare, domain_of
+from xmppstream.stanza import KINDS
+
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_CLOCK: Final = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?")
+
+
+@frozen
+class Since:
+    """A moment: in seconds after a capture's start, as a date, or as a time of day (UTC)."""
+
+    value: float | datetime | time
+
+    def after(self, start: datetime) -> float:
+        """Give it in seconds after the start of a capture, never less than 0."""
+        match self.value:
+            case datetime():
+                return max((self.value - start).total_seconds(), 0.0)
+            case time():
+                moment = datetime.combine(start.astimezone(UTC).date(), self.value, UTC)
+                if moment < start:  # it began late in the evening
+                    moment += timedelta(days=1)
+                return (moment - start).total_seconds()
+            case _:
+                return self.value
+
+
+@frozen
+class Selection:
+    """What is selected; everything where nothing is said. `only` are addresses in lower case."""
+
+    only: frozenset[str] = frozenset()
+    kinds: frozenset[str] = frozenset(KINDS)
+    since: Since | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out, at whatever time."""
+        return not self.only and len(self.kinds) == len(KINDS)
+
+    def takes(self, stanza: Stanza) -> bool:
+        """Tell whether a stanza is one of them, whenever it came."""
+        return self.takes_parts(stanza.kind, stanza.from_, stanza.to)
+
+    def takes_parts(self, kind: str, sender: str | None, receiver: str | None) -> bool:
+        """Tell it of a stanza by its kind and addresses."""
+        if kind not in self.kinds:
+            return False
+        if not self.only:
+            return True
+        for address in (sender, receiver):
+            name = (address or "").casefold()
+            if not self.only.isdisjoint((name, bare(name), domain_of(name))):
+                return True
+        return False
+
+
+def parse_only(text: str) -> str:
+    """Check an address to select by: full, bare, or a domain.
+
+    Raises:
+        BadValue: it is none.
+    """
+    try:
+        split(text)
+    except InvalidJid as error:
+        remedy = "Give user@example.com, user@example.com/resource, or example.com"
+        raise BadValue(f"{text!r} is no address: {error}", remedy) from None
+    return text.casefold()
+
+
+def parse_since(text: str) -> Since:
+    """Read a moment.
+
+    Raises:
+        BadValue: it is none.
+    """
+    remedy = "Give seconds (90), a time of day in UTC (17:20:00), or 2026-11-22T17:20:00Z"
+    try:
+        if _SECONDS.fullmatch(text):
+            return Since(float(text))
+        if _CLOCK.fullmatch(text):
+            return Since(time.fromisoformat(text))
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadValue(f"{text!r} is no moment", remedy) from None
+    return Since(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))

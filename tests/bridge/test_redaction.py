@@ -1,0 +1,225 @@
+"""The command `redact`: files in, files out, what it refuses, and that it checks itself."""
+
+import gzip
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bridge import redaction
+from bridge.capture_file import open_capture
+from bridge.cli import main
+from bridge.redact import Redactor
+from bridge.redact.pseudonym import Avoid
+from tests.bridge.unprivileged import open_directory, unprivileged
+from xmppstream.capture import Header, Record, encode_header, encode_record
+
+HEADER = Header("Prosody 0.12.3", "bot.example", datetime(2026, 11, 22, tzinfo=UTC))
+STANZA = (
+    b"<message from='juliet@capulet.test/pda' to='bot.example'><body>Good night</body></message>"
+)
+
+
+def capture(*records: bytes, header: Header = HEADER) -> bytes:
+    lines = [encode_record(Record(float(at), "in", data)) for at, data in enumerate(records)]
+    return encode_header(header) + b"".join(lines)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["redact", *map(str, arguments)])
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.xcap"
+    path.write_bytes(capture(STANZA[:50], STANZA[50:]))
+    return path
+
+
+def read(path: Path) -> bytes:
+    with open_capture(path) as reader:
+        assert reader.header.get("redacted") == "yes"
+        return b"".join(record.data for record in reader)
+
+
+def test_a_capture_is_redacted(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.xcap"
+    result = run(source, out)
+    assert result.exit_code == 0, result.output
+    assert result.output == "2 records, 2 words and numbers, 1 addresses replaced; 0 found again\n"
+    assert len(read(out)) == len(STANZA)
+    for word in (b"juliet", b"pda", b"Good", b"night"):
+        assert word not in out.read_bytes()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert {one.name for one in tmp_path.iterdir()} == {"in.xcap", "out.xcap"}
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_packed_captures(source: Path, tmp_path: Path, ending: str) -> None:
+    packed, out = tmp_path / f"x.xcap.{ending}", tmp_path / "y.xcap"
+    assert run(source, packed).exit_code == 0
+    assert run(packed, out).exit_code == 0
+    assert len(read(out)) == len(STANZA)
+
+
+def test_a_key_makes_the_same_pseudonyms_in_all_files(source: Path, tmp_path: Path) -> None:
+    key, one, other, third = (tmp_path / name for name in ("key", "1.xcap", "2.xcap", "3.xcap"))
+    key.write_bytes(b"k" * 32)
+    for out in (one, other):
+        assert run("--key-file", key, source, out).exit_code == 0
+    assert run(source, third).exit_code == 0
+    assert read(one) == read(other) != read(third)
+
+
+def test_several_files_are_one_story(source: Path, tmp_path: Path) -> None:
+    second, out = tmp_path / "in2.xcap", tmp_path / "out"
+    second.write_bytes(capture(STANZA))
+    out.mkdir()
+    result = run(source, second, out)
+    assert result.exit_code == 0, result.output
+    assert read(out / "in.xcap") == read(out / "in2.xcap")
+
+
+def test_a_cut_capture_is_redacted_as_far_as_it_goes(source: Path, tmp_path: Path) -> None:
+    source.write_bytes(source.read_bytes() + b"2.000000 in <mess")
+    result = run(source, tmp_path / "out.xcap")
+    assert result.exit_code == 0
+    assert f"{source}: line 8 is not whole" in result.output
+    assert "2 records" in result.output
+    packed = tmp_path / "in.xcap.gz"
+    packed.write_bytes(gzip.compress(capture(*[STANZA] * 2000))[:-20])
+    result = run(packed, tmp_path / "out2.xcap")
+    assert result.exit_code == 0
+    assert "cut" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "line 1: the file is empty"),
+        (b"\x7fELF\x00\x01\x02", "line 1: this is no capture"),
+        (b"xcap 2\n\n", "line 1: this is version 2"),
+        (b"xcap 1\norigin: x\n", "line 2: the header is not whole"),
+        (capture(STANZA) + b"rubbish\n" + capture(STANZA), "line 7: this is no record"),
+        (capture(STANZA) + b"1.000000 in \\q\n", "line 7: a backslash begins none"),
+        (gzip.compress(b"x"), "it is packed: let its name end in .gz"),
+    ],
+)
+def test_what_is_no_capture(tmp_path: Path, content: bytes, problem: str) -> None:
+    source, out = tmp_path / "in.xcap", tmp_path / "out.xcap"
+    source.write_bytes(content)
+    result = run(source, out)
+    assert result.exit_code == 1
+    assert f"Error: {source}: {problem}" in result.output
+    assert [one.name for one in tmp_path.iterdir()] == ["in.xcap"]
+
+
+def test_files_that_cannot_be_read(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.xcap"
+    for path in (tmp_path / "none", tmp_path):
+        result = run(path, out)
+        assert result.exit_code == 1
+        assert f"Error: {path}: it cannot be read (" in result.output
+    assert not out.exists()
+
+
+def test_a_file_that_must_not_be_read(source: Path, tmp_path: Path) -> None:
+    with open_directory() as directory:
+        mine = directory / "in.xcap"
+        mine.write_bytes(source.read_bytes())
+        mine.chmod(0)
+        with unprivileged():
+            results = [run(one, tmp_path / "out.xcap") for one in (mine, source)]
+    for result in results:
+        assert result.exit_code == 1
+        assert "it cannot be read (Permission denied)" in result.output
+
+
+def test_usage(source: Path, tmp_path: Path) -> None:
+    out, key = tmp_path / "out.xcap", tmp_path / "key"
+    out.write_bytes(b"precious")
+    key.write_bytes(b"short")
+    os.link(source, tmp_path / "same.xcap")
+    wrong: list[tuple[list[object], str]] = [
+        ([source], "IN OUT"),
+        (["-", out], "not '-'"),
+        ([source, out], f"{out} is there already; --force overwrites it."),
+        (["--force", source, source], "cannot be overwritten by its own copy"),
+        (["--force", source, tmp_path / "same.xcap"], "cannot be overwritten by its own copy"),
+        ([source, source, out], "is no directory"),
+        (["--key-file", key, source, tmp_path / "new"], "it has 5 bytes, of 16"),
+        (["--key-file", tmp_path, source, tmp_path / "new"], "it cannot be read"),
+    ]
+    for arguments, problem in wrong:
+        result = run(*arguments)
+        assert result.exit_code == 2, result.output
+        assert problem in " ".join(result.output.split())
+    (tmp_path / "dir").mkdir()
+    result = run(source, source, tmp_path / "dir")
+    assert result.exit_code == 2
+    assert "Two captures would become" in result.output
+    assert out.read_bytes() == b"precious"
+    assert run("--force", source, out).exit_code == 0
+    assert len(read(out)) == len(STANZA)
+
+
+def test_a_directory_that_is_not_there(source: Path, tmp_path: Path) -> None:
+    result = run(source, tmp_path / "none" / "out.xcap")
+    assert result.exit_code == 1
+    assert f"{tmp_path}/none/out.xcap: it cannot be written (No such file" in result.output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def open_full(path: os.PathLike[str], flags: int, mode: int = 0o777) -> int:
+        full = flags & os.O_EXCL and str(path).endswith("out.xcap")
+        return really("/dev/full", os.O_WRONLY) if full else really(path, flags, mode)
+
+    monkeypatch.setattr("bridge.capture_file.os.open", open_full)
+    result = run(source, tmp_path / "out.xcap")
+    assert result.exit_code == 1
+    assert f"{tmp_path}/out.xcap: it cannot be written (No space left on device)" in result.output
+    assert [one.name for one in tmp_path.iterdir()] == ["in.xcap"]
+
+
+class Careless(Redactor):
+    """Forgets the streams."""
+
+    def __init__(self, key: bytes, avoid: Avoid | None = None) -> None:
+        super().__init__(key, avoid)
+
+    def feed(self, record: Record) -> list[Record]:
+        return [record]
+
+
+def test_what_is_found_again_is_not_given_away(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "Redactor", Careless)
+    result = run(source, tmp_path / "out.xcap")
+    assert result.exit_code == 1
+    output = " ".join(result.output.split())
+    assert "3 words or local parts would remain:" in output
+    assert "'night' in the record at 1.000000 (in) of" in output
+    assert "Nothing was written." in output
+    assert [one.name for one in tmp_path.iterdir()] == ["in.xcap"]
+
+
+def test_what_a_pseudonym_could_be_by_chance_is_avoided(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.xcap", tmp_path / "out.xcap"
+    stanza = "<presence from='{0:03}@x.test' to='b'/><message><body>{0:03} bcd{1}f</body></message>"
+    letters = "bcdfghjklmnpqrstvwxz"
+    source.write_bytes(
+        capture(*(stanza.format(at, letters[at % 20]).encode() for at in range(1000)))
+    )
+    result = run(source, out)
+    assert result.exit_code == 0, result.output
+    new = read(out).decode()
+    names = [part.partition("@")[0] for part in new.split("from='")[1:]]
+    assert len(set(names)) == 1000
+    assert not [name for name in names if len(name) == 3]

@@ -1,0 +1,1 @@
+"""Takes the captures in `fixtures/` from real servers; see `fixtures/README.md`."""

@@ -1,0 +1,243 @@
+"""The capture format `.xcap`: what came and went, as text that a person can read, edit and repair.
+
+    xcap 1
+    origin: xmpp-bridge 0.1.0
+    domain: bot.example.com
+    date: 2026-11-22T17:20:00.000000Z
+
+    0.000000 out <?xml version='1.0'?><stream:stream …>
+    0.001240 in <stream:stream …>
+
+First the version, then header fields, one a line, and an empty line; then one record a line: the
+seconds since `date` (never less than in the line before), a channel, the bytes. `in` is what the
+server sent and `out` what it was sent, in chunks as they came; `link` begins and ends a connection;
+other channels are other people's (the bridge's `http`), and pass through here as they are.
+
+Bytes are written as they came, as UTF-8, but for `\\\\`, `\\n`, `\\r`, `\\t` and `\\xHH`: what is
+no UTF-8, control characters, and what an editor would take for the end of a line. So a line is a
+record, a file can be appended to, and what a crash cuts is its last line.
+
+No clock and no file here: lines in, values out.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from attrs import evolve, field, frozen
+
+VERSION: Final = 1
+IN: Final = "in"
+OUT: Final = "out"
+LINK: Final = "link"
+MAX_LINE_BYTES: Final = 64 * 1024 * 1024
+_MAX_HEADER_LINES: Final = 100
+_MAGIC: Final = re.compile(rb"xcap ([0-9]{1,9})\n")
+_FIELD: Final = re.compile(r"([a-z][a-z0-9-]*): ?(.*)")
+_RECORD: Final = re.compile(rb"([0-9]{1,12}\.[0-9]{6}) ([a-z]{1,16}) (.*)\n", re.DOTALL)
+_UNSAFE: Final = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]")
+_CONTROLS: Final = bytes([*range(32), 127])
+_ESCAPE: Final = re.compile(rb"\\(?:([\\nrt])|x([0-9a-f]{2})|)")
+_SHORT: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SHORT_BYTES: Final = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+_REQUIRED: Final = ("origin", "domain", "date")
+
+
+class CaptureError(Exception):
+    """A capture cannot be read: in which line (from 1), and what is wrong there."""
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(f"line {line}: {problem}")
+        self.line = line
+        self.problem = problem
+
+
+@frozen
+class Record:
+    """What happened on a channel, `at` seconds after the capture's date."""
+
+    at: float
+    channel: str
+    data: bytes
+
+
+@frozen
+class Header:
+    """What a capture is of; `date` is UTC, `fields` are further ones, in order."""
+
+    origin: str
+    domain: str
+    date: datetime
+    fields: tuple[tuple[str, str], ...] = ()
+
+    def get(self, name: str, default: str = "") -> str:
+        """Give a further field."""
+        return dict(self.fields).get(name, default)
+
+
+def encode_header(header: Header) -> bytes:
+    """Write the beginning of a capture."""
+    date = header.date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    first = (("origin", header.origin), ("domain", header.domain), ("date", date))
+    lines = (f"{name}: {_escaped(value)}\n" for name, value in (*first, *header.fields))
+    return f"xcap {VERSION}\n{''.join(lines)}\n".encode()
+
+
+def encode_record(record: Record) -> bytes:
+    """Write a record; the time to the microsecond."""
+    return encode_line(record.at, record.channel, record.data)
+
+
+def encode_line(at: float, channel: str, data: bytes) -> bytes:
+    """Write a record that is none yet."""
+    return b"%.6f %b %b\n" % (at, channel.encode(), _escaped_bytes(data))
+
+
+@frozen(eq=False)
+class Capture:
+    """A capture that is being read. Iterate over it once, for the records.
+
+    Where the last line has no end (a crash, a disk that was full), it is no record: `cut` says so,
+    once all others were read.
+    """
+
+    header: Header
+    first_line: int
+    _lines: Iterator[bytes] = field(repr=False)
+    _cut: list[int] = field(factory=list, repr=False)
+
+    @property
+    def cut(self) -> int | None:
+        """The number of the line that is not whole, the file's last; None where all are."""
+        return self._cut[0] if self._cut else None
+
+    def __iter__(self) -> Iterator[Record]:
+        """Give the records in order.
+
+        Raises:
+            CaptureError: a line is none.
+        """
+        before = 0.0
+        for number, line in enumerate(self._lines, self.first_line):
+            if not line.endswith(b"\n"):
+                _check_length(line, number)
+                self._cut.append(number)
+                return
+            record = _record_of(line, number)
+            if record.at < before:
+                raise CaptureError(number, "its time is before that of the line above")
+            before = record.at
+            yield record
+
+
+def read(lines: Iterable[bytes]) -> Capture:
+    """Read a capture's header; the lines are as a binary file gives them (bound their length, by
+    `readline(MAX_LINE_BYTES + 1)`).
+
+    Raises:
+        CaptureError: it is no capture, or one of another version.
+    """
+    rest = iter(lines)
+    _check_magic(next(rest, b""))
+    found: dict[str, str] = {}
+    for number, line in enumerate(rest, 2):
+        if line == b"\n":
+            return Capture(_header_of(found, number), number + 1, rest)
+        if number > _MAX_HEADER_LINES:
+            raise CaptureError(number, "the header does not end: an empty line ends it")
+        name, value = _field_of(line, number)
+        if name in found:
+            raise CaptureError(number, f"the field {name!r} is there twice")
+        found[name] = value
+    raise CaptureError(len(found) + 1, "the header is not whole: an empty line ends it")
+
+
+def is_capture(beginning: bytes) -> bool:
+    """Tell whether a file that begins so is a capture, of whatever version."""
+    return beginning.startswith(b"xcap ")
+
+
+def shifted(record: Record, by_s: float) -> Record:
+    """Give a record as one of a capture that began `by_s` earlier."""
+    return evolve(record, at=record.at + by_s)
+
+
+def _check_magic(line: bytes) -> None:
+    if not line:
+        raise CaptureError(1, "the file is empty")
+    match = _MAGIC.fullmatch(line)
+    if match is None:
+        raise CaptureError(1, f"this is no capture: the first line must be 'xcap {VERSION}'")
+    if int(match[1]) != VERSION:
+        raise CaptureError(1, f"this is version {int(match[1])}; only {VERSION} can be read")
+
+
+def _field_of(line: bytes, number: int) -> tuple[str, str]:
+    try:
+        match = _FIELD.fullmatch(line.decode().rstrip("\n"))
+    except UnicodeDecodeError:
+        raise CaptureError(number, "the header is not UTF-8") from None
+    if match is None:
+        raise CaptureError(number, "this is no header field, as in 'origin: Prosody 0.12.3'")
+    return match[1], _unescaped(match[2].encode(), number).decode("utf-8", "replace")
+
+
+def _header_of(found: dict[str, str], number: int) -> Header:
+    for name in _REQUIRED:
+        if name not in found:
+            raise CaptureError(number, f"the header has no field {name!r}")
+    try:
+        date = datetime.fromisoformat(found["date"])
+    except ValueError:
+        raise CaptureError(number, f"{found['date']!r} is no date (ISO 8601)") from None
+    if date.tzinfo is None:
+        raise CaptureError(number, "the date has no time zone: end it by Z")
+    rest = tuple((name, value) for name, value in found.items() if name not in _REQUIRED)
+    return Header(found["origin"], found["domain"], date, rest)
+
+
+def _record_of(line: bytes, number: int) -> Record:
+    _check_length(line, number)
+    match = _RECORD.fullmatch(line)
+    if match is None:
+        raise CaptureError(number, "this is no record, as in '0.001240 in <stream:stream …>'")
+    return Record(float(match[1]), match[2].decode(), _unescaped(match[3], number))
+
+
+def _check_length(line: bytes, number: int) -> None:
+    if len(line) > MAX_LINE_BYTES:
+        raise CaptureError(number, f"the line is longer than {MAX_LINE_BYTES} bytes")
+
+
+def _escaped_bytes(data: bytes) -> bytes:
+    # Most of what is recorded is plain; this way takes a fifth of the other's time.
+    if data.isascii() and len(data.translate(None, _CONTROLS)) == len(data):
+        return data.replace(b"\\", b"\\\\")
+    return _escaped(data.decode("utf-8", "surrogateescape")).encode()
+
+
+def _escaped(text: str) -> str:
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in _SHORT:
+        return _SHORT[character]
+    data = character.encode("utf-8", "surrogateescape")
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def _unescaped(data: bytes, number: int) -> bytes:
+    if b"\\" not in data:
+        return data
+
+    def replaced(match: re.Match[bytes]) -> bytes:
+        if match[1]:
+            return _SHORT_BYTES[match[1]]
+        if match[2]:
+            return bytes.fromhex(match[2].decode())
+        raise CaptureError(number, "a backslash begins none of \\\\, \\n, \\r, \\t, \\xHH")
+
+    return _ESCAPE.sub(replaced, data)
