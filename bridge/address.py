@@ -18,7 +18,7 @@ _URL_LIMIT: Final = 8_000  # RFC 9110 §4.1 asks for that much; httpx refuses 65
 _NOT_IN_HOST: Final = frozenset("/@\"'<>\\%[]")
 _OURS: Final = frozenset(
     {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
-    | {"webhook-id", "webhook-timestamp", "webhook-attempt", "webhook-signature"}
+    | {"traceparent", "webhook-id", "webhook-timestamp", "webhook-attempt", "webhook-signature"}
 )
 
 
@@ -137,6 +137,14 @@ def _is_host(text: str) -> bool:
     except ValueError:  # UnicodeError is one
         return False
     return all(c.isprintable() and not c.isspace() and c not in _NOT_IN_HOST for c in text)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, by its name or address alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def check_domain(text: str) -> None:

@@ -1,6 +1,7 @@
-"""What becomes of a stanza that came in. In this order it is learnt from (rooms), refused where the
-protocol says so (S29, S34, `allow_from`), answered by the bridge itself (H6), left alone (our own
-groupchat messages, S36), or it is to be POSTed.
+"""What becomes of a stanza that came in. An answer that somebody waits for is his, and nothing else
+is done with it. In this order any other is learnt from (rooms), refused where the protocol says so
+(S29, S34, `allow_from`), answered by the bridge itself (H6), left alone (our own groupchat
+messages, S36), or it is to be POSTed.
 """
 
 from typing import Final
@@ -10,8 +11,12 @@ from structlog.typing import FilteringBoundLogger
 from bridge.auto import UNAVAILABLE, Automaton
 from bridge.config import Component
 from bridge.envelope import body_of
+from bridge.meter import limit_of
+from bridge.outcome import EXCESSIVE
+from bridge.rate import UNBOUNDED, Excess, Guard
 from bridge.rooms import Rooms
 from bridge.teller import Teller
+from bridge.waiter import Waiters
 from xmppstream import (
     ElementIgnored,
     ErrorType,
@@ -40,34 +45,57 @@ class Admission:
         rooms: Rooms,
         teller: Teller,
         log: FilteringBoundLogger,
+        *,
+        waiters: Waiters | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        """Without `guard`, senders have no limits."""
+        self.guard = guard or Guard(UNBOUNDED)
+        self.domain = component.domain
         self._component = component
         self._automaton = automaton
         self._rooms = rooms
         self._teller = teller
+        self._meter = teller.meter
+        self._waiters = Waiters() if waiters is None else waiters
         self._log = log
         self._warned = False
+
+    def change(self, component: Component, automaton: Automaton) -> None:
+        """Judge by another configuration of the same domain from now on."""
+        self._component = component
+        self._automaton = automaton
 
     def admit(self, event: Event) -> Stanza | None:
         """Take what the stream reports, and give the stanza that is to be POSTed, if it is one."""
         match event:
             case StanzaReceived(stanza=stanza):
-                self._teller.counts.received += 1
+                self._count(stanza)
                 self._log.debug("stanza in", stanza=stanza.element)
+                if self._waiters.take(stanza):
+                    self._meter.end(stanza.kind, "taken")
+                    return None
                 ours = self._if_for_us(stanza)
                 return None if ours is None else self._if_for_endpoint(ours)
             case StanzaRefused(stanza=stanza, limit=limit):
-                self._teller.counts.received += 1
+                self._count(stanza)
                 self.refuse(stanza, limit)
             case ElementIgnored(name=name):
                 self._log.warning("unknown element ignored", name=name)
         return None
 
+    def _count(self, stanza: Stanza) -> None:
+        self._meter.counts.received += 1
+        self._meter.received[stanza.kind] += 1
+
     def refuse(self, stanza: Stanza, limit: str) -> None:
         """Tell the sender of a stanza, if it is for us, that it is over a limit."""
         self._log.warning("stanza refused", limit=limit, sender=stanza.from_, id=stanza.id)
+        self._meter.refuse(limit_of(limit))
+        self._waiters.refuse(stanza, f"the answer is over the limit of {limit}")
         ours = self._if_for_us(stanza)
         if ours is not None:
+            self._meter.end(ours.kind, "refused")
             text = f"This is over the limit of {limit}."
             error = StanzaError(StanzaCondition.POLICY_VIOLATION, ErrorType.MODIFY, text)
             self._teller.tell(ours, error)
@@ -78,6 +106,7 @@ class Admission:
         """
         if not stanza.from_ or not stanza.to:
             self._log.warning("stanza without address dropped", kind=stanza.kind, id=stanza.id)
+            self._meter.end(stanza.kind, "invalid")
             return None
         ours, domain = self._component.domain, domain_of(stanza.to)
         if domain == ours:
@@ -87,6 +116,7 @@ class Admission:
             _, slash, resource = stanza.to.partition("/")
             spelt = f"{local}{at}{ours}{slash}{resource}"
             return Stanza(stanza.element.with_attributes(to=spelt), stanza.lang)
+        self._meter.end(stanza.kind, "misdirected")
         if not self._warned:
             self._warned = True
             self._log.warning(
@@ -103,22 +133,40 @@ class Admission:
         component = self._component
         self._rooms.observe(stanza)
         if stanza.kind == "iq" and not self._is_valid_iq(stanza):
+            self._meter.end(stanza.kind, "invalid")
+            return None
+        if self._is_over(stanza, self.guard.over_rate(stanza)):
             return None
         if component.allow_from and not self._is_allowed(stanza):
+            self._meter.end(stanza.kind, "forbidden")
             self._teller.tell(stanza, _FORBIDDEN)
         elif stanza.kind not in component.post_stanzas:
+            self._meter.end(stanza.kind, "answered")
             self._answer(stanza)
         elif self._rooms.is_own(stanza) and not component.post_own:
+            self._meter.end(stanza.kind, "ignored")
             self._log.debug("own message from a room", id=stanza.id)
         elif (
             component.post_messages == "body"
             and stanza.kind == "message"
             and body_of(stanza) is None
         ):
+            self._meter.end(stanza.kind, "ignored")
             self._log.debug("message without body", id=stanza.id)
-        else:
+        elif not self._is_over(stanza, self.guard.over_waiting(stanza)):
             return stanza
         return None
+
+    def _is_over(self, stanza: Stanza, excess: Excess | None) -> bool:
+        """Tell whether a sender is over a limit; if so, it is told, where it may be."""
+        if excess is None:
+            self.guard.calm(self._log)
+            return False
+        self._meter.refuse(excess.limit)
+        self._meter.end(stanza.kind, "refused")
+        self.guard.refused(stanza, excess, self._log)
+        self._teller.tell(stanza, EXCESSIVE, quiet=True)
+        return True
 
     def _is_valid_iq(self, stanza: Stanza) -> bool:
         """Check what S29 asks of an iq, and answer where it may be answered."""

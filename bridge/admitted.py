@@ -16,9 +16,15 @@ _PROCESS: Final = token_hex(5)
 _COUNT: Final = count()
 
 
-def _fresh_uid() -> str:
+def fresh_uid() -> str:
+    """Make a uid that no other process has made."""
     # Time first: what is kept together then lies together in the journal's index.
     return f"msg_{time.time_ns() // 1000:x}{_PROCESS}{next(_COUNT):x}"
+
+
+def is_of_this_process(uid: str) -> bool:
+    """Tell whether this process has made a uid."""
+    return _PROCESS in uid
 
 
 @define(eq=False)
@@ -34,7 +40,7 @@ class Admitted:
     received: float
     weight_bytes: int
     deadline: float = math.inf
-    uid: str = field(factory=_fresh_uid)
+    uid: str = field(factory=fresh_uid)
     xml: str = field(default="", repr=False)
     attempts: list[Attempt] = field(factory=list)
     is_tried: bool = False

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -11,6 +11,9 @@ from bridge.capture_dir import CaptureOptions as Options
 from bridge.compression import Packing
 from bridge.config import Component
 from bridge.size import size_from, written
+
+if TYPE_CHECKING:
+    from bridge.recording import Recording
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PACKINGS: Final[dict[str, Packing]] = {"plain": "none", "gz": "gz", "zst": "zst"}
@@ -79,22 +82,24 @@ def options_of(flags: dict[str, Any]) -> Options | None:
     return Options(directory, rotate_bytes, max_bytes, packing, bool(flags.get("redact")))
 
 
-def open_recorders(options: Options | None, components: tuple[Component, ...]) -> dict[str, Any]:
-    """Make the directory, and open the first file of each component.
+def open_recording(
+    options: Options | None, components: tuple[Component, ...]
+) -> "Recording | None":
+    """Make the directory, and open the first file of each component; None without options.
 
     Raises:
         click.UsageError: that cannot be done.
     """
+    if options is None:
+        return None
     from bridge.capture_file import CaptureFileError
     from bridge.log import logger
-    from bridge.recorder import make_recorders
+    from bridge.recording import Recording
 
-    if options is None:
-        return {}
     try:
         warning = options.prepare()
         if warning is not None:
             logger().warning("capture", warning=warning)
-        return make_recorders(options, components)
+        return Recording(options, components)
     except (CaptureDirectoryError, CaptureFileError) as error:
         raise click.UsageError(f"--capture: {error}.") from None

@@ -14,14 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bridge.address import is_loopback
 from bridge.config import Component, Settings
 from bridge.control import ControlError, NobodyListens
 from bridge.control import connect as connect_to_daemon
-from bridge.daemon import ExitCode, is_loopback
+from bridge.daemon import ExitCode
 from bridge.endpoint import Endpoint
-from bridge.link import HINTS
+from bridge.link import hint_of
 from bridge.log import printable
-from bridge.queue.view import age, amounts, when
+from bridge.quantity import age, when
+from bridge.queue.view import amounts
 from bridge.reconnect import Course, course_of
 from bridge.request import AskStatus, CommandError
 from bridge.state_dir import StateDirectory
@@ -30,7 +32,6 @@ from xmppstream import (
     ComponentStream,
     StreamEnd,
     StreamFailed,
-    StreamFaulted,
     StreamOptions,
     connect,
 )
@@ -146,7 +147,7 @@ def _report_daemon(daemon: DaemonStatus, settings: Settings, report: _Report) ->
     ours = {one.domain for one in settings.components}
     theirs = {one.domain for one in daemon.components}
     for domain in sorted(ours - theirs):
-        report.warn(domain, "configuration", "the daemon does not have it yet: restart the daemon")
+        report.warn(domain, "configuration", "the daemon does not have it yet: send it SIGHUP")
     for domain in sorted(theirs - ours):
         report.warn(domain, "configuration", "the daemon has this component, the file has not")
 
@@ -158,7 +159,7 @@ def _report_component(status: ComponentStatus, component: Component, report: _Re
         (status.endpoint.url, str(component.post_url)),
     ):
         if running != ours:
-            details = f"the daemon has {running}, the file {ours}: restart the daemon"
+            details = f"the daemon has {running}, the file {ours}: send it SIGHUP"
             report.warn(domain, "configuration", details)
     _report_link(domain, status.link, report)
     _report_endpoint(domain, status.endpoint, report)
@@ -247,7 +248,7 @@ async def _check_attach(component: Component, settings: Settings, report: _Repor
     if end is None:
         report.good(component.domain, what, "handshake accepted")
         return
-    hint = HINTS.get(end.condition, "") if isinstance(end, StreamFaulted) else ""
+    hint = hint_of(end)
     refused = course_of(end, attached=attached) is Course.REFUSED
     code = ExitCode.REFUSED if refused else ExitCode.OTHER
     report.bad(component.domain, what, f"{end}. {hint}".rstrip(". ") + ".", code)

@@ -5,19 +5,23 @@ which is imported when it is asked for.
 import difflib
 import gc
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import trio
+from attrs import evolve
 
 from bridge import __version__
-from bridge.capture_flag import capture_flags, open_recorders, options_of
-from bridge.config import ConfigError, Settings
-from bridge.loader import SECRET_VARIABLE, from_table, load
-from bridge.log import LEVELS, configure
+from bridge.capture_flag import capture_flags, open_recording, options_of
+from bridge.config import ConfigError, Log, Settings
+from bridge.loader import SECRET_VARIABLE, from_table, load, load_file
+from bridge.log import LEVELS, configure, set_level
 
 EXIT_CODES = """\b
 Exit codes: 0 all is well, 2 usage or configuration error,
@@ -99,7 +103,11 @@ config_argument = click.argument("config", type=click.Path(path_type=Path), requ
     " ~/.local/state/xmpp-bridge]",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
-@click.option("--log-level", type=click.Choice(LEVELS), default="info")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    help="Instead of level in [log] of CONFIG. [default: info]",
+)
 @capture_flags
 def run(
     config: Path | None,
@@ -109,7 +117,7 @@ def run(
     post_url: str | None,
     state_dir: Path | None,
     log_format: str,
-    log_level: str,
+    log_level: str | None,
     **capture: Any,
 ) -> None:
     """Run in the foreground, with the file CONFIG, or without one:
@@ -121,26 +129,39 @@ def run(
     xmpp-bridge run bridge.toml --capture captures
 
     SIGTERM and SIGINT finish what is running, for at most grace_s; a second one stops at once.
+    SIGHUP reads CONFIG again and works by it; where it has a fault, nothing is changed.
     """
     from bridge.daemon import Daemon
     from bridge.journal import JournalError
+    from bridge.notify import Notifier
     from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
     from bridge.storage import open_storage
+    from bridge.tracing import open_spans
 
-    configure(log_format, log_level)
+    configure(log_format, log_level or "info")
     flags = {"--component": component, "--secret-file": secret_file}
     flags |= {"--server": server, "--post-url": post_url}
+
+    def read(source: Path) -> Settings:
+        settings = load(source)
+        return evolve(settings, log=Log()) if log_level is not None else settings
+
     settings = _settings(config, flags)
     options = options_of(capture)
+    if log_level is None and settings.log.level is not None:
+        set_level(settings.log.level)
+    again = None if config is None else partial(read, config)
+    spans = None if settings.tracing is None else open_spans(settings.tracing)
+    make = partial(Daemon, settings, read=again, notifier=Notifier(), spans=spans)
     gc.freeze()  # what is loaded now stays: each parser's end has a full collection
     if settings.journal.durability == "off":
-        recorders = open_recorders(options, settings.components)
-        _run(Daemon(settings, recorders=recorders).run_with_signals)
+        recording = open_recording(options, settings.components)
+        _run(make(recording=recording).run_with_signals)
     try:
         directory = StateDirectory(resolve(state_dir, os.environ))
         with open_storage(directory, settings.journal) as storage:
-            recorders = open_recorders(options, settings.components)
-            _run(Daemon(settings, storage, recorders).run_with_signals)
+            recording = open_recording(options, settings.components)
+            _run(make(storage, recording=recording).run_with_signals)
     except (StateDirectoryError, JournalError) as error:
         raise click.ClickException(f"{error}.") from None
 
@@ -173,6 +194,35 @@ def check(config: Path, connect: bool, state_dir: Path | None) -> None:
     with suppress(StateDirectoryError):  # without a home: no daemon of ours either
         directory = StateDirectory(resolve(state_dir, os.environ))
     _run(check_settings, settings, connect, directory)
+
+
+@main.command("print-unit", epilog=EXIT_CODES)
+@config_argument
+def print_unit(config: Path | None) -> None:
+    """Print a unit file for systemd (252 or later), sandboxed; with CONFIG, made for that file.
+
+    \b
+    xmpp-bridge print-unit /etc/xmpp-bridge/bridge.toml \\
+        > /etc/systemd/system/xmpp-bridge.service
+    """
+    from bridge.unit import installed_command, unit_of
+
+    try:
+        file = None if config is None else load_file(config)
+    except ConfigError as error:
+        _fail(error)
+    click.echo(unit_of(config, file, installed_command(sys.argv[0], sys.executable)), nl=False)
+
+
+@main.command("print-dashboard", epilog=EXIT_CODES)
+def print_dashboard() -> None:
+    """Print a dashboard for Grafana (10 or later), of the metrics that [listen] serves.
+
+    \b
+    xmpp-bridge print-dashboard > xmpp-bridge.json
+    """
+    file = resources.files("bridge") / "listener" / "dashboard.json"
+    click.echo(file.read_text(encoding="utf-8"), nl=False)
 
 
 @main.command(epilog=EXIT_CODES)

@@ -2,10 +2,11 @@
 
 One batch at a time is in the thread: all that was submitted while the one before was committed.
 
-While the journal fails, an entry that is to be accepted is refused (its sender can be told), and
-all else is kept and tried again, in order and before anything newer: it ends or changes what is in
-the journal already, and forgetting it would do work twice. So what is kept is bounded by what the
-journal holds, by the attempts of each, and by what an operator asks for.
+While the journal fails, what would begin something new (`REFUSABLE`, as an entry that is to be
+accepted) is refused (its sender can be told), and all else is kept and tried again, in order and
+before anything newer: it ends or changes what is in the journal already, and forgetting it would do
+work twice. So what is kept is bounded by what the journal holds, by the attempts of each, and by
+what an operator asks for.
 
 What cannot be done at all (`ImpossibleOperation`, a bug) is found out one by one and dropped, so
 that it stops nothing else.
@@ -19,7 +20,7 @@ import outcome
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.journal import Accept, ImpossibleOperation, Journal, JournalError, Operation
+from bridge.journal import REFUSABLE, ImpossibleOperation, Journal, JournalError, Operation
 from xmppstream.thread import Thread
 
 RETRY_S: Final = 1.0
@@ -27,6 +28,7 @@ RETRY_S: Final = 1.0
 LAST_S: Final = 5.0
 """How long after its cancellation `run` commits what was submitted."""
 _RETRY_BATCH: Final = 1000
+_CLOSED: Final = "the journal is closed"
 
 T = TypeVar("T")
 Then = Callable[[bool], None]
@@ -64,11 +66,17 @@ class _Waiter(Generic[T]):
 
 
 class _Query:
-    """A question to the journal, and who waits for the answer."""
+    """A question to the journal, and who is given the answer, unless that one is gone."""
 
-    def __init__(self, call: Callable[[Journal], Any]) -> None:
+    def __init__(
+        self,
+        call: Callable[[Journal], Any],
+        give: Callable[[outcome.Outcome[Any]], None],
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.call = call
-        self.waiter: _Waiter[Any] = _Waiter()
+        self.give = give
+        self.is_gone = is_gone
 
 
 _Write = tuple[Operation, Then | None]
@@ -105,8 +113,8 @@ class Committer:
         """Have an operation committed with all else that is ready, in order.
 
         `then` is called in the same order by `run`'s task: with True once it is committed, with
-        False where it could not be. An `Accept` is then forgotten; all else is tried again (see
-        above), and `then` is not called again. After the end of `run` nothing is committed any
+        False where it could not be. What is `REFUSABLE` is then forgotten; all else is tried again
+        (see above), and `then` is not called again. After the end of `run` nothing is committed any
         more, and `then` is called at once.
         """
         if not self._ended:
@@ -132,13 +140,22 @@ class Committer:
             JournalError: it failed; or the journal is failing, and not all is written that was
                 submitted before.
         """
-        asked = _Query(query)
+        waiter: _Waiter[T] = _Waiter()
+        self._put(_Query(query, waiter.give, lambda: waiter.gone))
+        return await waiter.wait()
+
+    def inquire(
+        self, query: Callable[[Journal], T], then: Callable[[outcome.Outcome[T]], None]
+    ) -> None:
+        """As `ask`; the answer, or the `JournalError`, is given to `then`, by `run`'s task."""
+        self._put(_Query(query, then))
+
+    def _put(self, query: _Query) -> None:
         if self._ended:
-            raise JournalError("the journal is closed")
-        self._submitted.append(asked)
-        self._wake.set()
-        answer: T = await asked.waiter.wait()
-        return answer
+            query.give(outcome.Error(JournalError(_CLOSED)))
+        else:
+            self._submitted.append(query)
+            self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit, until cancelled; then commit what is left, for at most `LAST_S`, and close the
@@ -191,14 +208,14 @@ class Committer:
         await self._write(writes)
 
     async def _answer(self, query: _Query) -> None:
-        if query.waiter.gone:
+        if query.is_gone():
             return
         if self._failure is not None:
             failure = JournalError(self._failure.why, self._failure.hint)
-            query.waiter.give(outcome.Error(failure))
+            query.give(outcome.Error(failure))
             return
         call = partial(outcome.capture, query.call, self._journal)
-        query.waiter.give(await self._thread.run(call, abandon=True))
+        query.give(await self._thread.run(call, abandon=True))
 
     async def _write(self, writes: list[_Write]) -> None:
         if not writes:
@@ -247,7 +264,7 @@ class Committer:
 
     def _refuse(self, writes: Sequence[_Write]) -> None:
         for operation, then in writes:
-            if isinstance(operation, Accept):
+            if isinstance(operation, REFUSABLE):
                 self._refused += 1
             else:
                 self._kept.append(operation)
@@ -282,7 +299,7 @@ class Committer:
         self._in_hand, self._submitted = [], []
         for one in rest:
             if isinstance(one, _Query):
-                one.waiter.give(outcome.Error(JournalError("the journal is closed")))
+                one.give(outcome.Error(JournalError(_CLOSED)))
             else:
                 self._refuse([one])
         if self._kept:

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from bridge.address import PostUrl, Secret
 from bridge.journal import Durability
 from bridge.retry import RetryPolicy
+from bridge.token import Token
 from xmppstream import Server
 
 _KIB: Final = 1024
@@ -20,8 +21,11 @@ Count = NewType("Count", int)
 Depth = NewType("Depth", int)
 Budget = NewType("Budget", float)
 Age = NewType("Age", float)
+Rate = NewType("Rate", float)
+Ratio = NewType("Ratio", float)
 PostMessages = Literal["all", "body"]
 Order = Literal["bare", "full", "none"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 @frozen
@@ -99,6 +103,31 @@ class Journal:
 
 
 @frozen
+class Bounds:
+    """`[limits]`: what one sender (bare JID) may cost; `stanzas_per_s` 0 is without a rate."""
+
+    stanzas_per_s: Rate = Rate(100.0)
+    burst: Count = Count(100_000)
+    max_waiting: Count = Count(5_000)
+    max_conversations: Count = Count(100_000)
+
+
+@frozen
+class Tracing:
+    """`[tracing]`: where spans go; without `endpoint`, where the environment says."""
+
+    endpoint: str | None = field(default=None, repr=False)
+    ratio: Ratio = Ratio(1.0)
+
+
+@frozen
+class Log:
+    """`[log]`."""
+
+    level: LogLevel | None = None
+
+
+@frozen
 class ComponentTable:
     """`[component."DOMAIN"]`, as it stands in the file."""
 
@@ -121,6 +150,63 @@ class ComponentTable:
 
 
 @frozen
+class TokenTable:
+    """`[[listen.token]]`, as it stands in the file."""
+
+    name: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    secret_file: str | None = None
+    secret_env: str | None = None
+    secret_hash: str | None = field(default=None, repr=False)
+    components: list[str] | None = None
+    local_parts: list[str] | None = None
+    scopes: list[str] | None = None
+
+
+@frozen
+class ListenTable:
+    """`[listen]`, as it stands in the file."""
+
+    address: str | None = None
+    default_host: str | None = None
+    max_body_bytes: Count = Count(512 * _KIB)
+    max_connections: Count = Count(512)
+    token: list[TokenTable] = field(factory=list)
+
+
+@frozen
+class TcpPlace:
+    """Where the listener is, by IP address; port 0 is any that is free."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen
+class UnixPlace:
+    """Where the listener is, by a socket in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@frozen
+class Listen:
+    """`[listen]`, ready to run."""
+
+    place: TcpPlace | UnixPlace
+    tokens: tuple[Token, ...]
+    default_host: str | None = None
+    max_body_bytes: Count = Count(512 * _KIB)
+    max_connections: Count = Count(512)
+
+
+@frozen
 class File:
     """The whole file, as it stands."""
 
@@ -133,6 +219,10 @@ class File:
     stream: Stream = field(factory=Stream)
     retry: RetryTable = field(factory=RetryTable)
     journal: Journal = field(factory=Journal)
+    listen: ListenTable | None = None
+    limits: Bounds = field(factory=Bounds)
+    tracing: Tracing | None = None
+    log: Log = field(factory=Log)
 
 
 @frozen
@@ -162,3 +252,7 @@ class Settings:
     retry: RetryPolicy = field(factory=RetryPolicy)
     journal: Journal = field(factory=Journal)
     warnings: tuple[str, ...] = ()
+    listen: Listen | None = None
+    limits: Bounds = field(factory=Bounds)
+    tracing: Tracing | None = None
+    log: Log = field(factory=Log)

@@ -71,6 +71,18 @@ class Conversations:
             heapq.heappop(self._waiting)
         return self._waiting[0][0] if self._waiting else math.inf
 
+    def longest_waiting(self, limit: int) -> tuple[int, list[Conversation]]:
+        """Give how many wait, and those of them that wait the longest. One that is at work waits
+        where more is behind its head. Takes a look at each.
+        """
+        found = [
+            one
+            for some in (self._keyed, self._single)
+            for one in some.values()
+            if one.phase is not Phase.AT_WORK or len(one.waiting) > 1
+        ]
+        return len(found), heapq.nsmallest(limit, found, key=lambda one: one.head.received)
+
     def add(self, admitted: Admitted) -> None:
         """Put a stanza at the end of its conversation."""
         conversation = self._conversation_for(admitted)
@@ -107,6 +119,11 @@ class Conversations:
         """Give those whose time has come their turn."""
         while self.next_due <= now:
             self._make_ready(heapq.heappop(self._waiting)[2])
+
+    def release_all(self) -> None:
+        """Give all that wait to try again their turn."""
+        while self._waiting:
+            self.release(self.next_due)
 
     def done(self, conversation: Conversation) -> None:
         """Forget the head of a conversation that was at work."""

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.admitted import Admitted
 from bridge.auto import Automaton
 from bridge.envelope import Composer, UnusableReply, is_answer_to, read_reply, request_body
+from bridge.meter import POSTED, Meter
 from bridge.outcome import (
     REFUSES_US,
     BadReply,
@@ -63,33 +64,53 @@ class Courier:
         rooms: Rooms,
         log: FilteringBoundLogger,
         timeout_s: float,
+        meter: Meter | None = None,
     ) -> None:
-        self._endpoint = endpoint
         self._composer = composer
-        self._automaton = automaton
         self._rooms = rooms
-        self._log = log.bind(endpoint=endpoint.shown)
-        self._timeout_s = timeout_s
+        self._unbound_log = log
+        self._meter = meter or Meter()
         self._warned: set[str] = set()
         self._failed = 0  # POSTs since the endpoint last answered
+        self.change(endpoint, automaton, timeout_s)
+
+    def change(self, endpoint: Poster, automaton: Automaton, timeout_s: float) -> None:
+        """Go to another endpoint from the next attempt on; what is on its way is not touched."""
+        self._endpoint = endpoint
+        self._automaton = automaton
+        self._timeout_s = timeout_s
+        self._log = self._unbound_log.bind(endpoint=endpoint.shown)
 
     async def attempt(self, admitted: Admitted, deadline: float) -> Result:
         """POST once, cut at `deadline` by trio's clock, or after the endpoint's time-out."""
         number = len(admitted.attempts) + 1
-        until = min(trio.current_time() + self._timeout_s, deadline)
-        outcome = await self._endpoint.post(request_body(admitted), admitted.uid, number, until)
+        began = trio.current_time()
+        until = min(began + self._timeout_s, deadline)
+        body = request_body(admitted)
+        outcome = await self._endpoint.post(body, admitted.uid, number, until)
+        self._measure(outcome, trio.current_time() - began, number, len(body))
         stanzas: list[Stanza] = []
         if isinstance(outcome, Replied):
             try:
                 stanzas = await self._stanzas(outcome, admitted)
             except UnusableReply as error:
                 outcome = BadReply(str(error))
-        self._note(outcome, admitted.stanza)
+        self._meter.posts[POSTED[type(outcome)]] += 1
+        self._note(outcome, admitted)
         stanza = admitted.stanza
         result = Result(outcome, stanzas, isinstance(outcome, TimedOut) and until == deadline)
         if result.is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
             stanzas.append(self._default_answer(stanza))
         return result
+
+    def _measure(self, outcome: Outcome, seconds: float, number: int, size: int) -> None:
+        meter = self._meter
+        meter.latency.add(seconds)
+        meter.posted_bytes += size
+        if number > 1:
+            meter.retries += 1
+        if isinstance(outcome, Replied):
+            meter.replied_bytes += len(outcome.content)
 
     async def _stanzas(self, reply: Replied, admitted: Admitted) -> list[Stanza]:
         stanza = admitted.stanza
@@ -103,30 +124,34 @@ class Courier:
         """H3: a set is done; a get is answered by us, since an empty result would be a lie."""
         return request.reply() if request.type == "set" else self._automaton.answer_request(request)
 
-    def _note(self, outcome: Outcome, stanza: Stanza) -> None:
+    def _note(self, outcome: Outcome, admitted: Admitted) -> None:
+        request, id = admitted.uid, admitted.stanza.id
+        self._log.debug("posted", request=request, id=id, outcome=POSTED[type(outcome)])
         match outcome:
             case Unreachable(why=why):
-                self._note_failure(why)
+                self._note_failure(why, request)
                 return
             case TimedOut():
-                self._note_failure(f"no answer within {self._timeout_s:g} s")
+                self._note_failure(f"no answer within {self._timeout_s:g} s", request)
                 return
             case NoReply(ignored=media) if media is not None:
                 self._warn_once(media)
             case BadReply(why=why):
-                self._log.warning("bad reply", why=why, id=stanza.id)
+                self._log.warning("bad reply", why=why, id=id, request=request)
             case Rejected(status=status) if status in REFUSES_US:
-                self._log.warning("your endpoint refuses the bridge", status=status, id=stanza.id)
+                event = "your endpoint refuses the bridge"
+                self._log.warning(event, status=status, id=id, request=request)
             case Rejected(status=status):
-                self._log.info("endpoint rejected a stanza", status=status, id=stanza.id)
+                event = "endpoint rejected a stanza"
+                self._log.info(event, status=status, id=id, request=request)
         if self._failed:
             self._log.info("endpoint answers again", failed=self._failed)
             self._failed = 0
 
-    def _note_failure(self, why: str) -> None:
+    def _note_failure(self, why: str, request: str) -> None:
         self._failed += 1
         if self._failed == 1:
-            self._log.error("endpoint fails", why=why)
+            self._log.error("endpoint fails", why=why, request=request)
 
     def _warn_once(self, media: str) -> None:
         if media not in self._warned and len(self._warned) < _WARNED_LIMIT:

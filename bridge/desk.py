@@ -36,7 +36,7 @@ PAGE_BYTES: Final = 512 * 1024
 """A page of a list ends where its stanzas are longer than this."""
 _STEP: Final = 20  # how many are read at once: each may be as long as a stanza may be
 _ANSWERED: Final = "an iq is never retried: its sender has had an answer"
-_REPLY: Final = "it is a reply that the server would not have; its stanza has had its POST"
+_REPLY: Final = "it is our own stanza, which the server would not have and would not have again"
 
 
 class Ask(Protocol):
@@ -207,7 +207,7 @@ def _revivable(found: list[Kind]) -> DeadLetter:
         raise CommandError("it is pending already")
     letters = [one for one in found if isinstance(one, DeadLetter)]
     if not letters:
-        raise CommandError("it is no dead letter: it is done, its reply is on the way")
+        raise CommandError("it is no dead letter: it is done, what came of it is on the way")
     for one in letters:
         if one.reply is None and one.entry.kind != "iq":
             return one

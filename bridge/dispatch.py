@@ -24,6 +24,7 @@ from bridge.health import Health, says_down
 from bridge.journal import Attempt
 from bridge.keeper import Keeper
 from bridge.ledger import Ledger
+from bridge.meter import POSTED, End
 from bridge.outbox import Outbox
 from bridge.outcome import (
     INTERNAL,
@@ -40,6 +41,7 @@ from bridge.outcome import (
 from bridge.retry import RetryPolicy
 from bridge.rooms import Rooms
 from bridge.teller import Teller
+from bridge.tracing import Spans
 from xmppstream import Event, Stanza, StanzaReceived, encode
 from xmppstream.jid import bare
 
@@ -68,12 +70,15 @@ class Dispatcher:
         max_in_flight: int = 256,
         max_xml_length: int = WRITTEN_FACTOR * 512 * 1024,
         now: Callable[[], float] = time.time,
+        spans: Spans | None = None,
     ) -> None:
+        self._spans = spans
         self._admission = admission
         self._courier = courier
         self._keeper = keeper
         self._outbox = outbox
         self._teller = teller
+        self._meter = teller.meter
         self._rooms = rooms
         self._log = log
         self._conversations = conversations
@@ -105,9 +110,29 @@ class Dispatcher:
         return max(len(self._ledger) - self._running, 0)
 
     @property
+    def oldest(self) -> float | None:
+        """When the first of what is in memory was received, Unix time, s."""
+        return self._ledger.oldest
+
+    @property
+    def conversations(self) -> Conversations:
+        """What waits for what; to be read only."""
+        return self._conversations
+
+    @property
     def health(self) -> Health:
         """What is known of the endpoint; to be read only."""
         return self._health
+
+    def change(self, policy: RetryPolicy, max_in_flight: int, *, moved: bool) -> None:
+        """Go by other limits from now on; what is accepted already keeps its budget. An endpoint
+        that has `moved` is not known to be down, and what waits to try again tries at once.
+        """
+        self._policy, self._max_in_flight = policy, max_in_flight
+        if moved:
+            self._health.reset()
+            self._conversations.release_all()
+        self._wake.set()
 
     # --- room two: what becomes of a stanza that came in
 
@@ -119,6 +144,7 @@ class Dispatcher:
         if self._keeper.fullness >= 1:
             await self._wait_for_room()
         if self._stopping and (stanza.is_request or not self._keeper.durable):
+            self._meter.end(stanza.kind, "stopped")
             self._teller.tell(stanza, STOPPING)
         elif self._keeper.fullness >= 1:
             self._shed(stanza)
@@ -129,6 +155,8 @@ class Dispatcher:
             if len(admitted.xml) > self._max_xml_length:
                 self._admission.refuse(stanza, "max_stanza_bytes, written out")
             else:
+                self._admission.guard.accepted(stanza)
+                self._log.debug("accepted", request=admitted.uid, id=stanza.id)
                 self._keeper.accept(admitted)
 
     async def _wait_for_room(self) -> None:
@@ -152,6 +180,7 @@ class Dispatcher:
         if not self._shedding:
             self._log.error("queue full, refusing stanzas", waiting=len(self._ledger))
         self._shedding += 1
+        self._meter.end(stanza.kind, "overloaded")
         self._teller.tell(stanza, OVERLOADED)
 
     def _end_shedding(self) -> None:
@@ -164,6 +193,8 @@ class Dispatcher:
 
     def _refuse(self, admitted: Admitted) -> None:
         """Tell the sender of a stanza that could not be kept."""
+        self._admission.guard.ended(admitted)
+        self._meter.end(admitted.stanza.kind, "unkept")
         self._teller.tell(admitted.stanza, UNKEPT)
 
     def _deliver(self, admitted: Admitted) -> None:
@@ -241,7 +272,8 @@ class Dispatcher:
         """End a head whose budget has ended, and those behind it that are as late."""
         while True:
             admitted = conversation.head
-            await self._fail(admitted, TimedOut(), "its time was up before it could be delivered")
+            why = "its time was up before it could be delivered"
+            await self._fail(admitted, "expired", TimedOut(), why)
             self._done(conversation)
             if not conversation.waiting or not self._health.is_down:
                 return
@@ -290,7 +322,9 @@ class Dispatcher:
         try:
             return await self._courier.attempt(admitted, deadline)
         except Exception:
-            self._log.exception("stanza failed in the bridge", id=admitted.stanza.id)
+            self._log.exception(
+                "stanza failed in the bridge", id=admitted.stanza.id, request=admitted.uid
+            )
             return None
 
     def _note_health(self, outcome: Outcome, admitted: Admitted, probe: bool) -> None:
@@ -322,31 +356,51 @@ class Dispatcher:
 
     async def _finish(self, admitted: Admitted, result: Result | None) -> None:
         if result is None:
-            await self._settle(admitted, self._teller.error(admitted.stanza, INTERNAL), "a bug")
+            errors = self._teller.error(admitted.stanza, INTERNAL, admitted.uid)
+            await self._settle(admitted, "failed", errors, "a bug")
         elif result.is_success:
             self._teller.counts.replied += len(result.stanzas)
-            await self._settle(admitted, result.stanzas, None)
+            await self._settle(admitted, POSTED[type(result.outcome)], result.stanzas, None)
         else:
-            await self._fail(admitted, result.outcome, reason_of(result.outcome))
+            outcome = result.outcome
+            await self._fail(admitted, POSTED[type(outcome)], outcome, reason_of(outcome))
 
-    async def _fail(self, admitted: Admitted, outcome: Outcome, reason: str) -> None:
+    async def _fail(self, admitted: Admitted, end: End, outcome: Outcome, reason: str) -> None:
         assert not isinstance(outcome, Replied | NoReply)
-        await self._settle(admitted, self._teller.error(admitted.stanza, error_of(outcome)), reason)
+        errors = self._teller.error(admitted.stanza, error_of(outcome), admitted.uid)
+        await self._settle(admitted, end, errors, reason)
 
-    async def _settle(self, admitted: Admitted, stanzas: list[Stanza], reason: str | None) -> None:
+    async def _settle(
+        self, admitted: Admitted, end: End, stanzas: list[Stanza], reason: str | None
+    ) -> None:
         """End a stanza, once: its replies are kept, then sent."""
         if not self._ledger.close(admitted):
-            self._log.error("a stanza was to be ended twice", id=admitted.stanza.id)
+            self._log.error("a stanza was to be ended twice", request=admitted.uid)
             return
+        self._meter.end(admitted.stanza.kind, end)
+        self._admission.guard.ended(admitted)
+        if self._spans is not None and self._spans.samples(admitted.uid):
+            self._export(self._spans, admitted, end, reason)
         encoded = [encode(stanza) for stanza in stanzas]
         self._ending += 1
         try:
             replies = await self._keeper.settle(admitted, encoded, self._now(), reason)
         finally:
             self._ending -= 1
+        self._log.debug("ended", request=admitted.uid, end=end, replies=len(stanzas))
         self._outbox.put(replies)
         for stanza in stanzas:
             self._rooms.observe_sent(stanza)
+
+    def _export(self, spans: Spans, admitted: Admitted, end: End, reason: str | None) -> None:
+        spans.stanza_ended(
+            admitted.uid,
+            admitted.stanza.kind,
+            self._admission.domain,
+            admitted.received,
+            len(admitted.attempts),
+            "" if reason is None else end,
+        )
 
     def _done(self, conversation: Conversation) -> None:
         self._conversations.done(conversation)
@@ -380,6 +434,6 @@ class Dispatcher:
         rest = self._ledger.requests if self._keeper.durable else self._ledger.all
         async with trio.open_nursery() as nursery:  # so that the journal commits them together
             for admitted in rest:
-                errors = self._teller.error(admitted.stanza, STOPPING)
-                nursery.start_soon(self._settle, admitted, errors, "the daemon stopped")
+                errors = self._teller.error(admitted.stanza, STOPPING, admitted.uid)
+                nursery.start_soon(self._settle, admitted, "stopped", errors, "the daemon stopped")
         return len(rest)

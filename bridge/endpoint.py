@@ -27,6 +27,7 @@ from bridge.config import Http
 from bridge.exchange import HEADERS, Answered, Failure, Result
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.pool import PoolLimits, Timeouts
+from bridge.tracing import Spans, fresh_span, traceparent
 from bridge.transport import Transport, head_of, origin_of
 from bridge.webhook import Signer
 
@@ -77,6 +78,7 @@ class Endpoint:
         signer: Signer | None = None,
         now: Callable[[], float] = time.time,
         witness: Witness | None = None,
+        spans: Spans | None = None,
     ) -> None:
         """Raises: OSError, ssl.SSLError: the certificates of `http` cannot be used."""
         self.shown = str(url)
@@ -84,7 +86,10 @@ class Endpoint:
         self._max_reply_bytes = http.max_reply_bytes
         self._signer = signer or Signer()
         self._now = now
-        self._witness = witness
+        self.witness = witness
+        self._spans = spans
+        self._posting = 0
+        self._idle = trio.Event()
 
     async def post(
         self, body: bytes, uid: str, attempt: int = 1, deadline: float = math.inf
@@ -94,20 +99,32 @@ class Endpoint:
 
         Cancellation closes the connection that was in use.
         """
-        lines = _CONTENT_TYPE + self._signer.headers(uid, attempt, self._now(), body)
-        began = self._witness.now() if self._witness is not None else 0.0
+        span = fresh_span()
+        traced = self._spans is not None and self._spans.samples(uid)
+        lines = _CONTENT_TYPE + traceparent(uid, span, sampled=traced)
+        lines += self._signer.headers(uid, attempt, self._now(), body)
+        began_ns = time.time_ns() if traced else 0
+        began = self.witness.now() if self.witness is not None else 0.0
         result: Result | Answer = Failure("given_up")
+        ended: int | str = "cancelled"
+        self._posting += 1
         try:
-            result = await self._exchange.request("POST", lines, body, deadline)
+            result = answer = await self._exchange.request("POST", lines, body, deadline)
+            ended = answer.status
         except httpx.TransportError as error:
             late = isinstance(error, httpx.TimeoutException) and trio.current_time() >= deadline
+            ended = type(error).__name__
             result = Failure("timed_out") if late else Failure("unreachable", _why(error))
             return TimedOut() if late else Unreachable(result.why)
         finally:
-            if self._witness is not None:
+            self._posting -= 1
+            self._idle.set()
+            if self.witness is not None:
                 seen = self._seen(result) if isinstance(result, Answer) else result
-                self._witness.exchanged(uid, attempt, began, body, seen)
-        return self._outcome_of(result)
+                self.witness.exchanged(uid, attempt, began, body, seen)
+            if traced and self._spans is not None:
+                self._spans.post_ended(uid, span, attempt, began_ns, self.shown, ended)
+        return self._outcome_of(answer)
 
     async def options(self) -> int:
         """Ask what may be asked without effect, and give the status.
@@ -120,6 +137,13 @@ class Endpoint:
     async def aclose(self) -> None:
         """Close the connections that are kept."""
         await self._exchange.aclose()
+
+    async def retire(self) -> None:
+        """Close them when nothing is being POSTed any more; `post` is not to be called again."""
+        while self._posting:
+            self._idle = trio.Event()
+            await self._idle.wait()
+        await self.aclose()
 
     def _seen(self, answer: Answer) -> Answered:
         """Give what a witness is to know of an answer, its content codings undone."""

@@ -106,6 +106,22 @@ class ReplyObject:
         return self.body is None and self.stanza is None and self.type is None and self.kind is None
 
 
+@frozen
+class Draft:
+    """A stanza that is to be sent unasked: an object, or the stanza that was supplied in it."""
+
+    one: ReplyObject
+    supplied: Stanza | None = None
+
+    @property
+    def to(self) -> str | None:
+        return self.one.to if self.supplied is None else self.supplied.to
+
+    @property
+    def from_(self) -> str | None:
+        return self.one.from_ if self.supplied is None else self.supplied.from_
+
+
 def read_reply(reply: Replied) -> list[ReplyObject]:
     """Take the body of a reply apart.
 
@@ -167,32 +183,60 @@ class Composer:
                 continue
             place = f"object {number}: " if len(objects) > 1 else ""
             try:
-                stanza = await self._compose_one(one, request, f"{uid}-{number}", in_room)
-                size = len(encode(stanza))
-            except (UnusableReply, IllegalCharacter) as error:
+                draft = await self.draft(one)
+                stanzas.append(self._compose_one(draft, request, f"{uid}-{number}", in_room))
+            except UnusableReply as error:
                 raise UnusableReply(f"{place}{error}") from None
-            if size > self.max_send_bytes:
-                problem = f"{size} bytes, over max_send_bytes ({self.max_send_bytes})"
-                raise UnusableReply(f"{place}{problem}")
-            stanzas.append(stanza)
         answers = [one for one in stanzas if _is_answer(one)]
         if len(answers) > 1:
             raise UnusableReply("more than one answer to one iq")
         return stanzas
 
-    async def _compose_one(
-        self, one: ReplyObject, request: Stanza, fresh_id: str, in_room: bool
+    async def draft(self, one: ReplyObject) -> Draft:
+        """Parse what was supplied as XML.
+
+        Raises:
+            UnusableReply: it is none, or no stanza.
+        """
+        return Draft(one, None if one.stanza is None else await self._supplied(one.stanza))
+
+    def compose_unasked(self, draft: Draft, default_from: str | None, fresh_id: str) -> Stanza:
+        """Make a stanza that answers nothing, checked as one of a reply is. An iq and an error have
+        an id; others have one where it was given.
+
+        Raises:
+            UnusableReply: it may not be sent.
+        """
+        one = draft.one
+        if one.says_nothing:
+            raise UnusableReply("there is nothing to send: no body, stanza, type or kind")
+        if draft.to is None:
+            raise UnusableReply("to is missing")
+        if draft.supplied is None and one.kind == "iq" and one.type is None:
+            raise UnusableReply("an iq needs a type")
+        # What is not given is that of a reply to a message which came from nobody.
+        nothing = make("message", default_from, None)
+        fresh = fresh_id if one.kind == "iq" or draft.supplied is not None else None
+        return self._compose_one(draft, nothing, fresh, in_room=False)
+
+    def _compose_one(
+        self, draft: Draft, request: Stanza, fresh_id: str | None, in_room: bool
     ) -> Stanza:
-        if one.stanza is not None:
-            stanza = await self._supplied(one.stanza)
-            stanza = self._filled(stanza, request, fresh_id)
+        if draft.supplied is not None:
+            stanza = self._filled(draft.supplied, request, fresh_id)
         else:
-            stanza = self._made(one, request, fresh_id)
+            stanza = self._made(draft.one, request, fresh_id)
         _check_type(stanza)
         _check_answer(stanza, request, in_room)
+        try:
+            size = len(encode(stanza))
+        except IllegalCharacter as error:
+            raise UnusableReply(str(error)) from None
+        if size > self.max_send_bytes:
+            raise UnusableReply(f"{size} bytes, over max_send_bytes ({self.max_send_bytes})")
         return stanza
 
-    def _made(self, one: ReplyObject, request: Stanza, fresh_id: str) -> Stanza:
+    def _made(self, one: ReplyObject, request: Stanza, fresh_id: str | None) -> Stanza:
         """A reply in JSON's own words."""
         default = "iq" if request.is_request else "message"
         kind = _kind(default if one.kind is None else one.kind)
@@ -226,7 +270,7 @@ class Composer:
             raise UnusableReply(f"stanza: {_quote(element.local)} is no stanza")
         return Stanza(rehome(element, COMPONENT))
 
-    def _filled(self, stanza: Stanza, request: Stanza, fresh_id: str) -> Stanza:
+    def _filled(self, stanza: Stanza, request: Stanza, fresh_id: str | None) -> Stanza:
         """Fill in what a supplied stanza lacks, and check its addresses."""
         to = request.from_ if stanza.to is None else _address("to", stanza.to)
         if stanza.to is None and stanza.type == "groupchat":

@@ -46,6 +46,12 @@ class Health:
         """When the next probe may begin; infinite while one runs, and while none is needed."""
         return self._probe_at if self._down and not self._probing else math.inf
 
+    def reset(self) -> None:
+        """Forget what is known: the endpoint is another one."""
+        self._failed.clear()
+        self._down = self._probing = False
+        self._probes = 0
+
     def allows(self, now: float) -> bool:
         """Tell whether a POST may begin."""
         return not self._down or (not self._probing and now >= self._probe_at)

@@ -1,4 +1,4 @@
-"""What must outlive the process: accepted stanzas, replies on their way, dead letters.
+"""What must outlive the process: accepted stanzas, replies on their way, dead letters, claims.
 
 Only values and the protocol that a store keeps; `sqlite_journal` is the embedded one. A store
 knows no stanzas' meaning, no clock and no trio: it is given operations, in batches, and is called
@@ -7,14 +7,21 @@ in a thread of its own (`committer`).
 An entry is *pending* from its `Accept` to its `Settle`; then its replies are *unconfirmed* until
 their `Confirm`, and it may live on as a *dead letter*. Nothing is ever in two of these as the same
 thing, so that no iq can be answered twice: `Settle` of what is not pending does nothing.
+
+What came of no entry (`Send`) is kept as a reply is, with the place 0. A claim says what became of
+the request that first used an idempotency key; it is forgotten `CLAIM_S` after that.
 """
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Collection, Sequence
+from typing import Final, Literal, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 Durability = Literal["power", "process", "off"]
+ClaimState = Literal["sent", "asked", "answered", "unanswered"]
+CLAIM_S: Final = 24 * 3600.0
+SENT_PLACE: Final = 0
+"""The place of a `Reply` that came of no entry."""
 
 
 class JournalError(Exception):
@@ -57,7 +64,9 @@ class Entry:
 
 @frozen
 class Reply:
-    """A stanza that is to be written: the `place`-th (from 1) that came of the entry `uid`."""
+    """A stanza that is to be written: the `place`-th (from 1) that came of the entry `uid`; or,
+    with the place 0, one that came of no entry.
+    """
 
     uid: str
     component: str
@@ -76,6 +85,24 @@ class DeadLetter:
     died: float  # Unix time, s
     reason: str
     reply: bytes | None = None
+
+
+@frozen
+class Claim:
+    """An idempotency key (`name` stands for it and its realm), and what became of the request that
+    first used it: `digest` is that request's, `made` when it came (Unix time, s).
+
+    It is "sent", together with its stanza; or "asked" until its answer is known, then "answered",
+    with the answer's XML and language, or "unanswered".
+    """
+
+    name: bytes
+    digest: bytes
+    uid: str
+    made: float
+    state: ClaimState
+    answer: str | None = field(default=None, repr=False)
+    lang: str | None = None
 
 
 # --- operations
@@ -142,7 +169,48 @@ class Drop:
     uids: tuple[str, ...] | None = None
 
 
-Operation = Accept | Attempted | Settle | Confirm | Abandon | Revive | Drop
+@frozen
+class Send:
+    """Keep a stanza that came of no entry until it is confirmed, and with it the claim of the
+    request that it came of; an older claim of that name is forgotten.
+    """
+
+    reply: Reply
+    kind: str
+    from_: str
+    to: str
+    id: str | None
+    claim: Claim | None = None
+
+
+@frozen
+class ClaimKey:
+    """Keep a claim; an older one of that name is forgotten."""
+
+    claim: Claim
+
+
+@frozen
+class AnswerKey:
+    """Note what became of a claim, if it is still kept."""
+
+    name: bytes
+    state: ClaimState
+    answer: str | None = field(default=None, repr=False)
+    lang: str | None = None
+
+
+@frozen
+class ReleaseKey:
+    """Forget a claim: its request came to nothing, and may be made again."""
+
+    name: bytes
+
+
+KeyOperation = ClaimKey | AnswerKey | ReleaseKey
+Operation = Accept | Attempted | Settle | Confirm | Abandon | Revive | Drop | Send | KeyOperation
+REFUSABLE: Final = (Accept, Send, ClaimKey)
+"""What begins something new: where it cannot be kept, somebody is told so, and it is forgotten."""
 
 
 @frozen
@@ -178,6 +246,9 @@ class Journal(Protocol):
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
         """Give dead letters (numbered by `entry.number`), the oldest first."""
+
+    def claims(self, names: Collection[bytes]) -> list[Claim]:
+        """Give those of the claims that are kept, in any order."""
 
     def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
         """Give all that is kept under a uid, or under one that begins so where that is unique."""

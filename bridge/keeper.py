@@ -21,19 +21,22 @@ from bridge.admitted import Admitted
 from bridge.committer import Committer
 from bridge.envelope import ParseElement
 from bridge.journal import (
+    SENT_PLACE,
     Abandon,
     Accept,
     Attempted,
+    Claim,
     Confirm,
     Entry,
     Journal,
     JournalError,
     Reply,
+    Send,
     Settle,
     Totals,
 )
 from bridge.outbox import Outgoing
-from xmppstream import RemoteError, Stanza
+from xmppstream import RemoteError, Stanza, encode
 from xmppstream.names import COMPONENT
 
 MEMORY_COUNT: Final = 10_000
@@ -44,6 +47,7 @@ _TAG_BYTES: Final = 200  # half of what an element costs in memory: it has two t
 
 Deliver = Callable[[Admitted], None]
 Freed = Callable[[], None]
+Kept = Callable[[Outgoing | None], None]
 
 
 @define
@@ -80,6 +84,11 @@ class Keeper(Protocol):
     @property
     def fullness(self) -> float: ...
 
+    @property
+    def failure(self) -> JournalError | None:
+        """Why nothing can be kept now, if so."""
+        ...
+
     def bind(self, deliver: Deliver, refuse: Deliver, freed: Freed) -> None:
         """Say who takes what was accepted, and what could not be kept after all; and who is told
         that `fullness` may be less.
@@ -100,12 +109,18 @@ class Keeper(Protocol):
         """Keep the end of a stanza, before its replies go out; `reason` makes a dead letter."""
         ...
 
+    def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
+        """Keep a stanza that came of no other, with a claim. `then` is given it when it may go out,
+        in the order of these calls, or None where it cannot be kept; maybe at once.
+        """
+        ...
+
     def confirm(self, replies: Iterable[Outgoing]) -> None:
-        """Forget replies that have arrived."""
+        """Forget replies, and what was sent, that have arrived."""
         ...
 
     def abandon(self, reply: Outgoing, why: str) -> None:
-        """Give up a reply that the server will not have."""
+        """Give up a reply, or what was sent, that the server will not have."""
         ...
 
 
@@ -121,6 +136,10 @@ class MemoryKeeper:
     @property
     def fullness(self) -> float:
         return self._volume.fullness
+
+    @property
+    def failure(self) -> JournalError | None:
+        return None
 
     def bind(self, deliver: Deliver, refuse: Deliver, freed: Freed) -> None:
         self._deliver = deliver
@@ -138,6 +157,9 @@ class MemoryKeeper:
     ) -> list[Outgoing]:
         self._volume.remove(admitted.weight_bytes)
         return [Outgoing(data, made) for data in replies]
+
+    def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
+        then(Outgoing(encode(stanza), made))
 
     def confirm(self, replies: Iterable[Outgoing]) -> None:
         pass
@@ -164,16 +186,17 @@ class JournalKeeper:
         """`volume` is the journal's, shared by its components; `memory` is what of it this one
         holds in memory.
         """
-        self._component = component
+        self.component = component
+        self.log = log
         self._committer = committer
         self._volume = volume
         self._memory = memory or Volume()
         self._uncommitted = Volume()
         self._parse = parse
-        self._log = log
         self._now = now
         self._deliver: Deliver = _unbound
         self._refuse: Deliver = _unbound
+        self._freed: list[Freed] = []
         self._held: set[str] = set()
         self._late: set[str] = set()  # of `_held`, those whose end waits for a failing journal
         self._unloaded = 0
@@ -184,10 +207,21 @@ class JournalKeeper:
     def fullness(self) -> float:
         return max(self._volume.fullness, self._uncommitted.fullness)
 
+    @property
+    def failure(self) -> JournalError | None:
+        return self._committer.failure
+
     def bind(self, deliver: Deliver, refuse: Deliver, freed: Freed) -> None:
         self._deliver, self._refuse = deliver, refuse
         self._volume.freed.append(freed)
         self._uncommitted.freed.append(freed)
+        self._freed.append(freed)
+
+    def unbind(self) -> None:
+        """Tell of `fullness` no more: the volume outlives this keeper."""
+        for freed in self._freed:
+            self._volume.freed.remove(freed)
+        self._freed.clear()
 
     def recover(self, totals: Totals) -> None:
         """Take over what is pending from before; `run` delivers it."""
@@ -211,7 +245,7 @@ class JournalKeeper:
         found: list[Outgoing] = []
         after = 0
         while True:
-            query = partial(_replies, component=self._component, after=after)
+            query = partial(_replies, component=self.component, after=after)
             page = await self._committer.ask(query)
             if not page:
                 return found
@@ -235,7 +269,7 @@ class JournalKeeper:
         self._volume.add(_size(admitted.xml))
         self._uncommitted.add(admitted.weight_bytes)
         self._committer.submit(
-            Accept(admitted.to_entry(self._component)), partial(self._accepted, admitted)
+            Accept(admitted.to_entry(self.component)), partial(self._accepted, admitted)
         )
 
     def attempted(self, admitted: Admitted) -> None:
@@ -246,17 +280,27 @@ class JournalKeeper:
     ) -> list[Outgoing]:
         uid = admitted.uid
         kept = tuple(
-            Reply(uid, self._component, place, data, made) for place, data in enumerate(replies, 1)
+            Reply(uid, self.component, place, data, made) for place, data in enumerate(replies, 1)
         )
-        if await self._committer.commit(Settle(uid, kept, made, reason)):
-            self._held.discard(uid)
-        elif self._committer.failing:
-            self._late.add(uid)
-        # Else it stays in `_held`: it is still pending on disk, and must not be delivered again.
-        self._memory.remove(admitted.weight_bytes)
-        self._volume.remove(_size(admitted.xml))
-        self._want()
+        try:
+            if await self._committer.commit(Settle(uid, kept, made, reason)):
+                self._held.discard(uid)
+            elif self._committer.failing:
+                self._late.add(uid)
+            # Else it stays in `_held`: it is pending on disk, and must not be delivered again.
+        finally:  # also where nobody waits any more: it is committed all the same
+            self._memory.remove(admitted.weight_bytes)
+            self._volume.remove(_size(admitted.xml))
+            self._want()
         return [Outgoing(one.data, made, (uid, one.place)) for one in kept]
+
+    def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
+        reply = Reply(uid, self.component, SENT_PLACE, encode(stanza), made)
+        outgoing = Outgoing(reply.data, made, (uid, reply.place))
+        about = (stanza.kind, stanza.from_ or "", stanza.to or "", stanza.id)
+        self._committer.submit(
+            Send(reply, *about, claim), lambda done: then(outgoing if done else None)
+        )
 
     def confirm(self, replies: Iterable[Outgoing]) -> None:
         keys = tuple(one.key for one in replies if one.key is not None)
@@ -298,7 +342,7 @@ class JournalKeeper:
     async def _load(self) -> None:
         counted = self._unloaded
         page = await self._committer.ask(
-            partial(_pending, component=self._component, after=self._cursor)
+            partial(_pending, component=self.component, after=self._cursor)
         )
         if not page:  # fewer than were counted: the operator has dropped some
             self._unloaded -= counted
@@ -318,7 +362,7 @@ class JournalKeeper:
         try:
             element = await self._parse(_with_namespace(entry).encode())
         except RemoteError as error:
-            self._log.error("a journalled stanza cannot be read", uid=entry.uid, why=str(error))
+            self.log.error("a journalled stanza cannot be read", request=entry.uid, why=str(error))
             settle = Settle(entry.uid, (), self._now(), f"cannot be read: {error}")
             self._committer.submit(settle)
             self._volume.remove(_size(entry.xml))

@@ -37,6 +37,16 @@ class Ledger:
     def all(self) -> list[Admitted]:
         return [*self._requests.open.values(), *self._others.open.values()]
 
+    @property
+    def oldest(self) -> float | None:
+        """When the first of the open ones was received (Unix time, s), but for those that came
+        again out of order.
+        """
+        first = [
+            next(iter(book.values())) for book in (self._requests.open, self._others.open) if book
+        ]
+        return min((one.received for one in first), default=None)
+
     def open(self, admitted: Admitted) -> None:
         """Take a stanza that was accepted."""
         self._book_of(admitted).add(admitted)

@@ -13,11 +13,13 @@ from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config import Component
+from bridge.meter import Fault, Meter, Stop
 from bridge.outbox import Outbox
 from bridge.reconnect import Backoff, Course, course_of
 from xmppstream import (
     ComponentStream,
     Event,
+    StreamClosed,
     StreamCondition,
     StreamEnd,
     StreamFailed,
@@ -70,12 +72,14 @@ class Link:
         outbox: Outbox,
         handle: Callable[[Event], Awaitable[None]],
         log: FilteringBoundLogger,
+        meter: Meter | None = None,
         *,
         open_stream: Callable[[], Awaitable[ComponentStream]] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         """`open_stream` attaches in another way than to the component's server."""
         self.stream: ComponentStream | None = None
+        self._meter = meter or Meter()
         self.state = LinkState(attached=False, since=-math.inf)
         self._component = component
         self._options = options
@@ -101,10 +105,14 @@ class Link:
         while True:
             self._testing_suspect = False
             end, attached, settled = await self._attach_once()
+            self._measure(end, attached)
             course = course_of(end, attached=attached)
             self._outbox.stream_lost(blamed=course is Course.BLAMED)
             if course is Course.BLAMED and self._testing_suspect:
-                self._log.error("a stanza broke the stream twice and is given up", why=str(end))
+                event = "a stanza broke the stream twice and is given up"
+                request = self._outbox.suspect_request
+                about = {} if request is None else {"request": request}
+                self._log.error(event, why=str(end), **about)
                 self._outbox.abandon_suspect(f"it broke the stream: {end}")
             if course is Course.REFUSED and not self._accepted_once:
                 self._note_end(end, attached, math.inf)
@@ -143,6 +151,7 @@ class Link:
         except StreamFailed as failure:
             return failure.end, False, False
         self._accepted_once = True
+        self._meter.streams += 1
         self.state = LinkState(attached=True, since=trio.current_time())
         self._told = ("", 0.0)
         self._log.info("attached")
@@ -155,6 +164,8 @@ class Link:
                 nursery.cancel_scope.cancel()
         finally:
             self.stream = None
+            self._meter.read_bytes += stream.read_bytes
+            self._meter.written_bytes += stream.written_bytes
         return end, True, stream.barrier_seen
 
     async def _connect(self) -> ComponentStream:
@@ -166,14 +177,17 @@ class Link:
             while (suspect := self._outbox.suspect) is not None:
                 self._testing_suspect = True
                 stream.send_encoded(suspect)
+                self._meter.written[suspect[1:2]] += 1
                 while not await self._proved(stream):
                     pass  # a slow server: it may yet blame us
                 self._outbox.confirm_suspect()
             self._testing_suspect = False
+            written = self._meter.written
             while True:
                 await self._outbox.wait_pending()
                 for data in self._outbox.take():
                     stream.send_encoded(data)
+                    written[data[1:2]] += 1
                 if stream.unsent_bytes > UNSENT_LIMIT_BYTES:
                     await stream.flush()
         except StreamFailed:
@@ -205,8 +219,20 @@ class Link:
             self._log.warning("the server returns no barrier; what is written counts as arrived")
         return not stream.barrier_seen
 
+    def _measure(self, end: StreamEnd, attached: bool) -> None:
+        stop: Stop = "lost"
+        if isinstance(end, StreamFaulted):
+            stop = "fault"
+            self._meter.fault(Fault(end.by_peer, str(end.condition)))
+        elif isinstance(end, StreamClosed):
+            stop = "closed"
+        if attached:
+            self._meter.stops[stop] += 1
+        else:
+            self._meter.attempts_failed += 1
+
     def _note_end(self, end: StreamEnd, attached: bool, wait_s: float) -> None:
-        now, hint = trio.current_time(), _hint(end)
+        now, hint = trio.current_time(), hint_of(end)
         since = now if attached else self.state.since
         why = f"{end}: {hint}" if hint else str(end)
         self.state = LinkState(False, since, why, now + wait_s)
@@ -218,7 +244,7 @@ class Link:
         if why == told and now - at < REMIND_EVERY_S:
             return
         self._told = (why, now)
-        hint = _hint(end)
+        hint = hint_of(end)
         self._log.warning(
             "detached" if attached else "cannot attach",
             why=why,
@@ -227,5 +253,8 @@ class Link:
         )
 
 
-def _hint(end: StreamEnd) -> str:
-    return HINTS.get(end.condition, "") if isinstance(end, StreamFaulted) else ""
+def hint_of(end: StreamEnd) -> str:
+    """Say what an operator can do about what the server has said; nothing where that is unknown."""
+    if isinstance(end, StreamFaulted) and end.by_peer:
+        return HINTS.get(end.condition, "")
+    return ""

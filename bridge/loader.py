@@ -34,11 +34,15 @@ from bridge.config import (
     Fault,
     File,
     Http,
+    Listen,
     RetryTable,
     Settings,
+    Tracing,
 )
+from bridge.listen import ListenReading
 from bridge.retry import RetryPolicy
 from bridge.structure import structure
+from bridge.tracing import resolve
 from bridge.webhook import parse_key
 from xmppstream import InvalidJid, Server, split
 from xmppstream.stanza import KINDS
@@ -87,6 +91,20 @@ def load_without_secrets(path: Path) -> Settings:
                 one.pop("component_secret_file", None)
                 one["component_secret"] = "not used"
     return from_table(table, str(path), directory=path.parent)
+
+
+def load_file(path: Path) -> File:
+    """Read what a configuration file says, and nothing that it names: that may be for the daemon's
+    eyes only.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    faults: list[Fault] = []
+    file = structure(_read(path), faults)
+    if faults:
+        raise ConfigError(str(path), faults)
+    return file
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -160,8 +178,33 @@ class _Reading:
             file.stream,
             self._retry(file.retry),
             file.journal,
-            tuple(self.warnings),
+            listen=self._listen(file),
+            warnings=tuple(self.warnings),
+            limits=file.limits,
+            tracing=self._tracing(file.tracing),
+            log=file.log,
         )
+
+    def _tracing(self, table: Tracing | None) -> Tracing | None:
+        if any(fault.key.startswith("tracing.") for fault in self.faults):
+            return None
+        try:
+            return resolve(table, self._environment)
+        except BadValue as error:
+            self._fault("tracing.endpoint", error.problem, error.remedy)
+            return None
+
+    def _listen(self, file: File) -> Listen | None:
+        if file.listen is None:
+            return None
+        reading = ListenReading(
+            tuple(file.component),
+            self._environment,
+            self._secret_file,
+            self._fault,
+            self.warnings.append,
+        )
+        return reading.listen(file.listen, {fault.key for fault in self.faults})
 
     def _retry(self, table: RetryTable) -> RetryPolicy:
         if table.budget_s is not None:
@@ -406,6 +449,7 @@ def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
         )
         or any(one.post_url.authorization is not None for one in settings.components)
         or any(name.lower() == "authorization" for name in headers)
+        or any("secret" in one for one in table.get("listen", {}).get("token", ()))
     )
 
 

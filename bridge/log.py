@@ -13,19 +13,35 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from bridge.incident import INCIDENTS
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 _BURST: Final = 20
 _WINDOW_S: Final = 10.0
 _VALUE_LIMIT: Final = 300
 
 
+class _Logger(structlog.make_filtering_bound_logger(logging.INFO)):  # type: ignore[misc]
+    """What all loggers are. Its base says which levels are told: so `set_level` also reaches those
+    that were bound before, and a level that is not told costs a call that does nothing.
+    """
+
+
+def set_level(level: str) -> None:
+    """Tell, from now on, what is of this level or above."""
+    base = structlog.make_filtering_bound_logger(getattr(logging, level.upper()))
+    _Logger.__bases__ = (base,)
+
+
 def configure(format: str, level: str) -> None:
     """Set up logging for the process; `format` is `text` or `json`."""
+    set_level(level)
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         Throttle(),
         shorten,
+        INCIDENTS,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if format == "json":
@@ -45,7 +61,7 @@ def configure(format: str, level: str) -> None:
         ]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=_Logger,
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )

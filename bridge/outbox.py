@@ -6,6 +6,10 @@ blamed us for a broken stream is `suspect`: it goes first, one at a time (S11).
 
 Invariant: every stanza is in exactly one of `_suspects`, `_unconfirmed`, `_pending`, in that order
 of age; `_held_bytes` is the sum of all.
+
+Replies are always taken, since those who make them wait for room before. What is sent unasked is
+refused where it would take the last quarter of the room: it reserves its place first, so that what
+is being kept in the journal counts as well.
 """
 
 import time
@@ -20,6 +24,7 @@ from bridge.delay import LATE_S, delayed
 
 LIMIT_COUNT: Final = 20_000  # twice the queue: each of its senders can be told at once
 LIMIT_BYTES: Final = 64 * 1024 * 1024
+UNASKED_SHARE: Final = 0.75
 
 
 @frozen
@@ -55,6 +60,8 @@ class Outbox:
         self._unconfirmed: deque[Outgoing] = deque()
         self._pending: deque[Outgoing] = deque()
         self._held_bytes = 0
+        self._reserved = 0
+        self._reserved_bytes = 0
         self._confirmed = 0  # how many have ever left `_unconfirmed`
         self._resent = 0  # how many, at the front of `_pending`, were written before
         self._filled = trio.Event()
@@ -89,6 +96,40 @@ class Outbox:
         self.put(stanzas)
         return True
 
+    # --- for what is sent unasked
+
+    def reserve(self, size_bytes: int) -> bool:
+        """Tell whether there is room for a stanza; then it is reserved until `release`."""
+        count = len(self) + self._reserved + 1
+        size = self._held_bytes + self._reserved_bytes + size_bytes
+        if count > UNASKED_SHARE * self._limit_count or size > UNASKED_SHARE * self._limit_bytes:
+            return False
+        self._reserved += 1
+        self._reserved_bytes += size_bytes
+        return True
+
+    def release(self, size_bytes: int) -> None:
+        """Give back what was reserved for a stanza: it was put, or comes to nothing."""
+        self._reserved -= 1
+        self._reserved_bytes -= size_bytes
+
+    def withdraw(self, stanza: Outgoing, *, also_again: bool = True) -> bool:
+        """Take back a stanza that waits to be written, and tell whether it never was.
+
+        One that was written, and waits to be so again, is taken back as well where `also_again`.
+        """
+        for place, one in enumerate(self._pending):
+            if one is stanza:
+                never = place >= self._resent
+                if never or also_again:
+                    del self._pending[place]
+                    self._resent -= not never
+                    self._free([one])
+                    self._taken.set()
+                    self._taken = trio.Event()
+                return never
+        return False
+
     # --- for the link
 
     async def wait_pending(self) -> None:
@@ -120,6 +161,8 @@ class Outbox:
 
     def _marked(self, one: Outgoing) -> Outgoing:
         data = delayed(one.data, one.made, self._domain)
+        if data is one.data:  # an iq: the same object, so that it can be withdrawn
+            return one
         self._held_bytes += len(data) - len(one.data)
         return evolve(one, data=data)
 
@@ -163,6 +206,12 @@ class Outbox:
     def suspect(self) -> bytes | None:
         """The oldest stanza that must be sent by itself."""
         return self._suspects[0].data if self._suspects else None
+
+    @property
+    def suspect_request(self) -> str | None:
+        """The uid of the stanza that the suspect came of, where the journal knows it."""
+        key = self._suspects[0].key if self._suspects else None
+        return None if key is None else key[0]
 
     def confirm_suspect(self) -> None:
         """Forget the oldest suspect: it has arrived."""

@@ -104,6 +104,7 @@ REFUSES_US: Final = frozenset({401, 403, 407})
 """Statuses that an operator should read as: the endpoint refuses the bridge."""
 
 OVERLOADED: Final = StanzaError(*_BUSY, "Too much is waiting here; try again later.")
+EXCESSIVE: Final = StanzaError(*_BUSY, "You send more than is taken here; try again later.")
 UNKEPT: Final = StanzaError(*_BUSY, "This cannot be kept here now; try again later.")
 STOPPING: Final = StanzaError(*_TIMEOUT, "The service is stopping; try again later.")
 INTERNAL: Final = StanzaError(

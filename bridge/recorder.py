@@ -9,22 +9,17 @@ of files. Whoever reports never waits, and a disk that fails or is slow does no 
 """
 
 import time
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import partial
-from secrets import token_bytes
 from typing import Final
 
 import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.capture_dir import CaptureOptions, Shelf
 from bridge.capture_file import CaptureFileError
-from bridge.config import Component
 from bridge.exchange import API, Answered, Result
-from bridge.log import logger
-from bridge.series import Naming, Redaction, Series
+from bridge.series import Series
 from xmppstream.thread import Thread
 
 LIMIT_BYTES: Final = 32 * 1024 * 1024
@@ -213,28 +208,3 @@ class Recorder:
             self._reports.clear()
             hint = "the bridge goes on; to capture again, start it again"
             self._log.error("capturing stopped", file=str(error.path), why=error.why, hint=hint)
-
-
-def make_recorders(options: CaptureOptions, components: Iterable[Component]) -> dict[str, Recorder]:
-    """Make a recorder for each component, by its domain, and open their first files.
-
-    Raises:
-        CaptureFileError: one cannot be made.
-    """
-    components = list(components)
-    shelf = Shelf.of(options, len(components))
-    began = datetime.now(UTC)
-    suffix = ".xcap" if options.packing == "none" else f".xcap.{options.packing}"
-    recorders = {}
-    for one in components:
-        fields = (("server", str(one.server)), ("endpoint", str(one.post_url)))
-        naming = Naming(options.directory, one.domain, suffix, began, fields)
-        series = Series(naming, shelf, _redaction() if options.redacted else None)
-        recorders[one.domain] = Recorder(series, logger(component=one.domain))
-    return recorders
-
-
-def _redaction() -> Redaction:
-    from bridge.redact import Redactor  # only where it is asked for
-
-    return Redactor(token_bytes(32))

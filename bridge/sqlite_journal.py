@@ -8,15 +8,25 @@ The file is `sqlite.file`'s matter, the writing `sqlite.writer`'s; here are tran
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bridge.journal import DeadLetter, Entry, JournalError, Operation, Reply, Totals
+from bridge.journal import (
+    CLAIM_S,
+    Claim,
+    DeadLetter,
+    Entry,
+    JournalError,
+    Operation,
+    Reply,
+    Totals,
+)
 from bridge.sqlite.attempt import decode_attempts
+from bridge.sqlite.claims import find_claims
 from bridge.sqlite.file import PROBE, explained, open_file
-from bridge.sqlite.tally import DeadLimits
+from bridge.sqlite.tally import KeepLimits
 from bridge.sqlite.writer import Writer
 
 _ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts"
@@ -32,8 +42,9 @@ class SqliteJournal:
     """A `Journal` in a file. Its calls may come from any thread, one after the other.
 
     Of dead letters the oldest go first beyond `dead_limit_count`, `dead_limit_bytes` (their stanzas
-    and replies) or `dead_limit_age_s`. A store has no clock: their age is judged by the times in
-    what it is told, so one that nobody tells anything keeps them.
+    and replies) or `dead_limit_age_s`; so do claims beyond `claim_limit_count`, `claim_limit_bytes`
+    (themselves, with their answers) and `CLAIM_S`. A store has no clock: their age is judged by the
+    times in what it is told, so one that nobody tells anything keeps them.
     """
 
     def __init__(
@@ -44,6 +55,8 @@ class SqliteJournal:
         dead_limit_count: int = 10_000,
         dead_limit_bytes: int = 64 * 1024 * 1024,
         dead_limit_age_s: float = 30 * 24 * 3600,
+        claim_limit_count: int = 1_000_000,
+        claim_limit_bytes: int = 256 * 1024 * 1024,
         busy_timeout_s: float = 5,
     ) -> None:
         """Open the file, or begin one.
@@ -51,12 +64,13 @@ class SqliteJournal:
         Raises:
             JournalError: it cannot be used; the message says why, and what helps.
         """
-        limits = DeadLimits(dead_limit_count, dead_limit_bytes, dead_limit_age_s)
+        limits = KeepLimits(dead_limit_count, dead_limit_bytes, dead_limit_age_s)
+        claim_limits = KeepLimits(claim_limit_count, claim_limit_bytes, CLAIM_S)
         self._file = file
         self._database = open_file(file, durability, busy_timeout_s=busy_timeout_s)
         try:
             with explained(file):
-                self._writer = Writer(self._database, limits)
+                self._writer = Writer(self._database, limits, claim_limits)
         except JournalError:
             self._database.close()
             raise
@@ -104,6 +118,11 @@ class SqliteJournal:
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
         """Give dead letters (numbered by `entry.number`), the oldest first."""
         return [_dead_letter(row) for row in self._page(_DEAD, component, after, limit)]
+
+    def claims(self, names: Collection[bytes]) -> list[Claim]:
+        """Give those of the claims that are kept, in any order."""
+        with explained(self._file):
+            return find_claims(self._database, names)
 
     def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
         """Give all that is kept under a uid, or under one that begins so where that is unique."""

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from typing import Literal
 
 import trio
+from attrs import frozen
 from msgspec import Struct
 
 from bridge.config import Component
+from bridge.conversation import Conversations
 from bridge.dispatch import Dispatcher
 from bridge.health import Health
 from bridge.link import Link
+from bridge.meter import Counts, Meter
 from bridge.request import PROTOCOL, Holding
-from bridge.teller import Counts
 
 LinkName = Literal["attached", "attaching", "waiting", "refused"]
 
@@ -71,6 +73,34 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     journal: JournalStatus
     components: tuple[ComponentStatus, ...]
     orphaned: Mapping[str, Holding]
+
+
+@frozen
+class Sight:
+    """One component as who watches from within this process sees it. `meter` and `conversations`
+    are the component's own, to be read only. The bytes are those of all its streams, and `oldest`
+    is when the first of what is in memory was received (Unix time, s).
+    """
+
+    status: ComponentStatus
+    meter: Meter
+    conversations: Conversations
+    oldest: float | None
+    read_bytes: int
+    written_bytes: int
+
+
+def sight_of(status: ComponentStatus, link: Link, dispatcher: Dispatcher, meter: Meter) -> Sight:
+    """Give all that is to be seen of one component."""
+    stream = link.stream
+    return Sight(
+        status,
+        meter,
+        dispatcher.conversations,
+        dispatcher.oldest,
+        meter.read_bytes + (stream.read_bytes if stream else 0),
+        meter.written_bytes + (stream.written_bytes if stream else 0),
+    )
 
 
 def component_status(

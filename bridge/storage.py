@@ -27,9 +27,8 @@ class Storage:
         self.durability = settings.durability
         self._settings = settings
         self._keepers: dict[str, JournalKeeper] = {}
-        self._found = journal.totals()
         self._volume = Volume(settings.max_stanzas, settings.max_bytes)
-        for totals in self._found.values():
+        for totals in journal.totals().values():
             self._volume.count += totals.pending
             self._volume.bytes += totals.pending_bytes
 
@@ -40,14 +39,35 @@ class Storage:
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
     ) -> JournalKeeper:
-        """Give a component's keeper, which takes over what is pending from before."""
-        found = self._found.get(component, _NONE)
-        if found.pending or found.replies:
-            log.info("taking over from before", pending=found.pending, replies=found.replies)
+        """Give a component's keeper, which is to `recover`, and in the end to be released."""
         keeper = JournalKeeper(component, self.committer, self._volume, parse, log, now)
-        keeper.recover(found)
         self._keepers[component] = keeper
         return keeper
+
+    async def recover(self, keeper: JournalKeeper) -> None:
+        """Have a keeper take over what is pending, from before or from the keeper before it.
+
+        Raises:
+            JournalError: the journal cannot be asked.
+        """
+        found = (await self.totals()).get(keeper.component, _NONE)
+        if found.pending or found.replies:
+            keeper.log.info("taking over from before", pending=found.pending, replies=found.replies)
+        keeper.recover(found)
+
+    def release(self, keeper: JournalKeeper) -> None:
+        """Forget a keeper that keeps nothing more: another one of its component may follow."""
+        keeper.unbind()
+        if self._keepers.get(keeper.component) is keeper:
+            del self._keepers[keeper.component]
+
+    async def totals(self) -> dict[str, Totals]:
+        """Give what is kept now, by component; all that was submitted before is in it.
+
+        Raises:
+            JournalError: the journal cannot be asked.
+        """
+        return await self.committer.ask(_totals)
 
     def revived(self, totals: dict[str, Totals]) -> None:
         """Take note of what an operator has made pending again: it is delivered, or, without its
@@ -60,12 +80,16 @@ class Storage:
                 self._volume.count += one.pending
                 self._volume.bytes += one.pending_bytes
 
-    def orphaned(self, configured: Iterable[str]) -> dict[str, Totals]:
-        """Give what is kept for components that are not configured (any more)."""
+    async def orphaned(self, configured: Iterable[str]) -> dict[str, Totals]:
+        """Give what is kept for components that are not configured (any more).
+
+        Raises:
+            JournalError: the journal cannot be asked.
+        """
         known = set(configured)
         return {
             name: totals
-            for name, totals in self._found.items()
+            for name, totals in (await self.totals()).items()
             if name not in known and (totals.pending or totals.replies or totals.dead)
         }
 
@@ -80,6 +104,10 @@ def open_storage(directory: StateDirectory, settings: Settings) -> Iterator[Stor
     """
     with directory.lock():
         yield Storage(directory, open_journal(directory, settings), settings)
+
+
+def _totals(journal: Journal) -> dict[str, Totals]:
+    return journal.totals()
 
 
 def open_journal(directory: StateDirectory, settings: Settings) -> Journal:

@@ -14,7 +14,19 @@ from attrs import fields
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationNote
 
 from bridge.address import BadValue
-from bridge.config import Age, Budget, ComponentTable, Count, Depth, Fault, File, Seconds
+from bridge.config import (
+    Age,
+    Budget,
+    ComponentTable,
+    Count,
+    Depth,
+    Fault,
+    File,
+    Rate,
+    Ratio,
+    Seconds,
+    TokenTable,
+)
 
 _MAX_AGE_S: Final = 10 * 365 * 86_400
 _MAX_DEPTH: Final = 200  # attrs' == and repr of a tree raise RecursionError above 300 levels
@@ -41,8 +53,13 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(Depth, _depth)
     converter.register_structure_hook(Budget, _budget)
     converter.register_structure_hook(Age, _age)
+    converter.register_structure_hook(Rate, _rate)
+    converter.register_structure_hook(Ratio, _ratio)
     converter.register_structure_hook_func(_is_choice, _choice)
     converter.register_structure_hook_func(lambda kind: kind == list[str], _strings)
+    converter.register_structure_hook_func(
+        lambda kind: kind == list[TokenTable], _tokens(converter)
+    )
     converter.register_structure_hook_func(_is_optional, _optional(converter))
     converter.register_structure_hook(ComponentTable, _component_table(converter))
     return converter
@@ -93,6 +110,20 @@ def _age(value: Any, kind: Any) -> float:
     return number
 
 
+def _rate(value: Any, kind: Any) -> float:
+    number = _number(value, kind)
+    if number != 0 and not 0.001 <= number <= 1_000_000:
+        raise BadValue(f"must be 0 (no rate) or 0.001 to 1000000, not {value}", "Change it")
+    return number
+
+
+def _ratio(value: Any, kind: Any) -> float:
+    number = _number(value, kind)
+    if not 0 <= number <= 1:
+        raise BadValue(f"must be from 0 (none) to 1 (all), not {value}", "Change it")
+    return number
+
+
 def _count(value: Any, _: Any) -> int:
     if type(value) is not int:
         raise BadValue(f"must be a whole number, not {_noun(value)}", "Write digits only")
@@ -124,6 +155,24 @@ def _strings(value: Any, _: Any) -> list[str]:
         given = "one that holds others" if isinstance(value, list) else _noun(value)
         raise BadValue(f"must be a list of strings, not {given}", 'Write it like ["message"]')
     return value
+
+
+def _tokens(converter: cattrs.Converter) -> Callable[[Any, Any], list[TokenTable]]:
+    def structure(value: Any, kind: Any) -> list[TokenTable]:
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise BadValue("must be an array of tables", "Write it as [[listen.token]]")
+        tables, errors = [], []
+        for index, one in enumerate(value):
+            try:
+                tables.append(converter.structure(one, TokenTable))
+            except cattrs.BaseValidationError as error:
+                error.add_note(IterableValidationNote("", index, TokenTable))
+                errors.append(error)
+        if errors:
+            raise cattrs.IterableValidationError("tokens", errors, kind)
+        return tables
+
+    return structure
 
 
 def _is_optional(kind: Any) -> bool:
@@ -183,7 +232,8 @@ def _faults_of(error: BaseException, key: str, model: type = File) -> Iterator[F
 def _key_of(error: BaseException, key: str) -> str:
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, IterableValidationNote):
-            return _under(key, str(note.index))
+            index = note.index
+            return f"{key}[{index}]" if isinstance(index, int) else _under(key, str(index))
         name = getattr(note, "name", None)
         if name is not None:
             return _under(key, name)
@@ -199,6 +249,8 @@ def _structure_what_is_good(table: Mapping[str, Any], faults: list[Fault]) -> Fi
     bad = {fault.key for fault in faults}
 
     def prune(value: Any, key: str) -> Any:
+        if isinstance(value, list):
+            return [prune(one, f"{key}[{index}]") for index, one in enumerate(value)]
         if not isinstance(value, Mapping):
             return value
         names = ((name, _under(key, name)) for name in value)

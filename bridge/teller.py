@@ -5,25 +5,13 @@ may be told, and counts those who may not be.
 import time
 from collections.abc import Callable
 
-from attrs import define
 from structlog.typing import FilteringBoundLogger
 
+from bridge.meter import Meter
 from bridge.outbox import Outbox, Outgoing
 from bridge.outcome import error_for
 from bridge.rooms import Rooms
 from xmppstream import Stanza, StanzaError, encode
-
-
-@define
-class Counts:
-    """What was done so far, for the log and the demo's summary."""
-
-    received: int = 0
-    posted: int = 0
-    replied: int = 0
-    answered_by_bridge: int = 0
-    errors_sent: int = 0
-    untold: int = 0
 
 
 class Teller:
@@ -35,33 +23,42 @@ class Teller:
         rooms: Rooms,
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
+        *,
+        meter: Meter | None = None,
     ) -> None:
-        self.counts = Counts()
+        """`meter` goes on from where it is."""
+        self.meter = meter or Meter()
+        self.counts = self.meter.counts
         self._outbox = outbox
         self._rooms = rooms
         self._log = log
         self._now = now
 
-    def error(self, stanza: Stanza, error: StanzaError) -> list[Stanza]:
-        """Make the error for the sender; where none may be sent, count and log that."""
+    def error(
+        self, stanza: Stanza, error: StanzaError, request: str = "", *, quiet: bool = False
+    ) -> list[Stanza]:
+        """Make the error for the sender; where none may be sent, count that, and, unless `quiet`,
+        log it. `request` is the uid of a stanza that was accepted.
+        """
         in_room = self._rooms.has_occupant(stanza.from_ or "")
         told = error_for(stanza, error, in_room=in_room)
         if told is None:
             if not is_final(stanza):
                 self.counts.untold += 1
-                self._log.warning(
+                (self._log.debug if quiet else self._log.warning)(
                     "sender not told",
                     condition=str(error.condition),
                     kind=stanza.kind,
                     id=stanza.id,
+                    **({"request": request} if request else {}),
                 )
             return []
         self.counts.errors_sent += 1
         return [told]
 
-    def tell(self, stanza: Stanza, error: StanzaError) -> None:
+    def tell(self, stanza: Stanza, error: StanzaError, *, quiet: bool = False) -> None:
         """Send the error for a stanza that was not accepted."""
-        self.send(self.error(stanza, error))
+        self.send(self.error(stanza, error, quiet=quiet))
 
     def send(self, stanzas: list[Stanza]) -> None:
         """Send what the bridge itself says; it is not worth waiting for."""

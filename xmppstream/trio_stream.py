@@ -193,6 +193,8 @@ class ComponentStream:
     ) -> None:
         self.domain = domain
         self.barrier_seen = False
+        self.read_bytes = 0  # since the connection began; so is the next
+        self.written_bytes = 0
         self._transport = transport
         self._options = options
         self._tap = options.tap
@@ -351,6 +353,7 @@ class ComponentStream:
         if not data:
             raise StreamFailed(StreamLost("the server closed the connection without a word"))
         self._received_at = trio.current_time()
+        self.read_bytes += len(data)
         parsed = await self._parser.feed(bytes(data))
         self._tap.received(bytes(data), self._parser.open_bytes)
         return self._connection.receive_events(parsed)
@@ -402,6 +405,7 @@ class ComponentStream:
                 with trio.fail_after(self._options.write_timeout_s):
                     await self._transport.send_all(data)
                 self._sent_at = trio.current_time()
+                self.written_bytes += len(data)
                 self._sending.set()
         except trio.TooSlowError:
             seconds = f"{self._options.write_timeout_s:g} s"

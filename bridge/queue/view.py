@@ -4,7 +4,6 @@ strangers have sent reaches a terminal as more than visible characters.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.log import printable
+from bridge.quantity import age, size, when
 from bridge.request import Holding, Item
 
 WIDE_COLUMNS: Final = 160
@@ -149,27 +149,3 @@ def plain(value: object) -> Any:
 def _escaped(character: str) -> str:
     units = character.encode("utf-16-be")
     return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))
-
-
-def when(at: float) -> str:
-    """Write a Unix time as the operator's clock shows it."""
-    try:
-        return datetime.fromtimestamp(at, UTC).astimezone().isoformat(" ", "seconds")
-    except (ValueError, OverflowError, OSError):  # a clock, or a file, that was very wrong
-        return f"{at:g} s since 1970"
-
-
-def age(seconds: float) -> str:
-    """Write a span of time in its greatest unit."""
-    for unit, span in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * span:
-            return f"{seconds / span:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def size(count: int) -> str:
-    """Write a number of bytes in its greatest unit."""
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} bytes"

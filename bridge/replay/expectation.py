@@ -17,7 +17,7 @@ from typing import Final
 from attrs import frozen
 
 from bridge.replay.difference import Difference, Item, post_item, stanza_item
-from bridge.replay.meaning import meaning_of, same_request, xml_meaning
+from bridge.replay.meaning import meaning_of, same_request
 from bridge.replay.pile import Pile, Sent
 from bridge.replay.recorded import Recorded, Told
 from bridge.replay.selection import Selection
@@ -87,12 +87,9 @@ class Expectation:
 
     # --- what happens
 
-    def api(self, xml: str) -> None:
+    def submitted(self, stanza: Stanza) -> None:
         """Take a stanza that an HTTP client had us send."""
-        meaning = xml_meaning(xml)
-        stanza = Stanza.of(meaning) if isinstance(meaning, Element) else None
-        if stanza is not None:
-            self._api[meaning_of(stanza, self._domain)] += 1
+        self._api[meaning_of(stanza, self._domain)] += 1
 
     def expected(self, stanza: Stanza, at: float, connection: int) -> None:
         """Take a stanza that was sent then."""

@@ -15,6 +15,7 @@ from attrs import frozen
 from bridge.exchange import API
 from bridge.replay.connection import Connection, is_barrier
 from bridge.replay.expectation import Expectation
+from bridge.replay.meaning import xml_meaning
 from bridge.replay.pace import Pace
 from bridge.replay.selection import Selection
 from bridge.replay.side import HANDSHAKE, Cutter, Side, Unit, stanza_of
@@ -39,7 +40,7 @@ _SECRET: Final = "no capture knows it"
 @frozen
 class Stage:
     """What a tape is played to. `before_end` is called before a connection ends, `stopped` where
-    the bridge was stopped.
+    the bridge was stopped, `submitted` with what an HTTP client had it send.
     """
 
     domain: str
@@ -49,6 +50,7 @@ class Stage:
     expectation: Expectation | None
     before_end: Callable[[], Awaitable[None]]
     stopped: Callable[[], Awaitable[None]]
+    submitted: Callable[[Stanza], None]
 
 
 class Player:
@@ -118,8 +120,11 @@ class Player:
             await self._play_out(moment)
         elif record.channel == LINK:
             await self._play_link(record.data)
-        elif record.channel == API and self._stage.expectation is not None:
-            self._stage.expectation.api(_submitted(record.data))
+        elif record.channel == API:
+            element = xml_meaning(_submitted(record.data))
+            submitted = None if isinstance(element, str) else Stanza.of(element)
+            if submitted is not None:
+                self._stage.submitted(submitted)
 
     async def _play_link(self, data: bytes) -> None:
         if data.startswith(b"open"):

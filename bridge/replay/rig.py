@@ -41,12 +41,15 @@ from bridge.replay.tally import Tally
 from bridge.replay.tape import Story, Tape
 from bridge.retry import RetryPolicy
 from bridge.rooms import Rooms
+from bridge.sender import WAIT_LIMIT_S
+from bridge.service import limits_of
 from bridge.teller import Teller
+from bridge.waiter import IdTaken, TooMany, Waiters
 from bridge.webhook import Signer
 from xmppstream import (
     ElementParserThread,
     Event,
-    Limits,
+    Stanza,
     StanzaReceived,
     StanzaRefused,
     StreamFailed,
@@ -133,7 +136,14 @@ class Rig:
         self._assemble()
         domain, options = plan.component.domain, self._options
         stage = Stage(
-            domain, options, self._pace, tally, self.expectation, self._before_end, self._stop
+            domain,
+            options,
+            self._pace,
+            tally,
+            self.expectation,
+            self._before_end,
+            self._stop,
+            self._submitted,
         )
         self.player = Player(self.tape, stage, plan.selection, begins_at)
         self._link = self._make_link()
@@ -161,13 +171,7 @@ class Rig:
     def _assemble(self) -> None:
         plan, log = self._plan, self._log
         component, http, stream = plan.component, plan.settings.http, plan.settings.stream
-        limits = Limits(
-            max_stanza_bytes=stream.max_stanza_bytes,
-            max_depth=stream.max_depth,
-            max_attributes=stream.max_attributes,
-            max_name_bytes=stream.max_name_bytes,
-            max_header_bytes=stream.max_header_bytes,
-        )
+        limits = limits_of(plan.settings)
         self._options = StreamOptions(
             limits=limits, keepalive_s=stream.keepalive_s, close_timeout_s=0.5
         )
@@ -191,12 +195,13 @@ class Rig:
             self._pace.now,
         )
         self._outbox = Outbox(component.domain, now=self._wall)
+        self._waiters = Waiters(now=self._pace.now)
         rooms, automaton = Rooms(), Automaton(component.name)
         teller = Teller(self._outbox, rooms, log, now=self._wall)
         composer = Composer(component.domain, stream.max_send_bytes, self._elements.parse)
         poster = _Timing(self._endpoint, self._captured, self._tally)
         self._dispatcher = Dispatcher(
-            Admission(component, automaton, rooms, teller, log),
+            Admission(component, automaton, rooms, teller, log, waiters=self._waiters),
             Courier(poster, composer, automaton, rooms, log, http.timeout_s),
             keeper,
             self._outbox,
@@ -227,6 +232,14 @@ class Rig:
             open_stream=self.player.open_stream,
             backoff=_AtOnce(),
         )
+
+    def _submitted(self, stanza: Stanza) -> None:
+        """Take note of what was sent from outside; as then, nobody else has its answer."""
+        if self.expectation is not None:
+            self.expectation.submitted(stanza)
+        if stanza.is_request:
+            with suppress(IdTaken, TooMany):
+                self._waiters.open(stanza, self._pace.now() + WAIT_LIMIT_S)
 
     def now(self) -> float:
         """Give the story's time, in s."""

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from bridge.journal import ImpossibleOperation, JournalError
 
 APPLICATION_ID: Final = 0x584D5042  # "XMPB"
-VERSION: Final = 1
+VERSION: Final = 2
 _WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _CACHE_KIB: Final = 16 * 1024
 _PROBE_BYTES: Final = 64 * 1024
@@ -42,6 +42,13 @@ CREATE INDEX dead_uid ON dead (uid);
 CREATE TABLE probe (number INTEGER PRIMARY KEY, data BLOB NOT NULL);
 INSERT INTO probe VALUES (1, zeroblob({_PROBE_BYTES}));
 """
+_CLAIM: Final = """
+CREATE TABLE claim (
+  number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, digest BLOB NOT NULL, uid TEXT NOT NULL,
+  made REAL NOT NULL, state TEXT NOT NULL, weight INTEGER NOT NULL, lang TEXT, answer TEXT);
+"""
+_STEPS: Final = (_SCHEMA, _CLAIM)
+"""What makes of a file of each version, from 0 (empty), one of the next."""
 PROBE: Final = f"UPDATE probe SET data = randomblob({_PROBE_BYTES})"
 """Writes what a batch of 64 stanzas may: one page alone finds room on many a full disk. Bytes that
 are random, since SQLite does not write what is there already.
@@ -112,16 +119,17 @@ def _prepare(database: sqlite3.Connection, file: Path, synchronous: str) -> None
     database.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
     database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     database.execute("PRAGMA temp_store = MEMORY")
-    if not tables:
-        database.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
-            f"PRAGMA user_version = {VERSION}; COMMIT;"
-        )
-    elif [fault := str(one) for (one,) in database.execute("PRAGMA quick_check(1)")] != ["ok"]:
-        raise JournalError(f"{file} is damaged ({fault})", _replace(file))
-    else:
-        # Opened for reading only, SQLite says so at the first writing.
-        database.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {VERSION}; COMMIT;")
+    if tables:
+        check = [str(one) for (one,) in database.execute("PRAGMA quick_check(1)")]
+        if check != ["ok"]:
+            raise JournalError(f"{file} is damaged ({check})", _replace(file))
+    # Done also where there is nothing to do: opened for reading only, SQLite says so at the first
+    # writing. All or nothing: a file is never between two versions.
+    steps = "".join(_STEPS[version if tables else 0 :])
+    database.executescript(
+        f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID};"
+        f"PRAGMA user_version = {VERSION}; COMMIT;"
+    )
 
 
 @contextmanager

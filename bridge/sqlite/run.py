@@ -1,12 +1,13 @@
-"""What every stanza needs (accept, settle, confirm), gathered into few statements."""
+"""What every stanza needs (accept, settle, confirm, send), gathered into few statements."""
 
 import json
 import sqlite3
 from typing import Any, Final
 
-from bridge.journal import Accept, Confirm, Entry, ImpossibleOperation, Settle
+from bridge.journal import Accept, Claim, Confirm, Entry, ImpossibleOperation, Reply, Send, Settle
 from bridge.sqlite.attempt import encode_attempts
 from bridge.sqlite.bulk import Bulk
+from bridge.sqlite.claims import Claims
 from bridge.sqlite.tally import Tally
 
 _ACCEPT: Final = Bulk(
@@ -32,11 +33,11 @@ _CONFIRM: Final = Bulk(
 )
 
 Row = tuple[Any, ...]
-Common = Accept | Settle | Confirm
+Common = Accept | Settle | Confirm | Send
 
 
 class Run:
-    """Accepts, settlements without a reason, and confirmations, gathered into few statements.
+    """Accepts, settlements without a reason, confirmations and sends, gathered into few statements.
 
     Invariant: `_accepted` and `_known` are the pending entries that matter to this run, as if all
     before had been done; nothing is in both. Their rows begin alike, up to the weight.
@@ -49,6 +50,7 @@ class Run:
         self._accepted: dict[str, Row] = {}
         self._gone: list[Row] = []
         self._replies: list[Row] = []
+        self._claims: list[Claim] = []
         self._confirmed: set[tuple[str, int]] = set()
 
     def do(self, operations: list[Common]) -> None:
@@ -64,6 +66,8 @@ class Run:
                 self._settle(one)
             elif type(one) is Confirm:
                 self._confirm(one)
+            elif type(one) is Send:
+                self._send(one)
         self._write()
 
     def _accept(self, entry: Entry) -> None:
@@ -98,12 +102,7 @@ class Run:
             self._gone.append(row[:1])
         self._tally.add_pending(row[2], -1, -row[7])
         for one in settle.replies:
-            if (uid, one.place) in self._confirmed:
-                self._write_replies()
-            number = self._tally.next_number()
-            self._replies.append(
-                (number, uid, one.place, one.component, one.made, one.data, *row[3:7])
-            )
+            self._add_reply(one, row[3:7])
 
     def _confirm(self, confirm: Confirm) -> None:
         for one in confirm.replies:
@@ -111,11 +110,28 @@ class Run:
                 self._write_replies()
             self._confirmed.add(one)
 
+    def _send(self, send: Send) -> None:
+        reply = send.reply
+        self._add_reply(reply, (send.kind, send.from_, send.to, send.id))
+        self._tally.now = reply.made
+        if send.claim is not None:
+            self._claims.append(send.claim)
+
+    def _add_reply(self, one: Reply, about: Row) -> None:
+        if (one.uid, one.place) in self._confirmed:
+            self._write_replies()
+        number = self._tally.next_number()
+        self._replies.append(
+            (number, one.uid, one.place, one.component, one.made, one.data, *about)
+        )
+
     def _write(self) -> None:
         # In this order, so that a uid can be accepted again in the batch that settles it.
         _END.run(self._database, self._gone)
         _ACCEPT.run(self._database, self._accepted.values())
         self._write_replies()
+        if self._claims:
+            Claims(self._database, self._tally).put(self._claims)
 
     def _write_replies(self) -> None:
         _REPLY.run(self._database, self._replies)

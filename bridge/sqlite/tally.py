@@ -4,8 +4,8 @@ from attrs import define, evolve, field, frozen
 
 
 @frozen
-class DeadLimits:
-    """What may be kept of dead letters; the oldest go first."""
+class KeepLimits:
+    """What may be kept of dead letters, or of claims; the oldest go first."""
 
     count: int
     bytes: int
@@ -21,6 +21,9 @@ class Tally:
     dead_count: int = 0
     dead_bytes: int = 0
     first_died: float | None = None
+    claim_count: int = 0
+    claim_bytes: int = 0
+    first_claimed: float | None = None
     number: int = 0  # the greatest that was given
     now: float = 0  # Unix time, s, as of the latest operation that says it
 
@@ -49,7 +52,20 @@ class Tally:
         self.dead.clear()
         self.dead_count = self.dead_bytes = 0
 
-    def exceeds(self, limits: DeadLimits) -> bool:
+    def add_claims(self, count: int, weight: int) -> None:
+        """Count claims that came (or, negative, went)."""
+        self.claim_count += count
+        self.claim_bytes += weight
+
+    def exceeds_claims(self, limits: KeepLimits) -> bool:
+        """Whether claims have to go."""
+        return (
+            self.claim_count > limits.count
+            or self.claim_bytes > limits.bytes
+            or (self.first_claimed is not None and self.first_claimed < self.now - limits.age_s)
+        )
+
+    def exceeds(self, limits: KeepLimits) -> bool:
         """Whether dead letters have to go."""
         return (
             self.dead_count > limits.count

@@ -13,16 +13,21 @@ from typing import Final, assert_never
 from bridge.journal import (
     Abandon,
     Accept,
+    AnswerKey,
     Attempted,
+    ClaimKey,
     Confirm,
     Drop,
     Operation,
+    ReleaseKey,
     Revive,
+    Send,
     Settle,
 )
 from bridge.sqlite.attempt import encode_attempts
+from bridge.sqlite.claims import Claims
 from bridge.sqlite.run import Common, Row, Run
-from bridge.sqlite.tally import DeadLimits, Tally
+from bridge.sqlite.tally import KeepLimits, Tally
 
 _ENTRY: Final = "uid, component, kind, from_, to_, id, lang"
 _BURY: Final = (
@@ -43,33 +48,40 @@ _REVIVABLE: Final = (
     " AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.uid = dead.uid)"
     " ORDER BY number LIMIT 1"
 )
+_TABLES: Final = ("pending", "reply", "dead", "claim")
 _TRIM_STEP: Final = 100
 
 
 class Writer:
     """Does operations on a database, and knows how much it holds."""
 
-    def __init__(self, database: sqlite3.Connection, limits: DeadLimits) -> None:
+    def __init__(
+        self, database: sqlite3.Connection, limits: KeepLimits, claim_limits: KeepLimits
+    ) -> None:
+        """`limits` are those of dead letters."""
         self.tally = Tally()
         self._database = database
         self._limits = limits
+        self._claim_limits = claim_limits
         for table in ("pending", "dead"):
             add = self.tally.add_pending if table == "pending" else self.tally.add_dead
             query = f"SELECT component, count(*), sum(weight) FROM {table} GROUP BY component"
             for component, count, weight in database.execute(query):
                 add(component, count, weight)
         self._note_first_dead()
-        [[self.tally.number]] = database.execute(
-            "SELECT max(coalesce((SELECT max(number) FROM pending), 0),"
-            " coalesce((SELECT max(number) FROM reply), 0),"
-            " coalesce((SELECT max(number) FROM dead), 0))"
-        )
+        self._claims.count()
+        greatest = ", ".join(f"coalesce((SELECT max(number) FROM {one}), 0)" for one in _TABLES)
+        [[self.tally.number]] = database.execute(f"SELECT max({greatest})")
+
+    @property
+    def _claims(self) -> Claims:
+        return Claims(self._database, self.tally)
 
     def do(self, operations: Sequence[Operation]) -> None:
         """Do them in order."""
         common: list[Common] = []
         for one in operations:
-            if isinstance(one, (Accept, Confirm)) or (
+            if isinstance(one, (Accept, Confirm, Send)) or (
                 isinstance(one, Settle) and one.reason is None
             ):
                 common.append(one)
@@ -80,6 +92,7 @@ class Writer:
         self._do_common(common)
         if self.tally.exceeds(self._limits):
             self._trim()
+        self._claims.trim(self._claim_limits)
 
     def _do_common(self, operations: list[Common]) -> None:
         if operations:
@@ -105,7 +118,14 @@ class Writer:
             case Drop(uids=uids):
                 self._drop(uids)
                 self._note_first_dead()
-            case Accept() | Settle() | Confirm():  # pragma: no cover
+            case ClaimKey(claim=claim):
+                self._claims.put([claim])
+                self.tally.now = claim.made
+            case AnswerKey():
+                self._claims.answer(operation)
+            case ReleaseKey(name=name):
+                self._claims.remove(name)
+            case Accept() | Settle() | Confirm() | Send():  # pragma: no cover
                 raise AssertionError(operation)
             case _:
                 assert_never(operation)

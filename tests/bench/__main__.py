@@ -4,7 +4,7 @@ import argparse
 
 import trio
 
-from tests.bench import core, flood, kills, replay, restart, speed
+from tests.bench import core, flood, kills, replay, restart, sends, siege, speed
 
 
 def main() -> None:
@@ -31,6 +31,12 @@ def main() -> None:
 
     one = commands.add_parser("replay", help=replay.__doc__)
     replay.configure(one)
+
+    one = commands.add_parser("sends", help="sends from outside while Prosody is restarted")
+    sends.configure(one)
+
+    one = commands.add_parser("listener", help=siege.__doc__)
+    siege.configure(one)
 
     given = parser.parse_args()
     given.run(given)

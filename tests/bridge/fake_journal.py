@@ -1,10 +1,12 @@
 """A journal in memory that fails, waits and remembers as it is told."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from bridge.journal import (
     Accept,
+    Claim,
+    ClaimKey,
     DeadLetter,
     Entry,
     ImpossibleOperation,
@@ -65,6 +67,10 @@ class FakeJournal:
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
         return []
+
+    def claims(self, names: Collection[bytes]) -> list[Claim]:
+        claims = [one.claim for one in self.committed if isinstance(one, ClaimKey)]
+        return [one for one in claims if one.name in names]
 
     def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
         return []

@@ -8,16 +8,22 @@ from typing import assert_never
 from attrs import define, evolve, field
 
 from bridge.journal import (
+    CLAIM_S,
     Abandon,
     Accept,
+    AnswerKey,
     Attempted,
+    Claim,
+    ClaimKey,
     Confirm,
     DeadLetter,
     Drop,
     Entry,
     Operation,
+    ReleaseKey,
     Reply,
     Revive,
+    Send,
     Settle,
     Totals,
 )
@@ -34,15 +40,19 @@ class Model:
     limit_count: int
     limit_bytes: int
     limit_age_s: float
+    claim_limit_count: int
+    claim_limit_bytes: int
     pending: dict[str, Entry] = field(factory=dict)
     replies: list[tuple[Reply, Entry]] = field(factory=list)  # with what they reply to
     dead: list[DeadLetter] = field(factory=list)
+    claims: dict[bytes, Claim] = field(factory=dict)
     now: float = 0
 
     def after(self, operations: list[Operation]) -> Model:
         """Give the model as it is after a batch; raises `Refused` where that cannot be done."""
         new = copy(self)
         new.pending, new.replies, new.dead = dict(self.pending), [*self.replies], [*self.dead]
+        new.claims = dict(self.claims)
         for operation in operations:
             new.do(operation)
         new.trim()
@@ -81,8 +91,27 @@ class Model:
                 self.dead = [
                     one for one in self.dead if uids is not None and one.entry.uid not in uids
                 ]
+            case Send(reply=reply):
+                self.now = reply.made
+                about = (operation.kind, operation.from_, operation.to, operation.id)
+                stub = Entry(reply.uid, reply.component, *about, None, "", reply.made)
+                self.replies.append((reply, stub))
+                if operation.claim is not None:
+                    self.put(operation.claim)
+            case ClaimKey(claim=claim):
+                self.now = claim.made
+                self.put(claim)
+            case AnswerKey(name=name, state=state, answer=answer, lang=lang):
+                if known := self.claims.get(name):
+                    self.claims[name] = evolve(known, state=state, answer=answer, lang=lang)
+            case ReleaseKey(name=name):
+                self.claims.pop(name, None)
             case _:
                 assert_never(operation)
+
+    def put(self, claim: Claim) -> None:
+        self.claims.pop(claim.name, None)
+        self.claims[claim.name] = claim
 
     def take_reply(self, uid: str, place: int) -> tuple[Reply, Entry] | None:
         for index, (reply, _) in enumerate(self.replies):
@@ -106,6 +135,12 @@ class Model:
             or self.dead[0].died < self.now - self.limit_age_s
         ):
             del self.dead[0]
+        while self.claims and (
+            len(self.claims) > self.claim_limit_count
+            or sum(map(claim_weight, self.claims.values())) > self.claim_limit_bytes
+            or next(iter(self.claims.values())).made < self.now - CLAIM_S
+        ):
+            del self.claims[next(iter(self.claims))]
 
     def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
         uids = {
@@ -142,3 +177,9 @@ class Model:
 def weight(letter: DeadLetter) -> int:
     """What a dead letter weighs: its stanza or its reply."""
     return len(letter.entry.xml.encode()) if letter.reply is None else len(letter.reply)
+
+
+def claim_weight(claim: Claim) -> int:
+    """What a claim weighs: all that is long in it."""
+    texts = (claim.uid + (claim.answer or "")).encode()
+    return len(claim.name) + len(claim.digest) + len(texts)

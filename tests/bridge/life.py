@@ -17,6 +17,7 @@ from bridge import committer
 from bridge.address import Secret, parse_post_url
 from bridge.admission import Admission
 from bridge.auto import Automaton
+from bridge.claim import Claims, JournalClaims, MemoryClaims
 from bridge.config import Component
 from bridge.conversation import Conversations
 from bridge.courier import Courier
@@ -29,7 +30,10 @@ from bridge.outbox import Outbox
 from bridge.outcome import NoReply, Outcome, Replied, TimedOut
 from bridge.retry import RetryPolicy
 from bridge.rooms import Rooms
+from bridge.sender import Sender
 from bridge.teller import Teller
+from bridge.voice import Voice
+from bridge.waiter import Waiters
 from tests.bridge.memory_journal import Severable
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
@@ -227,12 +231,18 @@ class Life:
             DOMAIN, confirmed=self.keeper.confirm, abandoned=self.keeper.abandon, now=self.wall
         )
         rooms, automaton = Rooms(), Automaton(component.name)
+        self.waiters = Waiters()
         teller = Teller(self.outbox, rooms, log, self.wall)
-        self.counts = teller.counts
+        self.counts, self.meter = teller.counts, teller.meter
         composer = Composer(DOMAIN, 500 * 1024, parse)
+        self.voices = {DOMAIN: Voice(composer, self.keeper, self.outbox, self.waiters, rooms)}
+        self.claims: Claims = MemoryClaims(now=self.wall)
+        if self._committer is not None:
+            self.claims = JournalClaims(self._committer, self.wall)
+        self.sender = Sender(lambda: self.voices, self.claims, parse, self.wall)
         self.dispatcher = Dispatcher(
-            Admission(component, automaton, rooms, teller, log),
-            Courier(self.endpoint, composer, automaton, rooms, log, TIMEOUT_S),
+            Admission(component, automaton, rooms, teller, log, waiters=self.waiters),
+            Courier(self.endpoint, composer, automaton, rooms, log, TIMEOUT_S, teller.meter),
             self.keeper,
             self.outbox,
             teller,

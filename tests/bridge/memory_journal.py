@@ -1,7 +1,7 @@
 """A journal in memory that keeps the protocol, and remembers all that ever happened to it."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import assert_never
 
 from attrs import evolve
@@ -9,7 +9,10 @@ from attrs import evolve
 from bridge.journal import (
     Abandon,
     Accept,
+    AnswerKey,
     Attempted,
+    Claim,
+    ClaimKey,
     Confirm,
     DeadLetter,
     Drop,
@@ -18,8 +21,10 @@ from bridge.journal import (
     Journal,
     JournalError,
     Operation,
+    ReleaseKey,
     Reply,
     Revive,
+    Send,
     Settle,
     Totals,
 )
@@ -42,6 +47,7 @@ class MemoryJournal:
         self._number_of: dict[str, int] = {}
         self._replies: dict[int, Reply] = {}
         self._dead: list[DeadLetter] = []
+        self.kept_claims: dict[bytes, Claim] = {}
         self._last = 0
 
     def commit(self, operations: Sequence[Operation]) -> None:
@@ -91,6 +97,18 @@ class MemoryJournal:
             case Drop(uids=uids):
                 gone = {one.entry.uid for one in self._dead} if uids is None else set(uids)
                 self._dead = [one for one in self._dead if one.entry.uid not in gone]
+            case Send(reply=reply, claim=claim):
+                self._replies[self._next()] = reply
+                if claim is not None:
+                    self.kept_claims[claim.name] = claim
+            case ClaimKey(claim=claim):
+                self.kept_claims[claim.name] = claim
+            case AnswerKey(name=name, state=state, answer=answer, lang=lang):
+                if name in self.kept_claims:
+                    known = self.kept_claims[name]
+                    self.kept_claims[name] = evolve(known, state=state, answer=answer, lang=lang)
+            case ReleaseKey(name=name):
+                self.kept_claims.pop(name, None)
             case _:
                 assert_never(operation)
 
@@ -129,6 +147,9 @@ class MemoryJournal:
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
         return [one for one in self._dead if component in (None, one.entry.component)][:limit]
+
+    def claims(self, names: Collection[bytes]) -> list[Claim]:
+        return [self.kept_claims[name] for name in names if name in self.kept_claims]
 
     def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
         return [
@@ -189,6 +210,9 @@ class Severable:
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
         return self._to().dead(component, after=after, limit=limit)
+
+    def claims(self, names: Collection[bytes]) -> list[Claim]:
+        return self._to().claims(names)
 
     def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
         return self._to().find(uid)

@@ -144,13 +144,15 @@ def test_it_must_be_writable() -> None:
 def test_one_that_others_can_read_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bridge.capture_flag import open_recorders
+    from bridge.capture_flag import open_recording
     from bridge.log import configure
 
     configure("text", "info")
     path = tmp_path / "captures"
     path.mkdir()
     path.chmod(0o755)
-    [one] = open_recorders(CaptureOptions(path), (COMPONENT,)).values()
+    recording = open_recording(CaptureOptions(path), (COMPONENT,))
+    assert recording is not None
+    [one] = recording.recorders.values()
     one._series.close()
     assert f"others can look into {path}" in capsys.readouterr().err

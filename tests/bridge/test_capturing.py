@@ -24,7 +24,7 @@ from bridge.capture_file import open_capture
 from bridge.config import Component, Count, Http, Settings
 from bridge.daemon import Daemon, ExitCode
 from bridge.exchange import Answered, Failure, HttpExchange, decode
-from bridge.recorder import make_recorders
+from bridge.recording import Recording
 from bridge.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left
@@ -98,8 +98,8 @@ class World:
 
     def start(self, *components: Component, **options: Any) -> Daemon:
         capture = CaptureOptions(self.directory, **options.pop("capture", {}))
-        recorders = make_recorders(capture, components)
-        daemon = Daemon(Settings(components, **options), recorders=recorders)
+        recording = Recording(capture, components)
+        daemon = Daemon(Settings(components, **options), recording=recording)
         self._nursery.start_soon(self._run, daemon)
         return daemon
 

@@ -560,7 +560,7 @@ async def test_a_daemon_in_trouble(
         orphaned = rows(out, "orphaned")
         assert [result for result, _ in orphaned] == ["warning"]
         assert f"the daemon has {elsewhere.server}, the file {xmpp.address}" in out
-        assert "the daemon does not have it yet: restart the daemon" in out
+        assert "the daemon does not have it yet: send it SIGHUP" in out
         assert "the daemon has this component, the file has not" in out
 
 

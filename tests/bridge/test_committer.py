@@ -11,6 +11,7 @@ import threading
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
+import outcome
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -20,12 +21,16 @@ from bridge.journal import (
     Accept,
     Attempt,
     Attempted,
+    Claim,
+    ClaimKey,
     Confirm,
     Drop,
     Entry,
     Journal,
     JournalError,
     Operation,
+    Reply,
+    Send,
     Settle,
 )
 from bridge.sqlite_journal import SqliteJournal
@@ -215,6 +220,57 @@ async def test_a_failing_journal_is_told_once_each_way(bench: Bench, mock_clock:
     back = await bench.log.wait("journal works again")
     assert (back["level"], back["refused"], len(bench.log.told)) == ("warning", 3, 2)
     assert not bench.committer.failing
+
+
+CLAIM: Final = Claim(b"k", b"digest", "u", 2.5, "asked")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        ClaimKey(CLAIM),
+        Send(Reply("u", "bot", 0, b"<b/>", 2.5), "message", "me@bot", "you@a", None),
+    ],
+    ids=["claim", "send"],
+)
+async def test_while_it_fails_nothing_new_is_begun(
+    bench: Bench, mock_clock: MockClock, operation: Operation
+) -> None:
+    await bench.fail()
+    bench.submit(operation, "new")
+    await wait_all_tasks_blocked()
+    assert bench.told == [("new", False)]
+    bench.journal.failure = None
+    mock_clock.jump(RETRY_S)
+    await until(lambda: not bench.committer.failing)
+    assert bench.journal.committed == [Drop(("first",))]
+
+
+async def test_an_inquiry_is_answered_in_its_turn(bench: Bench) -> None:
+    told: list[list[Claim]] = []
+    bench.submit(ClaimKey(CLAIM))
+    bench.committer.inquire(
+        lambda journal: journal.claims([b"k"]), lambda a: told.append(a.unwrap())
+    )
+    await bench.committer.commit(accept("a"))
+    assert told == [[CLAIM]]
+
+
+async def test_an_inquiry_is_told_why_not(bench: Bench) -> None:
+    told: list[str] = []
+
+    def note(answer: outcome.Outcome[object]) -> None:
+        with pytest.raises(JournalError) as caught:
+            answer.unwrap()
+        told.append(caught.value.why)
+
+    await bench.fail()
+    bench.committer.inquire(lambda journal: journal.totals(), note)
+    await wait_all_tasks_blocked()
+    bench.journal.failure = None
+    await bench.stop()
+    bench.committer.inquire(lambda journal: journal.totals(), note)
+    assert told == ["disk full", "the journal is closed"]
 
 
 async def test_while_it_fails_nothing_is_accepted_and_the_disk_left_alone(bench: Bench) -> None:

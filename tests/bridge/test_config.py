@@ -16,15 +16,20 @@ from attrs import evolve
 from bridge.address import Secret, parse_post_url
 from bridge.config import (
     Age,
+    Bounds,
     Component,
     ConfigError,
     Count,
     Depth,
     Http,
     Journal,
+    Log,
+    Rate,
+    Ratio,
     Seconds,
     Settings,
     Stream,
+    Tracing,
 )
 from bridge.loader import from_table, load
 from bridge.retry import RetryPolicy
@@ -124,7 +129,40 @@ def test_all_defaults() -> None:
             dead_max_age_s=Age(30 * 86_400),
         ),
         warnings=(),
+        listen=None,
+        limits=Bounds(
+            stanzas_per_s=Rate(100),
+            burst=Count(100_000),
+            max_waiting=Count(5_000),
+            max_conversations=Count(100_000),
+        ),
+        tracing=None,
+        log=Log(level=None),
     )
+
+
+def test_the_other_tables() -> None:
+    text = f"""{TOP}
+    [limits]
+    stanzas_per_s = 0
+    burst = 1
+    max_waiting = 2
+    max_conversations = 3
+    [tracing]
+    endpoint = "http://127.0.0.1:4318"
+    ratio = 0.25
+    [log]
+    level = "debug"
+    """
+    settings = settings_of(text)
+    assert settings.limits == Bounds(Rate(0.0), Count(1), Count(2), Count(3))
+    assert settings.tracing == Tracing("http://127.0.0.1:4318", Ratio(0.25))
+    assert settings.log == Log("debug")
+
+
+def test_the_environment_asks_for_traces() -> None:
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+    assert settings_of(TOP, environment=environment).tracing == Tracing()
 
 
 COMPONENT_KEYS: list[tuple[str, str, Any]] = [
@@ -853,6 +891,8 @@ UNKNOWN_KEYS = [
     ("http", "proxy_from_environment", "proxy_from_env"),
     (KEY, "webhook_secret", "webhook_secrets"),
     ("journal", "durable", "durability"),
+    ("limits", "stanza_per_s", "stanzas_per_s"),
+    ("log", "levels", "level"),
 ]
 
 
@@ -864,7 +904,11 @@ def test_unknown_key_names_the_nearest(table: str, key: str, near: str) -> None:
 
 
 KNOWN_KEYS = [
-    ("", "server, tls, ca_file, tls_name, component, http, stream, retry, journal"),
+    (
+        "",
+        "server, tls, ca_file, tls_name, component, http, stream, retry, journal, listen, limits,"
+        " tracing, log",
+    ),
     (
         "http",
         "timeout_s, connect_timeout_s, max_in_flight, max_reply_bytes, ca_file, "
@@ -876,6 +920,9 @@ KNOWN_KEYS = [
         "max_send_bytes, keepalive_s, handshake_timeout_s, grace_s",
     ),
     ("retry", "budget_s, message_budget_s, iq_budget_s"),
+    ("limits", "stanzas_per_s, burst, max_waiting, max_conversations"),
+    ("tracing", "endpoint, ratio"),
+    ("log", "level"),
     (
         "journal",
         "durability, max_stanzas, max_bytes, dead_max_stanzas, dead_max_bytes, dead_max_age_s",
@@ -927,6 +974,17 @@ SINGLE_FAULTS = [
         "retry.iq_budget_s: it is set by budget_s and by iq_budget_s. Keep one of the two",
     ),
     (f'{TOP}[journal]\ndurability = ""', "journal.durability: '' is not known here."),
+    (f"{TOP}[limits]\nstanzas_per_s = -1", "limits.stanzas_per_s: must be 0 (no rate) or 0.001"),
+    (f"{TOP}[limits]\nstanzas_per_s = 1e-9", "limits.stanzas_per_s: must be 0 (no rate) or 0.001"),
+    (f"{TOP}[limits]\nstanzas_per_s = nan", "limits.stanzas_per_s: must be a number, not nan"),
+    (f'{TOP}[limits]\nstanzas_per_s = "5"', "limits.stanzas_per_s: must be a number, not a str"),
+    (f"{TOP}[limits]\nburst = 0", "limits.burst: must be above 0"),
+    (f"{TOP}[limits]\nmax_waiting = 1.5", "limits.max_waiting: must be a whole number"),
+    (f"{TOP}[limits]\nmax_conversations = 0", "limits.max_conversations: must be above 0"),
+    (f"{TOP}[tracing]", "tracing.endpoint: there is no address to export spans to. Set endpoint"),
+    (f'{TOP}[tracing]\nendpoint = "x"', "tracing.endpoint: the address must begin with http"),
+    (f"{TOP}[tracing]\nratio = 1.1", "tracing.ratio: must be from 0 (none) to 1 (all), not 1.1"),
+    (f'{TOP}[log]\nlevel = "loud"', "log.level: 'loud' is not known here. Use one of \"debug\""),
     (
         f'{TOP}[journal]\ndurability = "fsync"',
         'journal.durability: \'fsync\' is not known here. Use one of "power", "process", "off"',

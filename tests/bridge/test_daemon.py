@@ -15,9 +15,9 @@ import trio
 from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.address import PostUrl, Secret, parse_post_url
+from bridge.address import PostUrl, Secret, is_loopback, parse_post_url
 from bridge.config import Component, ConfigError, Count, Http, Seconds, Settings, Stream
-from bridge.daemon import Daemon, ExitCode, is_loopback
+from bridge.daemon import Daemon, ExitCode
 from bridge.keeper import MemoryKeeper
 from bridge.loader import from_table
 from bridge.retry import RetryPolicy
@@ -318,7 +318,7 @@ async def test_a_full_queue_is_shed_and_then_normal_again(
     running = world.start(
         world.component(endpoint.url()), http=Http(max_in_flight=Count(10), timeout_s=Seconds(60.0))
     )
-    dispatcher = running.daemon._services[0]._dispatcher
+    dispatcher = running.daemon.services[DOMAIN]._dispatcher
     keeper = dispatcher._keeper
     assert isinstance(keeper, MemoryKeeper)
     keeper._volume.limit_count = 200  # test_dispatch has the real ones

@@ -1,6 +1,7 @@
 """One POST against a server that answers byte for byte what the test says: H1 to H4 on the wire."""
 
 import gzip
+import re
 import time
 import zlib
 from base64 import b64encode
@@ -15,6 +16,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from bridge.address import PostUrl, parse_post_url
+from bridge.answer import Answer as Answered
 from bridge.config import Count, Http
 from bridge.endpoint import USER_AGENT, Endpoint
 from bridge.outcome import (
@@ -459,7 +461,9 @@ async def test_h1_the_request(nursery: trio.Nursery) -> None:
     [request] = server.requests
     assert request.line == "POST /your-api?a=b&c HTTP/1.1"
     assert request.content == '{"body":"Grüße"}'.encode()
-    assert dict(request.headers) == {
+    headers = dict(request.headers)
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", headers.pop("traceparent"))
+    assert headers == {
         "host": f"{HOST}:{server.port}",
         "content-type": "application/json",
         "content-length": "18",
@@ -470,7 +474,7 @@ async def test_h1_the_request(nursery: trio.Nursery) -> None:
         "webhook-timestamp": "1700000000",
         "webhook-attempt": "3",
     }
-    assert len(request.headers) == 9
+    assert len(request.headers) == 10
 
 
 @pytest.mark.parametrize(
@@ -686,3 +690,37 @@ async def test_no_http_is_no_answer_to_options(nursery: trio.Nursery) -> None:
     async with endpoint_at(server.url()) as endpoint:
         with pytest.raises(httpx.TransportError):
             await endpoint.options()
+
+
+# --- an endpoint that was left
+
+
+class Slow:
+    """An exchange that answers when it is told to, and knows whether it was closed before."""
+
+    def __init__(self) -> None:
+        self.go = trio.Event()
+        self.events: list[str] = []
+
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answered:
+        await self.go.wait()
+        self.events.append("answered")
+        return Answered(204, (), b"")
+
+    async def aclose(self) -> None:
+        self.events.append("closed")
+        await trio.lowlevel.checkpoint()
+
+
+async def test_what_is_left_is_closed_after_its_last_post(nursery: trio.Nursery) -> None:
+    slow = Slow()
+    endpoint = Endpoint(parse_post_url("http://h/"), Http(), slow)
+    for number in range(2):
+        nursery.start_soon(endpoint.post, b"{}", f"msg_{number}")
+    await wait_all_tasks_blocked()
+    nursery.start_soon(endpoint.retire)
+    await wait_all_tasks_blocked()
+    assert slow.events == []
+    slow.go.set()
+    await wait_all_tasks_blocked()
+    assert slow.events == ["answered", "answered", "closed"]

@@ -3,7 +3,7 @@ much of it is in memory. The journal is one in memory, its committer the real on
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import trio
@@ -13,7 +13,18 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge import committer
 from bridge.admitted import Admitted
 from bridge.committer import Committer
-from bridge.journal import Accept, Attempt, Drop, Entry, JournalError, Reply, Revive, Settle, Totals
+from bridge.journal import (
+    Accept,
+    Attempt,
+    Claim,
+    Drop,
+    Entry,
+    JournalError,
+    Reply,
+    Revive,
+    Settle,
+    Totals,
+)
 from bridge.keeper import MEMORY_COUNT, JournalKeeper, MemoryKeeper, Volume
 from bridge.outbox import Outgoing
 from tests.bridge.life import BOT, DOMAIN, START, Disk
@@ -147,6 +158,57 @@ async def test_memory_delivers_at_once_and_forgets() -> None:
     keeper.abandon(Outgoing(b"", 0), "why")
 
 
+# --- what came of no other stanza
+
+
+def sending(keeper: MemoryKeeper | JournalKeeper, id: str, claim: Claim | None = None) -> list[Any]:
+    """Have a stanza kept, and give what is told of it."""
+    told: list[Any] = []
+    one = stanza(f"<message id='{id}' from='{BOT}' to='a@x/1'><body>hi</body></message>")
+    keeper.send(one, f"msg_{id}", START, claim, told.append)
+    return told
+
+
+def test_memory_keeps_what_is_sent_as_long_as_the_outbox() -> None:
+    keeper = MemoryKeeper()
+    [told] = sending(keeper, "1")
+    assert (told.made, told.key, keeper.failure) == (START, None, None)
+    assert b"<body>hi</body>" in told.data
+    assert keeper.fullness == 0
+
+
+async def test_what_is_sent_is_kept_and_then_confirmed_or_abandoned(start: Start) -> None:
+    keeping = await start(MemoryJournal())
+    claim = Claim(b"k", b"digest", "msg_1", START, "sent")
+    told = [sending(keeping.keeper, "1", claim), sending(keeping.keeper, "2")]
+    assert told == [[], []], "not before it is committed"
+    await wait_all_tasks_blocked()
+    [[one], [two]] = told
+    assert (one.key, two.key) == (("msg_1", 0), ("msg_2", 0))
+    assert keeping.journal.claims([b"k"]) == [claim]
+    assert await keeping.keeper.recovered_replies() == [one, two]
+    assert keeping.keeper.fullness == 0
+    keeping.keeper.confirm([one])
+    keeping.keeper.abandon(two, "it broke the stream")
+    await wait_all_tasks_blocked()
+    assert await keeping.keeper.recovered_replies() == []
+    [letter] = keeping.journal.dead(DOMAIN, limit=9)
+    assert (letter.entry.uid, letter.reply, letter.reason) == (
+        "msg_2",
+        two.data,
+        "it broke the stream",
+    )
+
+
+async def test_what_cannot_be_kept_is_not_sent(start: Start) -> None:
+    keeping = await start(MemoryJournal())
+    keeping.journal.failure = FAILURE
+    told = sending(keeping.keeper, "1")
+    await wait_all_tasks_blocked()
+    assert told == [None]
+    assert keeping.keeper.failure is FAILURE
+
+
 def test_a_keeper_is_bound_before_it_is_used() -> None:
     with pytest.raises(RuntimeError):
         MemoryKeeper().accept(admitted("1"))
@@ -223,6 +285,7 @@ async def test_a_cancelled_settle_is_committed_all_the_same(
     kept.disk.release()
     await wait_all_tasks_blocked()
     assert [one.uid for one in kept.journal.settled] == ["msg_1"]
+    assert (kept.volume.count, kept.volume.bytes) == (0, 0)
     again = await start(kept.journal)
     assert [one.data for one in await again.keeper.recovered_replies()] == [b"<a/>"]
 
@@ -467,6 +530,17 @@ async def test_another_component_is_told_of_room(start: Start) -> None:
 
 
 # --- very many
+
+
+async def test_an_unbound_keeper_is_told_nothing_more(start: Start) -> None:
+    kept = await start(MemoryJournal())
+    told: list[int] = []
+    kept.volume.freed.append(lambda: told.append(1))
+    kept.keeper.unbind()
+    kept.volume.add(1)
+    kept.volume.remove(1)
+    assert (kept.freed, told) == (0, [1])
+    assert len(kept.volume.freed) == 1
 
 
 async def test_100_000_pending(start: Start) -> None:

@@ -9,18 +9,23 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 LEVELS: Final = (
-    {"address", "admitted", "answer", "config", "delay", "envelope", "journal", "log", "outcome"}
-    | {"request", "retry", "webhook"}
+    {"address", "admitted", "answer", "config", "delay", "envelope", "incident", "journal"}
+    | {"log", "meter", "outcome", "quantity", "request", "retry", "token", "webhook"}
     | {"capture_file", "compression", "exchange", "size"},
     {"auto", "conversation", "health", "ledger", "loader", "outbox", "reconnect", "rooms"}
-    | {"redact", "structure", "teller"}
+    | {"claim", "redact", "waiter"}
+    | {"listen", "notify", "rate", "structure", "teller", "tracing"}
     | {"endpoint", "pool", "transport", "watch", "wire"}
-    | {"capture_dir", "recorder", "series"}
+    | {"capture_dir", "recorder", "recording", "series"}
     | {"committer", "control", "desk", "keeper", "sqlite", "sqlite_journal", "state_dir"},
-    {"admission", "courier", "dispatch", "link", "responder", "status", "storage"},
+    {"admission", "courier", "dispatch", "link", "responder", "status", "storage"}
+    | {"asker", "errand", "sender", "voice"},
+    {"service"},
+    {"roster"},
+    {"listener"},
     {"daemon"},
     {"__main__", "capture_flag", "check", "cli", "conformance", "demo", "queue", "redaction"}
-    | {"replay"},
+    | {"replay", "unit"},
 )
 LEVEL_OF: Final = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES: Final = {
@@ -82,6 +87,11 @@ def test_httpx_stays_with_the_endpoint_and_its_transport() -> None:
     assert importers("bridge", "httpx") == users
 
 
+def test_only_metrics_know_prometheus() -> None:
+    found = importers("bridge", "prometheus_client")
+    assert found == {"listener.collector", "listener.metrics"}
+
+
 def test_sqlite_stays_with_the_store() -> None:
     modules = importers("bridge", "sqlite3")
     assert modules
@@ -127,14 +137,15 @@ def caught_broadly(tree: ast.AST) -> Iterator[str]:
                 yield from names & {"Exception", "BaseException", "trio.Cancelled", "Cancelled"}
 
 
-def test_one_exception_handler_catches_everything() -> None:
+def test_two_exception_handlers_catch_everything() -> None:
+    """That of a stanza's task, and that of a connection to the listener: foreign code is there."""
     found = [
         (f"{package}.{name}", caught)
         for package, modules in MODULES.items()
         for name, tree in modules.items()
         for caught in caught_broadly(tree)
     ]
-    assert found == [("bridge.dispatch", "Exception")]
+    assert found == [("bridge.dispatch", "Exception"), ("bridge.listener.server", "Exception")]
 
 
 @pytest.mark.parametrize(("tree", "name"), PAIRS)

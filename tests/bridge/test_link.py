@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import bridge.link
 from bridge.address import Secret, parse_post_url
 from bridge.config import Component
-from bridge.link import Link, Refused
+from bridge.link import Link, Refused, hint_of
 from bridge.outbox import LIMIT_COUNT, Outbox
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder
@@ -769,3 +769,9 @@ async def test_what_was_read_is_handled_though_the_stream_has_ended(
     go.set()
     await log.wait("detached")
     assert seen == [StanzaReceived(reply(str(n))) for n in range(10)]
+
+
+def test_only_what_the_server_says_has_a_hint() -> None:
+    condition = StreamCondition.NOT_AUTHORIZED
+    assert "secret" in hint_of(StreamFaulted(condition, by_peer=True))
+    assert hint_of(StreamFaulted(condition)) == ""

@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.typing import EventDict
 
-from bridge.log import LEVELS, Throttle, configure, logger, shorten
+from bridge.log import LEVELS, Throttle, configure, logger, set_level, shorten
 
 BURST = 20
 WINDOW_S = 10.0
@@ -113,6 +113,18 @@ def test_levels_below_are_not_shown(
     configure("json", level)
     for name in LEVELS:
         getattr(logger(), name)("event")
+    assert [json.loads(line)["level"] for line in lines(capsys)] == shown
+
+
+@pytest.mark.parametrize(("level", "shown"), SHOWN.items())
+def test_a_level_is_changed_for_loggers_that_are_there(
+    capsys: pytest.CaptureFixture[str], level: str, shown: list[str]
+) -> None:
+    configure("json", "warning")
+    before = logger(component="bot.example").bind(more="context")
+    set_level(level)
+    for name in LEVELS:
+        getattr(before, name)("event")
     assert [json.loads(line)["level"] for line in lines(capsys)] == shown
 
 

@@ -102,6 +102,90 @@ def test_what_was_written_counts_until_it_is_confirmed() -> None:
     assert outbox.put_if_room(outgoing(C))
 
 
+def test_what_is_sent_unasked_leaves_a_quarter_of_the_places_for_replies() -> None:
+    outbox = fresh(limit_count=8)
+    outbox.put(outgoing(A, B))
+    assert [outbox.reserve(1) for _ in range(5)] == [True] * 4 + [False]
+    outbox.release(1)
+    assert outbox.reserve(1)
+    outbox.release(1)
+    outbox.put(outgoing(C))  # in the place that was reserved
+    assert not outbox.reserve(1)
+    outbox.take()
+    outbox.confirm(outbox.position)
+    assert outbox.reserve(1)
+
+
+def test_what_is_sent_unasked_leaves_a_quarter_of_the_bytes_for_replies() -> None:
+    outbox = fresh(limit_bytes=20)
+    outbox.put(outgoing(A))
+    assert not outbox.reserve(12)
+    assert outbox.reserve(6)
+    assert not outbox.reserve(6)
+    assert outbox.reserve(5)
+    outbox.release(6)
+    assert outbox.reserve(6)
+
+
+def test_what_was_not_written_can_be_withdrawn() -> None:
+    outbox = fresh()
+    [a, b, again] = outgoing(A, B, B)
+    outbox.put([a, b, again])
+    assert outbox.withdraw(again)  # that one, though another is equal
+    assert not outbox.withdraw(again)
+    assert len(outbox) == 2
+    assert outbox.take() == [A, B]
+    assert not outbox.withdraw(b)
+    assert len(outbox) == 2
+
+
+def test_what_is_withdrawn_makes_room() -> None:
+    outbox = fresh(limit_bytes=8)
+    [a, b] = outgoing(A, B)
+    outbox.put([a, b])
+    assert outbox.is_full
+    assert outbox.withdraw(a)
+    assert not outbox.is_full
+
+
+def test_what_waits_to_be_written_again_can_be_withdrawn_but_was_written() -> None:
+    outbox = fresh()
+    [a, b, c] = outgoing(A, B, C)
+    outbox.put([a, b])
+    outbox.take()
+    outbox.stream_lost(blamed=False)
+    outbox.put([c])
+    assert not outbox.withdraw(a, also_again=False)
+    assert len(outbox) == 3
+    assert not outbox.withdraw(a)
+    assert outbox.withdraw(c, also_again=False)
+    assert outbox.take() == [B]
+
+
+def test_what_is_withdrawn_does_not_make_another_seem_written() -> None:
+    """What was written stays as it was, and what was not is marked as late, whoever has left."""
+    message = b"<message>hi</message>"
+    late = Outbox(DOMAIN, now=lambda: MADE + 100)
+    [iq, one, two] = outgoing(b"<iq/>", message, message)
+    late.put([iq])
+    late.take()
+    late.put([one])
+    late.stream_lost(blamed=False)
+    assert not late.withdraw(iq)
+    late.put([two])
+    assert [b"<delay" in data for data in late.take()] == [True, True]
+
+
+def test_an_iq_that_is_late_can_still_be_withdrawn() -> None:
+    late = Outbox(DOMAIN, now=lambda: MADE + 100)
+    [iq] = outgoing(b"<iq><q/></iq>")
+    late.put([iq])
+    assert late.take() == [b"<iq><q/></iq>"]
+    late.stream_lost(blamed=False)
+    assert not late.withdraw(iq)
+    assert late.take() == []
+
+
 async def test_room_is_waited_for(nursery: trio.Nursery) -> None:
     outbox = fresh(limit_count=1)
     outbox.put(outgoing(A))
@@ -376,6 +460,16 @@ async def test_wait_written(nursery: trio.Nursery) -> None:
     waiter = Waiter(nursery, outbox.wait_written)
     assert not await waiter.is_through()
     outbox.take()
+    assert await waiter.is_through()
+
+
+async def test_wait_written_ends_with_what_is_withdrawn(nursery: trio.Nursery) -> None:
+    outbox = fresh()
+    [a] = outgoing(A)
+    outbox.put([a])
+    waiter = Waiter(nursery, outbox.wait_written)
+    assert not await waiter.is_through()
+    outbox.withdraw(a)
     assert await waiter.is_through()
 
 

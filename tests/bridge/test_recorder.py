@@ -21,7 +21,8 @@ from bridge.capture_dir import CaptureOptions, Shelf
 from bridge.capture_file import CaptureFileError, open_capture
 from bridge.config import Component
 from bridge.exchange import Answered, decode
-from bridge.recorder import Recorder, make_recorders
+from bridge.recorder import Recorder
+from bridge.recording import Recording
 from bridge.series import Naming, Series
 from tests.bridge.recorder import Recorder as Log
 from tests.bridge.test_capture_file import fill
@@ -431,7 +432,7 @@ async def test_the_limit_is_on_what_waits_and_not_on_what_there_is(
 
 def test_each_component_has_its_file_and_no_secret_is_in_it(tmp_path: Path) -> None:
     other = evolve(COMPONENT, domain="other.example")
-    recorders = make_recorders(CaptureOptions(tmp_path), (COMPONENT, other))
+    recorders = Recording(CaptureOptions(tmp_path), (COMPONENT, other)).recorders
     assert list(recorders) == ["bot.example", "other.example"]
     for one in recorders.values():
         one._series.close()
@@ -448,7 +449,7 @@ def test_each_component_has_its_file_and_no_secret_is_in_it(tmp_path: Path) -> N
     ("packing", "suffix"), [("none", ".xcap"), ("gz", ".xcap.gz"), ("zst", ".xcap.zst")]
 )
 def test_files_are_packed_as_asked_for(tmp_path: Path, packing: Any, suffix: str) -> None:
-    [one] = make_recorders(CaptureOptions(tmp_path, packing=packing), [COMPONENT]).values()
+    [one] = Recording(CaptureOptions(tmp_path, packing=packing), [COMPONENT]).recorders.values()
     one._series.close()
     [path] = tmp_path.iterdir()
     assert path.name.endswith(f"-0001{suffix}")
@@ -457,7 +458,7 @@ def test_files_are_packed_as_asked_for(tmp_path: Path, packing: Any, suffix: str
 
 
 def test_redacted_files_say_so_and_hold_no_word(tmp_path: Path) -> None:
-    [one] = make_recorders(CaptureOptions(tmp_path, redacted=True), [COMPONENT]).values()
+    [one] = Recording(CaptureOptions(tmp_path, redacted=True), [COMPONENT]).recorders.values()
     attach(one)
     one.received(b"<message from='juliet@example.com'><body>wherefore art thou</body></message>", 0)
     one.exchanged("msg_0123", 1, 0.0, b'{"body":"wherefore"}', Answered(200, {}, b"romeo"))
@@ -479,11 +480,11 @@ def test_redacted_files_say_so_and_hold_no_word(tmp_path: Path) -> None:
 
 def test_a_first_file_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(CaptureFileError):
-        make_recorders(CaptureOptions(tmp_path / "none"), [COMPONENT])
+        Recording(CaptureOptions(tmp_path / "none"), [COMPONENT])
 
 
 def test_a_component_with_a_name_too_long_for_a_file_is_told_at_once(tmp_path: Path) -> None:
     long = evolve(COMPONENT, domain=".".join(["x" * 60] * 4))
     with pytest.raises(CaptureFileError, match="File name too long"):
-        make_recorders(CaptureOptions(tmp_path), [long])
+        Recording(CaptureOptions(tmp_path), [long])
     assert os.listdir(tmp_path) == []

@@ -21,10 +21,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bridge.journal import (
+    CLAIM_S,
     Abandon,
     Accept,
+    AnswerKey,
     Attempt,
     Attempted,
+    Claim,
+    ClaimKey,
     Confirm,
     DeadLetter,
     Drop,
@@ -32,8 +36,10 @@ from bridge.journal import (
     ImpossibleOperation,
     JournalError,
     Operation,
+    ReleaseKey,
     Reply,
     Revive,
+    Send,
     Settle,
     Totals,
 )
@@ -87,7 +93,7 @@ def journal(file: Path) -> Iterator[SqliteJournal]:
 UIDS: Final = st.sampled_from(["a", "ab", "abc", "b", "c", "d"])
 COMPONENTS: Final = st.sampled_from(["bot", "echo"])
 TIMES: Final = st.floats(0, 1e10)
-PLACES: Final = st.integers(1, 2)
+PLACES: Final = st.integers(0, 2)
 TEXTS: Final = st.text(max_size=20)
 OPTIONAL: Final = st.none() | TEXTS
 ATTEMPTS: Final = st.builds(Attempt, TIMES, TEXTS)
@@ -118,7 +124,33 @@ def settlements(draw: st.DrawFn) -> Settle:
     return Settle(uid, tuple(replies), draw(TIMES), draw(st.none() | TEXTS))
 
 
+NAMES: Final = st.sampled_from([b"k1", b"k2", b"k3", b"k4", b"k5"])
+STATES: Final = st.sampled_from(["sent", "asked", "answered", "unanswered"])
+CLAIMS: Final = st.builds(
+    Claim,
+    NAMES,
+    st.binary(max_size=8),
+    UIDS,
+    TIMES | st.floats(0, 3 * CLAIM_S),
+    STATES,
+    OPTIONAL,
+    OPTIONAL,
+)
+
+
+@st.composite
+def sends(draw: st.DrawFn) -> Send:
+    place = draw(st.integers(0, 2))
+    reply = Reply(draw(UIDS), draw(COMPONENTS), place, draw(st.binary(max_size=60)), draw(TIMES))
+    claim = draw(st.none() | CLAIMS)
+    return Send(reply, draw(KINDS), draw(TEXTS), draw(TEXTS), draw(OPTIONAL), claim)
+
+
 OPERATIONS: Final = st.one_of(
+    sends(),
+    st.builds(ClaimKey, CLAIMS),
+    st.builds(AnswerKey, NAMES, STATES, OPTIONAL, OPTIONAL),
+    st.builds(ReleaseKey, NAMES),
     st.builds(Accept, ENTRIES),
     settlements(),
     st.builds(Confirm, st.lists(st.tuples(UIDS, PLACES), max_size=3).map(tuple)),
@@ -135,7 +167,7 @@ class AgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
-        self.model = Model(5, 150, 5e9)
+        self.model = Model(5, 150, 5e9, 3, 80)
         self.journal = self.open()
 
     def open(self) -> SqliteJournal:
@@ -144,6 +176,8 @@ class AgainstModel(RuleBasedStateMachine):
             dead_limit_count=5,
             dead_limit_bytes=150,
             dead_limit_age_s=5e9,
+            claim_limit_count=3,
+            claim_limit_bytes=80,
         )
 
     def teardown(self) -> None:
@@ -213,10 +247,93 @@ class AgainstModel(RuleBasedStateMachine):
             ):
                 assert numbers == sorted(set(numbers))
         assert journal.totals() == model.totals()
+        claims = journal.claims([b"k1", b"k2", b"k3", b"k4", b"k5", b"other"])
+        assert {one.name: one for one in claims} == model.claims
 
 
 TestAgainstModel = AgainstModel.TestCase
 TestAgainstModel.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+
+
+# --- the walk of a stanza that came of no entry
+
+
+def send(uid: str, claim: Claim | None = None, *, made: float = 2.5) -> Send:
+    return Send(Reply(uid, "bot", 0, b"<b/>", made), "message", "me@bot", "you@a", "1", claim)
+
+
+def claim(name: bytes, *, made: float = 2.5, answer: str | None = None) -> Claim:
+    return Claim(name, b"digest", "u", made, "sent" if answer is None else "answered", answer)
+
+
+def test_what_is_sent_is_a_reply_then_gone(journal: SqliteJournal) -> None:
+    journal.commit([send("u"), send("v")])
+    assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "v"]
+    assert journal.find("u") == [Reply("u", "bot", 0, b"<b/>", 2.5)]
+    assert journal.totals() == {"bot": Totals(replies=2)}
+    journal.commit([Confirm((("u", 0), ("v", 0)))])
+    assert journal.totals() == {}
+
+
+def test_what_was_sent_and_abandoned_is_a_dead_letter_of_its_own(journal: SqliteJournal) -> None:
+    journal.commit([send("u"), Abandon("u", 0, 4, "it broke the stream")])
+    [letter] = journal.dead("bot", limit=9)
+    assert (letter.entry.kind, letter.entry.from_, letter.entry.to) == (
+        "message",
+        "me@bot",
+        "you@a",
+    )
+    assert (letter.entry.id, letter.reply, letter.reason) == ("1", b"<b/>", "it broke the stream")
+    journal.commit([Revive(("u",), 9)])
+    assert dead_uids(journal) == ["u"]
+
+
+def test_a_claim_is_kept_with_its_stanza_or_not_at_all(journal: SqliteJournal) -> None:
+    journal.commit([Accept(entry("p"))])
+    with pytest.raises(ImpossibleOperation):
+        journal.commit([send("u", claim(b"k")), Accept(entry("p"))])
+    assert journal.claims([b"k"]) == []
+    assert journal.replies("bot", limit=9) == []
+    journal.commit([send("u", claim(b"k"))])
+    assert journal.claims([b"k", b"l"]) == [claim(b"k")]
+
+
+def test_claims_are_bounded_by_count_and_the_oldest_go_first(file: Path) -> None:
+    with closing(SqliteJournal(file, claim_limit_count=250)) as journal:
+        names = [f"{number:03}".encode() for number in range(700)]
+        journal.commit([send(f"u{name!r}", claim(name)) for name in names])
+        assert sorted(one.name for one in journal.claims(names)) == names[450:]
+
+
+def test_a_claim_that_is_made_again_is_the_newest(file: Path) -> None:
+    with closing(SqliteJournal(file, claim_limit_count=1)) as journal:
+        journal.commit(
+            [send(uid, claim(name)) for uid, name in zip("abc", (b"k", b"l", b"k"), strict=True)]
+        )
+        assert [one.name for one in journal.claims([b"k", b"l"])] == [b"k"]
+
+
+def test_claims_are_bounded_by_bytes_with_their_answers(file: Path) -> None:
+    with closing(SqliteJournal(file, claim_limit_bytes=1000)) as journal:
+        journal.commit([ClaimKey(claim(name)) for name in (b"k", b"l", b"m")])
+        journal.commit([AnswerKey(b"l", "answered", "x" * 980, "en")])
+        assert {one.name for one in journal.claims([b"k", b"l", b"m"])} == {b"l", b"m"}
+        journal.commit([AnswerKey(b"m", "answered", "x" * 980, "en")])
+        [left] = journal.claims([b"k", b"l", b"m"])
+        assert (left.name, left.state, left.answer, left.lang) == (
+            b"m",
+            "answered",
+            "x" * 980,
+            "en",
+        )
+
+
+def test_a_claim_is_forgotten_after_a_day(journal: SqliteJournal) -> None:
+    journal.commit([send("u", claim(b"k", made=100))])
+    journal.commit([Accept(evolve(entry("p"), received=100 + CLAIM_S))])
+    assert journal.claims([b"k"]) == [claim(b"k", made=100)]
+    journal.commit([Accept(evolve(entry("q"), received=100.5 + CLAIM_S))])
+    assert journal.claims([b"k"]) == []
 
 
 # --- the walk of an entry, told
@@ -405,7 +522,7 @@ def test_a_newer_journal_is_left_alone(file: Path) -> None:
     SqliteJournal(file).close()
     with closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA user_version = 7")
-    refusal(file, "from a newer version: its format is 7, this program's 1")
+    refusal(file, "from a newer version: its format is 7, this program's 2")
 
 
 def fill(file: Path) -> None:
@@ -418,6 +535,72 @@ def overwrite(file: Path) -> None:
     with file.open("r+b") as opened:
         opened.seek(200_000)
         opened.write(b"\x5a" * (file.stat().st_size - 250_000))
+
+
+VERSION_1: Final = """
+CREATE TABLE pending (
+  number INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, component TEXT NOT NULL,
+  kind TEXT NOT NULL, from_ TEXT NOT NULL, to_ TEXT NOT NULL, id TEXT, lang TEXT,
+  received REAL NOT NULL, attempts TEXT NOT NULL, weight INTEGER NOT NULL, xml TEXT NOT NULL);
+CREATE TABLE reply (
+  number INTEGER PRIMARY KEY, uid TEXT NOT NULL, place INTEGER NOT NULL, component TEXT NOT NULL,
+  made REAL NOT NULL, kind TEXT NOT NULL, from_ TEXT NOT NULL, to_ TEXT NOT NULL, id TEXT,
+  data BLOB NOT NULL);
+CREATE INDEX reply_uid ON reply (uid, place);
+CREATE TABLE dead (
+  number INTEGER PRIMARY KEY, uid TEXT NOT NULL, component TEXT NOT NULL,
+  kind TEXT NOT NULL, from_ TEXT NOT NULL, to_ TEXT NOT NULL, id TEXT, lang TEXT,
+  received REAL NOT NULL, attempts TEXT NOT NULL, weight INTEGER NOT NULL, died REAL NOT NULL,
+  reason TEXT NOT NULL, reply BLOB, xml TEXT NOT NULL);
+CREATE INDEX dead_uid ON dead (uid);
+CREATE TABLE probe (number INTEGER PRIMARY KEY, data BLOB NOT NULL);
+INSERT INTO probe VALUES (1, zeroblob(65536));
+INSERT INTO pending VALUES
+  (1, 'p', 'bot', 'message', 'me@a/x', 'you@bot', NULL, 'en', 1.5, '[1.25,"HTTP 500"]', 4, '<a/>');
+INSERT INTO reply VALUES (2, 'r', 1, 'bot', 2.5, 'message', 'me@a/x', 'you@bot', NULL, x'3c622f3e');
+INSERT INTO dead VALUES
+  (3, 'd', 'bot', 'iq', 'me@a/x', 'you@bot', '1', NULL, 1.5, '', 4, 3, 'why', NULL, '<a/>');
+PRAGMA application_id = 0x584D5042;
+PRAGMA user_version = 1;
+"""
+"""A journal as its first version wrote it."""
+
+
+def write_version_1(file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(VERSION_1)
+
+
+def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
+    write_version_1(file)
+    for _ in range(2):  # as it was made into the present one, and then found
+        with closing(SqliteJournal(file)) as journal:
+            tried = Attempt(1.25, "HTTP 500")
+            [pending] = journal.pending("bot", limit=9)
+            assert pending == evolve(entry("p"), attempts=(tried,), number=1)
+            assert journal.replies("bot", limit=9) == [(2, reply("r"))]
+            [dead] = journal.dead("bot", limit=9)
+            assert (dead.entry.uid, dead.entry.number, dead.reason) == ("d", 3, "why")
+            assert journal.claims([b"k"]) == []
+    with closing(SqliteJournal(file)) as journal:
+        journal.commit([send("s", claim(b"k"))])
+        assert journal.replies("bot", limit=9)[-1] == (4, Reply("s", "bot", 0, b"<b/>", 2.5))
+        assert journal.claims([b"k"]) == [claim(b"k")]
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("PRAGMA user_version").fetchall() == [(2,)]
+
+
+def test_a_journal_that_cannot_be_taken_over_stays_as_it_was(file: Path) -> None:
+    write_version_1(file)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE claim (something TEXT)")
+    with pytest.raises(JournalError):
+        SqliteJournal(file)
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("PRAGMA user_version").fetchall() == [(1,)]
+        assert database.execute("SELECT uid FROM pending").fetchall() == [("p",)]
 
 
 def test_damage_is_found_at_the_start(file: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import trio
 
+from tests.servers import chromium as chromium_module
 from tests.servers import ejabberd as ejabberd_module
 from tests.servers import nginx as nginx_module
 from tests.servers import prosody as prosody_module
@@ -25,6 +26,7 @@ MISSING: Final[dict[str, Callable[[], str | None]]] = {
     "prosody": prosody_module.missing,
     "ejabberd": ejabberd_module.missing,
     "nginx": nginx_module.missing,
+    "chromium": chromium_module.missing,
 }
 COMPONENTS: Final = {"bot.localhost": "s3cret", "second.localhost": "s2", "peer.localhost": "s1"}
 USERS: Final = {"alice": "pw", "bob": "pw"}

@@ -36,9 +36,11 @@ Table = dict[str, Any]
 class Daemon:
     """A started daemon; see `run_daemon` for its life."""
 
-    def __init__(self, process: trio.Process, log: Path) -> None:
+    def __init__(self, process: trio.Process, log: Path, file: Path | None = None) -> None:
+        """`file` is its configuration."""
         self.process = process
         self._log = log
+        self._file = file
 
     @property
     def lines(self) -> list[Line]:
@@ -85,6 +87,21 @@ class Daemon:
         self.signal(signal.SIGTERM)
         code = await self.wait_ended()
         return code, trio.current_time() - started
+
+    async def reload(self, settings: Table | str) -> Line:
+        """Have it read other settings, or a file's text, and give what it says in the end."""
+        assert self._file is not None
+        text = settings if isinstance(settings, str) else toml(settings)
+        self._file.write_text(text, encoding="utf-8")
+        before = len(self.lines)
+
+        def ends() -> list[Line]:
+            events = ("configuration read again", "configuration not changed")
+            return [line for line in self.lines[before:] if line["event"] in events]
+
+        self.signal(signal.SIGHUP)
+        await self.wait_until(lambda: bool(ends()), what="the end of a reload")
+        return ends()[0]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -159,7 +176,7 @@ async def run_daemon(
             env={**os.environ, "PYTHONPATH": str(Path(bridge.__file__).parents[1])},
             start_new_session=True,  # Ctrl-C is for pytest alone
         )
-    daemon = Daemon(process, log)
+    daemon = Daemon(process, log, file)
     try:
         if wait_attached:
             await daemon.wait_logged("attached", len(settings["component"]))
@@ -187,10 +204,18 @@ def settings_for(
 def toml(table: Table, path: str = "") -> str:
     """`table` as TOML: what JSON and TOML write alike, and tables."""
     inner = {name: value for name, value in table.items() if isinstance(value, dict)}
+    arrays = {name: value for name, value in table.items() if _is_array_of_tables(value)}
     lines = [f"[{path}]"] if path else []
     for name, value in table.items():
-        if name not in inner:
+        if name not in inner and name not in arrays:
             lines.append(f"{json.dumps(name)} = {json.dumps(value, ensure_ascii=False)}")
     for name, value in inner.items():
         lines.append(toml(value, f"{path}.{json.dumps(name)}".lstrip(".")))
+    for name, values in arrays.items():
+        key = f"{path}.{json.dumps(name)}".lstrip(".")
+        lines += [f"[[{key}]]\n{toml(value)}" for value in values]
     return "\n".join(lines) + "\n"
+
+
+def _is_array_of_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)

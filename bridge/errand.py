@@ -1,0 +1,225 @@
+"""What is done once per idempotency key: the first who comes with it begins, all who come meanwhile
+wait for the same end, and who comes later is told what became of it.
+
+Invariant: an errand is in `_errands` from its first mention until it is over. Only the task that
+put it there looks for its key, and only then is it begun.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import trio
+from attrs import define, field, frozen
+
+from bridge.claim import Claims, claim_name
+from bridge.envelope import ParseElement
+from bridge.journal import Claim, JournalError
+from bridge.outbox import Outgoing
+from bridge.voice import Voice
+from bridge.waiter import Question
+from xmppstream import RemoteError, Stanza
+
+_OTHER: Final = "the idempotency key was used for another request"
+_LOST: Final = "the first request with this idempotency key was cut off; its outcome is not known"
+_LATE: Final = "no answer came in time"
+
+
+class SendRefused(Exception):
+    """A stanza was not accepted: `why`, in a sentence for who sent it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class KeyReused(SendRefused):
+    """The idempotency key was used for another request, or what came of its request is lost."""
+
+
+class IdInUse(SendRefused):
+    """An iq with this id waits for the same peer's answer already: give another id, or none."""
+
+
+class QueueFull(SendRefused):
+    """Too much waits to be written, or too many wait for answers: try again later."""
+
+
+class JournalUnavailable(SendRefused):
+    """The journal cannot be written now: try again later."""
+
+
+class NotConfigured(SendRefused):
+    """There is no such component (any more)."""
+
+
+class NoAnswer(SendRefused):
+    """No answer to an iq came in time. It may have been sent."""
+
+
+@frozen
+class Key:
+    """An idempotency key: `key` as the client gave it, in the realm of the token of that name;
+    `digest` is the SHA-256 of the request.
+    """
+
+    token: str
+    key: str
+    digest: bytes
+
+
+Result = str | Stanza
+
+
+@define(eq=False)
+class Errand:
+    """One request that is being done, and how many wait for what comes of it: a uid, or an answer.
+
+    When it is `over`, it has a result, or it was refused; or neither: it was never begun, and who
+    waits may begin it.
+    """
+
+    name: bytes = b""
+    digest: bytes = b""
+    is_question: bool = False
+    waiting: int = 0
+    over: trio.Event = field(factory=trio.Event)
+    result: Result | None = None
+    refusal: SendRefused | None = None
+    voice: Voice | None = None
+    question: Question | None = None
+    written: Outgoing | None = None
+    """What was put into the outbox for the question."""
+
+    def give(self) -> Result | None:
+        """Give what came of it.
+
+        Raises:
+            SendRefused: that is what came of it.
+        """
+        if self.refusal is not None:
+            raise type(self.refusal)(self.refusal.why)  # anew: each has its own traceback
+        return self.result
+
+
+Begin = Callable[[Key, Errand], None]
+Look = Callable[[Errand], None]
+
+
+class Errands:
+    """All that is being done for a key."""
+
+    def __init__(self, claims: Claims, parse: ParseElement) -> None:
+        """`parse` parses answers that were kept."""
+        self._claims = claims
+        self._parse = parse
+        self._errands: dict[bytes, Errand] = {}
+
+    @property
+    def all(self) -> list[Errand]:
+        return list(self._errands.values())
+
+    async def do(
+        self, key: Key, begin: Begin, deadline: float, *, is_question: bool, look: Look
+    ) -> Result:
+        """Do what `begin` begins, or what it once did, and give what came of it.
+
+        `begin` is called where the key is new; it or what it sets going calls `end`. `look` is
+        called to look after an errand that nobody waits for (any more).
+
+        Raises:
+            KeyReused, NoAnswer, JournalUnavailable; and what `end` or `begin` gave.
+        """
+        name = claim_name(key.token, key.key)
+        while True:
+            errand = self._errands.get(name)
+            if errand is not None and not errand.waiting:
+                look(errand)
+                errand = self._errands.get(name)
+            start = None
+            if errand is None:
+                errand = self._errands[name] = Errand(name, key.digest, is_question)
+                start = partial(self._start, errand, partial(begin, key, errand))
+            elif (errand.digest, errand.is_question) != (key.digest, is_question):
+                raise KeyReused(_OTHER)
+            result = await self._wait(errand, deadline, start, look)
+            if result is not None:
+                return result
+            if trio.current_time() >= deadline:
+                raise NoAnswer(_LATE)
+
+    def end(
+        self, errand: Errand, result: Result | None = None, *, refusal: SendRefused | None = None
+    ) -> None:
+        """Tell all who wait what came of an errand."""
+        if self._errands.get(errand.name) is errand:
+            del self._errands[errand.name]
+        errand.result, errand.refusal = result, refusal
+        errand.over.set()
+
+    async def _wait(
+        self,
+        errand: Errand,
+        deadline: float,
+        start: Callable[[], Awaitable[None]] | None,
+        look: Look,
+    ) -> Result | None:
+        if errand.question is not None:
+            errand.question.deadline = max(errand.question.deadline, deadline)
+        errand.waiting += 1
+        try:
+            with trio.move_on_at(deadline):
+                if start is not None:
+                    await start()
+                await errand.over.wait()
+        finally:
+            errand.waiting -= 1
+            if not errand.waiting and not errand.over.is_set():
+                look(errand)
+        return errand.give()
+
+    async def _start(self, errand: Errand, begin: Callable[[], None]) -> None:
+        """Find what the key was used for, or else begin."""
+        begun = False
+        try:
+            claim = await self._claims.find(errand.name)
+            if claim is None:
+                begin()
+                begun = True
+            else:
+                self.end(errand, await self._known(claim, errand))
+        except JournalError as error:
+            self.end(errand, refusal=unkept(error))
+        except SendRefused as refusal:
+            self.end(errand, refusal=refusal)
+        finally:
+            if not begun and not errand.over.is_set():  # cancelled: another may begin
+                self.end(errand)
+
+    async def _known(self, claim: Claim, errand: Errand) -> Result:
+        """Give what came of a key's first request.
+
+        Raises:
+            KeyReused, NoAnswer
+        """
+        if claim.digest != errand.digest or errand.is_question == (claim.state == "sent"):
+            raise KeyReused(_OTHER)
+        match claim.state:
+            case "sent":
+                return claim.uid
+            case "asked":
+                raise KeyReused(_LOST)
+            case "unanswered":
+                raise NoAnswer("no answer came in time to the first request with this key")
+            case "answered":
+                try:
+                    element = await self._parse((claim.answer or "").encode())
+                except RemoteError:  # the limits were wider then
+                    raise KeyReused(_LOST) from None
+                return Stanza(element, claim.lang)
+
+
+def unkept(failure: JournalError | None) -> JournalUnavailable:
+    """Give the refusal for what the journal did not keep."""
+    why = "the journal cannot keep this" if failure is None else f"no journal: {failure.why}"
+    return JournalUnavailable(why)

@@ -1,0 +1,244 @@
+"""`[listen]` and its tokens: from the file's words to `Listen`, with every fault.
+
+A secret is read here, and only its digest goes on.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+from typing import Final
+
+from bridge.address import BadValue, Secret, check_domain, parse_server
+from bridge.config import Listen, ListenTable, TcpPlace, TokenTable, UnixPlace
+from bridge.token import SCOPES, Scope, Token, digest_of
+from xmppstream import InvalidJid, split
+
+_SHORTEST: Final = 16
+_HASH: Final = re.compile(r"sha256:([0-9A-Fa-f]{64})")
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
+_NAME: Final = re.compile(r"[\w.@+-]{1,64}")
+_PATH_LIMIT_BYTES: Final = 107  # unix(7)
+_SOURCES: Final = ("secret", "secret_file", "secret_env", "secret_hash")
+_EXAMPLE: Final = (
+    'Write it like "127.0.0.1:5280", "[::1]:5280" or "unix:/run/xmpp-bridge/http.sock"'
+)
+_MAKE: Final = "Make one with: openssl rand -hex 32"
+
+
+def parse_place(text: str) -> TcpPlace | UnixPlace:
+    """Read where to listen: an IP address (or localhost) with a port, or the path of a socket.
+
+    Raises:
+        BadValue: it is neither.
+    """
+    path = text.removeprefix("unix:")
+    if path != text or text.startswith("/"):
+        if not PurePosixPath(path).is_absolute() or path.endswith("/"):
+            raise BadValue(f"{path!r} is no absolute path of a socket", _EXAMPLE)
+        if len(path.encode()) > _PATH_LIMIT_BYTES:
+            problem = f"the path is longer than {_PATH_LIMIT_BYTES} bytes, which no socket can have"
+            raise BadValue(problem, "Use a shorter one")
+        return UnixPlace(path)
+    host, port = parse_server(text)
+    if not text.endswith(f":{port}"):
+        raise BadValue(f"{text!r} has no port", _EXAMPLE)
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise BadValue(f"{host!r} is no IP address", _EXAMPLE) from None
+    return TcpPlace(host, port)
+
+
+class ListenReading:
+    """Reads `[listen]` for the components that are configured."""
+
+    def __init__(
+        self,
+        domains: Sequence[str],
+        environment: Mapping[str, str],
+        secret_file: Callable[[str, str], Secret | None],
+        fault: Callable[[str, str, str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """`secret_file` reads one for a key; `fault` takes key, problem and remedy."""
+        self._domains = domains
+        self._environment = environment
+        self._secret_file = secret_file
+        self._fault = fault
+        self._warn = warn
+        self._faulty: set[str] = set()
+
+    def listen(self, table: ListenTable, faulty: set[str]) -> Listen | None:
+        """Give the settings; None where there are faults. `faulty` are keys that have one."""
+        self._faulty = faulty
+        place = self._place(table)
+        if table.default_host is not None:
+            try:
+                check_domain(table.default_host)
+            except BadValue as error:
+                self._fault("listen.default_host", error.problem, error.remedy)
+        tokens = self._tokens(table.token)
+        if not table.token and not self._is_faulty("listen.token"):
+            self._warn("[listen] has no token, so nobody can send: add a [[listen.token]]")
+        if place is None:
+            return None
+        return Listen(
+            place, tokens, table.default_host, table.max_body_bytes, table.max_connections
+        )
+
+    def _is_faulty(self, key: str) -> bool:
+        """Tell whether a key that seems to be missing is there, with a fault that is known."""
+        return any(one.startswith(key) for one in self._faulty)
+
+    def _missing(self, key: str, problem: str, remedy: str) -> None:
+        if not self._is_faulty(key):
+            self._fault(key, problem, remedy)
+
+    def _place(self, table: ListenTable) -> TcpPlace | UnixPlace | None:
+        if table.address is None:
+            self._missing("listen.address", "the address is missing", _EXAMPLE)
+            return None
+        try:
+            place = parse_place(table.address)
+        except BadValue as error:
+            self._fault("listen.address", error.problem, error.remedy)
+            return None
+        if isinstance(place, TcpPlace) and not ipaddress.ip_address(place.host).is_loopback:
+            self._warn(
+                f"listen.address: {place} is not on loopback, and there is no TLS: tokens and"
+                " messages can be read on the way; listen on 127.0.0.1 behind a proxy with TLS"
+            )
+        return place
+
+    def _tokens(self, tables: Sequence[TokenTable]) -> tuple[Token, ...]:
+        tokens: list[Token] = []
+        for number, table in enumerate(tables):
+            key = f"listen.token[{number}]"
+            token = self._token(table, key)
+            if token is None:
+                continue
+            for other in tokens:
+                if other.name == token.name:
+                    problem = f"{token.name!r} is the name of another token, too"
+                    self._fault(f"{key}.name", problem, "Give each its own")
+                if other.digest == token.digest:
+                    problem = f"its secret is that of the token {other.name!r}, too"
+                    self._fault(key, problem, _MAKE)
+            tokens.append(token)
+        return tuple(tokens)
+
+    def _token(self, table: TokenTable, key: str) -> Token | None:
+        name = table.name
+        if name is None:
+            self._missing(f"{key}.name", "the name is missing", "Name who uses the token")
+        elif _NAME.fullmatch(name) is None:
+            problem = f"{name!r} is no name of a token"
+            self._fault(f"{key}.name", problem, "Use up to 64 letters, digits and any of ._@+-")
+            name = None
+        digest = self._digest(table, key)
+        components = self._components(table, key)
+        local_parts = self._local_parts(table, key)
+        scopes = self._scopes(table, key)
+        if name is None or digest is None or not components or not scopes:
+            return None
+        return Token(name, digest, components, scopes, local_parts)
+
+    def _digest(self, table: TokenTable, key: str) -> bytes | None:
+        given = [source for source in _SOURCES if getattr(table, source) is not None]
+        if len(given) != 1:
+            problem = "the secret is missing" if not given else f"{' and '.join(given)} are set"
+            remedy = f"Set exactly one of {', '.join(_SOURCES)}"
+            self._missing(f"{key}.secret", problem, remedy)
+            return None
+        key = f"{key}.{given[0]}"
+        if table.secret_hash is not None:
+            match = _HASH.fullmatch(table.secret_hash)
+            if match is None:
+                example = "Write sha256:HEX, of: printf %s SECRET | sha256sum"
+                self._fault(key, "it is no SHA-256 of a secret", example)
+                return None
+            return bytes.fromhex(match[1])
+        secret = self._secret(table, key)
+        if secret is None:
+            return None
+        if _VISIBLE.fullmatch(secret) is None:
+            problem = "the secret is empty" if not secret else "the secret is not visible ASCII"
+            self._fault(key, problem, _MAKE)
+            return None
+        if len(secret) < _SHORTEST:
+            problem = f"the secret is shorter than {_SHORTEST} characters, and can be guessed"
+            self._fault(key, problem, _MAKE)
+            return None
+        return digest_of(secret)
+
+    def _secret(self, table: TokenTable, key: str) -> str | None:
+        if table.secret_file is not None:
+            secret = self._secret_file(key, table.secret_file)
+            return None if secret is None else secret.value
+        if table.secret_env is not None:
+            if table.secret_env not in self._environment:
+                problem = f"there is no variable {table.secret_env} in the environment"
+                self._fault(key, problem, "Set it, or name another one")
+            return self._environment.get(table.secret_env)
+        return table.secret
+
+    def _components(self, table: TokenTable, key: str) -> frozenset[str]:
+        if table.components is None:
+            return frozenset(self._domains)
+        key = f"{key}.components"
+        if not table.components:
+            self._fault(key, "it names no component", "Name some, or take the key away for all")
+        found = set()
+        for name in table.components:
+            domain = self._component(name)
+            if domain is None:
+                self._no_component(key, name)
+            else:
+                found.add(domain)
+        return frozenset(found)
+
+    def _component(self, name: str) -> str | None:
+        """Give a component's domain as it is configured."""
+        return next((one for one in self._domains if one.lower() == name.lower()), None)
+
+    def _no_component(self, key: str, name: str) -> None:
+        close = get_close_matches(name, self._domains, 1)
+        known = ", ".join(self._domains) or "none"
+        remedy = f'Did you mean "{close[0]}"' if close else f"Configured are: {known}"
+        self._fault(key, f"{name!r} is no component", remedy)
+
+    def _local_parts(self, table: TokenTable, key: str) -> frozenset[str] | None:
+        if table.local_parts is None:
+            return None
+        key = f"{key}.local_parts"
+        if not table.local_parts:
+            self._fault(key, "it names no local part", "Name some, or take the key away for any")
+        for local in table.local_parts:
+            if local and not _is_local(local):
+                remedy = 'Use what stands before the @, or "" for the domain itself'
+                self._fault(key, f"{local!r} is no local part", remedy)
+        return frozenset(table.local_parts)
+
+    def _scopes(self, table: TokenTable, key: str) -> frozenset[Scope]:
+        key = f"{key}.scopes"
+        every = ", ".join(f'"{scope}"' for scope in SCOPES)
+        if not table.scopes:
+            self._missing(key, "the scopes are missing", f"Set some of {every}")
+            return frozenset()
+        for name in table.scopes:
+            if name not in SCOPES:
+                close = get_close_matches(name, SCOPES, 1)
+                remedy = f'Did you mean "{close[0]}"' if close else f"Use some of {every}"
+                self._fault(key, f"{name!r} is no scope", remedy)
+        return frozenset(scope for scope in SCOPES if scope in table.scopes)
+
+
+def _is_local(text: str) -> bool:
+    try:
+        return split(f"{text}@domain").local == text
+    except InvalidJid:
+        return False

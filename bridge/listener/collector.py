@@ -1,0 +1,280 @@
+"""The metrics of one scrape, made of what the components have counted and of how they are.
+
+Every label is of a bounded set: components as configured (or left in the journal), kinds, outcomes,
+conditions, limits. Nothing that a stranger has chosen is ever a label.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Final
+
+from attrs import frozen
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from bridge import __version__
+from bridge.meter import BOUNDS_S
+from bridge.request import Holding
+from bridge.status import Sight
+
+PREFIX: Final = "xmpp_bridge"
+
+
+@frozen
+class Scrape:
+    """What one scrape sees: `kept` by component, None where the journal cannot be asked."""
+
+    sights: tuple[Sight, ...] = ()
+    kept: Mapping[str, Holding] | None = None
+    has_journal: bool = False
+    now: float = 0.0
+
+
+class ScrapeCollector(Collector):
+    """Gives the metrics of one scrape."""
+
+    def __init__(self, scrape: Scrape) -> None:
+        self._scrape = scrape
+
+    def collect(self) -> Iterator[Metric]:
+        scrape = self._scrape
+        yield InfoMetricFamily(PREFIX, "The version of xmpp-bridge.", {"version": __version__})
+        yield from _stanzas(scrape.sights)
+        yield from _posts(scrape.sights)
+        yield from _streams(scrape.sights)
+        yield from _waiting(scrape)
+        if scrape.has_journal:
+            yield from _journal(scrape.kept)
+
+
+Row = tuple[tuple[str, ...], float]
+
+
+def _counter(name: str, help: str, labels: tuple[str, ...], rows: Iterable[Row]) -> Metric:
+    metric = CounterMetricFamily(f"{PREFIX}_{name}", help, labels=("component", *labels))
+    for values, value in rows:
+        metric.add_metric(values, value)
+    return metric
+
+
+def _gauge(name: str, help: str, rows: Iterable[Row]) -> Metric:
+    metric = GaugeMetricFamily(f"{PREFIX}_{name}", help, labels=("component",))
+    for values, value in rows:
+        metric.add_metric(values, value)
+    return metric
+
+
+def _each(sights: Iterable[Sight]) -> Iterator[tuple[str, Sight]]:
+    return ((one.status.domain, one) for one in sights)
+
+
+def _stanzas(sights: tuple[Sight, ...]) -> Iterator[Metric]:
+    yield _counter(
+        "stanzas_received",
+        "Stanzas that came in, refused ones among them.",
+        ("kind",),
+        (
+            ((name, kind), n)
+            for name, one in _each(sights)
+            for kind, n in one.meter.received.items()
+        ),
+    )
+    yield _counter(
+        "stanzas_sent",
+        "Stanzas written to the stream; those written again on another one count again.",
+        ("kind",),
+        (((name, kind), n) for name, one in _each(sights) for kind, n in one.meter.sent.items()),
+    )
+    yield _counter(
+        "stanzas_ended",
+        "Stanzas that came in and are done with, by what became of them.",
+        ("kind", "outcome"),
+        (
+            ((name, kind, end), n)
+            for name, one in _each(sights)
+            for (kind, end), n in sorted(one.meter.ends.items())
+        ),
+    )
+    yield _counter(
+        "stanzas_refused",
+        "Stanzas refused for being over a limit.",
+        ("limit",),
+        (
+            ((name, limit), n)
+            for name, one in _each(sights)
+            for limit, n in one.meter.refused.items()
+        ),
+    )
+    yield _counter(
+        "own_answers",
+        "Stanzas that the bridge itself has said: errors at the door, answers to ping and disco.",
+        (),
+        (((name,), one.meter.counts.answered_by_bridge) for name, one in _each(sights)),
+    )
+    yield _counter(
+        "errors_sent",
+        "Stanza errors sent for failures.",
+        (),
+        (((name,), one.meter.counts.errors_sent) for name, one in _each(sights)),
+    )
+    yield _counter(
+        "senders_untold",
+        "Failures of which the sender could not, or may not, be told.",
+        (),
+        (((name,), one.meter.counts.untold) for name, one in _each(sights)),
+    )
+
+
+def _posts(sights: tuple[Sight, ...]) -> Iterator[Metric]:
+    yield _counter(
+        "posts",
+        "POSTs that have ended, by what came of them.",
+        ("outcome",),
+        (((name, end), n) for name, one in _each(sights) for end, n in one.meter.posts.items()),
+    )
+    yield _counter(
+        "post_retries",
+        "POSTs that were not the first for their stanza.",
+        (),
+        (((name,), one.meter.retries) for name, one in _each(sights)),
+    )
+    latency = HistogramMetricFamily(
+        f"{PREFIX}_post_duration_seconds",
+        "From the beginning of a POST to the end of its answer, or of the patience with it.",
+        labels=("component",),
+    )
+    for name, one in _each(sights):
+        bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
+        counts = accumulate(one.meter.latency.counts)
+        latency.add_metric(
+            (name,), list(zip(bounds, counts, strict=True)), one.meter.latency.total_s
+        )
+    yield latency
+    yield _counter(
+        "post_sent_bytes",
+        "Bytes of the bodies POSTed.",
+        (),
+        (((name,), one.meter.posted_bytes) for name, one in _each(sights)),
+    )
+    yield _counter(
+        "post_received_bytes",
+        "Bytes of the replies' bodies.",
+        (),
+        (((name,), one.meter.replied_bytes) for name, one in _each(sights)),
+    )
+    yield _gauge(
+        "posts_in_flight",
+        "POSTs under way.",
+        (((name,), one.status.in_flight) for name, one in _each(sights)),
+    )
+    yield _gauge(
+        "endpoint_up",
+        "0 while the endpoint is plainly down, else 1.",
+        (((name,), one.status.endpoint.state == "up") for name, one in _each(sights)),
+    )
+
+
+def _streams(sights: tuple[Sight, ...]) -> Iterator[Metric]:
+    yield _gauge(
+        "stream_attached",
+        "Whether the component is attached to its server: 1 or 0.",
+        (((name,), one.status.link.state == "attached") for name, one in _each(sights)),
+    )
+    yield _counter(
+        "stream_attachments",
+        "How often the component was attached.",
+        (),
+        (((name,), one.meter.streams) for name, one in _each(sights)),
+    )
+    yield _counter(
+        "stream_reconnects",
+        "How often the component was attached again.",
+        (),
+        (((name,), max(one.meter.streams - 1, 0)) for name, one in _each(sights)),
+    )
+    yield _counter(
+        "stream_attachments_failed",
+        "Attempts to attach that failed.",
+        (),
+        (((name,), one.meter.attempts_failed) for name, one in _each(sights)),
+    )
+    yield _counter(
+        "stream_ends",
+        "Attached streams that ended: by an error, by the server's end tag, or without a word.",
+        ("end",),
+        (((name, end), n) for name, one in _each(sights) for end, n in one.meter.stops.items()),
+    )
+    yield _counter(
+        "stream_faults",
+        "Stream errors: of origin server, what it told us; of origin bridge, faults of its XML.",
+        ("condition", "origin"),
+        (
+            ((name, fault.condition, "server" if fault.by_server else "bridge"), n)
+            for name, one in _each(sights)
+            for fault, n in one.meter.faults.items()
+        ),
+    )
+    yield _counter(
+        "stream_received_bytes",
+        "Bytes read from the server on attached streams.",
+        (),
+        (((name,), one.read_bytes) for name, one in _each(sights)),
+    )
+    yield _counter(
+        "stream_sent_bytes",
+        "Bytes written to the server on attached streams.",
+        (),
+        (((name,), one.written_bytes) for name, one in _each(sights)),
+    )
+
+
+def _waiting(scrape: Scrape) -> Iterator[Metric]:
+    yield _gauge(
+        "stanzas_waiting",
+        "Stanzas in memory that wait for their turn or for another attempt.",
+        (((name,), one.status.waiting) for name, one in _each(scrape.sights)),
+    )
+    yield _gauge(
+        "stanzas_oldest_age_seconds",
+        "Age of the oldest stanza that is not done with; 0 without any.",
+        (((name,), _age(name, one, scrape)) for name, one in _each(scrape.sights)),
+    )
+
+
+def _age(name: str, sight: Sight, scrape: Scrape) -> float:
+    kept = (scrape.kept or {}).get(name)
+    olds = [one for one in (sight.oldest, kept.oldest if kept else None) if one is not None]
+    return max(scrape.now - min(olds), 0.0) if olds else 0.0
+
+
+def _journal(kept: Mapping[str, Holding] | None) -> Iterator[Metric]:
+    up = GaugeMetricFamily(f"{PREFIX}_journal_up", "Whether the journal answers: 1 or 0.")
+    up.add_metric((), kept is not None)
+    yield up
+    rows = (kept or {}).items()
+    yield _gauge(
+        "journal_pending_stanzas",
+        "Stanzas in the journal that are accepted and not done with.",
+        (((name,), one.pending) for name, one in rows),
+    )
+    yield _gauge(
+        "journal_pending_bytes",
+        "Bytes of their XML.",
+        (((name,), one.pending_bytes) for name, one in rows),
+    )
+    yield _gauge(
+        "journal_unconfirmed_replies",
+        "Replies in the journal that are not known to have arrived.",
+        (((name,), one.replies) for name, one in rows),
+    )
+    yield _gauge(
+        "dead_letters",
+        "Stanzas, and replies, that were given up and are kept.",
+        (((name,), one.dead) for name, one in rows),
+    )

@@ -1,0 +1,97 @@
+"""What surrounds every request: its id, its line in the log, and the form of its refusal."""
+
+import re
+import secrets
+from typing import Final
+
+import trio
+from attrs import frozen
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from bridge.listener.problem import Problem
+
+REQUEST_ID: Final = "X-Request-Id"
+CLIENT_LEFT: Final = 499  # as nginx logs it; nobody reads the response
+_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@frozen
+class Visit:
+    """An ASGI application around another one. The log has no address, no body, and no secret."""
+
+    app: ASGIApp
+    log: FilteringBoundLogger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = trio.current_time()
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                line = (REQUEST_ID.lower().encode(), request_id.encode())
+                message = {**message, "headers": [*message.get("headers", ()), line]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            self.log.debug(
+                "http request",
+                token=scope["state"].get("token", ""),
+                method=scope["method"],
+                path=getattr(scope.get("route"), "path", "(none)").replace(":path}", "}"),
+                status=status,
+                ms=round(1000 * (trio.current_time() - start), 1),
+                request_id=request_id,
+            )
+
+
+def _request_id(scope: Scope) -> str:
+    """Give the id that the client has set, or a fresh one."""
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID.lower().encode():
+            given: str = value.decode("latin-1")
+            if _ID.fullmatch(given):
+                return given
+    return f"req_{secrets.token_hex(12)}"
+
+
+async def on_problem(_: Request, error: Exception) -> Response:
+    """Answer a `Problem`."""
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: no such path, no such method there."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    detail = error.detail
+    match error.status_code:
+        case 404:
+            detail = "There is nothing at this path. See /v1/openapi.json."
+        case 405:
+            detail = f"This path has {headers.get('Allow', 'other methods')}."
+    return Problem(error.status_code, detail=detail, headers=headers).response()
+
+
+async def on_disconnect(_: Request, __: Exception) -> Response:
+    """Give what nobody reads."""
+    return Response(status_code=CLIENT_LEFT)
+
+
+async def on_fault(request: Request, _: Exception) -> Response:
+    """Answer a fault of our own; the server logs its traceback."""
+    detail = f"This is a fault of the bridge; its log has more, near {request.state.request_id}."
+    return Problem(500, detail=detail).response()

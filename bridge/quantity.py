@@ -1,0 +1,27 @@
+"""Times, spans and sizes as a person reads them."""
+
+from datetime import UTC, datetime
+
+
+def when(at: float) -> str:
+    """Write a Unix time as the operator's clock shows it."""
+    try:
+        return datetime.fromtimestamp(at, UTC).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # a clock, or a file, that was very wrong
+        return f"{at:g} s since 1970"
+
+
+def age(seconds: float) -> str:
+    """Write a span of time in its greatest unit."""
+    for unit, span in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * span:
+            return f"{seconds / span:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes in its greatest unit."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,291 @@
+"""The services of one daemon, by domain, and how another configuration becomes theirs.
+
+One task, `run`, owns all services: it alone starts them, and it takes one configuration after the
+other. What a configuration does not change goes on undisturbed; what can be changed at work is; all
+else drains, as when the daemon stops, and begins anew. Between the two the journal has what is not
+finished, so that nothing is lost and nothing done twice.
+
+Invariant: of one domain, the service in `services` is the only one that may run. One that has ended
+stays there, refused or about to be replaced, until it is removed.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import trio
+from attrs import field, frozen
+
+from bridge.address import is_loopback
+from bridge.config import Component, Fault, Settings
+from bridge.endpoint import Endpoint
+from bridge.journal import JournalError
+from bridge.log import logger
+from bridge.recorder import Recorder
+from bridge.recording import Recording
+from bridge.service import Legacy, Service, make_endpoint
+from bridge.storage import Storage
+from bridge.tracing import Spans
+
+_NO_DOMAINS: Final[tuple[str, ...]] = ()
+
+
+class CannotReload(Exception):
+    """A configuration cannot be worked by; nothing was changed."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+@frozen
+class Plan:
+    """What becomes of each domain under another configuration."""
+
+    added: tuple[str, ...] = _NO_DOMAINS
+    removed: tuple[str, ...] = _NO_DOMAINS
+    changed: tuple[str, ...] = _NO_DOMAINS
+    restarted: tuple[str, ...] = _NO_DOMAINS
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.added or self.removed or self.changed or self.restarted)
+
+
+@frozen
+class _Order:
+    """A configuration that is to be worked by."""
+
+    settings: Settings
+    plan: Plan
+    endpoints: Mapping[str, Endpoint]
+    done: trio.Event = field(factory=trio.Event)
+
+
+class Roster:
+    """All components of a daemon. To be made within trio."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage | None = None,
+        spans: Spans | None = None,
+        recording: Recording | None = None,
+    ) -> None:
+        """Raises: OSError, ssl.SSLError: the certificates of `[http]` cannot be used."""
+        self._log = logger()
+        self._settings = settings
+        self._storage = storage
+        self._spans = spans
+        self._recording = recording
+        self._services = {
+            one.domain: Service(
+                one, settings, storage, spans=spans, recorder=self._recorder_of(one)
+            )
+            for one in settings.components
+        }
+        self._order: _Order | None = None
+        self._wake = trio.Event()
+        self._stopping = False
+        self._over = False
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """The services as they are now, by domain: a live view, to be asked anew after each wait,
+        since a service may be replaced by another one. It `is_open` while it takes what is to be
+        sent.
+        """
+        return MappingProxyType(self._services)
+
+    @property
+    def settings(self) -> Settings:
+        """What it works by."""
+        return self._settings
+
+    @property
+    def all_refused(self) -> bool:
+        """Whether the servers have refused every component for good."""
+        return all(one.refused for one in self._services.values())
+
+    async def run(self) -> None:
+        """Run all services until stopped, or until every one is refused.
+
+        Cancellation drops everything at once.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                for component in self._settings.components:
+                    self._announce(component)
+                    nursery.start_soon(self._work, self._services[component.domain])
+                await self._tell_orphaned()
+                while not self._stopping:
+                    if self._order is not None:
+                        await self._follow(self._order, nursery)
+                    elif self.all_refused:
+                        break
+                    else:
+                        self._wake = trio.Event()
+                        await self._wake.wait()
+        finally:
+            self._over = True
+            self._end_order()
+
+    def stop(self) -> None:
+        """Have all services drain; `run` returns when they have."""
+        self._stopping = True
+        for service in self._services.values():
+            service.stop()
+        self._wake.set()
+
+    async def reload(self, settings: Settings) -> Plan:
+        """Work by another configuration, and give what that changed when it has; this takes as
+        long as what must drain. Nothing is done where `run` has come to its end. One at a time.
+
+        Raises:
+            CannotReload: nothing was changed.
+
+        Cancellation ends the waiting only.
+        """
+        assert self._order is None, "one configuration after the other"
+        plan = self._plan(settings)
+        order = _Order(settings, plan, self._new_endpoints(settings, plan))
+        if not self._stopping and not self._over:
+            self._order = order
+            self._wake.set()
+            await order.done.wait()
+        return plan
+
+    # --- from one configuration to another
+
+    def _plan(self, settings: Settings) -> Plan:
+        added, changed, restarted = [], [], []
+        for component in settings.components:
+            domain = component.domain
+            service = self._services.get(domain)
+            if service is None:
+                added.append(domain)
+            elif not service.can_change(component, settings):
+                restarted.append(domain)
+            elif service.differs(component, settings):
+                changed.append(domain)
+        known = {one.domain for one in settings.components}
+        removed = tuple(domain for domain in self._services if domain not in known)
+        return Plan(tuple(added), removed, tuple(changed), tuple(restarted))
+
+    def _new_endpoints(self, settings: Settings, plan: Plan) -> dict[str, Endpoint]:
+        """Make what can fail before anything is changed."""
+        new = {*plan.added, *plan.changed, *plan.restarted}
+        try:
+            return {
+                one.domain: make_endpoint(one, settings, self._spans)
+                for one in settings.components
+                if one.domain in new
+            }
+        except OSError as error:  # ssl.SSLError is one; the loader has found the files to be good
+            fault = Fault("http", f"its certificates cannot be used ({error})", "Check their files")
+            raise CannotReload(fault) from None
+
+    async def _follow(self, order: _Order, services: trio.Nursery) -> None:
+        """Change what is to be changed, and start in `services` what is to be started."""
+        plan, settings = order.plan, order.settings
+        self._settings = settings
+        async with trio.open_nursery() as draining:
+            for component in settings.components:
+                domain = component.domain
+                if domain in plan.added:
+                    self._start(component, order.endpoints[domain], None, services)
+                elif domain in plan.changed:
+                    left = self._services[domain].change(
+                        component, settings, order.endpoints[domain]
+                    )
+                    services.start_soon(left.retire)
+                elif domain in plan.restarted:
+                    draining.start_soon(self._replace, component, order.endpoints[domain], services)
+            for domain in plan.removed:
+                draining.start_soon(self._remove, domain)
+        self._end_order()
+
+    async def _replace(
+        self, component: Component, endpoint: Endpoint, services: trio.Nursery
+    ) -> None:
+        old = self._services[component.domain]
+        old.stop()
+        await old.ended.wait()
+        if not self._stopping:
+            self._start(component, endpoint, old.legacy, services)
+
+    async def _remove(self, domain: str) -> None:
+        old = self._services[domain]
+        old.stop()
+        await old.ended.wait()
+        del self._services[domain]
+        await self._tell_orphaned(domain)
+
+    def _start(
+        self,
+        component: Component,
+        endpoint: Endpoint,
+        legacy: Legacy | None,
+        services: trio.Nursery,
+    ) -> None:
+        self._announce(component)
+        service = Service(
+            component,
+            self._settings,
+            self._storage,
+            endpoint=endpoint,
+            legacy=legacy,
+            spans=self._spans,
+            recorder=self._recorder_of(component),
+        )
+        self._services[component.domain] = service
+        services.start_soon(self._work, service)
+
+    def _recorder_of(self, component: Component) -> Recorder | None:
+        return None if self._recording is None else self._recording.of(component)
+
+    async def _work(self, service: Service) -> None:
+        await service.run()
+        self._wake.set()
+
+    def _end_order(self) -> None:
+        if self._order is not None:
+            self._order.done.set()
+            self._order = None
+
+    # --- what an operator is told
+
+    def _announce(self, component: Component) -> None:
+        self._log.info(
+            "starting",
+            component=component.domain,
+            server=str(component.server),
+            endpoint=str(component.post_url),
+            post_stanzas=sorted(component.post_stanzas),
+        )
+        if not component.server.tls and not is_loopback(component.server.host):
+            self._log.warning(
+                "the stream to the server is not encrypted, and not on loopback",
+                component=component.domain,
+                server=str(component.server),
+                hint="set tls = true, or use a tunnel",
+            )
+
+    async def _tell_orphaned(self, domain: str | None = None) -> None:
+        """Tell what the journal has of components that are not configured, or of that one."""
+        if self._storage is None:
+            return
+        try:
+            orphaned = await self._storage.orphaned(self._services)
+        except JournalError:  # the committer tells of it
+            return
+        for name, totals in orphaned.items():
+            if domain in (None, name):
+                self._log.warning(
+                    "the journal holds stanzas of a component that is not configured",
+                    component=name,
+                    pending=totals.pending,
+                    replies=totals.replies,
+                    dead=totals.dead,
+                    hint="configure it again to have them delivered; see xmpp-bridge queue",
+                )

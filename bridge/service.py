@@ -1,0 +1,356 @@
+"""One component at work: its link, its dispatcher, its endpoint, its part of the journal.
+
+Services share nothing but the journal, so that the refusal or the slowness of one does not touch
+another. Of one domain there is never more than one that runs; what the next one is to know of the
+last, and does not find in the journal, is its `Legacy`.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import trio
+from attrs import define, evolve, field
+from structlog.typing import FilteringBoundLogger
+
+from bridge.admission import Admission
+from bridge.auto import Automaton
+from bridge.config import Component, Settings
+from bridge.conversation import Conversations
+from bridge.courier import Courier
+from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
+from bridge.endpoint import Endpoint
+from bridge.envelope import Composer
+from bridge.journal import JournalError
+from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper
+from bridge.link import Link, Refused, hint_of
+from bridge.log import logger
+from bridge.meter import Counts, Meter
+from bridge.outbox import Outbox, Outgoing
+from bridge.rate import Guard
+from bridge.recorder import Recorder
+from bridge.rooms import Rooms
+from bridge.status import ComponentStatus, Sight, component_status, sight_of
+from bridge.storage import Storage
+from bridge.teller import Teller
+from bridge.tracing import Spans
+from bridge.voice import Voice
+from bridge.waiter import Waiters
+from bridge.webhook import Signer
+from xmppstream import ElementParserThread, Limits, StreamOptions
+from xmppstream.tap import NO_TAP
+
+FLUSH_TIMEOUT_S: Final = 1.5
+_RETRY_S: Final = 1.0
+
+
+@define
+class Legacy:
+    """What outlives a service and goes to the next one of its domain."""
+
+    guard: Guard
+    rooms: Rooms = field(factory=Rooms)
+    meter: Meter = field(factory=Meter)
+
+
+class Service:
+    """One component at work. `run` it once; then `change` what can be changed meanwhile."""
+
+    def __init__(
+        self,
+        component: Component,
+        settings: Settings,
+        storage: Storage | None = None,
+        *,
+        endpoint: Endpoint | None = None,
+        legacy: Legacy | None = None,
+        spans: Spans | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """`storage` is the journal that is shared with the other components, if there is one;
+        `recorder` is told all that this one does.
+
+        Raises:
+            OSError, ssl.SSLError: without `endpoint`, as `make_endpoint`.
+        """
+        stream = settings.stream
+        limits = limits_of(settings)
+        self.domain = component.domain
+        self.legacy = legacy or Legacy(Guard(settings.limits))
+        self.legacy.guard.change(settings.limits)
+        self.refused = False
+        self.ended = trio.Event()
+        self._component = component
+        self._settings = settings
+        self._spans = spans
+        self._stamps = _stamps(settings)
+        self._stopping = trio.Event()
+        self._ready = False
+        self._dispatched = trio.Event()
+        self._log: FilteringBoundLogger = logger(component=component.domain)
+        self._elements = ElementParserThread(evolve(limits, max_stanza_bytes=stream.max_send_bytes))
+        self._storage = storage
+        self._journal: JournalKeeper | None = None
+        keeper: Keeper = MemoryKeeper()
+        if storage is not None:
+            self._entries = ElementParserThread(limits_written(settings))
+            keeper = self._journal = storage.keeper(
+                component.domain, self._entries.parse, self._log
+            )
+        self._outbox = Outbox(component.domain, confirmed=keeper.confirm, abandoned=keeper.abandon)
+        self._waiters = Waiters()
+        self._endpoint = endpoint or make_endpoint(component, settings, spans)
+        self._endpoint.witness = self._recorder = recorder
+        self._dispatcher = self._make_dispatcher(component, settings, keeper)
+        self._link = Link(
+            component,
+            StreamOptions(
+                limits=limits,
+                keepalive_s=stream.keepalive_s,
+                handshake_timeout_s=stream.handshake_timeout_s,
+                close_timeout_s=0.5,
+                tap=recorder or NO_TAP,
+            ),
+            self._outbox,
+            self._dispatcher.handle,
+            self._log,
+            self.legacy.meter,
+        )
+
+    def _make_dispatcher(
+        self, component: Component, settings: Settings, keeper: Keeper
+    ) -> Dispatcher:
+        http, log = settings.http, self._log
+        rooms, automaton = self.legacy.rooms, Automaton(component.name)
+        teller = self._teller = Teller(self._outbox, rooms, log, meter=self.legacy.meter)
+        composer = Composer(component.domain, settings.stream.max_send_bytes, self._elements.parse)
+        self.voice = Voice(composer, keeper, self._outbox, self._waiters, rooms, self._submitted)
+        guard, waiters = self.legacy.guard, self._waiters
+        self._admission = Admission(
+            component, automaton, rooms, teller, log, waiters=waiters, guard=guard
+        )
+        self._courier = Courier(
+            self._endpoint, composer, automaton, rooms, log, http.timeout_s, teller.meter
+        )
+        return Dispatcher(
+            self._admission,
+            self._courier,
+            keeper,
+            self._outbox,
+            teller,
+            rooms,
+            log,
+            conversations=Conversations(component.order),
+            policy=settings.retry,
+            max_in_flight=http.max_in_flight,
+            max_xml_length=WRITTEN_FACTOR * settings.stream.max_stanza_bytes,
+            spans=self._spans,
+        )
+
+    def _submitted(self, uid: str, data: bytes) -> None:
+        if self._recorder is not None:
+            self._recorder.submitted(uid, data)
+
+    @property
+    def counts(self) -> Counts:
+        """What was done so far."""
+        return self._teller.counts
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is put into its outbox is sent by it, or by the next one of its domain:
+        it runs, has read what is kept from before, and does not stop.
+        """
+        return self._ready and not self._stopping.is_set() and not self.ended.is_set()
+
+    @property
+    def status(self) -> ComponentStatus:
+        """How it is, but for what the journal has of it."""
+        return component_status(
+            self._component, self._link, self._dispatcher, self.counts, refused=self.refused
+        )
+
+    @property
+    def sight(self) -> Sight:
+        """All that is to be seen of it."""
+        return sight_of(self.status, self._link, self._dispatcher, self.legacy.meter)
+
+    # --- its life
+
+    async def run(self) -> None:
+        """Work until the server refuses for good, or until `stop`, and then until all is drained.
+
+        Takes at most `grace_s` and 2 s to stop. Cancellation drops everything at once.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stop, nursery.cancel_scope)
+                if self._journal is not None:
+                    self._outbox.put(await self._recovered(self._journal))
+                    nursery.start_soon(self._journal.run)
+                nursery.start_soon(self._keep_attached, nursery.cancel_scope)
+                self._ready = True
+        finally:
+            self._waiters.end("the component has stopped")
+            self._elements.close()
+            if self._journal is not None and self._storage is not None:
+                self._entries.close()
+                self._storage.release(self._journal)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
+                await self._endpoint.aclose()
+            self.ended.set()
+
+    def stop(self) -> None:
+        """Begin to drain; `run` returns when that is done."""
+        self._stopping.set()
+
+    async def _stop(self, service: trio.CancelScope) -> None:
+        """The task that owns the dispatcher's, and ends all others after it."""
+        dispatching = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._dispatch, dispatching)
+            await self._stopping.wait()
+            await self._drain(dispatching)
+        service.cancel()
+
+    async def _recovered(self, journal: JournalKeeper) -> list[Outgoing]:
+        """Take over what the journal has; while it cannot be asked, try again."""
+        assert self._storage is not None
+        told = False
+        while True:
+            try:
+                await self._storage.recover(journal)
+                return await journal.recovered_replies()
+            except JournalError as error:
+                if not told:
+                    self._log.error("cannot read what is kept from before", why=str(error))
+                told = True
+                await trio.sleep(_RETRY_S)
+
+    async def _keep_attached(self, service: trio.CancelScope) -> None:
+        try:
+            await self._link.run()
+        except Refused as refusal:
+            self.refused = True
+            end = refusal.end
+            hint = hint_of(end)
+            self._log.error("the server refuses this component", why=str(end), hint=hint)
+            service.cancel()
+
+    async def _dispatch(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await self._dispatcher.run()
+        self._dispatched.set()
+
+    async def _drain(self, dispatching: trio.CancelScope) -> None:
+        grace_s = self._settings.stream.grace_s
+        self._log.info("draining", grace_s=grace_s)
+        with trio.move_on_after(grace_s):
+            await self._dispatcher.drain()
+            if self._journal is None or self._link.stream is not None:  # else it keeps them
+                await self._outbox.wait_written()
+        dispatching.cancel()
+        await self._dispatched.wait()
+        given_up = 0
+        with trio.move_on_after(FLUSH_TIMEOUT_S):  # a disk may hang
+            given_up = await self._dispatcher.give_up()
+        self.legacy.guard.calm(self._log, now=True)
+        if given_up:
+            self._log.warning("unfinished stanzas answered by errors", count=given_up)
+        with trio.move_on_after(FLUSH_TIMEOUT_S):
+            await self._link.close()
+        if len(self._outbox):
+            event = "replies could not be delivered"
+            if self._journal is not None:
+                event = "replies stay in the journal until they are confirmed"
+            self._log.warning(event, count=len(self._outbox))
+
+    # --- another configuration
+
+    def differs(self, component: Component, settings: Settings) -> bool:
+        """Tell whether a configuration says anything else of this component."""
+        return (
+            component != self._component
+            or _shared(settings) != _shared(self._settings)
+            or _stamps(settings) != self._stamps
+        )
+
+    def can_change(self, component: Component, settings: Settings) -> bool:
+        """Tell whether `change` will do: the stream, and the order of what waits, stay."""
+        ours = _rooted(self._component, self._settings)
+        return not self.ended.is_set() and _rooted(component, settings) == ours
+
+    def change(self, component: Component, settings: Settings, endpoint: Endpoint) -> Endpoint:
+        """Work by another configuration from now on, and give the endpoint that was left: what is
+        being POSTed is POSTed to that one still. A stanza that is waiting keeps its budget.
+        """
+        moved = component.post_url != self._component.post_url
+        self._component, self._settings = component, settings
+        self._stamps = _stamps(settings)
+        automaton = Automaton(component.name)
+        self.legacy.guard.change(settings.limits)
+        self._admission.change(component, automaton)
+        self._courier.change(endpoint, automaton, settings.http.timeout_s)
+        self._dispatcher.change(settings.retry, settings.http.max_in_flight, moved=moved)
+        endpoint.witness = self._recorder
+        left, self._endpoint = self._endpoint, endpoint
+        return left
+
+
+def make_endpoint(component: Component, settings: Settings, spans: Spans | None = None) -> Endpoint:
+    """Make a component's endpoint; no connection is opened yet.
+
+    Raises:
+        OSError, ssl.SSLError: the certificates of `[http]` cannot be used.
+    """
+    signer = Signer(component.webhook_secrets)
+    return Endpoint(component.post_url, settings.http, signer=signer, spans=spans)
+
+
+def _shared(settings: Settings) -> tuple[object, ...]:
+    """What all components have in common."""
+    return settings.http, settings.stream, settings.retry, settings.limits
+
+
+def _stamps(settings: Settings) -> list[tuple[int, int, int] | None]:
+    """Tell files of certificates, which are read once, from others that take their place."""
+    http = settings.http
+    stamps: list[tuple[int, int, int] | None] = []
+    for name in (http.ca_file, http.client_cert_file, http.client_key_file):
+        stamp = None
+        if name is not None:
+            with suppress(OSError):
+                found = Path(name).stat()
+                stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+        stamps.append(stamp)
+    return stamps
+
+
+def _rooted(component: Component, settings: Settings) -> tuple[object, ...]:
+    """What cannot be changed while a stream lasts."""
+    stream = evolve(settings.stream, grace_s=type(settings.stream)().grace_s)
+    return component.domain, component.secret, component.server, component.order, stream
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Give the limits of a stream."""
+    stream = settings.stream
+    return Limits(
+        max_stanza_bytes=stream.max_stanza_bytes,
+        max_depth=stream.max_depth,
+        max_attributes=stream.max_attributes,
+        max_name_bytes=stream.max_name_bytes,
+        max_header_bytes=stream.max_header_bytes,
+    )
+
+
+def limits_written(settings: Settings) -> Limits:
+    """Give limits by which everything that a stream has accepted can be read back, as we have
+    written it: with other escapes, and a namespace declared at each name.
+    """
+    limits = limits_of(settings)
+    return evolve(
+        limits,
+        max_stanza_bytes=2 * WRITTEN_FACTOR * limits.max_stanza_bytes,
+        max_attributes=3 * limits.max_attributes + 1,
+    )

@@ -1,0 +1,233 @@
+"""Traces (W3C Trace Context; OpenTelemetry): which POST belongs to which stanza, also elsewhere.
+
+The trace and its first span are named by the stanza's uid, so that all attempts are of one trace,
+also over a restart, and nothing has to be kept for it. Each attempt is a span of its own. Spans are
+only made, and opentelemetry is only imported, where they are to be exported; that is done in a
+thread of the SDK's, from a bounded queue. What cannot be exported is dropped and told of.
+
+No span holds a body, or more of an address than a domain of ours.
+"""
+
+import importlib.util
+import logging
+import random
+import time
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+from structlog.typing import FilteringBoundLogger
+
+from bridge.address import BadValue, parse_post_url
+from bridge.config import Tracing
+from bridge.log import logger
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.util.types import AttributeValue
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+_PATH: Final = "/v1/traces"
+
+
+@frozen
+class Ids:
+    """The names of a stanza's trace and of its first span."""
+
+    trace: int
+    span: int
+
+
+def ids_of(uid: str) -> Ids:
+    """Give what a stanza's trace is called; always the same for the same stanza."""
+    digest = blake2b(uid.encode(), digest_size=24).digest()
+    return Ids(int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:], "big"))
+
+
+def fresh_span() -> int:
+    """Give a new name for a span; never 0, which is none."""
+    return random.getrandbits(64) or 1
+
+
+def traceparent(uid: str, span: int, *, sampled: bool = False) -> bytes:
+    """Write the header line that tells an endpoint of an attempt's trace and span."""
+    trace = blake2b(uid.encode(), digest_size=24).hexdigest()[:32]
+    return f"traceparent: 00-{trace}-{span:016x}-{'01' if sampled else '00'}\r\n".encode()
+
+
+# --- configuration
+
+
+def resolve(table: Tracing | None, environment: Mapping[str, str]) -> Tracing | None:
+    """Give what is to be exported and where to, by `[tracing]` or else by the variables of
+    OpenTelemetry; None for nothing.
+
+    Raises:
+        BadValue: `[tracing]` without an address; or what is needed for it is not installed.
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    named = any(environment.get(name) for name in _ENDPOINTS)
+    if table is None:
+        if not named or environment.get("OTEL_TRACES_EXPORTER") == "none":
+            return None
+        table = Tracing()
+    if table.endpoint is not None:
+        url = parse_post_url(table.endpoint)
+        if url.authorization is not None:
+            remedy = "Take them away, and set OTEL_EXPORTER_OTLP_HEADERS"
+            raise BadValue("the address holds credentials", remedy)
+    elif not named:
+        remedy = f'Set endpoint = "http://127.0.0.1:4318", or {_ENDPOINTS[1]} in the environment'
+        raise BadValue("there is no address to export spans to", remedy)
+    if not all(_is_installed(name) for name in _PACKAGES):
+        problem = "spans are to be exported, but OpenTelemetry is not installed"
+        remedy = "pip install 'xmpp-bridge[tracing]', or take the address away"
+        raise BadValue(problem, remedy)
+    return table
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+# --- spans
+
+
+class Spans:
+    """Exports spans. All calls but `close` are made in one thread, and none waits."""
+
+    def __init__(self, ratio: float, exporter: "SpanExporter") -> None:
+        """`exporter` is called in a thread of its own."""
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+        from bridge import __version__
+
+        self._below = int(ratio * 2**64)
+        resource = Resource.create({"service.version": __version__})
+        if str(resource.attributes["service.name"]).startswith("unknown_service"):
+            # Neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES says another one.
+            resource = resource.merge(Resource({"service.name": "xmpp-bridge"}))
+        self._resource = resource
+        self._scope = InstrumentationScope("xmpp-bridge", __version__)
+        self._processor = BatchSpanProcessor(exporter)
+
+    def samples(self, uid: str) -> bool:
+        """Tell whether a stanza is one of those that are traced; the same at each attempt."""
+        return ids_of(uid).trace % 2**64 < self._below
+
+    def post_ended(
+        self,
+        uid: str,
+        span: int,
+        number: int,
+        began_ns: int,
+        url: str,
+        result: int | str,
+    ) -> None:
+        """Export an attempt, the `number`-th (from 1): `result` is the status, or what failed."""
+        attributes: dict[str, AttributeValue] = {
+            "http.request.method": "POST",
+            "url.full": url,
+        }
+        if number > 1:
+            attributes["http.request.resend_count"] = number - 1
+        failed = ""
+        if isinstance(result, int):
+            attributes["http.response.status_code"] = result
+            failed = str(result) if result >= 400 else ""
+        else:
+            failed = result
+        ids = ids_of(uid)
+        self._export("POST", ids.trace, span, ids.span, began_ns, attributes, failed, client=True)
+
+    def stanza_ended(
+        self, uid: str, kind: str, component: str, received: float, attempts: int, failed: str
+    ) -> None:
+        """Export a stanza, from `received` (Unix time, s) to now; `failed` says why, if it did."""
+        attributes: dict[str, AttributeValue] = {
+            "messaging.system": "xmpp",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": component,
+            "messaging.message.id": uid,
+            "xmpp.stanza.kind": kind,
+            "xmpp_bridge.failed_attempts": attempts,
+        }
+        ids = ids_of(uid)
+        began_ns = int(received * 1e9)
+        name = f"process {component}"
+        self._export(name, ids.trace, ids.span, None, began_ns, attributes, failed, client=False)
+
+    def _export(
+        self,
+        name: str,
+        trace: int,
+        span: int,
+        parent: int | None,
+        began_ns: int,
+        attributes: "dict[str, AttributeValue]",
+        failed: str,
+        *,
+        client: bool,
+    ) -> None:
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+        if failed:
+            attributes["error.type"] = failed
+        flags = TraceFlags(TraceFlags.SAMPLED)
+        above = None if parent is None else SpanContext(trace, parent, False, flags)
+        self._processor.on_end(
+            ReadableSpan(
+                name,
+                context=SpanContext(trace, span, False, flags),
+                parent=above,
+                resource=self._resource,
+                attributes=attributes,
+                kind=SpanKind.CLIENT if client else SpanKind.CONSUMER,
+                status=Status(StatusCode.ERROR if failed else StatusCode.UNSET),
+                start_time=began_ns,
+                end_time=max(time.time_ns(), began_ns),
+                instrumentation_scope=self._scope,
+            )
+        )
+
+    def close(self) -> None:
+        """Export what is left. This takes as long as the collector does: call it in a thread."""
+        self._processor.shutdown()  # type: ignore[no-untyped-call]  # as the SDK has it
+
+
+def open_spans(tracing: Tracing) -> Spans:
+    """Begin to export; no connection is opened yet."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    _have_told(logger())
+    endpoint = tracing.endpoint
+    if endpoint is not None and not endpoint.rstrip("/").endswith(_PATH):
+        endpoint = endpoint.rstrip("/") + _PATH
+    return Spans(tracing.ratio, OTLPSpanExporter(endpoint=endpoint))
+
+
+class _Teller(logging.Handler):
+    """Tells in our log what OpenTelemetry tells by `logging`, as one event, which is throttled."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.warning("spans are not exported", why=record.getMessage())
+
+
+def _have_told(log: FilteringBoundLogger) -> None:
+    told = logging.getLogger("opentelemetry")
+    told.handlers[:] = [_Teller(log)]
+    told.propagate = False

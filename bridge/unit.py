@@ -1,0 +1,193 @@
+"""The unit file for systemd: how the daemon is run, watched, reloaded and confined.
+
+For systemd 252 (Debian 12) and later. It has `Type=notify`, which also takes the messages of a
+reload; `Type=notify-reload` came with 253. What the sandbox forbids is what the daemon never does:
+it needs sockets of the Internet and of the file system, its state directory, and no more.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from bridge.config import File
+
+NAME: Final = "xmpp-bridge"
+CREDENTIALS: Final = f"/run/credentials/{NAME}.service"
+WATCHDOG_S: Final = 60
+_DEFAULT_CONFIG: Final = Path("/etc/xmpp-bridge/bridge.toml")
+_AFTER_GRACE_S: Final = 10  # 2 s for the streams, 5 s for the journal, and some
+_HOMES: Final = ("/home", "/root", "/run/user")
+_LAST_PRIVILEGED_PORT: Final = 1023
+
+_SANDBOX: Final = """\
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome={home}
+PrivateTmp=yes
+PrivateDevices=yes
+DevicePolicy=closed
+ProtectProc=invisible
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+KeyringMode=private
+CapabilityBoundingSet={capabilities}
+AmbientCapabilities={capabilities}
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+UMask=0077
+"""
+
+
+@frozen
+class _Credential:
+    """A file with a secret: the key that names it, its name as a credential, where it is."""
+
+    key: str
+    name: str
+    path: Path
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the configuration names it as systemd does."""
+        return self.path.is_relative_to("/run/credentials")
+
+
+def unit_of(config: Path | None, file: File | None, command: str) -> str:
+    """Write the unit that runs `command` with a configuration file, whose content is `file`."""
+    path = _DEFAULT_CONFIG if config is None else config.absolute()
+    file = file or File()
+    stop_s = math.ceil(file.stream.grace_s) + _AFTER_GRACE_S
+    parts = [
+        *_notes(path, file),
+        "[Unit]",
+        "Description=xmpp-bridge: an HTTP service behind XMPP",
+        "Wants=network-online.target",
+        "After=network-online.target prosody.service ejabberd.service",
+        "",
+        "[Service]",
+        "Type=notify",
+        "NotifyAccess=main",
+        f"ExecStart={command} run {_quoted(str(path))}",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "# 2 is a faulty configuration, 3 a refusal by the server: trying again is no help.",
+        "Restart=on-failure",
+        "RestartSec=2",
+        "RestartPreventExitStatus=2 3",
+        f"WatchdogSec={WATCHDOG_S}",
+        f"# Above grace_s of [stream], which is {file.stream.grace_s:g}, and what comes after it.",
+        f"TimeoutStopSec={stop_s}",
+        "",
+        "DynamicUser=yes",
+        f"StateDirectory={NAME}",
+        "StateDirectoryMode=0700",
+        *_credential_lines(path, file),
+        *_listener_lines(file),
+        _SANDBOX.format(home=_home(path, command), capabilities=_capabilities(file)),
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def installed_command(program: str, python: str) -> str:
+    """Give how a program that runs now is run by absolute paths: `program` is `sys.argv[0]`."""
+    script = Path(program).absolute()
+    if script.name == "__main__.py":
+        return f"{_quoted(python)} -m {script.parent.name}"
+    return _quoted(str(script))
+
+
+def _notes(path: Path, file: File) -> Iterator[str]:
+    yield f"# /etc/systemd/system/{NAME}.service, as `xmpp-bridge print-unit` wrote it."
+    yield f"# The service's user must be able to read {path}: chmod 644 it, and"
+    yield "# keep no secret in it, but in files of root's that LoadCredential= passes on."
+    for domain, table in file.component.items():
+        if table.component_secret is not None:
+            yield f"# The secret of {domain} stands in the file: move it into one of its own."
+    yield ""
+
+
+def _credential_lines(path: Path, file: File) -> Iterator[str]:
+    """Pass on the secrets; these are copies, which only a restart replaces."""
+    for one in _credentials(path, file):
+        if one.is_given:
+            yield f"LoadCredential={one.name}:{path.parent / one.name}"
+        else:
+            yield f'# In {path.name}: {one.key} = "{CREDENTIALS}/{one.name}"'
+            yield f"LoadCredential={one.name}:{one.path}"
+    if not file.component:
+        yield f'# component_secret_file = "{CREDENTIALS}/secret"'
+        yield f"LoadCredential=secret:{path.parent / 'secret'}"
+
+
+def _credentials(path: Path, file: File) -> Iterator[_Credential]:
+    """Find the files that are secret; the same one under one name, others under names of theirs."""
+    seen: dict[Path, str] = {}
+    for key, text in _secret_files(file):
+        place = path.parent / text
+        if place in seen:
+            continue
+        name = place.name
+        while name in seen.values():
+            name += "-2"
+        seen[place] = name
+        yield _Credential(key, name, place)
+
+
+def _secret_files(file: File) -> Iterator[tuple[str, str]]:
+    for table in file.component.values():
+        for key in ("component_secret_file", "webhook_secrets_file"):
+            if (text := getattr(table, key)) is not None:
+                yield key, text
+    for name, text in file.http.headers.items():
+        if name.endswith("_file"):
+            yield name, text
+    if file.http.client_cert_file is not None:
+        key = "client_cert_file" if file.http.client_key_file is None else "client_key_file"
+        yield key, getattr(file.http, key)
+    for token in () if file.listen is None else file.listen.token:
+        if token.secret_file is not None:
+            yield "secret_file", token.secret_file
+
+
+def _listener_lines(file: File) -> Iterator[str]:
+    if file.listen is not None and (file.listen.address or "").startswith("unix:"):
+        yield f"# For a socket in /run/{NAME}; a group that is to reach it needs its own directory."
+        yield f"RuntimeDirectory={NAME}"
+
+
+def _capabilities(file: File) -> str:
+    """Give what a listener on a port that is the system's needs; else nothing."""
+    address = "" if file.listen is None else file.listen.address or ""
+    _, _, port = address.rpartition(":")
+    low = port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _LAST_PRIVILEGED_PORT
+    return "CAP_NET_BIND_SERVICE" if low else ""
+
+
+def _home(config: Path, command: str) -> str:
+    """Hide the homes, but where something in one is needed."""
+    needed = any(one.startswith(_HOMES) for one in (str(config), command))
+    return "read-only" if needed else "yes"
+
+
+def _quoted(text: str) -> str:
+    """Write a word of a command line; systemd takes `%` and `$` for its own."""
+    text = text.replace("%", "%%").replace("$", "$$")
+    if any(character.isspace() or character in "\"'\\;" for character in text):
+        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text

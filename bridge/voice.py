@@ -1,0 +1,38 @@
+"""What a component speaks with, for those who make it speak from outside."""
+
+from collections.abc import Callable, Mapping
+
+from attrs import frozen
+
+from bridge.envelope import Composer
+from bridge.keeper import Keeper
+from bridge.outbox import Outbox
+from bridge.rooms import Rooms
+from bridge.waiter import Waiters
+from xmppstream.jid import domain_of, same_domain
+
+
+@frozen
+class Voice:
+    """One component's."""
+
+    composer: Composer
+    keeper: Keeper
+    outbox: Outbox
+    waiters: Waiters
+    rooms: Rooms
+    submitted: Callable[[str, bytes], None] = lambda uid, data: None
+    """Is told what goes out by it, for a capture."""
+
+
+Voices = Callable[[], Mapping[str, Voice]]
+"""Gives, by domain, those of the components that can speak now."""
+
+
+def voice_of(voices: Voices, address: str) -> Voice | None:
+    """Give the voice of an address' domain."""
+    domain = domain_of(address)
+    for name, voice in voices().items():
+        if same_domain(name, domain):
+            return voice
+    return None

@@ -1,0 +1,65 @@
+"""A sender that composes as the real one does, keeps what it is given, and answers as told."""
+
+import math
+from types import SimpleNamespace
+from typing import Any, Final
+
+import trio
+
+from bridge.envelope import Composer
+from bridge.sender import Key, Sender, SendRefused
+from xmppstream import Element, Stanza, parse_element
+
+BOT: Final = "bot.example"
+OTHER: Final = "other.example"
+MAX_SEND_BYTES: Final = 20_000
+
+
+async def parse(data: bytes) -> Element:
+    return parse_element(data)
+
+
+class FakeSender(Sender):
+    """`sent` and `asked` are what came; `answer` is an iq's answer, None for one that never comes;
+    `refusal` is raised instead of all that.
+    """
+
+    def __init__(self, *domains: str) -> None:
+        voices: dict[str, Any] = {
+            domain: SimpleNamespace(composer=Composer(domain, MAX_SEND_BYTES, parse))
+            for domain in domains or (BOT, OTHER)
+        }
+        nothing: Any = SimpleNamespace()
+        super().__init__(lambda: voices, nothing, parse)
+        self.sent: list[tuple[Stanza, Key | None]] = []
+        self.asked: list[tuple[Stanza, float, Key | None]] = []
+        self.taken_back = 0
+        self.answer: Stanza | None = None
+        self.refusal: SendRefused | None = None
+        self.fault: Exception | None = None
+        self.hold: trio.Event | None = None
+
+    async def send(self, stanza: Stanza, key: Key | None = None) -> str:
+        self._raise()
+        if self.hold is not None:
+            await self.hold.wait()
+        self.sent.append((stanza, key))
+        return f"msg_{len(self.sent)}"
+
+    async def ask(self, request: Stanza, wait_s: float, key: Key | None = None) -> Stanza:
+        self._raise()
+        self.asked.append((request, wait_s, key))
+        if self.answer is None:
+            try:
+                await trio.sleep(math.inf)
+            except trio.Cancelled:
+                self.taken_back += 1
+                raise
+        assert self.answer is not None
+        return self.answer
+
+    def _raise(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+        if self.refusal is not None:
+            raise self.refusal

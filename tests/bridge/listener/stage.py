@@ -1,0 +1,187 @@
+"""A daemon to be looked at, without one: each of its components is as a test says."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import trio
+from attrs import define, evolve, field
+from msgspec.structs import replace
+
+from bridge.admitted import Admitted
+from bridge.config import Journal as JournalSettings
+from bridge.conversation import Conversations
+from bridge.desk import Desk
+from bridge.incident import Incidents
+from bridge.journal import (
+    Abandon,
+    Accept,
+    Attempt,
+    Attempted,
+    Entry,
+    Journal,
+    JournalError,
+    Reply,
+    Revive,
+    Settle,
+)
+from bridge.listener.history import History
+from bridge.listener.view import View
+from bridge.meter import Meter
+from bridge.request import AnyRequest, AskStatus
+from bridge.state_dir import StateDirectory
+from bridge.status import ComponentStatus, EndpointStatus, LinkStatus, Sight
+from bridge.storage import open_journal
+from tests.bridge.sample import stanza
+
+T = TypeVar("T")
+
+NOW: Final = 1_700_000_000.0
+
+
+@define(eq=False)
+class Actor:
+    """One component."""
+
+    domain: str
+    meter: Meter = field(factory=Meter)
+    link: LinkStatus = field(
+        factory=lambda: LinkStatus(
+            state="attached", server="127.0.0.1:5347", since=NOW, why="", next_attempt=None
+        )
+    )
+    endpoint: EndpointStatus = field(
+        factory=lambda: EndpointStatus(state="up", url="http://127.0.0.1:8000/", next_probe=None)
+    )
+    in_flight: int = 0
+    conversations: Conversations = field(factory=lambda: Conversations("bare"))
+    oldest: float | None = None
+    read_bytes: int = 0
+    written_bytes: int = 0
+
+    @property
+    def sight(self) -> Sight:
+        status = ComponentStatus(
+            domain=self.domain,
+            link=self.link,
+            endpoint=self.endpoint,
+            in_flight=self.in_flight,
+            waiting=self.conversations.count,
+            counts=self.meter.counts,
+        )
+        return Sight(
+            status,
+            self.meter,
+            self.conversations,
+            self.oldest,
+            self.read_bytes,
+            self.written_bytes,
+        )
+
+    def detach(self, why: str = "connection refused") -> None:
+        """Lose the stream."""
+        self.link = replace(self.link, state="waiting", why=why, next_attempt=NOW)
+
+    def fail(self) -> None:
+        """Have the endpoint down."""
+        self.endpoint = replace(self.endpoint, state="down", next_probe=NOW)
+
+    def wait(self, from_: str, id: str = "q", received: float = NOW) -> Admitted:
+        """Have a message wait."""
+        xml = f"<message from={from_!r} to='echo@{self.domain}' id='{id}'><body>x</body></message>"
+        admitted = Admitted(stanza(xml), received, 100)
+        self.conversations.add(admitted)
+        return admitted
+
+
+@define(eq=False)
+class Stage:
+    """All of it. `journal` may be taken away, and may fail or hang."""
+
+    actors: list[Actor]
+    journal: Journal | None = None
+    failure: JournalError | None = None
+    hangs: bool = False
+    stopping: bool = False
+    incidents: Incidents = field(factory=Incidents)
+    asked: list[AnyRequest] = field(factory=list)
+    queries: int = 0
+    _number: int = 0
+
+    @property
+    def view(self) -> View:
+        desk = Desk(self.query, [one.domain for one in self.actors], now=lambda: NOW)
+
+        async def answer(request: AnyRequest) -> object:
+            self.asked.append(request)
+            assert not isinstance(request, AskStatus)
+            return await desk.answer(request)
+
+        return View(
+            lambda: [one.sight for one in self.actors],
+            lambda: self.stopping,
+            None if self.journal is None else answer,
+            None if self.journal is None else self.query,
+            lambda: self.incidents.latest,
+            History(),
+            NOW,
+        )
+
+    async def query(self, query: Callable[[Journal], T], /) -> T:
+        """Call the journal."""
+        await trio.lowlevel.checkpoint()
+        self.queries += 1
+        if self.hangs:
+            await trio.sleep_forever()
+        if self.failure is not None:
+            raise self.failure
+        assert self.journal is not None
+        return query(self.journal)
+
+    def die(self, **keys: Any) -> str:
+        """Have a dead letter, and give its uid; `keys` are of its entry, and `result`."""
+        assert self.journal is not None
+        self._number += 1
+        result = keys.pop("result", "status 500")
+        entry = evolve(
+            Entry(
+                uid=f"msg_{self._number:04}",
+                component=self.actors[0].domain,
+                kind="message",
+                from_="bob@example.org/phone",
+                to=f"echo@{self.actors[0].domain}",
+                id="q",
+                lang=None,
+                xml="<message><body>hello</body></message>",
+                received=NOW,
+            ),
+            **keys,
+        )
+        attempted = Attempted(entry.uid, Attempt(NOW, result))
+        self.journal.commit([Accept(entry), attempted, Settle(entry.uid, (), NOW, result)])
+        return entry.uid
+
+    def revive(self, uid: str) -> None:
+        """Make a dead letter pending again."""
+        assert self.journal is not None
+        self.journal.commit([Revive((uid,), NOW)])
+
+    def abandon(self) -> str:
+        """Have a dead letter that is a reply, and give its uid."""
+        assert self.journal is not None
+        self._number += 1
+        uid, domain = f"msg_{self._number:04}", self.actors[0].domain
+        entry = Entry(
+            uid, domain, "message", "bob@example.org", domain, "q", None, "<message/>", NOW
+        )
+        reply = Reply(uid, domain, 1, b"<message/>", NOW)
+        self.journal.commit([Accept(entry), Settle(uid, (reply,))])
+        self.journal.commit([Abandon(uid, 1, NOW, "it broke the stream")])
+        return uid
+
+
+def journal_at(path: Path) -> Journal:
+    """Open a real journal in a directory that is a test's own."""
+    directory = StateDirectory(path / "state")
+    directory.path.mkdir(mode=0o700)
+    return open_journal(directory, JournalSettings())

@@ -1,0 +1,370 @@
+"""`[listen]`: what it may say, and each fault with its key and remedy."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from bridge.address import BadValue
+from bridge.config import ConfigError, Count, Listen, Settings, TcpPlace, UnixPlace
+from bridge.listen import parse_place
+from bridge.loader import from_table, load
+from bridge.token import SCOPES, Scope, Token, digest_of
+from xmppstream import split
+
+SECRET: Final = "0123456789abcdef"
+DOMAINS: Final = ("bot.example.com", "Other.example.com")
+COMPONENTS: Final = "".join(
+    f'[component."{domain}"]\ncomponent_secret = "s3cret"\n'
+    'component_post_url = "https://example.com/api"\n'
+    for domain in DOMAINS
+)
+LISTEN: Final = '[listen]\naddress = "127.0.0.1:5280"\n'
+TOKEN: Final = f'[[listen.token]]\nname = "a"\nsecret = "{SECRET}"\nscopes = ["send"]\n'
+PLACE: Final = TcpPlace("127.0.0.1", 5280)
+
+
+def settings_of(
+    text: str, directory: Path = Path("/nowhere"), environment: dict[str, str] | None = None
+) -> Settings:
+    table = tomllib.loads(COMPONENTS + text)
+    return from_table(table, "test", directory=directory, environment=environment or {})
+
+
+def listen_of(text: str, **options: Any) -> Listen:
+    listen = settings_of(text, **options).listen
+    assert listen is not None
+    return listen
+
+
+def faults_of(text: str, **options: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(text, **options)
+    assert SECRET not in str(caught.value)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def token(*scopes: Scope, **options: Any) -> Token:
+    return Token(
+        **{
+            "name": "a",
+            "digest": digest_of(SECRET),
+            "components": frozenset(DOMAINS),
+            "scopes": frozenset(scopes or ("send",)),
+            **options,
+        }
+    )
+
+
+# --- what is accepted
+
+
+def test_off_unless_configured() -> None:
+    assert settings_of("").listen is None
+
+
+def test_defaults() -> None:
+    assert listen_of(LISTEN + TOKEN) == Listen(PLACE, (token(),), None, Count(524288), Count(512))
+
+
+def test_all_keys() -> None:
+    text = f"""{LISTEN}
+default_host = "example.com"
+max_body_bytes = 1000
+max_connections = 9
+[[listen.token]]
+name = "monitoring@host-1"
+secret = "{SECRET}"
+components = ["OTHER.example.com"]
+local_parts = ["", "alert"]
+scopes = ["watch", "manage", "send", "query", "send"]
+"""
+    expected = token(
+        *SCOPES,
+        name="monitoring@host-1",
+        components=frozenset({"Other.example.com"}),
+        local_parts=frozenset({"", "alert"}),
+    )
+    assert listen_of(text) == Listen(PLACE, (expected,), "example.com", Count(1000), Count(9))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("127.0.0.1:5280", PLACE),
+        ("[::1]:80", TcpPlace("::1", 80)),
+        ("0.0.0.0:5280", TcpPlace("0.0.0.0", 5280)),
+        ("localhost:5280", PLACE),
+        ("unix:/run/xmpp-bridge/http.sock", UnixPlace("/run/xmpp-bridge/http.sock")),
+        ("/run/xmpp-bridge/http.sock", UnixPlace("/run/xmpp-bridge/http.sock")),
+    ],
+)
+def test_places(text: str, place: TcpPlace | UnixPlace) -> None:
+    assert parse_place(text) == place
+    if "localhost" not in text:
+        assert parse_place(str(place)) == place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5280",
+        ":5280",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "::1:5280",
+        "[::1]",
+        "example.com:5280",
+        "http://127.0.0.1:5280",
+        "unix:",
+        "unix:relative/http.sock",
+        "unix:/run/",
+        "/",
+        "unix:/" + "x" * 107,
+    ],
+)
+def test_places_that_are_none(text: str) -> None:
+    with pytest.raises(BadValue):
+        parse_place(text)
+    (fault,) = faults_of(LISTEN.replace("127.0.0.1:5280", text) + TOKEN)
+    assert fault.startswith("listen.address: ")
+
+
+def test_secrets_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    (tmp_path / "token").chmod(0o600)
+    for line in (
+        'secret_file = "token"',
+        'secret_env = "TOKEN"',
+        f'secret_hash = "sha256:{digest_of(SECRET).hex()}"',
+        f'secret_hash = "sha256:{digest_of(SECRET).hex().upper()}"',
+    ):
+        text = LISTEN + TOKEN.replace(f'secret = "{SECRET}"', line)
+        listen = listen_of(text, directory=tmp_path, environment={"TOKEN": SECRET})
+        assert listen.tokens == (token(),)
+
+
+# --- warnings
+
+
+def test_not_on_loopback() -> None:
+    for address in ("0.0.0.0:1", "[::]:1", "192.0.2.1:1"):
+        (warning,) = settings_of(LISTEN.replace("127.0.0.1:5280", address) + TOKEN).warnings
+        assert warning.startswith(f"listen.address: {address} is not on loopback")
+    for address in ("127.1.2.3:1", "[::1]:1", "localhost:1", "/run/http.sock"):
+        assert not settings_of(LISTEN.replace("127.0.0.1:5280", address) + TOKEN).warnings
+
+
+def test_no_token() -> None:
+    (warning,) = settings_of(LISTEN).warnings
+    assert "add a [[listen.token]]" in warning
+
+
+def test_a_file_with_a_token_that_all_can_read(tmp_path: Path) -> None:
+    path = tmp_path / "bridge.toml"
+    components = COMPONENTS.replace('component_secret = "s3cret"', 'component_secret_file = "s"')
+    (tmp_path / "s").write_text("s3cret")
+    (tmp_path / "s").chmod(0o600)
+    path.write_text(components + LISTEN + TOKEN)
+    path.chmod(0o644)
+    assert any("everyone on this machine can read" in one for one in load(path).warnings)
+    path.write_text(components + LISTEN + TOKEN.replace("secret =", "secret_hash = 'sha256:") + "'")
+    hashed = TOKEN.replace(f'secret = "{SECRET}"', f'secret_hash = "sha256:{"0" * 64}"')
+    path.write_text(components + LISTEN + hashed)
+    assert not load(path).warnings
+
+
+# --- faults
+
+MAKE: Final = "Make one with: openssl rand -hex 32."
+SOURCES: Final = "Set exactly one of secret, secret_file, secret_env, secret_hash."
+FIRST: Final = "listen.token[0]"
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("listen = 3\n", ["listen: must be a table. Write it as [listen]."]),
+        ("[listen]\n", ["listen.address: the address is missing. Write it like"]),
+        ("[listen]\naddress = 5280\n", ["listen.address: must be a string, not a number."]),
+        (
+            "[listen]\naddres = 'x'\n",
+            [
+                "listen.addres: this key is not known. Did you mean address.",
+                "listen.address: the address is missing.",
+            ],
+        ),
+        (LISTEN + "max_body_bytes = 0\n", ["listen.max_body_bytes: must be above 0"]),
+        (LISTEN + "max_connections = true\n", ["listen.max_connections: must be a whole number"]),
+        (LISTEN + "default_host = 'a b'\n", ["listen.default_host: 'a b' is no domain."]),
+        (LISTEN + "token = 3\n", ["listen.token: must be an array of tables."]),
+        (LISTEN + "[listen.token]\nname = 'a'\n", ["listen.token: must be an array of tables."]),
+        (LISTEN + "token = ['a']\n", ["listen.token: must be an array of tables."]),
+        (
+            LISTEN + "[[listen.token]]\n",
+            [
+                f"{FIRST}.name: the name is missing. Name who uses the token.",
+                f"{FIRST}.secret: the secret is missing. {SOURCES}",
+                f'{FIRST}.scopes: the scopes are missing. Set some of "send", "query", "watch",',
+            ],
+        ),
+        (
+            LISTEN + "[[listen.token]]\nname = 1\nsecret = 2\nscopes = 'send'\nscope = []\n",
+            [
+                f"{FIRST}.name: must be a string",
+                f"{FIRST}.secret: must be a string",
+                f"{FIRST}.scopes: must be a list of strings",
+                f"{FIRST}.scope: this key is not known. Did you mean scopes.",
+            ],
+        ),
+        (
+            LISTEN + TOKEN.replace('"a"', '"a b"'),
+            [f"{FIRST}.name: 'a b' is no name of a token. Use up to 64 letters"],
+        ),
+        (
+            LISTEN + TOKEN + "secret_env = 'X'\n",
+            [f"{FIRST}.secret: secret and secret_env are set. {SOURCES}"],
+        ),
+        (
+            LISTEN + TOKEN.replace(SECRET, "0123456789abcde"),
+            [f"{FIRST}.secret: the secret is shorter than 16 characters, and can be guessed."],
+        ),
+        (LISTEN + TOKEN.replace(SECRET, ""), [f"{FIRST}.secret: the secret is empty. {MAKE}"]),
+        (
+            LISTEN + TOKEN.replace(SECRET, SECRET + " x"),
+            [f"{FIRST}.secret: the secret is not visible ASCII. {MAKE}"],
+        ),
+        (
+            LISTEN + TOKEN.replace(f'secret = "{SECRET}"', 'secret_hash = "sha256:12"'),
+            [f"{FIRST}.secret_hash: it is no SHA-256 of a secret. Write sha256:HEX, of:"],
+        ),
+        (
+            LISTEN + TOKEN.replace(f'secret = "{SECRET}"', 'secret_env = "NONE"'),
+            [f"{FIRST}.secret_env: there is no variable NONE in the environment."],
+        ),
+        (
+            LISTEN + TOKEN.replace(f'secret = "{SECRET}"', 'secret_file = "none"'),
+            [f"{FIRST}.secret_file: /nowhere/none cannot be read (No such file or directory)."],
+        ),
+        (
+            LISTEN + TOKEN.replace('"send"', '"sent", "x"'),
+            [
+                f"{FIRST}.scopes: 'sent' is no scope. Did you mean \"send\".",
+                f"{FIRST}.scopes: 'x' is no scope. Use some of",
+            ],
+        ),
+        (LISTEN + TOKEN.replace('["send"]', "[]"), [f"{FIRST}.scopes: the scopes are missing."]),
+        (
+            LISTEN + TOKEN + 'components = ["bot.exmple.com", "x"]\n',
+            [
+                f"{FIRST}.components: 'bot.exmple.com' is no component. Did you mean",
+                f"{FIRST}.components: 'x' is no component. Configured are: bot.example.com, Other",
+            ],
+        ),
+        (LISTEN + TOKEN + "components = []\n", [f"{FIRST}.components: it names no component."]),
+        (LISTEN + TOKEN + "local_parts = []\n", [f"{FIRST}.local_parts: it names no local part."]),
+        (
+            LISTEN + TOKEN + 'local_parts = ["a@b", "ok", "c d"]\n',
+            [
+                f"{FIRST}.local_parts: 'a@b' is no local part. Use what stands before the @",
+                f"{FIRST}.local_parts: 'c d' is no local part. Use",
+            ],
+        ),
+        (
+            LISTEN + TOKEN + TOKEN,
+            [
+                "listen.token[1].name: 'a' is the name of another token, too. Give each its own.",
+                f"listen.token[1]: its secret is that of the token 'a', too. {MAKE}",
+            ],
+        ),
+    ],
+)
+def test_faults(text: str, faults: list[str]) -> None:
+    found = faults_of(text) if not text.startswith("listen =") else first_faults(text)
+    assert len(found) == len(faults), found
+    for one, expected in zip(found, faults, strict=True):
+        assert one.startswith(expected), one
+
+
+def first_faults(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        from_table(
+            tomllib.loads(text + COMPONENTS), "test", directory=Path("/nowhere"), environment={}
+        )
+    return [str(fault) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"short\n", b"\xff" * 20])
+def test_secret_files_that_hold_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    text = LISTEN + TOKEN.replace(f'secret = "{SECRET}"', 'secret_file = "token"')
+    (fault,) = faults_of(text, directory=tmp_path)
+    assert fault.startswith("listen.token[0].secret_file: ")
+
+
+def test_nothing_shows_a_secret() -> None:
+    settings = settings_of(LISTEN + TOKEN)
+    assert SECRET not in repr(settings)
+    assert digest_of(SECRET).hex() not in repr(settings)
+
+
+# --- what a token may do
+
+
+@pytest.mark.parametrize(
+    ("local_parts", "address", "speaks"),
+    [
+        (None, "any@bot.example.com/x", True),
+        (None, "bot.example.com", True),
+        (None, "any@BOT.example.com", True),
+        (None, "any@example.com", False),
+        (None, "any@x.bot.example.com", False),
+        (["a"], "a@bot.example.com/r", True),
+        (["a"], "A@bot.example.com", False),
+        (["a"], "b@bot.example.com", False),
+        (["a"], "bot.example.com", False),
+        (["a", ""], "bot.example.com/r", True),
+    ],
+)
+def test_as_whom_it_speaks(local_parts: list[str] | None, address: str, speaks: bool) -> None:
+    locals_ = None if local_parts is None else frozenset(local_parts)
+    one = token(components=frozenset({"bot.example.com"}), local_parts=locals_)
+    assert one.speaks_as(split(address)) == speaks
+
+
+@pytest.mark.parametrize(
+    ("components", "local_parts", "expected"),
+    [
+        ({"a.example"}, None, "a.example"),
+        ({"a.example"}, {"x"}, "x@a.example"),
+        ({"a.example"}, {""}, "a.example"),
+        ({"a.example"}, {"", "x"}, "a.example"),
+        ({"a.example"}, {"x", "y"}, None),
+        ({"a.example", "b.example"}, None, None),
+        ({"a.example", "b.example"}, {"x"}, None),
+    ],
+)
+def test_the_address_that_is_its_only_one(
+    components: set[str], local_parts: set[str] | None, expected: str | None
+) -> None:
+    locals_ = None if local_parts is None else frozenset(local_parts)
+    assert token(components=frozenset(components), local_parts=locals_).only_address == expected
+
+
+# --- nobody else pays for it
+
+
+def test_a_daemon_without_a_listener_imports_nothing_of_it() -> None:
+    foreign = ("starlette", "anycorn", "hypercorn", "h2", "wsproto", "prometheus_client")
+    code = (
+        "import sys, bridge.daemon, bridge.cli, bridge.loader\n"
+        f"print([one for one in {(*foreign, 'bridge.listener')} if one in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

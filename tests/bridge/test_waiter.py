@@ -1,0 +1,163 @@
+"""Who may answer an iq that was asked from outside: nobody but whom it was sent to."""
+
+from typing import Final
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bridge.waiter import IdTaken, Question, TooMany, Waiters
+from tests.bridge.sample import stanza
+from xmppstream import Stanza
+
+BOT: Final = "bot@bot.example/r"
+PEER: Final = "alice@example.com/Phone"
+
+
+def request(id: str = "1", to: str = PEER, from_: str = BOT) -> Stanza:
+    return stanza(f"<iq type='get' id='{id}' to='{to}' from='{from_}'><q xmlns='urn:q'/></iq>")
+
+
+def answer(
+    id: str = "1", from_: str = PEER, to: str = BOT, type: str = "result", kind: str = "iq"
+) -> Stanza:
+    return stanza(f"<{kind} type='{type}' id='{id}' from='{from_}' to='{to}'/>")
+
+
+class Ended:
+    """What a question ended with."""
+
+    def __init__(self) -> None:
+        self.with_: list[Stanza | None] = []
+
+    def __call__(self, answer: Stanza | None) -> None:
+        self.with_.append(answer)
+
+
+def asked(waiters: Waiters, one: Stanza, ended: Ended | None = None) -> Question:
+    return waiters.open(one, 10, ended or Ended())
+
+
+@pytest.fixture
+def waiters() -> Waiters:
+    return Waiters(now=lambda: 0)
+
+
+@pytest.mark.parametrize("type", ["result", "error"])
+def test_the_answer_is_taken_once(waiters: Waiters, type: str) -> None:
+    ended = Ended()
+    question = asked(waiters, request(), ended)
+    one = answer(type=type)
+    assert waiters.take(one)
+    assert (question.answer, ended.with_, len(waiters)) == (one, [one], 0)
+    assert question.over.is_set()
+    assert not waiters.take(one)
+    assert ended.with_ == [one]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        answer(id="2"),
+        answer(from_="mallory@example.com/Phone"),
+        answer(from_="alice@example.org/Phone"),
+        answer(from_="alice@example.com"),
+        answer(from_="alice@example.com/phone"),
+        answer(from_="example.com"),
+        answer(to="other@bot.example/r"),
+        answer(to="bot@bot.example"),
+        answer(type="get"),
+        answer(type="set"),
+        answer(kind="message", type="error"),
+        answer(kind="presence", type="error"),
+        stanza(f"<iq type='result' id='1' to='{BOT}'/>"),
+    ],
+    ids=str,
+)
+def test_nobody_else_can_answer(waiters: Waiters, other: Stanza) -> None:
+    question = asked(waiters, request())
+    assert not waiters.take(other)
+    assert not question.over.is_set()
+    assert waiters.take(answer())
+
+
+@pytest.mark.parametrize(
+    ("to", "from_"),
+    [
+        ("Alice@Example.COM/Phone", "alice@example.com/Phone"),
+        ("Example.COM", "example.com"),
+        ("example.com", "example.com"),
+        ("JÜRGEN@example.com", "jürgen@example.com"),
+        ("ju\u0308rgen@example.com/a\u0308", "j\u00fcrgen@example.com/\u00e4"),
+    ],
+)
+def test_a_server_may_spell_an_address_otherwise(waiters: Waiters, to: str, from_: str) -> None:
+    asked(waiters, request(to=to, from_="Bot@BOT.example/r"))
+    assert waiters.take(answer(from_=from_))
+
+
+@pytest.mark.parametrize(
+    ("to", "from_"),
+    [("strasse@a.example", "straße@a.example"), ("alice@a.example", "al\u0131ce@a.example")],
+)
+def test_another_account_is_never_taken_for_the_same(waiters: Waiters, to: str, from_: str) -> None:
+    asked(waiters, request(to=to))
+    assert not waiters.take(answer(from_=from_))
+
+
+def test_one_peer_is_asked_under_an_id_once_at_a_time(waiters: Waiters) -> None:
+    first = asked(waiters, request())
+    with pytest.raises(IdTaken):
+        asked(waiters, request(to=PEER.replace("alice", "Alice")))
+    asked(waiters, request(id="2"))
+    asked(waiters, request(to="bob@example.com"))
+    asked(waiters, request(from_="other@bot.example"))
+    waiters.close(first)
+    asked(waiters, request())
+
+
+def test_waiters_are_bounded() -> None:
+    waiters = Waiters(2, now=lambda: 0)
+    first, _ = asked(waiters, request("1")), asked(waiters, request("2"))
+    with pytest.raises(TooMany):
+        asked(waiters, request("3"))
+    waiters.close(first)
+    asked(waiters, request("3"))
+    assert len(waiters) == 2
+
+
+def test_who_has_left_takes_nothing(waiters: Waiters) -> None:
+    ended = Ended()
+    first = asked(waiters, request(), ended)
+    waiters.close(first)
+    assert not waiters.take(answer())
+    second = asked(waiters, request())
+    waiters.close(first)  # once more: it is not the second
+    assert waiters.take(answer())
+    assert (second.over.is_set(), first.over.is_set(), ended.with_) == (True, False, [])
+
+
+async def test_an_answer_that_is_late_is_not_taken(mock_clock: MockClock) -> None:
+    waiters = Waiters()
+    question = asked(waiters, request())
+    mock_clock.jump(10.5)
+    assert not waiters.take(answer())
+    question.deadline = trio.current_time()
+    assert waiters.take(answer())
+
+
+def test_an_answer_that_cannot_be_given_ends_the_question(waiters: Waiters) -> None:
+    ended = Ended()
+    question = asked(waiters, request(), ended)
+    assert not waiters.refuse(answer(id="2"), "too long")
+    assert waiters.refuse(answer(), "too long")
+    assert (question.answer, question.why, ended.with_) == (None, "too long", [None])
+    assert not waiters.take(answer())
+
+
+def test_all_end_with_their_component(waiters: Waiters) -> None:
+    ended = Ended()
+    questions = [asked(waiters, request(id), ended) for id in "12"]
+    waiters.end("it has stopped")
+    assert [one.why for one in questions] == ["it has stopped"] * 2
+    assert (ended.with_, len(waiters)) == ([None, None], 0)
