@@ -171,7 +171,6 @@ async def play(scene: Scene, cases: Sequence[Case]) -> None:
     with trio.move_on_after(PLAY_S):
         await stage.wait_complete()
     # what should not have come at all would have come before these
-    scene.endpoint.react = echo
     for id in "12":
         await scene.peer.send(message("last", id=id, from_=f"curtain@{PEER}"))
         await scene.peer.receive(lambda it: it.get("to") == f"curtain@{PEER}", timeout_s=PLAY_S)
@@ -189,7 +188,10 @@ class _Stage:
         self._first_stanza = len(scene.peer.stanzas)
 
     def react(self, posted: Posted) -> Reaction:
+        """React to a case as it says, however often it is POSTed; to all else by an echo."""
         bare = _bare_of(posted["from"])
+        if bare not in self.cases:
+            return echo(posted)
         reaction = self.cases[bare].reaction
         if not isinstance(reaction, Answer):
             return reaction

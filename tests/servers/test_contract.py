@@ -702,6 +702,7 @@ async def test_whom_no_error_is_sent(shared_server: Prosody | Ejabberd, tmp_path
         retry=ONE_ATTEMPT,
     ) as scene:
         await play(scene, cases)
+        await scene.daemon.wait_logged("sender not told", 7)  # nothing comes that says so
         untold = scene.daemon.logged("sender not told")
         kinds = sorted(line["kind"] for line in untold)
         assert kinds == ["message"] * 4 + ["presence"] * 3
