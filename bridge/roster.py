@@ -47,10 +47,6 @@ class Plan:
     changed: tuple[str, ...] = _NO_DOMAINS
     restarted: tuple[str, ...] = _NO_DOMAINS
 
-    @property
-    def is_empty(self) -> bool:
-        return not (self.added or self.removed or self.changed or self.restarted)
-
 
 @frozen
 class _Order:

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 VERSION: Final = 1
 IN: Final = "in"
@@ -156,11 +156,6 @@ def read(lines: Iterable[bytes]) -> Capture:
 def is_capture(beginning: bytes) -> bool:
     """Tell whether a file that begins so is a capture, of whatever version."""
     return beginning.startswith(b"xcap ")
-
-
-def shifted(record: Record, by_s: float) -> Record:
-    """Give a record as one of a capture that began `by_s` earlier."""
-    return evolve(record, at=record.at + by_s)
 
 
 def _check_magic(line: bytes) -> None:

@@ -78,6 +78,9 @@ class StreamFaulted:
 class StreamClosed:
     """The peer has sent `</stream:stream>` (S12)."""
 
+    def __str__(self) -> str:
+        return "the peer ended the stream"
+
 
 Event = (
     StreamOpened

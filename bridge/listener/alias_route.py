@@ -77,7 +77,7 @@ class AliasRoutes:
             media = media_type(request, TEXT, FORM, JSON)
             body = await self.intake.body(request)
             fields = _fields(media, body, {"kind": "message"})
-            _refuse_unknown(fields, "to", "type", "body")
+            _check(fields, "to", "type", "body")
             to = fields.get("to") or request.path_params["to"]
             to = self._with_host(to, bare_is_local=True)
             fields = {"type": "chat", **fields, "kind": "message", "to": to}
@@ -86,16 +86,14 @@ class AliasRoutes:
 
     def _content(self, fields: Fields, head: Fields) -> Replied:
         fields = {**fields, **head}
-        _refuse_unknown(fields, *_HEAD, *_CHILDREN, *QUERIES)
+        _check(fields, *_HEAD, *_CHILDREN, *QUERIES)
         kind = fields["kind"] = _kind_of(fields)
         if kind != "iq" and fields.get("to"):
             fields["to"] = self._with_host(fields["to"], bare_is_local=False)
         return written(_stanza(fields))
 
-    def _with_host(self, to: Any, *, bare_is_local: bool) -> str:
+    def _with_host(self, to: str, *, bare_is_local: bool) -> str:
         """Complete an address that has no host. Without `bare_is_local`, what has a dot is one."""
-        if not isinstance(to, str):
-            raise Problem(422, detail="to: must be a string.")
         local, at, host = to.partition("@")
         if host or (not at and "." in to and not bare_is_local):
             return to
@@ -128,11 +126,14 @@ def _fields(media: str, body: bytes, head: Fields) -> Fields:
             raise Problem(422, detail="Text makes a message or a presence only.")
 
 
-def _refuse_unknown(fields: Fields, *known: str) -> None:
-    for name in fields:
+def _check(fields: Fields, *known: str) -> None:
+    """Refuse what is not known, and what is not of the type that it must have."""
+    for name, value in fields.items():
         if name not in known:
             detail = f"{name[:60]!r} is not known here; known are {', '.join(known)}."
             raise Problem(422, detail=f"{detail} Send XML for all else.")
+        if name not in QUERIES and not isinstance(value, str):
+            raise Problem(422, detail=f"{name}: must be a string.")
 
 
 def _kind_of(fields: Fields) -> Kind:
@@ -156,12 +157,9 @@ def _stanza(fields: Fields) -> Stanza:
     """Make the stanza of fields, its `kind` among them.
 
     Raises:
-        Problem: 422 for a field of the wrong type, or of another kind.
+        Problem: 422 for a field of another kind.
     """
     kind: Kind = fields["kind"]
-    for name in (*_HEAD, *_CHILDREN):
-        if not isinstance(fields.get(name, ""), str):
-            raise Problem(422, detail=f"{name}: must be a string.")
     to, from_, id = (fields.get(name) or None for name in ("to", "from", "id"))
     type = fields.get("type") or None
     queries = [name for name in QUERIES if fields.get(name) not in (None, False)]

@@ -139,7 +139,8 @@ _PARAMETER: Final = re.compile(
 )
 _CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd", "compress", "identity"})
 _REASONS: Final = frozenset(
-    {"given up", "the stream is ending", "the server no longer answers", "StreamClosed()"}
+    {"given up", "the stream is ending", "the server no longer answers"}
+    | {"the peer ended the stream"}
     | {"the server closed the connection without a word", "no answer in time"}
     | {os.strerror(code) for code in errno.errorcode}
 )

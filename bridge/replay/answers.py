@@ -32,7 +32,6 @@ class CapturedEndpoint:
         """`now` gives the story's time, in s."""
         self._recorded = recorded
         self._now = now
-        self.unanswered = 0
         self.duration_s = 0.0
         """How long the attempt took that has just ended."""
         self.latest = 0.0
@@ -49,7 +48,6 @@ class CapturedEndpoint:
         uid, attempt = _told_by(lines)
         found = self._recorded.find(uid, attempt, self._now())
         if found is None:
-            self.unanswered += 1
             began = self._now()
             await trio.sleep_until(deadline)
             self.duration_s = self._now() - began

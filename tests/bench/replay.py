@@ -46,7 +46,7 @@ def records(count: int) -> Iterator[Record]:
     end = (count + lag + 1) * _STEP_S
     yield Record(end, OUT, b"</stream:stream>")
     yield Record(end, IN, b"</stream:stream>")
-    yield Record(end, LINK, b"end StreamClosed()")
+    yield Record(end, LINK, b"end the peer ended the stream")
 
 
 def _message(number: int) -> str:

@@ -149,7 +149,9 @@ async def test_it_is_the_whole_story(world: World, mock_clock: MockClock, log: L
     shown = session.received.replace(digest(STREAM_ID, SECRET).encode(), b"redacted")
     assert of(records, "out") == shown
     assert of(records, "in").count(b"<message") == 20
-    assert of(records, "link") == f"open {world.server.address}end StreamClosed()".encode()
+    assert (
+        of(records, "link") == f"open {world.server.address}end the peer ended the stream".encode()
+    )
     told = exchanges(records)
     assert [one.request for one in told] == [one.content for one in endpoint.requests]
     assert [one.id for one in told] == [one.get("webhook-id") for one in endpoint.requests]

@@ -180,7 +180,7 @@ ENDS: Final[list[tuple[Callable[[Session], Awaitable[None]], str]]] = [
     (system_shutdown, "system-shutdown"),
     (Session.hang_up, "the server closed the connection without a word"),
     (Session.reset, "connection broke: Connection reset by peer"),
-    (end_tag, "StreamClosed()"),
+    (end_tag, "the peer ended the stream"),
     (malformed, "not-well-formed"),
     (forbidden, "restricted-xml"),
 ]

@@ -19,7 +19,6 @@ from xmppstream.capture import (
     encode_record,
     is_capture,
     read,
-    shifted,
 )
 
 DATE: Final = datetime(2026, 11, 22, 17, 20, 0, 123456, tzinfo=UTC)
@@ -108,10 +107,6 @@ def test_a_date_is_written_in_utc() -> None:
 def test_further_fields_are_found_by_name() -> None:
     header = Header("a", "b", DATE, (("server", "c"),))
     assert (header.get("server"), header.get("endpoint"), header.get("x", "y")) == ("c", "", "y")
-
-
-def test_a_record_can_be_shifted() -> None:
-    assert shifted(Record(1.5, "in", b"x"), 2.0) == Record(3.5, "in", b"x")
 
 
 # --- what a person may write by hand

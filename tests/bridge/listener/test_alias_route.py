@@ -243,3 +243,12 @@ async def test_what_mod_post_msg_refuses(
         content = urlencode(content)
     problem(await world.post(f"/msg/{path}", content, media, **ONE), status)
     assert not world.sender.sent
+
+
+@pytest.mark.parametrize("name", ["kind", "type", "to", "from", "id", "body", "show"])
+@pytest.mark.parametrize("value", [[], {}, 5, True])
+async def test_a_field_of_the_wrong_type(world: World, name: str, value: Any) -> None:
+    content = json.dumps({"to": JULIET, "body": "hi", name: value})
+    response = await world.post("/rest", content, JSON, **ONE)
+    assert response.status_code == 422
+    assert response.json()["detail"] == f"{name}: must be a string."

@@ -15,6 +15,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS as ALL
 from schemathesis.config import SchemathesisConfig
+from schemathesis.core.parameters import ParameterLocation
 from starlette.routing import Route
 
 from bridge.config import Count, Listen, TcpPlace
@@ -102,16 +103,29 @@ def schema() -> Iterator[schemathesis.BaseSchema]:
         yield schemathesis.openapi.from_url(f"{url}/v1/openapi.json", config=config())
 
 
+IN_PATH: Final = ParameterLocation.PATH
+REJECTION: Final = "negative_data_rejection"
 CHECKS: Final = (
     "not_a_server_error",
     "status_code_conformance",
     "content_type_conformance",
     "response_headers_conformance",
     "response_schema_conformance",
-    "negative_data_rejection",
+    REJECTION,
     "positive_data_acceptance",
     "ignored_auth",
 )
+
+
+def broken(case: schemathesis.Case[Any]) -> set[ParameterLocation]:
+    """Where a request is said to break the description.
+
+    Of paths alone that is not to be trusted (4.32): `/msg/hhhh` was said to be over 3071
+    characters. `test_an_address_that_is_too_long` has the case.
+    """
+    assert case.meta is not None
+    negative = schemathesis.GenerationMode.NEGATIVE
+    return {place for place, part in case.meta.components.items() if part.mode is negative}
 
 
 def config() -> SchemathesisConfig:
@@ -122,7 +136,7 @@ def config() -> SchemathesisConfig:
         {
             "checks": {
                 "positive_data_acceptance": {"expected-statuses": accepted},
-                "negative_data_rejection": {"expected-statuses": refused},
+                REJECTION: {"expected-statuses": refused},
             }
         }
     )
@@ -145,7 +159,8 @@ def test_schemathesis(schema: Any, path: str, method: str, mode: Any) -> None:
         suppress_health_check=list(HealthCheck),
     )
     def run(case: schemathesis.Case[Any]) -> None:
-        checks: list[Any] = list(ALL.get_by_names(CHECKS))
+        names = [name for name in CHECKS if name != REJECTION or broken(case) != {IN_PATH}]
+        checks: list[Any] = list(ALL.get_by_names(names))
         case.call_and_validate(headers=bearer("all"), checks=checks)
 
     run()

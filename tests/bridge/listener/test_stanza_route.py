@@ -115,6 +115,13 @@ async def test_text_with_its_head_in_the_path(
     assert sent(world) == [means(expected)]
 
 
+async def test_an_address_that_is_too_long(world: World) -> None:
+    for path in (f"/v1/stanzas/message/chat/{'h' * 3072}", f"/msg/{'h' * 3072}@x.example"):
+        response = await world.post(path, b"hi", TEXT, **bearer("one"))
+        assert response.status_code == 422
+    assert sent(world) == []
+
+
 # --- in whose name
 
 

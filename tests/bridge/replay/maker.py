@@ -94,7 +94,7 @@ class Script:
         return self.put(CHANNEL, encode(HttpExchange(uid, attempt, began, 0.005, text, result)))
 
     def stop(self) -> Script:
-        return self.put(OUT, CLOSE).put(IN, CLOSE).put(LINK, "end StreamClosed()")
+        return self.put(OUT, CLOSE).put(IN, CLOSE).put(LINK, "end the peer ended the stream")
 
     def write(self, path: Path, *, date: datetime = DATE, **fields: str) -> Path:
         more = {"endpoint": "http://127.0.0.1:8000/"} | fields

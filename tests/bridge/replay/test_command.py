@@ -215,7 +215,7 @@ def test_show_is_a_conversation(tmp_path: Path) -> None:
         f"17:20:00.080 ← message chat juliet@localhost/balcony (from echo@{DOMAIN}) id msg_a1-1",
         "               <body>yes</body>",
     ]
-    assert lines[-1] == "17:20:00.160 • end StreamClosed()"
+    assert lines[-1] == "17:20:00.160 • end the peer ended the stream"
 
 
 def test_show_shows_a_part(tmp_path: Path) -> None:
