@@ -31,7 +31,7 @@ from tests.bridge.leak import nothing_left
 from tests.bridge.recorder import Recorder as Log
 from tests.bridge.sample import stanza
 from tests.bridge.xmpp_server import SECRET, XmppServer
-from xmppstream import Stanza, StreamCondition, digest
+from xmppstream import Stanza, StreamCondition, digest, make
 from xmppstream.capture import Header, Record
 
 pytestmark = pytest.mark.usefixtures(nothing_left.__name__)
@@ -99,7 +99,8 @@ class World:
     def start(self, *components: Component, **options: Any) -> Daemon:
         capture = CaptureOptions(self.directory, **options.pop("capture", {}))
         recording = Recording(capture, components)
-        daemon = Daemon(Settings(components, **options), recording=recording)
+        read = options.pop("read", None)
+        daemon = Daemon(Settings(components, **options), read=read, recording=recording)
         self._nursery.start_soon(self._run, daemon)
         return daemon
 
@@ -511,3 +512,35 @@ async def test_a_disk_that_is_full_stops_the_capture_and_not_the_bridge(
         records = list(reader)
         assert reader.cut is not None
     assert of(records, "in").count(b"<message") > 20
+
+
+async def test_a_component_that_comes_later_is_recorded_too(
+    world: World, mock_clock: MockClock, log: Log
+) -> None:
+    endpoint = await world.endpoint()
+    one, other = (world.component(endpoint.url().url, name) for name in (DOMAIN, "later.example"))
+    daemon = world.start(one, read=lambda: Settings((one, other)))
+    await world.server.attached(DOMAIN)
+    daemon.reload()
+    await world.server.attached("later.example")
+    await world.stop(daemon)
+    found = captures(world.directory)
+    assert set(found) == {DOMAIN, "later.example"}
+    [(_, records)] = found["later.example"]
+    assert b"<handshake/>" in of(records, "in")
+
+
+async def test_what_an_http_client_has_it_send_is_told_apart(
+    world: World, mock_clock: MockClock, log: Log
+) -> None:
+    endpoint = await world.endpoint()
+    daemon = world.start(world.component(endpoint.url().url))
+    session = await world.server.attached(DOMAIN)
+    uid = await daemon.sender.send(make("message", "a@b.example", DOMAIN))
+    await session.receive(1)
+    await world.stop(daemon)
+    [[(_, records)]] = captures(world.directory).values()
+    [submitted] = [json.loads(record.data) for record in records if record.channel == "api"]
+    assert submitted["id"] == uid
+    assert f"id='{uid}'" in submitted["stanza"]
+    assert submitted["stanza"].encode() in of(records, "out")

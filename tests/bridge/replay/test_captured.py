@@ -273,6 +273,17 @@ def test_what_http_clients_had_sent_is_not_compared(tmp_path: Path) -> None:
     assert (code, found["left_out"]) == (0, {"sent for HTTP clients": 1})
 
 
+def test_an_answer_that_an_http_client_waited_for_is_not_posted(tmp_path: Path) -> None:
+    ping = "<ping xmlns='urn:xmpp:ping'/>"
+    asked = f"<iq to='a@b' from='{DOMAIN}' type='get' id='q1'>{ping}</iq>"
+    script = Script().open().put("api", json.dumps({"id": "q1", "stanza": asked})).sent(asked)
+    script.came(f"<iq from='a@b' to='{DOMAIN}' type='result' id='q1'/>")
+    path = script.stop().write(tmp_path / "c.xcap")
+    code, found = expect(path, "--component-post-stanzas", "iq")
+    assert (code, found["left_out"]) == (0, {"sent for HTTP clients": 1})
+    assert found["posted"]["iq"] == 0
+
+
 def test_replies_to_what_came_before_the_capture_are_left_out(tmp_path: Path) -> None:
     script = Script().open().posted("msg_old", "m0", {"body": "yes"}, received=-5)
     script.sent(reply("msg_old", "yes")).stop()
