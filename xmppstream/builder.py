@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from xmppstream.dictionary import Dictionary
 from xmppstream.element import Element
 from xmppstream.errors import StreamCondition
 from xmppstream.limit import Limits
@@ -74,12 +75,14 @@ class Fault(Exception):
 class Builder:
     """What lxml calls: builds elements at depth two and below, refuses what S19 forbids."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, dictionary: Dictionary) -> None:
         self.events: list[ParseEvent] = []
         self.depth = 0
         self.size_bytes = 0
         self.ended = False  # a top-level element ended in this piece
         self._limits = limits
+        self._dictionary = dictionary
+        self._known = dictionary.known(limits.max_name_bytes)
         self._refused: str | None = None
         self._nodes = 0
         # One frame for each open element: name, attributes, children so far.
@@ -101,12 +104,22 @@ class Builder:
 
     def start(self, name: str, attributes: Any, namespaces: Any) -> None:
         depth = self.depth = self.depth + 1
+        known, limits, within = self._known, self._limits, True
+        # A name that is known was judged before, and takes no more room.
+        if name not in known or (attributes and not attributes.keys() <= known):
+            within = self._dictionary.add((name, *attributes), limits.max_name_bytes)
+        if namespaces:
+            self._dictionary.add((*namespaces, *namespaces.values()), limits.max_name_bytes)
         if depth == 1:
             pairs = tuple(attributes.items())
             self.events.append(RootOpened(name, pairs, tuple(namespaces.items())))
             return
-        if self._refused is None:
-            self._check(name, attributes, namespaces, depth - 1)
+        if depth > limits.max_depth + 1:
+            self.refuse(f"{limits.max_depth} levels")
+        elif len(attributes) + len(namespaces) > limits.max_attributes:
+            self.refuse(f"{limits.max_attributes} attributes")
+        elif not within:
+            self.refuse(f"{limits.max_name_bytes} bytes of a name")
         pairs = tuple(attributes.items()) if attributes else ()
         if self._refused is None:
             if self._text:
@@ -114,24 +127,10 @@ class Builder:
             self._nodes += 1
             self._frames.append((name, pairs, []))
         elif depth == 2:
-            kept = "element" if self._is_too_long(name) else name
+            kept = "element" if len(name.encode()) > limits.max_name_bytes else name
             self._frames = [(kept, _stub_attributes(pairs), [])]
         elif depth == 3 and name == _STUB_CHILD and not self._frames[0][2]:
             self._frames[0][2].append(Element(_STUB_CHILD))
-
-    def _check(self, name: str, attributes: Any, namespaces: Any, depth: int) -> None:
-        limits = self._limits
-        if depth > limits.max_depth:
-            self.refuse(f"{limits.max_depth} levels")
-        elif len(attributes) + len(namespaces) > limits.max_attributes:
-            self.refuse(f"{limits.max_attributes} attributes")
-        elif self._is_too_long(name) or any(map(self._is_too_long, attributes)):
-            self.refuse(f"{limits.max_name_bytes} bytes of a name")
-
-    def _is_too_long(self, name: str) -> bool:
-        limit, length = self._limits.max_name_bytes, len(name)
-        # At most four bytes a character: most names need no encoding to be judged.
-        return length > limit or (length * 4 > limit and len(name.encode()) > limit)
 
     def data(self, text: str) -> None:
         if self.depth == 1:

@@ -178,16 +178,19 @@ class ComponentConnection:
         for item in parsed:
             if self._faulted or self.remote is Side.CLOSED:
                 break
-            event = self._receive(item)
+            if isinstance(item, ElementParsed):  # nearly every one
+                event = self._receive_element(item.element, item.weight_bytes)
+            else:
+                event = self._receive(item)
             if event is not None:
                 events.append(event)
                 self._faulted = isinstance(event, StreamFaulted)
         return events
 
-    def _receive(self, item: ParseEvent) -> Event | None:
+    def _receive(
+        self, item: RootOpened | ElementRefused | RootClosed | ParserFaulted
+    ) -> Event | None:
         match item:
-            case ElementParsed(element=element, weight_bytes=weight):
-                return self._receive_element(element, weight)
             case ElementRefused(stub=stub, limit=limit):
                 return self._receive_refused(stub, limit)
             case RootOpened():
@@ -222,13 +225,13 @@ class ComponentConnection:
         return opened
 
     def _receive_element(self, element: Element, weight: int) -> Event | None:
-        if element.name == _ERROR:
-            self.remote = Side.FAULTED
-            return _read_stream_error(element)
-        if element.name == _HANDSHAKE and self.remote is Side.OPEN:
-            return self._receive_handshake(element)
         stanza = Stanza.of(element, self.lang)
         if stanza is None:
+            if element.name == _ERROR:
+                self.remote = Side.FAULTED
+                return _read_stream_error(element)
+            if element.name == _HANDSHAKE and self.remote is Side.OPEN:
+                return self._receive_handshake(element)
             return ElementIgnored(element.name)
         if not self._attached:
             return self._fault(StreamCondition.NOT_AUTHORIZED, "a stanza before the handshake")

@@ -13,8 +13,9 @@ Invariants:
 How: every chunk is cut behind each `/>` and `</…>`, since only there can an element end. So each
 piece ends at most one top-level element, at its very last byte, and sizes are exact. It is cut at
 `<!X` and `]]>` too, so that a fault has the same name in one piece as byte by byte. libxml2 keeps
-every distinct name for as long as the *thread* lives, so a parser that has read `life_bytes` is
-`spent` at the next boundary, and its `successor()` is to go on, with `unparsed`, in a new thread.
+every distinct name for as long as the *thread* lives. So a parser that has read `life_bytes`, or
+whose `dictionary` is full, is `spent` at the next boundary, and its `successor()` is to go on, with
+`unparsed`: in a new thread, or with a dictionary that is not full.
 
 Checked against lxml 6.1.3 with libxml2 2.14.6: no namespace-constraint error is fatal there, so
 the parser's error log is looked at after each piece (S20).
@@ -37,6 +38,7 @@ from xmppstream.builder import (
     ParserFaulted,
 )
 from xmppstream.declaration import header_too_long, without_declaration
+from xmppstream.dictionary import Dictionary
 from xmppstream.element import Element
 from xmppstream.errors import RemoteError, StreamCondition
 from xmppstream.limit import Limits
@@ -52,13 +54,23 @@ class StreamParser:
     """Parse one stream, root and all, out of chunks of any size.
 
     After `feed`, look at `spent`: a spent parser must not be fed again; `successor()` takes over,
-    is fed `unparsed` first, and belongs into another thread.
+    and is fed `unparsed` first.
     """
 
-    def __init__(self, limits: Limits | None = None, *, root: bytes | None = None) -> None:
-        """Start before the root, or (with `root`, its start tag) right behind it."""
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        root: bytes | None = None,
+        dictionary: Dictionary | None = None,
+    ) -> None:
+        """Start before the root, or (with `root`, its start tag) right behind it.
+
+        `dictionary` is that of the thread, where it outlives the parser.
+        """
         self._limits = limits or Limits()
-        self._target = Builder(self._limits)
+        self._dictionary = dictionary or Dictionary()
+        self._target = Builder(self._limits, self._dictionary)
         self._lxml: Any = None
         self._preamble: bytes | None = b"" if root is None else None
         self._root = root or b""
@@ -72,9 +84,9 @@ class StreamParser:
         self.unparsed = b""
         self.spent = False
 
-    def successor(self) -> "StreamParser":
+    def successor(self, dictionary: Dictionary | None = None) -> "StreamParser":
         """Give a fresh parser that goes on inside the same root."""
-        return StreamParser(self._limits, root=self._root)
+        return StreamParser(self._limits, root=self._root, dictionary=dictionary)
 
     def close(self) -> None:
         """Let go of what libxml2 holds; nothing can be fed any more.
@@ -82,11 +94,14 @@ class StreamParser:
         An lxml parser that is only dropped never frees its document, nor with it the names. Once
         closed, it is freed by the next full garbage collection (it and its context are a cycle).
         """
-        self._over = True
         if self._lxml is not None:
+            if not self.at_boundary:  # what it has met, and will in `close`, without telling us
+                self._dictionary.charge(len(self._root) + self._count)
             with suppress(etree.XMLSyntaxError, Fault):
                 self._lxml.close()
             self._lxml = None
+            self._target.events = []  # they would wait for the collection with it
+        self._over = True
 
     @property
     def at_boundary(self) -> bool:
@@ -130,7 +145,8 @@ class StreamParser:
             offset = end
             if self._over:
                 return
-            if self._fed > self._limits.life_bytes and self.at_boundary:
+            worn = self._fed > self._limits.life_bytes or self._dictionary.full
+            if worn and self.at_boundary:
                 self.unparsed, self.spent = data[offset:], True
                 return
 
@@ -227,9 +243,13 @@ class ElementParser:
     `spent` between them, as with `StreamParser`.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(
+        self, limits: Limits | None = None, *, dictionary: Dictionary | None = None
+    ) -> None:
+        """`dictionary` is that of the thread, where it outlives the parser."""
         self._limits = limits or Limits()
-        self._parser = StreamParser(self._limits, root=_LONE_ROOT)
+        self._dictionary = dictionary
+        self._parser = self._fresh()
         self._fed = 0
 
     @property
@@ -254,7 +274,6 @@ class ElementParser:
         whole = parser.at_boundary and not parser.unparsed.strip(_SPACE)
         if not whole or parser.spent:
             self.close()
-            self._parser = StreamParser(self._limits, root=_LONE_ROOT)
         match events:
             case [ElementParsed(element=element)] if whole:
                 return element
@@ -269,8 +288,12 @@ class ElementParser:
                 raise RemoteError(StreamCondition.BAD_FORMAT, "it is not exactly one element")
 
     def close(self) -> None:
-        """Let go of what libxml2 holds."""
+        """Let go of what libxml2 holds; the next element is parsed afresh."""
         self._parser.close()
+        self._parser = self._fresh()
+
+    def _fresh(self) -> StreamParser:
+        return StreamParser(self._limits, root=_LONE_ROOT, dictionary=self._dictionary)
 
 
 def parse_element(data: bytes, limits: Limits | None = None) -> Element:

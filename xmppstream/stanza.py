@@ -60,23 +60,29 @@ class Stanza:
     id: str | None = field(init=False, eq=False, repr=False)
     from_: str | None = field(init=False, eq=False, repr=False)
     to: str | None = field(init=False, eq=False, repr=False)
+    is_request: bool = field(init=False, eq=False, repr=False)
+    """Whether this is an iq get or set, which is owed exactly one answer (rule S29)."""
     _encoded: bytes | None = field(init=False, default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        values = dict(self.element.attributes)
-        put = object.__setattr__  # the instance is frozen from now on
-        put(self, "kind", _KIND_OF_NAME[self.element.name])
-        put(self, "type", values.get("type"))
-        put(self, "id", values.get("id"))
-        put(self, "from_", values.get("from"))
-        put(self, "to", values.get("to"))
+        kind, value = _KIND_OF_NAME[self.element.name], dict(self.element.attributes).get
+        type, put = value("type"), object.__setattr__  # the instance is frozen from now on
+        put(self, "kind", kind)
+        put(self, "type", type)
+        put(self, "id", value("id"))
+        put(self, "from_", value("from"))
+        put(self, "to", value("to"))
+        put(self, "is_request", kind == "iq" and (type == "get" or type == "set"))
 
     @classmethod
     def of(cls, element: Element, lang: str | None = None) -> Self | None:
         """Take an element for a stanza, moved to the component namespace; None where it is none."""
-        if element.name not in _KIND_OF_NAME:
+        kind = _KIND_OF_NAME.get(element.name)
+        if kind is None:
             return None
-        return cls(rehome(element, COMPONENT), lang)
+        if element.name != _NAME_OF_KIND[kind]:
+            element = rehome(element, COMPONENT)
+        return cls(element, lang)
 
     def encode(self) -> bytes:
         """Write it as it goes on a stream, in the stream's default namespace (S24); only once.
@@ -84,20 +90,16 @@ class Stanza:
         Raises:
             IllegalCharacter: XML cannot hold it (S27).
         """
-        if self._encoded is None:
-            object.__setattr__(self, "_encoded", write(self.element, COMPONENT).encode())
-        assert self._encoded is not None
-        return self._encoded
+        encoded = self._encoded
+        if encoded is None:
+            encoded = write(self.element, COMPONENT).encode()
+            object.__setattr__(self, "_encoded", encoded)
+        return encoded
 
     @property
     def payload(self) -> Element | None:
         """The first child element."""
         return next(iter(self.element.elements), None)
-
-    @property
-    def is_request(self) -> bool:
-        """Whether this is an iq get or set, which is owed exactly one answer (rule S29)."""
-        return self.kind == "iq" and self.type in ("get", "set")
 
     def child(self, local: str) -> Element | None:
         """Give the first child of the stanza's own namespace with that name."""

@@ -242,7 +242,6 @@ class ComponentStream:
             raise StreamFailed(self._end)
         if not self._connection.established:  # either side has sent its last
             raise StreamFailed(StreamLost("the stream is ending"))
-        self._connection.count_sent()
         self._append(data)
 
     async def flush(self) -> None:
@@ -349,13 +348,13 @@ class ComponentStream:
             await self._transport.send_all(data)
 
     async def _receive(self) -> list[Event]:
-        data = await self._transport.receive_some(_CHUNK_BYTES)
+        data = bytes(await self._transport.receive_some(_CHUNK_BYTES))  # a copy only of a bytearray
         if not data:
             raise StreamFailed(StreamLost("the server closed the connection without a word"))
         self._received_at = trio.current_time()
         self.read_bytes += len(data)
-        parsed = await self._parser.feed(bytes(data))
-        self._tap.received(bytes(data), self._parser.open_bytes)
+        parsed = await self._parser.feed(data)
+        self._tap.received(data, self._parser.open_bytes)
         return self._connection.receive_events(parsed)
 
     # --- `serve`, and its tasks
@@ -459,8 +458,10 @@ class ComponentStream:
 
     def _is_barrier(self, stanza: Stanza) -> bool:
         """Take note of a barrier that comes back, of whatever iq type, and keep it to ourselves."""
+        if stanza.kind != "iq":
+            return False
         addresses = (stanza.from_ or "", stanza.to or "")  # a server may write them its own way
-        if stanza.kind != "iq" or not all(same_domain(one, self.domain) for one in addresses):
+        if not all(same_domain(one, self.domain) for one in addresses):
             return False
         id = stanza.id or ""
         returned = self._barriers.pop(id, None)

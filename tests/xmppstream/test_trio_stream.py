@@ -772,22 +772,22 @@ async def test_three_unanswered_probes_end_the_stream(
 async def test_a_returned_probe_proves_life(attach: Attached, mock_clock: MockClock) -> None:
     serving, peer = await attach(PATIENT)
     await settled(serving)
-    for _ in range(3):
+    for count in range(1, 4):
         await pass_time(mock_clock, 120)
         await peer.return_stanza()
         await peer.send(encode(MESSAGE))
-        await serving.wait_for(len(serving.events) + 1)
+        await serving.wait_for(count)
     assert serving.stream.end is None
 
 
 async def test_any_byte_proves_life_too(attach: Attached, mock_clock: MockClock) -> None:
     serving, peer = await attach(PATIENT)
     await settled(serving)
-    for _ in range(2):
+    for count in range(1, 3):
         await pass_time(mock_clock, 120)
         await until_probed(peer)
         await peer.send(encode(MESSAGE))
-        await serving.wait_for(len(serving.events) + 1)
+        await serving.wait_for(count)
         await pass_time(mock_clock, 20)
         await wait_all_tasks_blocked()
     assert serving.stream.end is None

@@ -6,6 +6,7 @@ import pytest
 
 from xmppstream.element import Element
 from xmppstream.errors import LocalError
+from xmppstream.limit import Limits
 from xmppstream.names import LANG, XML
 from xmppstream.parser import parse_element
 from xmppstream.writer import IllegalCharacter, escape_text, escape_value, write
@@ -136,3 +137,10 @@ def test_what_is_no_name_is_refused(local: str, namespace: str) -> None:
         write(Element(f"{namespace}{local}"), "")
     with pytest.raises(IllegalCharacter, match="is no XML name"):
         write(Element("a", ((f"{namespace}{local}", "v"),)), "")
+
+
+def test_every_printable_character_is_read_back_as_it_was() -> None:
+    """What is printable is not looked at any further, beyond the four that are escaped."""
+    every = "".join(filter(str.isprintable, map(chr, range(0x110000))))
+    element = Element("a", (("b", every),), (every,))
+    assert parse_element(write(element, "").encode(), Limits(max_stanza_bytes=2**21)) == element

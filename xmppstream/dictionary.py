@@ -1,0 +1,53 @@
+"""What libxml2's dictionary has taken in: each distinct name, for as long as its thread lives.
+
+Element names, attribute names, prefixes and namespaces go in there; values and texts do not (all
+measured). What a parser has read when it ends within an element, or in a fault, may have names that
+it never told, and is charged whole.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+_NAME_WEIGHT_BYTES: Final = 100  # what a name costs beside its bytes, there and here
+_BUDGET_BYTES: Final = 2 * 1024 * 1024
+
+
+class Dictionary:
+    """Names that were met, and how much they take.
+
+    Without a budget it is never full. Beyond `_BUDGET_BYTES` names are counted, but not known
+    again.
+    """
+
+    def __init__(self, budget_bytes: float = math.inf) -> None:
+        self.full = False
+        self._budget_bytes = budget_bytes
+        self._taken_bytes = 0
+        self._known: dict[int, set[str]] = {}
+
+    def known(self, max_name_bytes: int) -> set[str]:
+        """Give the names that were added with this limit and are within it. It grows."""
+        return self._known.setdefault(max_name_bytes, set())
+
+    def add(self, names: Iterable[str], max_name_bytes: int) -> bool:
+        """Take in what is new of these names; tell whether all are within the limit."""
+        known, within = self.known(max_name_bytes), True
+        for name in names:
+            if name not in known:
+                size = len(name.encode())
+                self.charge(_NAME_WEIGHT_BYTES + size)
+                if size > max_name_bytes:
+                    within = False
+                elif self._taken_bytes <= _BUDGET_BYTES:
+                    known.add(name)
+        return within
+
+    def charge(self, size_bytes: int) -> None:
+        """Count bytes that may be names, and are not known."""
+        self._taken_bytes += size_bytes
+        self.full = self._taken_bytes > self._budget_bytes
+
+
+PROCESS: Final = Dictionary(_BUDGET_BYTES)
+"""The dictionary of the thread that trio runs in. Once full, it is so for the process' life."""
