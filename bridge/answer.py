@@ -9,6 +9,7 @@ one chunk, at most `max_head_bytes` more than what came with the last of the bod
 """
 
 import zlib
+from collections.abc import Mapping
 from typing import Final
 
 import httptools
@@ -24,6 +25,9 @@ _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _FRAMING_LENGTHS: Final = frozenset(map(len, _FRAMING))
 _ENCODING: Final = b"content-encoding"
+_HEAD_END: Final = b"\r\n\r\n"
+_HEADS_LIMIT: Final = 64
+_HEAD_BYTES: Final = 2048
 _CONTROL: Final = frozenset({*range(0x20), 0x7F} - {0x09})
 
 
@@ -44,12 +48,12 @@ class Answer:
     body: bytes | None = field(repr=False)
     reason: bytes = b""
     version: str = "1.1"
-    fields: dict[bytes, bytes] = field(init=False, eq=False, repr=False)
-    """The first value of each header, by its name in lower case."""
+    fields: Mapping[bytes, bytes] = field(eq=False, repr=False)
+    """The first value of each header, by its name in lower case; by default made of `headers`."""
 
-    def __attrs_post_init__(self) -> None:
-        values = {name.lower(): value for name, value in reversed(self.headers)}
-        object.__setattr__(self, "fields", values)
+    @fields.default
+    def _fields_of_headers(self) -> Mapping[bytes, bytes]:
+        return {name.lower(): value for name, value in reversed(self.headers)}
 
     def header(self, name: bytes) -> str | None:
         """Give the first value of a header, by its name in lower case."""
@@ -57,23 +61,39 @@ class Answer:
         return None if value is None else value.decode("latin-1").strip()
 
 
-class AnswerReader:
-    """Takes the bytes of one connection; `begin` before each request."""
+_Parsed = tuple[int, int, tuple[tuple[bytes, bytes], ...], bytes, str, Mapping[bytes, bytes]]
+Heads = dict[bytes, _Parsed]
+"""Heads that llhttp has parsed. With each: how long the answer is, body included, and what an
+`Answer` has but for its body. At most `_HEADS_LIMIT` of `_HEAD_BYTES`: 3 MB at the very worst.
+"""
 
-    def __init__(self, limits: AnswerLimits) -> None:
+
+class AnswerReader:
+    """Takes the bytes of one connection; `begin` before each request.
+
+    A server's heads are the same for a second at least (by their date). So an answer that comes in
+    one piece, and has a head that is known, is taken apart without llhttp: in a fourth of the time.
+    """
+
+    def __init__(self, limits: AnswerLimits, heads: Heads | None = None) -> None:
+        """`heads` are those of readers with the same limits, if they are to be shared."""
         self._limits = limits
+        self._heads = {} if heads is None else heads
         self._parser = httptools.HttpResponseParser(self)
         # RFC 9112 §2.2: a line may end in LF alone, and httpx's own transport takes that. Gap: of a
         # chunk that is one byte short, the CR behind it is taken for data.
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
         self._total_limit = limits.max_head_bytes + FRAMING_FACTOR * limits.max_body_bytes
         self.begin("POST")
+        self._start()
 
     def begin(self, method: str) -> None:
         """Expect the answer to a request of that method."""
         self.begun = False  # whether a byte of the answer has come
         self.reusable = False  # whether the connection can take another request
         self._bodiless = method == "HEAD"
+
+    def _start(self) -> None:
         self._total_bytes = 0
         self._limit = self._limits.max_head_bytes  # on them, until there is progress
         self._complete = False
@@ -95,7 +115,40 @@ class AnswerReader:
         Raises:
             httpx.RemoteProtocolError: this is no answer, or over the limits.
         """
+        if self.begun:
+            return self._feed(data)
         self.begun = True
+        end = data.find(_HEAD_END, 0, _HEAD_BYTES) + len(_HEAD_END)
+        head = data[:end]
+        known = self._heads.get(head)
+        if known is not None and known[0] == len(data) and not self._bodiless:
+            _, status, headers, reason, version, fields = known
+            self.reusable = True
+            return Answer(status, headers, data[end:], reason, version, fields)
+        self._start()
+        answer = self._feed(data)
+        if self.reusable and answer is not None:
+            self._remember(head, len(data), answer)
+        return answer
+
+    def _remember(self, head: bytes, length: int, answer: Answer) -> None:
+        """Know this head the next time, if it is one, and nothing is behind the body."""
+        if answer.body is None or len(head) + len(answer.body) != length:
+            return
+        if head.count(b"\n") != len(answer.headers) + 2:  # a line may end in LF alone: it is more
+            return
+        if len(self._heads) == _HEADS_LIMIT:
+            self._heads.clear()
+        self._heads[head] = (
+            length,
+            answer.status,
+            answer.headers,
+            answer.reason,
+            answer.version,
+            answer.fields,
+        )
+
+    def _feed(self, data: bytes) -> Answer | None:
         room = self._limit - self._total_bytes
         if len(data) <= room:
             return self._take(data)
@@ -104,7 +157,7 @@ class AnswerReader:
             self.reusable = False  # more than was asked for
             return answer
         if self._limit > self._total_bytes:
-            return self.feed(data[room:])
+            return self._feed(data[room:])
         if self._in_head:
             raise _fault(f"has a head over {self._limit} bytes")
         raise _fault("has too much framing for its body")
@@ -180,16 +233,13 @@ class AnswerReader:
 
     def _read_framing(self) -> None:
         # llhttp refuses two lengths, and a length beside a coding; it takes any list of codings.
-        framing = [
-            (key, value)
-            for name, value in self._headers
-            if len(name) in _FRAMING_LENGTHS and (key := name.lower()) in _FRAMING
-        ]
-        self._framed = bool(framing)
-        if framing and framing[0][0] == b"transfer-encoding":
-            self._chunked = True
-            if len(framing) > 1 or framing[0][1].lower() != b"chunked":
-                raise _fault("has a Transfer-Encoding that is not chunked")
+        for name, value in self._headers:
+            if len(name) in _FRAMING_LENGTHS and (key := name.lower()) in _FRAMING:
+                if key == b"transfer-encoding":
+                    if self._framed or value.lower() != b"chunked":
+                        raise _fault("has a Transfer-Encoding that is not chunked")
+                    self._chunked = True
+                self._framed = True
 
     def on_body(self, data: bytes) -> None:
         if self._complete or self._body is None:

@@ -9,12 +9,12 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -31,9 +31,12 @@ from bridge.tracing import Spans, fresh_span, traceparent
 from bridge.transport import Transport, head_of, origin_of
 from bridge.webhook import Signer
 
-_MEDIA: Final = {"application/json": "json", "application/xmpp+xml": "xml"}
+_MEDIA: Final[dict[str, Literal["json", "xml"]]] = {
+    "application/json": "json",
+    "application/xmpp+xml": "xml",
+}
 _QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 quotes what it got
-_CONTENT_TYPE: Final = b"Content-Type: application/json\r\n"
+_GIVEN_UP: Final = Failure("given_up")
 _RETRY_AFTER_CAP_S: Final = 86_400.0
 _SEEN: Final = {name.encode(): name for name in HEADERS}
 USER_AGENT: Final = f"xmpp-bridge/{__version__}"
@@ -89,7 +92,7 @@ class Endpoint:
         self.witness = witness
         self._spans = spans
         self._posting = 0
-        self._idle = trio.Event()
+        self._idle: trio.Event | None = None  # where somebody waits for that
 
     async def post(
         self, body: bytes, uid: str, attempt: int = 1, deadline: float = math.inf
@@ -101,11 +104,12 @@ class Endpoint:
         """
         span = fresh_span()
         traced = self._spans is not None and self._spans.samples(uid)
-        lines = _CONTENT_TYPE + traceparent(uid, span, sampled=traced)
-        lines += self._signer.headers(uid, attempt, self._now(), body)
+        trace = traceparent(uid, span, sampled=traced)
+        signed = self._signer.headers(uid, attempt, self._now(), body)
+        lines = f"Content-Type: application/json\r\n{trace}{signed}".encode()
         began_ns = time.time_ns() if traced else 0
         began = self.witness.now() if self.witness is not None else 0.0
-        result: Result | Answer = Failure("given_up")
+        result: Result | Answer = _GIVEN_UP
         ended: int | str = "cancelled"
         self._posting += 1
         try:
@@ -118,7 +122,8 @@ class Endpoint:
             return TimedOut() if late else Unreachable(result.why)
         finally:
             self._posting -= 1
-            self._idle.set()
+            if self._idle is not None:
+                self._idle.set()
             if self.witness is not None:
                 seen = self._seen(result) if isinstance(result, Answer) else result
                 self.witness.exchanged(uid, attempt, began, body, seen)
@@ -166,7 +171,8 @@ class Endpoint:
         if answer.body is not None and not answer.body.strip():
             return NoReply()
         media = _media_type(answer.fields.get(b"content-type", b""))
-        if media not in _MEDIA:
+        kind = _MEDIA.get(media)
+        if kind is None:
             return NoReply(ignored=media or "none")
         try:
             content = decoded(answer, self._max_reply_bytes)
@@ -176,7 +182,7 @@ class Endpoint:
             return BadReply(f"over max_reply_bytes ({self._max_reply_bytes})")
         if not content.strip():
             return NoReply()
-        return Replied("json" if media == "application/json" else "xml", content)
+        return Replied(kind, content)
 
 
 class _Direct:
@@ -187,17 +193,14 @@ class _Direct:
         self._pool = transport.pool
         self._transport = transport
         self._timeouts = timeouts
-        _, _, self._head = head_of(request).partition(b" ")
+        self._post = head_of(request)
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
-        data = b"%b %b%bContent-Length: %d\r\n\r\n%b" % (
-            method.encode(),
-            self._head,
-            lines,
-            len(body),
-            body,
-        )
-        return await self._pool.exchange(self._origin, method, data, self._timeouts, deadline)
+    def request(
+        self, method: str, lines: bytes, body: bytes, deadline: float
+    ) -> Coroutine[Any, Any, Answer]:
+        head = self._post if method == "POST" else self._post.replace(b"POST", method.encode(), 1)
+        data = b"".join((head, lines, b"Content-Length: %d\r\n\r\n" % len(body), body))
+        return self._pool.exchange(self._origin, method, data, self._timeouts, deadline)
 
     async def aclose(self) -> None:
         await self._transport.aclose()

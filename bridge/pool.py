@@ -11,15 +11,15 @@ who leaves hands its room to who waits longest, so that none is overtaken.
 
 import math
 import ssl
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import httpx
 import trio
 from attrs import frozen
 
-from bridge.answer import Answer, AnswerLimits, AnswerReader
+from bridge.answer import Answer, AnswerLimits, AnswerReader, Heads
 from bridge.watch import Watch
 from bridge.wire import Wire, open_wire
 from xmppstream.trio_stream import why_failed
@@ -27,9 +27,8 @@ from xmppstream.trio_stream import why_failed
 T = TypeVar("T")
 
 
-@frozen(cache_hash=True)
-class Origin:
-    """Whom a connection is to."""
+class Origin(NamedTuple):
+    """Whom a connection is to. A tuple, since it is looked up for each request."""
 
     scheme: str
     host: str
@@ -57,9 +56,11 @@ class Timeouts:
 class _Connection:
     """One connection, and the reader of its answers."""
 
-    def __init__(self, wire: Wire, limits: AnswerLimits) -> None:
+    def __init__(self, wire: Wire, reader: AnswerReader) -> None:
         self.wire = wire
-        self.reader = AnswerReader(limits)
+        self.reader = reader
+        # trio.current_time() looks the clock up each time, at twice the cost of reading it.
+        self.now = trio.lowlevel.current_clock().current_time
         self.idle_since = 0.0
         self.keepalive_s = math.inf  # as the server says
         self.expired = False
@@ -76,43 +77,39 @@ class _Connection:
             httpx.WriteError, httpx.WriteTimeout, httpx.ReadError, httpx.ReadTimeout,
             httpx.RemoteProtocolError
         """
-        try:
-            return await self._exchange(method, data, timeouts)
-        except (httpx.TransportError, trio.ClosedResourceError):
-            if self.expired:
-                raise httpx.ReadTimeout("the time for this request is up") from None
-            raise
-
-    async def _exchange(self, method: str, data: bytes, timeouts: Timeouts) -> Answer:
         reader, wire = self.reader, self.wire
         reader.begin(method)
         unsent: OSError | None = None
         try:
-            if timeouts.write == math.inf:
-                await wire.send_all(data)
-            else:
-                await _within(timeouts.write, httpx.WriteTimeout, wire.send_all, data)
-        except OSError as error:
-            unsent = error  # an answer may be here all the same: "too large", and closed
-        answer = None
-        while answer is None:
             try:
+                sent = wire.send(data)
+                if sent < len(data):
+                    rest = memoryview(data)[sent:]
+                    await _within(timeouts.write, httpx.WriteTimeout, wire.send_all, rest)
+            except OSError as error:
+                unsent = error  # an answer may be here all the same: "too large", and closed
+            answer = None
+            while answer is None:
                 if timeouts.read == math.inf:
                     chunk = await wire.receive()
                 else:
                     chunk = await _within(timeouts.read, httpx.ReadTimeout, wire.receive)
-            except OSError as error:
-                if unsent is not None:
-                    raise httpx.WriteError(why_failed(unsent)) from None
-                raise httpx.ReadError(why_failed(error)) from None
-            if chunk:
-                answer = reader.feed(chunk)
-                if answer is None:
-                    wire.acknowledge()
-            elif unsent is None or reader.begun:
-                answer = reader.end()
-            else:
+                if chunk:
+                    answer = reader.feed(chunk)
+                    if answer is None:
+                        wire.acknowledge()
+                elif unsent is None or reader.begun:
+                    answer = reader.end()
+                else:
+                    raise unsent
+        except (OSError, httpx.TransportError, trio.ClosedResourceError) as error:
+            if self.expired:
+                raise httpx.ReadTimeout("the time for this request is up") from None
+            if not isinstance(error, OSError):
+                raise
+            if unsent is not None:
                 raise httpx.WriteError(why_failed(unsent)) from None
+            raise httpx.ReadError(why_failed(error)) from None
         if unsent is not None:
             reader.reusable = False
         return answer
@@ -127,7 +124,8 @@ class Pool:
         self._context = context
         self._limits = limits
         self._answer_limits = answer_limits
-        self._idle: dict[Origin, deque[_Connection]] = {}
+        self._heads: Heads = {}
+        self._idle: defaultdict[Origin, deque[_Connection]] = defaultdict(deque)
         self._open = 0
         self._room = limits.max_connections
         self._waiting = trio.lowlevel.ParkingLot()
@@ -169,16 +167,26 @@ class Pool:
             await _within(timeout_s, httpx.PoolTimeout, self._waiting.park)
         try:
             connection = self._take(origin)
-            if connection is not None:
+            while True:
+                kept = connection is not None
+                if connection is None:
+                    connection = await self._connect(origin, timeouts, deadline)
+                answer = None
+                if deadline != math.inf:
+                    self._watch.add(connection, deadline)
                 try:
-                    return await self._use(connection, origin, method, data, timeouts, deadline)
+                    answer = await connection.exchange(method, data, timeouts)
+                    return answer
                 except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                    if connection.reader.begun:
+                    if not kept or connection.reader.begun:
                         raise
-            connection = await self._connect(origin, timeouts, deadline)
-            return await self._use(connection, origin, method, data, timeouts, deadline)
+                finally:
+                    self._watch.remove(connection)
+                    self._put(connection, origin, answer)
+                connection = None
         finally:
-            if self._waiting:
+            # Where there is room, nobody waits; asking that first saves a call.
+            if not self._room and self._waiting:
                 self._waiting.unpark()
             else:
                 self._room += 1
@@ -191,34 +199,11 @@ class Pool:
                 self._discard(connection)
         self._idle.clear()
 
-    async def _use(
-        self,
-        connection: _Connection,
-        origin: Origin,
-        method: str,
-        data: bytes,
-        timeouts: Timeouts,
-        deadline: float,
-    ) -> Answer:
-        whole = False
-        if deadline != math.inf:
-            self._watch.add(connection, deadline)
-        try:
-            answer = await connection.exchange(method, data, timeouts)
-            whole = not connection.expired
-            return answer
-        finally:
-            self._watch.remove(connection)
-            if whole and connection.reader.reusable and not self._closed:
-                self._keep(connection, origin, answer)
-            else:
-                self._discard(connection)
-
     def _take(self, origin: Origin) -> _Connection | None:
-        idle = self._idle.get(origin)
+        idle = self._idle[origin]
         if not idle:
             return None
-        now = trio.current_time()
+        now = idle[0].now()
         while idle and idle[0].idle_since + self._limits.keepalive_s < now:
             self._discard(idle.popleft())
         while idle:
@@ -229,11 +214,15 @@ class Pool:
             self._discard(connection)
         return None
 
-    def _keep(self, connection: _Connection, origin: Origin, answer: Answer) -> None:
-        connection.idle_since = trio.current_time()
+    def _put(self, connection: _Connection, origin: Origin, answer: Answer | None) -> None:
+        """Keep a connection after use, or close it."""
+        if answer is None or connection.expired or self._closed or not connection.reader.reusable:
+            self._discard(connection)
+            return
+        connection.idle_since = connection.now()
         said = answer.fields.get(b"keep-alive")
         connection.keepalive_s = math.inf if said is None else _seconds_of(said)
-        self._idle.setdefault(origin, deque()).append(connection)
+        self._idle[origin].append(connection)
 
     def _discard(self, connection: _Connection) -> None:
         connection.wire.close()
@@ -251,7 +240,7 @@ class Pool:
             timeout_s = min(timeouts.connect, deadline - trio.current_time())
             wire = await _within(timeout_s, httpx.ConnectTimeout, self._dial, origin)
             connected = True
-            return _Connection(wire, self._answer_limits)
+            return _Connection(wire, AnswerReader(self._answer_limits, self._heads))
         finally:
             if not connected:
                 self._open -= 1

@@ -40,7 +40,7 @@ class Signer:
     def __init__(self, secrets: tuple[Secret, ...] = ()) -> None:
         self._keys = [base64.b64decode(one.value.removeprefix(PREFIX)) for one in secrets]
 
-    def headers(self, uid: str, attempt: int, now: float, body: bytes) -> bytes:
+    def headers(self, uid: str, attempt: int, now: float, body: bytes) -> str:
         """Give the header lines of an attempt (from 1) at `now`, Unix time in s."""
         timestamp = int(now)
         lines = (
@@ -51,4 +51,4 @@ class Signer:
             signatures = (hmac.digest(key, signed, hashlib.sha256) for key in self._keys)
             words = (f"v1,{base64.b64encode(one).decode()}" for one in signatures)
             lines += f"webhook-signature: {' '.join(words)}\r\n"
-        return lines.encode()
+        return lines

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
+from trio.lowlevel import wait_readable, wait_writable
 
 from xmppstream.trio_stream import why_failed
 
@@ -24,7 +25,11 @@ _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 class Wire(Protocol):
     """What a connection asks of its socket. Each call may raise OSError."""
 
-    async def send_all(self, data: bytes) -> None: ...
+    def send(self, data: bytes) -> int:
+        """Send what goes at once, and give how many bytes that is; the rest is for `send_all`."""
+        ...
+
+    async def send_all(self, data: memoryview) -> None: ...
 
     async def receive(self) -> bytes:
         """Give what has come; nothing at the end."""
@@ -52,13 +57,12 @@ class _PlainWire:
         self._input = select.poll()
         self._input.register(self._socket, select.POLLIN)
 
-    async def send_all(self, data: bytes) -> None:
-        sent = self._send(data)
-        while sent < len(data):
-            await trio.lowlevel.wait_writable(self._socket)
-            sent += self._send(memoryview(data)[sent:])
+    async def send_all(self, data: memoryview) -> None:
+        while data:
+            await wait_writable(self._socket)
+            data = data[self.send(data) :]
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         try:
             return self._socket.send(data)
         except BlockingIOError:
@@ -66,9 +70,11 @@ class _PlainWire:
 
     async def receive(self) -> bytes:
         while True:
-            await trio.lowlevel.wait_readable(self._socket)
-            with suppress(BlockingIOError):
+            await wait_readable(self._socket)
+            try:
                 return self._socket.recv(_CHUNK_BYTES)
+            except BlockingIOError:
+                continue
 
     def acknowledge(self) -> None:
         _acknowledge(self._socket.setsockopt)
@@ -89,7 +95,10 @@ class _SecureWire:
         self._stream = stream
         self._socket = stream.transport_stream.socket
 
-    async def send_all(self, data: bytes) -> None:
+    def send(self, data: bytes) -> int:
+        return 0  # trio can only do it whole
+
+    async def send_all(self, data: memoryview) -> None:
         try:
             await self._stream.send_all(data)
         except trio.BrokenResourceError as error:

@@ -4,6 +4,7 @@ import gzip
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Final
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from attrs import frozen
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.answer import Answer, AnswerLimits, AnswerReader, decoded
+from bridge.answer import Answer, AnswerLimits, AnswerReader, Heads, decoded
 
 LIMITS = AnswerLimits()
 SMALL = AnswerLimits(max_head_bytes=100, max_body_bytes=10)
@@ -422,9 +423,13 @@ STREAMS = st.lists(LINES | st.binary(max_size=20), max_size=12).map(b"".join)
 
 
 def outcome(
-    data: bytes, cuts: list[int], method: str, limits: AnswerLimits
+    data: bytes,
+    cuts: list[int],
+    method: str,
+    limits: AnswerLimits,
+    reader: AnswerReader | None = None,
 ) -> Answer | type[Exception] | None:
-    reader = AnswerReader(limits)
+    reader = reader or AnswerReader(limits)
     reader.begin(method)
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     pieces = [data[a:b] for a, b in pairwise(edges)]
@@ -454,6 +459,168 @@ def test_cuts_change_nothing(
 def test_garbage_is_an_answer_or_a_fault(garbage: bytes, after_head: bool) -> None:
     data = CHUNKED + garbage if after_head else garbage
     assert outcome(data, [7, 11], "POST", SMALL) is not None
+
+
+# --- heads that are known
+
+WITH_LF: Final = OK + b"Content-Length: 4\n"  # its empty line, and then one that is no part of it
+HEADS: Final = st.lists(
+    st.sampled_from(
+        [
+            LENGTH,
+            b"Content-Length: 0\r\n",
+            b"Content-Length: 4\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Connection: close\r\n",
+            b"Connection: upgrade\r\nUpgrade: x\r\n",
+            b"X: y\r\n",
+            b"X: y\n",
+            b" z\r\n",
+            b"\n",
+            b"\r\n",
+        ]
+    ),
+    max_size=4,
+).map(b"".join)
+FIRST_LINES: Final = st.sampled_from(
+    [
+        OK,
+        OK[:-2] + b"\n",
+        b"\r\n" + OK,
+        CONTINUE + OK,
+        b"HTTP/1.1 204 N\r\n",
+        b"HTTP/1.0 200 OK\r\n",
+        b"HTTP/1.1 103 E\r\n",
+    ]
+)
+BODIES: Final = st.sampled_from(
+    [
+        b"",
+        b"hi",
+        b"ho",
+        b"h",
+        b"hi\r\n",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\r\n\r\n\r\n",
+        b"\n\r\nxx",
+        b"2\r\n",
+        CHUNKS,
+    ]
+)
+SEQUENCES: Final = st.tuples(
+    FIRST_LINES,
+    HEADS,
+    st.lists(st.tuples(BODIES, st.booleans(), st.sampled_from(["POST", "HEAD"]))),
+)
+
+
+@given(st.lists(SEQUENCES, min_size=1, max_size=3), st.sampled_from([LIMITS, AnswerLimits(150, 3)]))
+@example([(WITH_LF, b"", [(3 * b"\r\n", True, "POST"), (b"\r\nabcd", True, "POST")])], LIMITS)
+def test_what_is_known_changes_nothing(
+    sequences: list[tuple[bytes, bytes, list[tuple[bytes, bool, str]]]], limits: AnswerLimits
+) -> None:
+    """One after the other on one connection, and with heads that others have read, as alone."""
+    heads: Heads = {}
+    kept = AnswerReader(limits, heads)
+    for first, lines, bodies in sequences:
+        for body, ends_head, method in 2 * bodies:
+            data = first + lines + (b"\r\n" if ends_head else b"") + body
+            alone = AnswerReader(limits)
+            expected = outcome(data, [], method, limits, alone)
+            if not kept.reusable:
+                kept = AnswerReader(limits, heads)
+            for reader in (AnswerReader(limits, heads), kept):
+                assert outcome(data, [], method, limits, reader) == expected
+                assert (reader.reusable, reader.begun) == (alone.reusable, alone.begun)
+
+
+@pytest.mark.parametrize(
+    ("data", "method"),
+    [
+        *((row.data, row.method) for row in GOOD.values()),
+        *((data, "POST") for data, _ in BAD.values()),
+    ],
+    ids=[*GOOD, *BAD],
+)
+@pytest.mark.parametrize("more", [b"", b"\r\n", b"x", ANSWER])
+def test_each_case_again(data: bytes, method: str, more: bytes) -> None:
+    heads: Heads = {}
+    first = AnswerReader(LIMITS, heads)
+    expected = outcome(data, [], method, LIMITS, first)
+    reader = AnswerReader(LIMITS, heads)
+    for _ in range(2):
+        assert outcome(data, [], method, LIMITS, reader) == expected
+        assert reader.reusable == first.reusable
+        if not reader.reusable:
+            reader = AnswerReader(LIMITS, heads)
+    if isinstance(expected, Answer):
+        again = outcome(data, [], method, LIMITS, AnswerReader(LIMITS, heads))
+        assert isinstance(again, Answer)
+        assert again.fields == expected.fields
+    alone = outcome(data + more, [], method, LIMITS)
+    assert outcome(data + more, [], method, LIMITS, AnswerReader(LIMITS, heads)) == alone
+
+
+def fed(heads: Heads, data: bytes, method: str = "POST") -> Answer | None:
+    reader = AnswerReader(LIMITS, heads)
+    reader.begin(method)
+    return reader.feed(data)
+
+
+def test_a_known_head_is_not_parsed_again() -> None:
+    heads: Heads = {}
+    fed(heads, ANSWER)
+    ((head, (length, *_)),) = heads.items()
+    assert (head, length) == (ANSWER[:-2], len(ANSWER))
+    heads[head] = (length, 299, (), b"known", "1.1", {b"a": b"b"})
+    known = fed(heads, head + b"ho")
+    assert known is not None
+    assert (known.status, known.reason, known.body, known.fields) == (
+        299,
+        b"known",
+        b"ho",
+        {b"a": b"b"},
+    )
+    parsed = fed(heads, head + b"hi" + ANSWER)
+    assert parsed is not None
+    assert parsed.status == 200
+    assert fed(heads, head + b"h") is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        CHUNKED + CHUNKS,
+        OK + b"Connection: close\r\n" + LENGTH + b"\r\nhi",
+        CONTINUE + ANSWER,
+        b"\r\n" + ANSWER,
+        ANSWER + b"\r\n",
+        WITH_LF + b"\r\n" + 3 * b"\r\n",
+        OK + b"X: " + 2048 * b"y" + b"\r\n" + LENGTH + b"\r\nhi",
+        OK + b"Content-Length: 1048577\r\n\r\n" + bytes(1048577),
+    ],
+    ids=["chunked", "close", "interim", "empty line", "more", "LF", "long", "over the limit"],
+)
+def test_a_head_that_is_not_plain_is_not_kept(data: bytes) -> None:
+    heads: Heads = {}
+    fed(heads, data)
+    assert heads == {}
+
+
+def test_heads_in_pieces_are_not_kept() -> None:
+    heads: Heads = {}
+    reader = AnswerReader(LIMITS, heads)
+    assert read(reader, [ANSWER[:-1], ANSWER[-1:]]) is not None
+    assert heads == {}
+
+
+def test_few_heads_are_kept() -> None:
+    heads: Heads = {}
+    for number in range(1000):
+        fed(heads, OK + b"X: %d\r\n" % number + LENGTH + b"\r\nhi")
+        assert 0 < len(heads) <= 64
+    assert any(b"X: 999\r\n" in head for head in heads)
 
 
 # --- codings

@@ -560,3 +560,31 @@ async def test_close_lets_what_is_in_use_finish(pool: Pool, nursery: trio.Nurser
     assert [answer.body for answer in answers] == [b"hello", b"hello"]
     assert pool.open_count == 0
     await server.wait_closed()
+
+
+# --- the deadline of an exchange
+
+
+async def test_the_time_is_up(pool: Pool, nursery: trio.Nursery, mock_clock: MockClock) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await wait_all_tasks_blocked()
+        mock_clock.jump(6)
+        await exchange.wait_gone()
+
+    server = await HttpServer.start(nursery, answer)
+    origin = Origin("http", HOST, server.port)
+    with pytest.raises(httpx.ReadTimeout, match="the time for this request is up"):
+        await pool.exchange(origin, "POST", POST, Timeouts(), trio.current_time() + 5)
+    assert (len(server.requests), pool.open_count) == (1, 0)
+
+
+async def test_what_is_kept_outlives_the_deadline(
+    pool: Pool, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    server = await HttpServer.start(nursery, saying(HELLO))
+    origin = Origin("http", HOST, server.port)
+    for _ in range(2):
+        await pool.exchange(origin, "POST", POST, Timeouts(), trio.current_time() + 5)
+        mock_clock.jump(6)
+        await wait_all_tasks_blocked()
+    assert (server.connections, pool.idle_count) == (1, 1)

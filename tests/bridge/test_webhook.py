@@ -25,8 +25,8 @@ def headers(
     """Give what an endpoint reads."""
     signer = Signer(tuple(parse_key(one) for one in keys))
     lines = signer.headers(UID, attempt, time.time() if now is None else now, body)
-    assert lines.endswith(b"\r\n")
-    return dict(line.split(": ", 1) for line in lines.decode("ascii").split("\r\n")[:-1])
+    assert lines.endswith("\r\n")
+    return dict(line.split(": ", 1) for line in lines.split("\r\n")[:-1])
 
 
 def test_every_post_says_who_it_is() -> None:
