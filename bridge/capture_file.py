@@ -214,7 +214,7 @@ class CaptureWriter:
         """Write a record."""
         self.write_encoded(encode_record(record))
 
-    def write_encoded(self, lines: bytes) -> None:
+    def write_encoded(self, lines: bytes | bytearray) -> None:
         """Write records that are lines already."""
         self._held += lines
         if len(self._held) > _BLOCK_BYTES:

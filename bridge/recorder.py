@@ -1,7 +1,8 @@
 """Records what one component does, while it works: its connections and its POSTs.
 
-What happens is only appended here, in trio's thread; a thread of its own turns it into a `Series`
-of files. Whoever reports never waits, and a disk that fails or is slow does no harm to the bridge:
+What happens becomes lines of a `Series` at once, in trio's thread; a thread of its own packs and
+writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock from trio.
+Whoever reports never waits, and a disk that fails or is slow does no harm to the bridge:
 
 - where it fails, capturing ends, with one line in the log;
 - where it cannot keep up, so that `LIMIT_BYTES` wait for it, what comes is left out, and counted,
@@ -9,8 +10,8 @@ of files. Whoever reports never waits, and a disk that fails or is slow does no 
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -19,21 +20,15 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.capture_file import CaptureFileError
 from bridge.exchange import API, Answered, Result
-from bridge.series import Series
+from bridge.series import Job, Series
 from xmppstream.thread import Thread
 
 LIMIT_BYTES: Final = 32 * 1024 * 1024
 LAST_S: Final = 2.0
-"""How long, once `run` is cancelled, the disk may take for `_SLICE` reports."""
+"""How long, once `run` is cancelled, the disk may take for a block."""
 MOST_S: Final = 10.0
 """How long it may take for all; redacting is slow."""
-_BATCH_S: Final = 0.05
-_SLICE: Final = 500
-_WEIGHT_BYTES: Final = 200  # what a report weighs without its data
-
-Report = Callable[[], None]
-Waiting = tuple[Report, int]
-"""A report and its weight in bytes."""
+_BATCH_S: Final = 0.25
 
 
 class Recorder:
@@ -56,43 +51,49 @@ class Recorder:
         self._clock = clock
         self._limit_bytes = limit_bytes
         self._started = clock()
-        self._reports: list[Waiting] = []
-        self._waiting_bytes = 0
-        self._wake = trio.Event()
-        self._stopping = trio.Event()
+        self._jobs: deque[tuple[Job, int]] = deque()
+        self._handed_bytes = 0
+        self._awake = False
+        self._wake = trio.Event()  # there is something
+        self._due = trio.Event()  # there is as much as is worth a run of the thread
+        self._stopping = False
         self._missing = 0
         self._ended = False
         self._between = True  # no connection, or between two stanzas of one
         self._attached = False
         series.begin(0.0)
+        series.hand = self._hand
 
     # --- what is reported: the tap of the stream
 
     def opened(self, server: str) -> None:
         """A connection is tried; with all else of its beginning it is recorded in any case."""
         self._between = self._attached = False
-        self._report(partial(self._series.link_opened, self.now(), server))
+        if self._takes():
+            self._series.link_opened(self.now(), server)
 
     def received(self, data: bytes, open_bytes: int) -> None:
         """A chunk has come."""
-        call = partial(self._series.received, self.now(), data, open_bytes)
-        self._report(call, len(data), dispensable=self._attached)
+        if self._takes(len(data), dispensable=self._attached):
+            self._series.received(self.now(), data, open_bytes)
         self._between = self._attached and open_bytes == 0
 
     def attached(self) -> None:
         """The connection has begun."""
         self._attached = True
-        self._report(self._series.attached)
+        if self._takes():
+            self._series.attached()
 
     def sent(self, data: bytes) -> None:
         """A batch is sent."""
-        call = partial(self._series.sent, self.now(), data)
-        self._report(call, len(data), dispensable=self._attached)
+        if self._takes(len(data), dispensable=self._attached):
+            self._series.sent(self.now(), data)
 
     def closed(self, why: str) -> None:
         """The connection is over."""
         self._attached, self._between = False, True
-        self._report(partial(self._series.link_closed, self.now(), why))
+        if self._takes():
+            self._series.link_closed(self.now(), why)
 
     # --- and what HTTP has to do with it
 
@@ -104,45 +105,54 @@ class Recorder:
         self, uid: str, attempt: int, began: float, request: bytes, result: Result
     ) -> None:
         """A POST is over that had begun at `began`, by `now`."""
-        call = partial(self._series.exchanged, self.now(), uid, attempt, began, request, result)
         body = result.body if isinstance(result, Answered) else None
-        self._report(call, len(request) + len(body or b""), dispensable=True)
+        if self._takes(len(request) + len(body or b""), dispensable=True):
+            self._series.exchanged(self.now(), uid, attempt, began, request, result)
 
     def submitted(self, uid: str, stanza: bytes) -> None:
         """An HTTP client has had us send a stanza."""
-        data = msgspec.json.encode({"id": uid, "stanza": stanza.decode()})
-        call = partial(self._series.put, self.now(), API, data)
-        self._report(call, len(data), dispensable=True)
+        if self._takes(len(stanza), dispensable=True):
+            data = msgspec.json.encode({"id": uid, "stanza": stanza.decode()})
+            self._series.put(self.now(), API, data)
 
-    def _report(self, call: Report, size_bytes: int = 0, *, dispensable: bool = False) -> None:
+    # --- what waits
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the disk."""
+        return self._handed_bytes + self._series.held_bytes
+
+    def _takes(self, size_bytes: int = 0, *, dispensable: bool = False) -> bool:
+        """Tell whether a report is recorded; if not, it counts as missing."""
         if self._ended:
-            return
-        weight = size_bytes + _WEIGHT_BYTES
-        if dispensable and not self._has_room(weight):
+            return False
+        waiting = self._handed_bytes + self._series.held_bytes
+        is_tight = self._missing or waiting + size_bytes > self._limit_bytes
+        if dispensable and is_tight and not self._goes_on(waiting):
             self._missing += 1
-            return
-        self._append(call, weight)
-
-    def _append(self, call: Report, weight: int = 0) -> None:
-        if not self._reports:
+            return False
+        if not self._awake:
+            self._awake = True
             self._wake.set()
-        self._waiting_bytes += weight
-        self._reports.append((call, weight))
+        return True
 
-    def _has_room(self, weight: int) -> bool:
-        waiting = self._waiting_bytes
+    def _goes_on(self, waiting: int) -> bool:
+        """Pause, or begin again where it has paused and there is room."""
         if not self._missing:
-            if waiting + weight <= self._limit_bytes:
-                return True
-            self._append(self._series.pause)
+            self._series.close()
             why = f"the disk is too slow: {waiting} bytes wait for it"
             self._log.warning("capture pauses", why=why)
         elif self._between and waiting <= self._limit_bytes // 2:
-            self._append(partial(self._series.resume, self.now(), self._missing))
+            self._series.resume(self.now(), self._missing)
             self._log.warning("capture goes on in a new file", missing=self._missing)
             self._missing = 0
             return True
         return False
+
+    def _hand(self, job: Job, weight_bytes: int) -> None:
+        self._handed_bytes += weight_bytes
+        self._jobs.append((job, weight_bytes))
+        self._due.set()
 
     # --- the service
 
@@ -151,7 +161,7 @@ class Recorder:
         once, before and outside of all that reports.
         """
         thread = Thread("recorder")
-        self._log.info("capturing", file=str(self._series.path))
+        self._log.info("capturing", file=str(self._series.spool.path))
         try:
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope(shield=True) as scope:
@@ -159,13 +169,14 @@ class Recorder:
                     task_status.started()
                     await self._serve(thread, scope)
                 if scope.cancelled_caught:
-                    missing = len(self._reports)
                     self._log.error(
-                        "capture not finished", why="it takes too long", missing=missing
+                        "capture not finished",
+                        why="it takes too long",
+                        missing_bytes=self.waiting_bytes,
                     )
         finally:
             self._ended = True
-            thread.close(self._series.abandon)
+            thread.close(self._series.spool.abandon)
 
     async def _stop_when_cancelled(self, scope: trio.CancelScope) -> None:
         try:
@@ -173,38 +184,38 @@ class Recorder:
         finally:
             self._last_at = trio.current_time() + MOST_S
             scope.deadline = trio.current_time() + LAST_S
-            self._stopping.set()
+            self._stopping = True
             self._wake.set()
+            self._due.set()
 
     async def _serve(self, thread: Thread, scope: trio.CancelScope) -> None:
-        while self._reports or not self._stopping.is_set():
+        while not self._stopping:
             await self._wake.wait()
-            self._wake = trio.Event()
             with trio.move_on_after(_BATCH_S):
-                await self._stopping.wait()
+                await self._due.wait()
+            self._awake, self._wake = False, trio.Event()
+            if not self._ended:
+                self._series.flush()
+                await self._write(thread, scope)
+            self._due = trio.Event()
+        if not self._ended:
+            self._series.close()
             await self._write(thread, scope)
-        await self._try(thread, self._series.close)
 
     async def _write(self, thread: Thread, scope: trio.CancelScope) -> None:
-        while self._reports and not self._ended:
-            reports, self._reports = self._reports[:_SLICE], self._reports[_SLICE:]
-            await self._try(thread, partial(self._take, reports))
-            self._waiting_bytes -= sum(weight for _, weight in reports)
-            if self._stopping.is_set():  # it goes on, so it may
+        while self._jobs:
+            job, weight = self._jobs.popleft()
+            try:
+                await thread.run(job, abandon=True)
+            except CaptureFileError as error:
+                self._give_up(error)
+                return
+            self._handed_bytes -= weight
+            if self._stopping:  # it goes on, so it may
                 scope.deadline = min(trio.current_time() + LAST_S, self._last_at)
 
-    def _take(self, reports: list[Waiting]) -> None:
-        for report, _ in reports:
-            report()
-        self._series.flush()
-
-    async def _try(self, thread: Thread, call: Report) -> None:
-        if self._ended:
-            return
-        try:
-            await thread.run(call, abandon=True)
-        except CaptureFileError as error:
-            self._ended = True
-            self._reports.clear()
-            hint = "the bridge goes on; to capture again, start it again"
-            self._log.error("capturing stopped", file=str(error.path), why=error.why, hint=hint)
+    def _give_up(self, error: CaptureFileError) -> None:
+        self._ended = True
+        self._jobs.clear()
+        hint = "the bridge goes on; to capture again, start it again"
+        self._log.error("capturing stopped", file=str(error.path), why=error.why, hint=hint)

@@ -13,7 +13,8 @@ from bridge.capture_file import CaptureFileError
 from bridge.config import Component
 from bridge.log import logger
 from bridge.recorder import Recorder
-from bridge.series import Naming, Redaction, Series
+from bridge.series import Series
+from bridge.spool import Naming, Redaction
 
 
 class Recording:

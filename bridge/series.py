@@ -1,75 +1,65 @@
 """One component's capture as a series of files, each of which can be replayed by itself.
 
-Plain calls, no trio: they are made in the recorder's thread, in the order of what happened.
+No trio and no disk here: what is reported becomes lines, in blocks that are handed over, together
+with when a file begins and ends, for a `Spool` to be told of in that order.
 
 A file ends between two stanzas of the server's. The next one says in its header what it continues,
 and begins with the stream's opening once more: the first `repeated` records, all of time 0.
 """
 
-import os
 import re
-from contextlib import suppress
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Final, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field
 
-from bridge import __version__
 from bridge.capture_dir import Shelf
-from bridge.capture_file import CaptureFileError, CaptureWriter
 from bridge.exchange import CHANNEL as HTTP
-from bridge.exchange import HttpExchange, Result, encode
-from xmppstream.capture import IN, LINK, MAX_LINE_BYTES, OUT, Header, Record, encode_line
+from bridge.exchange import Result, encode_post
+from bridge.spool import Naming, Redaction, Spool, note_of
+from xmppstream.capture import IN, LINK, MAX_LINE_BYTES, OUT, Record, encode_line
 
 _HANDSHAKE: Final = re.compile(rb"<(?:[^\s<>/]+:)?handshake(?:\s[^<>]*)?(?:/>|>[^<>]*</[^<>]*>)")
-NOTE: Final = "note"
 _MAX_OUT_BYTES: Final = 1024 * 1024
 _MAX_OPENING_BYTES: Final = 1024 * 1024
+BLOCK_BYTES: Final = 256 * 1024
+_RECORD_BYTES: Final = 200  # what a record that is to be redacted weighs without its data
+_PACKS_TO: Final = 0.25  # what is not packed yet counts for that part: stanzas pack better
+
+Job = Callable[[], None]
+"""A call of the spool's."""
 
 
-@frozen
-class Naming:
-    """What the files are called, and what their headers say beside the date."""
-
-    directory: Path
-    domain: str
-    suffix: str
-    began: datetime
-    fields: tuple[tuple[str, str], ...] = ()
-
-    def path(self, number: int) -> Path:
-        """Give the `number`-th name."""
-        domain = self.domain.replace("/", "_")
-        return self.directory / f"{domain}-{self.began:%Y%m%dT%H%M%SZ}-{number:04}{self.suffix}"
-
-
-class Redaction(Protocol):
-    """Puts other values into captures; see `bridge.redact`."""
-
-    def header(self, header: Header) -> Header: ...
-
-    def feed(self, record: Record) -> list[Record]: ...
-
-    def end(self) -> list[Record]: ...
+def _at_once(job: Job, weight_bytes: int) -> None:
+    job()
 
 
 @define(eq=False)
 class Series:
-    """Writes records, which are timed in seconds since `naming.began`, to one file after another.
+    """Makes the records of one file after another, timed in seconds since `naming.began`.
 
-    Every method raises `CaptureFileError` where the disk does; then only `abandon` may follow.
+    `hand` gets each of the spool's jobs, in order, and how many bytes it holds.
     """
 
     naming: Naming
     shelf: Shelf
     redaction: Redaction | None = None
-    _writer: CaptureWriter | None = None
+    hand: Callable[[Job, int], None] = _at_once
+    spool: Spool = field(
+        init=False,
+        default=Factory(lambda self: Spool(self.naming, self.shelf, self.redaction), True),
+    )
+    held_bytes: int = field(init=False, default=0)
+    """What waits to be handed over."""
+    _lines: bytearray = field(factory=bytearray)
+    _records: list[Record] = field(factory=list)  # in place of lines, where they are redacted
+    _writing: bool = False
     _number: int = 0
+    _handed_bytes: int = 0  # of this file
+    _look_at_bytes: float = 0  # when so much is held it is to be seen whether the file is full
     _origin_s: float = 0.0
     _last_s: float = 0.0
-    _previous: str = ""
-    _missing: int = 0
     _opening: list[Record] = field(factory=list)
     _opening_in: bytes = b""
     _connected: bool = False
@@ -77,11 +67,7 @@ class Series:
     _opened: bool = True  # whether the opening is whole: up to the server's handshake
     _open_bytes: int = 0
     _full: bool = False
-
-    @property
-    def path(self) -> Path | None:
-        """The file that is written at present."""
-        return self._writer.path if self._writer is not None else None
+    _share: float = 1.0
 
     def link_opened(self, at: float, server: str) -> None:
         """A connection begins."""
@@ -141,124 +127,98 @@ class Series:
         if self._full:
             self._end_if_between(at)
         start_s = began - self._origin_s
-        one = HttpExchange(uid, attempt, start_s, at - began, request, result)
-        self._put(at, HTTP, encode(one))
+        data = encode_post(uid, attempt, start_s, at - began, request, result)
+        self._write(at, HTTP, data)
 
     def put(self, at: float, channel: str, data: bytes) -> None:
         """Write a record of another channel."""
         if self._full:
             self._end_if_between(at)
-        self._put(at, channel, data)
+        self._write(at, channel, data)
 
     # --- files
 
     def begin(self, at: float) -> None:
-        """Open the first file."""
-        self._open(at)
-
-    def pause(self) -> None:
-        """End the file: what comes until `resume` is not written, and only the opening is kept."""
-        self._close()
-        self._previous = ""
+        """Begin the first file."""
+        self._begin(at)
 
     def resume(self, at: float, missing: int) -> None:
         """Begin a new file, without what is missing in between."""
-        self._missing, self._open_bytes = missing, 0
-        self._next(at)
+        self._open_bytes = 0
+        self._begin(at, missing)
 
     def flush(self) -> None:
-        """Hand all that was written to the operating system."""
-        if self._writer is not None:
-            self._writer.flush()
+        """Hand over all that there is."""
+        weight, self.held_bytes = self.held_bytes, 0
+        self._handed_bytes += weight
+        if self._lines:
+            lines, self._lines = self._lines, bytearray()
+            self.hand(partial(self.spool.write, lines), weight)
+        if self._records:
+            records, self._records = self._records, []
+            self.hand(partial(self.spool.write_redacted, records, weight), weight)
+        self._look()
 
     def close(self) -> None:
-        """End the last file."""
-        self._close()
-
-    def abandon(self) -> None:
-        """Close the file as it is, after a failure."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            self.shelf.closed(writer.path, writer.size_bytes)
-            with suppress(CaptureFileError):
-                writer.abandon()
+        """End the file: what comes until `resume` is not written, and only the opening is kept."""
+        self.flush()
+        if self._writing:
+            self._writing = self._full = False
+            self.hand(self.spool.end, 0)
 
     def _end_if_between(self, at: float) -> None:
         if self._open_bytes == 0 if self._attached else not self._connected:
             self._next(at)
 
     def _next(self, at: float) -> None:
-        self._close()
-        self._open(at)
+        self.close()
+        self._begin(at)
 
-    def _open(self, at: float) -> None:
-        path = self._free_path()
+    def _begin(self, at: float, missing: int = 0) -> None:
         # To the microsecond, as the header has it, so that times of all files can be compared.
         self._origin_s = self._last_s = round(at, 6)
-        header = self._header()
-        for old in self.shelf.opened(path):
-            with suppress(OSError):  # somebody else has deleted it
-                old.unlink()
-        self._writer = CaptureWriter(path, header)
-        self._missing = 0
-        for record in self._opening:
-            self._emit(self._origin_s, record.channel, record.data)
-        self._writer.flush()
-
-    def _header(self) -> Header:
-        fields = list(self.naming.fields)
-        if self._previous:
-            fields.append(("continues", self._previous))
-        if self._missing:
-            fields.append(("missing", str(self._missing)))
-        if self._opening:
-            fields.append(("repeated", str(len(self._opening))))
-        header = Header(
-            f"xmpp-bridge {__version__}",
-            self.naming.domain,
-            self.naming.began + timedelta(seconds=self._origin_s),
-            tuple(fields),
-        )
-        return header if self.redaction is None else self.redaction.header(header)
-
-    def _free_path(self) -> Path:
         self._number += 1
-        while os.path.lexists(self.naming.path(self._number)):  # by a run of the same second
-            self._number += 1
-        return self.naming.path(self._number)
-
-    def _close(self) -> None:
-        if self.redaction is not None:
-            for one in self.redaction.end():
-                self._write(one.at, one.channel, one.data)
-        writer, self._writer = self._writer, None
-        self._full = False
-        if writer is not None:
-            writer.close()
-            self._previous = writer.path.name
-            self.shelf.closed(writer.path, writer.size_bytes)
+        self._handed_bytes = 0
+        self._share = 1.0 if self.naming.packing == "none" else _PACKS_TO
+        self._writing = True
+        begin = partial(self.spool.begin, self._origin_s, missing, len(self._opening))
+        self.hand(begin, 0)
+        self._look()
+        for record in self._opening:
+            self._write(self._origin_s, record.channel, record.data)
 
     def _put(self, at: float, channel: str, data: bytes) -> None:
         if not self._opened and channel in (LINK, IN, OUT):
             self._opening.append(Record(at, channel, data))
-        self._emit(at, channel, data)
-
-    def _emit(self, at: float, channel: str, data: bytes) -> None:
-        if self.redaction is None:
-            self._write(at, channel, data)
-        elif self._writer is not None:
-            for one in self.redaction.feed(Record(at, channel, data)):
-                self._write(one.at, one.channel, one.data)
+        self._write(at, channel, data)
 
     def _write(self, at: float, channel: str, data: bytes) -> None:
-        writer = self._writer
-        if writer is None:
+        if not self._writing:
             return
-        # Redacting may hold a record back, and give it behind later ones.
-        self._last_s = at = max(at, self._last_s)
-        line = encode_line(at - self._origin_s, channel, data)
-        if len(line) > MAX_LINE_BYTES:
-            note = f"a record of the channel {channel} had {len(line)} bytes: left out"
-            line = encode_line(at - self._origin_s, NOTE, note.encode())
-        writer.write_encoded(line)
-        self._full = writer.size_bytes >= self.shelf.rotate_bytes
+        if at < self._last_s:
+            at = self._last_s
+        self._last_s = at
+        if self.redaction is None:
+            line = encode_line(at - self._origin_s, channel, data)
+            if len(line) > MAX_LINE_BYTES:
+                line = note_of(at - self._origin_s, channel, len(line))
+            self._lines += line
+            self.held_bytes += len(line)
+        else:
+            self._records.append(Record(at - self._origin_s, channel, data))
+            self.held_bytes += len(data) + _RECORD_BYTES
+        if self.held_bytes >= self._look_at_bytes:
+            if self.held_bytes >= BLOCK_BYTES:
+                self.flush()
+            else:
+                self._look()
+
+    def _look(self) -> None:
+        """See whether the file is full, and when to look again."""
+        waiting, size = self._handed_bytes, 0
+        progress = self.spool.progress
+        if progress.file == self._number:
+            waiting, size = waiting - progress.taken_bytes, progress.size_bytes
+        room = (self.shelf.rotate_bytes - size) / self._share - waiting
+        self._full = self._writing and self.held_bytes >= room
+        self._look_at_bytes = BLOCK_BYTES if self._full else min(room, BLOCK_BYTES)

@@ -91,7 +91,12 @@ def encode_record(record: Record) -> bytes:
 
 def encode_line(at: float, channel: str, data: bytes) -> bytes:
     """Write a record that is none yet."""
-    return b"%.6f %b %b\n" % (at, channel.encode(), _escaped_bytes(data))
+    # Most of what is recorded is plain; this way takes a fifth of the other's time.
+    if len(data.translate(None, _CONTROLS)) == len(data) and (data.isascii() or _is_plain(data)):
+        data = data.replace(b"\\", b"\\\\")
+    else:
+        data = _escaped(data.decode("utf-8", "surrogateescape")).encode()
+    return b"%.6f %b %b\n" % (at, channel.encode(), data)
 
 
 @frozen(eq=False)
@@ -205,11 +210,15 @@ def _check_length(line: bytes, number: int) -> None:
         raise CaptureError(number, f"the line is longer than {MAX_LINE_BYTES} bytes")
 
 
-def _escaped_bytes(data: bytes) -> bytes:
-    # Most of what is recorded is plain; this way takes a fifth of the other's time.
-    if data.isascii() and len(data.translate(None, _CONTROLS)) == len(data):
-        return data.replace(b"\\", b"\\\\")
-    return _escaped(data.decode("utf-8", "surrogateescape")).encode()
+def _is_plain(data: bytes) -> bool:
+    """Tell whether bytes beyond ASCII are UTF-8, and can have none in them that is escaped."""
+    if b"\xc2" in data or b"\xe2\x80\xa8" in data or b"\xe2\x80\xa9" in data:
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _escaped(text: str) -> str:

@@ -140,6 +140,9 @@ class Markup:
     def _take(self, at: int, final: bool) -> int:
         """Replace what begins there, and give its end; the same place, where that is open."""
         rest = self._rest
+        tag = _TAG.match(rest, at)
+        if tag is not None:
+            return self._take_tag(at, tag.end())
         run = _RUN.match(rest, at)
         if run is not None:
             return self._take_text(at, run.end(), final)
@@ -148,9 +151,6 @@ class Markup:
                 return at
             self._in_cdata = True
             return self._put(at, at + len(_CDATA), _CDATA)
-        tag = _TAG.match(rest, at)
-        if tag is not None:
-            return self._take_tag(at, tag.end())
         if not final and _UNDECIDED.match(rest, at):
             return at
         if rest[at + 1 : at + 2].startswith((b"!", b"?")):

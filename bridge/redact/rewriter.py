@@ -47,7 +47,7 @@ class _Waiting:
     done: list[bytes] = field(factory=list)
 
     def ready(self) -> Record:
-        return evolve(self.record, data=b"".join(self.done))
+        return Record(self.record.at, self.record.channel, b"".join(self.done))
 
 
 class Rewriter:
@@ -85,23 +85,29 @@ class Rewriter:
 
     def feed(self, record: Record) -> list[Record]:
         """Take the next record; give those that are ready, in order. It never fails."""
-        channel = record.channel
+        channel, size = record.channel, len(record.data)
         if channel in self._streams:
-            waiting = _Waiting(record, len(record.data))
-            self._waiting.append(waiting)
+            pieces = self._streams[channel].feed(record.data)
+            if not self._waiting and sum(old for old, _ in pieces) == size:  # most often
+                return [Record(record.at, channel, b"".join([new for _, new in pieces]))]
+            waiting = _Waiting(record, size)
             self._of_channel[channel].append(waiting)
-            self._held_bytes += len(record.data)
-            self._share(channel, self._streams[channel].feed(record.data))
-        else:
-            new: list[Record] = []
-            if channel == LINK and record.data.startswith(b"open"):
-                new = self.end()
-                self._reset()
-            waiting = _Waiting(record, 0, [self._other(record)])
-            self._waiting.append(waiting)
-            self._held_bytes += len(record.data)
-            return new + self._ready()
-        return self._ready()
+            self._wait(waiting)
+            self._share(channel, pieces)
+            return self._ready()
+        before: list[Record] = []
+        if channel == LINK and record.data.startswith(b"open"):
+            before = self.end()
+            self._reset()
+        data = self._other(record)
+        if not self._waiting:
+            return [*before, Record(record.at, channel, data)]
+        self._wait(_Waiting(record, 0, [data]))
+        return before + self._ready()
+
+    def _wait(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
+        self._held_bytes += len(waiting.record.data)
 
     def end(self) -> list[Record]:
         """Give what was held back: nothing follows."""

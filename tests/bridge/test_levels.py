@@ -16,7 +16,7 @@ LEVELS: Final = (
     | {"claim", "redact", "waiter"}
     | {"listen", "notify", "rate", "structure", "teller", "tracing"}
     | {"endpoint", "pool", "transport", "watch", "wire"}
-    | {"capture_dir", "recorder", "recording", "series"}
+    | {"capture_dir", "recorder", "recording", "series", "spool"}
     | {"committer", "control", "desk", "keeper", "sqlite", "sqlite_journal", "state_dir"},
     {"admission", "courier", "dispatch", "link", "responder", "status", "storage"}
     | {"asker", "errand", "sender", "voice"},

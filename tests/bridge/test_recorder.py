@@ -23,7 +23,8 @@ from bridge.config import Component
 from bridge.exchange import Answered, decode
 from bridge.recorder import Recorder
 from bridge.recording import Recording
-from bridge.series import Naming, Series
+from bridge.series import BLOCK_BYTES, Series
+from bridge.spool import Naming, Spool
 from tests.bridge.recorder import Recorder as Log
 from tests.bridge.test_capture_file import fill
 from xmppstream import Server
@@ -100,14 +101,15 @@ class Site:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let time pass, and wait for what the thread does."""
         while not condition():
-            self._clock.jump(0.05)
+            self._clock.jump(module._BATCH_S)
             await trio.to_thread.run_sync(threading.Event().wait, 0.001)
 
     def hold(self) -> None:
         """Have the disk not answer, once it is asked."""
         self.gate.open.clear()
         self.gate.waiting.clear()
-        self.recorder._report(self.gate)
+        self.recorder._hand(self.gate, 0)
+        self.recorder._takes()
 
 
 def attach(recorder: Recorder) -> None:
@@ -129,7 +131,7 @@ async def test_it_is_a_tap(tmp_path: Path, clock: MockClock) -> None:
         site = Site(tmp_path, nursery, clock)
         tap: Tap = site.recorder
         assert tap is not None
-        site.series.close()
+        site.series.spool.end()
 
 
 async def test_what_is_reported_is_in_the_file(tmp_path: Path, clock: MockClock) -> None:
@@ -165,6 +167,48 @@ async def test_it_is_written_soon_and_not_only_at_the_end(tmp_path: Path, clock:
         await site.until(lambda: len(site.records()) == 5)
         site.recorder.received(b"<message/>", 0)
         await site.until(lambda: len(site.records()) == 6)
+        await site.stop()
+
+
+async def test_the_thread_is_asked_seldom(
+    tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = Spool.write
+
+    def counted(spool: Spool, lines: bytes) -> None:
+        written.append(len(lines))
+        write(spool, lines)
+
+    monkeypatch.setattr(Spool, "write", counted)
+    async with trio.open_nursery() as nursery:
+        site = Site(tmp_path, nursery, clock)
+        recorder = await site.start()
+        attach(recorder)
+        await site.until(lambda: len(site.records()) == 5)
+        written.clear()
+        for _ in range(10):
+            recorder.received(b"<message/>", 0)
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(module._BATCH_S / 20)
+        await site.until(lambda: len(site.records()) == 15)
+        assert len(written) == 1
+        await site.stop()
+    assert len(written) == 1
+
+
+async def test_much_is_written_at_once(tmp_path: Path, clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(tmp_path, nursery, clock, rotate_bytes=10 * MIB)
+        recorder = await site.start()
+        attach(recorder)
+        while recorder.waiting_bytes < 2 * BLOCK_BYTES:
+            recorder.received(b"<message/>" * 100, 0)
+        for _ in range(5000):  # no time passes
+            if recorder.waiting_bytes < BLOCK_BYTES:
+                break
+            await trio.to_thread.run_sync(threading.Event().wait, 0.001)
+        assert recorder.waiting_bytes < BLOCK_BYTES
         await site.stop()
 
 
@@ -204,11 +248,11 @@ async def test_a_disk_that_never_answers_ends_it_in_time(tmp_path: Path, clock: 
         before = trio.current_time()
         site.scope.cancel()
         await site.until(site.done.is_set)
-        assert trio.current_time() - before <= module.LAST_S + 0.1
+        assert trio.current_time() - before <= module.LAST_S + module._BATCH_S + 0.1
         [line] = site.log.of("capture not finished")
         assert line["why"] == "it takes too long"
         site.gate.open.set()
-        await site.until(lambda: site.series.path is None)
+        await site.until(lambda: site.series.spool.path is None)
 
 
 async def test_a_disk_that_answers_has_more_time(tmp_path: Path, clock: MockClock) -> None:
@@ -216,8 +260,8 @@ async def test_a_disk_that_answers_has_more_time(tmp_path: Path, clock: MockCloc
         site = Site(tmp_path, nursery, clock)
         recorder = await site.start()
         attach(recorder)
-        for _ in range(3 * module._SLICE):
-            recorder.received(b"<message/>", 0)
+        for _ in range(3):
+            recorder.received(b"x" * BLOCK_BYTES, 0)
         site.hold()
         site.scope.cancel()
         await site.until(site.gate.waiting.is_set)
@@ -225,7 +269,7 @@ async def test_a_disk_that_answers_has_more_time(tmp_path: Path, clock: MockCloc
         site.gate.open.set()
         await site.until(site.done.is_set)
         assert not site.log.of("capture not finished")
-    assert len(site.records()) == 5 + 3 * module._SLICE
+    assert len(site.records()) == 5 + 3
 
 
 async def test_what_is_not_written_in_time_is_counted(
@@ -235,16 +279,16 @@ async def test_what_is_not_written_in_time_is_counted(
         site = Site(tmp_path, nursery, clock)
         recorder = await site.start()
         attach(recorder)
-        # Each slice takes a second, and ten seconds there are.
-        monkeypatch.setattr(recorder, "_take", lambda _: clock.jump(1.0))
-        for _ in range(20 * module._SLICE):
-            recorder.received(b"<message/>", 0)
+        # Each block takes a second, and ten seconds there are.
+        monkeypatch.setattr(Spool, "write", lambda *_: clock.jump(1.0))
+        for _ in range(20):
+            recorder.received(b"x" * BLOCK_BYTES, 0)
         before = trio.current_time()
         site.scope.cancel()
         await site.until(site.done.is_set)
         assert module.MOST_S <= trio.current_time() - before < module.MOST_S + 2
         [line] = site.log.of("capture not finished")
-        assert 8 * module._SLICE < line["missing"] < 12 * module._SLICE
+        assert 7 * BLOCK_BYTES < line["missing_bytes"] < 13 * BLOCK_BYTES
 
 
 # --- a disk that is full
@@ -258,8 +302,8 @@ async def test_a_full_disk_ends_capturing_with_one_line_and_nothing_else(
         recorder = await site.start()
         attach(recorder)
         await site.until(lambda: len(site.records()) == 5)
-        assert site.series._writer is not None
-        fill(site.series._writer)
+        assert site.series.spool._writer is not None
+        fill(site.series.spool._writer)
         for _ in range(100):
             recorder.received(b"<message/>", 0)
         await site.until(lambda: bool(site.log.of("capturing stopped")))
@@ -272,7 +316,7 @@ async def test_a_full_disk_ends_capturing_with_one_line_and_nothing_else(
         await site.stop()
     assert [line["event"] for line in site.log.told] == ["capturing", "capturing stopped"]
     assert len(site.records()) == 5
-    assert recorder._reports == []
+    assert not recorder._jobs
 
 
 async def test_it_ends_so_too_where_the_last_of_it_cannot_be_written(
@@ -283,8 +327,8 @@ async def test_it_ends_so_too_where_the_last_of_it_cannot_be_written(
         recorder = await site.start()
         attach(recorder)
         await site.until(lambda: len(site.records()) == 5)
-        assert site.series._writer is not None
-        fill(site.series._writer)
+        assert site.series.spool._writer is not None
+        fill(site.series.spool._writer)
         recorder.closed("the end")
         await site.stop()
     assert len(site.log.of("capturing stopped")) == 1
@@ -322,12 +366,12 @@ async def test_what_a_slow_disk_cannot_take_is_counted_and_a_new_file_begins(
         await site.until(site.gate.waiting.is_set)
         for _ in range(30):
             recorder.received(b"<message>" + b"x" * 1000 + b"</message>", 0)
-        assert recorder._waiting_bytes < 11_000
+        assert recorder.waiting_bytes < 11_000
         [line] = site.log.of("capture pauses")
         assert "10000 bytes" not in line["why"]
         assert "the disk is too slow" in line["why"]
         site.gate.open.set()
-        await site.until(lambda: recorder._waiting_bytes == 0)
+        await site.until(lambda: recorder.waiting_bytes == 0)
         recorder.received(b"<presence/>", 0)
         recorder.sent(b"<iq/>")
         await site.stop()
@@ -350,7 +394,7 @@ async def test_it_does_not_go_on_within_a_stanza(tmp_path: Path, clock: MockCloc
         await site.until(site.gate.waiting.is_set)
         recorder.received(b"<message>" + b"x" * 3000, 3009)
         site.gate.open.set()
-        await site.until(lambda: recorder._waiting_bytes == 0)
+        await site.until(lambda: recorder.waiting_bytes == 0)
         recorder.sent(b"<presence/>")
         recorder.exchanged("msg_1", 1, 0.0, b"{}", Answered(204))
         recorder.received(b"</message>", 0)
@@ -375,7 +419,7 @@ async def test_a_connection_is_told_of_in_any_case(tmp_path: Path, clock: MockCl
         attach(recorder)
         recorder.received(b"<message>" + b"y" * 3000, 3009)
         site.gate.open.set()
-        await site.until(lambda: recorder._waiting_bytes == 0)
+        await site.until(lambda: recorder.waiting_bytes == 0)
         recorder.closed("again")
         recorder.exchanged("msg_1", 1, 0.0, b"{}", Answered(204))
         attach(recorder)
@@ -395,7 +439,7 @@ async def test_it_does_not_go_on_within_an_opening(tmp_path: Path, clock: MockCl
         await site.until(site.gate.waiting.is_set)
         recorder.received(b"<message>" + b"x" * 3000, 3009)
         site.gate.open.set()
-        await site.until(lambda: recorder._waiting_bytes == 0)
+        await site.until(lambda: recorder.waiting_bytes == 0)
         recorder.closed("why")
         recorder.opened("127.0.0.1:5347")
         recorder.received(HEADER, 0)
@@ -421,7 +465,7 @@ async def test_the_limit_is_on_what_waits_and_not_on_what_there_is(
         attach(recorder)
         for _ in range(20):
             recorder.received(b"<message/>" * 150, 0)
-            await site.until(lambda: recorder._waiting_bytes == 0)
+            await site.until(lambda: recorder.waiting_bytes == 0)
         await site.stop()
     assert [line["event"] for line in site.log.told] == ["capturing"]
     assert len(site.records()) == 25
@@ -435,7 +479,7 @@ def test_each_component_has_its_file_and_no_secret_is_in_it(tmp_path: Path) -> N
     recorders = Recording(CaptureOptions(tmp_path), (COMPONENT, other)).recorders
     assert list(recorders) == ["bot.example", "other.example"]
     for one in recorders.values():
-        one._series.close()
+        one._series.spool.end()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert [name.partition("-")[0] for name in names] == ["bot.example", "other.example"]
     text = next(tmp_path.iterdir()).read_text()
@@ -450,7 +494,7 @@ def test_each_component_has_its_file_and_no_secret_is_in_it(tmp_path: Path) -> N
 )
 def test_files_are_packed_as_asked_for(tmp_path: Path, packing: Any, suffix: str) -> None:
     [one] = Recording(CaptureOptions(tmp_path, packing=packing), [COMPONENT]).recorders.values()
-    one._series.close()
+    one._series.spool.end()
     [path] = tmp_path.iterdir()
     assert path.name.endswith(f"-0001{suffix}")
     with open_capture(path) as reader:
@@ -463,9 +507,9 @@ def test_redacted_files_say_so_and_hold_no_word(tmp_path: Path) -> None:
     one.received(b"<message from='juliet@example.com'><body>wherefore art thou</body></message>", 0)
     one.exchanged("msg_0123", 1, 0.0, b'{"body":"wherefore"}', Answered(200, {}, b"romeo"))
     one.closed("the end")
-    for report, _ in one._reports:
-        report()
     one._series.close()
+    for job, _ in one._jobs:
+        job()
     [path] = tmp_path.iterdir()
     text = path.read_text()
     assert "redacted: yes\n" in text

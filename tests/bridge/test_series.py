@@ -1,5 +1,6 @@
 """A series of files: each can be replayed by itself, and all together are what happened."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import series as module
+from bridge import spool as spool_module
 from bridge.capture_dir import Shelf
 from bridge.capture_file import CaptureFileError, open_capture
 from bridge.exchange import Answered, Failure, decode
 from bridge.redact import Redactor
-from bridge.series import Naming, Series
+from bridge.series import Series
+from bridge.spool import Naming
 from xmppstream import ComponentConnection, Role, StanzaReceived, StreamOpened
 from xmppstream.capture import Header, Record
 from xmppstream.tap import SHOWN_HANDSHAKE
@@ -137,7 +140,7 @@ def test_a_name_that_is_taken_is_left_alone(tmp_path: Path) -> None:
     taken = tmp_path / "bot.example-20261122T172000Z-0001.xcap"
     taken.write_text("precious")
     site = Site(tmp_path)
-    assert site.series.path == tmp_path / "bot.example-20261122T172000Z-0002.xcap"
+    assert site.series.spool.path == tmp_path / "bot.example-20261122T172000Z-0002.xcap"
     site.series.close()
     assert taken.read_text() == "precious"
 
@@ -370,6 +373,44 @@ def core_after_handshake(data: bytes) -> ComponentConnection:
     return fresh
 
 
+@pytest.mark.parametrize(("suffix", "least", "most"), [(".xcap", 19, 22), (".xcap.gz", 4, 6)])
+def test_files_end_in_time_also_where_nothing_has_been_written_yet(
+    tmp_path: Path, suffix: str, least: int, most: int
+) -> None:
+    site = Site(tmp_path, rotate_bytes=10_000, suffix=suffix)
+    jobs: list[Callable[[], None]] = []
+    site.series.hand = lambda job, _: jobs.append(job)
+    site.attach()
+    for number in range(2000):
+        site.series.received(float(number), f"<message id='{number:074}'/>".encode(), 0)
+    site.series.close()
+    for job in jobs:
+        job()
+    found = site.read()
+    assert least <= len(found) <= most
+    assert of(joined(found), "in").count(b"<message") == 2000
+    assert all(path.stat().st_size < 10_000 + 500 for path in site.files)
+
+
+def test_what_was_handed_over_and_is_not_written_counts(tmp_path: Path) -> None:
+    site = Site(tmp_path, rotate_bytes=10_000)
+    jobs: list[Callable[[], None]] = []
+    site.series.hand = lambda job, _: jobs.append(job)
+    site.attach()
+    for number in range(300):
+        site.series.received(float(number), f"<message id='{number:074}'/>".encode(), 0)
+        if number % 20 == 0:
+            site.series.flush()
+        if number % 50 == 0:
+            while jobs:
+                jobs.pop(0)()
+    site.series.close()
+    for job in jobs:
+        job()
+    assert len(site.files) in (3, 4)
+    assert all(path.stat().st_size < 10_000 + 500 for path in site.files)
+
+
 # --- the bound, and holes
 
 
@@ -425,7 +466,7 @@ def test_behind_a_hole_there_is_a_new_file_that_says_so(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.attach()
     site.series.received(1.0, b"<message><bo", 12)
-    site.series.pause()
+    site.series.close()
     site.series.received(1.5, b"dy/></message><presence/>", 0)
     site.series.sent(1.5, b"<presence/>")
     site.series.resume(2.0, 17)
@@ -442,7 +483,7 @@ def test_behind_a_hole_it_is_between_two_stanzas(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=1000)
     site.attach()
     site.series.received(1.0, b"<message><bo", 12)
-    site.series.pause()
+    site.series.close()
     site.series.resume(2.0, 1)
     site.series.sent(2.0, b"<presence/>" * 100)
     site.series.sent(2.0, b"<presence/>")
@@ -453,7 +494,7 @@ def test_behind_a_hole_it_is_between_two_stanzas(tmp_path: Path) -> None:
 def test_a_connection_that_begins_in_a_hole_has_its_opening(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.attach()
-    site.series.pause()
+    site.series.close()
     site.series.link_closed(1.0, "why")
     site.attach(2.0)
     site.series.resume(3.0, 1)
@@ -471,14 +512,14 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.attach()
     site.series.flush()
-    assert site.series._writer is not None
-    fill(site.series._writer)
+    assert site.series.spool._writer is not None
+    fill(site.series.spool._writer)
     site.series.received(1.0, b"<message/>", 0)
     with pytest.raises(CaptureFileError, match="No space left on device"):
         site.series.flush()
-    site.series.abandon()
+    site.series.spool.abandon()
     assert pairs(site.read()[0][1]) == OPENING
-    assert site.series.path is None
+    assert site.series.spool.path is None
     assert site.series.shelf._open == []
 
 
@@ -492,20 +533,22 @@ def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     site.series.received(1.0, b"<message/>" * 100, 0)
     with pytest.raises(CaptureFileError, match="No such file or directory"):
         site.series.received(2.0, b"<message/>", 0)
-    site.series.abandon()
+    site.series.spool.abandon()
 
 
+@pytest.mark.parametrize("redaction", [None, Redactor(bytes(32))])
 def test_a_record_that_no_reader_would_take_is_left_out_with_a_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redaction: Redactor | None
 ) -> None:
     monkeypatch.setattr(module, "MAX_LINE_BYTES", 100)
-    site = Site(tmp_path)
-    site.series.put(1.0, "api", b"x" * 200)
-    site.series.put(1.0, "api", b"x")
+    monkeypatch.setattr(spool_module, "MAX_LINE_BYTES", 100)
+    site = Site(tmp_path, redaction=redaction)
+    site.series.put(1.0, "api", b"1" * 200)
+    site.series.put(1.0, "api", b"{}")
     [(_, records)] = site.end()
     assert pairs(records) == [
         ("note", b"a record of the channel api had 214 bytes: left out"),
-        ("api", b"x"),
+        ("api", b"{}"),
     ]
 
 

@@ -77,6 +77,21 @@ def test_a_record_is_one_line_for_every_editor(data: bytes) -> None:
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in line.decode()[:-1])
 
 
+@pytest.mark.parametrize(
+    ("data", "written"),
+    [
+        ("Grüße 🙂 \u0080", "Grüße 🙂 \\xc2\\x80"),
+        ("\u00a0«\\»", "\u00a0«\\\\»"),
+        ("é\u2028", "é\\xe2\\x80\\xa8"),
+        ("é\u2029", "é\\xe2\\x80\\xa9"),
+        ("é\n", "é\\n"),
+        ("é\\", "é\\\\"),
+    ],
+)
+def test_what_is_escaped_beyond_ascii(data: str, written: str) -> None:
+    assert encode_record(Record(0.0, "in", data.encode())) == f"0.000000 in {written}\n".encode()
+
+
 @given(st.builds(Header, st.text(), st.text(), st.datetimes(timezones=st.just(UTC)), FIELDS))
 def test_a_header_is_read_as_it_was_written(header: Header) -> None:
     if header.date.year < 1000:  # strftime does not pad them
