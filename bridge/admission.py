@@ -137,6 +137,7 @@ class Admission:
             return None
         if self._is_over(stanza, self.guard.over_rate(stanza)):
             return None
+        self.guard.calm(self._log)
         if component.allow_from and not self._is_allowed(stanza):
             self._meter.end(stanza.kind, "forbidden")
             self._teller.tell(stanza, _FORBIDDEN)
@@ -160,7 +161,6 @@ class Admission:
     def _is_over(self, stanza: Stanza, excess: Excess | None) -> bool:
         """Tell whether a sender is over a limit; if so, it is told, where it may be."""
         if excess is None:
-            self.guard.calm(self._log)
             return False
         self._meter.refuse(excess.limit)
         self._meter.end(stanza.kind, "refused")

@@ -10,6 +10,7 @@ from attrs import define, field
 
 from bridge.journal import Attempt, Entry
 from xmppstream import Stanza, write
+from xmppstream.jid import bare
 from xmppstream.names import COMPONENT
 
 _PROCESS: Final = token_hex(5)
@@ -33,7 +34,8 @@ class Admitted:
     of them was made in this process.
 
     `received` is Unix time in s; `deadline`, by trio's clock, is when its budget ends. `uid` is
-    its webhook-id. `xml` is the stanza as its component's stream has it.
+    its webhook-id. `xml` is the stanza as its component's stream has it. `parties` are the bare
+    addresses of who sent it and whom it is to.
     """
 
     stanza: Stanza
@@ -44,9 +46,13 @@ class Admitted:
     xml: str = field(default="", repr=False)
     attempts: list[Attempt] = field(factory=list)
     is_tried: bool = False
+    parties: tuple[str, str] = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.xml = self.xml or write(self.stanza.element, COMPONENT)
+        stanza = self.stanza
+        self.parties = bare(stanza.from_ or ""), bare(stanza.to or "")
+        if not self.xml:
+            self.xml = write(stanza.element, COMPONENT)
 
     def to_entry(self, component: str) -> Entry:
         """Give what the journal keeps of it."""

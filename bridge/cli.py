@@ -154,6 +154,7 @@ def run(
     spans = None if settings.tracing is None else open_spans(settings.tracing)
     make = partial(Daemon, settings, read=again, notifier=Notifier(), spans=spans)
     gc.freeze()  # what is loaded now stays: each parser's end has a full collection
+    gc.set_threshold(10_000)  # hardly anything in a stanza's life is a cycle
     if settings.journal.durability == "off":
         recording = open_recording(options, settings.components)
         _run(make(recording=recording).run_with_signals)

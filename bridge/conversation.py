@@ -4,9 +4,9 @@ A conversation is a queue of stanzas that are processed one after the other; con
 a head, and neither are at work nor wait to try again, take turns. Iqs are conversations of one
 stanza, since they may overtake.
 
-Invariant: `count` stanzas of `weight_bytes` are in all conversations, of which none is empty. One
-that is READY is in `_ready` once; one that is WAITING is in `_waiting` with its `due`. Either may
-also be there as what it was before: such a place is skipped.
+Invariant: no conversation is empty. One that is READY is in `_ready` once; one that is WAITING is
+in `_waiting` with its `due`. Either may also be there as what it was before: such a place is
+skipped.
 """
 
 import heapq
@@ -19,7 +19,6 @@ from attrs import define, field
 
 from bridge.admitted import Admitted
 from bridge.config import Order
-from xmppstream.jid import bare
 
 
 class Phase(Enum):
@@ -49,14 +48,16 @@ class Conversations:
     """All that is admitted, in memory and not done, of one component."""
 
     def __init__(self, order: Order) -> None:
-        self.count = 0
-        self.weight_bytes = 0
         self._order = order
         self._keyed: dict[tuple[str, str], Conversation] = {}
         self._single: dict[str, Conversation] = {}
         self._ready: deque[Conversation] = deque()
         self._waiting: list[tuple[float, int, Conversation]] = []
         self._ticket = count()
+
+    def __len__(self) -> int:
+        """How many stanzas are in it. Takes a look at each conversation."""
+        return len(self._single) + sum(len(one.waiting) for one in self._keyed.values())
 
     @property
     def any_ready(self) -> bool:
@@ -89,8 +90,6 @@ class Conversations:
         if not conversation.waiting:
             self._ready.append(conversation)
         conversation.waiting.append(admitted)
-        self.count += 1
-        self.weight_bytes += admitted.weight_bytes
 
     def take(self) -> Conversation | None:
         """Give the conversation whose turn it is; it is at work until `done` or `wait`."""
@@ -128,8 +127,6 @@ class Conversations:
     def done(self, conversation: Conversation) -> None:
         """Forget the head of a conversation that was at work."""
         admitted = conversation.waiting.popleft()
-        self.count -= 1
-        self.weight_bytes -= admitted.weight_bytes
         if conversation.waiting:
             self._make_ready(conversation)
         elif conversation.key is None:
@@ -143,17 +140,18 @@ class Conversations:
 
     def _conversation_for(self, admitted: Admitted) -> Conversation:
         if admitted.stanza.kind == "iq" or self._order == "none":
-            conversation = self._single[admitted.uid] = Conversation(None)
-            return conversation
+            single = self._single[admitted.uid] = Conversation(None)
+            return single
         key = self._key_of(admitted)
-        if key not in self._keyed:
-            self._keyed[key] = Conversation(key)
-        return self._keyed[key]
+        conversation = self._keyed.get(key)
+        if conversation is None:
+            conversation = self._keyed[key] = Conversation(key)
+        return conversation
 
     def _key_of(self, admitted: Admitted) -> tuple[str, str]:
-        stanza = admitted.stanza
-        key = (stanza.from_ or "", stanza.to or "")
-        return key if self._order == "full" else (bare(key[0]), bare(key[1]))
+        if self._order == "full":
+            return admitted.stanza.from_ or "", admitted.stanza.to or ""
+        return admitted.parties
 
 
 def _is_due_as(place: tuple[float, int, Conversation]) -> bool:

@@ -2,16 +2,15 @@
 sent. What an operator should know of it is logged here, once.
 """
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
-from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.admitted import Admitted
 from bridge.auto import Automaton
 from bridge.envelope import Composer, UnusableReply, is_answer_to, read_reply, request_body
-from bridge.meter import POSTED, Meter
+from bridge.meter import POSTED, SUCCESSES, Meter, Posted
 from bridge.outcome import (
     REFUSES_US,
     BadReply,
@@ -39,18 +38,19 @@ class Poster(Protocol):
         ...
 
 
-@frozen
-class Result:
+class Result(NamedTuple):  # one for each attempt: a third of what a frozen class costs
     """What came of an attempt: where the outcome is no failure, the stanzas to be sent."""
 
     outcome: Outcome
+    posted: Posted
+    """The outcome in a word."""
     stanzas: list[Stanza]
     was_cut: bool = False
     """Whether the stanza's own time was up, so that the outcome says nothing of the endpoint."""
 
     @property
     def is_success(self) -> bool:
-        return isinstance(self.outcome, Replied | NoReply)
+        return self.posted in SUCCESSES
 
 
 class Courier:
@@ -81,53 +81,49 @@ class Courier:
         self._timeout_s = timeout_s
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
 
-    async def attempt(self, admitted: Admitted, deadline: float) -> Result:
-        """POST once, cut at `deadline` by trio's clock, or after the endpoint's time-out."""
+    async def attempt(self, admitted: Admitted, deadline: float, began: float) -> Result:
+        """POST once, cut at `deadline`, or after the endpoint's time-out from `began`, which is
+        now; both by trio's clock.
+        """
+        stanza, meter = admitted.stanza, self._meter
         number = len(admitted.attempts) + 1
-        began = trio.current_time()
         until = min(began + self._timeout_s, deadline)
         body = request_body(admitted)
         outcome = await self._endpoint.post(body, admitted.uid, number, until)
-        self._measure(outcome, trio.current_time() - began, number, len(body))
-        stanzas: list[Stanza] = []
-        if isinstance(outcome, Replied):
-            try:
-                stanzas = await self._stanzas(outcome, admitted)
-            except UnusableReply as error:
-                outcome = BadReply(str(error))
-        self._meter.posts[POSTED[type(outcome)]] += 1
-        self._note(outcome, admitted)
-        stanza = admitted.stanza
-        result = Result(outcome, stanzas, isinstance(outcome, TimedOut) and until == deadline)
-        if result.is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
-            stanzas.append(self._default_answer(stanza))
-        return result
-
-    def _measure(self, outcome: Outcome, seconds: float, number: int, size: int) -> None:
-        meter = self._meter
-        meter.latency.add(seconds)
-        meter.posted_bytes += size
+        meter.latency.add(trio.current_time() - began)
+        meter.posted_bytes += len(body)
         if number > 1:
             meter.retries += 1
+        stanzas: list[Stanza] = []
         if isinstance(outcome, Replied):
             meter.replied_bytes += len(outcome.content)
-
-    async def _stanzas(self, reply: Replied, admitted: Admitted) -> list[Stanza]:
-        stanza = admitted.stanza
-        if is_final(stanza):  # what is said to it is ignored (H5)
-            return []
-        in_room = self._rooms.has_occupant(stanza.from_ or "")
-        objects = read_reply(reply)
-        return await self._composer.compose(objects, stanza, uid=admitted.uid, in_room=in_room)
+            if not is_final(stanza):  # else what is said to it is ignored (H5)
+                in_room = self._rooms.has_occupant(stanza.from_ or "")
+                try:
+                    stanzas = await self._composer.compose(
+                        read_reply(outcome), stanza, uid=admitted.uid, in_room=in_room
+                    )
+                except UnusableReply as error:
+                    outcome = BadReply(str(error))
+        posted = POSTED[type(outcome)]
+        meter.posts[posted] += 1
+        self._note(outcome, posted, admitted)
+        if posted in SUCCESSES:
+            if stanza.is_request and not is_answer_to(stanzas, stanza):
+                stanzas.append(self._default_answer(stanza))
+            return Result(outcome, posted, stanzas)
+        return Result(outcome, posted, stanzas, posted == "timed_out" and until == deadline)
 
     def _default_answer(self, request: Stanza) -> Stanza:
         """H3: a set is done; a get is answered by us, since an empty result would be a lie."""
         return request.reply() if request.type == "set" else self._automaton.answer_request(request)
 
-    def _note(self, outcome: Outcome, admitted: Admitted) -> None:
+    def _note(self, outcome: Outcome, posted: Posted, admitted: Admitted) -> None:
         request, id = admitted.uid, admitted.stanza.id
-        self._log.debug("posted", request=request, id=id, outcome=POSTED[type(outcome)])
+        self._log.debug("posted", request=request, id=id, outcome=posted)
         match outcome:
+            case Replied():
+                pass
             case Unreachable(why=why):
                 self._note_failure(why, request)
                 return

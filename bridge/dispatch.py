@@ -24,7 +24,7 @@ from bridge.health import Health, says_down
 from bridge.journal import Attempt
 from bridge.keeper import Keeper
 from bridge.ledger import Ledger
-from bridge.meter import POSTED, End
+from bridge.meter import End
 from bridge.outbox import Outbox
 from bridge.outcome import (
     INTERNAL,
@@ -91,6 +91,7 @@ class Dispatcher:
         self._running = 0
         self._ending = 0  # stanzas whose end is being kept
         self._expiry_due = math.inf
+        self._nursery: trio.Nursery | None = None  # while `run` runs
         self._wake = trio.Event()
         self._room = trio.Event()
         self._idle = trio.Event()
@@ -141,21 +142,24 @@ class Dispatcher:
         stanza = self._admission.admit(event)
         if stanza is None:
             return
-        if self._keeper.fullness >= 1:
+        is_full = self._keeper.is_full
+        if is_full:
             await self._wait_for_room()
+            is_full = self._keeper.is_full
         if self._stopping and (stanza.is_request or not self._keeper.durable):
             self._meter.end(stanza.kind, "stopped")
             self._teller.tell(stanza, STOPPING)
-        elif self._keeper.fullness >= 1:
+        elif is_full:
             self._shed(stanza)
         else:
-            self._end_shedding()
+            if self._patience_ends is not None:
+                self._end_shedding()
             weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
             admitted = Admitted(stanza, self._now(), weight)
             if len(admitted.xml) > self._max_xml_length:
                 self._admission.refuse(stanza, "max_stanza_bytes, written out")
             else:
-                self._admission.guard.accepted(stanza)
+                self._admission.guard.accepted(admitted)
                 self._log.debug("accepted", request=admitted.uid, id=stanza.id)
                 self._keeper.accept(admitted)
 
@@ -168,7 +172,7 @@ class Dispatcher:
         if self._patience_ends is None:
             self._patience_ends = trio.current_time() + FULL_WAIT_S
         with trio.move_on_at(self._patience_ends):
-            while self._keeper.fullness >= 1 and not self._stopping:
+            while self._keeper.is_full and not self._stopping:
                 await self._room.wait()
 
     def _note_room(self) -> None:
@@ -184,7 +188,7 @@ class Dispatcher:
         self._teller.tell(stanza, OVERLOADED)
 
     def _end_shedding(self) -> None:
-        if self._patience_ends is None or self._keeper.fullness > CALM_BELOW:
+        if self._keeper.fullness > CALM_BELOW:
             return
         self._patience_ends = None
         if self._shedding:
@@ -201,15 +205,20 @@ class Dispatcher:
         """Take a stanza that is kept."""
         if self._is_for_later(admitted):
             return
+        now = trio.current_time()
         budget_s = self._policy.budget_s(admitted.stanza)
         if budget_s:
             age_s = max(self._now() - admitted.received, 0)
-            admitted.deadline = trio.current_time() + budget_s - age_s
+            admitted.deadline = now + budget_s - age_s
             if admitted.stanza.is_request or self._health.is_down:
                 self._expiry_due = min(self._expiry_due, admitted.deadline)
+                self._wake.set()
         self._ledger.open(admitted)
         self._conversations.add(admitted)
-        self._wake.set()
+        if self._nursery is not None and not self._stopping:
+            self._start(now, self._nursery)  # by way of `run` it would be a turn of trio's later
+        if self._conversations.any_ready:
+            self._wake.set()
 
     def _is_for_later(self, admitted: Admitted) -> bool:
         """Whether a stanza stays in the journal for the next process."""
@@ -220,19 +229,26 @@ class Dispatcher:
     async def run(self) -> None:
         """Process what is delivered. Ends only by cancellation, which cancels what runs."""
         async with trio.open_nursery() as nursery:
-            while True:
-                now = trio.current_time()
-                self._conversations.release(now)
-                if now >= self._expiry_due:
-                    self._expire(now, nursery)
-                self._start(now, nursery)
-                self._wake = trio.Event()
-                due = self._next_due()
-                if due == math.inf:  # the usual case, without the cost of a scope
+            self._nursery = nursery
+            try:
+                await self._take_turns(nursery)
+            finally:
+                self._nursery = None
+
+    async def _take_turns(self, nursery: trio.Nursery) -> None:
+        while True:
+            now = trio.current_time()
+            self._conversations.release(now)
+            if now >= self._expiry_due:
+                self._expire(now, nursery)
+            self._start(now, nursery)
+            self._wake = trio.Event()
+            due = self._next_due()
+            if due == math.inf:  # the usual case, without the cost of a scope
+                await self._wake.wait()
+            else:
+                with trio.move_on_at(due):
                     await self._wake.wait()
-                else:
-                    with trio.move_on_at(due):
-                        await self._wake.wait()
 
     def _start(self, now: float, nursery: trio.Nursery) -> None:
         while self._running < self._max_in_flight and self._health.allows(now):
@@ -273,7 +289,8 @@ class Dispatcher:
         while True:
             admitted = conversation.head
             why = "its time was up before it could be delivered"
-            await self._fail(admitted, "expired", TimedOut(), why)
+            errors = self._errors(admitted, TimedOut())
+            await self._settle(admitted, "expired", errors, why)
             self._done(conversation)
             if not conversation.waiting or not self._health.is_down:
                 return
@@ -295,17 +312,16 @@ class Dispatcher:
         result = None
         began = self._now()
         try:
-            result = await self._attempt(admitted, deadline)
-            if result is not None:
-                if probe or not result.was_cut:
-                    self._note_health(result.outcome, admitted, probe)
-                if not result.is_success:
-                    self._note_attempt(admitted, began, result.outcome)
-                    due = self._next_attempt(admitted, result.outcome)
-                    if due is not None:
-                        self._conversations.wait(conversation, due)
-                        return
-            if result is None or not result.is_success or result.stanzas:
+            try:
+                result = await self._courier.attempt(admitted, deadline, now)
+            except Exception:  # the bridge itself has failed: the one broad `except` of its core
+                self._note_bug(admitted)
+            else:
+                due = self._due_again(admitted, result, began, probe)
+                if due is not None:
+                    self._conversations.wait(conversation, due)
+                    return
+            if self._outbox.is_full and (result is None or result.stanzas or not result.is_success):
                 await self._outbox.wait_room()
         finally:
             if result is None:
@@ -314,18 +330,25 @@ class Dispatcher:
             self._idle.set()
             if conversation.phase is Phase.WAITING or self._conversations.any_ready:
                 self._wake.set()  # for another's turn, or for its own later
-        await self._finish(admitted, result)
+        await self._settle(admitted, *self._end_of(admitted, result))
         self._done(conversation)
 
-    async def _attempt(self, admitted: Admitted, deadline: float) -> Result | None:
-        """Give None where the bridge itself has failed: the program's one broad `except`."""
-        try:
-            return await self._courier.attempt(admitted, deadline)
-        except Exception:
-            self._log.exception(
-                "stanza failed in the bridge", id=admitted.stanza.id, request=admitted.uid
-            )
+    def _note_bug(self, admitted: Admitted) -> None:
+        event = "stanza failed in the bridge"
+        self._log.exception(event, id=admitted.stanza.id, request=admitted.uid)
+
+    def _due_again(
+        self, admitted: Admitted, result: Result, began: float, probe: bool
+    ) -> float | None:
+        """Take note of an attempt, and give when the stanza is tried again, if it is."""
+        if result.is_success and self._health.is_fine:
             return None
+        if probe or not result.was_cut:
+            self._note_health(result.outcome, admitted, probe)
+        if result.is_success:
+            return None
+        self._note_attempt(admitted, began, result.outcome)
+        return self._next_attempt(admitted, result.outcome)
 
     def _note_health(self, outcome: Outcome, admitted: Admitted, probe: bool) -> None:
         if not self._policy.is_patient or (self._health.is_fine and not says_down(outcome)):
@@ -354,21 +377,21 @@ class Dispatcher:
             return None
         return trio.current_time() + wait_s
 
-    async def _finish(self, admitted: Admitted, result: Result | None) -> None:
+    def _end_of(
+        self, admitted: Admitted, result: Result | None
+    ) -> tuple[End, list[Stanza], str | None]:
+        """Give how a stanza ends, what is sent for it, and for a dead letter its reason."""
         if result is None:
-            errors = self._teller.error(admitted.stanza, INTERNAL, admitted.uid)
-            await self._settle(admitted, "failed", errors, "a bug")
-        elif result.is_success:
+            return "failed", self._teller.error(admitted.stanza, INTERNAL, admitted.uid), "a bug"
+        if result.is_success:
             self._teller.counts.replied += len(result.stanzas)
-            await self._settle(admitted, POSTED[type(result.outcome)], result.stanzas, None)
-        else:
-            outcome = result.outcome
-            await self._fail(admitted, POSTED[type(outcome)], outcome, reason_of(outcome))
+            return result.posted, result.stanzas, None
+        errors = self._errors(admitted, result.outcome)
+        return result.posted, errors, reason_of(result.outcome)
 
-    async def _fail(self, admitted: Admitted, end: End, outcome: Outcome, reason: str) -> None:
+    def _errors(self, admitted: Admitted, outcome: Outcome) -> list[Stanza]:
         assert not isinstance(outcome, Replied | NoReply)
-        errors = self._teller.error(admitted.stanza, error_of(outcome), admitted.uid)
-        await self._settle(admitted, end, errors, reason)
+        return self._teller.error(admitted.stanza, error_of(outcome), admitted.uid)
 
     async def _settle(
         self, admitted: Admitted, end: End, stanzas: list[Stanza], reason: str | None

@@ -82,10 +82,11 @@ def _date(second: int) -> str:
 def body_of(stanza: Stanza) -> str | None:
     """Give a message's body: the first without xml:lang, else the first; None without one."""
     first = None
-    for body in stanza.element.find_all(_BODY):
-        if language_of(body) is None:
-            return body.text
-        first = first or body
+    for child in stanza.element.children:
+        if isinstance(child, Element) and child.name == _BODY:
+            if not child.attributes or language_of(child) is None:
+                return child.text
+            first = first or child
     return None if first is None else first.text
 
 
@@ -181,14 +182,14 @@ class Composer:
         for number, one in enumerate(objects, 1):
             if one.says_nothing:
                 continue
-            place = f"object {number}: " if len(objects) > 1 else ""
             try:
-                draft = await self.draft(one)
-                stanzas.append(self._compose_one(draft, request, f"{uid}-{number}", in_room))
+                supplied = None if one.stanza is None else await self._supplied(one.stanza)
+                fresh_id = f"{uid}-{number}"
+                stanzas.append(self._compose_one(one, supplied, request, fresh_id, in_room))
             except UnusableReply as error:
+                place = f"object {number}: " if len(objects) > 1 else ""
                 raise UnusableReply(f"{place}{error}") from None
-        answers = [one for one in stanzas if _is_answer(one)]
-        if len(answers) > 1:
+        if len(stanzas) > 1 and sum(map(_is_answer, stanzas)) > 1:
             raise UnusableReply("more than one answer to one iq")
         return stanzas
 
@@ -217,15 +218,20 @@ class Composer:
         # What is not given is that of a reply to a message which came from nobody.
         nothing = make("message", default_from, None)
         fresh = fresh_id if one.kind == "iq" or draft.supplied is not None else None
-        return self._compose_one(draft, nothing, fresh, in_room=False)
+        return self._compose_one(one, draft.supplied, nothing, fresh, in_room=False)
 
     def _compose_one(
-        self, draft: Draft, request: Stanza, fresh_id: str | None, in_room: bool
+        self,
+        one: ReplyObject,
+        supplied: Stanza | None,
+        request: Stanza,
+        fresh_id: str | None,
+        in_room: bool,
     ) -> Stanza:
-        if draft.supplied is not None:
-            stanza = self._filled(draft.supplied, request, fresh_id)
+        if supplied is None:
+            stanza = self._made(one, request, fresh_id)
         else:
-            stanza = self._made(draft.one, request, fresh_id)
+            stanza = self._filled(supplied, request, fresh_id)
         _check_type(stanza)
         _check_answer(stanza, request, in_room)
         try:
@@ -243,8 +249,8 @@ class Composer:
         to = request.from_ or "" if one.to is None else _address("to", one.to)
         type = one.type
         if kind == "message":
-            in_reply = request.kind == "message" and request.type == "groupchat"
             if type is None:
+                in_reply = request.kind == "message" and request.type == "groupchat"
                 type = "groupchat" if in_reply and bare(to) == bare(request.from_ or "") else "chat"
             if type == "groupchat" and (one.to is None or bare(to) == bare(request.from_ or "")):
                 to = bare(to)
@@ -296,13 +302,12 @@ def _own(address: str, domain: str) -> str:
 
 
 def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
-    children = []
-    if one.body is not None:
-        children.append(Element(_BODY, (), (_text(one.body),) if one.body != "" else ()))
+    body = one.body
+    children: tuple[Element, ...] = ()
+    if body is not None:
+        children = (Element(_BODY, (), (_text(body),) if body != "" else ()),)
     thread = request.element.find(_THREAD) if request.kind == "message" else None
-    if thread is not None:
-        children.append(thread)
-    return tuple(children)
+    return children if thread is None else (*children, thread)
 
 
 def _text(body: Any) -> str:

@@ -65,6 +65,10 @@ class Volume:
         """By count or by bytes, whichever is more; 1 is full."""
         return max(self.count / self.limit_count, self.bytes / self.limit_bytes)
 
+    @property
+    def is_full(self) -> bool:
+        return self.count >= self.limit_count or self.bytes >= self.limit_bytes
+
     def add(self, weight_bytes: int) -> None:
         self.count += 1
         self.bytes += weight_bytes
@@ -83,6 +87,9 @@ class Keeper(Protocol):
 
     @property
     def fullness(self) -> float: ...
+
+    @property
+    def is_full(self) -> bool: ...
 
     @property
     def failure(self) -> JournalError | None:
@@ -136,6 +143,10 @@ class MemoryKeeper:
     @property
     def fullness(self) -> float:
         return self._volume.fullness
+
+    @property
+    def is_full(self) -> bool:
+        return self._volume.is_full
 
     @property
     def failure(self) -> JournalError | None:
@@ -206,6 +217,10 @@ class JournalKeeper:
     @property
     def fullness(self) -> float:
         return max(self._volume.fullness, self._uncommitted.fullness)
+
+    @property
+    def is_full(self) -> bool:
+        return self._volume.is_full or self._uncommitted.is_full
 
     @property
     def failure(self) -> JournalError | None:

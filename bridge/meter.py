@@ -40,7 +40,7 @@ POSTED: Final[dict[type[Outcome], Posted]] = {
     TimedOut: "timed_out",
     BadReply: "bad_reply",
 }
-SUCCESSES: Final = frozenset({"replied", "no_reply"})
+SUCCESSES: Final[frozenset[Posted]] = frozenset({"replied", "no_reply"})
 
 
 @define

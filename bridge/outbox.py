@@ -15,10 +15,9 @@ is being kept in the journal counts as well.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
-from attrs import evolve, frozen
 
 from bridge.delay import LATE_S, delayed
 
@@ -27,8 +26,7 @@ LIMIT_BYTES: Final = 64 * 1024 * 1024
 UNASKED_SHARE: Final = 0.75
 
 
-@frozen
-class Outgoing:
+class Outgoing(NamedTuple):  # one for each reply: a third of what a frozen class costs
     """An encoded stanza; `made` is Unix time in s, `key` what the journal knows it by."""
 
     data: bytes
@@ -87,7 +85,7 @@ class Outbox:
         for one in stanzas:
             self._pending.append(one)
             self._held_bytes += len(one.data)
-            self._filled.set()
+        self._filled.set()
 
     def put_if_room(self, stanzas: list[Outgoing]) -> bool:
         """Add stanzas if there is room, and tell whether there was."""
@@ -164,7 +162,7 @@ class Outbox:
         if data is one.data:  # an iq: the same object, so that it can be withdrawn
             return one
         self._held_bytes += len(data) - len(one.data)
-        return evolve(one, data=data)
+        return one._replace(data=data)
 
     async def wait_unconfirmed(self, count: int) -> None:
         """Wait until at least `count` stanzas were taken and are not confirmed: one may wait."""

@@ -48,7 +48,8 @@ class Buckets:
         """Take a token, if there is one, and tell whether there was."""
         if not self._step_s:
             return True
-        full_at = max(self._full_at.get(sender, now), now) + self._step_s
+        full_at = self._full_at.get(sender, now)
+        full_at = (full_at if full_at > now else now) + self._step_s
         if full_at - now > self._depth_s:
             return False
         self._full_at[sender] = full_at
@@ -93,8 +94,6 @@ class Guard:
         self._buckets = Buckets(self._bounds.stanzas_per_s, self._bounds.burst)
         self._waiting: dict[str, int] = {}
         self._conversations: dict[tuple[str, str], int] = {}
-        self._last: Stanza | None = None
-        self._last_key = ("", "")
         self._refused = 0  # since it was calm
         self._refused_at = 0.0
 
@@ -108,40 +107,34 @@ class Guard:
         """Count a stanza that came in, and tell whether its sender sends too many. An answer to
         an iq is none: it was asked for.
         """
-        if not self._bounds.stanzas_per_s or _is_answer(stanza):
+        if not self._bounds.stanzas_per_s or (stanza.kind == "iq" and not stanza.is_request):
             return None
-        taken = self._buckets.take(self._key_of(stanza)[0], self._now())
+        taken = self._buckets.take(bare(stanza.from_ or ""), self._now())
         return None if taken else _RATE
 
     def over_waiting(self, stanza: Stanza) -> Excess | None:
         """Tell whether too much waits for a stanza to be accepted."""
-        if _is_answer(stanza):
+        if stanza.kind == "iq" and not stanza.is_request:
             return None
-        key = self._key_of(stanza)
-        if self._waiting.get(key[0], 0) >= self._bounds.max_waiting:
+        sender = bare(stanza.from_ or "")
+        if self._waiting.get(sender, 0) >= self._bounds.max_waiting:
             return _WAITING
-        full = len(self._conversations) >= self._bounds.max_conversations
-        return _CONVERSATIONS if full and key not in self._conversations else None
+        if len(self._conversations) < self._bounds.max_conversations:
+            return None
+        known = (sender, bare(stanza.to or "")) in self._conversations
+        return None if known else _CONVERSATIONS
 
-    def accepted(self, stanza: Stanza) -> None:
+    def accepted(self, admitted: Admitted) -> None:
         """Count a stanza that waits from now on."""
-        key = self._key_of(stanza)
-        self._waiting[key[0]] = self._waiting.get(key[0], 0) + 1
-        self._conversations[key] = self._conversations.get(key, 0) + 1
+        parties = admitted.parties
+        self._waiting[parties[0]] = self._waiting.get(parties[0], 0) + 1
+        self._conversations[parties] = self._conversations.get(parties, 0) + 1
 
     def ended(self, admitted: Admitted) -> None:
         """Count a stanza no more."""
         if is_of_this_process(admitted.uid):
-            key = self._key_of(admitted.stanza)
-            _take_one(self._waiting, key[0])
-            _take_one(self._conversations, key)
-
-    def _key_of(self, stanza: Stanza) -> tuple[str, str]:
-        """Give the conversation of a stanza; the last one is kept, as it is asked for again."""
-        if stanza is not self._last:
-            self._last = stanza
-            self._last_key = bare(stanza.from_ or ""), bare(stanza.to or "")
-        return self._last_key
+            _take_one(self._waiting, admitted.parties[0])
+            _take_one(self._conversations, admitted.parties)
 
     # --- what an operator is told
 
@@ -164,13 +157,7 @@ class Guard:
             self._refused = 0
 
 
-def _is_answer(stanza: Stanza) -> bool:
-    return stanza.kind == "iq" and stanza.type in ("result", "error")
-
-
 def _take_one(counts: dict[K, int], key: K) -> None:
-    left = counts.get(key, 0) - 1  # what an operator has revived was counted no more
+    left = counts.pop(key, 0) - 1  # what an operator has revived was counted no more
     if left > 0:
         counts[key] = left
-    else:
-        counts.pop(key, None)

@@ -15,8 +15,8 @@ NOW = 1795305600.0
 FAR = 1e9
 
 
-def admitted(id: str, from_: str = "a@x/1", kind: str = "message", weight: int = 1) -> Admitted:
-    return Admitted(stanza(f"<{kind} id='{id}' from='{from_}' to='bot@y'/>"), NOW, weight)
+def admitted(id: str, from_: str = "a@x/1", kind: str = "message") -> Admitted:
+    return Admitted(stanza(f"<{kind} id='{id}' from='{from_}' to='bot@y'/>"), NOW, 1)
 
 
 def turns(queue: Conversations) -> list[str | None]:
@@ -68,17 +68,17 @@ def test_a_conversation_at_work_waits_for_its_own_head_only() -> None:
 
 
 def test_counts_what_is_not_done() -> None:
-    queue = filled("bare", admitted("1", weight=10), admitted("2", weight=30), admitted("3", "b@x"))
-    assert (queue.count, queue.weight_bytes) == (3, 41)
+    queue = filled("bare", admitted("1"), admitted("2"), admitted("3", "b@x"))
+    assert len(queue) == 3
     first = taken(queue, "1")
-    assert (queue.count, queue.weight_bytes) == (3, 41)
+    assert len(queue) == 3
     queue.wait(first, 5)
-    assert (queue.count, queue.weight_bytes) == (3, 41)
+    assert len(queue) == 3
     assert turns(queue) == ["3"]
-    assert (queue.count, queue.weight_bytes) == (2, 40)
+    assert len(queue) == 2
     queue.release(5)
     assert turns(queue) == ["1", "2"]
-    assert (queue.count, queue.weight_bytes, queue.any_ready) == (0, 0, False)
+    assert (len(queue), queue.any_ready) == (0, False)
 
 
 # --- waiting to try again
@@ -211,7 +211,7 @@ def test_whatever_happens_each_is_at_work_once_and_in_order(
                 conversation = at_work.pop(which % len(at_work))
                 done.append(conversation.head)
                 queue.done(conversation)
-        assert queue.count == len(added) - len(done)
+        assert len(queue) == len(added) - len(done)
     for conversation in at_work:
         done.append(conversation.head)
         queue.done(conversation)
@@ -219,7 +219,7 @@ def test_whatever_happens_each_is_at_work_once_and_in_order(
     while (last := queue.take()) is not None:
         done.append(last.head)
         queue.done(last)
-    assert (queue.count, queue.weight_bytes) == (0, 0)
+    assert len(queue) == 0
     assert sorted(id(one) for one in done) == sorted(id(one) for one in added)
     if order != "none":
         for sender in {one.stanza.from_ for one in added if one.stanza.kind != "iq"}:

@@ -331,7 +331,7 @@ async def test_a_full_queue_is_shed_and_then_normal_again(
     told = conditions(await session.receive(800))
     assert set(told.values()) == {"resource-constraint"}
     assert set(told) == {str(n) for n in range(200, 1000)}
-    assert dispatcher._conversations.count == 200
+    assert len(dispatcher._conversations) == 200
     go.set()
     await session.receive(1000)
     await session.send(message("again"))

@@ -16,6 +16,7 @@ from bridge.keeper import Volume
 from bridge.meter import BOUNDS_S, Fault, Histogram, Meter, limit_of
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.retry import RetryPolicy
+from tests.bridge.leak import until
 from tests.bridge.life import COMPONENT, Life, Postbox, Wall, pass_time, said
 from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.recorder import Recorder
@@ -257,6 +258,7 @@ async def test_streams_and_what_they_ended_with(
     del server.refusals[BOT]
     mock_clock.jump(60)
     session = await server.attached(BOT)
+    await until(lambda: b"<ping" in session.received)
     await session.hang_up()
     await log.wait("detached", 1)
     assert meter.stops == {"lost": 1, "fault": 0, "closed": 0}

@@ -125,7 +125,7 @@ def test_what_waits_is_counted_until_its_end() -> None:
     waiting = [Admitted(message(str(n), to=f"bot{n}@{DOMAIN}"), 0.0, 1) for n in range(2)]
     for one in waiting:
         assert guard.over_waiting(one.stanza) is None
-        guard.accepted(one.stanza)
+        guard.accepted(one)
     over = guard.over_waiting(message("3"))
     assert over is not None
     assert over.key == "max_waiting"
@@ -137,7 +137,7 @@ def test_what_waits_is_counted_until_its_end() -> None:
 
 def test_what_an_earlier_process_has_accepted_is_not_counted() -> None:
     guard = Guard(bounds(max_waiting=1), Clock())
-    guard.accepted(message("1"))
+    guard.accepted(Admitted(message("1"), 0.0, 1))
     guard.ended(Admitted(message("0"), 0.0, 1, uid="msg_of_another_process"))
     assert guard.over_waiting(message("2")) is not None
 
@@ -145,8 +145,8 @@ def test_what_an_earlier_process_has_accepted_is_not_counted() -> None:
 def test_conversations_are_bounded_and_those_there_are_go_on() -> None:
     guard = Guard(bounds(max_conversations=2), Clock())
     first = Admitted(message("1", "a@x"), 0.0, 1)
-    guard.accepted(first.stanza)
-    guard.accepted(message("2", "b@x"))
+    guard.accepted(first)
+    guard.accepted(Admitted(message("2", "b@x"), 0.0, 1))
     assert guard.over_waiting(message("3", "a@x/other")) is None
     over = guard.over_waiting(message("4", "c@x"))
     assert over is not None
@@ -160,7 +160,7 @@ def test_more_ends_than_beginnings_do_no_harm() -> None:
     revived = Admitted(message("1"), 0.0, 1)
     guard.ended(revived)
     guard.ended(revived)
-    guard.accepted(revived.stanza)
+    guard.accepted(revived)
     assert guard.over_waiting(message("2")) is not None
 
 
@@ -168,7 +168,7 @@ def test_nothing_is_left_of_what_has_ended() -> None:
     guard = Guard(LOOSE, Clock())
     for number in range(1000):
         one = Admitted(message(str(number), f"u{number}@x"), 0.0, 1)
-        guard.accepted(one.stanza)
+        guard.accepted(one)
         guard.ended(one)
     assert (len(guard._waiting), len(guard._conversations)) == (0, 0)
 
@@ -197,7 +197,7 @@ def test_one_line_when_it_begins_and_one_when_it_ends() -> None:
 def test_another_rate_begins_with_full_buckets_and_the_counts_stay() -> None:
     guard = Guard(bounds(stanzas_per_s=1.0, burst=1, max_waiting=1), Clock())
     assert guard.over_rate(message("1")) is None
-    guard.accepted(message("1"))
+    guard.accepted(Admitted(message("1"), 0.0, 1))
     same = bounds(stanzas_per_s=1.0, burst=1, max_waiting=2)
     guard.change(same)
     assert guard.over_rate(message("2")) is not None

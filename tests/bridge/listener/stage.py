@@ -66,7 +66,7 @@ class Actor:
             link=self.link,
             endpoint=self.endpoint,
             in_flight=self.in_flight,
-            waiting=self.conversations.count,
+            waiting=len(self.conversations),
             counts=self.meter.counts,
         )
         return Sight(
