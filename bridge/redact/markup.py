@@ -43,6 +43,7 @@ _PART: Final = re.compile(r"([^\s=\"'<>/]+)(\s*=\s*)(?:\"([^\"]*)\"|'([^']*)')|[
 _WORD_BYTES: Final = bytes(
     byte for byte in range(256) if byte >= 0x80 or chr(byte).isalnum() or byte in b"&#;"
 )
+_CUT_CHARACTER: Final = re.compile("[\udc80-\udcff]{1,3}\\Z")  # as `surrogateescape` gives it
 _CACHED_BYTES: Final = 256
 
 Piece = tuple[int, bytes]
@@ -258,9 +259,9 @@ def change_fragment(tags: Tags, text: str) -> str:
 
 
 def _open_bytes(tail: bytes) -> int:
-    """Count the bytes at the end of a text that may be part of a longer word."""
+    """Count the bytes at the end of a text that may be part of a longer word, or character."""
     text = tail.decode("utf-8", "surrogateescape")
-    start = len(text)
+    start = len(_CUT_CHARACTER.sub("", text))
     for match in PIECE.finditer(text):
         start = match.start()
     return len(text[start:].encode("utf-8", "surrogateescape"))

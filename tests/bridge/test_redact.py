@@ -117,6 +117,19 @@ def test_a_word_has_one_pseudonym_however_it_is_spelt_and_cut() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["🙂", "x 🙂 y", "é", "1 éa 2", "日", "<![CDATA[ 🙂 é]]>", "🙂🙂"])
+def test_a_character_has_one_pseudonym_wherever_it_is_cut(text: str) -> None:
+    xml = f"<message><body>{text}</body></message>".encode()
+    redactor = Redactor(KEY)
+    [whole] = redactor.feed(Record(0.0, "in", xml))
+    assert whole.data != xml
+    for cut in range(1, len(xml)):
+        redactor = Redactor(KEY)
+        parts = redactor.feed(Record(0.0, "in", xml[:cut]))
+        parts += redactor.feed(Record(0.0, "in", xml[cut:])) + redactor.end()
+        assert b"".join(part.data for part in parts) == whole.data
+
+
 def test_letter_case_and_script_stay() -> None:
     new = one("<body>Juliet JULIET Джульетта ΑΒΓ 你好 Καλή 42 א👍é</body>")
     assert new[6].isupper()
