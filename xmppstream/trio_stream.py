@@ -35,7 +35,7 @@ from xmppstream.stanza import Stanza, make
 from xmppstream.state import Side
 from xmppstream.tap import NO_TAP, SHOWN_HANDSHAKE, Tap
 
-_CHUNK_BYTES: Final = 64 * 1024
+_CHUNK_BYTES: Final = 8 * 1024  # some 40 stanzas: while one is parsed, nothing else runs
 _PROBES: Final = 3
 _BARRIER_PREFIX: Final = "barrier-"
 
