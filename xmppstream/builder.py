@@ -7,6 +7,7 @@ forbids, and makes parse events. The bytes, and what is told about them, are `pa
 from typing import Any, Final
 
 from attrs import frozen
+from msgspec import Struct
 
 from xmppstream.dictionary import Dictionary
 from xmppstream.element import Element
@@ -31,8 +32,7 @@ class RootOpened:
     namespaces: tuple[tuple[str, str], ...]
 
 
-@frozen
-class ElementParsed:
+class ElementParsed(Struct, frozen=True, gc=False):
     """A whole child of the root is in."""
 
     element: Element
@@ -104,11 +104,11 @@ class Builder:
 
     def start(self, name: str, attributes: Any, namespaces: Any) -> None:
         depth = self.depth = self.depth + 1
-        known, limits, within = self._known, self._limits, True
+        limits, all_known, within = self._limits, self._known.issuperset, True
         # A name that is known was judged before, and takes no more room.
-        if name not in known or (attributes and not attributes.keys() <= known):
+        if name not in self._known or (attributes and not all_known(attributes)):
             within = self._dictionary.add((name, *attributes), limits.max_name_bytes)
-        if namespaces:
+        if namespaces and not (all_known(namespaces) and all_known(namespaces.values())):
             self._dictionary.add((*namespaces, *namespaces.values()), limits.max_name_bytes)
         if depth == 1:
             pairs = tuple(attributes.items())
@@ -123,7 +123,8 @@ class Builder:
         pairs = tuple(attributes.items()) if attributes else ()
         if self._refused is None:
             if self._text:
-                self._flush()
+                self._frames[-1][2].append("".join(self._text))
+                self._text.clear()
             self._nodes += 1
             self._frames.append((name, pairs, []))
         elif depth == 2:
@@ -145,24 +146,24 @@ class Builder:
             self.events.append(RootClosed())
             return
         if self._refused is None:
+            name, attributes, children = self._frames.pop()
             if self._text:
-                self._flush()
-            element = _build(self._frames.pop())
+                children.append("".join(self._text))
+                self._text.clear()
+            element = Element(name, attributes, tuple(children))
             if depth > 1:
                 self._frames[-1][2].append(element)
             else:
                 weight = self.size_bytes + _ELEMENT_WEIGHT_BYTES * self._nodes
                 self.events.append(ElementParsed(element, weight))
         elif depth == 1:
-            self.events.append(ElementRefused(_build(self._frames.pop()), self._refused))
+            name, attributes, children = self._frames.pop()
+            stub = Element(name, attributes, tuple(children))
+            self.events.append(ElementRefused(stub, self._refused))
             self._refused = None
         if depth == 1:
             self.ended = True
             self._nodes = 0
-
-    def _flush(self) -> None:
-        self._frames[-1][2].append("".join(self._text))
-        self._text.clear()
 
     def comment(self, text: str) -> None:
         raise Fault(StreamCondition.RESTRICTED_XML, "a comment")
@@ -175,11 +176,6 @@ class Builder:
 
     def close(self) -> None:
         """lxml asks for it at the end of a document, which a stream does not have."""
-
-
-def _build(frame: tuple[str, tuple[tuple[str, str], ...], list[Element | str]]) -> Element:
-    name, attributes, children = frame
-    return Element(name, attributes, tuple(children))
 
 
 def _stub_attributes(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

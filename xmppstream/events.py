@@ -1,6 +1,7 @@
 """What the core reports, in the order in which it happened. Frozen, equal by value."""
 
-from attrs import field, frozen
+from attrs import frozen
+from msgspec import Struct
 
 from xmppstream.element import Element
 from xmppstream.errors import StreamCondition
@@ -30,12 +31,17 @@ class HandshakeAccepted:
     """Component's role: the server has sent `<handshake/>`."""
 
 
-@frozen
-class StanzaReceived:
-    """A whole stanza is in; `weight_bytes` estimates what it costs to keep."""
+class StanzaReceived(Struct, frozen=True, gc=False, eq=False):
+    """A whole stanza is in; `weight_bytes` estimates what it costs to keep, and is not compared."""
 
     stanza: Stanza
-    weight_bytes: int = field(default=0, eq=False)
+    weight_bytes: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StanzaReceived) and self.stanza == other.stanza
+
+    def __hash__(self) -> int:
+        return hash(self.stanza)
 
 
 @frozen

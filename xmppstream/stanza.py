@@ -3,9 +3,11 @@
 `reply` and `error_reply` refuse what RFC 6120 forbids, so that no caller can send it by mistake.
 """
 
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, cast
 
-from attrs import field, frozen
+from attrs import frozen
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from xmppstream.element import Element, rehome
 from xmppstream.errors import ErrorType, LocalError, StanzaCondition
@@ -27,6 +29,7 @@ _NAME_OF_KIND: Final[dict[Kind, str]] = {kind: expanded(COMPONENT, kind) for kin
 _KIND_OF_NAME: Final[dict[str, Kind]] = {
     expanded(namespace, kind): kind for namespace in (COMPONENT, CLIENT) for kind in KINDS
 }
+_UNREAD: Final = cast("Kind", "")
 
 
 @frozen
@@ -45,34 +48,46 @@ class StanzaError:
         return Element(expanded(COMPONENT, "error"), (("type", self.type),), tuple(children))
 
 
-@frozen
-class Stanza:
+class Stanza(Struct, frozen=True, gc=False, eq=False):
     """A message, presence or iq; what is asked of it is read from its element.
 
-    `lang` is the language that it inherits from the stream's header (rule S26).
+    `lang` is the language that it inherits from the stream's header (rule S26). The rest is not
+    for callers to give, and no part of equality.
     """
 
     element: Element
     lang: str | None = None
-    # Read once: these are asked for many times in a stanza's life.
-    kind: Kind = field(init=False, eq=False, repr=False)
-    type: str | None = field(init=False, eq=False, repr=False)
-    id: str | None = field(init=False, eq=False, repr=False)
-    from_: str | None = field(init=False, eq=False, repr=False)
-    to: str | None = field(init=False, eq=False, repr=False)
-    is_request: bool = field(init=False, eq=False, repr=False)
+    # Read once, or known to `make`: these are asked for many times in a stanza's life.
+    kind: Kind = _UNREAD
+    type: str | None = None
+    id: str | None = None
+    from_: str | None = None
+    to: str | None = None
+    is_request: bool = False
     """Whether this is an iq get or set, which is owed exactly one answer (rule S29)."""
-    _encoded: bytes | None = field(init=False, default=None, eq=False, repr=False)
+    _encoded: bytes | None = None
 
-    def __attrs_post_init__(self) -> None:
-        kind, value = _KIND_OF_NAME[self.element.name], dict(self.element.attributes).get
-        type, put = value("type"), object.__setattr__  # the instance is frozen from now on
-        put(self, "kind", kind)
-        put(self, "type", type)
-        put(self, "id", value("id"))
-        put(self, "from_", value("from"))
-        put(self, "to", value("to"))
-        put(self, "is_request", kind == "iq" and (type == "get" or type == "set"))
+    def __post_init__(self) -> None:
+        if self.kind is _UNREAD:
+            kind, value = _KIND_OF_NAME[self.element.name], dict(self.element.attributes).get
+            type, put = value("type"), force_setattr  # the instance is frozen from now on
+            put(self, "kind", kind)
+            put(self, "type", type)
+            put(self, "id", value("id"))
+            put(self, "from_", value("from"))
+            put(self, "to", value("to"))
+            put(self, "is_request", _is_request(kind, type))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Stanza):
+            return NotImplemented
+        return self.element == other.element and self.lang == other.lang
+
+    def __hash__(self) -> int:
+        return hash((self.element, self.lang))
+
+    def __repr__(self) -> str:
+        return f"Stanza({self.element!r}, {self.lang!r})"
 
     @classmethod
     def of(cls, element: Element, lang: str | None = None) -> Self | None:
@@ -93,7 +108,7 @@ class Stanza:
         encoded = self._encoded
         if encoded is None:
             encoded = write(self.element, COMPONENT).encode()
-            object.__setattr__(self, "_encoded", encoded)
+            force_setattr(self, "_encoded", encoded)
         return encoded
 
     @property
@@ -158,7 +173,12 @@ def make(
         attributes.append(("type", type))
     if id is not None:
         attributes.append(("id", id))
-    return Stanza(Element(_NAME_OF_KIND[kind], tuple(attributes), children))
+    element = Element(_NAME_OF_KIND[kind], tuple(attributes), children)
+    return Stanza(element, None, kind, type, id, from_, to, _is_request(kind, type))
+
+
+def _is_request(kind: Kind, type: str | None) -> bool:
+    return kind == "iq" and (type == "get" or type == "set")
 
 
 def language_of(element: Element) -> str | None:

@@ -51,22 +51,20 @@ def write(element: Element, namespace: str) -> str:
 
 
 def _write(element: Element, inherited: str, parts: list[str]) -> None:
-    namespace, local = _split(element.name)
-    if namespace == XML:  # it cannot be declared (Namespaces in XML 1.0 §3)
-        namespace, local = inherited, f"xml:{local}"
+    namespace, start, declared, end = _tag(element.name)
     append = parts.append
-    append(f"<{local}" if namespace == inherited else f"<{local} xmlns='{escape_value(namespace)}'")
-    for number, (name, value) in enumerate(element.attributes):
-        space, attribute = _split(name)
-        if space == XML:
-            attribute = f"xml:{attribute}"
-        elif space:
-            append(f" xmlns:n{number}='{escape_value(space)}'")
-            attribute = f"n{number}:{attribute}"
+    if namespace is None or namespace == inherited:
+        namespace = inherited
+        append(start)
+    else:
+        append(declared)
+    for name, value in element.attributes:
         # `escape_value` would ask the same: its call costs more than the answer.
         if not value.isprintable() or "&" in value or "<" in value or ">" in value or "'" in value:
             value = escape_value(value)
-        append(f" {attribute}='{value}'")
+        append(_attribute(name) or _prefixed(name, element))
+        append(value)
+        append("'")
     if not element.children:
         append("/>")
         return
@@ -76,7 +74,7 @@ def _write(element: Element, inherited: str, parts: list[str]) -> None:
             append(escape_text(child))
         else:
             _write(child, namespace, parts)
-    append(f"</{local}>")
+    append(end)
 
 
 def escape_text(text: str) -> str:
@@ -109,9 +107,40 @@ def _refuse_illegal(text: str) -> None:
         raise IllegalCharacter(f"character U+{ord(found[0]):04X} cannot be written as XML")
 
 
-@lru_cache(maxsize=1024)
 def _split(name: str) -> tuple[str, str]:
     namespace, local = namespace_of(name), local_of(name)
     if _NAME.fullmatch(local) is None:
         raise IllegalCharacter(f"{local!r} is no XML name")
     return namespace, local
+
+
+# What is written of a name, as far as it is always the same.
+
+
+@lru_cache(maxsize=1024)
+def _tag(name: str) -> tuple[str | None, str, str, str]:
+    """Give the namespace, the start tag where that is the default one and where not, and the end.
+
+    None stands for the namespace of `xml:`, which cannot be declared (Namespaces in XML 1.0 §3).
+    """
+    namespace, local = _split(name)
+    if namespace == XML:
+        return None, f"<xml:{local}", "", f"</xml:{local}>"
+    declared = f"<{local} xmlns='{escape_value(namespace)}'"
+    return namespace, f"<{local}", declared, f"</{local}>"
+
+
+@lru_cache(maxsize=1024)
+def _attribute(name: str) -> str:
+    """Give what is before an attribute's value, or "" where its namespace has to be declared."""
+    space, local = _split(name)
+    if space == XML:
+        local = f"xml:{local}"
+    return "" if space not in ("", XML) else f" {local}='"
+
+
+def _prefixed(name: str, element: Element) -> str:
+    """Give what is before the value of an attribute that needs a prefix: its place makes one."""
+    space, local = _split(name)
+    number = [other for other, _ in element.attributes].index(name)
+    return f" xmlns:n{number}='{escape_value(space)}' n{number}:{local}='"

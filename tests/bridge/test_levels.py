@@ -77,9 +77,17 @@ def test_only_the_driver_and_its_threads_import_trio() -> None:
     assert importers("xmppstream", "trio") == {"thread", "trio_stream"}
 
 
-@pytest.mark.parametrize("package", ["json", "msgspec", "httpx", "structlog"])
+@pytest.mark.parametrize("package", ["json", "httpx", "structlog"])
 def test_the_stream_knows_no_http_no_json_and_no_log(package: str) -> None:
     assert importers("xmppstream", package) == set()
+
+
+def test_the_stream_has_only_values_of_msgspec() -> None:
+    names = {name for tree in MODULES["xmppstream"].values() for name in imports(tree)}
+    assert {name for name in names if name.startswith("msgspec")} == {
+        "msgspec.Struct",
+        "msgspec.structs.force_setattr",
+    }
 
 
 def test_httpx_stays_with_the_endpoint_and_its_transport() -> None:

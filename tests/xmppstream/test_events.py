@@ -11,7 +11,10 @@ from xmppstream.stanza import make
 
 def test_the_weight_is_no_part_of_a_stanzas_equality() -> None:
     stanza = make("message", "a", "b")
-    assert StanzaReceived(stanza, 1) == StanzaReceived(stanza, 2)
+    one, other = StanzaReceived(stanza, 1), StanzaReceived(stanza, 2)
+    assert (one, hash(one)) == (other, hash(other))
+    assert one != StanzaReceived(make("message", "a", "c"), 1)
+    assert one != stanza
 
 
 @pytest.mark.parametrize(("text", "expected"), [("why", "conflict: why"), ("", "conflict")])

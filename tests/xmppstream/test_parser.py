@@ -247,6 +247,42 @@ def test_a_bigger_element_weighs_more() -> None:
     assert weight(b" \n" * 50 + b"<a/>") == weight(b"<a/>")
 
 
+SIZES = [
+    b"<m></m>",
+    b"<m/>",
+    b"<m ></m >",
+    b"<m k='>'></m>",
+    b"<m k='>'/>",
+    b"<m k='/>'/>",
+    b"<m><b/></m>",
+    b"<m><b>t</b><b/></m\n>",
+    b"<m>t<b/></m>",
+    b"<m>/><b/></m>",
+    b"<m k='>'><b/>/></m>",
+    b"<m><m/></m>",
+    b"<m><m><b/></m><m></m></m>",
+    b"<m><b></b><mm></mm></m>",
+    b"<p:m xmlns:p='u'><m></m></p:m>",
+    b"<m><b><![CDATA[</m>]]></b></m>",
+]
+
+
+@every_cut
+@pytest.mark.parametrize("one", SIZES)
+@pytest.mark.parametrize("other", SIZES)
+def test_each_element_is_weighed_by_itself(one: bytes, other: bytes, cut: Any) -> None:
+    [lone] = inside(other)
+    for space in (b"", b" \n"):
+        events = inside(one + space + other + space + other, cut=cut)
+        assert events[1:] == [lone, lone]
+        assert events[:1] == inside(one)
+
+
+def test_what_is_open_counts_in_the_next_chunk() -> None:
+    nothing, element = b"<![CDATA[]]>", b"<m><b/></m>"
+    assert parse([ROOT, nothing, element]) == parse([ROOT + nothing + element])
+
+
 # --- encodings and declarations (S18)
 
 
@@ -372,6 +408,8 @@ FAULTS: list[tuple[bytes, StreamCondition, str]] = [
     (b"<a k='\0'/>", NWF, "a NUL character"),
     (b"<a><![CDATA[\0]]></a><b/>", NWF, "a NUL character"),
     (b"\0<a/>", NWF, "a NUL character"),
+    (b"<a><b>\0</b></a>", NWF, "a NUL character"),
+    (b"<a><b>]]></b><x:c/></a>", NWF, "']]>' not allowed"),
     (b"<a>]]></a>", NWF, "']]>' not allowed"),
     (b"<a k='<'/>", NWF, "'<' not allowed"),
     (b"<a k='<!DOCTYPE x>'/>", NWF, "'<' not allowed"),
@@ -552,6 +590,13 @@ def test_a_fault_in_a_refused_element_is_still_one(cut: Any) -> None:
 def test_the_first_limit_is_the_one_that_is_told(cut: Any) -> None:
     body = deep(6).replace(b"</a>", b"x" * 2000 + b"</a>", 1)
     assert inside(body, LIMITS, cut) == [ElementRefused(named("a"), "5 levels")]
+
+
+@every_cut
+def test_a_root_that_is_whole_is_a_header_all_the_same(cut: Any) -> None:
+    [fault] = parse(cut(b"<r k='" + b"x" * 200 + b"'><a/></r>"), Limits(max_header_bytes=100))
+    assert isinstance(fault, ParserFaulted)
+    assert fault.condition is POLICY
 
 
 @every_cut

@@ -42,6 +42,32 @@ def test_attributes_are_read_from_the_element() -> None:
     assert stanza.payload == PAYLOAD
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("type", ["get", "set", "error", None])
+@pytest.mark.parametrize("to", ["a", None])
+def test_what_is_made_is_as_what_is_read(kind: Kind, type: str | None, to: str | None) -> None:
+    made = make(kind, to, "b", type=type, id="7")
+    read = Stanza(made.element)
+    for name in ("kind", "type", "id", "from_", "to", "is_request"):
+        assert getattr(made, name) == getattr(read, name)
+    assert made == read
+    assert made.encode() == read.encode()
+
+
+def test_it_is_equal_by_its_element_and_language_alone() -> None:
+    one, other = make("message", "a", "b"), make("message", "a", "b")
+    one.encode()
+    assert (one, hash(one)) == (other, hash(other))
+    assert Stanza(one.element, "de") != one
+    assert make("message", "a", "c") != one
+    assert one != one.element
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        make("message", "a", "b").to = "c"  # type: ignore[misc]  # what is tested
+
+
 def test_absent_attributes_are_none() -> None:
     stanza = make("message", None, None)
     assert (stanza.to, stanza.from_, stanza.type, stanza.id, stanza.payload) == (None,) * 5
