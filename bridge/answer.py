@@ -14,7 +14,9 @@ from typing import Final
 
 import httptools
 import httpx
-from attrs import field, frozen
+import msgspec
+from attrs import frozen
+from msgspec.structs import force_setattr
 
 FRAMING_FACTOR: Final = 8
 _CODINGS_LIMIT: Final = 3
@@ -26,6 +28,7 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _FRAMING_LENGTHS: Final = frozenset(map(len, _FRAMING))
 _ENCODING: Final = b"content-encoding"
 _HEAD_END: Final = b"\r\n\r\n"
+_HEAD_END_BYTES: Final = len(_HEAD_END)
 _HEADS_LIMIT: Final = 64
 _HEAD_BYTES: Final = 2048
 _CONTROL: Final = frozenset({*range(0x20), 0x7F} - {0x09})
@@ -39,21 +42,24 @@ class AnswerLimits:
     max_body_bytes: int = 1024 * 1024
 
 
-@frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):  # one for each POST, never in a cycle
     """A whole answer; header names are as they came. `body` is None where it was over the limit."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes | None = field(repr=False)
+    body: bytes | None
     reason: bytes = b""
     version: str = "1.1"
-    fields: Mapping[bytes, bytes] = field(eq=False, repr=False)
+    fields: Mapping[bytes, bytes] = {}
     """The first value of each header, by its name in lower case; by default made of `headers`."""
 
-    @fields.default
-    def _fields_of_headers(self) -> Mapping[bytes, bytes]:
-        return {name.lower(): value for name, value in reversed(self.headers)}
+    def __post_init__(self) -> None:
+        if not self.fields:
+            fields = {name.lower(): value for name, value in reversed(self.headers)}
+            force_setattr(self, "fields", fields)
+
+    def __repr__(self) -> str:  # what is in the body is nobody's business
+        return f"Answer(status={self.status}, headers={self.headers})"
 
     def header(self, name: bytes) -> str | None:
         """Give the first value of a header, by its name in lower case."""
@@ -118,7 +124,7 @@ class AnswerReader:
         if self.begun:
             return self._feed(data)
         self.begun = True
-        end = data.find(_HEAD_END, 0, _HEAD_BYTES) + len(_HEAD_END)
+        end = data.find(_HEAD_END, 0, _HEAD_BYTES) + _HEAD_END_BYTES
         head = data[:end]
         known = self._heads.get(head)
         if known is not None and known[0] == len(data) and not self._bodiless:

@@ -2,8 +2,9 @@
 sent. What an operator should know of it is logged here, once.
 """
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
@@ -38,19 +39,16 @@ class Poster(Protocol):
         ...
 
 
-class Result(NamedTuple):  # one for each attempt: a third of what a frozen class costs
+class Result(msgspec.Struct, frozen=True, gc=False):  # as an `Outcome` is
     """What came of an attempt: where the outcome is no failure, the stanzas to be sent."""
 
     outcome: Outcome
     posted: Posted
     """The outcome in a word."""
+    is_success: bool
     stanzas: list[Stanza]
     was_cut: bool = False
     """Whether the stanza's own time was up, so that the outcome says nothing of the endpoint."""
-
-    @property
-    def is_success(self) -> bool:
-        return self.posted in SUCCESSES
 
 
 class Courier:
@@ -107,20 +105,21 @@ class Courier:
                     outcome = BadReply(str(error))
         posted = POSTED[type(outcome)]
         meter.posts[posted] += 1
-        self._note(outcome, posted, admitted)
-        if posted in SUCCESSES:
-            if stanza.is_request and not is_answer_to(stanzas, stanza):
-                stanzas.append(self._default_answer(stanza))
-            return Result(outcome, posted, stanzas)
-        return Result(outcome, posted, stanzas, posted == "timed_out" and until == deadline)
+        self._log.debug("posted", request=admitted.uid, id=stanza.id, outcome=posted)
+        if self._failed or posted != "replied":
+            self._note(outcome, admitted)
+        is_success = posted in SUCCESSES
+        if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
+            stanzas.append(self._default_answer(stanza))
+        was_cut = posted == "timed_out" and until == deadline
+        return Result(outcome, posted, is_success, stanzas, was_cut)
 
     def _default_answer(self, request: Stanza) -> Stanza:
         """H3: a set is done; a get is answered by us, since an empty result would be a lie."""
         return request.reply() if request.type == "set" else self._automaton.answer_request(request)
 
-    def _note(self, outcome: Outcome, posted: Posted, admitted: Admitted) -> None:
+    def _note(self, outcome: Outcome, admitted: Admitted) -> None:
         request, id = admitted.uid, admitted.stanza.id
-        self._log.debug("posted", request=request, id=id, outcome=posted)
         match outcome:
             case Replied():
                 pass

@@ -168,20 +168,21 @@ class Endpoint:
             if 200 <= status < 300:
                 return NoReply()
             return Rejected(status, _seconds(answer.header(b"retry-after"), self._now()))
-        if answer.body is not None and not answer.body.strip():
+        content, fields = answer.body, answer.fields
+        if content is not None and not content.strip():
             return NoReply()
-        media = _media_type(answer.fields.get(b"content-type", b""))
-        kind = _MEDIA.get(media)
+        media, kind = _media_of(fields.get(b"content-type", b""))
         if kind is None:
-            return NoReply(ignored=media or "none")
-        try:
-            content = decoded(answer, self._max_reply_bytes)
-        except httpx.DecodingError as error:
-            return BadReply(str(error))
+            return NoReply(ignored=media)
+        if b"content-encoding" in fields:
+            try:
+                content = decoded(answer, self._max_reply_bytes)
+            except httpx.DecodingError as error:
+                return BadReply(str(error))
+            if content is not None and not content.strip():
+                return NoReply()
         if content is None:
             return BadReply(f"over max_reply_bytes ({self._max_reply_bytes})")
-        if not content.strip():
-            return NoReply()
         return Replied(kind, content)
 
 
@@ -317,9 +318,10 @@ def _proxy_for(url: httpx.URL) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _media_type(value: bytes) -> str:
-    """Give a Content-Type without its parameters, in lower case."""
-    return value.decode("latin-1").partition(";")[0].strip().lower()
+def _media_of(content_type: bytes) -> tuple[str, Literal["json", "xml"] | None]:
+    """Give a Content-Type without its parameters, in lower case; and what it is to us."""
+    media = content_type.decode("latin-1").partition(";")[0].strip().lower()
+    return media or "none", _MEDIA.get(media)
 
 
 def _seconds(retry_after: str | None, now: float) -> float | None:

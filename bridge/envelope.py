@@ -10,10 +10,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-import cattrs
 import msgspec
 from attrs import field, frozen
-from cattrs.gen import make_dict_structure_fn, override
 
 from bridge.admitted import Admitted
 from bridge.outcome import Replied, error_for
@@ -27,7 +25,6 @@ from xmppstream import (
     Stanza,
     StanzaCondition,
     StanzaError,
-    encode,
     rehome,
     split,
 )
@@ -40,6 +37,7 @@ ParseElement = Callable[[bytes], Awaitable[Element]]
 _BODY: Final = expanded(COMPONENT, "body")
 _THREAD: Final = expanded(COMPONENT, "thread")
 _NAMESPACES: Final = ("", CLIENT, COMPONENT)
+_TEXTS: Final = ("kind", "to", "from", "type", "id", "stanza")
 _BOM: Final = b"\xef\xbb\xbf"
 _SHOWN: Final = 60
 
@@ -48,29 +46,44 @@ class _Literal(str):
     """A number with a fraction or an exponent, as it stood in the JSON."""
 
 
-_DECODER: Final = msgspec.json.Decoder(float_hook=_Literal)
-
-
 class UnusableReply(Exception):
     """A reply cannot be sent; the message tells the endpoint's developer why, and quotes little."""
 
 
 def request_body(admitted: Admitted) -> bytes:
     """Write the JSON object that is POSTed for a stanza (H1)."""
-    stanza = admitted.stanza
-    value = {"to": stanza.to, "from": stanza.from_, "kind": stanza.kind}
-    if stanza.id is not None:
-        value["id"] = stanza.id
-    if stanza.type is not None:
-        value["type"] = stanza.type
-    if stanza.kind == "message":
-        body = body_of(stanza)
-        if body is not None:
-            value["body"] = body
-    value["stanza"] = admitted.xml
-    second = int(admitted.received)
-    value["received"] = f"{_date(second)}.{int((admitted.received - second) * 1000):03}Z"
-    return msgspec.json.encode(value)
+    stanza, received = admitted.stanza, admitted.received
+    second = int(received)
+    return _ENCODER.encode(
+        _RequestObject(
+            stanza.to,
+            stanza.from_,
+            stanza.kind,
+            stanza.id,
+            stanza.type,
+            body_of(stanza) if stanza.kind == "message" else None,
+            admitted.xml,
+            f"{_date(second)}.{int((received - second) * 1000):03}Z",
+        )
+    )
+
+
+class _RequestObject(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"from_": "from"}
+):
+    """What is POSTed; None stands for absent, but for the addresses."""
+
+    to: str | None
+    from_: str | None
+    kind: Kind
+    id: str | None = None
+    type: str | None = None
+    body: str | None = None
+    stanza: str = ""  # always there, as is what follows
+    received: str = ""
+
+
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 @lru_cache(maxsize=16)
@@ -83,16 +96,19 @@ def body_of(stanza: Stanza) -> str | None:
     """Give a message's body: the first without xml:lang, else the first; None without one."""
     first = None
     for child in stanza.element.children:
-        if isinstance(child, Element) and child.name == _BODY:
+        if not isinstance(child, str) and child.name == _BODY:
             if not child.attributes or language_of(child) is None:
                 return child.text
             first = first or child
     return None if first is None else first.text
 
 
-@frozen
-class ReplyObject:
-    """One object of a JSON reply, its types checked; None stands for absent and for null."""
+class ReplyObject(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
+):
+    """One object of a JSON reply, its types checked; None stands for absent and for null. Beside
+    a `stanza` nothing else counts.
+    """
 
     kind: str | None = None
     to: str | None = None
@@ -137,7 +153,18 @@ def read_reply(reply: Replied) -> list[ReplyObject]:
         except UnicodeDecodeError:
             raise UnusableReply("the body is not UTF-8") from None
     try:
-        value = _DECODER.decode(content)
+        value: ReplyObject | list[ReplyObject] = _DECODER.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_leniently(content)
+    return value if isinstance(value, list) else [value]
+
+
+def _read_leniently(content: bytes) -> list[ReplyObject]:
+    """Read what has unknown keys (msgspec skips those unread: they may be no UTF-8), or wrong types
+    where they do not count; or tell in our own words what is wrong with it.
+    """
+    try:
+        value = _ANY_DECODER.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnusableReply(f"the body is not JSON: {error}") from None
     except RecursionError:
@@ -146,15 +173,25 @@ def read_reply(reply: Replied) -> list[ReplyObject]:
     for one in objects:
         if not isinstance(one, dict):
             raise UnusableReply("the body is not a JSON object or an array of objects")
-    try:
-        return [_STRUCTURE(_heeded(one), ReplyObject) for one in objects]
-    except cattrs.BaseValidationError as error:
-        raise UnusableReply("; ".join(_reasons(error))) from None
+    return [_structured(one) for one in objects]
 
 
-def _heeded(one: dict[str, Any]) -> dict[str, Any]:
-    """Give the keys that count: beside a `stanza` no other one does."""
-    return one if one.get("stanza") is None else {"stanza": one["stanza"]}
+def _structured(one: dict[str, Any]) -> ReplyObject:
+    if one.get("stanza") is not None:
+        one = {"stanza": one["stanza"]}  # what does not count may be of any type
+    texts = {key: one.get(key) for key in _TEXTS}
+    wrong = [
+        f"{key} is not a string"
+        for key, value in texts.items()
+        if value is not None and type(value) is not str  # a `_Literal` is a number
+    ]
+    if wrong:
+        raise UnusableReply("; ".join(wrong))
+    return msgspec.convert({**texts, "body": one.get("body")}, ReplyObject)
+
+
+_DECODER: Final = msgspec.json.Decoder(ReplyObject | list[ReplyObject], float_hook=_Literal)
+_ANY_DECODER: Final = msgspec.json.Decoder(float_hook=_Literal)
 
 
 @frozen
@@ -180,7 +217,7 @@ class Composer:
         """
         stanzas: list[Stanza] = []
         for number, one in enumerate(objects, 1):
-            if one.says_nothing:
+            if one.body is None and one.says_nothing:  # most have a body: no call
                 continue
             try:
                 supplied = None if one.stanza is None else await self._supplied(one.stanza)
@@ -233,9 +270,10 @@ class Composer:
         else:
             stanza = self._filled(supplied, request, fresh_id)
         _check_type(stanza)
-        _check_answer(stanza, request, in_room)
+        if stanza.kind == "iq" or stanza.type == "error":
+            _check_answer(stanza, request, in_room)
         try:
-            size = len(encode(stanza))
+            size = len(stanza.encode())
         except IllegalCharacter as error:
             raise UnusableReply(str(error)) from None
         if size > self.max_send_bytes:
@@ -244,8 +282,9 @@ class Composer:
 
     def _made(self, one: ReplyObject, request: Stanza, fresh_id: str | None) -> Stanza:
         """A reply in JSON's own words."""
-        default = "iq" if request.is_request else "message"
-        kind = _kind(default if one.kind is None else one.kind)
+        kind: Kind = "iq" if request.is_request else "message"
+        if one.kind is not None:
+            kind = _kind(one.kind)
         to = request.from_ or "" if one.to is None else _address("to", one.to)
         type = one.type
         if kind == "message":
@@ -306,8 +345,9 @@ def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
     children: tuple[Element, ...] = ()
     if body is not None:
         children = (Element(_BODY, (), (_text(body),) if body != "" else ()),)
-    thread = request.element.find(_THREAD) if request.kind == "message" else None
-    return children if thread is None else (*children, thread)
+    if request.kind == "message" and (thread := request.element.find(_THREAD)) is not None:
+        children = (*children, thread)
+    return children
 
 
 def _text(body: Any) -> str:
@@ -392,28 +432,3 @@ def is_answer_to(stanzas: list[Stanza], request: Stanza) -> bool:
 
 def _quote(value: str) -> str:
     return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
-
-
-def _string_or_null(value: Any, _: Any) -> str | None:
-    if value is None or type(value) is str:  # a `_Literal` is a number
-        return value
-    raise ValueError("is not a string")
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter()
-    converter.register_structure_hook_func(lambda kind: kind == (str | None), _string_or_null)
-    converter.register_structure_hook(
-        ReplyObject, make_dict_structure_fn(ReplyObject, converter, from_=override(rename="from"))
-    )
-    return converter
-
-
-_STRUCTURE: Final = _make_converter().get_structure_hook(ReplyObject)
-
-
-def _reasons(error: BaseException) -> list[str]:
-    if isinstance(error, cattrs.BaseValidationError):
-        return [reason for inner in error.exceptions for reason in _reasons(inner)]
-    names = [getattr(note, "name", "") for note in getattr(error, "__notes__", ())]
-    return [f"{' '.join(names).rstrip('_')} {error}"]

@@ -61,8 +61,7 @@ class _Connection:
         self.reader = reader
         # trio.current_time() looks the clock up each time, at twice the cost of reading it.
         self.now = trio.lowlevel.current_clock().current_time
-        self.idle_since = 0.0
-        self.keepalive_s = math.inf  # as the server says
+        self.kept_until = 0.0  # while idle; by that clock
         self.expired = False
 
     def expire(self) -> None:
@@ -91,9 +90,13 @@ class _Connection:
             answer = None
             while answer is None:
                 if timeouts.read == math.inf:
-                    chunk = await wire.receive()
+                    await wire.wait()
                 else:
-                    chunk = await _within(timeouts.read, httpx.ReadTimeout, wire.receive)
+                    await _within(timeouts.read, httpx.ReadTimeout, wire.wait)
+                try:
+                    chunk = wire.receive()
+                except BlockingIOError:
+                    continue
                 if chunk:
                     answer = reader.feed(chunk)
                     if answer is None:
@@ -204,12 +207,11 @@ class Pool:
         if not idle:
             return None
         now = idle[0].now()
-        while idle and idle[0].idle_since + self._limits.keepalive_s < now:
+        while idle and idle[0].kept_until < now:
             self._discard(idle.popleft())
         while idle:
             connection = idle.pop()
-            fresh = connection.idle_since + connection.keepalive_s > now
-            if fresh and not connection.wire.is_stale():
+            if connection.kept_until > now and not connection.wire.is_stale():
                 return connection
             self._discard(connection)
         return None
@@ -219,9 +221,11 @@ class Pool:
         if answer is None or connection.expired or self._closed or not connection.reader.reusable:
             self._discard(connection)
             return
-        connection.idle_since = connection.now()
+        keepalive_s = self._limits.keepalive_s
         said = answer.fields.get(b"keep-alive")
-        connection.keepalive_s = math.inf if said is None else _seconds_of(said)
+        if said is not None:
+            keepalive_s = min(keepalive_s, _seconds_of(said))
+        connection.kept_until = connection.now() + keepalive_s
         self._idle[origin].append(connection)
 
     def _discard(self, connection: _Connection) -> None:

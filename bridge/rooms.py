@@ -49,7 +49,7 @@ class Rooms:
 
     def has_occupant(self, sender: str) -> bool:
         """Tell whether the sender is a room, or in a room, where we have an occupant."""
-        return bare(sender) in self._rooms
+        return bool(self._rooms) and bare(sender) in self._rooms
 
     def is_own(self, stanza: Stanza) -> bool:
         """Tell whether a room gives us back our own groupchat message, or its history."""

@@ -9,8 +9,9 @@ own, is not noticed by `is_stale`: trio has it already, and does not tell.
 import select
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -31,16 +32,22 @@ class Wire(Protocol):
 
     async def send_all(self, data: memoryview) -> None: ...
 
-    async def receive(self) -> bytes:
-        """Give what has come; nothing at the end."""
+    def wait(self) -> Awaitable[None]:
+        """Wait until something has come, or the end."""
+        ...
+
+    def receive(self) -> bytes:
+        """Give what has come; nothing at the end. BlockingIOError: it was nothing, `wait` again."""
         ...
 
     def acknowledge(self) -> None:
         """Do not wait with the ACK: the peer may hold back the rest until it comes."""
         ...
 
-    def is_stale(self) -> bool:
-        """Whether an idle connection has something to read: its end, or what nobody asked for."""
+    def is_stale(self) -> object:
+        """Tell, by its truth, whether an idle connection has something to read: its end, or what
+        nobody asked for.
+        """
         ...
 
     def close(self) -> None:
@@ -49,13 +56,18 @@ class Wire(Protocol):
 
 
 class _PlainWire:
-    """A socket without trio's layers: one system call, one wait."""
+    """A socket without trio's layers: one system call, one wait. What is asked for each answer is
+    bound to its socket here, so that no Python of ours is between.
+    """
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
-        self._input = select.poll()
-        self._input.register(self._socket, select.POLLIN)
+        self.wait = partial(wait_readable, self._socket)
+        self.receive = partial(self._socket.recv, _CHUNK_BYTES)
+        idle = select.poll()  # a peek by `recv` would cost an exception
+        idle.register(self._socket, select.POLLIN)
+        self.is_stale = partial(idle.poll, 0)
 
     async def send_all(self, data: memoryview) -> None:
         while data:
@@ -68,19 +80,8 @@ class _PlainWire:
         except BlockingIOError:
             return 0
 
-    async def receive(self) -> bytes:
-        while True:
-            await wait_readable(self._socket)
-            try:
-                return self._socket.recv(_CHUNK_BYTES)
-            except BlockingIOError:
-                continue
-
     def acknowledge(self) -> None:
         _acknowledge(self._socket.setsockopt)
-
-    def is_stale(self) -> bool:
-        return bool(self._input.poll(0))  # a peek by `recv` would cost an exception
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
@@ -94,6 +95,7 @@ class _SecureWire:
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
         self._socket = stream.transport_stream.socket
+        self._received = b""
 
     def send(self, data: bytes) -> int:
         return 0  # trio can only do it whole
@@ -104,11 +106,15 @@ class _SecureWire:
         except trio.BrokenResourceError as error:
             raise _os_error(error) from None
 
-    async def receive(self) -> bytes:
+    async def wait(self) -> None:
         try:
-            return bytes(await self._stream.receive_some(_CHUNK_BYTES))
+            self._received = bytes(await self._stream.receive_some(_CHUNK_BYTES))
         except trio.BrokenResourceError as error:
             raise _os_error(error) from None
+
+    def receive(self) -> bytes:
+        received, self._received = self._received, b""
+        return received
 
     def acknowledge(self) -> None:
         _acknowledge(self._socket.setsockopt)

@@ -1339,10 +1339,15 @@ async def test_answers_that_find_no_room_are_counted_and_logged(nursery: trio.Nu
 # --- the log
 
 
-async def test_an_endpoint_that_goes_and_comes_back_is_two_lines(nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize(
+    "answers", [[Rejected(404), EMPTY], [Replied("json", b"{}")]], ids=["nothing said", "a reply"]
+)
+async def test_an_endpoint_that_goes_and_comes_back_is_two_lines(
+    nursery: trio.Nursery, answers: list[Outcome]
+) -> None:
     bench = running(nursery)
     failures: list[Outcome] = [Unreachable("ConnectError: no"), TimedOut(), Unreachable("other")]
-    for n, outcome in enumerate([*failures, Rejected(404), EMPTY]):
+    for n, outcome in enumerate([*failures, *answers]):
         await bench.give(message(str(n)))
         await bench.settle()
         bench.answer(str(n), outcome)

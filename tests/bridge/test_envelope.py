@@ -567,6 +567,9 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
         for value in NO_BODIES
     ],
     ("a wrong type where nothing is said", CHAT, {"to": 5}, f"to {NO_STRING}"),
+    ("a wrong type beside an unknown key", CHAT, {"to": 5, "x": 1}, f"to {NO_STRING}"),
+    ("an unknown key that is not UTF-8", CHAT, Bytes(b'{"body": "Hi", "x": "\xff"}'),
+        "the body is not JSON"),
     ("all wrong types are named", CHAT, {"to": 5, "id": 6}, "to is not a string; id is not a"),
     ("in the second object", CHAT, [{"body": "a"}, {"body": []}], f"object 2: {NO_TEXT}"),
     ("deep body", CHAT, Bytes(nested(100)), NO_TEXT),

@@ -562,6 +562,53 @@ async def test_close_lets_what_is_in_use_finish(pool: Pool, nursery: trio.Nurser
     await server.wait_closed()
 
 
+class WokenForNothing:
+    """A wire that is woken twice before anything has come."""
+
+    def __init__(self) -> None:
+        self.waits = 0
+        self.is_closed = False
+
+    def send(self, data: bytes) -> int:
+        return len(data)
+
+    async def send_all(self, data: memoryview) -> None:
+        raise AssertionError("all went at once")
+
+    async def wait(self) -> None:
+        self.waits += 1
+        await trio.lowlevel.checkpoint()
+
+    def receive(self) -> bytes:
+        if self.waits < 3:
+            raise BlockingIOError
+        return HELLO
+
+    def acknowledge(self) -> None:
+        raise AssertionError("nothing was left to come")
+
+    def is_stale(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+async def test_a_wake_up_for_nothing_is_waited_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = WokenForNothing()
+
+    async def open_wire(*_: object) -> WokenForNothing:
+        await trio.lowlevel.checkpoint()
+        return wire
+
+    monkeypatch.setattr("bridge.pool.open_wire", open_wire)
+    pool = make_pool()
+    assert (await post(pool, 80)).body == b"hello"
+    assert (wire.waits, pool.idle_count) == (3, 1)
+    pool.close()
+    assert wire.is_closed
+
+
 # --- the deadline of an exchange
 
 
