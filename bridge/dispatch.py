@@ -370,7 +370,7 @@ class Dispatcher:
 
     def _next_attempt(self, admitted: Admitted, outcome: Outcome) -> float | None:
         """Give when a stanza is tried again; None where it is not, by now or by then."""
-        if not self._policy.budget_s(admitted.stanza):
+        if admitted.deadline == math.inf:  # it was accepted without a budget
             return None
         wait_s = self._policy.wait_s(outcome, len(admitted.attempts))
         if wait_s is None or trio.current_time() + wait_s >= admitted.deadline:

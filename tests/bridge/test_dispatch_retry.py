@@ -503,6 +503,29 @@ async def test_the_probe_that_meets_a_bug_does_not_stop_the_probing(
     assert len(life.running) == 3
 
 
+# --- another policy (SIGHUP)
+
+
+async def test_what_is_accepted_keeps_its_budget_under_another_policy(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    life = await begin(nursery, Life())
+    await life.give(message("sixty"))
+    life.dispatcher.change(RetryPolicy(0, 0, whole), 256, moved=False)
+    await life.give(message("none", "b@x"))
+    life.dispatcher.change(RetryPolicy(30, 10, whole), 256, moved=False)
+    await life.give(message("thirty", "c@x"))
+    life.dispatcher.change(RetryPolicy(0, 10, whole), 256, moved=False)
+    life.endpoint.rule = lambda _: Rejected(429)
+    for id in life.running:
+        await life.answer(id, Rejected(429))
+    await pass_time(200)
+    assert times(life, "none") == [0]
+    assert 15 < times(life, "thirty")[-1] < 30
+    assert 45 < times(life, "sixty")[-1] < 60
+    assert len(life.sent()) == 3
+
+
 # --- identity
 
 
