@@ -127,11 +127,13 @@ class Dispatcher:
 
     def change(self, policy: RetryPolicy, max_in_flight: int, *, moved: bool) -> None:
         """Go by other limits from now on; what is accepted already keeps its budget. An endpoint
-        that has `moved` is not known to be down, and what waits to try again tries at once.
+        that has `moved` is not known to be down, and what waits to try again tries at once. By
+        a policy that is not patient none is known to be down: nothing would end that.
         """
         self._policy, self._max_in_flight = policy, max_in_flight
-        if moved:
+        if moved or not policy.is_patient:
             self._health.reset()
+        if moved:
             self._conversations.release_all()
         self._wake.set()
 

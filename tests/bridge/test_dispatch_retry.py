@@ -506,6 +506,57 @@ async def test_the_probe_that_meets_a_bug_does_not_stop_the_probing(
 # --- another policy (SIGHUP)
 
 
+async def down(nursery: trio.Nursery) -> Life:
+    """Begin a life whose endpoint is known to be down since three POSTs; three more wait for it."""
+    life = await begin(nursery, Life())
+    await life.give(*(message(f"m{who}", f"{who}@x") for who in range(3)))
+    for who in range(3):
+        await life.answer(f"m{who}", GONE)
+    await life.give(*(message(f"n{who}", f"{who}@y") for who in range(3)))
+    assert life.running == []
+    return life
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy(0, 10, whole), RetryPolicy(60, 0, whole)])
+async def test_a_policy_that_is_not_patient_ends_the_probing(
+    nursery: trio.Nursery, autojump_clock: MockClock, policy: RetryPolicy
+) -> None:
+    life = await down(nursery)
+    life.dispatcher.change(policy, 256, moved=False)
+    await wait_all_tasks_blocked()
+    assert life.running == ["n0", "n1", "n2"]  # no URL has moved: what waits to try again waits on
+    for _ in range(2):
+        for id in life.running:
+            await life.answer(id, GONE)
+    await pass_time(0.5)
+    assert len(life.running) == 6
+    await life.give(message("new", "z@x"))
+    assert "new" in life.running
+
+
+@pytest.mark.parametrize("outcome", [GONE, DONE, RuntimeError("a bug")])
+async def test_a_probe_that_ends_under_another_policy(
+    nursery: trio.Nursery, autojump_clock: MockClock, outcome: Outcome | Exception
+) -> None:
+    life = await down(nursery)
+    await pass_time(0.5)
+    [probe] = life.running
+    life.dispatcher.change(RetryPolicy(0, 0, whole), 256, moved=False)
+    await wait_all_tasks_blocked()
+    assert len(life.running) == 6
+    await life.answer(probe, outcome)
+    await pass_time(0)
+    assert len(life.running) == 5
+    life.dispatcher.change(RetryPolicy(jitter=whole), 256, moved=False)
+    for id in life.running[:3]:
+        await life.answer(id, GONE)
+    await life.give(message("late", "late@x"))
+    assert "late" not in life.running  # three have failed since: it is down anew
+    for id in life.running:
+        await life.answer(id, DONE)
+    assert "late" in life.running
+
+
 async def test_what_is_accepted_keeps_its_budget_under_another_policy(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
