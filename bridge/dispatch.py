@@ -217,10 +217,10 @@ class Dispatcher:
                 self._wake.set()
         self._ledger.open(admitted)
         self._conversations.add(admitted)
-        if self._nursery is not None and not self._stopping:
+        # What finds no slot is begun by who leaves one, what is before `run` by `run`, what waits
+        # for a probe by the wake above.
+        if self._nursery is not None:
             self._start(now, self._nursery)  # by way of `run` it would be a turn of trio's later
-        if self._conversations.any_ready:
-            self._wake.set()
 
     def _is_for_later(self, admitted: Admitted) -> bool:
         """Whether a stanza stays in the journal for the next process."""

@@ -503,6 +503,19 @@ async def test_the_probe_that_meets_a_bug_does_not_stop_the_probing(
     assert len(life.running) == 3
 
 
+async def test_what_comes_while_it_is_down_may_be_the_probe(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """All others wait longer, as they were asked to; nothing was to happen before."""
+    life = await begin(nursery, Life())
+    await life.give(*(message(f"m{who}", f"{who}@x") for who in range(3)))
+    for who in range(3):
+        await life.answer(f"m{who}", Rejected(503, 30))
+    await life.give(message("new", "d@x"))
+    await pass_time(0.5)
+    assert life.running == ["new"]
+
+
 # --- another policy (SIGHUP)
 
 
@@ -843,6 +856,29 @@ async def test_stopping_waits_for_what_is_being_committed(
     await drained.wait()
     assert [one.id for one in life.sent()] == ["r"]
     await life.kill()
+
+
+@pytest.mark.parametrize("budget_s", [0, 10])
+@pytest.mark.parametrize("slots", [1, 2])
+async def test_an_iq_that_is_committed_while_it_stops_is_posted(
+    nursery: trio.Nursery, autojump_clock: MockClock, budget_s: float, slots: int
+) -> None:
+    policy = RetryPolicy(60, budget_s, whole)
+    life = await begin(nursery, Life(MemoryJournal(), policy=policy, max_in_flight=slots))
+    await life.give(message("m"))
+    life.disk.hold()
+    await life.give(iq("q"), message("n", "n@x"))
+    nursery.start_soon(life.stop, 5)
+    await wait_all_tasks_blocked()
+    life.disk.release()
+    await wait_all_tasks_blocked()
+    assert life.running == ["m", "q"][:slots]
+    await life.answer("m")
+    assert life.running == ["q"]
+    await life.answer("q", said({"stanza": "<iq type='result'/>"}))
+    assert [one.type for one in life.sent()] == ["result"]
+    assert trio.current_time() == 0
+    await life.end()
 
 
 async def test_iqs_that_are_given_up_are_committed_together(
