@@ -72,7 +72,7 @@ class Admission:
             case StanzaReceived(stanza=stanza):
                 self._count(stanza)
                 self._log.debug("stanza in", stanza=stanza.element)
-                if self._waiters.take(stanza):
+                if stanza.kind == "iq" and self._waiters.take(stanza):
                     self._meter.end(stanza.kind, "taken")
                     return None
                 ours = self._if_for_us(stanza)
@@ -130,43 +130,44 @@ class Admission:
         return None
 
     def _if_for_endpoint(self, stanza: Stanza) -> Stanza | None:
-        component = self._component
-        self._rooms.observe(stanza)
-        if stanza.kind == "iq" and not self._is_valid_iq(stanza):
-            self._meter.end(stanza.kind, "invalid")
+        component, kind, guard = self._component, stanza.kind, self.guard
+        is_of_room = stanza.type == "groupchat"
+        if is_of_room or kind == "presence":
+            self._rooms.observe(stanza)
+        if kind == "iq" and not self._is_valid_iq(stanza):
+            self._meter.end(kind, "invalid")
             return None
-        if self._is_over(stanza, self.guard.over_rate(stanza)):
+        excess = guard.over_rate(stanza)
+        if excess is not None:
+            self._refuse_excess(stanza, excess)
             return None
-        self.guard.calm(self._log)
+        if guard.refused_count:
+            guard.calm(self._log)
         if component.allow_from and not self._is_allowed(stanza):
-            self._meter.end(stanza.kind, "forbidden")
+            self._meter.end(kind, "forbidden")
             self._teller.tell(stanza, _FORBIDDEN)
-        elif stanza.kind not in component.post_stanzas:
-            self._meter.end(stanza.kind, "answered")
+        elif kind not in component.post_stanzas:
+            self._meter.end(kind, "answered")
             self._answer(stanza)
-        elif self._rooms.is_own(stanza) and not component.post_own:
-            self._meter.end(stanza.kind, "ignored")
+        elif is_of_room and self._rooms.is_own(stanza) and not component.post_own:
+            self._meter.end(kind, "ignored")
             self._log.debug("own message from a room", id=stanza.id)
-        elif (
-            component.post_messages == "body"
-            and stanza.kind == "message"
-            and body_of(stanza) is None
-        ):
-            self._meter.end(stanza.kind, "ignored")
+        elif component.post_messages == "body" and kind == "message" and body_of(stanza) is None:
+            self._meter.end(kind, "ignored")
             self._log.debug("message without body", id=stanza.id)
-        elif not self._is_over(stanza, self.guard.over_waiting(stanza)):
-            return stanza
+        else:
+            excess = guard.over_waiting(stanza)
+            if excess is None:
+                return stanza
+            self._refuse_excess(stanza, excess)
         return None
 
-    def _is_over(self, stanza: Stanza, excess: Excess | None) -> bool:
-        """Tell whether a sender is over a limit; if so, it is told, where it may be."""
-        if excess is None:
-            return False
+    def _refuse_excess(self, stanza: Stanza, excess: Excess) -> None:
+        """Refuse a stanza of a sender that is over a limit; it is told, where it may be."""
         self._meter.refuse(excess.limit)
         self._meter.end(stanza.kind, "refused")
         self.guard.refused(stanza, excess, self._log)
         self._teller.tell(stanza, EXCESSIVE, quiet=True)
-        return True
 
     def _is_valid_iq(self, stanza: Stanza) -> bool:
         """Check what S29 asks of an iq, and answer where it may be answered."""

@@ -4,9 +4,8 @@ A conversation is a queue of stanzas that are processed one after the other; con
 a head, and neither are at work nor wait to try again, take turns. Iqs are conversations of one
 stanza, since they may overtake.
 
-Invariant: no conversation is empty. One that is READY is in `_ready` once; one that is WAITING is
-in `_waiting` with its `due`. Either may also be there as what it was before: such a place is
-skipped.
+Invariant: one that is READY is in `ready` once; one that is WAITING is in `_waiting` with its
+`due`. Either may also be there as what it was before: such a place is skipped.
 """
 
 import heapq
@@ -14,8 +13,9 @@ import math
 from collections import deque
 from enum import Enum
 from itertools import count
+from typing import Final
 
-from attrs import define, field
+import msgspec
 
 from bridge.admitted import Admitted
 from bridge.config import Order
@@ -29,19 +29,29 @@ class Phase(Enum):
     WAITING = "waiting"
 
 
-@define(eq=False)
-class Conversation:
+_READY: Final = Phase.READY  # read at each stanza: an enum's attribute takes three times as long
+_AT_WORK: Final = Phase.AT_WORK
+
+
+class Conversation(msgspec.Struct, eq=False):  # one for each stanza, mostly: cheaper than by attrs
     """Stanzas between the same two; without a `key` (an iq) it ends with its one stanza."""
 
     key: tuple[str, str] | None
-    waiting: deque[Admitted] = field(factory=deque)
+    head: Admitted
+    """The stanza whose turn it is."""
     phase: Phase = Phase.READY
     due: float = math.inf
+    behind: deque[Admitted] | None = None
+    """What waits for the head, once there was any: of most there is nothing, and a deque is big."""
 
-    @property
-    def head(self) -> Admitted:
-        """The stanza whose turn it is."""
-        return self.waiting[0]
+    def __len__(self) -> int:
+        return 1 if self.behind is None else 1 + len(self.behind)
+
+    def put(self, admitted: Admitted) -> None:
+        """Put a stanza at the end."""
+        if self.behind is None:
+            self.behind = deque()
+        self.behind.append(admitted)
 
 
 class Conversations:
@@ -51,19 +61,20 @@ class Conversations:
         self._order = order
         self._keyed: dict[tuple[str, str], Conversation] = {}
         self._single: dict[str, Conversation] = {}
-        self._ready: deque[Conversation] = deque()
+        self.ready: deque[Conversation] = deque()
+        """Those whose turn comes, and some whose turn has gone by; to be read only."""
         self._waiting: list[tuple[float, int, Conversation]] = []
         self._ticket = count()
 
     def __len__(self) -> int:
         """How many stanzas are in it. Takes a look at each conversation."""
-        return len(self._single) + sum(len(one.waiting) for one in self._keyed.values())
+        return len(self._single) + sum(len(one) for one in self._keyed.values())
 
     @property
     def any_ready(self) -> bool:
-        while self._ready and self._ready[0].phase is not Phase.READY:
-            self._ready.popleft()
-        return bool(self._ready)
+        while self.ready and self.ready[0].phase is not Phase.READY:
+            self.ready.popleft()
+        return bool(self.ready)
 
     @property
     def next_due(self) -> float:
@@ -80,24 +91,31 @@ class Conversations:
             one
             for some in (self._keyed, self._single)
             for one in some.values()
-            if one.phase is not Phase.AT_WORK or len(one.waiting) > 1
+            if one.phase is not Phase.AT_WORK or len(one) > 1
         ]
         return len(found), heapq.nsmallest(limit, found, key=lambda one: one.head.received)
 
     def add(self, admitted: Admitted) -> None:
         """Put a stanza at the end of its conversation."""
-        conversation = self._conversation_for(admitted)
-        if not conversation.waiting:
-            self._ready.append(conversation)
-        conversation.waiting.append(admitted)
+        if admitted.stanza.kind == "iq" or self._order == "none":
+            conversation = self._single[admitted.uid] = Conversation(None, admitted)
+        else:
+            key = admitted.parties if self._order == "bare" else self._key_of(admitted)
+            known = self._keyed.get(key)
+            if known is not None:
+                known.put(admitted)
+                return
+            conversation = self._keyed[key] = Conversation(key, admitted)
+        self.ready.append(conversation)
 
     def take(self) -> Conversation | None:
         """Give the conversation whose turn it is; it is at work until `done` or `wait`."""
-        if not self.any_ready:
-            return None
-        conversation = self._ready.popleft()
-        conversation.phase = Phase.AT_WORK
-        return conversation
+        while self.ready:
+            conversation = self.ready.popleft()
+            if conversation.phase is _READY:
+                conversation.phase = _AT_WORK
+                return conversation
+        return None
 
     def take_idle(self, admitted: Admitted) -> Conversation | None:
         """Give the conversation of a stanza that is its head, unless it is at work already."""
@@ -124,29 +142,21 @@ class Conversations:
         while self._waiting:
             self.release(self.next_due)
 
-    def done(self, conversation: Conversation) -> None:
-        """Forget the head of a conversation that was at work."""
-        admitted = conversation.waiting.popleft()
-        if conversation.waiting:
+    def done(self, conversation: Conversation) -> bool:
+        """Forget the head of a conversation that was at work, and tell whether there is another."""
+        if conversation.behind:
+            conversation.head = conversation.behind.popleft()
             self._make_ready(conversation)
-        elif conversation.key is None:
-            del self._single[admitted.uid]
+            return True
+        if conversation.key is None:
+            del self._single[conversation.head.uid]
         else:
             del self._keyed[conversation.key]
+        return False
 
     def _make_ready(self, conversation: Conversation) -> None:
         conversation.phase = Phase.READY
-        self._ready.append(conversation)
-
-    def _conversation_for(self, admitted: Admitted) -> Conversation:
-        if admitted.stanza.kind == "iq" or self._order == "none":
-            single = self._single[admitted.uid] = Conversation(None)
-            return single
-        key = self._key_of(admitted)
-        conversation = self._keyed.get(key)
-        if conversation is None:
-            conversation = self._keyed[key] = Conversation(key)
-        return conversation
+        self.ready.append(conversation)
 
     def _key_of(self, admitted: Admitted) -> tuple[str, str]:
         if self._order == "full":

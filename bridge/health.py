@@ -26,39 +26,30 @@ class Health:
         jitter: Callable[[float], float] = lambda bound_s: random.uniform(bound_s / 2, bound_s),
     ) -> None:
         self._jitter = jitter
+        self.is_down = False
+        self.is_fine = True
+        """Whether no POST has failed since the last one that was answered."""
         self._failed: set[str] = set()  # senders, while it is up
-        self._down = False
         self._probing = False
         self._probes = 0
         self._probe_at = -math.inf
 
     @property
-    def is_down(self) -> bool:
-        return self._down
-
-    @property
-    def is_fine(self) -> bool:
-        """Whether no POST has failed since the last one that was answered."""
-        return not self._down and not self._failed
-
-    @property
     def next_probe_at(self) -> float:
         """When the next probe may begin; infinite while one runs, and while none is needed."""
-        return self._probe_at if self._down and not self._probing else math.inf
+        return self._probe_at if self.is_down and not self._probing else math.inf
 
     def reset(self) -> None:
         """Forget what is known: the endpoint is another one."""
-        self._failed.clear()
-        self._down = self._probing = False
-        self._probes = 0
+        self._recover()
 
     def allows(self, now: float) -> bool:
         """Tell whether a POST may begin."""
-        return not self._down or (not self._probing and now >= self._probe_at)
+        return not self.is_down or (not self._probing and now >= self._probe_at)
 
     def began(self) -> bool:
         """Take note of a POST that begins, and tell whether it is the probe."""
-        self._probing = self._down
+        self._probing = self.is_down
         return self._probing
 
     def ended(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
@@ -66,13 +57,12 @@ class Health:
         if probe:
             self._probing = False
         if not says_down(outcome):
-            self._down = False
-            self._failed.clear()
-            self._probes = 0
-        elif not self._down:
+            self._recover()
+        elif not self.is_down:
+            self.is_fine = False
             self._failed.add(sender)
             if len(self._failed) >= DOWN_AFTER_SENDERS:
-                self._down = True
+                self.is_down = True
                 self._failed.clear()
                 self._schedule(now)
         elif probe:
@@ -82,6 +72,11 @@ class Health:
         """Take note of a POST that was cancelled."""
         if probe:
             self._probing = False
+
+    def _recover(self) -> None:
+        self.is_down, self.is_fine, self._probing = False, True, False
+        self._failed.clear()
+        self._probes = 0
 
     def _schedule(self, now: float) -> None:
         self._probe_at = now + self._jitter(min(_FIRST_S * 2 ** min(self._probes, 16), _LAST_S))

@@ -49,11 +49,18 @@ class Ledger:
 
     def open(self, admitted: Admitted) -> None:
         """Take a stanza that was accepted."""
-        self._book_of(admitted).add(admitted)
+        book = self._requests if admitted.stanza.is_request else self._others
+        assert admitted.uid not in book.open, "a stanza is accepted once"
+        book.open[admitted.uid] = admitted
+        if admitted.deadline >= book.latest:
+            book.latest = admitted.deadline
+        else:
+            book.is_sorted = False
 
     def close(self, admitted: Admitted) -> bool:
         """Tell whether the stanza was open; from now on it is not."""
-        return self._book_of(admitted).open.pop(admitted.uid, None) is not None
+        book = self._requests if admitted.stanza.is_request else self._others
+        return book.open.pop(admitted.uid, None) is not None
 
     def expired(self, now: float, *, requests_only: bool) -> list[Admitted]:
         """Give what is open beyond its deadline."""
@@ -65,9 +72,6 @@ class Ledger:
         books = (self._requests,) if requests_only else (self._requests, self._others)
         return min(book.next_deadline(now) for book in books)
 
-    def _book_of(self, admitted: Admitted) -> "_Book":
-        return self._requests if admitted.stanza.is_request else self._others
-
 
 @define
 class _Book:
@@ -76,13 +80,6 @@ class _Book:
     open: dict[str, Admitted] = field(factory=dict)
     is_sorted: bool = True
     latest: float = -math.inf  # no deadline is later
-
-    def add(self, admitted: Admitted) -> None:
-        assert admitted.uid not in self.open, "a stanza is accepted once"
-        self.open[admitted.uid] = admitted
-        if admitted.deadline < self.latest:
-            self.is_sorted = False
-        self.latest = max(self.latest, admitted.deadline)
 
     def until(self, now: float) -> Iterator[Admitted]:
         self._sort()

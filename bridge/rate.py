@@ -10,7 +10,7 @@ others at most `BUCKET_LIMIT` are known; what waits is bounded by the limits the
 """
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 from attrs import frozen
@@ -22,7 +22,6 @@ from bridge.meter import Limit
 from xmppstream import Stanza
 from xmppstream.jid import bare
 
-K = TypeVar("K")
 BUCKET_LIMIT: Final = 20_000
 CALM_S: Final = 10.0
 _SWEEP_AT: Final = 1_000
@@ -94,7 +93,8 @@ class Guard:
         self._buckets = Buckets(self._bounds.stanzas_per_s, self._bounds.burst)
         self._waiting: dict[str, int] = {}
         self._conversations: dict[tuple[str, str], int] = {}
-        self._refused = 0  # since it was calm
+        self.refused_count = 0
+        """How many it has refused since it was calm."""
         self._refused_at = 0.0
 
     def change(self, bounds: Bounds) -> None:
@@ -132,32 +132,33 @@ class Guard:
 
     def ended(self, admitted: Admitted) -> None:
         """Count a stanza no more."""
-        if is_of_this_process(admitted.uid):
-            _take_one(self._waiting, admitted.parties[0])
-            _take_one(self._conversations, admitted.parties)
+        if not is_of_this_process(admitted.uid):
+            return
+        parties = admitted.parties
+        # What an operator has revived was counted no more: then there is nothing to take from.
+        left = self._waiting.pop(parties[0], 0) - 1
+        if left > 0:
+            self._waiting[parties[0]] = left
+        left = self._conversations.pop(parties, 0) - 1
+        if left > 0:
+            self._conversations[parties] = left
 
     # --- what an operator is told
 
     def refused(self, stanza: Stanza, excess: Excess, log: FilteringBoundLogger) -> None:
         """Take note of a stanza that was refused."""
-        if not self._refused:
+        if not self.refused_count:
             log.warning(
                 "refusing stanzas over a limit of senders",
                 limit=excess.key,
                 sender=bare(stanza.from_ or ""),
                 hint="see [limits]",
             )
-        self._refused += 1
+        self.refused_count += 1
         self._refused_at = self._now()
 
     def calm(self, log: FilteringBoundLogger, *, now: bool = False) -> None:
         """Tell how many were refused, once there were no more for a while, or `now`."""
-        if self._refused and (now or self._now() - self._refused_at >= CALM_S):
-            log.warning("no sender is over a limit any more", refused=self._refused)
-            self._refused = 0
-
-
-def _take_one(counts: dict[K, int], key: K) -> None:
-    left = counts.pop(key, 0) - 1  # what an operator has revived was counted no more
-    if left > 0:
-        counts[key] = left
+        if self.refused_count and (now or self._now() - self._refused_at >= CALM_S):
+            log.warning("no sender is over a limit any more", refused=self.refused_count)
+            self.refused_count = 0

@@ -31,7 +31,7 @@ def conversations(scene: Scene) -> Markup:
 
 def _conversation(scene: Scene, domain: str, one: Conversation) -> Markup:
     head = one.head
-    count = len(one.waiting)
+    count = len(one)
     noun = "stanza" if count == 1 else "stanzas"
     state = _state(scene, one)
     tries = len(head.attempts)
@@ -51,7 +51,7 @@ def _state(scene: Scene, one: Conversation) -> str:
             return f"tried again in {age(max(one.due - scene.clock, 0))}"
         case Phase.AT_WORK:
             return "the first is being POSTed"
-    return "waiting for their turn" if len(one.waiting) > 1 else "waiting for its turn"
+    return "waiting for their turn" if len(one) > 1 else "waiting for its turn"
 
 
 def incidents(scene: Scene) -> Markup:

@@ -67,6 +67,15 @@ def test_a_conversation_at_work_waits_for_its_own_head_only() -> None:
     assert turns(queue) == ["2"]
 
 
+def test_a_conversation_counts_what_is_in_it_and_says_whether_there_is_more() -> None:
+    queue = filled("bare", admitted("1"), admitted("2"))
+    conversation = taken(queue, "1")
+    assert len(conversation) == 2
+    assert queue.done(conversation)
+    assert (len(conversation), conversation.head.stanza.id) == (1, "2")
+    assert not queue.done(taken(queue, "2"))
+
+
 def test_counts_what_is_not_done() -> None:
     queue = filled("bare", admitted("1"), admitted("2"), admitted("3", "b@x"))
     assert len(queue) == 3

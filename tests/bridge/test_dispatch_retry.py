@@ -858,6 +858,19 @@ async def test_stopping_waits_for_what_is_being_committed(
     await life.kill()
 
 
+async def test_stopping_does_not_wait_for_what_is_tried_again_by_the_next_process(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    journal = MemoryJournal()
+    life = await begin(nursery, Life(journal))
+    await life.give(message("m"))
+    nursery.start_soon(life.answer, "m", Rejected(503, 30))
+    await life.stop(5)
+    assert trio.current_time() == 0
+    await life.end()
+    assert [entry.id for entry in journal.pending(DOMAIN, limit=9)] == ["m"]
+
+
 @pytest.mark.parametrize("budget_s", [0, 10])
 @pytest.mark.parametrize("slots", [1, 2])
 async def test_an_iq_that_is_committed_while_it_stops_is_posted(

@@ -69,6 +69,15 @@ def test_the_last_posts_count(outcome: Outcome) -> None:
     assert not health.is_down
 
 
+def test_a_probe_that_another_answer_overtook_holds_up_no_later_one() -> None:
+    health = failed(healthy())
+    assert health.began()
+    health.ended(NoReply(), "d", 1, probe=False)
+    for sender in ("a", "b", "c"):
+        health.ended(GONE, sender, 2, probe=False)
+    assert health.next_probe_at == 2.5
+
+
 def test_one_probe_at_a_time() -> None:
     health = failed(healthy(), now=10)
     assert health.next_probe_at == 10.5

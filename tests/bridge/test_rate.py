@@ -243,6 +243,11 @@ async def test_a_flood_of_one_sender_leaves_room_for_others(
         await session.receive(102)
         assert daemon.services[DOMAIN].legacy.meter.refused == {"conversations": 90}
         assert len(stage.log.of("refusing stanzas over a limit of senders")) == 1
+        assert not stage.log.of("no sender is over a limit any more")
+        mock_clock.jump(CALM_S)
+        await session.send(message("later"))
+        await session.receive(103)
+        assert stage.log.of("no sender is over a limit any more")
     assert stage.log.of("no sender is over a limit any more")[0]["refused"] == 90
     assert [line["event"] for line in stage.log.told if line["level"] != "info"] == [
         "refusing stanzas over a limit of senders",
