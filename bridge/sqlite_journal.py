@@ -101,7 +101,7 @@ class SqliteJournal:
                 done = True
         finally:
             if not done:
-                self._writer.tally = before
+                self._writer.rolled_back(before)
                 with suppress(sqlite3.Error):  # SQLite has rolled back itself after some faults
                     self._database.execute("ROLLBACK")
 

@@ -38,7 +38,7 @@ class Claims:
             last.pop(one.name, None)
             last[one.name] = one
         self._remove(last)
-        _PUT.run(self._database, (self._row(one) for one in last.values()))
+        _PUT.run(self._database, [self._row(one) for one in last.values()])
         if self._tally.first_claimed is None:
             self._note_first()
 
@@ -82,7 +82,7 @@ class Claims:
 
     def _remove(self, names: Collection[bytes]) -> None:
         gone = list(_select(self._database, "number, weight", names))
-        _REMOVE.run(self._database, ((number,) for number, _ in gone))
+        _REMOVE.run(self._database, [(number,) for number, _ in gone])
         self._tally.add_claims(-len(gone), -sum(weight for _, weight in gone))
         if gone:
             self._note_first()

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from bridge.journal import ImpossibleOperation, JournalError
+from bridge.sqlite.bulk import STATEMENTS
 
 APPLICATION_ID: Final = 0x584D5042  # "XMPB"
 VERSION: Final = 2
 _WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _CACHE_KIB: Final = 16 * 1024
 _PROBE_BYTES: Final = 64 * 1024
+_STATEMENTS: Final = 10 * STATEMENTS  # the `Bulk`s, and as much for all else
 
 # Numbers are counted by the writer: AUTOINCREMENT would cost 2 µs a row. Long columns come last, so
 # that a scan of the others need not follow them. `attempts` is JSON without its outer brackets,
@@ -70,6 +72,7 @@ def open_file(
             uri=True,
             timeout=busy_timeout_s,
             isolation_level=None,
+            cached_statements=_STATEMENTS,
             check_same_thread=False,  # its calls come one after the other, whatever the thread
         )
     try:

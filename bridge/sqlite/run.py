@@ -2,9 +2,19 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Final
 
-from bridge.journal import Accept, Claim, Confirm, Entry, ImpossibleOperation, Reply, Send, Settle
+from bridge.journal import (
+    Claim,
+    Confirm,
+    Entry,
+    ImpossibleOperation,
+    Operation,
+    Reply,
+    Send,
+    Settle,
+)
 from bridge.sqlite.attempt import encode_attempts
 from bridge.sqlite.bulk import Bulk
 from bridge.sqlite.claims import Claims
@@ -32,85 +42,103 @@ _CONFIRM: Final = Bulk(
     ") AS given JOIN reply ON uid = given.column1 AND place = given.column2 GROUP BY uid, place)",
 )
 
+_LOOK_UP: Final = 1000  # operations
+_KNOWN_COUNT: Final = 4096
+_KNOWN_WEIGHT: Final = 2048  # bytes of XML: what is larger may wait on disk only
+
 Row = tuple[Any, ...]
-Common = Accept | Settle | Confirm | Send
 
 
 class Run:
     """Accepts, settlements without a reason, confirmations and sends, gathered into few statements.
 
-    Invariant: `_accepted` and `_known` are the pending entries that matter to this run, as if all
-    before had been done; nothing is in both. Their rows begin alike, up to the weight.
+    Call `write` before anything else is done to the database, and at the end. `known` are rows of
+    `pending` by uid, up to the weight, as they are once `write` was called: some of those that
+    there are, so that what is settled soon after it was accepted need not be read again. Whoever
+    rolls back clears it.
     """
 
-    def __init__(self, database: sqlite3.Connection, tally: Tally) -> None:
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        tally: Tally,
+        known: dict[str, Row],
+        operations: Sequence[Operation],
+    ) -> None:
+        """`operations` are the batch: what is to be settled next is looked up together."""
         self._database = database
         self._tally = tally
-        self._known: dict[str, Row] = {}
-        self._accepted: dict[str, Row] = {}
-        self._gone: list[Row] = []
+        self._known = known
+        self._operations = operations
+        self._looked_up = 0  # up to here what is settled is known, if it is pending
+        self._accepted: list[Row] = []
+        self._ended: list[Row] = []
         self._replies: list[Row] = []
         self._claims: list[Claim] = []
         self._confirmed: set[tuple[str, int]] = set()
 
-    def do(self, operations: list[Common]) -> None:
-        """Do them in order, or as if."""
-        uids = [one.uid for one in operations if type(one) is Settle]
-        if uids:
-            rows = self._database.execute(_FIND, (json.dumps(uids),)).fetchall()
-            self._known = {row[1]: row for row in rows}
-        for one in operations:
-            if type(one) is Accept:
-                self._accept(one.entry)
-            elif type(one) is Settle:
-                self._settle(one)
-            elif type(one) is Confirm:
-                self._confirm(one)
-            elif type(one) is Send:
-                self._send(one)
-        self._write()
+    def accept(self, entry: Entry) -> None:
+        """Keep an entry.
 
-    def _accept(self, entry: Entry) -> None:
-        uid, xml = entry.uid, entry.xml
-        if uid in self._accepted or uid in self._known:
-            raise ImpossibleOperation(f"{uid} is pending already")
+        Raises:
+            ImpossibleOperation: it is pending already. Where that is not known, `write` finds out.
+        """
+        if entry.uid in self._known:
+            raise ImpossibleOperation(f"{entry.uid} is pending already")
+        tally, xml = self._tally, entry.xml
+        tally.number += 1
         weight = len(xml) if xml.isascii() else len(xml.encode())
-        self._accepted[uid] = (
-            self._tally.next_number(),
-            uid,
-            entry.component,
-            entry.kind,
-            entry.from_,
-            entry.to,
-            entry.id,
-            weight,
-            entry.lang,
-            entry.received,
-            encode_attempts(entry.attempts) if entry.attempts else "",
-            xml,
+        self._accepted.append(
+            (
+                tally.number,
+                entry.uid,
+                entry.component,
+                entry.kind,
+                entry.from_,
+                entry.to,
+                entry.id,
+                weight,
+                entry.lang,
+                entry.received,
+                encode_attempts(entry.attempts) if entry.attempts else "",
+                xml,
+            )
         )
-        self._tally.add_pending(entry.component, 1, weight)
-        self._tally.now = entry.received
+        tally.add_pending(entry.component, 1, weight)
+        tally.now = entry.received
+        self._looked_up = 0
 
-    def _settle(self, settle: Settle) -> None:
-        uid = settle.uid
-        row = self._accepted.pop(uid, None)
+    def settle(self, place: int, settle: Settle) -> None:
+        """End an entry, if it is pending. `place` is that of the operation in the batch."""
+        row = self._known.pop(settle.uid, None)
+        if row is None and place >= self._looked_up:
+            self._look_up(place)
+            row = self._known.pop(settle.uid, None)
         if row is None:
-            row = self._known.pop(uid, None)
-            if row is None:
-                return
-            self._gone.append(row[:1])
+            return
+        self._ended.append(row[:1])
         self._tally.add_pending(row[2], -1, -row[7])
         for one in settle.replies:
             self._add_reply(one, row[3:7])
 
-    def _confirm(self, confirm: Confirm) -> None:
+    def _look_up(self, place: int) -> None:
+        """Know what is pending of all that is to be settled next."""
+        self.write()
+        end = place + _LOOK_UP
+        uids = [one.uid for one in self._operations[place:end] if isinstance(one, Settle)]
+        rows = self._database.execute(_FIND, (json.dumps(uids),)).fetchall()
+        self._known.update((row[1], row) for row in rows)
+        self._looked_up = end
+
+    def confirm(self, confirm: Confirm) -> None:
+        """Forget replies."""
         for one in confirm.replies:
             if one in self._confirmed:
                 self._write_replies()
             self._confirmed.add(one)
 
-    def _send(self, send: Send) -> None:
+    def send(self, send: Send) -> None:
+        """Keep what came of no entry, and its claim."""
         reply = send.reply
         self._add_reply(reply, (send.kind, send.from_, send.to, send.id))
         self._tally.now = reply.made
@@ -118,23 +146,41 @@ class Run:
             self._claims.append(send.claim)
 
     def _add_reply(self, one: Reply, about: Row) -> None:
-        if (one.uid, one.place) in self._confirmed:
+        if self._confirmed and (one.uid, one.place) in self._confirmed:
             self._write_replies()
-        number = self._tally.next_number()
+        self._tally.number += 1
+        # For each value of the type bytes, unlike others, sqlite3 looks for an adapter: 1 µs.
+        data = bytearray(one.data)
         self._replies.append(
-            (number, one.uid, one.place, one.component, one.made, one.data, *about)
+            (self._tally.number, one.uid, one.place, one.component, one.made, data, *about)
         )
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Do what was gathered.
+
+        Raises:
+            sqlite3.Error: also where an entry is pending already.
+        """
         # In this order, so that a uid can be accepted again in the batch that settles it.
-        _END.run(self._database, self._gone)
-        _ACCEPT.run(self._database, self._accepted.values())
+        _END.run(self._database, self._ended)
+        _ACCEPT.run(self._database, self._accepted)
         self._write_replies()
         if self._claims:
             Claims(self._database, self._tally).put(self._claims)
+            self._claims.clear()
+        known = self._known
+        if len(known) > _KNOWN_COUNT:
+            known.clear()
+        for row in self._accepted:
+            if row[7] <= _KNOWN_WEIGHT:
+                known[row[1]] = row[:8]
+        self._ended.clear()
+        self._accepted.clear()
+        self._looked_up = 0
 
     def _write_replies(self) -> None:
         _REPLY.run(self._database, self._replies)
-        _CONFIRM.run(self._database, self._confirmed)
+        if self._confirmed:
+            _CONFIRM.run(self._database, list(self._confirmed))
+            self._confirmed.clear()
         self._replies.clear()
-        self._confirmed.clear()

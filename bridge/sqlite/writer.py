@@ -1,8 +1,7 @@
 """The operations of a journal in SQL, within a transaction that the caller begins and ends.
 
-What every stanza needs is gathered from a run of operations (`run`); what is rare is done here, one
-by one. The tally of what there is changes
-with each operation; who rolls back puts back the tally of before.
+What every stanza needs is gathered into few statements (`run`); what is rare is done here, one
+by one. The tally of what there is changes with each operation; who rolls back says so.
 """
 
 import json
@@ -18,6 +17,7 @@ from bridge.journal import (
     ClaimKey,
     Confirm,
     Drop,
+    KeyOperation,
     Operation,
     ReleaseKey,
     Revive,
@@ -26,7 +26,7 @@ from bridge.journal import (
 )
 from bridge.sqlite.attempt import encode_attempts
 from bridge.sqlite.claims import Claims
-from bridge.sqlite.run import Common, Row, Run
+from bridge.sqlite.run import Row, Run
 from bridge.sqlite.tally import KeepLimits, Tally
 
 _ENTRY: Final = "uid, component, kind, from_, to_, id, lang"
@@ -48,6 +48,8 @@ _REVIVABLE: Final = (
     " AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.uid = dead.uid)"
     " ORDER BY number LIMIT 1"
 )
+RareOperation = Attempted | Abandon | Revive | Drop | KeyOperation
+
 _TABLES: Final = ("pending", "reply", "dead", "claim")
 _TRIM_STEP: Final = 100
 
@@ -60,6 +62,7 @@ class Writer:
     ) -> None:
         """`limits` are those of dead letters."""
         self.tally = Tally()
+        self._known: dict[str, Row] = {}
         self._database = database
         self._limits = limits
         self._claim_limits = claim_limits
@@ -79,26 +82,33 @@ class Writer:
 
     def do(self, operations: Sequence[Operation]) -> None:
         """Do them in order."""
-        common: list[Common] = []
-        for one in operations:
-            if isinstance(one, (Accept, Confirm, Send)) or (
-                isinstance(one, Settle) and one.reason is None
-            ):
-                common.append(one)
+        run = Run(self._database, self.tally, self._known, operations)
+        for place, one in enumerate(operations):
+            if isinstance(one, Accept):
+                run.accept(one.entry)
+            elif isinstance(one, Settle):
+                if one.reason is not None:
+                    run.write()
+                    self._bury(one.uid, one.died, one.reason)
+                run.settle(place, one)
+            elif isinstance(one, Confirm):
+                run.confirm(one)
+            elif isinstance(one, Send):
+                run.send(one)
             else:
-                self._do_common(common)
-                common = []
+                run.write()
                 self._do_rare(one)
-        self._do_common(common)
+        run.write()
         if self.tally.exceeds(self._limits):
             self._trim()
         self._claims.trim(self._claim_limits)
 
-    def _do_common(self, operations: list[Common]) -> None:
-        if operations:
-            Run(self._database, self.tally).do(operations)
+    def rolled_back(self, tally: Tally) -> None:
+        """Take note that all is as it was, when the tally was this one."""
+        self.tally = tally
+        self._known.clear()
 
-    def _do_rare(self, operation: Operation) -> None:
+    def _do_rare(self, operation: RareOperation) -> None:
         match operation:
             case Attempted(uid=uid, attempt=attempt):
                 self._database.execute(
@@ -106,9 +116,6 @@ class Writer:
                     " ELSE attempts || ',' || ?1 END WHERE uid = ?2",
                     (encode_attempts([attempt]), uid),
                 )
-            case Settle(uid=uid, died=died, reason=str(reason)):
-                self._bury(uid, died, reason)
-                Run(self._database, self.tally).do([Settle(uid, operation.replies)])
             case Abandon():
                 self._abandon(operation)
             case Revive(uids=uids, received=received):
@@ -125,8 +132,6 @@ class Writer:
                 self._claims.answer(operation)
             case ReleaseKey(name=name):
                 self._claims.remove(name)
-            case Accept() | Settle() | Confirm() | Send():  # pragma: no cover
-                raise AssertionError(operation)
             case _:
                 assert_never(operation)
 

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from attrs import evolve
@@ -86,6 +87,24 @@ def file(tmp_path: Path) -> Path:
 def journal(file: Path) -> Iterator[SqliteJournal]:
     with closing(SqliteJournal(file, busy_timeout_s=0)) as opened:
         yield opened
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read of pending entries that are to be settled; ask for it before the journal."""
+    found: list[str] = []
+
+    def note(statement: str) -> None:
+        if statement.startswith("SELECT number, uid, component"):
+            found.append(statement)
+
+    class Connection(sqlite3.Connection):
+        def __init__(self, *args: Any, **keys: Any) -> None:
+            super().__init__(*args, **keys)
+            self.set_trace_callback(note)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Connection))
+    return found
 
 
 # --- against a model
@@ -400,6 +419,81 @@ def test_one_that_is_impossible_undoes_its_batch(journal: SqliteJournal) -> None
 
 
 # --- dead letters are bounded
+
+
+def test_to_accept_what_is_pending_is_impossible_though_it_is_settled_next(file: Path) -> None:
+    batch: list[Operation] = [Accept(entry("u")), Settle("u", (reply("u"),))]
+    with closing(SqliteJournal(file)) as journal:
+        journal.commit([Accept(entry("u"))])
+        with pytest.raises(ImpossibleOperation):
+            journal.commit(batch)
+    with closing(SqliteJournal(file)) as journal:  # which does not know it from before
+        with pytest.raises(ImpossibleOperation):
+            journal.commit(batch)
+        assert uids(journal.pending("bot", limit=9)) == ["u"]
+        assert journal.replies("bot", limit=9) == []
+
+
+def test_what_was_undone_is_not_taken_for_pending(journal: SqliteJournal) -> None:
+    journal.commit([Accept(entry("u"))])
+    undone: list[Operation] = [Settle("u"), Accept(entry("v")), Attempted("v", Attempt(1, "x"))]
+    with pytest.raises(ImpossibleOperation):
+        journal.commit([*undone, Confirm((("u", 2**70),))])
+    journal.commit([Settle("u", (reply("u"),)), Settle("v", (reply("v"),))])
+    assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u"]
+    assert journal.totals() == {"bot": Totals(replies=1)}
+
+
+def test_what_becomes_pending_within_a_batch_is_settled_within_it(journal: SqliteJournal) -> None:
+    journal.commit([Accept(entry("d")), Settle("d", (), 3, "why")])
+    journal.commit([Settle("x"), Accept(entry("u")), Settle("u", (reply("u"),))])
+    journal.commit([Settle("x"), Revive(("d",), 9), Settle("d", (reply("d"),))])
+    assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "d"]
+    assert journal.totals() == {"bot": Totals(replies=2)}
+
+
+def test_what_is_not_pending_is_looked_for_once(reads: list[str], journal: SqliteJournal) -> None:
+    journal.commit([Settle(f"u{number}") for number in range(100)])
+    assert len(reads) == 1
+
+
+def test_a_claim_that_is_released_within_its_batch_is_gone(journal: SqliteJournal) -> None:
+    journal.commit([send("u", claim(b"k")), ReleaseKey(b"k")])
+    assert journal.claims([b"k"]) == []
+
+
+SIZES: Final = (1, 15, 16, 17, 47, 63, 64, 65, 79, 80, 131)
+
+
+@pytest.mark.parametrize("count", SIZES)
+def test_a_batch_of_any_size_is_done_whole(journal: SqliteJournal, count: int) -> None:
+    names = [f"u{number:03}" for number in range(count)]
+    journal.commit([Accept(entry(uid)) for uid in names])
+    assert uids(journal.pending("bot", limit=EVERYTHING)) == names
+    journal.commit([Settle(uid, (reply(uid),)) for uid in names])
+    assert journal.pending("bot", limit=EVERYTHING) == []
+    assert [one.uid for _, one in journal.replies("bot", limit=EVERYTHING)] == names
+    journal.commit([Confirm(tuple((uid, 1) for uid in names))])
+    assert journal.totals() == {}
+
+
+@pytest.mark.parametrize("xml", ["<a/>", "<a>%s</a>" % ("x" * 4096)])
+def test_what_is_settled_is_read_only_where_it_is_not_known(
+    reads: list[str], journal: SqliteJournal, xml: str
+) -> None:
+    journal.commit([Accept(entry(uid, xml=xml)) for uid in ("u", "v")])
+    journal.commit([Settle("u", (reply("u"),)), Settle("v", (reply("v"),))])
+    assert len(reads) == (len(xml) > 4096)
+    assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "v"]
+
+
+def test_what_is_read_and_known_is_bounded(reads: list[str], journal: SqliteJournal) -> None:
+    names = [f"u{number}" for number in range(6000)]
+    for begin in range(0, 6000, 1000):
+        journal.commit([Accept(entry(uid)) for uid in names[begin : begin + 1000]])
+    journal.commit([Settle(uid, (), 3, "why") for uid in names])
+    assert journal.totals() == {"bot": Totals(dead=6000)}
+    assert len(reads) == 5  # a thousand each: the first five thousand were forgotten
 
 
 def test_the_oldest_letters_go_first(file: Path) -> None:
