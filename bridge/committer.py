@@ -37,6 +37,8 @@ Then = Callable[[bool], None]
 class _Waiter(Generic[T]):
     """A task that waits for a value; if it is cancelled, nobody takes the value."""
 
+    __slots__ = ("_task", "_value", "gone")
+
     def __init__(self) -> None:
         self.gone = False
         self._task: trio.lowlevel.Task | None = None
@@ -44,25 +46,24 @@ class _Waiter(Generic[T]):
 
     def give(self, value: outcome.Outcome[T]) -> None:
         """Wake the task."""
-        self._value = value
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
+        if self._task is None:
+            self._value = value
+        else:
+            trio.lowlevel.reschedule(self._task, value)
             self._task = None
 
     async def wait(self) -> T:
         """Wait for the value."""
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._task, self.gone = None, True
-            return trio.lowlevel.Abort.SUCCEEDED
-
         if self._value is None:
             self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        else:
-            await trio.lowlevel.checkpoint()
-        assert self._value is not None
+            value: T = await trio.lowlevel.wait_task_rescheduled(self._abort)
+            return value
+        await trio.lowlevel.checkpoint()
         return self._value.unwrap()
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task, self.gone = None, True
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Query:
@@ -118,8 +119,9 @@ class Committer:
         more, and `then` is called at once.
         """
         if not self._ended:
+            if not self._submitted:
+                self._wake.set()
             self._submitted.append((operation, then))
-            self._wake.set()
         elif then is not None:
             then(False)
 

@@ -8,6 +8,9 @@ An entry is *pending* from its `Accept` to its `Settle`; then its replies are *u
 their `Confirm`, and it may live on as a *dead letter*. Nothing is ever in two of these as the same
 thing, so that no iq can be answered twice: `Settle` of what is not pending does nothing.
 
+What is made for every stanza (`Entry`, `Accept`, `Reply`, `Settle`) is a `Struct`: it costs a fifth
+of a frozen class of attrs.
+
 What came of no entry (`Send`) is kept as a reply is, with the place 0. A claim says what became of
 the request that first used an idempotency key; it is forgotten `CLAIM_S` after that.
 """
@@ -16,6 +19,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, Literal, Protocol
 
 from attrs import field, frozen
+from msgspec import Struct
 
 Durability = Literal["power", "process", "off"]
 ClaimState = Literal["sent", "asked", "answered", "unanswered"]
@@ -45,8 +49,7 @@ class Attempt:
     result: str
 
 
-@frozen
-class Entry:
+class Entry(Struct, frozen=True):
     """An accepted stanza. `number` is given by the store: a later one is greater."""
 
     uid: str
@@ -62,8 +65,7 @@ class Entry:
     number: int = 0
 
 
-@frozen
-class Reply:
+class Reply(Struct, frozen=True):
     """A stanza that is to be written: the `place`-th (from 1) that came of the entry `uid`; or,
     with the place 0, one that came of no entry.
     """
@@ -108,8 +110,7 @@ class Claim:
 # --- operations
 
 
-@frozen
-class Accept:
+class Accept(Struct, frozen=True):
     """Keep an entry as pending, behind all others."""
 
     entry: Entry
@@ -123,8 +124,7 @@ class Attempted:
     attempt: Attempt
 
 
-@frozen
-class Settle:
+class Settle(Struct, frozen=True):
     """End an entry: keep its replies until they are confirmed, and, with a `reason`, the entry
     as a dead letter.
     """

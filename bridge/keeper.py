@@ -294,9 +294,8 @@ class JournalKeeper:
         self, admitted: Admitted, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
         uid = admitted.uid
-        kept = tuple(
-            Reply(uid, self.component, place, data, made) for place, data in enumerate(replies, 1)
-        )
+        places = [*enumerate(replies, 1)]
+        kept = tuple([Reply(uid, self.component, place, data, made) for place, data in places])
         try:
             if await self._committer.commit(Settle(uid, kept, made, reason)):
                 self._held.discard(uid)
@@ -306,8 +305,9 @@ class JournalKeeper:
         finally:  # also where nobody waits any more: it is committed all the same
             self._memory.remove(admitted.weight_bytes)
             self._volume.remove(_size(admitted.xml))
-            self._want()
-        return [Outgoing(one.data, made, (uid, one.place)) for one in kept]
+            if self._unloaded:
+                self._wanted.set()
+        return [Outgoing(data, made, (uid, place)) for place, data in places]
 
     def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
         reply = Reply(uid, self.component, SENT_PLACE, encode(stanza), made)
@@ -343,7 +343,7 @@ class JournalKeeper:
     def _is_room_for(self, admitted: Admitted) -> bool:
         if admitted.stanza.kind == "iq":
             return self._memory.fullness < 2
-        return not self._unloaded and self._memory.fullness < 1
+        return not self._unloaded and not self._memory.is_full
 
     def _hold(self, admitted: Admitted) -> None:
         self._held.add(admitted.uid)

@@ -6,6 +6,7 @@ from copy import copy
 from typing import assert_never
 
 from attrs import define, evolve, field
+from msgspec.structs import replace
 
 from bridge.journal import (
     CLAIM_S,
@@ -63,11 +64,11 @@ class Model:
             case Accept(entry=entry):
                 if entry.uid in self.pending:
                     raise Refused
-                self.pending[entry.uid] = evolve(entry, number=0)
+                self.pending[entry.uid] = replace(entry, number=0)
                 self.now = entry.received
             case Attempted(uid=uid, attempt=attempt):
                 if entry_ := self.pending.get(uid):
-                    self.pending[uid] = evolve(entry_, attempts=(*entry_.attempts, attempt))
+                    self.pending[uid] = replace(entry_, attempts=(*entry_.attempts, attempt))
             case Settle(uid=uid, replies=replies, died=died, reason=reason):
                 if entry_ := self.pending.pop(uid, None):
                     self.replies += [(reply, entry_) for reply in replies]
@@ -80,8 +81,8 @@ class Model:
             case Abandon(uid=uid, place=place, died=died, reason=reason):
                 if taken := self.take_reply(uid, place):
                     reply, entry_ = taken
-                    stub = evolve(entry_, lang=None, xml="", received=reply.made, attempts=())
-                    stub = evolve(stub, component=reply.component)
+                    stub = replace(entry_, lang=None, xml="", received=reply.made, attempts=())
+                    stub = replace(stub, component=reply.component)
                     self.dead.append(DeadLetter(stub, died, reason, reply.data))
                     self.now = died
             case Revive(uids=uids, received=received):
@@ -125,7 +126,7 @@ class Model:
             if entry.uid == uid and entry.kind != "iq" and one.reply is None:
                 if uid not in self.pending:
                     self.dead.remove(one)
-                    self.pending[uid] = evolve(entry, received=received)
+                    self.pending[uid] = replace(entry, received=received)
                 return
 
     def trim(self) -> None:

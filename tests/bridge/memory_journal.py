@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import assert_never
 
 from attrs import evolve
+from msgspec.structs import replace
 
 from bridge.journal import (
     Abandon,
@@ -71,7 +72,7 @@ class MemoryJournal:
             case Attempted(uid=uid, attempt=attempt):
                 if (number := self._number_of.get(uid)) is not None:
                     old = self._entries[number]
-                    self._entries[number] = evolve(old, attempts=(*old.attempts, attempt))
+                    self._entries[number] = replace(old, attempts=(*old.attempts, attempt))
             case Settle(uid=uid, replies=replies, died=died, reason=reason):
                 if (number := self._number_of.pop(uid, None)) is None:
                     return
@@ -93,7 +94,7 @@ class MemoryJournal:
                 for one in [one for one in self._dead if one.entry.uid in uids]:
                     if one.reply is None and one.entry.kind != "iq":
                         self._dead.remove(one)
-                        self._add(evolve(one.entry, received=received))
+                        self._add(replace(one.entry, received=received))
             case Drop(uids=uids):
                 gone = {one.entry.uid for one in self._dead} if uids is None else set(uids)
                 self._dead = [one for one in self._dead if one.entry.uid not in gone]
@@ -120,7 +121,7 @@ class MemoryJournal:
         number = self._next()
         self._numbers.append(number)
         self._number_of[entry.uid] = number
-        self._entries[number] = evolve(entry, number=number)
+        self._entries[number] = replace(entry, number=number)
 
     def _take_reply(self, uid: str, place: int) -> Reply | None:
         for number, reply in self._replies.items():

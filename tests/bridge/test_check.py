@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
+from msgspec.structs import replace
 
 from bridge.check import check_settings
 from bridge.config import Settings
@@ -542,7 +543,7 @@ async def test_a_daemon_in_trouble(
     elsewhere = evolve(settings.components[0], server=Server("127.0.0.1", await unused_port()))
     running = evolve(settings, components=(elsewhere, settings.components[1], gone))
     entry = Entry("u", "old.example", "message", "a", "b", None, None, "<message/>", time.time())
-    ours = evolve(entry, uid="v", component=DOMAIN)
+    ours = replace(entry, uid="v", component=DOMAIN)
     directory.make()
     with closing(SqliteJournal(directory.journal_file)) as journal:
         journal.commit([Accept(entry), Accept(ours), Settle("v", (), time.time(), "status 500")])

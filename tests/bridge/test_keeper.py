@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 import trio
-from attrs import evolve
+from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge import committer
@@ -311,8 +311,8 @@ async def test_what_is_pending_is_delivered_after_a_restart(start: Start) -> Non
     journal.commit(
         [
             Accept(entry("1")),
-            Accept(evolve(entry("2", "iq"), attempts=(attempt,))),
-            Accept(evolve(entry("x"), component="another.example")),
+            Accept(replace(entry("2", "iq"), attempts=(attempt,))),
+            Accept(replace(entry("x"), component="another.example")),
             Accept(entry("3", "presence")),
         ]
     )
@@ -548,7 +548,7 @@ async def test_100_000_pending(start: Start) -> None:
     count, page = 100_000, 250
     template, element = entry("0"), admitted("0").stanza.element
     journal = MemoryJournal()
-    journal.commit([Accept(evolve(template, uid=f"msg_{n}")) for n in range(count)])
+    journal.commit([Accept(replace(template, uid=f"msg_{n}")) for n in range(count)])
     parsed = 0
 
     async def parse(data: bytes) -> Element:

@@ -17,10 +17,10 @@ from typing import Any, Final
 import pytest
 import structlog
 import trio
-from attrs import evolve
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.console import Console
 from trio.testing import MockClock
 
@@ -82,7 +82,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def entry(uid: str, component: str = BOT, kind: str = "message", **more: Any) -> Entry:
     xml = f"<{kind}><body>to be, or not to be: {uid}</body></{kind}>"
     from_, to = "juliet@capulet.example/x", f"echo@{component}"
-    return evolve(Entry(uid, component, kind, from_, to, "m1", "en", xml, 1e9), **more)
+    return replace(Entry(uid, component, kind, from_, to, "m1", "en", xml, 1e9), **more)
 
 
 def died(one: Entry, when: float = 1e9 + 10) -> list[Operation]:

@@ -20,6 +20,7 @@ from attrs import evolve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from bridge.journal import (
     CLAIM_S,
@@ -64,9 +65,9 @@ def reply(uid: str, place: int = 1, *, data: bytes = b"<b/>") -> Reply:
 
 def unnumbered(found: Entry | Reply | DeadLetter) -> Entry | Reply | DeadLetter:
     if isinstance(found, Entry):
-        return evolve(found, number=0)
+        return replace(found, number=0)
     if isinstance(found, DeadLetter):
-        return evolve(found, entry=evolve(found.entry, number=0))
+        return evolve(found, entry=replace(found.entry, number=0))
     return found
 
 
@@ -349,9 +350,9 @@ def test_claims_are_bounded_by_bytes_with_their_answers(file: Path) -> None:
 
 def test_a_claim_is_forgotten_after_a_day(journal: SqliteJournal) -> None:
     journal.commit([send("u", claim(b"k", made=100))])
-    journal.commit([Accept(evolve(entry("p"), received=100 + CLAIM_S))])
+    journal.commit([Accept(replace(entry("p"), received=100 + CLAIM_S))])
     assert journal.claims([b"k"]) == [claim(b"k", made=100)]
-    journal.commit([Accept(evolve(entry("q"), received=100.5 + CLAIM_S))])
+    journal.commit([Accept(replace(entry("q"), received=100.5 + CLAIM_S))])
     assert journal.claims([b"k"]) == []
 
 
@@ -408,8 +409,8 @@ def test_one_that_is_impossible_undoes_its_batch(journal: SqliteJournal) -> None
     before = journal.totals()
     for operation in (
         Accept(entry("u")),
-        Accept(evolve(entry("x"), xml="\ud800")),
-        Accept(evolve(entry("x"), received=float("nan"))),
+        Accept(replace(entry("x"), xml="\ud800")),
+        Accept(replace(entry("x"), received=float("nan"))),
         Confirm((("u", 2**70),)),
     ):
         with pytest.raises(ImpossibleOperation):
@@ -514,9 +515,9 @@ def test_letters_are_bounded_by_age(file: Path) -> None:
     with closing(SqliteJournal(file, dead_limit_age_s=10)) as journal:
         for uid, died in (("a", 100), ("b", 105)):
             journal.commit([Accept(entry(uid)), Settle(uid, (), died, "why")])
-        journal.commit([Accept(evolve(entry("c"), received=110))])
+        journal.commit([Accept(replace(entry("c"), received=110))])
         assert dead_uids(journal) == ["a", "b"]
-        journal.commit([Accept(evolve(entry("d"), received=111))])
+        journal.commit([Accept(replace(entry("d"), received=111))])
         assert dead_uids(journal) == ["b"]
 
 
@@ -673,7 +674,7 @@ def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
         with closing(SqliteJournal(file)) as journal:
             tried = Attempt(1.25, "HTTP 500")
             [pending] = journal.pending("bot", limit=9)
-            assert pending == evolve(entry("p"), attempts=(tried,), number=1)
+            assert pending == replace(entry("p"), attempts=(tried,), number=1)
             assert journal.replies("bot", limit=9) == [(2, reply("r"))]
             [dead] = journal.dead("bot", limit=9)
             assert (dead.entry.uid, dead.entry.number, dead.reason) == ("d", 3, "why")

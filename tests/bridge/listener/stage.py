@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 from msgspec.structs import replace
 
 from bridge.admitted import Admitted
@@ -143,7 +143,7 @@ class Stage:
         assert self.journal is not None
         self._number += 1
         result = keys.pop("result", "status 500")
-        entry = evolve(
+        entry = replace(
             Entry(
                 uid=f"msg_{self._number:04}",
                 component=self.actors[0].domain,
