@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import trio
 from trio.lowlevel import wait_readable, wait_writable
 
+from bridge.departure import TOGETHER_BYTES, Departure
 from xmppstream.trio_stream import why_failed
 
 _CHUNK_BYTES: Final = 16 * 1024
@@ -27,7 +28,9 @@ class Wire(Protocol):
     """What a connection asks of its socket. Each call may raise OSError."""
 
     def send(self, data: bytes) -> int:
-        """Send what goes at once, and give how many bytes that is; the rest is for `send_all`."""
+        """Send what goes at once, or in a moment, and give how many bytes that is; the rest is for
+        `send_all`.
+        """
         ...
 
     async def send_all(self, data: memoryview) -> None: ...
@@ -63,6 +66,7 @@ class _PlainWire:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
+        self._departure = Departure.current()
         self.wait = partial(wait_readable, self._socket)
         self.receive = partial(self._socket.recv, _CHUNK_BYTES)
         idle = select.poll()  # a peek by `recv` would cost an exception
@@ -72,9 +76,15 @@ class _PlainWire:
     async def send_all(self, data: memoryview) -> None:
         while data:
             await wait_writable(self._socket)
-            data = data[self.send(data) :]
+            data = data[self._send(data) :]
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: bytes) -> int:
+        if len(data) > TOGETHER_BYTES:
+            return self._send(data)
+        self._departure.put(self._socket, data)
+        return len(data)
+
+    def _send(self, data: bytes | memoryview) -> int:
         try:
             return self._socket.send(data)
         except BlockingIOError:

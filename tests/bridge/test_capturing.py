@@ -462,8 +462,8 @@ class Process:
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def read(self) -> tuple[list[Record], int | None]:
-        """Give what is in its only file, and which line is cut."""
+    def read(self) -> tuple[list[Record], str | None]:
+        """Give what is in its only file, and what of it is cut."""
         [path] = self.captures.iterdir()
         with open_capture(path) as reader:
             return list(reader), reader.cut

@@ -15,7 +15,7 @@ LEVELS: Final = (
     {"auto", "conversation", "health", "ledger", "loader", "outbox", "reconnect", "rooms"}
     | {"claim", "redact", "waiter"}
     | {"listen", "notify", "rate", "structure", "teller", "tracing"}
-    | {"endpoint", "pool", "transport", "watch", "wire"}
+    | {"departure", "endpoint", "pool", "transport", "watch", "wire"}
     | {"capture_dir", "recorder", "recording", "series", "spool"}
     | {"committer", "control", "desk", "keeper", "sqlite", "sqlite_journal", "state_dir"},
     {"admission", "courier", "dispatch", "link", "responder", "status", "storage"}
