@@ -29,6 +29,7 @@ START_S: Final = 20.0
 STOP_S: Final = 10.0
 POLL_S: Final = 0.005
 SHOWN_LINES: Final = 8
+MOST_IN_FLIGHT: Final = 1000  # the default, 256, would be the bound where the endpoint is slow
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -72,7 +73,9 @@ class Bridge(Attached):
         component = {"component_secret": SECRET, "component_post_url": site.url}
         config = site.directory / "bridge.toml"
         journal = {"durability": durability}
-        config.write_text(toml(settings_for(site.port, {DOMAIN: component}, journal=journal)))
+        http = {"max_in_flight": MOST_IN_FLIGHT}  # the others have no bound
+        settings = settings_for(site.port, {DOMAIN: component}, journal=journal, http=http)
+        config.write_text(toml(settings))
         config.chmod(0o600)
         command = [sys.executable, "-m", "bridge", "run", str(config)]
         if durability != "off":
