@@ -24,7 +24,7 @@ from bridge.health import Health, says_down
 from bridge.journal import Attempt
 from bridge.keeper import Keeper
 from bridge.ledger import Ledger
-from bridge.meter import SUCCESSES, End
+from bridge.meter import End
 from bridge.outbox import Outbox
 from bridge.outcome import (
     INTERNAL,
@@ -322,7 +322,7 @@ class Dispatcher:
             except Exception:  # the bridge itself has failed: the one broad `except` of its core
                 self._note_bug(admitted)
             else:
-                if result.posted not in SUCCESSES or not self._health.is_fine:
+                if not (result.is_success and self._health.is_fine):
                     due = self._due_again(admitted, result, began, probe)
                     if due is not None:
                         self._conversations.wait(conversation, due)
@@ -389,7 +389,7 @@ class Dispatcher:
         """Give how a stanza ends, what is sent for it, and for a dead letter its reason."""
         if result is None:
             return "failed", self._teller.error(admitted.stanza, INTERNAL, admitted.uid), "a bug"
-        if result.posted in SUCCESSES:
+        if result.is_success:
             self._teller.counts.replied += len(result.stanzas)
             return result.posted, result.stanzas, None
         errors = self._errors(admitted, result.outcome)
