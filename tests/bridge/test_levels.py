@@ -8,26 +8,6 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
-LEVELS: Final = (
-    {"address", "admitted", "answer", "config", "delay", "envelope", "incident", "journal"}
-    | {"log", "meter", "outcome", "quantity", "request", "retry", "token", "webhook"}
-    | {"capture_file", "compression", "exchange", "size"},
-    {"auto", "conversation", "health", "ledger", "loader", "outbox", "reconnect", "rooms"}
-    | {"claim", "redact", "waiter"}
-    | {"listen", "notify", "rate", "structure", "teller", "tracing"}
-    | {"departure", "endpoint", "pool", "transport", "watch", "wire"}
-    | {"capture_dir", "recorder", "recording", "series", "spool"}
-    | {"committer", "control", "desk", "keeper", "sqlite", "sqlite_journal", "state_dir"},
-    {"admission", "courier", "dispatch", "link", "responder", "status", "storage"}
-    | {"asker", "errand", "sender", "voice"},
-    {"service"},
-    {"roster"},
-    {"listener"},
-    {"daemon"},
-    {"__main__", "capture_flag", "check", "cli", "conformance", "demo", "queue", "redaction"}
-    | {"replay", "unit"},
-)
-LEVEL_OF: Final = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES: Final = {
     package: {
         ".".join(path.relative_to(ROOT / package).with_suffix("").parts): ast.parse(
@@ -90,48 +70,6 @@ def test_the_stream_has_only_values_of_msgspec() -> None:
     }
 
 
-def test_httpx_stays_with_the_endpoint_and_its_transport() -> None:
-    users = {"answer", "check", "endpoint", "pool", "replay.answers", "transport"}
-    assert importers("bridge", "httpx") == users
-
-
-def test_only_metrics_know_prometheus() -> None:
-    found = importers("bridge", "prometheus_client")
-    assert found == {"listener.collector", "listener.metrics"}
-
-
-def test_sqlite_stays_with_the_store() -> None:
-    modules = importers("bridge", "sqlite3")
-    assert modules
-    assert {name for name in modules if name.split(".")[0] not in ("sqlite", "sqlite_journal")} == (
-        set()
-    )
-
-
-def test_every_module_has_a_level() -> None:
-    assert set(LEVEL_OF) == {name.split(".")[0] for name in MODULES["bridge"]} - {"__init__"}
-
-
-@pytest.mark.parametrize("name", sorted(MODULES["bridge"]))
-def test_imports_only_look_down_or_sideways(name: str) -> None:
-    seen = {one.split(".")[1] for one in imports(MODULES["bridge"][name]) if "bridge." in one}
-    level = LEVEL_OF.get(name.split(".")[0], 0)
-    assert {one for one in seen if LEVEL_OF.get(one, 0) > level} == set()
-
-
-def test_dispatch_does_not_know_the_link_nor_the_link_dispatch() -> None:
-    trees = MODULES["bridge"]
-    assert "bridge.link.Link" not in set(imports(trees["dispatch"]))
-    assert not {one for one in imports(trees["link"]) if one.startswith("bridge.dispatch")}
-
-
-def test_who_uses_the_journal_does_not_know_which_store_it_is() -> None:
-    stores = {"bridge.sqlite", "bridge.sqlite_journal", "bridge.storage"}
-    for name in ("committer", "dispatch", "keeper"):
-        seen = set(imports(MODULES["bridge"][name]))
-        assert not {one for one in seen if any(one.startswith(store) for store in stores)}
-
-
 def caught_broadly(tree: ast.AST) -> Iterator[str]:
     """Give what the handlers catch that is too much, `bare` for one that names nothing."""
     for node in ast.walk(tree):
@@ -159,4 +97,4 @@ def test_two_exception_handlers_catch_everything() -> None:
 @pytest.mark.parametrize(("tree", "name"), PAIRS)
 def test_groups_are_caught_in_daemon_and_commands_only(tree: ast.AST, name: str) -> None:
     stars = [node for node in ast.walk(tree) if isinstance(node, ast.TryStar)]
-    assert not stars or name in ("daemon", "cli", "conformance.command", "replay.command")
+    assert not stars or name.partition(".")[0] in ("daemon", "cli") or name.endswith(".command")
