@@ -9,7 +9,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from bridge.auto import UNAVAILABLE, Automaton
-from bridge.config import Component
+from bridge.config.settings import Component
 from bridge.envelope import body_of
 from bridge.meter import limit_of
 from bridge.outcome import EXCESSIVE

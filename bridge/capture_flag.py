@@ -9,7 +9,7 @@ import click
 from bridge.capture_dir import MAX_BYTES, MIN_BYTES, ROTATE_BYTES, CaptureDirectoryError
 from bridge.capture_dir import CaptureOptions as Options
 from bridge.compression import Packing
-from bridge.config import Component
+from bridge.config.settings import Component
 from bridge.size import size_from, written
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bridge.address import is_loopback
-from bridge.config import Component, Settings
+from bridge.config.settings import Component, Settings
+from bridge.config.value import is_loopback
 from bridge.control import ControlError, NobodyListens
 from bridge.control import connect as connect_to_daemon
 from bridge.daemon import ExitCode

@@ -19,8 +19,8 @@ from attrs import evolve
 
 from bridge import __version__
 from bridge.capture_flag import capture_flags, open_recording, options_of
-from bridge.config import ConfigError, Log, Settings
-from bridge.loader import SECRET_VARIABLE, from_table, load, load_file
+from bridge.config.loader import SECRET_VARIABLE, from_table, load, load_file
+from bridge.config.settings import ConfigError, Log, Settings
 from bridge.log import LEVELS, configure, set_level
 
 EXIT_CODES = """\b

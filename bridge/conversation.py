@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from bridge.admitted import Admitted
-from bridge.config import Order
+from bridge.config.settings import Order
 
 
 class Phase(Enum):

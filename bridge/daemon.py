@@ -14,7 +14,7 @@ from attrs import evolve
 
 from bridge import control
 from bridge.claim import JournalClaims, MemoryClaims
-from bridge.config import ConfigError, Listen, Settings
+from bridge.config.settings import ConfigError, Listen, Settings
 from bridge.log import logger, set_level
 from bridge.meter import Counts
 from bridge.notify import Notifier

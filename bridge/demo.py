@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
+from bridge.config.loader import from_table
 from bridge.daemon import Daemon, ExitCode
-from bridge.loader import from_table
 from xmppstream import (
     ComponentConnection,
     Element,

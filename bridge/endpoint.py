@@ -21,9 +21,9 @@ import httpx
 import trio
 
 from bridge import __version__
-from bridge.address import PostUrl
 from bridge.answer import Answer, AnswerLimits, decoded
-from bridge.config import Http
+from bridge.config.settings import Http
+from bridge.config.value import PostUrl
 from bridge.exchange import HEADERS, Answered, Failure, Result
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.pool import PoolLimits, Timeouts

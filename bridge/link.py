@@ -12,7 +12,7 @@ import trio
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config import Component
+from bridge.config.settings import Component
 from bridge.meter import Fault, Meter, Stop
 from bridge.outbox import Outbox
 from bridge.reconnect import Backoff, Course, course_of

@@ -17,7 +17,7 @@ from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.admitted import Admitted, is_of_this_process
-from bridge.config import Bounds, Count, Rate
+from bridge.config.settings import Bounds, Count, Rate
 from bridge.meter import Limit
 from xmppstream import Stanza
 from xmppstream.jid import bare

@@ -10,7 +10,7 @@ import trio
 
 from bridge.capture_dir import CaptureOptions, Shelf
 from bridge.capture_file import CaptureFileError
-from bridge.config import Component
+from bridge.config.settings import Component
 from bridge.log import logger
 from bridge.recorder import Recorder
 from bridge.series import Series

@@ -16,8 +16,8 @@ from typing import Final
 import trio
 from attrs import field, frozen
 
-from bridge.address import is_loopback
-from bridge.config import Component, Fault, Settings
+from bridge.config.settings import Component, Fault, Settings
+from bridge.config.value import is_loopback
 from bridge.endpoint import Endpoint
 from bridge.journal import JournalError
 from bridge.log import logger

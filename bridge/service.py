@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.admission import Admission
 from bridge.auto import Automaton
-from bridge.config import Component, Settings
+from bridge.config.settings import Component, Settings
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import WRITTEN_FACTOR, Dispatcher

@@ -12,7 +12,7 @@ import trio
 from attrs import frozen
 from msgspec import Struct
 
-from bridge.config import Component
+from bridge.config.settings import Component
 from bridge.conversation import Conversations
 from bridge.dispatch import Dispatcher
 from bridge.health import Health

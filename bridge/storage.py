@@ -8,7 +8,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from bridge.committer import Committer
-from bridge.config import Journal as Settings
+from bridge.config.settings import Journal as Settings
 from bridge.envelope import ParseElement
 from bridge.journal import Journal, Totals
 from bridge.keeper import JournalKeeper, Volume

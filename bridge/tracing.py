@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
-from bridge.address import BadValue, parse_post_url
-from bridge.config import Tracing
+from bridge.config.settings import Tracing
+from bridge.config.value import BadValue, parse_post_url
 from bridge.log import logger
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
-from bridge.config import File
+from bridge.config.settings import File
 
 NAME: Final = "xmpp-bridge"
 CREDENTIALS: Final = f"/run/credentials/{NAME}.service"

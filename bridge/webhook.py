@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from typing import Final
 
-from bridge.address import BadValue, Secret
+from bridge.config.value import BadValue, Secret
 
 PREFIX: Final = "whsec_"
 _KEY_BYTES: Final = range(24, 65)  # as the specification asks

@@ -11,7 +11,7 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bridge.address import BadValue, check_domain, parse_server
+from bridge.config.value import BadValue, check_domain, parse_server
 from bridge.conformance.report import NothingTried, Report
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from typing import Final
 from attrs import frozen
 from starlette.requests import Request
 
+from bridge.config.token import SCOPES, Scope, Token, digest_of
 from bridge.listener.problem import Problem
-from bridge.token import SCOPES, Scope, Token, digest_of
 from xmppstream import InvalidJid, split
 
 __all__ = ["SCOPES", "Access", "Grant", "Scope"]

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config import Listen
+from bridge.config.settings import Listen
 from bridge.listener import openapi
 from bridge.listener.access import Access
 from bridge.listener.alias_route import AliasRoutes

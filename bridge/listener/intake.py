@@ -14,6 +14,7 @@ from attrs import frozen
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from bridge.config.token import Scope
 from bridge.envelope import UnusableReply
 from bridge.listener.access import Access, Grant
 from bridge.listener.body import read_body
@@ -33,7 +34,6 @@ from bridge.sender import (
     Sender,
     SendRefused,
 )
-from bridge.token import Scope
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
 

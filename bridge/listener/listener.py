@@ -8,7 +8,7 @@ from typing import Self
 import trio
 from attrs import field, frozen
 
-from bridge.config import Listen
+from bridge.config.settings import Listen
 from bridge.listener.access import Access
 from bridge.listener.app import make_app
 from bridge.listener.place import ListenError, bound

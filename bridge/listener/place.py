@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, assert_never
 
-from bridge.config import TcpPlace, UnixPlace
+from bridge.config.settings import TcpPlace, UnixPlace
 
 BACKLOG: Final = 1024
 MODE: Final = 0o660

@@ -7,6 +7,7 @@ from typing import Final
 import trio
 from attrs import frozen
 
+from bridge.config.token import Token
 from bridge.conversation import Conversation
 from bridge.incident import Incident
 from bridge.journal import JournalError
@@ -14,7 +15,6 @@ from bridge.listener.history import Minute
 from bridge.listener.view import Answer, View, ask
 from bridge.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.status import Sight
-from bridge.token import Token
 
 PAGE: Final = 20
 """How many dead letters are on one page."""

@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
+from bridge.config.token import SCOPES
 from bridge.listener.query_route import QUERIES
 from bridge.listener.refusal import STATUS_OF
-from bridge.token import SCOPES
 from xmppstream.stanza import KINDS
 
 Table = dict[str, Any]

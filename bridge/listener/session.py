@@ -17,8 +17,8 @@ from attrs import define, field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bridge.config.token import Token
 from bridge.listener.access import Access
-from bridge.token import Token
 
 SESSION_S: Final = 12 * 3600.0
 SESSIONS: Final = 100

@@ -14,10 +14,10 @@ import trio
 from attrs import define
 from rich.console import Console
 
-from bridge.config import ConfigError
+from bridge.config.loader import load_domains
+from bridge.config.settings import ConfigError
 from bridge.control import ControlError
 from bridge.journal import JournalError
-from bridge.loader import load_domains
 from bridge.log import printable
 from bridge.queue import view
 from bridge.queue.access import Teller, open_queue

@@ -15,10 +15,10 @@ from attrs import define, evolve, field, frozen
 from rich.console import Console
 from trio.testing import MockClock
 
-from bridge.address import BadValue, PostUrl, parse_post_url
 from bridge.capture_file import CaptureFileError
-from bridge.config import ConfigError, Settings
-from bridge.loader import load_without_secrets
+from bridge.config.loader import load_without_secrets
+from bridge.config.settings import ConfigError, Settings
+from bridge.config.value import BadValue, PostUrl, parse_post_url
 from bridge.replay import summary
 from bridge.replay.chatter import Chatter
 from bridge.replay.option import EXIT_CODES, selecting, selection_of, value

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from bridge.address import BadValue
+from bridge.config.value import BadValue
 from bridge.replay.selection import Selection, Since, parse_only, parse_since
 from xmppstream.stanza import KINDS
 

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import trio
 
-from bridge.address import BadValue
+from bridge.config.value import BadValue
 
 BACKLOG_LIMIT: Final = 1000
 _POLL_S: Final = 0.002

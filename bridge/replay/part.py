@@ -7,9 +7,9 @@ from typing import Final
 
 from attrs import define, evolve
 
-from bridge.address import PostUrl, Secret
 from bridge.capture_file import open_source
-from bridge.config import Component, Settings
+from bridge.config.settings import Component, Settings
+from bridge.config.value import PostUrl, Secret
 from bridge.replay.tape import Story
 from bridge.retry import RetryPolicy
 from xmppstream import Server

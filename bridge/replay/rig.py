@@ -18,7 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 from bridge.admission import Admission
 from bridge.auto import Automaton
 from bridge.capture_file import CaptureFileError
-from bridge.config import Component, Settings
+from bridge.config.settings import Component, Settings
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import WRITTEN_FACTOR, Dispatcher

@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import frozen
 
-from bridge.address import BadValue
+from bridge.config.value import BadValue
 from xmppstream import InvalidJid, Stanza, split
 from xmppstream.jid import bare, domain_of
 from xmppstream.stanza import KINDS

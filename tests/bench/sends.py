@@ -31,8 +31,8 @@ from typing import Final
 import trio
 from attrs import define, field
 
-from bridge.address import Secret, parse_post_url
-from bridge.config import Component, Journal, Settings
+from bridge.config.settings import Component, Journal, Settings
+from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
 from bridge.log import configure as configure_log
 from bridge.outcome import Replied

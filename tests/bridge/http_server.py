@@ -11,7 +11,7 @@ from typing import Any, Self
 import trio
 from attrs import define, field, frozen
 
-from bridge.address import PostUrl, parse_post_url
+from bridge.config.value import PostUrl, parse_post_url
 
 HOST = "127.0.0.1"
 

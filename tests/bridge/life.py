@@ -14,11 +14,11 @@ from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
 from bridge import committer
-from bridge.address import Secret, parse_post_url
 from bridge.admission import Admission
 from bridge.auto import Automaton
 from bridge.claim import Claims, JournalClaims, MemoryClaims
-from bridge.config import Component
+from bridge.config.settings import Component
+from bridge.config.value import Secret, parse_post_url
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher

@@ -18,10 +18,10 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock
 
-from bridge.address import Secret, parse_post_url
 from bridge.capture_dir import CaptureOptions
 from bridge.capture_file import open_capture
-from bridge.config import Component, Count, Http, Settings
+from bridge.config.settings import Component, Count, Http, Settings
+from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon, ExitCode
 from bridge.exchange import Answered, Failure, HttpExchange, decode
 from bridge.recording import Recording

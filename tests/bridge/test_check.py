@@ -13,10 +13,10 @@ from attrs import evolve
 from msgspec.structs import replace
 
 from bridge.check import check_settings
-from bridge.config import Settings
+from bridge.config.loader import from_table
+from bridge.config.settings import Settings
 from bridge.daemon import Daemon, ExitCode
 from bridge.journal import Accept, Entry, Settle
-from bridge.loader import from_table
 from bridge.sqlite_journal import SqliteJournal
 from bridge.state_dir import StateDirectory
 from bridge.storage import open_storage

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.admitted import Admitted
-from bridge.config import Order
+from bridge.config.settings import Order
 from bridge.conversation import Conversation, Conversations
 from tests.bridge.sample import stanza
 

@@ -15,11 +15,11 @@ import trio
 from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.address import PostUrl, Secret, is_loopback, parse_post_url
-from bridge.config import Component, ConfigError, Count, Http, Seconds, Settings, Stream
+from bridge.config.loader import from_table
+from bridge.config.settings import Component, ConfigError, Count, Http, Seconds, Settings, Stream
+from bridge.config.value import PostUrl, Secret, is_loopback, parse_post_url
 from bridge.daemon import Daemon, ExitCode
 from bridge.keeper import MemoryKeeper
-from bridge.loader import from_table
 from bridge.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying
 from tests.bridge.leak import nothing_left, sockets, until

@@ -15,10 +15,10 @@ import trio
 from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.address import Secret, parse_post_url
 from bridge.admission import Admission
 from bridge.auto import Automaton
-from bridge.config import Component
+from bridge.config.settings import Component
+from bridge.config.value import Secret, parse_post_url
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher

@@ -10,10 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.address import parse_post_url
 from bridge.admitted import Admitted
 from bridge.answer import Answer
-from bridge.config import Http
+from bridge.config.settings import Http
+from bridge.config.value import parse_post_url
 from bridge.endpoint import Endpoint
 from bridge.journal import Accept, Attempt, Attempted, JournalError, Revive
 from bridge.keeper import Volume

@@ -15,9 +15,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.address import PostUrl, parse_post_url
 from bridge.answer import Answer as Answered
-from bridge.config import Count, Http
+from bridge.config.settings import Count, Http
+from bridge.config.value import PostUrl, parse_post_url
 from bridge.endpoint import USER_AGENT, Endpoint
 from bridge.outcome import (
     ERROR_OF_STATUS,

@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.address import Secret
-from bridge.config import Component, Count, Depth, Settings, Stream
+from bridge.config.settings import Component, Count, Depth, Settings, Stream
+from bridge.config.value import Secret
 from bridge.daemon import Daemon
 from tests.bridge.http_server import HttpServer
 from tests.bridge.recorder import Recorder

@@ -13,8 +13,8 @@ from attrs import define
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import bridge.link
-from bridge.address import Secret, parse_post_url
-from bridge.config import Component
+from bridge.config.settings import Component
+from bridge.config.value import Secret, parse_post_url
 from bridge.link import Link, Refused, hint_of
 from bridge.outbox import LIMIT_COUNT, Outbox
 from tests.bridge.leak import nothing_left, until

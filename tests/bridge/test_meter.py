@@ -8,8 +8,8 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.address import Secret, parse_post_url
-from bridge.config import Component, Settings
+from bridge.config.settings import Component, Settings
+from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
 from bridge.journal import JournalError
 from bridge.keeper import Volume

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.config import Settings
+from bridge.config.settings import Settings
 from bridge.daemon import Daemon
 from bridge.notify import STATUS_EVERY_S, Notifier
 from tests.bridge.http_server import HttpServer

@@ -24,9 +24,9 @@ from msgspec.structs import replace
 from rich.console import Console
 from trio.testing import MockClock
 
-from bridge.address import PostUrl, Secret
 from bridge.cli import main
-from bridge.config import Component, Settings
+from bridge.config.settings import Component, Settings
+from bridge.config.value import PostUrl, Secret
 from bridge.control import ControlError, connect, serve
 from bridge.daemon import Daemon
 from bridge.desk import PAGE_BYTES, Desk

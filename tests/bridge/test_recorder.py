@@ -16,10 +16,10 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from bridge import recorder as module
-from bridge.address import Secret, parse_post_url
 from bridge.capture_dir import CaptureOptions, Shelf
 from bridge.capture_file import CaptureFileError, open_capture
-from bridge.config import Component
+from bridge.config.settings import Component
+from bridge.config.value import Secret, parse_post_url
 from bridge.exchange import Answered, decode
 from bridge.recorder import Recorder
 from bridge.recording import Recording

@@ -16,8 +16,7 @@ import trio
 from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.address import Secret
-from bridge.config import (
+from bridge.config.settings import (
     Bounds,
     Component,
     ConfigError,
@@ -32,6 +31,7 @@ from bridge.config import (
     Stream,
     Tracing,
 )
+from bridge.config.value import Secret
 from bridge.control import connect
 from bridge.daemon import Daemon, ExitCode
 from bridge.journal import JournalError

@@ -15,9 +15,9 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.address import Secret, parse_post_url
-from bridge.config import Component, Count, Settings
-from bridge.config import Journal as JournalSettings
+from bridge.config.settings import Component, Count, Settings
+from bridge.config.settings import Journal as JournalSettings
+from bridge.config.value import Secret, parse_post_url
 from bridge.control import NobodyListens, connect
 from bridge.daemon import Daemon, ExitCode
 from bridge.health import Health

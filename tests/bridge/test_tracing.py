@@ -17,8 +17,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from trio.testing import MockClock
 
 from bridge import tracing
-from bridge.address import BadValue
-from bridge.config import Tracing
+from bridge.config.settings import Tracing
+from bridge.config.value import BadValue
 from bridge.daemon import Daemon
 from bridge.retry import RetryPolicy
 from bridge.tracing import Spans, ids_of, open_spans, resolve, traceparent
@@ -255,7 +255,7 @@ async def _run_traced(stage: Stage, spans: Spans, endpoint: Any, *stanzas: Any) 
 
 
 def tracing_settings(stage: Stage, endpoint: Any) -> Any:
-    from bridge.config import Settings
+    from bridge.config.settings import Settings
 
     return Settings((stage.component(endpoint),))
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import main
-from bridge.loader import load_file
+from bridge.config.loader import load_file
 from bridge.unit import installed_command, unit_of
 
 COMMAND: Final = "/opt/xmpp-bridge/bin/xmpp-bridge"

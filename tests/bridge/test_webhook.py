@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from bridge.address import BadValue, Secret
+from bridge.config.value import BadValue, Secret
 from bridge.webhook import Signer, parse_key
 
 UID = "msg_0123456789abcdef01234567"

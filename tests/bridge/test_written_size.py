@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.config import Settings
+from bridge.config.settings import Settings
 from bridge.dispatch import WRITTEN_FACTOR
 from bridge.service import limits_written
 from tests.bridge.test_dispatch import Bench

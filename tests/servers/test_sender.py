@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import trio
 
-from bridge.address import Secret, parse_post_url
-from bridge.config import Component, Journal, Settings
+from bridge.config.settings import Component, Journal, Settings
+from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
 from bridge.outcome import Replied
 from bridge.sender import Key, KeyReused, NoAnswer

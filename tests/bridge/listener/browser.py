@@ -10,11 +10,11 @@ import httpx
 from attrs import define, field
 from starlette.applications import Starlette
 
+from bridge.config.token import Scope, Token, digest_of
 from bridge.listener.access import Access
 from bridge.listener.problem import Problem
 from bridge.listener.visit import on_problem
 from bridge.listener.watching import routes
-from bridge.token import Scope, Token, digest_of
 from tests.bridge.listener.stage import Stage
 
 HOST: Final = "bridge.example:5280"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import trio
 from starlette.types import ASGIApp
 
-from bridge.config import TcpPlace
+from bridge.config.settings import TcpPlace
 from bridge.listener.place import bound
 from bridge.listener.server import Server
 

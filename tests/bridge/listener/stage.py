@@ -9,7 +9,7 @@ from attrs import define, field
 from msgspec.structs import replace
 
 from bridge.admitted import Admitted
-from bridge.config import Journal as JournalSettings
+from bridge.config.settings import Journal as JournalSettings
 from bridge.conversation import Conversations
 from bridge.desk import Desk
 from bridge.incident import Incidents

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from bridge.config.token import SCOPES
 from bridge.listener.access import Access
 from bridge.listener.counter import AT_ONCE, Counter
 from bridge.listener.problem import Problem
-from bridge.token import SCOPES
 from tests.bridge.listener.conftest import TOKENS, World, basic, bearer, token
 from tests.bridge.listener.fake_sender import BOT, OTHER
 from tests.bridge.listener.test_stanza_route import JSON, JULIET, MESSAGE, TEXT, problem

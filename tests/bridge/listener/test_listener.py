@@ -10,10 +10,10 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock
 
-from bridge.config import Count, Listen, Settings, TcpPlace, UnixPlace
+from bridge.config.settings import Count, Listen, Settings, TcpPlace, UnixPlace
+from bridge.config.token import Token, digest_of
 from bridge.daemon import Daemon, ExitCode
 from bridge.listener.place import bound
-from bridge.token import Token, digest_of
 from tests.bridge.leak import nothing_left
 from tests.bridge.listener.conftest import bearer, token
 from tests.bridge.recorder import Recorder

@@ -18,11 +18,11 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
 from starlette.routing import Route
 
-from bridge.config import Count, Listen, TcpPlace
+from bridge.config.settings import Count, Listen, TcpPlace
+from bridge.config.token import SCOPES
 from bridge.listener.access import Access
 from bridge.listener.app import make_app
 from bridge.listener.openapi import document
-from bridge.token import SCOPES
 from tests.bridge.listener.conftest import TOKENS, World, bearer, token
 from tests.bridge.listener.fake_sender import BOT, FakeSender
 from tests.bridge.listener.serving import serving

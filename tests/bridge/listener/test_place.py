@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import TcpPlace, UnixPlace
+from bridge.config.settings import TcpPlace, UnixPlace
 from bridge.listener.place import ListenError, bound
 from tests.bridge.leak import nothing_left
 

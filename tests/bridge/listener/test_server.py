@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.config import Count, Listen, TcpPlace
+from bridge.config.settings import Count, Listen, TcpPlace
 from bridge.listener.access import Access
 from bridge.listener.app import make_app
 from bridge.listener.body import BODY_S

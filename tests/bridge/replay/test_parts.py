@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.address import BadValue
+from bridge.config.value import BadValue
 from bridge.exchange import Answered, HttpExchange
 from bridge.replay import expectation as expectation_module
 from bridge.replay.answers import CapturedEndpoint

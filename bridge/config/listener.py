@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Final
 
-from bridge.address import BadValue, Secret, check_domain, parse_server
-from bridge.config import Listen, ListenTable, TcpPlace, TokenTable, UnixPlace
-from bridge.token import SCOPES, Scope, Token, digest_of
+from bridge.config.settings import Listen, ListenTable, TcpPlace, TokenTable, UnixPlace
+from bridge.config.token import SCOPES, Scope, Token, digest_of
+from bridge.config.value import BadValue, Secret, check_domain, parse_server
 from xmppstream import InvalidJid, split
 
 _SHORTEST: Final = 16

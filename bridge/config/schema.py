@@ -13,8 +13,7 @@ import cattrs
 from attrs import fields
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationNote
 
-from bridge.address import BadValue
-from bridge.config import (
+from bridge.config.settings import (
     Age,
     Budget,
     ComponentTable,
@@ -27,6 +26,7 @@ from bridge.config import (
     Seconds,
     TokenTable,
 )
+from bridge.config.value import BadValue
 
 _MAX_AGE_S: Final = 10 * 365 * 86_400
 _MAX_DEPTH: Final = 200  # attrs' == and repr of a tree raise RecursionError above 300 levels

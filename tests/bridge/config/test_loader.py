@@ -13,8 +13,8 @@ import pytest
 import trustme
 from attrs import evolve
 
-from bridge.address import Secret, parse_post_url
-from bridge.config import (
+from bridge.config.loader import from_table, load
+from bridge.config.settings import (
     Age,
     Bounds,
     Component,
@@ -31,11 +31,11 @@ from bridge.config import (
     Stream,
     Tracing,
 )
-from bridge.loader import from_table, load
+from bridge.config.value import Secret, parse_post_url
 from bridge.retry import RetryPolicy
 from xmppstream import Server
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "config"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "config"
 BAD_FILES = sorted((FIXTURES / "bad").glob("*.toml"))
 DOMAIN = "bot.example.com"
 KEY = f'component."{DOMAIN}"'

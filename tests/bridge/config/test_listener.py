@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import pytest
 
-from bridge.address import BadValue
-from bridge.config import ConfigError, Count, Listen, Settings, TcpPlace, UnixPlace
-from bridge.listen import parse_place
-from bridge.loader import from_table, load
-from bridge.token import SCOPES, Scope, Token, digest_of
+from bridge.config.listener import parse_place
+from bridge.config.loader import from_table, load
+from bridge.config.settings import ConfigError, Count, Listen, Settings, TcpPlace, UnixPlace
+from bridge.config.token import SCOPES, Scope, Token, digest_of
+from bridge.config.value import BadValue
 from xmppstream import split
 
 SECRET: Final = "0123456789abcdef"

@@ -17,17 +17,9 @@ from typing import Any, Final, TypeVar
 
 from attrs import evolve
 
-from bridge.address import (
-    BadValue,
-    Secret,
-    check_domain,
-    check_header,
-    check_host,
-    check_text,
-    parse_post_url,
-    parse_server,
-)
-from bridge.config import (
+from bridge.config.listener import ListenReading
+from bridge.config.schema import structure
+from bridge.config.settings import (
     Component,
     ComponentTable,
     ConfigError,
@@ -39,9 +31,17 @@ from bridge.config import (
     Settings,
     Tracing,
 )
-from bridge.listen import ListenReading
+from bridge.config.value import (
+    BadValue,
+    Secret,
+    check_domain,
+    check_header,
+    check_host,
+    check_text,
+    parse_post_url,
+    parse_server,
+)
 from bridge.retry import RetryPolicy
-from bridge.structure import structure
 from bridge.tracing import resolve
 from bridge.webhook import parse_key
 from xmppstream import InvalidJid, Server, split

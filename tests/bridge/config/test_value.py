@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.address import (
+from bridge.config.value import (
     BadValue,
     Secret,
     check_domain,

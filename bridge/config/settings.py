@@ -7,10 +7,10 @@ from typing import Final, Literal, NewType
 
 from attrs import field, frozen
 
-from bridge.address import PostUrl, Secret
+from bridge.config.token import Token
+from bridge.config.value import PostUrl, Secret
 from bridge.journal import Durability
 from bridge.retry import RetryPolicy
-from bridge.token import Token
 from xmppstream import Server
 
 _KIB: Final = 1024
