@@ -93,8 +93,8 @@ def open_recording(
     if options is None:
         return None
     from bridge.capture_file import CaptureFileError
-    from bridge.log import logger
     from bridge.recording import Recording
+    from bridge.telemetry.log import logger
 
     try:
         warning = options.prepare()

@@ -21,7 +21,7 @@ from bridge import __version__
 from bridge.capture_flag import capture_flags, open_recording, options_of
 from bridge.config.loader import SECRET_VARIABLE, from_table, load, load_file
 from bridge.config.settings import ConfigError, Log, Settings
-from bridge.log import LEVELS, configure, set_level
+from bridge.telemetry.log import LEVELS, configure, set_level
 
 EXIT_CODES = """\b
 Exit codes: 0 all is well, 2 usage or configuration error,
@@ -136,7 +136,7 @@ def run(
     from bridge.notify import Notifier
     from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
     from bridge.storage import open_storage
-    from bridge.tracing import open_spans
+    from bridge.telemetry.tracing import open_spans
 
     configure(log_format, log_level or "info")
     flags = {"--component": component, "--secret-file": secret_file}

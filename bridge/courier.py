@@ -11,7 +11,6 @@ from structlog.typing import FilteringBoundLogger
 from bridge.admitted import Admitted
 from bridge.auto import Automaton
 from bridge.envelope import Composer, UnusableReply, is_answer_to, read_reply, request_body
-from bridge.meter import POSTED, SUCCESSES, Meter, Posted
 from bridge.outcome import (
     REFUSES_US,
     BadReply,
@@ -23,6 +22,7 @@ from bridge.outcome import (
     Unreachable,
 )
 from bridge.rooms import Rooms
+from bridge.telemetry.meter import POSTED, SUCCESSES, Meter, Posted
 from bridge.teller import is_final
 from xmppstream import Stanza
 

@@ -15,8 +15,6 @@ from attrs import evolve
 from bridge import control
 from bridge.claim import JournalClaims, MemoryClaims
 from bridge.config.settings import ConfigError, Listen, Settings
-from bridge.log import logger, set_level
-from bridge.meter import Counts
 from bridge.notify import Notifier
 from bridge.recording import Recording
 from bridge.responder import Responder
@@ -24,7 +22,9 @@ from bridge.roster import CannotReload, Roster
 from bridge.sender import Sender
 from bridge.service import Service, limits_written
 from bridge.storage import Storage
-from bridge.tracing import Spans
+from bridge.telemetry.log import logger, set_level
+from bridge.telemetry.meter import Counts
+from bridge.telemetry.tracing import Spans
 from bridge.voice import Voice
 from xmppstream import ElementParserThread
 

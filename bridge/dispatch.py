@@ -24,7 +24,6 @@ from bridge.health import Health, says_down
 from bridge.journal import Attempt
 from bridge.keeper import Keeper
 from bridge.ledger import Ledger
-from bridge.meter import End
 from bridge.outbox import Outbox
 from bridge.outcome import (
     INTERNAL,
@@ -40,8 +39,9 @@ from bridge.outcome import (
 )
 from bridge.retry import RetryPolicy
 from bridge.rooms import Rooms
+from bridge.telemetry.meter import End
+from bridge.telemetry.tracing import Spans
 from bridge.teller import Teller
-from bridge.tracing import Spans
 from xmppstream import Event, Stanza, StanzaReceived
 from xmppstream.jid import bare
 

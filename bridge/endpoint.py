@@ -27,7 +27,7 @@ from bridge.config.value import PostUrl
 from bridge.exchange import HEADERS, Answered, Failure, Result
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.pool import PoolLimits, Timeouts
-from bridge.tracing import Spans, fresh_span, traceparent
+from bridge.telemetry.tracing import Spans, fresh_span, traceparent
 from bridge.transport import Transport, head_of, origin_of
 from bridge.webhook import Signer
 

@@ -13,9 +13,9 @@ from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Component
-from bridge.meter import Fault, Meter, Stop
 from bridge.outbox import Outbox
 from bridge.reconnect import Backoff, Course, course_of
+from bridge.telemetry.meter import Fault, Meter, Stop
 from xmppstream import (
     ComponentStream,
     Event,

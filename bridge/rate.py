@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.admitted import Admitted, is_of_this_process
 from bridge.config.settings import Bounds, Count, Rate
-from bridge.meter import Limit
+from bridge.telemetry.meter import Limit
 from xmppstream import Stanza
 from xmppstream.jid import bare
 

@@ -11,10 +11,10 @@ import trio
 from bridge.capture_dir import CaptureOptions, Shelf
 from bridge.capture_file import CaptureFileError
 from bridge.config.settings import Component
-from bridge.log import logger
 from bridge.recorder import Recorder
 from bridge.series import Series
 from bridge.spool import Naming, Redaction
+from bridge.telemetry.log import logger
 
 
 class Recording:

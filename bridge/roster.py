@@ -20,12 +20,12 @@ from bridge.config.settings import Component, Fault, Settings
 from bridge.config.value import is_loopback
 from bridge.endpoint import Endpoint
 from bridge.journal import JournalError
-from bridge.log import logger
 from bridge.recorder import Recorder
 from bridge.recording import Recording
 from bridge.service import Legacy, Service, make_endpoint
 from bridge.storage import Storage
-from bridge.tracing import Spans
+from bridge.telemetry.log import logger
+from bridge.telemetry.tracing import Spans
 
 _NO_DOMAINS: Final[tuple[str, ...]] = ()
 

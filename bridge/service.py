@@ -24,16 +24,16 @@ from bridge.envelope import Composer
 from bridge.journal import JournalError
 from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper
 from bridge.link import Link, Refused, hint_of
-from bridge.log import logger
-from bridge.meter import Counts, Meter
 from bridge.outbox import Outbox, Outgoing
 from bridge.rate import Guard
 from bridge.recorder import Recorder
 from bridge.rooms import Rooms
 from bridge.status import ComponentStatus, Sight, component_status, sight_of
 from bridge.storage import Storage
+from bridge.telemetry.log import logger
+from bridge.telemetry.meter import Counts, Meter
+from bridge.telemetry.tracing import Spans
 from bridge.teller import Teller
-from bridge.tracing import Spans
 from bridge.voice import Voice
 from bridge.waiter import Waiters
 from bridge.webhook import Signer

@@ -17,8 +17,8 @@ from bridge.conversation import Conversations
 from bridge.dispatch import Dispatcher
 from bridge.health import Health
 from bridge.link import Link
-from bridge.meter import Counts, Meter
 from bridge.request import PROTOCOL, Holding
+from bridge.telemetry.meter import Counts, Meter
 
 LinkName = Literal["attached", "attaching", "waiting", "refused"]
 

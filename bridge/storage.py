@@ -12,8 +12,8 @@ from bridge.config.settings import Journal as Settings
 from bridge.envelope import ParseElement
 from bridge.journal import Journal, Totals
 from bridge.keeper import JournalKeeper, Volume
-from bridge.log import logger
 from bridge.state_dir import StateDirectory
+from bridge.telemetry.log import logger
 
 _NONE: Final = Totals()
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
-from bridge.meter import Meter
 from bridge.outbox import Outbox, Outgoing
 from bridge.outcome import error_for
 from bridge.rooms import Rooms
+from bridge.telemetry.meter import Meter
 from xmppstream import Stanza, StanzaError, encode
 
 

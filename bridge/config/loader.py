@@ -42,7 +42,7 @@ from bridge.config.value import (
     parse_server,
 )
 from bridge.retry import RetryPolicy
-from bridge.tracing import resolve
+from bridge.telemetry.tracing import resolve
 from bridge.webhook import parse_key
 from xmppstream import InvalidJid, Server, split
 from xmppstream.stanza import KINDS

@@ -20,8 +20,8 @@ from bridge.listener.problem import Problem
 from bridge.listener.query_route import QueryRoutes
 from bridge.listener.stanza_route import StanzaRoutes
 from bridge.listener.visit import Visit, on_disconnect, on_fault, on_http_exception, on_problem
-from bridge.log import logger
 from bridge.sender import Sender
+from bridge.telemetry.log import logger
 
 
 def make_app(

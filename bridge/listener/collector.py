@@ -19,9 +19,9 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.meter import BOUNDS_S
 from bridge.request import Holding
 from bridge.status import Sight
+from bridge.telemetry.meter import BOUNDS_S
 
 PREFIX: Final = "xmpp_bridge"
 

@@ -12,7 +12,7 @@ from typing import Final
 import trio
 from attrs import frozen
 
-from bridge.meter import BOUNDS_S, Meter
+from bridge.telemetry.meter import BOUNDS_S, Meter
 
 MINUTES: Final = 60
 STEP_S: Final = 60.0

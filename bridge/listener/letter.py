@@ -6,13 +6,13 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from bridge.conversation import Conversation, Phase
-from bridge.incident import Incident
 from bridge.listener.document import hidden, pill, question
 from bridge.listener.markup import Child, Markup, join, tag
 from bridge.listener.scene import Letters, Scene
 from bridge.listener.session import Session
-from bridge.quantity import age, when
 from bridge.request import Item
+from bridge.telemetry.recent import Incident
+from bridge.telemetry.text import age, when
 
 _ATTEMPTS: Final = 20
 _JID_LIMIT: Final = 120  # of up to 3071 characters; the rest is in the title

@@ -15,8 +15,8 @@ from bridge.listener.place import ListenError, bound
 from bridge.listener.server import Server
 from bridge.listener.view import View
 from bridge.listener.watching import routes
-from bridge.log import logger
 from bridge.sender import Sender
+from bridge.telemetry.log import logger
 
 __all__ = ["ListenError", "Listener"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Final, TypeAlias
 
-from bridge.log import printable
+from bridge.telemetry.log import printable
 
 _VOID: Final = frozenset({"br", "hr", "input", "link", "meta"})
 

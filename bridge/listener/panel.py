@@ -8,9 +8,9 @@ from bridge.listener.document import facts, pill
 from bridge.listener.history import STEP_S, Minute, quantile
 from bridge.listener.markup import Markup, tag
 from bridge.listener.scene import Scene
-from bridge.quantity import age, size
 from bridge.request import Holding
 from bridge.status import ComponentStatus, Sight
+from bridge.telemetry.text import age, size
 
 _LATELY: Final = 5  # minutes whose times are shown as a number
 

@@ -18,7 +18,7 @@ from anycorn.protocol.h11 import STREAM_ID, H11Protocol
 from anycorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
 from bridge.listener.problem import Problem
-from bridge.log import logger
+from bridge.telemetry.log import logger
 
 HEAD_LIMIT_BYTES: Final = 16 * 1024
 _DETAILS: Final = {

@@ -9,12 +9,12 @@ from attrs import frozen
 
 from bridge.config.token import Token
 from bridge.conversation import Conversation
-from bridge.incident import Incident
 from bridge.journal import JournalError
 from bridge.listener.history import Minute
 from bridge.listener.view import Answer, View, ask
 from bridge.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.status import Sight
+from bridge.telemetry.recent import Incident
 
 PAGE: Final = 20
 """How many dead letters are on one page."""

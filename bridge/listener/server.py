@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.listener.connection import Connection
 from bridge.listener.protocol import make_config
-from bridge.log import logger
+from bridge.telemetry.log import logger
 
 FILES_KEPT: Final = 256
 """File descriptors that are left to the rest of the daemon."""

@@ -7,14 +7,14 @@ from typing import Final, TypeVar
 import trio
 from attrs import field, frozen
 
-from bridge.incident import INCIDENTS, Incident
 from bridge.journal import Journal, JournalError
 from bridge.listener.history import History
-from bridge.meter import Meter
 from bridge.request import AnyRequest
 from bridge.service import Service
 from bridge.status import Sight
 from bridge.storage import Storage
+from bridge.telemetry.meter import Meter
+from bridge.telemetry.recent import INCIDENTS, Incident
 
 ANSWER_S: Final = 3.0
 """How long the journal may take for an answer: a disk that hangs is told of, not waited for."""

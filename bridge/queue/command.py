@@ -18,7 +18,6 @@ from bridge.config.loader import load_domains
 from bridge.config.settings import ConfigError
 from bridge.control import ControlError
 from bridge.journal import JournalError
-from bridge.log import printable
 from bridge.queue import view
 from bridge.queue.access import Teller, open_queue
 from bridge.request import (
@@ -40,6 +39,7 @@ from bridge.request import (
     Show,
 )
 from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
+from bridge.telemetry.log import printable
 
 EXIT_CODES: Final = """\b
 Exit codes: 0 all is well, 2 usage error, 1 anything else (not found, not possible)."""

@@ -10,9 +10,9 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from bridge.log import printable
-from bridge.quantity import age, size, when
 from bridge.request import Holding, Item
+from bridge.telemetry.log import printable
+from bridge.telemetry.text import age, size, when
 
 WIDE_COLUMNS: Final = 160
 """A terminal of so many columns has room for each column of a list."""

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from bridge.log import printable
 from bridge.replay.tally import Tally
+from bridge.telemetry.log import printable
 
 _COUNTED: Final = ("warning", "error")
 _EXPECTED: Final = ("detached", "cannot attach")  # the capture says when connections end

@@ -12,9 +12,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bridge.log import printable
 from bridge.replay.difference import Difference
 from bridge.replay.tally import PERCENTILES, Latencies, Tally
+from bridge.telemetry.log import printable
 from xmppstream.stanza import KINDS
 
 _BAR: Final = 40

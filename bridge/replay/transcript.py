@@ -15,7 +15,6 @@ from rich.text import Text
 
 from bridge.admitted import Admitted
 from bridge.exchange import API, CHANNEL, Answered, HttpExchange, decode
-from bridge.log import printable
 from bridge.replay.connection import is_barrier
 from bridge.replay.meaning import read_posted
 from bridge.replay.recorded import Recorded
@@ -23,6 +22,7 @@ from bridge.replay.selection import Selection
 from bridge.replay.side import HANDSHAKE, Side, stanza_of
 from bridge.replay.summary import duration
 from bridge.replay.tape import Moment, Story, Tape
+from bridge.telemetry.log import printable
 from xmppstream import Element, Stanza, write
 from xmppstream.builder import (
     ElementParsed,

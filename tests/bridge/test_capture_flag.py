@@ -145,7 +145,7 @@ def test_one_that_others_can_read_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from bridge.capture_flag import open_recording
-    from bridge.log import configure
+    from bridge.telemetry.log import configure
 
     configure("text", "info")
     path = tmp_path / "captures"

@@ -454,7 +454,7 @@ from pathlib import Path
 import trio
 from bridge.committer import Committer
 from bridge.journal import Accept, Confirm, Entry, Reply, Settle
-from bridge.log import logger
+from bridge.telemetry.log import logger
 from bridge.sqlite_journal import SqliteJournal
 
 async def work(committer, name):

@@ -13,7 +13,7 @@ import structlog
 from bridge import demo
 from bridge.daemon import ExitCode
 from bridge.demo import SCRIPT, run_demo
-from bridge.log import configure
+from bridge.telemetry.log import configure
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "bridge", "demo"]

@@ -12,7 +12,6 @@ from bridge.admitted import Admitted
 from bridge.config.settings import Journal as JournalSettings
 from bridge.conversation import Conversations
 from bridge.desk import Desk
-from bridge.incident import Incidents
 from bridge.journal import (
     Abandon,
     Accept,
@@ -27,11 +26,12 @@ from bridge.journal import (
 )
 from bridge.listener.history import History
 from bridge.listener.view import View
-from bridge.meter import Meter
 from bridge.request import AnyRequest, AskStatus
 from bridge.state_dir import StateDirectory
 from bridge.status import ComponentStatus, EndpointStatus, LinkStatus, Sight
 from bridge.storage import open_journal
+from bridge.telemetry.meter import Meter
+from bridge.telemetry.recent import Incidents
 from tests.bridge.sample import stanza
 
 T = TypeVar("T")

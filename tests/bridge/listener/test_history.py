@@ -5,7 +5,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.listener.history import MINUTES, STEP_S, History, quantile
-from bridge.meter import BOUNDS_S, Meter
+from bridge.telemetry.meter import BOUNDS_S, Meter
 
 BOT = "bot.example"
 

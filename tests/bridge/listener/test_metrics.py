@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from bridge.cli import main
 from bridge.journal import JournalError
-from bridge.meter import BOUNDS_S, Fault, Meter
+from bridge.telemetry.meter import BOUNDS_S, Fault, Meter
 from tests.bridge.listener.browser import Browser, bearer, open_browser, token
 from tests.bridge.listener.stage import NOW, Actor, Stage, journal_at
 
@@ -281,7 +281,7 @@ def test_nothing_of_it_is_imported_without_a_listener() -> None:
     code = "import sys, bridge.cli, bridge.daemon; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "bridge.meter" in loaded
+    assert "bridge.telemetry.meter" in loaded
     assert not {one for one in loaded if one.startswith(("prometheus_client", "starlette"))}
     assert not {one for one in loaded if one.startswith("bridge.listener.")}
 

@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.typing import EventDict
 
-from bridge.log import LEVELS, Throttle, configure, logger, set_level, shorten
+from bridge.telemetry.log import LEVELS, Throttle, configure, logger, set_level, shorten
 
 BURST = 20
 WINDOW_S = 10.0

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from bridge.incident import INCIDENTS
+from bridge.telemetry.recent import INCIDENTS
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 _BURST: Final = 20

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import structlog
 
-from bridge import log
-from bridge.incident import LIMIT, Incidents, sentence_of
-from bridge.log import configure
+from bridge.telemetry import log
+from bridge.telemetry.log import configure
+from bridge.telemetry.recent import LIMIT, Incidents, sentence_of
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Tracing
 from bridge.config.value import BadValue, parse_post_url
-from bridge.log import logger
+from bridge.telemetry.log import logger
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

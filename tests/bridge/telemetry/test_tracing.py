@@ -16,12 +16,12 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
 from trio.testing import MockClock
 
-from bridge import tracing
 from bridge.config.settings import Tracing
 from bridge.config.value import BadValue
 from bridge.daemon import Daemon
 from bridge.retry import RetryPolicy
-from bridge.tracing import Spans, ids_of, open_spans, resolve, traceparent
+from bridge.telemetry import tracing
+from bridge.telemetry.tracing import Spans, ids_of, open_spans, resolve, traceparent
 from tests.bridge.http_server import Exchange, response
 from tests.bridge.recorder import Recorder
 from tests.bridge.test_daemon import DOMAIN, echo, message

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.quantity import age, size, when
+from bridge.telemetry.text import age, size, when
 
 AGES = [(-5, "0 s"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2 h")]
 AGES += [(172_800, "2 d")]
