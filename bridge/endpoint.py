@@ -21,14 +21,14 @@ import httpx
 import trio
 
 from bridge import __version__
-from bridge.answer import Answer, AnswerLimits, decoded
 from bridge.config.settings import Http
 from bridge.config.value import PostUrl
 from bridge.exchange import HEADERS, Answered, Failure, Result
+from bridge.httpclient.pool import PoolLimits, Timeouts
+from bridge.httpclient.response import Answer, AnswerLimits, decoded
+from bridge.httpclient.transport import Transport, head_of, origin_of
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
-from bridge.pool import PoolLimits, Timeouts
 from bridge.telemetry.tracing import Spans, fresh_span, traceparent
-from bridge.transport import Transport, head_of, origin_of
 from bridge.webhook import Signer
 
 _MEDIA: Final[dict[str, Literal["json", "xml"]]] = {

@@ -13,9 +13,9 @@ import httpx
 import trio
 from attrs import field, frozen
 
-from bridge.answer import Answer
 from bridge.exchange import Answered, Failure, HttpExchange
 from bridge.health import Health
+from bridge.httpclient.response import Answer
 from bridge.outcome import Outcome
 from bridge.replay.recorded import Recorded
 from bridge.retry import RetryPolicy

@@ -11,10 +11,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.admitted import Admitted
-from bridge.answer import Answer
 from bridge.config.settings import Http
 from bridge.config.value import parse_post_url
 from bridge.endpoint import Endpoint
+from bridge.httpclient.response import Answer
 from bridge.journal import Accept, Attempt, Attempted, JournalError, Revive
 from bridge.keeper import Volume
 from bridge.outcome import BadReply, Outcome, Rejected, TimedOut, Unreachable

@@ -14,9 +14,9 @@ import pytest
 import trio
 import trustme
 
-from bridge.answer import AnswerLimits
-from bridge.pool import PoolLimits
-from bridge.transport import Transport
+from bridge.httpclient.pool import PoolLimits
+from bridge.httpclient.response import AnswerLimits
+from bridge.httpclient.transport import Transport
 from tests.bridge.leak import nothing_left, until
 from tests.servers.nginx import Nginx
 from tests.servers.process import LOOPBACK

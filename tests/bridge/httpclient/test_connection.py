@@ -18,8 +18,8 @@ import trustme
 from attrs import frozen
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.answer import Answer, AnswerLimits
-from bridge.pool import Origin, Pool, PoolLimits, Timeouts
+from bridge.httpclient.pool import Origin, Pool, PoolLimits, Timeouts
+from bridge.httpclient.response import Answer, AnswerLimits
 from tests.bridge.http_server import (
     HOST,
     Exchange,

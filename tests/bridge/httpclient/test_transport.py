@@ -13,9 +13,9 @@ import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.answer import AnswerLimits
-from bridge.pool import Origin, PoolLimits, Timeouts
-from bridge.transport import BodyTooLarge, Transport, head_of, origin_of
+from bridge.httpclient.pool import Origin, PoolLimits, Timeouts
+from bridge.httpclient.response import AnswerLimits
+from bridge.httpclient.transport import BodyTooLarge, Transport, head_of, origin_of
 from tests.bridge.http_server import (
     HOST,
     Exchange,
@@ -25,8 +25,16 @@ from tests.bridge.http_server import (
     response,
     saying,
 )
+from tests.bridge.httpclient.test_response import (
+    BAD,
+    CHUNKED,
+    CHUNKS,
+    GOOD,
+    LENGTH,
+    OK,
+    raw_deflate,
+)
 from tests.bridge.leak import nothing_left
-from tests.bridge.test_answer import BAD, CHUNKED, CHUNKS, GOOD, LENGTH, OK, raw_deflate
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 __all__ = ["nothing_left"]

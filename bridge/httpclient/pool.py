@@ -19,9 +19,9 @@ import httpx
 import trio
 from attrs import frozen
 
-from bridge.answer import Answer, AnswerLimits, AnswerReader, Heads
-from bridge.watch import Watch
-from bridge.wire import Wire, open_wire
+from bridge.httpclient.connection import Wire, open_wire
+from bridge.httpclient.deadline import Watch
+from bridge.httpclient.response import Answer, AnswerLimits, AnswerReader, Heads
 from xmppstream.trio_stream import why_failed
 
 T = TypeVar("T")

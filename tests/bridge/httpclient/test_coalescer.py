@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 import trio
 
-from bridge.departure import TOGETHER_BYTES, Departure
-from bridge.wire import open_wire
+from bridge.httpclient.coalescer import TOGETHER_BYTES, Departure
+from bridge.httpclient.connection import open_wire
 
 Pair = tuple[socket.socket, socket.socket]
 

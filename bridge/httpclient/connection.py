@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import trio
 from trio.lowlevel import wait_readable, wait_writable
 
-from bridge.departure import TOGETHER_BYTES, Departure
+from bridge.httpclient.coalescer import TOGETHER_BYTES, Departure
 from xmppstream.trio_stream import why_failed
 
 _CHUNK_BYTES: Final = 16 * 1024

@@ -11,8 +11,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.answer import Answer, AnswerLimits
-from bridge.pool import Origin, Pool, PoolLimits, Timeouts
+from bridge.httpclient.pool import Origin, Pool, PoolLimits, Timeouts
+from bridge.httpclient.response import Answer, AnswerLimits
 from tests.bridge.http_server import (
     HOST,
     Exchange,
@@ -601,7 +601,7 @@ async def test_a_wake_up_for_nothing_is_waited_over(monkeypatch: pytest.MonkeyPa
         await trio.lowlevel.checkpoint()
         return wire
 
-    monkeypatch.setattr("bridge.pool.open_wire", open_wire)
+    monkeypatch.setattr("bridge.httpclient.pool.open_wire", open_wire)
     pool = make_pool()
     assert (await post(pool, 80)).body == b"hello"
     assert (wire.waits, pool.idle_count) == (3, 1)

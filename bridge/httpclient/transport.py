@@ -15,8 +15,8 @@ from typing import Final
 
 import httpx
 
-from bridge.answer import Answer, AnswerLimits, decoded
-from bridge.pool import Origin, Pool, PoolLimits, Timeouts
+from bridge.httpclient.pool import Origin, Pool, PoolLimits, Timeouts
+from bridge.httpclient.response import Answer, AnswerLimits, decoded
 
 _PORTS: Final = {"http": 80, "https": 443}
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

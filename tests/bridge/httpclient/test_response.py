@@ -12,7 +12,7 @@ from attrs import frozen
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.answer import Answer, AnswerLimits, AnswerReader, Heads, decoded
+from bridge.httpclient.response import Answer, AnswerLimits, AnswerReader, Heads, decoded
 
 LIMITS = AnswerLimits()
 SMALL = AnswerLimits(max_head_bytes=100, max_body_bytes=10)

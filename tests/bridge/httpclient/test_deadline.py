@@ -5,7 +5,7 @@ import math
 import trio
 from trio.testing import MockClock
 
-from bridge.watch import TICK_S, Watch
+from bridge.httpclient.deadline import TICK_S, Watch
 
 
 class Exchange:
