@@ -10,8 +10,8 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.auto import UNAVAILABLE, Automaton
 from bridge.config.settings import Component
-from bridge.envelope import body_of
 from bridge.outcome import EXCESSIVE
+from bridge.payload.reply import body_of
 from bridge.rate import UNBOUNDED, Excess, Guard
 from bridge.rooms import Rooms
 from bridge.telemetry.meter import limit_of

@@ -10,7 +10,6 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.admitted import Admitted
 from bridge.auto import Automaton
-from bridge.envelope import Composer, UnusableReply, is_answer_to, read_reply, request_body
 from bridge.outcome import (
     REFUSES_US,
     BadReply,
@@ -21,6 +20,7 @@ from bridge.outcome import (
     TimedOut,
     Unreachable,
 )
+from bridge.payload.reply import Composer, UnusableReply, is_answer_to, read_reply, request_body
 from bridge.rooms import Rooms
 from bridge.telemetry.meter import POSTED, SUCCESSES, Meter, Posted
 from bridge.teller import is_final

@@ -13,9 +13,9 @@ import trio
 from attrs import define, field, frozen
 
 from bridge.claim import Claims, claim_name
-from bridge.envelope import ParseElement
 from bridge.journal import Claim, JournalError
 from bridge.outbox import Outgoing
+from bridge.payload.reply import ParseElement
 from bridge.voice import Voice
 from bridge.waiter import Question
 from xmppstream import RemoteError, Stanza

@@ -19,7 +19,6 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.admitted import Admitted
 from bridge.committer import Committer
-from bridge.envelope import ParseElement
 from bridge.journal import (
     SENT_PLACE,
     Abandon,
@@ -36,6 +35,7 @@ from bridge.journal import (
     Totals,
 )
 from bridge.outbox import Outgoing
+from bridge.payload.reply import ParseElement
 from xmppstream import RemoteError, Stanza, encode
 from xmppstream.names import COMPONENT
 

@@ -15,7 +15,6 @@ import trio
 from bridge.admitted import fresh_uid
 from bridge.asker import Asker, reserve
 from bridge.claim import Claims
-from bridge.envelope import ParseElement, UnusableReply, read_reply
 from bridge.errand import (
     Errand,
     Errands,
@@ -32,6 +31,7 @@ from bridge.errand import (
 from bridge.journal import Claim
 from bridge.outbox import Outgoing
 from bridge.outcome import Replied
+from bridge.payload.reply import ParseElement, UnusableReply, read_reply
 from bridge.voice import Voice, Voices, voice_of
 from xmppstream import Stanza, encode
 from xmppstream.jid import domain_of

@@ -20,11 +20,11 @@ from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
 from bridge.endpoint import Endpoint
-from bridge.envelope import Composer
 from bridge.journal import JournalError
 from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper
 from bridge.link import Link, Refused, hint_of
 from bridge.outbox import Outbox, Outgoing
+from bridge.payload.reply import Composer
 from bridge.rate import Guard
 from bridge.recorder import Recorder
 from bridge.rooms import Rooms

@@ -9,9 +9,9 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.committer import Committer
 from bridge.config.settings import Journal as Settings
-from bridge.envelope import ParseElement
 from bridge.journal import Journal, Totals
 from bridge.keeper import JournalKeeper, Volume
+from bridge.payload.reply import ParseElement
 from bridge.state_dir import StateDirectory
 from bridge.telemetry.log import logger
 

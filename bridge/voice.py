@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
-from bridge.envelope import Composer
 from bridge.keeper import Keeper
 from bridge.outbox import Outbox
+from bridge.payload.reply import Composer
 from bridge.rooms import Rooms
 from bridge.waiter import Waiters
 from xmppstream.jid import domain_of, same_domain

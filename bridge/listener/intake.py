@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from bridge.config.token import Scope
-from bridge.envelope import UnusableReply
 from bridge.listener.access import Access, Grant
 from bridge.listener.body import read_body
 from bridge.listener.counter import Counter
@@ -23,6 +22,7 @@ from bridge.listener.preference import form_of, key_of, wait_of
 from bridge.listener.problem import Problem
 from bridge.listener.refusal import problem_of
 from bridge.outcome import Replied
+from bridge.payload.reply import UnusableReply
 from bridge.sender import (
     IdInUse,
     JournalUnavailable,

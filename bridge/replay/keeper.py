@@ -4,9 +4,9 @@ from collections.abc import Callable
 from itertools import count
 
 from bridge.admitted import Admitted
-from bridge.envelope import request_body
 from bridge.keeper import MemoryKeeper, Volume
 from bridge.outbox import Outgoing
+from bridge.payload.reply import request_body
 from bridge.replay.expectation import Expectation
 from bridge.replay.recorded import Recorded
 from bridge.replay.tally import Tally, kind_of

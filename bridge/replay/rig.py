@@ -23,12 +23,12 @@ from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
 from bridge.endpoint import Endpoint
-from bridge.envelope import Composer
 from bridge.health import Health
 from bridge.keeper import Volume
 from bridge.link import Link, Refused
 from bridge.outbox import Outbox
 from bridge.outcome import Outcome
+from bridge.payload.reply import Composer
 from bridge.reconnect import Backoff, Course
 from bridge.replay.answers import CapturedEndpoint, CapturedHealth, CapturedPolicy
 from bridge.replay.expectation import Expectation

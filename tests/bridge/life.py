@@ -22,12 +22,12 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher
-from bridge.envelope import Composer
 from bridge.health import Health
 from bridge.journal import Journal, Totals
 from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper, Volume
 from bridge.outbox import Outbox
 from bridge.outcome import NoReply, Outcome, Replied, TimedOut
+from bridge.payload.reply import Composer
 from bridge.retry import RetryPolicy
 from bridge.rooms import Rooms
 from bridge.sender import Sender

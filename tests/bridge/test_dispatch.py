@@ -22,10 +22,10 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher
-from bridge.envelope import Composer
 from bridge.keeper import MemoryKeeper, Volume
 from bridge.outbox import LIMIT_COUNT, Outbox
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
+from bridge.payload.reply import Composer
 from bridge.retry import RetryPolicy
 from bridge.rooms import Rooms
 from bridge.teller import Teller

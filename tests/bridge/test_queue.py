@@ -30,7 +30,6 @@ from bridge.config.value import PostUrl, Secret
 from bridge.control import ControlError, connect, serve
 from bridge.daemon import Daemon
 from bridge.desk import PAGE_BYTES, Desk
-from bridge.envelope import body_of
 from bridge.journal import (
     Abandon,
     Accept,
@@ -41,6 +40,7 @@ from bridge.journal import (
     Reply,
     Settle,
 )
+from bridge.payload.reply import body_of
 from bridge.queue import view
 from bridge.queue.access import PATIENCE_S, open_queue
 from bridge.request import (

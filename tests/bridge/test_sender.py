@@ -14,11 +14,11 @@ from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.claim import MemoryClaims
-from bridge.envelope import UnusableReply
 from bridge.journal import CLAIM_S, Claim, JournalError
 from bridge.keeper import Volume
 from bridge.outbox import Outbox
 from bridge.outcome import Replied
+from bridge.payload.reply import UnusableReply
 from bridge.sender import (
     WAIT_LIMIT_S,
     IdInUse,

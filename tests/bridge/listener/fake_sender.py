@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import trio
 
-from bridge.envelope import Composer
+from bridge.payload.reply import Composer
 from bridge.sender import Key, Sender, SendRefused
 from xmppstream import Element, Stanza, parse_element
 

@@ -12,7 +12,8 @@ import pytest
 from attrs import frozen
 
 from bridge.admitted import Admitted
-from bridge.envelope import (
+from bridge.outcome import Replied
+from bridge.payload.reply import (
     Composer,
     ReplyObject,
     UnusableReply,
@@ -21,7 +22,6 @@ from bridge.envelope import (
     read_reply,
     request_body,
 )
-from bridge.outcome import Replied
 from tests.bridge.sample import meanings, stanza
 from xmppstream import Element, ElementParserThread, Limits, Stanza, parse_element
 
