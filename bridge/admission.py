@@ -8,15 +8,15 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from bridge.auto import UNAVAILABLE, Automaton
 from bridge.config.settings import Component
 from bridge.outcome import EXCESSIVE
 from bridge.payload.reply import body_of
 from bridge.rate import UNBOUNDED, Excess, Guard
-from bridge.rooms import Rooms
 from bridge.telemetry.meter import limit_of
-from bridge.teller import Teller
-from bridge.waiter import Waiters
+from bridge.xmpp.autoresponder import UNAVAILABLE, Automaton
+from bridge.xmpp.bounce import Teller
+from bridge.xmpp.iq import Waiters
+from bridge.xmpp.muc import Rooms
 from xmppstream import (
     ElementIgnored,
     ErrorType,

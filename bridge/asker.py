@@ -17,9 +17,9 @@ from bridge.admitted import fresh_uid
 from bridge.claim import Claims
 from bridge.errand import Errand, Errands, IdInUse, Key, NoAnswer, QueueFull, SendRefused, unkept
 from bridge.journal import Claim
-from bridge.outbox import Outgoing
 from bridge.voice import Voice
-from bridge.waiter import IdTaken, Question, TooMany
+from bridge.xmpp.iq import IdTaken, Question, TooMany
+from bridge.xmpp.outbox import Outgoing
 from xmppstream import Stanza, encode, write
 
 FULL: Final = "too much waits to be written to the server"

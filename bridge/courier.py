@@ -9,7 +9,6 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.admitted import Admitted
-from bridge.auto import Automaton
 from bridge.outcome import (
     REFUSES_US,
     BadReply,
@@ -21,9 +20,10 @@ from bridge.outcome import (
     Unreachable,
 )
 from bridge.payload.reply import Composer, UnusableReply, is_answer_to, read_reply, request_body
-from bridge.rooms import Rooms
 from bridge.telemetry.meter import POSTED, SUCCESSES, Meter, Posted
-from bridge.teller import is_final
+from bridge.xmpp.autoresponder import Automaton
+from bridge.xmpp.bounce import is_final
+from bridge.xmpp.muc import Rooms
 from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100

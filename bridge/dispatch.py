@@ -24,7 +24,6 @@ from bridge.health import Health, says_down
 from bridge.journal import Attempt
 from bridge.keeper import Keeper
 from bridge.ledger import Ledger
-from bridge.outbox import Outbox
 from bridge.outcome import (
     INTERNAL,
     OVERLOADED,
@@ -38,10 +37,11 @@ from bridge.outcome import (
     reason_of,
 )
 from bridge.retry import RetryPolicy
-from bridge.rooms import Rooms
 from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
-from bridge.teller import Teller
+from bridge.xmpp.bounce import Teller
+from bridge.xmpp.muc import Rooms
+from bridge.xmpp.outbox import Outbox
 from xmppstream import Event, Stanza, StanzaReceived
 from xmppstream.jid import bare
 

@@ -14,10 +14,10 @@ from attrs import define, field, frozen
 
 from bridge.claim import Claims, claim_name
 from bridge.journal import Claim, JournalError
-from bridge.outbox import Outgoing
 from bridge.payload.reply import ParseElement
 from bridge.voice import Voice
-from bridge.waiter import Question
+from bridge.xmpp.iq import Question
+from bridge.xmpp.outbox import Outgoing
 from xmppstream import RemoteError, Stanza
 
 _OTHER: Final = "the idempotency key was used for another request"

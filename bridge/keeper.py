@@ -34,8 +34,8 @@ from bridge.journal import (
     Settle,
     Totals,
 )
-from bridge.outbox import Outgoing
 from bridge.payload.reply import ParseElement
+from bridge.xmpp.outbox import Outgoing
 from xmppstream import RemoteError, Stanza, encode
 from xmppstream.names import COMPONENT
 

@@ -29,10 +29,10 @@ from bridge.errand import (
     unkept,
 )
 from bridge.journal import Claim
-from bridge.outbox import Outgoing
 from bridge.outcome import Replied
 from bridge.payload.reply import ParseElement, UnusableReply, read_reply
 from bridge.voice import Voice, Voices, voice_of
+from bridge.xmpp.outbox import Outgoing
 from xmppstream import Stanza, encode
 from xmppstream.jid import domain_of
 

@@ -14,7 +14,6 @@ from attrs import define, evolve, field
 from structlog.typing import FilteringBoundLogger
 
 from bridge.admission import Admission
-from bridge.auto import Automaton
 from bridge.config.settings import Component, Settings
 from bridge.conversation import Conversations
 from bridge.courier import Courier
@@ -22,21 +21,22 @@ from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
 from bridge.endpoint import Endpoint
 from bridge.journal import JournalError
 from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper
-from bridge.link import Link, Refused, hint_of
-from bridge.outbox import Outbox, Outgoing
 from bridge.payload.reply import Composer
 from bridge.rate import Guard
 from bridge.recorder import Recorder
-from bridge.rooms import Rooms
 from bridge.status import ComponentStatus, Sight, component_status, sight_of
 from bridge.storage import Storage
 from bridge.telemetry.log import logger
 from bridge.telemetry.meter import Counts, Meter
 from bridge.telemetry.tracing import Spans
-from bridge.teller import Teller
 from bridge.voice import Voice
-from bridge.waiter import Waiters
 from bridge.webhook import Signer
+from bridge.xmpp.autoresponder import Automaton
+from bridge.xmpp.bounce import Teller
+from bridge.xmpp.iq import Waiters
+from bridge.xmpp.link import Link, Refused, hint_of
+from bridge.xmpp.muc import Rooms
+from bridge.xmpp.outbox import Outbox, Outgoing
 from xmppstream import ElementParserThread, Limits, StreamOptions
 from xmppstream.tap import NO_TAP
 

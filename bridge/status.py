@@ -16,9 +16,9 @@ from bridge.config.settings import Component
 from bridge.conversation import Conversations
 from bridge.dispatch import Dispatcher
 from bridge.health import Health
-from bridge.link import Link
 from bridge.request import PROTOCOL, Holding
 from bridge.telemetry.meter import Counts, Meter
+from bridge.xmpp.link import Link
 
 LinkName = Literal["attached", "attaching", "waiting", "refused"]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from attrs import frozen
 
 from bridge.keeper import Keeper
-from bridge.outbox import Outbox
 from bridge.payload.reply import Composer
-from bridge.rooms import Rooms
-from bridge.waiter import Waiters
+from bridge.xmpp.iq import Waiters
+from bridge.xmpp.muc import Rooms
+from bridge.xmpp.outbox import Outbox
 from xmppstream.jid import domain_of, same_domain
 
 

@@ -5,11 +5,11 @@ from itertools import count
 
 from bridge.admitted import Admitted
 from bridge.keeper import MemoryKeeper, Volume
-from bridge.outbox import Outgoing
 from bridge.payload.reply import request_body
 from bridge.replay.expectation import Expectation
 from bridge.replay.recorded import Recorded
 from bridge.replay.tally import Tally, kind_of
+from bridge.xmpp.outbox import Outgoing
 from xmppstream.jid import bare
 
 

@@ -16,7 +16,6 @@ from structlog.typing import FilteringBoundLogger
 from trio.testing import wait_all_tasks_blocked
 
 from bridge.admission import Admission
-from bridge.auto import Automaton
 from bridge.capture_file import CaptureFileError
 from bridge.config.settings import Component, Settings
 from bridge.conversation import Conversations
@@ -25,11 +24,8 @@ from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
 from bridge.endpoint import Endpoint
 from bridge.health import Health
 from bridge.keeper import Volume
-from bridge.link import Link, Refused
-from bridge.outbox import Outbox
 from bridge.outcome import Outcome
 from bridge.payload.reply import Composer
-from bridge.reconnect import Backoff, Course
 from bridge.replay.answers import CapturedEndpoint, CapturedHealth, CapturedPolicy
 from bridge.replay.expectation import Expectation
 from bridge.replay.keeper import ReplayKeeper
@@ -40,12 +36,16 @@ from bridge.replay.selection import Selection
 from bridge.replay.tally import Tally
 from bridge.replay.tape import Story, Tape
 from bridge.retry import RetryPolicy
-from bridge.rooms import Rooms
 from bridge.sender import WAIT_LIMIT_S
 from bridge.service import limits_of
-from bridge.teller import Teller
-from bridge.waiter import IdTaken, TooMany, Waiters
 from bridge.webhook import Signer
+from bridge.xmpp.autoresponder import Automaton
+from bridge.xmpp.backoff import Backoff, Course
+from bridge.xmpp.bounce import Teller
+from bridge.xmpp.iq import IdTaken, TooMany, Waiters
+from bridge.xmpp.link import Link, Refused
+from bridge.xmpp.muc import Rooms
+from bridge.xmpp.outbox import Outbox
 from xmppstream import (
     ElementParserThread,
     Event,

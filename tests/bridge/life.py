@@ -15,7 +15,6 @@ from trio.testing import wait_all_tasks_blocked
 
 from bridge import committer
 from bridge.admission import Admission
-from bridge.auto import Automaton
 from bridge.claim import Claims, JournalClaims, MemoryClaims
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
@@ -25,15 +24,16 @@ from bridge.dispatch import Dispatcher
 from bridge.health import Health
 from bridge.journal import Journal, Totals
 from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper, Volume
-from bridge.outbox import Outbox
 from bridge.outcome import NoReply, Outcome, Replied, TimedOut
 from bridge.payload.reply import Composer
 from bridge.retry import RetryPolicy
-from bridge.rooms import Rooms
 from bridge.sender import Sender
-from bridge.teller import Teller
 from bridge.voice import Voice
-from bridge.waiter import Waiters
+from bridge.xmpp.autoresponder import Automaton
+from bridge.xmpp.bounce import Teller
+from bridge.xmpp.iq import Waiters
+from bridge.xmpp.muc import Rooms
+from bridge.xmpp.outbox import Outbox
 from tests.bridge.memory_journal import Severable
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from bridge.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing
 from xmppstream import Element, Stanza, parse_element, rehome
 from xmppstream.names import COMPONENT
 

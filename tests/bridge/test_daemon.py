@@ -678,7 +678,7 @@ async def test_a_plain_stream_that_is_not_on_loopback_is_warned_about(
     async def connect(*_: object) -> None:
         await trio.sleep_forever()
 
-    monkeypatch.setattr("bridge.link.connect", connect)
+    monkeypatch.setattr("bridge.xmpp.link.connect", connect)
     component = evolve(world.component(parse_post_url("http://127.0.0.1/")), server=server)
     running = world.start(component)
     await world.log.wait("starting")

@@ -16,19 +16,19 @@ from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.admission import Admission
-from bridge.auto import Automaton
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher
 from bridge.keeper import MemoryKeeper, Volume
-from bridge.outbox import LIMIT_COUNT, Outbox
 from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.payload.reply import Composer
 from bridge.retry import RetryPolicy
-from bridge.rooms import Rooms
-from bridge.teller import Teller
+from bridge.xmpp.autoresponder import Automaton
+from bridge.xmpp.bounce import Teller
+from bridge.xmpp.muc import Rooms
+from bridge.xmpp.outbox import LIMIT_COUNT, Outbox
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import element, meanings, outgoing, stanza
 from xmppstream import (

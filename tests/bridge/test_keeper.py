@@ -26,7 +26,7 @@ from bridge.journal import (
     Totals,
 )
 from bridge.keeper import MEMORY_COUNT, JournalKeeper, MemoryKeeper, Volume
-from bridge.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing
 from tests.bridge.life import BOT, DOMAIN, START, Disk
 from tests.bridge.life import parse as parse_soon
 from tests.bridge.memory_journal import MemoryJournal

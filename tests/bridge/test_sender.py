@@ -16,7 +16,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.claim import MemoryClaims
 from bridge.journal import CLAIM_S, Claim, JournalError
 from bridge.keeper import Volume
-from bridge.outbox import Outbox
 from bridge.outcome import Replied
 from bridge.payload.reply import UnusableReply
 from bridge.sender import (
@@ -31,7 +30,8 @@ from bridge.sender import (
     Sender,
     SendRefused,
 )
-from bridge.waiter import Waiters
+from bridge.xmpp.iq import Waiters
+from bridge.xmpp.outbox import Outbox
 from tests.bridge.life import BOT, COMPONENT, DOMAIN, Life, Wall, parse, said
 from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.sample import meaning, stanza

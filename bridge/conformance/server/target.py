@@ -16,7 +16,7 @@ from attrs import frozen
 from bridge.conformance.report import NothingTried
 from bridge.conformance.server.outcome import Judge, Judgement, Outcome
 from bridge.conformance.server.wire import Wire
-from bridge.link import HINTS
+from bridge.xmpp.link import HINTS
 from xmppstream.component import digest
 from xmppstream.names import COMPONENT, PING, STREAMS, expanded
 

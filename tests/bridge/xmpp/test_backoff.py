@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from bridge.reconnect import Backoff, Course, course_of
+from bridge.xmpp.backoff import Backoff, Course, course_of
 from xmppstream import StreamClosed, StreamCondition, StreamEnd, StreamFaulted, StreamLost
 
 RETRY, REFUSED, TAKEN, BLAMED = Course.RETRY, Course.REFUSED, Course.TAKEN, Course.BLAMED

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
-from bridge.outbox import Outbox, Outgoing
 from bridge.outcome import error_for
-from bridge.rooms import Rooms
 from bridge.telemetry.meter import Meter
+from bridge.xmpp.muc import Rooms
+from bridge.xmpp.outbox import Outbox, Outgoing
 from xmppstream import Stanza, StanzaError, encode
 
 

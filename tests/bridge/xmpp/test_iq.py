@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.waiter import IdTaken, Question, TooMany, Waiters
+from bridge.xmpp.iq import IdTaken, Question, TooMany, Waiters
 from tests.bridge.sample import stanza
 from xmppstream import Stanza
 

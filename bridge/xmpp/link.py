@@ -13,9 +13,9 @@ from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Component
-from bridge.outbox import Outbox
-from bridge.reconnect import Backoff, Course, course_of
 from bridge.telemetry.meter import Fault, Meter, Stop
+from bridge.xmpp.backoff import Backoff, Course, course_of
+from bridge.xmpp.outbox import Outbox
 from xmppstream import (
     ComponentStream,
     Event,

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from bridge.delay import LATE_S, delayed
+from bridge.xmpp.delay import LATE_S, delayed
 
 LIMIT_COUNT: Final = 20_000  # twice the queue: each of its senders can be told at once
 LIMIT_BYTES: Final = 64 * 1024 * 1024

@@ -12,11 +12,11 @@ import trio
 from attrs import define
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-import bridge.link
+import bridge.xmpp.link
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
-from bridge.link import Link, Refused, hint_of
-from bridge.outbox import LIMIT_COUNT, Outbox
+from bridge.xmpp.link import Link, Refused, hint_of
+from bridge.xmpp.outbox import LIMIT_COUNT, Outbox
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import MADE, outgoing, stanza
@@ -611,7 +611,7 @@ async def test_s11_waiting_times(
 ) -> None:
     """`≤` marks a wait with jitter: at least half of it."""
     network = Network(*ends)
-    monkeypatch.setattr(bridge.link, "connect", network.connect)
+    monkeypatch.setattr(bridge.xmpp.link, "connect", network.connect)
     with trio.move_on_after(1000):
         await bench_at(Server("127.0.0.1", 1)).link.run()
     measured = [b - a for a, b in zip(network.times, network.times[1:], strict=False)]
@@ -626,7 +626,7 @@ async def test_an_unchanged_failure_is_logged_once_a_minute(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Network(*[DOWN] * 1000)
-    monkeypatch.setattr(bridge.link, "connect", network.connect)
+    monkeypatch.setattr(bridge.xmpp.link, "connect", network.connect)
     bench = bench_at(Server("127.0.0.1", 1))
     with trio.move_on_after(299):
         await bench.link.run()
@@ -640,7 +640,7 @@ async def test_a_changed_failure_is_logged_at_once(
 ) -> None:
     starting = fault(Condition.INVALID_NAMESPACE)
     network = Network(DOWN, DOWN, starting, starting, DOWN)
-    monkeypatch.setattr(bridge.link, "connect", network.connect)
+    monkeypatch.setattr(bridge.xmpp.link, "connect", network.connect)
     bench = bench_at(Server("127.0.0.1", 1))
     with trio.move_on_after(30):
         await bench.link.run()
@@ -690,7 +690,7 @@ async def test_close_does_not_wait_for_barriers_that_never_came(
     await session.wait_barriers(1)
     done = closing(bench, nursery)
     await session.wait_barriers(2)
-    mock_clock.jump(bridge.link.CLOSE_CONFIRM_S)
+    mock_clock.jump(bridge.xmpp.link.CLOSE_CONFIRM_S)
     await done.wait()
     assert session.closed_in_order
     assert len(bench.outbox) == 0

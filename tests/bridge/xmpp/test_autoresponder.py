@@ -3,7 +3,7 @@
 import pytest
 
 from bridge import __version__
-from bridge.auto import UNAVAILABLE, Automaton
+from bridge.xmpp.autoresponder import UNAVAILABLE, Automaton
 from tests.bridge.sample import meanings, stanza
 from xmppstream import Stanza, StanzaError
 from xmppstream.errors import ErrorType, StanzaCondition

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.rooms import Rooms
+from bridge.xmpp.muc import Rooms
 from tests.bridge.sample import stanza
 from xmppstream import Stanza
 
