@@ -9,10 +9,10 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Component
-from bridge.outcome import EXCESSIVE
 from bridge.payload.reply import body_of
 from bridge.rate import UNBOUNDED, Excess, Guard
 from bridge.telemetry.meter import limit_of
+from bridge.webhook.outcome import EXCESSIVE
 from bridge.xmpp.autoresponder import UNAVAILABLE, Automaton
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.iq import Waiters

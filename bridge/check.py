@@ -19,13 +19,13 @@ from bridge.config.value import is_loopback
 from bridge.control import ControlError, NobodyListens
 from bridge.control import connect as connect_to_daemon
 from bridge.daemon import ExitCode
-from bridge.endpoint import Endpoint
 from bridge.queue.view import amounts
 from bridge.request import AskStatus, CommandError
 from bridge.state_dir import StateDirectory
 from bridge.status import ComponentStatus, DaemonStatus, EndpointStatus, LinkStatus
 from bridge.telemetry.log import printable
 from bridge.telemetry.text import age, when
+from bridge.webhook.endpoint import Endpoint
 from bridge.xmpp.backoff import Course, course_of
 from bridge.xmpp.link import hint_of
 from xmppstream import (

@@ -9,7 +9,9 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.admitted import Admitted
-from bridge.outcome import (
+from bridge.payload.reply import Composer, UnusableReply, is_answer_to, read_reply, request_body
+from bridge.telemetry.meter import POSTED, SUCCESSES, Meter, Posted
+from bridge.webhook.outcome import (
     REFUSES_US,
     BadReply,
     NoReply,
@@ -19,8 +21,6 @@ from bridge.outcome import (
     TimedOut,
     Unreachable,
 )
-from bridge.payload.reply import Composer, UnusableReply, is_answer_to, read_reply, request_body
-from bridge.telemetry.meter import POSTED, SUCCESSES, Meter, Posted
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.bounce import is_final
 from bridge.xmpp.muc import Rooms

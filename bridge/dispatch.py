@@ -20,11 +20,13 @@ from bridge.admission import Admission
 from bridge.admitted import Admitted
 from bridge.conversation import Conversation, Conversations
 from bridge.courier import Courier, Result
-from bridge.health import Health, says_down
 from bridge.journal import Attempt
 from bridge.keeper import Keeper
 from bridge.ledger import Ledger
-from bridge.outcome import (
+from bridge.telemetry.meter import End
+from bridge.telemetry.tracing import Spans
+from bridge.webhook.health import Health, says_down
+from bridge.webhook.outcome import (
     INTERNAL,
     OVERLOADED,
     STOPPING,
@@ -36,9 +38,7 @@ from bridge.outcome import (
     error_of,
     reason_of,
 )
-from bridge.retry import RetryPolicy
-from bridge.telemetry.meter import End
-from bridge.telemetry.tracing import Spans
+from bridge.webhook.retry import RetryPolicy
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.muc import Rooms
 from bridge.xmpp.outbox import Outbox

@@ -18,7 +18,6 @@ from attrs import field, frozen
 
 from bridge.config.settings import Component, Fault, Settings
 from bridge.config.value import is_loopback
-from bridge.endpoint import Endpoint
 from bridge.journal import JournalError
 from bridge.recorder import Recorder
 from bridge.recording import Recording
@@ -26,6 +25,7 @@ from bridge.service import Legacy, Service, make_endpoint
 from bridge.storage import Storage
 from bridge.telemetry.log import logger
 from bridge.telemetry.tracing import Spans
+from bridge.webhook.endpoint import Endpoint
 
 _NO_DOMAINS: Final[tuple[str, ...]] = ()
 

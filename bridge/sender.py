@@ -29,9 +29,9 @@ from bridge.errand import (
     unkept,
 )
 from bridge.journal import Claim
-from bridge.outcome import Replied
 from bridge.payload.reply import ParseElement, UnusableReply, read_reply
 from bridge.voice import Voice, Voices, voice_of
+from bridge.webhook.outcome import Replied
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import Stanza, encode
 from xmppstream.jid import domain_of

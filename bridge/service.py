@@ -18,7 +18,6 @@ from bridge.config.settings import Component, Settings
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
-from bridge.endpoint import Endpoint
 from bridge.journal import JournalError
 from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper
 from bridge.payload.reply import Composer
@@ -30,7 +29,8 @@ from bridge.telemetry.log import logger
 from bridge.telemetry.meter import Counts, Meter
 from bridge.telemetry.tracing import Spans
 from bridge.voice import Voice
-from bridge.webhook import Signer
+from bridge.webhook.endpoint import Endpoint
+from bridge.webhook.signature import Signer
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.iq import Waiters

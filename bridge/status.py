@@ -15,9 +15,9 @@ from msgspec import Struct
 from bridge.config.settings import Component
 from bridge.conversation import Conversations
 from bridge.dispatch import Dispatcher
-from bridge.health import Health
 from bridge.request import PROTOCOL, Holding
 from bridge.telemetry.meter import Counts, Meter
+from bridge.webhook.health import Health
 from bridge.xmpp.link import Link
 
 LinkName = Literal["attached", "attaching", "waiting", "refused"]

@@ -41,9 +41,9 @@ from bridge.config.value import (
     parse_post_url,
     parse_server,
 )
-from bridge.retry import RetryPolicy
 from bridge.telemetry.tracing import resolve
-from bridge.webhook import parse_key
+from bridge.webhook.retry import RetryPolicy
+from bridge.webhook.signature import parse_key
 from xmppstream import InvalidJid, Server, split
 from xmppstream.stanza import KINDS
 

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from bridge.config.token import Token
 from bridge.config.value import PostUrl, Secret
 from bridge.journal import Durability
-from bridge.retry import RetryPolicy
+from bridge.webhook.retry import RetryPolicy
 from xmppstream import Server
 
 _KIB: Final = 1024

@@ -18,7 +18,7 @@ from bridge.listener.intake import Intake
 from bridge.listener.problem import Problem
 from bridge.listener.query_route import QUERIES, question
 from bridge.listener.stanza_route import JSON, TEXT, XML, content_of, decoded, written
-from bridge.outcome import Replied
+from bridge.webhook.outcome import Replied
 from xmppstream import Element, Stanza, make
 from xmppstream.names import COMPONENT, expanded
 from xmppstream.stanza import KINDS, TYPES, Kind

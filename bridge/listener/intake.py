@@ -21,7 +21,6 @@ from bridge.listener.counter import Counter
 from bridge.listener.preference import form_of, key_of, wait_of
 from bridge.listener.problem import Problem
 from bridge.listener.refusal import problem_of
-from bridge.outcome import Replied
 from bridge.payload.reply import UnusableReply
 from bridge.sender import (
     IdInUse,
@@ -34,6 +33,7 @@ from bridge.sender import (
     Sender,
     SendRefused,
 )
+from bridge.webhook.outcome import Replied
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
 

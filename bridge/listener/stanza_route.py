@@ -11,7 +11,7 @@ from starlette.routing import Route
 from bridge.listener.body import media_type, text_of
 from bridge.listener.intake import Intake
 from bridge.listener.problem import Problem
-from bridge.outcome import Replied
+from bridge.webhook.outcome import Replied
 from xmppstream import Element, IllegalCharacter, Stanza, make, write
 from xmppstream.names import COMPONENT, expanded
 from xmppstream.stanza import Kind

@@ -14,7 +14,7 @@ import msgspec
 from attrs import field, frozen
 
 from bridge.admitted import Admitted
-from bridge.outcome import Replied, error_for
+from bridge.webhook.outcome import Replied, error_for
 from xmppstream import (
     Element,
     ErrorType,

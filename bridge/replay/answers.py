@@ -14,11 +14,11 @@ import trio
 from attrs import field, frozen
 
 from bridge.exchange import Answered, Failure, HttpExchange
-from bridge.health import Health
 from bridge.httpclient.response import Answer
-from bridge.outcome import Outcome
 from bridge.replay.recorded import Recorded
-from bridge.retry import RetryPolicy
+from bridge.webhook.health import Health
+from bridge.webhook.outcome import Outcome
+from bridge.webhook.retry import RetryPolicy
 
 _UID: Final = re.compile(rb"^webhook-id: (\S+)\r\n", re.MULTILINE)
 _MARGIN_S: Final = 1.0

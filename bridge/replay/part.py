@@ -11,7 +11,7 @@ from bridge.capture_file import open_source
 from bridge.config.settings import Component, Settings
 from bridge.config.value import PostUrl, Secret
 from bridge.replay.tape import Story
-from bridge.retry import RetryPolicy
+from bridge.webhook.retry import RetryPolicy
 from xmppstream import Server
 from xmppstream.jid import same_domain
 from xmppstream.stanza import KINDS

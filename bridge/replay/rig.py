@@ -21,10 +21,7 @@ from bridge.config.settings import Component, Settings
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
-from bridge.endpoint import Endpoint
-from bridge.health import Health
 from bridge.keeper import Volume
-from bridge.outcome import Outcome
 from bridge.payload.reply import Composer
 from bridge.replay.answers import CapturedEndpoint, CapturedHealth, CapturedPolicy
 from bridge.replay.expectation import Expectation
@@ -35,10 +32,13 @@ from bridge.replay.recorded import Recorded, Told
 from bridge.replay.selection import Selection
 from bridge.replay.tally import Tally
 from bridge.replay.tape import Story, Tape
-from bridge.retry import RetryPolicy
 from bridge.sender import WAIT_LIMIT_S
 from bridge.service import limits_of
-from bridge.webhook import Signer
+from bridge.webhook.endpoint import Endpoint
+from bridge.webhook.health import Health
+from bridge.webhook.outcome import Outcome
+from bridge.webhook.retry import RetryPolicy
+from bridge.webhook.signature import Signer
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.backoff import Backoff, Course
 from bridge.xmpp.bounce import Teller

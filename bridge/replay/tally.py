@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define, field
 
-from bridge.outcome import Outcome, Rejected, TimedOut, Unreachable
+from bridge.webhook.outcome import Outcome, Rejected, TimedOut, Unreachable
 
 PERCENTILES: Final = (50.0, 90.0, 99.0)
 _PER_OCTAVE: Final = 10

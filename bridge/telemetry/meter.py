@@ -11,7 +11,15 @@ from typing import Final, Literal
 
 from attrs import define, field, frozen
 
-from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
+from bridge.webhook.outcome import (
+    BadReply,
+    NoReply,
+    Outcome,
+    Rejected,
+    Replied,
+    TimedOut,
+    Unreachable,
+)
 
 KINDS: Final = ("message", "presence", "iq")
 BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

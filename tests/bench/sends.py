@@ -34,11 +34,11 @@ from attrs import define, field
 from bridge.config.settings import Component, Journal, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
-from bridge.outcome import Replied
 from bridge.sender import Key, QueueFull
 from bridge.state_dir import StateDirectory
 from bridge.storage import Storage, open_storage
 from bridge.telemetry.log import configure as configure_log
+from bridge.webhook.outcome import Replied
 from tests.bench.verdict import Row
 from tests.bridge.leak import until
 from tests.servers.peer import connect_client

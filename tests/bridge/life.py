@@ -21,14 +21,14 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher
-from bridge.health import Health
 from bridge.journal import Journal, Totals
 from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper, Volume
-from bridge.outcome import NoReply, Outcome, Replied, TimedOut
 from bridge.payload.reply import Composer
-from bridge.retry import RetryPolicy
 from bridge.sender import Sender
 from bridge.voice import Voice
+from bridge.webhook.health import Health
+from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut
+from bridge.webhook.retry import RetryPolicy
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.iq import Waiters

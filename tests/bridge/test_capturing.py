@@ -25,7 +25,7 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon, ExitCode
 from bridge.exchange import Answered, Failure, HttpExchange, decode
 from bridge.recording import Recording
-from bridge.retry import RetryPolicy
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder as Log

@@ -22,9 +22,17 @@ from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher
 from bridge.keeper import MemoryKeeper, Volume
-from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.payload.reply import Composer
-from bridge.retry import RetryPolicy
+from bridge.webhook.outcome import (
+    BadReply,
+    NoReply,
+    Outcome,
+    Rejected,
+    Replied,
+    TimedOut,
+    Unreachable,
+)
+from bridge.webhook.retry import RetryPolicy
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.muc import Rooms

@@ -13,12 +13,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.admitted import Admitted
 from bridge.config.settings import Http
 from bridge.config.value import parse_post_url
-from bridge.endpoint import Endpoint
 from bridge.httpclient.response import Answer
 from bridge.journal import Accept, Attempt, Attempted, JournalError, Revive
 from bridge.keeper import Volume
-from bridge.outcome import BadReply, Outcome, Rejected, TimedOut, Unreachable
-from bridge.retry import RetryPolicy
+from bridge.webhook.endpoint import Endpoint
+from bridge.webhook.outcome import BadReply, Outcome, Rejected, TimedOut, Unreachable
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.life import (
     BOT,
     DOMAIN,

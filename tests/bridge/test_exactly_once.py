@@ -18,9 +18,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.journal import Journal, JournalError
 from bridge.keeper import Volume
-from bridge.outcome import Outcome, Rejected, Replied, TimedOut, Unreachable
-from bridge.retry import RetryPolicy
 from bridge.sqlite_journal import SqliteJournal
+from bridge.webhook.outcome import Outcome, Rejected, Replied, TimedOut, Unreachable
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.life import BOT, DOMAIN, DONE, Life, Post, Postbox, Wall, pass_time, said, whole
 from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.recorder import Recorder

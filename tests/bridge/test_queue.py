@@ -53,11 +53,11 @@ from bridge.request import (
     ListTotals,
     Page,
 )
-from bridge.retry import RetryPolicy
 from bridge.sqlite_journal import SqliteJournal
 from bridge.state_dir import StateDirectory, StateDirectoryError
 from bridge.status import DaemonStatus
 from bridge.storage import open_storage
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Exchange, HttpServer, response
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder

@@ -36,9 +36,9 @@ from bridge.control import connect
 from bridge.daemon import Daemon, ExitCode
 from bridge.journal import JournalError
 from bridge.request import Changed, Retry
-from bridge.retry import RetryPolicy
 from bridge.state_dir import StateDirectory
 from bridge.storage import open_storage
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder

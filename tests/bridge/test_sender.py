@@ -16,7 +16,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.claim import MemoryClaims
 from bridge.journal import CLAIM_S, Claim, JournalError
 from bridge.keeper import Volume
-from bridge.outcome import Replied
 from bridge.payload.reply import UnusableReply
 from bridge.sender import (
     WAIT_LIMIT_S,
@@ -30,6 +29,7 @@ from bridge.sender import (
     Sender,
     SendRefused,
 )
+from bridge.webhook.outcome import Replied
 from bridge.xmpp.iq import Waiters
 from bridge.xmpp.outbox import Outbox
 from tests.bridge.life import BOT, COMPONENT, DOMAIN, Life, Wall, parse, said

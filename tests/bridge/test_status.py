@@ -20,14 +20,14 @@ from bridge.config.settings import Journal as JournalSettings
 from bridge.config.value import Secret, parse_post_url
 from bridge.control import NobodyListens, connect
 from bridge.daemon import Daemon, ExitCode
-from bridge.health import Health
 from bridge.journal import Confirm, JournalError, Totals
-from bridge.outcome import Unreachable
 from bridge.request import AskStatus, Holding, Purge, Purged
 from bridge.responder import Responder
 from bridge.state_dir import StateDirectory
 from bridge.status import DaemonStatus, endpoint_status, total
 from bridge.storage import Storage, open_storage
+from bridge.webhook.health import Health
+from bridge.webhook.outcome import Unreachable
 from tests.bridge.fake_journal import FakeJournal
 from tests.bridge.recorder import Recorder
 from tests.bridge.xmpp_server import SECRET, XmppServer

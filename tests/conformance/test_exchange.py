@@ -11,7 +11,7 @@ import pytest
 import trio
 from attrs import evolve, frozen
 
-from bridge.outcome import Outcome, Rejected, Replied
+from bridge.webhook.outcome import Outcome, Rejected, Replied
 from tests.bridge.sample import meaning, stanza
 from tests.bridge.test_dispatch import BOT, DOMAIN, JULIET, running
 from tests.bridge.test_dispatch import COMPONENT as COMPONENT_OF_BENCH

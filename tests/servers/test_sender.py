@@ -15,10 +15,10 @@ import trio
 from bridge.config.settings import Component, Journal, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
-from bridge.outcome import Replied
 from bridge.sender import Key, KeyReused, NoAnswer
 from bridge.state_dir import StateDirectory
 from bridge.storage import open_storage
+from bridge.webhook.outcome import Replied
 from tests.bridge.leak import until
 from tests.servers.conftest import COMPONENTS, USERS
 from tests.servers.peer import connect_client

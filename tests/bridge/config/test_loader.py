@@ -32,7 +32,7 @@ from bridge.config.settings import (
     Tracing,
 )
 from bridge.config.value import Secret, parse_post_url
-from bridge.retry import RetryPolicy
+from bridge.webhook.retry import RetryPolicy
 from xmppstream import Server
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "config"

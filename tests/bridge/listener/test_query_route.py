@@ -4,7 +4,7 @@ import pytest
 from trio.testing import MockClock
 
 from bridge.listener.refusal import STATUS_OF, problem_of
-from bridge.outcome import Rejected, error_of
+from bridge.webhook.outcome import Rejected, error_of
 from tests.bridge.listener.conftest import World, bearer
 from tests.bridge.listener.fake_sender import BOT
 from tests.bridge.listener.test_stanza_route import JULIET, PING, XML, problem

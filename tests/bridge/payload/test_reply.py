@@ -12,7 +12,6 @@ import pytest
 from attrs import frozen
 
 from bridge.admitted import Admitted
-from bridge.outcome import Replied
 from bridge.payload.reply import (
     Composer,
     ReplyObject,
@@ -22,6 +21,7 @@ from bridge.payload.reply import (
     read_reply,
     request_body,
 )
+from bridge.webhook.outcome import Replied
 from tests.bridge.sample import meanings, stanza
 from xmppstream import Element, ElementParserThread, Limits, Stanza, parse_element
 

@@ -13,9 +13,9 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
 from bridge.journal import JournalError
 from bridge.keeper import Volume
-from bridge.outcome import BadReply, NoReply, Outcome, Rejected, TimedOut, Unreachable
-from bridge.retry import RetryPolicy
 from bridge.telemetry.meter import BOUNDS_S, Fault, Histogram, Meter, limit_of
+from bridge.webhook.outcome import BadReply, NoReply, Outcome, Rejected, TimedOut, Unreachable
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.leak import until
 from tests.bridge.life import COMPONENT, Life, Postbox, Wall, pass_time, said
 from tests.bridge.memory_journal import MemoryJournal

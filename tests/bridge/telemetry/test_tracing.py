@@ -19,9 +19,9 @@ from trio.testing import MockClock
 from bridge.config.settings import Tracing
 from bridge.config.value import BadValue
 from bridge.daemon import Daemon
-from bridge.retry import RetryPolicy
 from bridge.telemetry import tracing
 from bridge.telemetry.tracing import Spans, ids_of, open_spans, resolve, traceparent
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Exchange, response
 from tests.bridge.recorder import Recorder
 from tests.bridge.test_daemon import DOMAIN, echo, message

@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from bridge.outcome import Outcome, Rejected, TimedOut, Unreachable
+from bridge.webhook.outcome import Outcome, Rejected, TimedOut, Unreachable
 from xmppstream import Stanza
 
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 502, 503, 504})

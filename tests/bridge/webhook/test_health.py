@@ -4,8 +4,16 @@ import math
 
 import pytest
 
-from bridge.health import DOWN_AFTER_SENDERS, Health, says_down
-from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
+from bridge.webhook.health import DOWN_AFTER_SENDERS, Health, says_down
+from bridge.webhook.outcome import (
+    BadReply,
+    NoReply,
+    Outcome,
+    Rejected,
+    Replied,
+    TimedOut,
+    Unreachable,
+)
 
 GONE = Unreachable("ConnectError")
 DOWN: list[Outcome] = [GONE, TimedOut(), Rejected(502), Rejected(503), Rejected(504)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.outcome import (
+from bridge.webhook.outcome import (
     ERROR_OF_STATUS,
     INTERNAL,
     OVERLOADED,

@@ -27,9 +27,17 @@ from bridge.exchange import HEADERS, Answered, Failure, Result
 from bridge.httpclient.pool import PoolLimits, Timeouts
 from bridge.httpclient.response import Answer, AnswerLimits, decoded
 from bridge.httpclient.transport import Transport, head_of, origin_of
-from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.telemetry.tracing import Spans, fresh_span, traceparent
-from bridge.webhook import Signer
+from bridge.webhook.outcome import (
+    BadReply,
+    NoReply,
+    Outcome,
+    Rejected,
+    Replied,
+    TimedOut,
+    Unreachable,
+)
+from bridge.webhook.signature import Signer
 
 _MEDIA: Final[dict[str, Literal["json", "xml"]]] = {
     "application/json": "json",

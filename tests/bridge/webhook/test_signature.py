@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from bridge.config.value import BadValue, Secret
-from bridge.webhook import Signer, parse_key
+from bridge.webhook.signature import Signer, parse_key
 
 UID = "msg_0123456789abcdef01234567"
 BODY = '{"body":"žluťoučký kůň 🐎"}'.encode()

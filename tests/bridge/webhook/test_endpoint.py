@@ -17,9 +17,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from bridge.config.settings import Count, Http
 from bridge.config.value import PostUrl, parse_post_url
-from bridge.endpoint import USER_AGENT, Endpoint
 from bridge.httpclient.response import Answer as Answered
-from bridge.outcome import (
+from bridge.webhook.endpoint import USER_AGENT, Endpoint
+from bridge.webhook.outcome import (
     ERROR_OF_STATUS,
     BadReply,
     NoReply,

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from bridge.outcome import Outcome, Rejected, TimedOut, Unreachable
+from bridge.webhook.outcome import Outcome, Rejected, TimedOut, Unreachable
 
 DOWN_AFTER_SENDERS: Final = 3
 _DOWN_STATUSES: Final = frozenset({502, 503, 504})

@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
-from bridge.retry import RETRIED_STATUSES, RetryPolicy, is_passing
+from bridge.webhook.outcome import (
+    BadReply,
+    NoReply,
+    Outcome,
+    Rejected,
+    Replied,
+    TimedOut,
+    Unreachable,
+)
+from bridge.webhook.retry import RETRIED_STATUSES, RetryPolicy, is_passing
 from tests.bridge.sample import stanza
 
 WHOLE = RetryPolicy(jitter=lambda bound_s: bound_s)
