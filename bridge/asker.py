@@ -13,10 +13,10 @@ from typing import Final
 
 import trio
 
-from bridge.admitted import fresh_uid
-from bridge.claim import Claims
 from bridge.errand import Errand, Errands, IdInUse, Key, NoAnswer, QueueFull, SendRefused, unkept
-from bridge.journal import Claim
+from bridge.journal.delivery import fresh_uid
+from bridge.journal.idempotency import Claims
+from bridge.journal.store import Claim
 from bridge.voice import Voice
 from bridge.xmpp.iq import IdTaken, Question, TooMany
 from bridge.xmpp.outbox import Outgoing

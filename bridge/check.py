@@ -19,9 +19,9 @@ from bridge.config.value import is_loopback
 from bridge.control import ControlError, NobodyListens
 from bridge.control import connect as connect_to_daemon
 from bridge.daemon import ExitCode
+from bridge.journal.directory import StateDirectory
+from bridge.journal.request import AskStatus, CommandError
 from bridge.queue.view import amounts
-from bridge.request import AskStatus, CommandError
-from bridge.state_dir import StateDirectory
 from bridge.status import ComponentStatus, DaemonStatus, EndpointStatus, LinkStatus
 from bridge.telemetry.log import printable
 from bridge.telemetry.text import age, when

@@ -132,10 +132,10 @@ def run(
     SIGHUP reads CONFIG again and works by it; where it has a fault, nothing is changed.
     """
     from bridge.daemon import Daemon
-    from bridge.journal import JournalError
+    from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
+    from bridge.journal.storage import open_storage
+    from bridge.journal.store import JournalError
     from bridge.notify import Notifier
-    from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
-    from bridge.storage import open_storage
     from bridge.telemetry.tracing import open_spans
 
     configure(log_format, log_level or "info")
@@ -187,7 +187,7 @@ def check(config: Path, connect: bool, state_dir: Path | None) -> None:
     not have.
     """
     from bridge.check import check_settings
-    from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
+    from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
 
     configure("text", "error")
     settings = _settings(config, {})

@@ -22,8 +22,8 @@ from typing import Final, TypeVar
 import msgspec
 import trio
 
-from bridge.journal import JournalError
-from bridge.request import AnyRequest, CommandError, decode_request
+from bridge.journal.request import AnyRequest, CommandError, decode_request
+from bridge.journal.store import JournalError
 
 CLIENT_LIMIT: Final = 16
 LINE_LIMIT_BYTES: Final = 64 * 1024

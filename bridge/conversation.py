@@ -17,8 +17,8 @@ from typing import Final
 
 import msgspec
 
-from bridge.admitted import Admitted
 from bridge.config.settings import Order
+from bridge.journal.delivery import Admitted
 
 
 class Phase(Enum):

@@ -8,7 +8,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.admitted import Admitted
+from bridge.journal.delivery import Admitted
 from bridge.payload.reply import Composer, UnusableReply, is_answer_to, read_reply, request_body
 from bridge.telemetry.meter import POSTED, SUCCESSES, Meter, Posted
 from bridge.webhook.outcome import (

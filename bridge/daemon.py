@@ -13,15 +13,15 @@ import trio
 from attrs import evolve
 
 from bridge import control
-from bridge.claim import JournalClaims, MemoryClaims
 from bridge.config.settings import ConfigError, Listen, Settings
+from bridge.journal.idempotency import JournalClaims, MemoryClaims
+from bridge.journal.storage import Storage
 from bridge.notify import Notifier
 from bridge.recording import Recording
 from bridge.responder import Responder
 from bridge.roster import CannotReload, Roster
 from bridge.sender import Sender
 from bridge.service import Service, limits_written
-from bridge.storage import Storage
 from bridge.telemetry.log import logger, set_level
 from bridge.telemetry.meter import Counts
 from bridge.telemetry.tracing import Spans

@@ -17,11 +17,11 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.admission import Admission
-from bridge.admitted import Admitted
 from bridge.conversation import Conversation, Conversations
 from bridge.courier import Courier, Result
-from bridge.journal import Attempt
-from bridge.keeper import Keeper
+from bridge.journal.delivery import Admitted
+from bridge.journal.queue import Keeper
+from bridge.journal.store import Attempt
 from bridge.ledger import Ledger
 from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans

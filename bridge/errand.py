@@ -12,8 +12,8 @@ from typing import Final
 import trio
 from attrs import define, field, frozen
 
-from bridge.claim import Claims, claim_name
-from bridge.journal import Claim, JournalError
+from bridge.journal.idempotency import Claims, claim_name
+from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ParseElement
 from bridge.voice import Voice
 from bridge.xmpp.iq import Question

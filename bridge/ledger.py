@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from attrs import define, field
 
-from bridge.admitted import Admitted
+from bridge.journal.delivery import Admitted
 
 
 class Ledger:

@@ -16,8 +16,8 @@ import trio
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
-from bridge.admitted import Admitted, is_of_this_process
 from bridge.config.settings import Bounds, Count, Rate
+from bridge.journal.delivery import Admitted, is_of_this_process
 from bridge.telemetry.meter import Limit
 from xmppstream import Stanza
 from xmppstream.jid import bare

@@ -18,11 +18,11 @@ from attrs import field, frozen
 
 from bridge.config.settings import Component, Fault, Settings
 from bridge.config.value import is_loopback
-from bridge.journal import JournalError
+from bridge.journal.storage import Storage
+from bridge.journal.store import JournalError
 from bridge.recorder import Recorder
 from bridge.recording import Recording
 from bridge.service import Legacy, Service, make_endpoint
-from bridge.storage import Storage
 from bridge.telemetry.log import logger
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint

@@ -12,9 +12,7 @@ from typing import Final
 
 import trio
 
-from bridge.admitted import fresh_uid
 from bridge.asker import Asker, reserve
-from bridge.claim import Claims
 from bridge.errand import (
     Errand,
     Errands,
@@ -28,7 +26,9 @@ from bridge.errand import (
     SendRefused,
     unkept,
 )
-from bridge.journal import Claim
+from bridge.journal.delivery import fresh_uid
+from bridge.journal.idempotency import Claims
+from bridge.journal.store import Claim
 from bridge.payload.reply import ParseElement, UnusableReply, read_reply
 from bridge.voice import Voice, Voices, voice_of
 from bridge.webhook.outcome import Replied

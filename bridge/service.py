@@ -18,13 +18,13 @@ from bridge.config.settings import Component, Settings
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
-from bridge.journal import JournalError
-from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper
+from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper
+from bridge.journal.storage import Storage
+from bridge.journal.store import JournalError
 from bridge.payload.reply import Composer
 from bridge.rate import Guard
 from bridge.recorder import Recorder
 from bridge.status import ComponentStatus, Sight, component_status, sight_of
-from bridge.storage import Storage
 from bridge.telemetry.log import logger
 from bridge.telemetry.meter import Counts, Meter
 from bridge.telemetry.tracing import Spans

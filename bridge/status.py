@@ -15,7 +15,7 @@ from msgspec import Struct
 from bridge.config.settings import Component
 from bridge.conversation import Conversations
 from bridge.dispatch import Dispatcher
-from bridge.request import PROTOCOL, Holding
+from bridge.journal.request import PROTOCOL, Holding
 from bridge.telemetry.meter import Counts, Meter
 from bridge.webhook.health import Health
 from bridge.xmpp.link import Link

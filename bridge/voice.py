@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
-from bridge.keeper import Keeper
+from bridge.journal.queue import Keeper
 from bridge.payload.reply import Composer
 from bridge.xmpp.iq import Waiters
 from bridge.xmpp.muc import Rooms

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from bridge.config.token import Token
 from bridge.config.value import PostUrl, Secret
-from bridge.journal import Durability
+from bridge.journal.store import Durability
 from bridge.webhook.retry import RetryPolicy
 from xmppstream import Server
 

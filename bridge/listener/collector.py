@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.request import Holding
+from bridge.journal.request import Holding
 from bridge.status import Sight
 from bridge.telemetry.meter import BOUNDS_S
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from bridge.conversation import Conversation, Phase
+from bridge.journal.request import Item
 from bridge.listener.document import hidden, pill, question
 from bridge.listener.markup import Child, Markup, join, tag
 from bridge.listener.scene import Letters, Scene
 from bridge.listener.session import Session
-from bridge.request import Item
 from bridge.telemetry.recent import Incident
 from bridge.telemetry.text import age, when
 

@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.journal import JournalError
+from bridge.journal.request import Holding, Holdings, ListTotals
+from bridge.journal.store import JournalError
 from bridge.listener.access import Access
 from bridge.listener.collector import Scrape, ScrapeCollector
 from bridge.listener.view import View, ask
-from bridge.request import Holding, Holdings, ListTotals
 
 _OPENMETRICS: Final = "application/openmetrics-text"
 

@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from bridge.journal import JournalError
+from bridge.journal.request import Changed, CommandError, Forget, Found, Retry, Show
+from bridge.journal.store import JournalError
 from bridge.listener.body import read_body
 from bridge.listener.document import ICON, SCRIPT, STYLE, document, header, login, question
 from bridge.listener.letter import address, conversations, drop_question, incidents, letters, told
@@ -25,7 +26,6 @@ from bridge.listener.panel import components, summary
 from bridge.listener.scene import look, may_see
 from bridge.listener.session import Session, Sessions, TooManyFailures, is_own, is_proved
 from bridge.listener.view import Answer, View, ask
-from bridge.request import Changed, CommandError, Forget, Found, Retry, Show
 
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
+from bridge.journal.request import Holding
 from bridge.listener import plot
 from bridge.listener.document import facts, pill
 from bridge.listener.history import STEP_S, Minute, quantile
 from bridge.listener.markup import Markup, tag
 from bridge.listener.scene import Scene
-from bridge.request import Holding
 from bridge.status import ComponentStatus, Sight
 from bridge.telemetry.text import age, size
 

@@ -9,10 +9,10 @@ from attrs import frozen
 
 from bridge.config.token import Token
 from bridge.conversation import Conversation
-from bridge.journal import JournalError
+from bridge.journal.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
+from bridge.journal.store import JournalError
 from bridge.listener.history import Minute
 from bridge.listener.view import Answer, View, ask
-from bridge.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.status import Sight
 from bridge.telemetry.recent import Incident
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from attrs import field, frozen
 
-from bridge.admitted import Admitted
+from bridge.journal.delivery import Admitted
 from bridge.webhook.outcome import Replied, error_for
 from xmppstream import (
     Element,

@@ -15,11 +15,11 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 from bridge.control import ControlError, NobodyListens, connect, run_as_owner
-from bridge.desk import Desk
-from bridge.journal import Journal
-from bridge.request import QueueRequest
-from bridge.sqlite_journal import SqliteJournal
-from bridge.state_dir import StateDirectory, StateDirectoryError, StateDirectoryTaken
+from bridge.journal.admin import Desk
+from bridge.journal.directory import StateDirectory, StateDirectoryError, StateDirectoryTaken
+from bridge.journal.request import QueueRequest
+from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.store import Journal
 
 PATIENCE_S: Final = 5.0
 _AGAIN_S: Final = 0.1

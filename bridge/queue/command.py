@@ -17,10 +17,8 @@ from rich.console import Console
 from bridge.config.loader import load_domains
 from bridge.config.settings import ConfigError
 from bridge.control import ControlError
-from bridge.journal import JournalError
-from bridge.queue import view
-from bridge.queue.access import Teller, open_queue
-from bridge.request import (
+from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
+from bridge.journal.request import (
     IDS_LIMIT,
     PAGE_LIMIT,
     Changed,
@@ -38,7 +36,9 @@ from bridge.request import (
     Retry,
     Show,
 )
-from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
+from bridge.journal.store import JournalError
+from bridge.queue import view
+from bridge.queue.access import Teller, open_queue
 from bridge.telemetry.log import printable
 
 EXIT_CODES: Final = """\b

@@ -10,7 +10,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from bridge.request import Holding, Item
+from bridge.journal.request import Holding, Item
 from bridge.telemetry.log import printable
 from bridge.telemetry.text import age, size, when
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from itertools import count
 
-from bridge.admitted import Admitted
-from bridge.keeper import MemoryKeeper, Volume
+from bridge.journal.delivery import Admitted
+from bridge.journal.queue import MemoryKeeper, Volume
 from bridge.payload.reply import request_body
 from bridge.replay.expectation import Expectation
 from bridge.replay.recorded import Recorded

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 
 from attrs import define, evolve, field
 
-from bridge.admitted import Admitted
 from bridge.exchange import HttpExchange
+from bridge.journal.delivery import Admitted
 from bridge.replay.meaning import Posted, read_posted, xml_meaning
 from bridge.replay.selection import Selection
 

@@ -21,7 +21,7 @@ from bridge.config.settings import Component, Settings
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
-from bridge.keeper import Volume
+from bridge.journal.queue import Volume
 from bridge.payload.reply import Composer
 from bridge.replay.answers import CapturedEndpoint, CapturedHealth, CapturedPolicy
 from bridge.replay.expectation import Expectation

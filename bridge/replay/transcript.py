@@ -13,8 +13,8 @@ from attrs import define, field
 from rich.console import Console
 from rich.text import Text
 
-from bridge.admitted import Admitted
 from bridge.exchange import API, CHANNEL, Answered, HttpExchange, decode
+from bridge.journal.delivery import Admitted
 from bridge.replay.connection import is_barrier
 from bridge.replay.meaning import read_posted
 from bridge.replay.recorded import Recorded

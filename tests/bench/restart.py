@@ -29,8 +29,8 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from bridge.journal import Accept, Entry
-from bridge.sqlite_journal import SqliteJournal
+from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.store import Accept, Entry
 from tests.bench.answerer import NOTHING, Request, converse
 from tests.bench.contestant import DOMAIN, SECRET
 from tests.bench.evidence import read_journal

@@ -34,9 +34,9 @@ from attrs import define, field
 from bridge.config.settings import Component, Journal, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
+from bridge.journal.directory import StateDirectory
+from bridge.journal.storage import Storage, open_storage
 from bridge.sender import Key, QueueFull
-from bridge.state_dir import StateDirectory
-from bridge.storage import Storage, open_storage
 from bridge.telemetry.log import configure as configure_log
 from bridge.webhook.outcome import Replied
 from tests.bench.verdict import Row

@@ -13,16 +13,16 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
-from bridge import committer
 from bridge.admission import Admission
-from bridge.claim import Claims, JournalClaims, MemoryClaims
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher
-from bridge.journal import Journal, Totals
-from bridge.keeper import JournalKeeper, Keeper, MemoryKeeper, Volume
+from bridge.journal import committer
+from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims
+from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper, Volume
+from bridge.journal.store import Journal, Totals
 from bridge.payload.reply import Composer
 from bridge.sender import Sender
 from bridge.voice import Voice
@@ -34,7 +34,7 @@ from bridge.xmpp.bounce import Teller
 from bridge.xmpp.iq import Waiters
 from bridge.xmpp.muc import Rooms
 from bridge.xmpp.outbox import Outbox
-from tests.bridge.memory_journal import Severable
+from tests.bridge.journal.memory_journal import Severable
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 from xmppstream import Element, Server, Stanza, StanzaReceived, parse_element

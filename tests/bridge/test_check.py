@@ -16,10 +16,10 @@ from bridge.check import check_settings
 from bridge.config.loader import from_table
 from bridge.config.settings import Settings
 from bridge.daemon import Daemon, ExitCode
-from bridge.journal import Accept, Entry, Settle
-from bridge.sqlite_journal import SqliteJournal
-from bridge.state_dir import StateDirectory
-from bridge.storage import open_storage
+from bridge.journal.directory import StateDirectory
+from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.storage import open_storage
+from bridge.journal.store import Accept, Entry, Settle
 from tests.bridge.http_server import Exchange, HttpServer, response, saying
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder

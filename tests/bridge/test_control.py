@@ -28,8 +28,7 @@ from bridge.control import (
     connect,
     serve,
 )
-from bridge.journal import JournalError
-from bridge.request import (
+from bridge.journal.request import (
     AnyRequest,
     AskStatus,
     BadRequest,
@@ -42,6 +41,7 @@ from bridge.request import (
     Show,
     decode_request,
 )
+from bridge.journal.store import JournalError
 from tests.bridge.leak import nothing_left
 from tests.bridge.unprivileged import open_directory, unprivileged
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.admitted import Admitted
 from bridge.config.settings import Order
 from bridge.conversation import Conversation, Conversations
+from bridge.journal.delivery import Admitted
 from tests.bridge.sample import stanza
 
 NOW = 1795305600.0

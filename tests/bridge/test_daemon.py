@@ -19,7 +19,7 @@ from bridge.config.loader import from_table
 from bridge.config.settings import Component, ConfigError, Count, Http, Seconds, Settings, Stream
 from bridge.config.value import PostUrl, Secret, is_loopback, parse_post_url
 from bridge.daemon import Daemon, ExitCode
-from bridge.keeper import MemoryKeeper
+from bridge.journal.queue import MemoryKeeper
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying
 from tests.bridge.leak import nothing_left, sockets, until

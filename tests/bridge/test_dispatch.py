@@ -21,7 +21,7 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.conversation import Conversations
 from bridge.courier import Courier
 from bridge.dispatch import Dispatcher
-from bridge.keeper import MemoryKeeper, Volume
+from bridge.journal.queue import MemoryKeeper, Volume
 from bridge.payload.reply import Composer
 from bridge.webhook.outcome import (
     BadReply,

@@ -10,15 +10,16 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.admitted import Admitted
 from bridge.config.settings import Http
 from bridge.config.value import parse_post_url
 from bridge.httpclient.response import Answer
-from bridge.journal import Accept, Attempt, Attempted, JournalError, Revive
-from bridge.keeper import Volume
+from bridge.journal.delivery import Admitted
+from bridge.journal.queue import Volume
+from bridge.journal.store import Accept, Attempt, Attempted, JournalError, Revive
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import BadReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
+from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.life import (
     BOT,
     DOMAIN,
@@ -33,7 +34,6 @@ from tests.bridge.life import (
     said,
     whole,
 )
-from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.sample import stanza
 from xmppstream import Stanza, StanzaReceived
 from xmppstream.names import DELAY, STANZA_ERRORS, expanded

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.journal import Journal, JournalError
-from bridge.keeper import Volume
-from bridge.sqlite_journal import SqliteJournal
+from bridge.journal.queue import Volume
+from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.store import Journal, JournalError
 from bridge.webhook.outcome import Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
+from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.life import BOT, DOMAIN, DONE, Life, Post, Postbox, Wall, pass_time, said, whole
-from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 from xmppstream import Stanza

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.admitted import Admitted
+from bridge.journal.delivery import Admitted
 from bridge.ledger import Ledger
 from tests.bridge.sample import stanza
 

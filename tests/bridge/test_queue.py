@@ -29,8 +29,21 @@ from bridge.config.settings import Component, Settings
 from bridge.config.value import PostUrl, Secret
 from bridge.control import ControlError, connect, serve
 from bridge.daemon import Daemon
-from bridge.desk import PAGE_BYTES, Desk
-from bridge.journal import (
+from bridge.journal.admin import PAGE_BYTES, Desk
+from bridge.journal.directory import StateDirectory, StateDirectoryError
+from bridge.journal.request import (
+    IDS_LIMIT,
+    AnyRequest,
+    AskStatus,
+    Holdings,
+    Item,
+    ListQueue,
+    ListTotals,
+    Page,
+)
+from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.storage import open_storage
+from bridge.journal.store import (
     Abandon,
     Accept,
     Attempt,
@@ -43,20 +56,7 @@ from bridge.journal import (
 from bridge.payload.reply import body_of
 from bridge.queue import view
 from bridge.queue.access import PATIENCE_S, open_queue
-from bridge.request import (
-    IDS_LIMIT,
-    AnyRequest,
-    AskStatus,
-    Holdings,
-    Item,
-    ListQueue,
-    ListTotals,
-    Page,
-)
-from bridge.sqlite_journal import SqliteJournal
-from bridge.state_dir import StateDirectory, StateDirectoryError
 from bridge.status import DaemonStatus
-from bridge.storage import open_storage
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Exchange, HttpServer, response
 from tests.bridge.leak import until

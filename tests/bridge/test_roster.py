@@ -34,10 +34,10 @@ from bridge.config.settings import (
 from bridge.config.value import Secret
 from bridge.control import connect
 from bridge.daemon import Daemon, ExitCode
-from bridge.journal import JournalError
-from bridge.request import Changed, Retry
-from bridge.state_dir import StateDirectory
-from bridge.storage import open_storage
+from bridge.journal.directory import StateDirectory
+from bridge.journal.request import Changed, Retry
+from bridge.journal.storage import open_storage
+from bridge.journal.store import JournalError
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left, until

@@ -13,9 +13,9 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.claim import MemoryClaims
-from bridge.journal import CLAIM_S, Claim, JournalError
-from bridge.keeper import Volume
+from bridge.journal.idempotency import MemoryClaims
+from bridge.journal.queue import Volume
+from bridge.journal.store import CLAIM_S, Claim, JournalError
 from bridge.payload.reply import UnusableReply
 from bridge.sender import (
     WAIT_LIMIT_S,
@@ -32,8 +32,8 @@ from bridge.sender import (
 from bridge.webhook.outcome import Replied
 from bridge.xmpp.iq import Waiters
 from bridge.xmpp.outbox import Outbox
+from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.life import BOT, COMPONENT, DOMAIN, Life, Wall, parse, said
-from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.sample import meaning, stanza
 from xmppstream import Stanza, StanzaRefused
 

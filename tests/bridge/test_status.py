@@ -20,15 +20,15 @@ from bridge.config.settings import Journal as JournalSettings
 from bridge.config.value import Secret, parse_post_url
 from bridge.control import NobodyListens, connect
 from bridge.daemon import Daemon, ExitCode
-from bridge.journal import Confirm, JournalError, Totals
-from bridge.request import AskStatus, Holding, Purge, Purged
+from bridge.journal.directory import StateDirectory
+from bridge.journal.request import AskStatus, Holding, Purge, Purged
+from bridge.journal.storage import Storage, open_storage
+from bridge.journal.store import Confirm, JournalError, Totals
 from bridge.responder import Responder
-from bridge.state_dir import StateDirectory
 from bridge.status import DaemonStatus, endpoint_status, total
-from bridge.storage import Storage, open_storage
 from bridge.webhook.health import Health
 from bridge.webhook.outcome import Unreachable
-from tests.bridge.fake_journal import FakeJournal
+from tests.bridge.journal.fake_journal import FakeJournal
 from tests.bridge.recorder import Recorder
 from tests.bridge.xmpp_server import SECRET, XmppServer
 from xmppstream import Element, Server, StreamCondition

@@ -15,9 +15,9 @@ import trio
 from bridge.config.settings import Component, Journal, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
+from bridge.journal.directory import StateDirectory
+from bridge.journal.storage import open_storage
 from bridge.sender import Key, KeyReused, NoAnswer
-from bridge.state_dir import StateDirectory
-from bridge.storage import open_storage
 from bridge.webhook.outcome import Replied
 from tests.bridge.leak import until
 from tests.servers.conftest import COMPONENTS, USERS

@@ -8,11 +8,14 @@ import trio
 from attrs import define, field
 from msgspec.structs import replace
 
-from bridge.admitted import Admitted
 from bridge.config.settings import Journal as JournalSettings
 from bridge.conversation import Conversations
-from bridge.desk import Desk
-from bridge.journal import (
+from bridge.journal.admin import Desk
+from bridge.journal.delivery import Admitted
+from bridge.journal.directory import StateDirectory
+from bridge.journal.request import AnyRequest, AskStatus
+from bridge.journal.storage import open_journal
+from bridge.journal.store import (
     Abandon,
     Accept,
     Attempt,
@@ -26,10 +29,7 @@ from bridge.journal import (
 )
 from bridge.listener.history import History
 from bridge.listener.view import View
-from bridge.request import AnyRequest, AskStatus
-from bridge.state_dir import StateDirectory
 from bridge.status import ComponentStatus, EndpointStatus, LinkStatus, Sight
-from bridge.storage import open_journal
 from bridge.telemetry.meter import Meter
 from bridge.telemetry.recent import Incidents
 from tests.bridge.sample import stanza

@@ -9,7 +9,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from bridge.journal import JournalError, Operation
+from bridge.journal.store import JournalError, Operation
 from bridge.listener.view import ANSWER_S, PROBE_S
 from tests.bridge.listener.browser import Browser, open_browser
 from tests.bridge.listener.stage import Actor, Stage, journal_at

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
 from bridge.cli import main
-from bridge.journal import JournalError
+from bridge.journal.store import JournalError
 from bridge.telemetry.meter import BOUNDS_S, Fault, Meter
 from tests.bridge.listener.browser import Browser, bearer, open_browser, token
 from tests.bridge.listener.stage import NOW, Actor, Stage, journal_at

@@ -9,11 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.journal import Attempt, JournalError
+from bridge.journal.request import Forget, Retry
+from bridge.journal.store import Attempt, JournalError
 from bridge.listener import session as session_module
 from bridge.listener.scene import PAGE
 from bridge.listener.session import FAILURE_S, FAILURES, SESSION_S, SESSIONS
-from bridge.request import Forget, Retry
 from tests.bridge.listener.browser import (
     HOST,
     SAME_ORIGIN,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from bridge.admitted import Admitted
+from bridge.journal.delivery import Admitted
 from bridge.payload.reply import (
     Composer,
     ReplyObject,

@@ -11,14 +11,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.config.settings import Component, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon import Daemon
-from bridge.journal import JournalError
-from bridge.keeper import Volume
+from bridge.journal.queue import Volume
+from bridge.journal.store import JournalError
 from bridge.telemetry.meter import BOUNDS_S, Fault, Histogram, Meter, limit_of
 from bridge.webhook.outcome import BadReply, NoReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
+from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.leak import until
 from tests.bridge.life import COMPONENT, Life, Postbox, Wall, pass_time, said
-from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 from tests.bridge.xmpp_server import SECRET, XmppServer

@@ -4,9 +4,9 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
-from bridge.journal import AnswerKey, Claim
-from bridge.sqlite.bulk import Bulk
-from bridge.sqlite.tally import KeepLimits, Tally
+from bridge.journal.sqlite.statement import Bulk
+from bridge.journal.sqlite.tally import KeepLimits, Tally
+from bridge.journal.store import AnswerKey, Claim
 
 _PUT: Final = Bulk(
     "INSERT INTO claim (number, name, digest, uid, made, state, weight, lang, answer) VALUES ",

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from bridge.journal import (
+from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.store import (
     CLAIM_S,
     Abandon,
     Accept,
@@ -45,8 +46,7 @@ from bridge.journal import (
     Settle,
     Totals,
 )
-from bridge.sqlite_journal import SqliteJournal
-from tests.bridge.journal_model import Model, Refused
+from tests.bridge.journal.journal_model import Model, Refused
 from tests.bridge.unprivileged import open_directory, unprivileged
 
 if TYPE_CHECKING:

@@ -5,7 +5,11 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bridge.journal import (
+from bridge.journal.sqlite.attempt import encode_attempts
+from bridge.journal.sqlite.idempotency import Claims
+from bridge.journal.sqlite.statement import Bulk
+from bridge.journal.sqlite.tally import Tally
+from bridge.journal.store import (
     Claim,
     Confirm,
     Entry,
@@ -15,10 +19,6 @@ from bridge.journal import (
     Send,
     Settle,
 )
-from bridge.sqlite.attempt import encode_attempts
-from bridge.sqlite.bulk import Bulk
-from bridge.sqlite.claims import Claims
-from bridge.sqlite.tally import Tally
 
 _ACCEPT: Final = Bulk(
     "INSERT INTO pending (number, uid, component, kind, from_, to_, id, weight, lang, received,"

@@ -13,7 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bridge.journal import (
+from bridge.journal.sqlite.attempt import decode_attempts
+from bridge.journal.sqlite.file import PROBE, explained, open_file
+from bridge.journal.sqlite.idempotency import find_claims
+from bridge.journal.sqlite.tally import KeepLimits
+from bridge.journal.sqlite.writer import Writer
+from bridge.journal.store import (
     CLAIM_S,
     Claim,
     DeadLetter,
@@ -23,11 +28,6 @@ from bridge.journal import (
     Reply,
     Totals,
 )
-from bridge.sqlite.attempt import decode_attempts
-from bridge.sqlite.claims import find_claims
-from bridge.sqlite.file import PROBE, explained, open_file
-from bridge.sqlite.tally import KeepLimits
-from bridge.sqlite.writer import Writer
 
 _ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts"
 _PENDING: Final = f"SELECT {_ENTRY} FROM pending"

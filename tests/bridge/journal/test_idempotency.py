@@ -8,12 +8,12 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge import committer
-from bridge.claim import Claims, JournalClaims, MemoryClaims, claim_name
-from bridge.committer import Committer
-from bridge.journal import CLAIM_S, Claim, JournalError
+from bridge.journal import committer
+from bridge.journal.committer import Committer
+from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims, claim_name
+from bridge.journal.store import CLAIM_S, Claim, JournalError
+from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.life import START, Disk
-from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.recorder import Recorder
 
 K: Final = Claim(b"k", b"digest", "msg_1", START, "sent")

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from bridge.journal import Attempt, Entry
+from bridge.journal.store import Attempt, Entry
 from xmppstream import Stanza, write
 from xmppstream.jid import bare
 from xmppstream.names import COMPONENT

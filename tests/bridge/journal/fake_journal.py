@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Sequence
 
-from bridge.journal import (
+from bridge.journal.store import (
     Accept,
     Claim,
     ClaimKey,

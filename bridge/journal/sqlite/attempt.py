@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 
-from bridge.journal import Attempt
+from bridge.journal.store import Attempt
 
 
 def encode_attempts(attempts: Iterable[Attempt]) -> str:

@@ -13,8 +13,8 @@ import outcome
 import trio
 from attrs import define, evolve, field
 
-from bridge.committer import Committer
-from bridge.journal import (
+from bridge.journal.committer import Committer
+from bridge.journal.store import (
     CLAIM_S,
     AnswerKey,
     Claim,

@@ -9,7 +9,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
-from bridge.journal import (
+from bridge.journal.sqlite.attempt import encode_attempts
+from bridge.journal.sqlite.batch import Row, Run
+from bridge.journal.sqlite.idempotency import Claims
+from bridge.journal.sqlite.tally import KeepLimits, Tally
+from bridge.journal.store import (
     Abandon,
     Accept,
     AnswerKey,
@@ -24,10 +28,6 @@ from bridge.journal import (
     Send,
     Settle,
 )
-from bridge.sqlite.attempt import encode_attempts
-from bridge.sqlite.claims import Claims
-from bridge.sqlite.run import Row, Run
-from bridge.sqlite.tally import KeepLimits, Tally
 
 _ENTRY: Final = "uid, component, kind, from_, to_, id, lang"
 _BURY: Final = (

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bridge import __version__
-from bridge.journal import Attempt
+from bridge.journal.store import Attempt
 
 PROTOCOL: Final = 1
 """The version of these values. A request without one is taken to be of ours."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-from bridge.journal import ImpossibleOperation, JournalError
-from bridge.sqlite.bulk import STATEMENTS
+from bridge.journal.sqlite.statement import STATEMENTS
+from bridge.journal.store import ImpossibleOperation, JournalError
 
 APPLICATION_ID: Final = 0x584D5042  # "XMPB"
 VERSION: Final = 2

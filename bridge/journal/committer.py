@@ -20,7 +20,7 @@ import outcome
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.journal import REFUSABLE, ImpossibleOperation, Journal, JournalError, Operation
+from bridge.journal.store import REFUSABLE, ImpossibleOperation, Journal, JournalError, Operation
 from xmppstream.thread import Thread
 
 RETRY_S: Final = 1.0

@@ -17,9 +17,9 @@ import trio
 from attrs import define, field
 from structlog.typing import FilteringBoundLogger
 
-from bridge.admitted import Admitted
-from bridge.committer import Committer
-from bridge.journal import (
+from bridge.journal.committer import Committer
+from bridge.journal.delivery import Admitted
+from bridge.journal.store import (
     SENT_PLACE,
     Abandon,
     Accept,

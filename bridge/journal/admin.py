@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final, Protocol, TypeVar, assert_never
 
-from bridge.journal import DeadLetter, Drop, Entry, Journal, Reply, Revive, Totals
-from bridge.request import (
+from bridge.journal.request import (
     Changed,
     CommandError,
     Forget,
@@ -28,6 +27,7 @@ from bridge.request import (
     Retry,
     Show,
 )
+from bridge.journal.store import DeadLetter, Drop, Entry, Journal, Reply, Revive, Totals
 
 T = TypeVar("T")
 Kind = Entry | Reply | DeadLetter

@@ -7,12 +7,12 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from bridge.committer import Committer
 from bridge.config.settings import Journal as Settings
-from bridge.journal import Journal, Totals
-from bridge.keeper import JournalKeeper, Volume
+from bridge.journal.committer import Committer
+from bridge.journal.directory import StateDirectory
+from bridge.journal.queue import JournalKeeper, Volume
+from bridge.journal.store import Journal, Totals
 from bridge.payload.reply import ParseElement
-from bridge.state_dir import StateDirectory
 from bridge.telemetry.log import logger
 
 _NONE: Final = Totals()
@@ -116,7 +116,7 @@ def open_journal(directory: StateDirectory, settings: Settings) -> Journal:
     Raises:
         JournalError: it cannot be used.
     """
-    from bridge.sqlite_journal import SqliteJournal  # sqlite3 only where it is asked for
+    from bridge.journal.sqlite.store import SqliteJournal  # sqlite3 only where it is asked for
 
     return SqliteJournal(
         directory.journal_file,

@@ -10,10 +10,11 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge import committer
-from bridge.admitted import Admitted
-from bridge.committer import Committer
-from bridge.journal import (
+from bridge.journal import committer
+from bridge.journal.committer import Committer
+from bridge.journal.delivery import Admitted
+from bridge.journal.queue import MEMORY_COUNT, JournalKeeper, MemoryKeeper, Volume
+from bridge.journal.store import (
     Accept,
     Attempt,
     Claim,
@@ -25,11 +26,10 @@ from bridge.journal import (
     Settle,
     Totals,
 )
-from bridge.keeper import MEMORY_COUNT, JournalKeeper, MemoryKeeper, Volume
 from bridge.xmpp.outbox import Outgoing
+from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.life import BOT, DOMAIN, START, Disk
 from tests.bridge.life import parse as parse_soon
-from tests.bridge.memory_journal import MemoryJournal
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 from xmppstream import Element, RemoteError

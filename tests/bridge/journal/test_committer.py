@@ -16,8 +16,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.committer import LAST_S, RETRY_S, Committer
-from bridge.journal import (
+from bridge.journal.committer import LAST_S, RETRY_S, Committer
+from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.store import (
     Accept,
     Attempt,
     Attempted,
@@ -33,8 +34,7 @@ from bridge.journal import (
     Send,
     Settle,
 )
-from bridge.sqlite_journal import SqliteJournal
-from tests.bridge.fake_journal import FakeJournal
+from tests.bridge.journal.fake_journal import FakeJournal
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder
 
@@ -452,10 +452,10 @@ CHILD: Final = """
 import sys
 from pathlib import Path
 import trio
-from bridge.committer import Committer
-from bridge.journal import Accept, Confirm, Entry, Reply, Settle
+from bridge.journal.committer import Committer
+from bridge.journal.store import Accept, Confirm, Entry, Reply, Settle
 from bridge.telemetry.log import logger
-from bridge.sqlite_journal import SqliteJournal
+from bridge.journal.sqlite.store import SqliteJournal
 
 async def work(committer, name):
     for number in range(10**9):

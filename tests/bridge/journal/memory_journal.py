@@ -7,7 +7,7 @@ from typing import assert_never
 from attrs import evolve
 from msgspec.structs import replace
 
-from bridge.journal import (
+from bridge.journal.store import (
     Abandon,
     Accept,
     AnswerKey,

@@ -8,7 +8,7 @@ from typing import assert_never
 from attrs import define, evolve, field
 from msgspec.structs import replace
 
-from bridge.journal import (
+from bridge.journal.store import (
     CLAIM_S,
     Abandon,
     Accept,

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from bridge.state_dir import StateDirectory, StateDirectoryError, resolve
+from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
 from tests.bridge.unprivileged import open_directory, unprivileged
 
 
@@ -55,7 +55,7 @@ def test_the_lock_makes_the_directory_and_names_its_owner(tmp_path: Path) -> Non
 HOLD: Final = """
 import sys
 from pathlib import Path
-from bridge.state_dir import StateDirectory
+from bridge.journal.directory import StateDirectory
 with StateDirectory(Path(sys.argv[1])).lock():
     print("locked", flush=True)
     sys.stdin.read()
