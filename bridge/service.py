@@ -13,16 +13,16 @@ import trio
 from attrs import define, evolve, field
 from structlog.typing import FilteringBoundLogger
 
-from bridge.admission import Admission
 from bridge.config.settings import Component, Settings
-from bridge.conversation import Conversations
-from bridge.courier import Courier
-from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
+from bridge.dispatch.admission import Admission
+from bridge.dispatch.conversation import Conversations
+from bridge.dispatch.dispatcher import WRITTEN_FACTOR, Dispatcher
+from bridge.dispatch.ratelimit import Guard
+from bridge.dispatch.worker import Courier
 from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.payload.reply import Composer
-from bridge.rate import Guard
 from bridge.recorder import Recorder
 from bridge.status import ComponentStatus, Sight, component_status, sight_of
 from bridge.telemetry.log import logger

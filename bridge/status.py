@@ -13,8 +13,8 @@ from attrs import frozen
 from msgspec import Struct
 
 from bridge.config.settings import Component
-from bridge.conversation import Conversations
-from bridge.dispatch import Dispatcher
+from bridge.dispatch.conversation import Conversations
+from bridge.dispatch.dispatcher import Dispatcher
 from bridge.journal.request import PROTOCOL, Holding
 from bridge.telemetry.meter import Counts, Meter
 from bridge.webhook.health import Health

@@ -5,7 +5,7 @@ strangers: addresses, reasons, results.
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from bridge.conversation import Conversation, Phase
+from bridge.dispatch.conversation import Conversation, Phase
 from bridge.journal.request import Item
 from bridge.listener.document import hidden, pill, question
 from bridge.listener.markup import Child, Markup, join, tag

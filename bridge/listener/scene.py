@@ -8,7 +8,7 @@ import trio
 from attrs import frozen
 
 from bridge.config.token import Token
-from bridge.conversation import Conversation
+from bridge.dispatch.conversation import Conversation
 from bridge.journal.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.journal.store import JournalError
 from bridge.listener.history import Minute

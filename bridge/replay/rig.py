@@ -15,12 +15,12 @@ from attrs import evolve, frozen
 from structlog.typing import FilteringBoundLogger
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.admission import Admission
 from bridge.capture_file import CaptureFileError
 from bridge.config.settings import Component, Settings
-from bridge.conversation import Conversations
-from bridge.courier import Courier
-from bridge.dispatch import WRITTEN_FACTOR, Dispatcher
+from bridge.dispatch.admission import Admission
+from bridge.dispatch.conversation import Conversations
+from bridge.dispatch.dispatcher import WRITTEN_FACTOR, Dispatcher
+from bridge.dispatch.worker import Courier
 from bridge.journal.queue import Volume
 from bridge.payload.reply import Composer
 from bridge.replay.answers import CapturedEndpoint, CapturedHealth, CapturedPolicy

@@ -91,7 +91,10 @@ def test_two_exception_handlers_catch_everything() -> None:
         for name, tree in modules.items()
         for caught in caught_broadly(tree)
     ]
-    assert found == [("bridge.dispatch", "Exception"), ("bridge.listener.server", "Exception")]
+    assert found == [
+        ("bridge.dispatch.dispatcher", "Exception"),
+        ("bridge.listener.server", "Exception"),
+    ]
 
 
 @pytest.mark.parametrize(("tree", "name"), PAIRS)

@@ -32,8 +32,8 @@ from bridge.sender import (
 from bridge.webhook.outcome import Replied
 from bridge.xmpp.iq import Waiters
 from bridge.xmpp.outbox import Outbox
+from tests.bridge.dispatch.life import BOT, COMPONENT, DOMAIN, Life, Wall, parse, said
 from tests.bridge.journal.memory_journal import MemoryJournal
-from tests.bridge.life import BOT, COMPONENT, DOMAIN, Life, Wall, parse, said
 from tests.bridge.sample import meaning, stanza
 from xmppstream import Stanza, StanzaRefused
 

@@ -3,9 +3,9 @@
 import pytest
 
 from bridge.config.settings import Settings
-from bridge.dispatch import WRITTEN_FACTOR
+from bridge.dispatch.dispatcher import WRITTEN_FACTOR
 from bridge.service import limits_written
-from tests.bridge.test_dispatch import Bench
+from tests.bridge.dispatch.test_dispatcher import Bench
 from xmppstream import Limits, Stanza, StanzaReceived, parse_element, write
 from xmppstream.names import COMPONENT
 from xmppstream.parser import ElementParser

@@ -12,9 +12,9 @@ import trio
 from attrs import evolve, frozen
 
 from bridge.webhook.outcome import Outcome, Rejected, Replied
+from tests.bridge.dispatch.test_dispatcher import BOT, DOMAIN, JULIET, running
+from tests.bridge.dispatch.test_dispatcher import COMPONENT as COMPONENT_OF_BENCH
 from tests.bridge.sample import meaning, stanza
-from tests.bridge.test_dispatch import BOT, DOMAIN, JULIET, running
-from tests.bridge.test_dispatch import COMPONENT as COMPONENT_OF_BENCH
 from xmppstream import ComponentConnection, Role, StanzaReceived, parse_element, rehome
 from xmppstream.names import COMPONENT, STREAMS
 

@@ -12,8 +12,8 @@ from bridge.journal import committer
 from bridge.journal.committer import Committer
 from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims, claim_name
 from bridge.journal.store import CLAIM_S, Claim, JournalError
+from tests.bridge.dispatch.life import START, Disk
 from tests.bridge.journal.memory_journal import MemoryJournal
-from tests.bridge.life import START, Disk
 from tests.bridge.recorder import Recorder
 
 K: Final = Claim(b"k", b"digest", "msg_1", START, "sent")

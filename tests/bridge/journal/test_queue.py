@@ -27,9 +27,9 @@ from bridge.journal.store import (
     Totals,
 )
 from bridge.xmpp.outbox import Outgoing
+from tests.bridge.dispatch.life import BOT, DOMAIN, START, Disk
+from tests.bridge.dispatch.life import parse as parse_soon
 from tests.bridge.journal.memory_journal import MemoryJournal
-from tests.bridge.life import BOT, DOMAIN, START, Disk
-from tests.bridge.life import parse as parse_soon
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 from xmppstream import Element, RemoteError

@@ -9,7 +9,7 @@ from attrs import define, field
 from msgspec.structs import replace
 
 from bridge.config.settings import Journal as JournalSettings
-from bridge.conversation import Conversations
+from bridge.dispatch.conversation import Conversations
 from bridge.journal.admin import Desk
 from bridge.journal.delivery import Admitted
 from bridge.journal.directory import StateDirectory

@@ -16,9 +16,9 @@ from bridge.journal.store import JournalError
 from bridge.telemetry.meter import BOUNDS_S, Fault, Histogram, Meter, limit_of
 from bridge.webhook.outcome import BadReply, NoReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
+from tests.bridge.dispatch.life import COMPONENT, Life, Postbox, Wall, pass_time, said
 from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.leak import until
-from tests.bridge.life import COMPONENT, Life, Postbox, Wall, pass_time, said
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 from tests.bridge.xmpp_server import SECRET, XmppServer

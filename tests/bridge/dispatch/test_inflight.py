@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.dispatch.inflight import Ledger
 from bridge.journal.delivery import Admitted
-from bridge.ledger import Ledger
 from tests.bridge.sample import stanza
 
 

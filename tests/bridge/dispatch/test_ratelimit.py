@@ -10,8 +10,8 @@ from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Bounds, Count, Journal, Rate
+from bridge.dispatch.ratelimit import BUCKET_LIMIT, CALM_S, Buckets, Guard
 from bridge.journal.delivery import Admitted
-from bridge.rate import BUCKET_LIMIT, CALM_S, Buckets, Guard
 from tests.bridge.http_server import Exchange, response, saying
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza

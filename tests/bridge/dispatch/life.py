@@ -13,12 +13,12 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.admission import Admission
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
-from bridge.conversation import Conversations
-from bridge.courier import Courier
-from bridge.dispatch import Dispatcher
+from bridge.dispatch.admission import Admission
+from bridge.dispatch.conversation import Conversations
+from bridge.dispatch.dispatcher import Dispatcher
+from bridge.dispatch.worker import Courier
 from bridge.journal import committer
 from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims
 from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper, Volume

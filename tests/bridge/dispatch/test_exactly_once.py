@@ -21,8 +21,19 @@ from bridge.journal.sqlite.store import SqliteJournal
 from bridge.journal.store import Journal, JournalError
 from bridge.webhook.outcome import Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
+from tests.bridge.dispatch.life import (
+    BOT,
+    DOMAIN,
+    DONE,
+    Life,
+    Post,
+    Postbox,
+    Wall,
+    pass_time,
+    said,
+    whole,
+)
 from tests.bridge.journal.memory_journal import MemoryJournal
-from tests.bridge.life import BOT, DOMAIN, DONE, Life, Post, Postbox, Wall, pass_time, said, whole
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 from xmppstream import Stanza

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.config.settings import Order
-from bridge.conversation import Conversation, Conversations
+from bridge.dispatch.conversation import Conversation, Conversations
 from bridge.journal.delivery import Admitted
 from tests.bridge.sample import stanza
 

@@ -16,13 +16,13 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.admission import Admission
-from bridge.conversation import Conversation, Conversations
-from bridge.courier import Courier, Result
+from bridge.dispatch.admission import Admission
+from bridge.dispatch.conversation import Conversation, Conversations
+from bridge.dispatch.inflight import Ledger
+from bridge.dispatch.worker import Courier, Result
 from bridge.journal.delivery import Admitted
 from bridge.journal.queue import Keeper
 from bridge.journal.store import Attempt
-from bridge.ledger import Ledger
 from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.health import Health, says_down

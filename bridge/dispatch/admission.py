@@ -9,8 +9,8 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Component
+from bridge.dispatch.ratelimit import UNBOUNDED, Excess, Guard
 from bridge.payload.reply import body_of
-from bridge.rate import UNBOUNDED, Excess, Guard
 from bridge.telemetry.meter import limit_of
 from bridge.webhook.outcome import EXCESSIVE
 from bridge.xmpp.autoresponder import UNAVAILABLE, Automaton

@@ -19,8 +19,7 @@ from bridge.journal.store import Accept, Attempt, Attempted, JournalError, Reviv
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import BadReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
-from tests.bridge.journal.memory_journal import MemoryJournal
-from tests.bridge.life import (
+from tests.bridge.dispatch.life import (
     BOT,
     DOMAIN,
     DONE,
@@ -34,6 +33,7 @@ from tests.bridge.life import (
     said,
     whole,
 )
+from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.sample import stanza
 from xmppstream import Stanza, StanzaReceived
 from xmppstream.names import DELAY, STANZA_ERRORS, expanded

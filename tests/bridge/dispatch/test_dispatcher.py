@@ -15,12 +15,12 @@ import trio
 from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.admission import Admission
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
-from bridge.conversation import Conversations
-from bridge.courier import Courier
-from bridge.dispatch import Dispatcher
+from bridge.dispatch.admission import Admission
+from bridge.dispatch.conversation import Conversations
+from bridge.dispatch.dispatcher import Dispatcher
+from bridge.dispatch.worker import Courier
 from bridge.journal.queue import MemoryKeeper, Volume
 from bridge.payload.reply import Composer
 from bridge.webhook.outcome import (
