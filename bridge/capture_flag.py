@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from bridge.capture_dir import MAX_BYTES, MIN_BYTES, ROTATE_BYTES, CaptureDirectoryError
-from bridge.capture_dir import CaptureOptions as Options
-from bridge.compression import Packing
+from bridge.capture.compression import Packing
+from bridge.capture.retention import MAX_BYTES, MIN_BYTES, ROTATE_BYTES, CaptureDirectoryError
+from bridge.capture.retention import CaptureOptions as Options
 from bridge.config.settings import Component
 from bridge.size import size_from, written
 
 if TYPE_CHECKING:
-    from bridge.recording import Recording
+    from bridge.capture.recorders import Recording
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PACKINGS: Final[dict[str, Packing]] = {"plain": "none", "gz": "gz", "zst": "zst"}
@@ -92,8 +92,8 @@ def open_recording(
     """
     if options is None:
         return None
-    from bridge.capture_file import CaptureFileError
-    from bridge.recording import Recording
+    from bridge.capture.file import CaptureFileError
+    from bridge.capture.recorders import Recording
     from bridge.telemetry.log import logger
 
     try:

@@ -45,7 +45,7 @@ class Commands(click.Group):
 
             return queue
         if cmd_name == "redact":
-            from bridge.redaction import redact
+            from bridge.capture.redact.copy import redact
 
             return redact
         if cmd_name == "replay":

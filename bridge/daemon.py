@@ -13,11 +13,11 @@ import trio
 from attrs import evolve
 
 from bridge import control
+from bridge.capture.recorders import Recording
 from bridge.config.settings import ConfigError, Listen, Settings
 from bridge.journal.idempotency import JournalClaims, MemoryClaims
 from bridge.journal.storage import Storage
 from bridge.notify import Notifier
-from bridge.recording import Recording
 from bridge.responder import Responder
 from bridge.roster import CannotReload, Roster
 from bridge.sender import Sender

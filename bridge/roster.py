@@ -16,12 +16,12 @@ from typing import Final
 import trio
 from attrs import field, frozen
 
+from bridge.capture.recorder import Recorder
+from bridge.capture.recorders import Recording
 from bridge.config.settings import Component, Fault, Settings
 from bridge.config.value import is_loopback
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
-from bridge.recorder import Recorder
-from bridge.recording import Recording
 from bridge.service import Legacy, Service, make_endpoint
 from bridge.telemetry.log import logger
 from bridge.telemetry.tracing import Spans

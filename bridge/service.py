@@ -13,6 +13,7 @@ import trio
 from attrs import define, evolve, field
 from structlog.typing import FilteringBoundLogger
 
+from bridge.capture.recorder import Recorder
 from bridge.config.settings import Component, Settings
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
@@ -23,7 +24,6 @@ from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.payload.reply import Composer
-from bridge.recorder import Recorder
 from bridge.status import ComponentStatus, Sight, component_status, sight_of
 from bridge.telemetry.log import logger
 from bridge.telemetry.meter import Counts, Meter

@@ -15,15 +15,11 @@ from attrs import define, evolve, field, frozen
 from rich.console import Console
 from trio.testing import MockClock
 
-from bridge.capture_file import CaptureFileError
-from bridge.config.loader import load_without_secrets
-from bridge.config.settings import ConfigError, Settings
-from bridge.config.value import BadValue, PostUrl, parse_post_url
-from bridge.replay import summary
-from bridge.replay.chatter import Chatter
-from bridge.replay.option import EXIT_CODES, selecting, selection_of, value
-from bridge.replay.pace import parse_speed
-from bridge.replay.part import (
+from bridge.capture.file import CaptureFileError
+from bridge.capture.replay import summary
+from bridge.capture.replay.chatter import Chatter
+from bridge.capture.replay.harness import Plan, Rig
+from bridge.capture.replay.identity import (
     NoComponent,
     component_for,
     component_of,
@@ -31,12 +27,16 @@ from bridge.replay.part import (
     seen_in,
     with_budget,
 )
+from bridge.capture.replay.pace import parse_speed
+from bridge.capture.replay.selection import Selection, Since
+from bridge.capture.replay.story import Story, files, size_of, stories
+from bridge.capture.replay.summary import Comparison
+from bridge.capture.replay.tally import Tally
+from bridge.config.loader import load_without_secrets
+from bridge.config.settings import ConfigError, Settings
+from bridge.config.value import BadValue, PostUrl, parse_post_url
+from bridge.replay.option import EXIT_CODES, selecting, selection_of, value
 from bridge.replay.progress import Bar
-from bridge.replay.rig import Plan, Rig
-from bridge.replay.selection import Selection, Since
-from bridge.replay.summary import Comparison
-from bridge.replay.tally import Tally
-from bridge.replay.tape import Story, files, size_of, stories
 from xmppstream.stanza import KINDS
 
 _INTERRUPTED: Final = 130

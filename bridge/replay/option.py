@@ -6,8 +6,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from bridge.capture.replay.selection import Selection, Since, parse_only, parse_since
 from bridge.config.value import BadValue
-from bridge.replay.selection import Selection, Since, parse_only, parse_since
 from xmppstream.stanza import KINDS
 
 EXIT_CODES: Final = """\b

@@ -8,11 +8,11 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
-from bridge.capture_file import CaptureFileError
+from bridge.capture.file import CaptureFileError
+from bridge.capture.replay.selection import Since
+from bridge.capture.replay.story import files, stories
+from bridge.capture.replay.transcript import Transcript
 from bridge.replay.option import EXIT_CODES, selecting, selection_of
-from bridge.replay.selection import Since
-from bridge.replay.tape import files, stories
-from bridge.replay.transcript import Transcript
 
 
 class _Console(Console):

@@ -21,9 +21,9 @@ import httpx
 import trio
 
 from bridge import __version__
+from bridge.capture.exchange import HEADERS, Answered, Failure, Result
 from bridge.config.settings import Http
 from bridge.config.value import PostUrl
-from bridge.exchange import HEADERS, Answered, Failure, Result
 from bridge.httpclient.pool import PoolLimits, Timeouts
 from bridge.httpclient.response import Answer, AnswerLimits, decoded
 from bridge.httpclient.transport import Transport, head_of, origin_of

@@ -9,10 +9,10 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from bridge.capture_dir import CaptureOptions
+from bridge.capture.retention import CaptureOptions
 from bridge.capture_flag import capture_flags, options_of
 from bridge.cli import main
-from tests.bridge.test_recorder import COMPONENT
+from tests.bridge.capture.test_recorder import COMPONENT
 from tests.bridge.unprivileged import open_directory, unprivileged
 
 MIB = 1024 * 1024

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge import redaction
-from bridge.capture_file import open_capture
+from bridge.capture.file import open_capture
+from bridge.capture.format import Header, Record, encode_header, encode_record
+from bridge.capture.redact import Redactor
+from bridge.capture.redact import copy as redaction
+from bridge.capture.redact.pseudonym import Avoid
 from bridge.cli import main
-from bridge.redact import Redactor
-from bridge.redact.pseudonym import Avoid
 from tests.bridge.unprivileged import open_directory, unprivileged
-from xmppstream.capture import Header, Record, encode_header, encode_record
 
 HEADER = Header("Prosody 0.12.3", "bot.example", datetime(2026, 11, 22, tzinfo=UTC))
 STANZA = (
@@ -180,7 +180,7 @@ def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         full = flags & os.O_EXCL and str(path).endswith("out.xcap")
         return really("/dev/full", os.O_WRONLY) if full else really(path, flags, mode)
 
-    monkeypatch.setattr("bridge.capture_file.os.open", open_full)
+    monkeypatch.setattr("bridge.capture.file.os.open", open_full)
     result = run(source, tmp_path / "out.xcap")
     assert result.exit_code == 1
     assert f"{tmp_path}/out.xcap: it cannot be written (No space left on device)" in result.output

@@ -11,7 +11,7 @@ import click
 import trio
 from attrs import evolve
 
-from bridge.capture_file import CaptureWriter, open_capture
+from bridge.capture.file import CaptureWriter, open_capture
 from tests.capture import malformed
 from tests.capture.scene import SCENES
 from tests.capture.stage import open_stage, software

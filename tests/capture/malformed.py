@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
+from bridge.capture.format import IN, LINK, OUT, Header, Record, encode_header, encode_record
 from tests.conformance.rules import (
     GOOD,
     HEADER_OUT,
@@ -29,7 +30,6 @@ from tests.conformance.rules import (
 )
 from tests.xmppstream.wire import DOMAIN, END, HANDSHAKE, HEADER, ROOT
 from xmppstream import Limits, Role, StreamClosed, StreamFaulted
-from xmppstream.capture import IN, LINK, OUT, Header, Record, encode_header, encode_record
 from xmppstream.names import STANZA_ERRORS, STREAM_ERRORS, STREAMS
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, frozen
 
-from bridge.capture_file import open_capture
+from bridge.capture.file import open_capture
+from bridge.capture.format import IN, OUT
 from tests.servers.scene import plain
-from xmppstream.capture import IN, OUT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,13 +16,13 @@ import pytest
 import trio
 
 import bridge
-from bridge.capture_file import open_capture
-from bridge.exchange import decode
+from bridge.capture.exchange import decode
+from bridge.capture.file import open_capture
+from bridge.capture.format import Record
 from tests.servers.daemon import Daemon, run_daemon, settings_for
 from tests.servers.endpoint import Answer, Endpoint, Posted, Reaction, open_endpoint, reply, xml
 from tests.servers.peer import Peer, connect_component
 from tests.servers.scene import ALL_KINDS, BOT, ECHO, PEER, bot_table
-from xmppstream.capture import Record
 
 if TYPE_CHECKING:
     from tests.servers.prosody import Prosody

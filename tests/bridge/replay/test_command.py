@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import main
-from tests.bridge.replay.maker import DOMAIN, Script, conversation, message
+from tests.bridge.capture.replay.maker import DOMAIN, Script, conversation, message
 from tests.bridge.unprivileged import unprivileged
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,221 @@
+"""Records what one component does, while it works: its connections and its POSTs.
+
+What happens becomes lines of a `Series` at once, in trio's thread; a thread of its own packs and
+writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock from trio.
+Whoever reports never waits, and a disk that fails or is slow does no harm to the bridge:
+
+- where it fails, capturing ends, with one line in the log;
+- where it cannot keep up, so that `LIMIT_BYTES` wait for it, what comes is left out, and counted,
+  until it has written half of that; then a new file begins, since one with a hole is no story.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from bridge.capture.exchange import API, Answered, Result
+from bridge.capture.file import CaptureFileError
+from bridge.capture.rotation import Job, Series
+from xmppstream.thread import Thread
+
+LIMIT_BYTES: Final = 32 * 1024 * 1024
+LAST_S: Final = 2.0
+"""How long, once `run` is cancelled, the disk may take for a block."""
+MOST_S: Final = 10.0
+"""How long it may take for all; redacting is slow."""
+_BATCH_S: Final = 0.25
+
+
+class Recorder:
+    """Is a `Tap` and a `Witness`; `run` is its service."""
+
+    def __init__(
+        self,
+        series: Series,
+        log: FilteringBoundLogger,
+        clock: Callable[[], float] = time.monotonic,
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        """Open the first file.
+
+        Raises:
+            CaptureFileError: it cannot be made.
+        """
+        self._series = series
+        self._log = log
+        self._clock = clock
+        self._limit_bytes = limit_bytes
+        self._started = clock()
+        self._jobs: deque[tuple[Job, int]] = deque()
+        self._handed_bytes = 0
+        self._awake = False
+        self._wake = trio.Event()  # there is something
+        self._due = trio.Event()  # there is as much as is worth a run of the thread
+        self._stopping = False
+        self._missing = 0
+        self._ended = False
+        self._between = True  # no connection, or between two stanzas of one
+        self._attached = False
+        series.begin(0.0)
+        series.hand = self._hand
+
+    # --- what is reported: the tap of the stream
+
+    def opened(self, server: str) -> None:
+        """A connection is tried; with all else of its beginning it is recorded in any case."""
+        self._between = self._attached = False
+        if self._takes():
+            self._series.link_opened(self.now(), server)
+
+    def received(self, data: bytes, open_bytes: int) -> None:
+        """A chunk has come."""
+        if self._takes(len(data), dispensable=self._attached):
+            self._series.received(self.now(), data, open_bytes)
+        self._between = self._attached and open_bytes == 0
+
+    def attached(self) -> None:
+        """The connection has begun."""
+        self._attached = True
+        if self._takes():
+            self._series.attached()
+
+    def sent(self, data: bytes) -> None:
+        """A batch is sent."""
+        if self._takes(len(data), dispensable=self._attached):
+            self._series.sent(self.now(), data)
+
+    def closed(self, why: str) -> None:
+        """The connection is over."""
+        self._attached, self._between = False, True
+        if self._takes():
+            self._series.link_closed(self.now(), why)
+
+    # --- and what HTTP has to do with it
+
+    def now(self) -> float:
+        """Give the time, in seconds since the capture began."""
+        return self._clock() - self._started
+
+    def exchanged(
+        self, uid: str, attempt: int, began: float, request: bytes, result: Result
+    ) -> None:
+        """A POST is over that had begun at `began`, by `now`."""
+        body = result.body if isinstance(result, Answered) else None
+        if self._takes(len(request) + len(body or b""), dispensable=True):
+            self._series.exchanged(self.now(), uid, attempt, began, request, result)
+
+    def submitted(self, uid: str, stanza: bytes) -> None:
+        """An HTTP client has had us send a stanza."""
+        if self._takes(len(stanza), dispensable=True):
+            data = msgspec.json.encode({"id": uid, "stanza": stanza.decode()})
+            self._series.put(self.now(), API, data)
+
+    # --- what waits
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for the disk."""
+        return self._handed_bytes + self._series.held_bytes
+
+    def _takes(self, size_bytes: int = 0, *, dispensable: bool = False) -> bool:
+        """Tell whether a report is recorded; if not, it counts as missing."""
+        if self._ended:
+            return False
+        waiting = self._handed_bytes + self._series.held_bytes
+        is_tight = self._missing or waiting + size_bytes > self._limit_bytes
+        if dispensable and is_tight and not self._goes_on(waiting):
+            self._missing += 1
+            return False
+        if not self._awake:
+            self._awake = True
+            self._wake.set()
+        return True
+
+    def _goes_on(self, waiting: int) -> bool:
+        """Pause, or begin again where it has paused and there is room."""
+        if not self._missing:
+            self._series.close()
+            why = f"the disk is too slow: {waiting} bytes wait for it"
+            self._log.warning("capture pauses", why=why)
+        elif self._between and waiting <= self._limit_bytes // 2:
+            self._series.resume(self.now(), self._missing)
+            self._log.warning("capture goes on in a new file", missing=self._missing)
+            self._missing = 0
+            return True
+        return False
+
+    def _hand(self, job: Job, weight_bytes: int) -> None:
+        self._handed_bytes += weight_bytes
+        self._jobs.append((job, weight_bytes))
+        self._due.set()
+
+    # --- the service
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write, until cancelled; then write what is left, for at most `MOST_S`. To be started
+        once, before and outside of all that reports.
+        """
+        thread = Thread("recorder")
+        self._log.info("capturing", file=str(self._series.spool.path))
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope(shield=True) as scope:
+                    nursery.start_soon(self._stop_when_cancelled, scope)
+                    task_status.started()
+                    await self._serve(thread, scope)
+                if scope.cancelled_caught:
+                    self._log.error(
+                        "capture not finished",
+                        why="it takes too long",
+                        missing_bytes=self.waiting_bytes,
+                    )
+        finally:
+            self._ended = True
+            thread.close(self._series.spool.abandon)
+
+    async def _stop_when_cancelled(self, scope: trio.CancelScope) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._last_at = trio.current_time() + MOST_S
+            scope.deadline = trio.current_time() + LAST_S
+            self._stopping = True
+            self._wake.set()
+            self._due.set()
+
+    async def _serve(self, thread: Thread, scope: trio.CancelScope) -> None:
+        while not self._stopping:
+            await self._wake.wait()
+            with trio.move_on_after(_BATCH_S):
+                await self._due.wait()
+            self._awake, self._wake = False, trio.Event()
+            if not self._ended:
+                self._series.flush()
+                await self._write(thread, scope)
+            self._due = trio.Event()
+        if not self._ended:
+            self._series.close()
+            await self._write(thread, scope)
+
+    async def _write(self, thread: Thread, scope: trio.CancelScope) -> None:
+        while self._jobs:
+            job, weight = self._jobs.popleft()
+            try:
+                await thread.run(job, abandon=True)
+            except CaptureFileError as error:
+                self._give_up(error)
+                return
+            self._handed_bytes -= weight
+            if self._stopping:  # it goes on, so it may
+                scope.deadline = min(trio.current_time() + LAST_S, self._last_at)
+
+    def _give_up(self, error: CaptureFileError) -> None:
+        self._ended = True
+        self._jobs.clear()
+        hint = "the bridge goes on; to capture again, start it again"
+        self._log.error("capturing stopped", file=str(error.path), why=error.why, hint=hint)

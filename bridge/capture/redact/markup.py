@@ -1,0 +1,267 @@
+"""XML as it comes, cut anywhere, well-formed or not: names and markup stay, the rest is replaced.
+
+A tokeniser, no parser: what it does not understand is text, and all text is replaced. So broken
+input stays broken in the same place, and gives away as little.
+
+What may go on in the next chunk is held back: a tag that has not ended, the last word of a text.
+That is at most `HOLD_BYTES`; what is longer is taken for text.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from attrs import frozen
+
+from bridge.capture.redact.spelling import change_xml
+from bridge.capture.redact.value import PIECE, Values
+from bridge.capture.redact.vocabulary import (
+    FORM_TYPE,
+    TEXT_LIMIT,
+    keeps_form_type,
+    keeps_text,
+    local_name,
+    may_keep_text,
+)
+
+HOLD_BYTES: Final = 1024 * 1024
+_HOLD_TEXT_BYTES: Final = 64 * 1024
+_CDATA: Final = b"<![CDATA["
+_CDATA_END: Final = b"]]>"
+_RUN: Final = re.compile(rb"(?:[^<]++|<!\[CDATA\[(?:[^\]]++|\](?!\]>))*+\]\]>)++")
+_TAG: Final = re.compile(rb"<(?![!?])[^<>\"']*+(?:(?:\"[^<\"]*+\"|'[^<']*+')[^<>\"']*+)*+>")
+_DECLARATION: Final = re.compile(
+    rb"<\?xml(?:\s+(?:version|standalone)\s*=\s*(?:'[0-9a-z.]{0,5}'|\"[0-9a-z.]{0,5}\")"
+    rb"|\s+encoding\s*=\s*['\"](?i:utf|iso|us-ascii|windows|latin|koi|shift|euc|big|gb|ucs)[-\w]*['\"])*"
+    rb"\s*\?>"
+)
+_SPECIAL: Final = re.compile(rb"<!--|<!\[?[A-Z]{0,12}\[?|<\?(?:xml(?=[\s?]))?")
+_UNDECIDED: Final = re.compile(rb"<(?:!\[?[A-Z]{0,12}|!-|\?[^<>]{0,200}\??)?\Z")
+_NAME: Final = re.compile(r"<[^\s/>\"'<=]*")
+_END_TAG: Final = re.compile(r"</[^\s/>\"'<=]+\s*>")
+_PART: Final = re.compile(r"([^\s=\"'<>/]+)(\s*=\s*)(?:\"([^\"]*)\"|'([^']*)')|[^\s=\"'<>/]+")
+_WORD_BYTES: Final = bytes(
+    byte for byte in range(256) if byte >= 0x80 or chr(byte).isalnum() or byte in b"&#;"
+)
+_CUT_CHARACTER: Final = re.compile("[\udc80-\udcff]{1,3}\\Z")  # as `surrogateescape` gives it
+_CACHED_BYTES: Final = 256
+
+Piece = tuple[int, bytes]
+"""How many bytes of the input, and what they become."""
+
+
+@frozen
+class _Tag:
+    """A tag that was replaced; `element` is what it opens (its local name), else empty."""
+
+    written: bytes
+    element: str
+    is_form_type: bool
+
+
+class Tags:
+    """Replaces what tags hold; many streams may share one, for its cache."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self._cached = lru_cache(4096)(self._change)
+
+    def change(self, raw: bytes) -> _Tag:
+        """Replace the attributes of a tag, and whatever else than names a broken one holds."""
+        return self._cached(raw) if len(raw) <= _CACHED_BYTES else self._change(raw)
+
+    def _change(self, raw: bytes) -> _Tag:
+        text = raw.decode("utf-8", "surrogateescape")
+        if _END_TAG.fullmatch(text):
+            return _Tag(raw, "", False)
+        head = _NAME.match(text)
+        name = head[0] if head else ""
+        rest = _PART.sub(self._part, text[len(name) :])
+        element = "" if text.endswith("/>") else local_name(name[1:])
+        is_form_type = element == "field" and FORM_TYPE in rest
+        return _Tag((name + rest).encode("utf-8", "surrogateescape"), element, is_form_type)
+
+    def _part(self, match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            return self.values.text(match[0])
+        single = match[3] is None
+        value = match[4] if single else match[3]
+        if "&" in value:
+            value = change_xml(value, lambda meant: self.values.attribute(name, meant))
+        else:
+            value = self.values.attribute(name, value)
+        quote = "'" if single else '"'
+        return f"{name}{match[2]}{quote}{value}{quote}"
+
+
+class Markup:
+    """Replaces what one stream holds, as it comes."""
+
+    def __init__(self, tags: Tags) -> None:
+        self._tags = tags
+        self._values = tags.values
+        self._rest = bytearray()
+        self._in_tag = False  # what is held back is a tag without its end
+        self._in_cdata = False
+        self._element = ""  # what the last tag has opened
+        self._form_type = 0  # 1 behind <field var='FORM_TYPE'>, 2 in its <value>
+        self._pieces: list[Piece] = []
+        self._even: list[bytes] = []  # as long as what they stand for, to be one piece
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes are held back."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """Take bytes; give the pieces that are complete, in order."""
+        self._rest += data
+        if self._in_tag and b">" not in data and b"<" not in data and self.held_bytes < HOLD_BYTES:
+            return []
+        return self._run(final=self.held_bytes >= HOLD_BYTES)
+
+    def flush(self) -> list[Piece]:
+        """Give what is held back, as if nothing followed."""
+        return self._run(final=True)
+
+    def _run(self, *, final: bool) -> list[Piece]:
+        rest, at = self._rest, 0
+        self._in_tag = False
+        while at < len(rest):
+            end = self._take_cdata(at, final) if self._in_cdata else self._take(at, final)
+            if end == at:
+                break
+            at = end
+        del rest[:at]
+        self._settle()
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _take(self, at: int, final: bool) -> int:
+        """Replace what begins there, and give its end; the same place, where that is open."""
+        rest = self._rest
+        tag = _TAG.match(rest, at)
+        if tag is not None:
+            return self._take_tag(at, tag.end())
+        run = _RUN.match(rest, at)
+        if run is not None:
+            return self._take_text(at, run.end(), final)
+        if rest.startswith(_CDATA, at):
+            if not final and len(rest) - at < _HOLD_TEXT_BYTES:
+                return at
+            self._in_cdata = True
+            return self._put(at, at + len(_CDATA), _CDATA)
+        if not final and _UNDECIDED.match(rest, at):
+            return at
+        if rest[at + 1 : at + 2].startswith((b"!", b"?")):
+            return self._take_special(at)
+        end = rest.find(b"<", at + 1)
+        if end < 0:
+            if not final:
+                self._in_tag = True
+                return at
+            end = len(rest)
+        return self._take_tag(at, end)
+
+    def _take_tag(self, at: int, end: int) -> int:
+        tag = self._tags.change(bytes(self._rest[at:end]))
+        self._element = tag.element
+        if tag.is_form_type:
+            self._form_type = 1
+        else:
+            self._form_type = 2 if self._form_type == 1 and tag.element == "value" else 0
+        return self._put(at, end, tag.written)
+
+    def _take_special(self, at: int) -> int:
+        """Take the beginning of what a stream must not hold; its inside is read as text."""
+        found = _DECLARATION.match(self._rest, at) or _SPECIAL.match(self._rest, at)
+        end = found.end() if found else at + 1
+        return self._put(at, end, bytes(self._rest[at:end]))
+
+    def _take_text(self, at: int, end: int, final: bool) -> int:
+        rest = self._rest
+        behind = bytes(rest[end : end + len(_CDATA)])  # what may become a CDATA section goes on
+        if not final and _CDATA.startswith(behind):
+            end = self._settled_end(at, end)
+            if end == at:
+                return at
+        text = rest[at:end].decode("utf-8", "surrogateescape")
+        new = change_xml(text, self._change_text)
+        return self._put(at, end, new.encode("utf-8", "surrogateescape"))
+
+    def _change_text(self, text: str) -> str:
+        if self._may_stay and (
+            keeps_form_type(text)
+            if self._form_type == 2
+            else keeps_text(self._element, text, self._values.domain)
+        ):
+            return text
+        return self._values.text(text)
+
+    @property
+    def _may_stay(self) -> bool:
+        return self._form_type == 2 or may_keep_text(self._element)
+
+    def _settled_end(self, at: int, end: int) -> int:
+        """Give the end of that part of a text which does not depend on what follows it."""
+        text = bytes(self._rest[at:end])
+        if self._may_stay and len(text) <= TEXT_LIMIT:
+            return at
+        if end < len(self._rest) or b"<" in text:  # a CDATA section, or what may become one
+            return at if len(self._rest) - at < _HOLD_TEXT_BYTES else end
+        tail = text[len(text.rstrip(_WORD_BYTES)) :]
+        if not tail:
+            return end
+        if b"&" in tail and len(tail) < _HOLD_TEXT_BYTES:
+            return end - len(tail)
+        return end - _open_bytes(tail)
+
+    def _take_cdata(self, at: int, final: bool) -> int:
+        rest = self._rest
+        end = rest.find(_CDATA_END, at)
+        if end >= 0:
+            self._in_cdata = False
+            self._put(at, end, self._words(at, end))
+            return self._put(end, end + len(_CDATA_END), _CDATA_END)
+        end = len(rest)
+        if not final:
+            text = bytes(rest[at:]).rstrip(b"]")
+            end = at + len(text)
+            end -= _open_bytes(text[len(text.rstrip(_WORD_BYTES)) :])
+        return end if end == at else self._put(at, end, self._words(at, end))
+
+    def _words(self, at: int, end: int) -> bytes:
+        text = self._rest[at:end].decode("utf-8", "surrogateescape")
+        return self._values.text(text).encode("utf-8", "surrogateescape")
+
+    def _put(self, at: int, end: int, new: bytes) -> int:
+        if len(new) == end - at:
+            self._even.append(new)
+        else:
+            self._settle()
+            self._pieces.append((end - at, new))
+        return end
+
+    def _settle(self) -> None:
+        if self._even:
+            new = b"".join(self._even)
+            self._pieces.append((len(new), new))
+            self._even.clear()
+
+
+def change_fragment(tags: Tags, text: str) -> str:
+    """Replace what a piece of XML holds that is there as a whole."""
+    markup = Markup(tags)
+    data = text.encode("utf-8", "surrogatepass")
+    pieces = markup.feed(data) + markup.flush()
+    return b"".join(new for _, new in pieces).decode("utf-8", "surrogateescape")
+
+
+def _open_bytes(tail: bytes) -> int:
+    """Count the bytes at the end of a text that may be part of a longer word, or character."""
+    text = tail.decode("utf-8", "surrogateescape")
+    start = len(_CUT_CHARACTER.sub("", text))
+    for match in PIECE.finditer(text):
+        start = match.start()
+    return len(text[start:].encode("utf-8", "surrogateescape"))

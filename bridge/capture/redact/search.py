@@ -1,0 +1,165 @@
+"""Searches a redacted capture for what it must not hold; a second opinion, which shares nothing
+with the redactor but the tables of `vocabulary`.
+
+Searched are all texts and attributes' values of XML, all of JSON, `link` lines and the header,
+whatever their spelling and letter case, joined where chunks are cut. Not searched is what the
+tables let stay where they let it stay, the domains of addresses, and names of elements and
+attributes.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from bridge.capture.exchange import API, CHANNEL
+from bridge.capture.format import IN, LINK, OUT, Header, Record
+from bridge.capture.redact import vocabulary
+from bridge.capture.redact.hidden import Hidden
+from xmppstream import StreamCondition
+
+_JOIN_BYTES: Final = 256 * 1024
+_DECLARATION: Final = re.compile(r"<\?xml\s[^<>]*\?>")
+_MARKUP: Final = re.compile(
+    r"<!\[CDATA\[|\]\]>"
+    rf"|<(?:[^\s<>/:=]+:)?({'|'.join(vocabulary.elements_with_texts())}|value)(?:\s[^<>]*)?>([^<]*)(?=</)"
+    r"|</?[^\s/>\"'<=!?]+"
+    r"|(?<![^\s=\"'<>/])([^\s=\"'<>/]+)\s*=\s*(?:\"([^\"<]*)\"|'([^'<]*)')"
+)
+_CONDITIONS: Final = frozenset(condition.value for condition in StreamCondition)
+
+
+class Search:
+    """Takes a header and records, as `Redactor` gives them; `found` is what they hold."""
+
+    def __init__(self, hidden: Hidden, limit: int = 10_000) -> None:
+        self.found: dict[str, str] = {}
+        """Where each hidden word or local part was first seen; at most `limit` of them."""
+        self._hidden = hidden
+        self._limit = limit
+        self._rest: dict[str, tuple[bytes, float]] = {}
+        self._place = ""
+        self._domain = ""
+
+    def header(self, header: Header) -> None:
+        """Search a header."""
+        self._place, self._domain = "the header", header.domain
+        for name, value in header.fields:
+            if name == "endpoint":
+                self._text(re.sub(r"^https?://[^/?#]*", "", value))
+            elif name not in ("server", "redacted"):
+                self._text(value.replace(header.domain, ""))
+
+    def feed(self, record: Record) -> None:
+        """Search the next record."""
+        channel = record.channel
+        self._place = f"the record at {record.at:.6f} ({channel})"
+        if channel in (IN, OUT):
+            data = self._rest.pop(channel, (b"", 0.0))[0] + record.data
+            end = max(data.rfind(b"</"), 0) if len(data) < _JOIN_BYTES else len(data)
+            self._xml(data[:end].decode("utf-8", "replace"))
+            self._rest[channel] = data[end:], record.at
+        elif channel == LINK:
+            self.end()
+            self._link(record.data.decode("utf-8", "replace"))
+        else:
+            self._json(record.data, channel in (CHANNEL, API))
+
+    def end(self) -> None:
+        """Search what was held back to be joined."""
+        for channel, (data, at) in self._rest.items():
+            self._place = f"the record at {at:.6f} ({channel})"
+            self._xml(data.decode("utf-8", "replace"))
+        self._rest.clear()
+
+    # --- what there is
+
+    def _text(self, text: str) -> None:
+        for one in self._hidden.found(html.unescape(text) if "&" in text else text):
+            if len(self.found) < self._limit:
+                self.found.setdefault(one, self._place)
+
+    def _address(self, address: str, known: bool) -> None:
+        """Search an address, or what looks like one; domains are not searched."""
+        head, _, resource = html.unescape(address).removeprefix("xmpp:").partition("/")
+        local, at, _ = head.partition("@")
+        self._text("" if resource == vocabulary.RESOURCE else resource)
+        if at and (known or any(map(str.isalnum, local))) and self._hidden.has_local(local):
+            self.found.setdefault(f"@{local.casefold()}", self._place)
+        if at or "." not in head:
+            self._text(local if at else head.replace("localhost", ""))
+
+    def _xml(self, text: str) -> None:
+        text = _MARKUP.sub(self._markup, _DECLARATION.sub("", text))
+        self._text(text)
+
+    def _markup(self, match: re.Match[str]) -> str:
+        """Search an attribute's value; give what is left to be searched as text."""
+        element, whole, name = match[1], match[2], match[3]
+        if element is not None:
+            meant = html.unescape(whole)
+            kept = (
+                vocabulary.keeps_form_type(meant)
+                if element == "value"
+                else vocabulary.keeps_text(element, meant, self._domain)
+            )
+            return " " if kept else f" {whole}"
+        if name is None:
+            return " " if match[0].startswith("<") and match[0] != "<![CDATA[" else ""
+        value = match[4] if match[4] is not None else match[5]
+        self._attribute(name, html.unescape(value))
+        return " "
+
+    def _attribute(self, name: str, value: str) -> None:
+        if vocabulary.keeps_attribute(name, value, self._domain):
+            return
+        known = vocabulary.local_name(name) in vocabulary.ADDRESSES
+        if known or "@" in value:
+            self._address(value, known)
+        else:
+            self._text(value)
+
+    def _link(self, text: str) -> None:
+        word, _, rest = text.partition(" ")
+        if word == "end" and not vocabulary.keeps_reason(rest):
+            condition, _, text = rest.partition(":")
+            self._text(text if condition in _CONDITIONS else rest)
+
+    def _json(self, data: bytes, known: bool) -> None:
+        try:
+            value = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._text(data.decode("utf-8", "replace"))
+            return
+        for key, one in _members("", value):
+            if known and key in ("id", "kind", "attempt", "content-type", "retry-after"):
+                continue
+            if isinstance(one, str):
+                self._string(key, one)
+            elif not isinstance(one, bool) and one is not None:
+                self._text(str(one) if key not in ("start", "duration_s", "status") else "")
+
+    def _string(self, key: str, text: str) -> None:
+        if key in ("to", "from", "type", "kind", "id", "received"):
+            self._attribute(key, text)
+        elif key == "stanza" or text.lstrip()[:1] == "<":
+            self._xml(text)
+        elif key == "why":
+            self._link(f"end {text}")
+        elif key == "body" and text.lstrip()[:1] in ("{", "["):
+            self._json(text.encode("utf-8", "replace"), known=False)
+        else:
+            self._text(text)
+
+
+def _members(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _members(name, one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _members(key, one)
+    else:
+        yield key, value

@@ -1,0 +1,106 @@
+"""Decoded values: an attribute's, a text, an address. Each becomes one of the same form."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from bridge.capture.redact.pseudonym import WORD_LIMIT, Pseudonyms
+from bridge.capture.redact.vocabulary import (
+    ADDRESSES,
+    NAMES,
+    RESOURCE,
+    keeps_attribute,
+    local_name,
+)
+
+PIECE: Final = re.compile(
+    rf"([^\W\d_]{{1,{WORD_LIMIT}}}|\d{{1,{WORD_LIMIT}}}|[\U0001f000-\U0001faff])"
+)
+_DOMAIN: Final = re.compile(
+    r"\[[0-9A-Fa-f:.]{2,45}\]|(?:[^\W_](?:[\w-]{0,61}[^\W_])?)(?:\.[^\W_](?:[\w-]{0,61}[^\W_])?)*\.?"
+)
+_WHOLE_ADDRESS: Final = re.compile(
+    r"(?:xmpp:)?[^\s\"&'/:<>@]{1,1023}@[^\s/@]{1,255}(?:/.{1,1023})?"
+)
+_URI: Final = "xmpp:"
+_LONGEST_ADDRESS: Final = 3100
+_RECENT_LENGTH: Final = 2048  # an exchange holds a text five times
+
+
+class Values:
+    """Replaces values by pseudonyms; all of them but addresses keep their number of characters,
+    and addresses do, but where `Pseudonyms` must make a name longer.
+    """
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self._pseudonyms = pseudonyms
+        self._words = pseudonyms.words
+        self._recent = lru_cache(256)(self._text)
+        self.domain = ""
+        self.attribute: Callable[[str, str], str] = lru_cache(8192)(self._attribute)
+        self.address: Callable[[str], str] = lru_cache(8192)(self._address)
+
+    def use(self, domain: str) -> None:
+        """Take note of whose capture it is: the component's domain."""
+        if domain != self.domain:
+            self.domain = domain
+            self.attribute = lru_cache(8192)(self._attribute)
+
+    def text(self, text: str) -> str:
+        """Replace all words, numbers and pictographs; what is between them stays."""
+        return self._recent(text) if len(text) <= _RECENT_LENGTH else self._text(text)
+
+    def _text(self, text: str) -> str:
+        parts = PIECE.split(text)
+        parts[1::2] = map(self._words.__getitem__, parts[1::2])
+        return "".join(parts)
+
+    def name(self, name: str) -> str:
+        """Replace an id."""
+        return self._pseudonyms.opaque(name)
+
+    def _attribute(self, name: str, value: str) -> str:
+        """Replace what an attribute, or a key of the bridge's JSON, holds."""
+        if keeps_attribute(name, value, self.domain):
+            return value
+        name = local_name(name)
+        if name in NAMES:
+            return self.name(value)
+        if name in ADDRESSES or is_address(value):
+            return self.address(value)
+        return self.text(value)
+
+    def _address(self, address: str) -> str:
+        """Replace local part and resource; a domain stays, where it looks like one: after an `@`,
+        or with a dot, or `localhost`.
+        """
+        if len(address) > _LONGEST_ADDRESS:
+            return self.text(address)
+        if address.startswith(_URI):
+            return _URI + self._address(address.removeprefix(_URI))
+        head, slash, resource = address.partition("/")
+        local, at, domain = head.partition("@")
+        if not at:
+            local, domain = "", head
+        domain = self._domain(domain, bool(at))
+        return f"{self._local(local) if local else ''}{at}{domain}{slash}{self._resource(resource)}"
+
+    def _local(self, local: str) -> str:
+        return self._pseudonyms.name(local)
+
+    def _resource(self, resource: str) -> str:
+        return resource if resource == RESOURCE else self._pseudonyms.name(resource)
+
+    def _domain(self, domain: str, follows_local: bool) -> str:
+        looks = follows_local or "." in domain or ":" in domain or domain.lower() == "localhost"
+        return domain if looks and _DOMAIN.fullmatch(domain) else self.text(domain)
+
+
+def is_address(value: str) -> bool:
+    """Tell whether a value is an address with a local part, and nothing else."""
+    return (
+        "@" in value
+        and len(value) <= _LONGEST_ADDRESS
+        and _WHOLE_ADDRESS.fullmatch(value) is not None
+    )

@@ -1,0 +1,134 @@
+"""`--answers captured`: an endpoint that answers as the captured one did, when it did.
+
+It is asked as any other is, and has no socket. An attempt takes place when it took place then, or
+as long later as the stanza came later; so retries need no waiting of their own, and an endpoint
+that was down is down again for each stanza by itself.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final, Self
+
+import httpx
+import trio
+from attrs import field, frozen
+
+from bridge.capture.exchange import Answered, Failure, HttpExchange
+from bridge.capture.replay.recorded import Recorded
+from bridge.httpclient.response import Answer
+from bridge.webhook.health import Health
+from bridge.webhook.outcome import Outcome
+from bridge.webhook.retry import RetryPolicy
+
+_UID: Final = re.compile(rb"^webhook-id: (\S+)\r\n", re.MULTILINE)
+_MARGIN_S: Final = 1.0
+_ATTEMPT: Final = re.compile(rb"^webhook-attempt: ([0-9]+)\r\n", re.MULTILINE)
+
+
+class CapturedEndpoint:
+    """An `Exchange` that has the answers of a capture."""
+
+    def __init__(self, recorded: Recorded, now: Callable[[], float]) -> None:
+        """`now` gives the story's time, in s."""
+        self._recorded = recorded
+        self._now = now
+        self.duration_s = 0.0
+        """How long the attempt took that has just ended."""
+        self.latest = 0.0
+        """When the latest answer is due, in the story's time."""
+        self.is_tried_again = False
+        """Whether the attempt that failed last was followed by another one."""
+
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
+        """Answer as it was answered; where nothing was captured, not at all.
+
+        Raises:
+            httpx.TransportError: by what failed.
+        """
+        uid, attempt = _told_by(lines)
+        found = self._recorded.find(uid, attempt, self._now())
+        if found is None:
+            began = self._now()
+            await trio.sleep_until(deadline)
+            self.duration_s = self._now() - began
+            self.is_tried_again = False
+            raise httpx.ReadTimeout("no answer was captured")
+        due = max(self._now(), found.start) + found.duration_s
+        self.latest = max(self.latest, due)
+        await trio.sleep(due - self._now())
+        return await self._result(found, deadline)
+
+    async def _result(self, found: HttpExchange, deadline: float) -> Answer:
+        result = found.result
+        if isinstance(result, Failure):
+            if result.kind != "unreachable":
+                # Ours to give up: at the time-out, or as late as it was then.
+                await trio.sleep_until(deadline)
+            self._note(found)
+            if result.kind == "unreachable":
+                raise httpx.ConnectError(result.why)
+            raise httpx.ReadTimeout(result.why)
+        self._note(found)
+        return _answer_of(result)
+
+    def _note(self, found: HttpExchange) -> None:
+        # Nobody else gets a turn until these are read: what follows is one step.
+        self.duration_s = found.duration_s
+        result = found.result
+        if isinstance(result, Failure) or not 200 <= result.status < 300:
+            following = self._recorded.find(found.id, found.attempt + 1, self._now())
+            self.is_tried_again = following is not None
+
+    def ends_within(self, seconds: float) -> bool:
+        """Tell whether the capture ends that soon, as far as is known."""
+        return self._recorded.known_until < self._now() + seconds
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+        await trio.lowlevel.checkpoint()
+
+
+def _told_by(lines: bytes) -> tuple[str, int]:
+    uid, attempt = _UID.search(lines), _ATTEMPT.search(lines)
+    assert uid is not None
+    assert attempt is not None
+    return uid[1].decode("latin-1"), int(attempt[1])
+
+
+def _answer_of(result: Answered) -> Answer:
+    headers = tuple((name.encode(), value.encode()) for name, value in result.headers.items())
+    return Answer(result.status, headers, result.body)
+
+
+@frozen
+class CapturedPolicy(RetryPolicy):
+    """Tries again what was tried again, at once: the endpoint waits as long as it took.
+
+    Where the capture ends before another attempt was due, one is made all the same, and gets no
+    answer.
+    """
+
+    endpoint: CapturedEndpoint = field(kw_only=True)
+
+    @classmethod
+    def of(cls, policy: RetryPolicy, endpoint: CapturedEndpoint) -> Self:
+        """Make it with the budgets of another one."""
+        budgets = policy.message_budget_s, policy.iq_budget_s
+        return cls(*budgets, jitter=lambda bound_s: bound_s, endpoint=endpoint)
+
+    def wait_s(self, outcome: Outcome, attempts: int) -> float | None:
+        # It is asked in the same step in which the endpoint has failed.
+        longest_s = super().wait_s(outcome, attempts)
+        if longest_s is None:
+            return None
+        endpoint = self.endpoint
+        if endpoint.is_tried_again or endpoint.ends_within(longest_s + _MARGIN_S):
+            return 0.0
+        return None
+
+
+class CapturedHealth(Health):
+    """Holds nothing back: when attempts took place is known."""
+
+    def ended(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
+        """Take no note."""

@@ -1,0 +1,343 @@
+"""The bridge around one story: the parts that a daemon's service has, the journal left out, and in
+place of the server a player.
+
+With captured answers, times are those of the story and everything happens as it did then; with a
+live endpoint, what is under way is waited for before a connection ends.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+from attrs import evolve, frozen
+from structlog.typing import FilteringBoundLogger
+from trio.testing import wait_all_tasks_blocked
+
+from bridge.capture.file import CaptureFileError
+from bridge.capture.replay.captured import CapturedEndpoint, CapturedHealth, CapturedPolicy
+from bridge.capture.replay.expectation import Expectation
+from bridge.capture.replay.pace import Pace, Timed, Unpaced
+from bridge.capture.replay.player import Player, Stage
+from bridge.capture.replay.queue import ReplayKeeper
+from bridge.capture.replay.recorded import Recorded, Told
+from bridge.capture.replay.selection import Selection
+from bridge.capture.replay.story import Story, Tape
+from bridge.capture.replay.tally import Tally
+from bridge.config.settings import Component, Settings
+from bridge.dispatch.admission import Admission
+from bridge.dispatch.conversation import Conversations
+from bridge.dispatch.dispatcher import WRITTEN_FACTOR, Dispatcher
+from bridge.dispatch.worker import Courier
+from bridge.journal.queue import Volume
+from bridge.payload.reply import Composer
+from bridge.sender import WAIT_LIMIT_S
+from bridge.service import limits_of
+from bridge.webhook.endpoint import Endpoint
+from bridge.webhook.health import Health
+from bridge.webhook.outcome import Outcome
+from bridge.webhook.retry import RetryPolicy
+from bridge.webhook.signature import Signer
+from bridge.xmpp.autoresponder import Automaton
+from bridge.xmpp.backoff import Backoff, Course
+from bridge.xmpp.bounce import Teller
+from bridge.xmpp.iq import IdTaken, TooMany, Waiters
+from bridge.xmpp.link import Link, Refused
+from bridge.xmpp.muc import Rooms
+from bridge.xmpp.outbox import Outbox
+from xmppstream import (
+    ElementParserThread,
+    Event,
+    Stanza,
+    StanzaReceived,
+    StanzaRefused,
+    StreamFailed,
+    StreamOptions,
+)
+from xmppstream.thread import InlineThread
+
+_POLL_S: Final = 0.005
+_EXPIRE_EVERY: Final = 1000
+_CLOSE_S: Final = 1.5
+
+
+@frozen
+class Plan:
+    """How stories are replayed. A `speed` of None is as fast as can be; without `captured` the
+    component's endpoint is asked.
+    """
+
+    settings: Settings
+    component: Component
+    captured: bool
+    selection: Selection
+    speed: float | None = 1.0
+    expects: bool = False
+    max_differences: int = 20
+
+
+class _AtOnce(Backoff):
+    """The story says when the next connection begins."""
+
+    def wait_s(self, course: Course, *, was_settled: bool = False) -> float:
+        return 0.0
+
+
+class _Timing:
+    """An endpoint whose outcomes and durations are counted."""
+
+    def __init__(self, endpoint: Endpoint, captured: CapturedEndpoint | None, tally: Tally) -> None:
+        self.shown = endpoint.shown
+        self._endpoint = endpoint
+        self._captured = captured
+        self._tally = tally
+
+    async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
+        began = trio.current_time()
+        outcome = await self._endpoint.post(body, uid, attempt, deadline)
+        duration_s = trio.current_time() - began
+        if self._captured is not None:  # not how long it was waited for its time to come
+            duration_s = self._captured.duration_s
+        self._tally.outcome(outcome, duration_s)
+        return outcome
+
+
+class Rig:
+    """One component that replays one story. `run` once; then look at `failure`."""
+
+    def __init__(
+        self,
+        story: Story,
+        plan: Plan,
+        tally: Tally,
+        log: FilteringBoundLogger,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`progress` is told how many bytes of the story's files have been read."""
+        self.failure: CaptureFileError | None = None
+        self._plan = plan
+        self._tally = tally
+        self._log = log
+        self._progress = progress
+        self._handled = 0
+        start = story.header.date
+        since = plan.selection.since
+        begins_at = since.after(start) if since is not None else 0.0
+        self._origin = start.timestamp()
+        self.recorded = Recorded(start, plan.selection, self._unclaimed)
+        self.tape = Tape(story, self.recorded.hear)
+        self.recorded.bind(self.tape)
+        self.expectation = self._make_expectation()
+        self._pace = self._make_pace(begins_at)
+        self._stopped = False
+        self._dispatched = trio.Event()
+        self._dispatching = trio.CancelScope()
+        self._assemble()
+        domain, options = plan.component.domain, self._options
+        stage = Stage(
+            domain,
+            options,
+            self._pace,
+            tally,
+            self.expectation,
+            self._before_end,
+            self._stop,
+            self._submitted,
+        )
+        self.player = Player(self.tape, stage, plan.selection, begins_at)
+        self._link = self._make_link()
+
+    # --- putting it together
+
+    def _make_expectation(self) -> Expectation | None:
+        plan = self._plan
+        if not plan.expects:
+            return None
+        return Expectation(
+            plan.component.domain,
+            plan.selection,
+            plan.max_differences,
+            self.recorded,
+        )
+
+    def _make_pace(self, begins_at: float) -> Pace:
+        if self._plan.captured:
+            return Timed(1.0, begins_at)
+        if self._plan.speed is None:
+            return Unpaced(begins_at, self._backlog)
+        return Timed(self._plan.speed, begins_at)
+
+    def _assemble(self) -> None:
+        plan, log = self._plan, self._log
+        component, http, stream = plan.component, plan.settings.http, plan.settings.stream
+        limits = limits_of(plan.settings)
+        self._options = StreamOptions(
+            limits=limits, keepalive_s=stream.keepalive_s, close_timeout_s=0.5
+        )
+        self._elements = ElementParserThread(
+            evolve(limits, max_stanza_bytes=stream.max_send_bytes), InlineThread
+        )
+        self._captured = CapturedEndpoint(self.recorded, self._pace.now) if plan.captured else None
+        self._endpoint = Endpoint(
+            component.post_url,
+            http,
+            self._captured,
+            Signer(component.webhook_secrets),
+            now=self._wall,
+        )
+        journal = plan.settings.journal
+        keeper = ReplayKeeper(
+            Volume(journal.max_stanzas, journal.max_bytes),
+            self.recorded,
+            self.expectation,
+            self._tally,
+            self._pace.now,
+        )
+        self._outbox = Outbox(component.domain, now=self._wall)
+        self._waiters = Waiters(now=self._pace.now)
+        rooms, automaton = Rooms(), Automaton(component.name)
+        teller = Teller(self._outbox, rooms, log, now=self._wall)
+        composer = Composer(component.domain, stream.max_send_bytes, self._elements.parse)
+        poster = _Timing(self._endpoint, self._captured, self._tally)
+        self._dispatcher = Dispatcher(
+            Admission(component, automaton, rooms, teller, log, waiters=self._waiters),
+            Courier(poster, composer, automaton, rooms, log, http.timeout_s),
+            keeper,
+            self._outbox,
+            teller,
+            rooms,
+            log,
+            conversations=Conversations(component.order),
+            policy=self._make_policy(),
+            health=Health() if self._captured is None else CapturedHealth(),
+            max_in_flight=http.max_in_flight if self._captured is None else journal.max_stanzas,
+            max_xml_length=WRITTEN_FACTOR * stream.max_stanza_bytes,
+            now=self._wall,
+        )
+
+    def _make_policy(self) -> RetryPolicy:
+        policy = self._plan.settings.retry
+        if self._captured is None:
+            return policy
+        return CapturedPolicy.of(policy, self._captured)
+
+    def _make_link(self) -> Link:
+        return Link(
+            self._plan.component,
+            self._options,
+            self._outbox,
+            self._handle,
+            self._log,
+            open_stream=self.player.open_stream,
+            backoff=_AtOnce(),
+        )
+
+    def _submitted(self, stanza: Stanza) -> None:
+        """Take note of what was sent from outside; as then, nobody else has its answer."""
+        if self.expectation is not None:
+            self.expectation.submitted(stanza)
+        if stanza.is_request:
+            with suppress(IdTaken, TooMany):
+                self._waiters.open(stanza, self._pace.now() + WAIT_LIMIT_S)
+
+    def now(self) -> float:
+        """Give the story's time, in s."""
+        return self._pace.now()
+
+    # --- at work
+
+    async def run(self) -> None:
+        """Replay the story, to its end or to what of it can be read. Cancellation stops at once."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_attached)
+                nursery.start_soon(self._dispatch)
+                try:
+                    await self.player.run()
+                except CaptureFileError as error:
+                    self.failure = error
+                await self._stop()
+                with trio.move_on_after(_CLOSE_S):
+                    await self._link.close()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._elements.close()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
+                await self._endpoint.aclose()
+        self._end()
+
+    def _end(self) -> None:
+        self.recorded.expire()
+        if self.expectation is not None:
+            in_order = self.failure is None and not self.player.is_connected
+            self.expectation.end(self.player.at, in_order=in_order)
+
+    def _unclaimed(self, told: Told) -> None:
+        if self.expectation is not None:
+            self.expectation.unclaimed(told)
+
+    async def _keep_attached(self) -> None:
+        while True:
+            try:
+                await self._link.run()
+            except Refused as refusal:
+                self._log.error("the server refuses this component", why=str(refusal.end))
+                self._link = self._make_link()  # a later connection may be better
+
+    async def _dispatch(self) -> None:
+        with self._dispatching:
+            await self._dispatcher.run()
+        self._dispatched.set()
+
+    async def _handle(self, event: Event) -> None:
+        if isinstance(event, StanzaReceived | StanzaRefused):
+            self._tally.stanzas[event.stanza.kind] += 1
+        self._handled += 1
+        if self._handled % _EXPIRE_EVERY == 0:
+            self.recorded.expire(self._pace.now())
+        self._progress(self.tape.position_bytes)
+        await self._dispatcher.handle(event)
+
+    def _backlog(self) -> int:
+        return self._dispatcher.in_flight + self._dispatcher.waiting + self.player.queued
+
+    async def _before_end(self) -> None:
+        """With a live endpoint: wait until all that is under way has come to its end."""
+        if self._captured is not None:
+            return
+        # Much is counted in it, by many: to be told of each would cost more than to look.
+        while self._backlog():  # noqa: ASYNC110
+            await trio.sleep(_POLL_S)
+        stream = self._link.stream
+        if stream is not None:
+            with trio.move_on_after(_CLOSE_S), suppress(StreamFailed):
+                await self._outbox.wait_written()
+                await stream.flush()
+
+    async def _stop(self) -> None:
+        """Do what a daemon does that is stopped."""
+        if self._stopped:
+            return
+        self._stopped = True
+        await self._before_end()
+        if self._captured is not None:
+            await self._answered(self._captured)
+        if self.expectation is not None:
+            self.expectation.stopped(self._pace.now())
+        with trio.move_on_after(0):
+            await self._dispatcher.drain()
+        self._dispatching.cancel()
+        await self._dispatched.wait()
+        await self._dispatcher.give_up()
+
+    async def _answered(self, endpoint: CapturedEndpoint) -> None:
+        """Wait until every answer that was captured has been given."""
+        await wait_all_tasks_blocked()
+        while (rest_s := endpoint.latest - self._pace.now()) > 0:
+            await trio.sleep(rest_s)
+            await wait_all_tasks_blocked()
+
+    def _wall(self) -> float:
+        """Give Unix time: that of the story, where its endpoint is the captured one."""
+        return self._origin + self._pace.now() if self._plan.captured else time.time()

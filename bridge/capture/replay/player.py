@@ -1,0 +1,219 @@
+"""Plays the server's side of a story: chunk by chunk at their times, connection by connection.
+
+What we sent then goes to the expectation. Our own end tag, then, says that the bridge was stopped:
+that is passed on, so that it stops at the same moment now.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+import trio
+from attrs import frozen
+
+from bridge.capture.exchange import API
+from bridge.capture.format import IN, LINK, OUT
+from bridge.capture.replay.expectation import Expectation
+from bridge.capture.replay.meaning import xml_meaning
+from bridge.capture.replay.pace import Pace
+from bridge.capture.replay.selection import Selection
+from bridge.capture.replay.side import HANDSHAKE, Cutter, Side, Unit, stanza_of
+from bridge.capture.replay.story import Moment, Tape
+from bridge.capture.replay.tally import Tally
+from bridge.capture.replay.transport import Connection, is_barrier
+from xmppstream import ComponentStream, Stanza, StreamOptions
+from xmppstream.builder import ElementParsed, RootOpened
+from xmppstream.names import STREAMS
+from xmppstream.parser_thread import StreamParserThread
+from xmppstream.thread import InlineThread
+from xmppstream.trio_stream import attach
+
+_QUEUED_LIMIT: Final = 64
+_CLOSE: Final = b"</stream:stream>"
+_ENDS: Final = (_CLOSE, b"<stream:error")
+_OUR_ERROR: Final = f"<error xmlns='{STREAMS}'".encode()
+_TAIL: Final = 15
+_SECRET: Final = "no capture knows it"
+
+
+@frozen
+class Stage:
+    """What a tape is played to. `before_end` is called before a connection ends, `stopped` where
+    the bridge was stopped, `submitted` with what an HTTP client had it send.
+    """
+
+    domain: str
+    options: StreamOptions
+    pace: Pace
+    tally: Tally
+    expectation: Expectation | None
+    before_end: Callable[[], Awaitable[None]]
+    stopped: Callable[[], Awaitable[None]]
+    submitted: Callable[[Stanza], None]
+
+
+class Player:
+    """Plays one tape, from `begins_at` on; of what came before, only the openings."""
+
+    def __init__(
+        self, tape: Tape, stage: Stage, selection: Selection, begins_at: float = 0.0
+    ) -> None:
+        self.at = begins_at
+        self.is_connected = False
+        """Whether, as far as it is played, a connection has not ended."""
+        self._tape = tape
+        self._stage = stage
+        self._selection = selection
+        self._begins_at = begins_at
+        self._sifts = not selection.is_all or begins_at > 0
+        self._offered: deque[Connection] = deque()
+        self._is_offered = trio.Event()
+        self._current: Connection | None = None
+        self._number = 0
+        self._begin_connection()
+
+    def _begin_connection(self) -> None:
+        self._cutter = Cutter()
+        self._then = Side()
+        self._tail = b""
+        self._peer_has_ended = False
+
+    @property
+    def queued(self) -> int:
+        """How many chunks the stream has not read."""
+        return self._current.waiting if self._current is not None else 0
+
+    # --- for the link
+
+    async def open_stream(self) -> ComponentStream:
+        """Give the stream of the next connection, once the story has come to it.
+
+        Raises:
+            StreamFailed: the server would not have it.
+        """
+        while not self._offered:
+            self._is_offered = trio.Event()
+            await self._is_offered.wait()
+        connection, stage = self._offered.popleft(), self._stage
+        return await attach(connection, stage.domain, _SECRET, stage.options, connection.parser)
+
+    # --- playing
+
+    async def run(self) -> None:
+        """Play to the end.
+
+        Raises:
+            CaptureFileError: the rest cannot be read.
+        """
+        while (moment := self._tape.next()) is not None:
+            if moment.at >= self._begins_at:
+                await self._stage.pace.wait(moment.at)
+                self.at = moment.at
+            await self._play(moment)
+
+    async def _play(self, moment: Moment) -> None:
+        record = moment.record
+        if record.channel == IN:
+            await self._play_in(moment)
+        elif record.channel == OUT:
+            await self._play_out(moment)
+        elif record.channel == LINK:
+            await self._play_link(record.data)
+        elif record.channel == API:
+            element = xml_meaning(_submitted(record.data))
+            submitted = None if isinstance(element, str) else Stanza.of(element)
+            if submitted is not None:
+                self._stage.submitted(submitted)
+
+    async def _play_link(self, data: bytes) -> None:
+        if data.startswith(b"open"):
+            self._connect()
+        elif data.startswith(b"end"):
+            await self._stage.before_end()
+            self._hang_up()
+
+    def _connect(self) -> Connection:
+        self._hang_up()
+        self._begin_connection()
+        self._number += 1
+        number, stage = self._number, self._stage
+
+        def sent(stanza: Stanza) -> None:
+            stage.tally.sent[stanza.kind] += 1
+            if stage.expectation is not None:
+                stage.expectation.sent(stanza, stage.pace.now(), number)
+
+        parser = StreamParserThread(stage.options.limits, InlineThread)
+        self._current = Connection(stage.domain, parser, sent)
+        self.is_connected = True
+        stage.tally.connections += 1
+        self._offered.append(self._current)
+        self._is_offered.set()
+        return self._current
+
+    def _hang_up(self) -> None:
+        if self._current is not None:
+            self._current.end()
+        self._current, self.is_connected = None, False
+
+    async def _play_in(self, moment: Moment) -> None:
+        data = moment.record.data
+        if self._sifts:
+            data = self._sifted(data, moment.at)
+        connection = self._current or self._connect()
+        self._tail += data
+        found = [end for end in map(self._tail.find, _ENDS) if end >= 0]
+        if found and not self._peer_has_ended:
+            self._peer_has_ended = True
+            cut = max(min(found) - (len(self._tail) - len(data)), 0)
+            if data[:cut]:
+                connection.give(data[:cut])
+            await self._stage.before_end()
+            data = data[cut:]
+        self._tail = self._tail[-_TAIL:]
+        if data:
+            connection.give(data)
+            await connection.wait_read(_QUEUED_LIMIT)
+
+    def _sifted(self, data: bytes, at: float) -> bytes:
+        return b"".join(unit.data for unit in self._cutter.feed(data) if self._takes(unit, at))
+
+    def _takes(self, unit: Unit, at: float) -> bool:
+        """Whether it is selected, or belongs to the stream itself."""
+        stanza = stanza_of(unit.event)
+        if stanza is None:
+            return at >= self._begins_at or _is_opening(unit)
+        if is_barrier(stanza, self._stage.domain):
+            return False
+        return at >= self._begins_at and self._selection.takes(stanza)
+
+    async def _play_out(self, moment: Moment) -> None:
+        data, expectation = moment.record.data, self._stage.expectation
+        if expectation is not None:
+            for event in self._then.feed(data):
+                stanza = stanza_of(event)
+                if stanza is None or moment.at < self._begins_at:
+                    continue
+                if not is_barrier(stanza, self._stage.domain):
+                    expectation.expected(stanza, moment.at, self._number)
+        if data.endswith(_CLOSE) and _OUR_ERROR not in data and not self._peer_has_ended:
+            await self._stage.stopped()
+
+
+def _is_opening(unit: Unit) -> bool:
+    match unit.event:
+        case RootOpened():
+            return True
+        case ElementParsed(element=element):
+            return element.name == HANDSHAKE
+    return False
+
+
+def _submitted(data: bytes) -> str:
+    try:
+        value: Any = msgspec.json.decode(data)
+    except msgspec.MsgspecError:
+        return ""
+    stanza = value.get("stanza") if isinstance(value, dict) else None
+    return stanza if isinstance(stanza, str) else ""

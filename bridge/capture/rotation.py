@@ -1,0 +1,224 @@
+"""One component's capture as a series of files, each of which can be replayed by itself.
+
+No trio and no disk here: what is reported becomes lines, in blocks that are handed over, together
+with when a file begins and ends, for a `Spool` to be told of in that order.
+
+A file ends between two stanzas of the server's. The next one says in its header what it continues,
+and begins with the stream's opening once more: the first `repeated` records, all of time 0.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from attrs import Factory, define, field
+
+from bridge.capture.exchange import CHANNEL as HTTP
+from bridge.capture.exchange import Result, encode_post
+from bridge.capture.format import IN, LINK, MAX_LINE_BYTES, OUT, Record, encode_line
+from bridge.capture.retention import Shelf
+from bridge.capture.writer import Naming, Redaction, Spool, note_of
+
+_HANDSHAKE: Final = re.compile(rb"<(?:[^\s<>/]+:)?handshake(?:\s[^<>]*)?(?:/>|>[^<>]*</[^<>]*>)")
+_MAX_OUT_BYTES: Final = 1024 * 1024
+_MAX_OPENING_BYTES: Final = 1024 * 1024
+BLOCK_BYTES: Final = 256 * 1024
+_RECORD_BYTES: Final = 200  # what a record that is to be redacted weighs without its data
+_PACKS_TO: Final = 0.25  # what is not packed yet counts for that part: stanzas pack better
+
+Job = Callable[[], None]
+"""A call of the spool's."""
+
+
+def _at_once(job: Job, weight_bytes: int) -> None:
+    job()
+
+
+@define(eq=False)
+class Series:
+    """Makes the records of one file after another, timed in seconds since `naming.began`.
+
+    `hand` gets each of the spool's jobs, in order, and how many bytes it holds.
+    """
+
+    naming: Naming
+    shelf: Shelf
+    redaction: Redaction | None = None
+    hand: Callable[[Job, int], None] = _at_once
+    spool: Spool = field(
+        init=False,
+        default=Factory(lambda self: Spool(self.naming, self.shelf, self.redaction), True),
+    )
+    held_bytes: int = field(init=False, default=0)
+    """What waits to be handed over."""
+    _lines: bytearray = field(factory=bytearray)
+    _records: list[Record] = field(factory=list)  # in place of lines, where they are redacted
+    _writing: bool = False
+    _number: int = 0
+    _handed_bytes: int = 0  # of this file
+    _look_at_bytes: float = 0  # when so much is held it is to be seen whether the file is full
+    _origin_s: float = 0.0
+    _last_s: float = 0.0
+    _opening: list[Record] = field(factory=list)
+    _opening_in: bytes = b""
+    _connected: bool = False
+    _attached: bool = False
+    _opened: bool = True  # whether the opening is whole: up to the server's handshake
+    _open_bytes: int = 0
+    _full: bool = False
+    _share: float = 1.0
+
+    def link_opened(self, at: float, server: str) -> None:
+        """A connection begins."""
+        self._opening, self._opening_in = [], b""
+        self._connected, self._attached, self._opened = True, False, False
+        self._open_bytes = 0
+        self._put(at, LINK, f"open {server}".encode())
+
+    def link_closed(self, at: float, why: str) -> None:
+        """The connection is over."""
+        self._connected = self._attached = False
+        self._put(at, LINK, f"end {why}".encode())
+        self._opening, self._opened = [], True
+
+    def attached(self) -> None:
+        """The opening is over; from here on a file may end."""
+        self._attached = self._opened = True
+
+    def received(self, at: float, data: bytes, open_bytes: int) -> None:
+        """A chunk came; see `Tap.received`."""
+        if not self._opened:
+            data = self._receive_opening(at, data)
+        boundary = len(data) - open_bytes
+        if self._full:
+            self._end_if_between(at)
+        if self._full and 0 < boundary < len(data) and self._attached:
+            self._put(at, IN, data[:boundary])
+            self._next(at)
+            data = data[boundary:]
+        self._open_bytes = open_bytes
+        if data:
+            self._put(at, IN, data)
+
+    def _receive_opening(self, at: float, data: bytes) -> bytes:
+        """Record what of a chunk belongs to the opening, and give the rest."""
+        before = len(self._opening_in)
+        self._opening_in += data
+        found = _HANDSHAKE.search(self._opening_in)
+        end = len(data) if found is None else found.end() - before
+        self._put(at, IN, data[:end])
+        if found is None and len(self._opening_in) > _MAX_OPENING_BYTES:  # this is no server
+            self._opening, self._opened = [], True
+        self._opened = self._opened or found is not None
+        return data[end:]
+
+    def sent(self, at: float, data: bytes) -> None:
+        """A batch was sent."""
+        if self._full:
+            self._end_if_between(at)
+        for offset in range(0, len(data), _MAX_OUT_BYTES):
+            self._put(at, OUT, data[offset : offset + _MAX_OUT_BYTES])
+
+    def exchanged(
+        self, at: float, uid: str, attempt: int, began: float, request: bytes, result: Result
+    ) -> None:
+        """A POST that had begun at `began` is over."""
+        if self._full:
+            self._end_if_between(at)
+        start_s = began - self._origin_s
+        data = encode_post(uid, attempt, start_s, at - began, request, result)
+        self._write(at, HTTP, data)
+
+    def put(self, at: float, channel: str, data: bytes) -> None:
+        """Write a record of another channel."""
+        if self._full:
+            self._end_if_between(at)
+        self._write(at, channel, data)
+
+    # --- files
+
+    def begin(self, at: float) -> None:
+        """Begin the first file."""
+        self._begin(at)
+
+    def resume(self, at: float, missing: int) -> None:
+        """Begin a new file, without what is missing in between."""
+        self._open_bytes = 0
+        self._begin(at, missing)
+
+    def flush(self) -> None:
+        """Hand over all that there is."""
+        weight, self.held_bytes = self.held_bytes, 0
+        self._handed_bytes += weight
+        if self._lines:
+            lines, self._lines = self._lines, bytearray()
+            self.hand(partial(self.spool.write, lines), weight)
+        if self._records:
+            records, self._records = self._records, []
+            self.hand(partial(self.spool.write_redacted, records, weight), weight)
+        self._look()
+
+    def close(self) -> None:
+        """End the file: what comes until `resume` is not written, and only the opening is kept."""
+        self.flush()
+        if self._writing:
+            self._writing = self._full = False
+            self.hand(self.spool.end, 0)
+
+    def _end_if_between(self, at: float) -> None:
+        if self._open_bytes == 0 if self._attached else not self._connected:
+            self._next(at)
+
+    def _next(self, at: float) -> None:
+        self.close()
+        self._begin(at)
+
+    def _begin(self, at: float, missing: int = 0) -> None:
+        # To the microsecond, as the header has it, so that times of all files can be compared.
+        self._origin_s = self._last_s = round(at, 6)
+        self._number += 1
+        self._handed_bytes = 0
+        self._share = 1.0 if self.naming.packing == "none" else _PACKS_TO
+        self._writing = True
+        begin = partial(self.spool.begin, self._origin_s, missing, len(self._opening))
+        self.hand(begin, 0)
+        self._look()
+        for record in self._opening:
+            self._write(self._origin_s, record.channel, record.data)
+
+    def _put(self, at: float, channel: str, data: bytes) -> None:
+        if not self._opened and channel in (LINK, IN, OUT):
+            self._opening.append(Record(at, channel, data))
+        self._write(at, channel, data)
+
+    def _write(self, at: float, channel: str, data: bytes) -> None:
+        if not self._writing:
+            return
+        if at < self._last_s:
+            at = self._last_s
+        self._last_s = at
+        if self.redaction is None:
+            line = encode_line(at - self._origin_s, channel, data)
+            if len(line) > MAX_LINE_BYTES:
+                line = note_of(at - self._origin_s, channel, len(line))
+            self._lines += line
+            self.held_bytes += len(line)
+        else:
+            self._records.append(Record(at - self._origin_s, channel, data))
+            self.held_bytes += len(data) + _RECORD_BYTES
+        if self.held_bytes >= self._look_at_bytes:
+            if self.held_bytes >= BLOCK_BYTES:
+                self.flush()
+            else:
+                self._look()
+
+    def _look(self) -> None:
+        """See whether the file is full, and when to look again."""
+        waiting, size = self._handed_bytes, 0
+        progress = self.spool.progress
+        if progress.file == self._number:
+            waiting, size = waiting - progress.taken_bytes, progress.size_bytes
+        room = (self.shelf.rotate_bytes - size) / self._share - waiting
+        self._full = self._writing and self.held_bytes >= room
+        self._look_at_bytes = BLOCK_BYTES if self._full else min(room, BLOCK_BYTES)

@@ -1,0 +1,170 @@
+"""The files of one series on the disk, one after the other: opened, written, packed, and deleted
+where they are too many.
+
+Plain calls, no trio: they may wait for the disk, and are made in the recorder's thread. Everything
+but `abandon` raises `CaptureFileError` where the disk does; then only `abandon` may follow.
+"""
+
+import os
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+from attrs import define, field, frozen
+
+from bridge import __version__
+from bridge.capture.compression import Packing, packing_of
+from bridge.capture.file import CaptureFileError, CaptureWriter
+from bridge.capture.format import MAX_LINE_BYTES, Header, Record, encode_line
+from bridge.capture.retention import Shelf
+
+NOTE: Final = "note"
+
+
+@frozen
+class Naming:
+    """What the files are called, and what their headers say beside the date."""
+
+    directory: Path
+    domain: str
+    suffix: str
+    began: datetime
+    fields: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def packing(self) -> Packing:
+        return packing_of(self.path(1))
+
+    def path(self, number: int) -> Path:
+        """Give the `number`-th name."""
+        domain = self.domain.replace("/", "_")
+        return self.directory / f"{domain}-{self.began:%Y%m%dT%H%M%SZ}-{number:04}{self.suffix}"
+
+
+class Redaction(Protocol):
+    """Puts other values into captures; see `bridge.redact`."""
+
+    def header(self, header: Header) -> Header: ...
+
+    def feed(self, record: Record) -> list[Record]: ...
+
+    def end(self) -> list[Record]: ...
+
+
+@frozen
+class Progress:
+    """Of the `file`-th file (from 1), `size_bytes` are on the disk: what became of `taken_bytes`,
+    by the weight that they were given with.
+    """
+
+    file: int = 0
+    taken_bytes: int = 0
+    size_bytes: int = 0
+
+
+@define(eq=False)
+class Spool:
+    """Writes lines, or records that are to be redacted, to the file that was begun last."""
+
+    naming: Naming
+    shelf: Shelf
+    redaction: Redaction | None = None
+    progress: Progress = field(factory=Progress)
+    """How far it is; may be looked at from any thread."""
+    _writer: CaptureWriter | None = None
+    _number: int = 0
+    _last_s: float = 0.0
+    _previous: str = ""
+
+    @property
+    def path(self) -> Path | None:
+        """The file that is written at present."""
+        return self._writer.path if self._writer is not None else None
+
+    def begin(self, origin_s: float, missing: int, repeated: int) -> None:
+        """Begin a file, `origin_s` after the first; before it so many reports are `missing`."""
+        path = self._free_path()
+        fields = list(self.naming.fields)
+        if missing:
+            fields.append(("missing", str(missing)))
+        elif self._previous:
+            fields.append(("continues", self._previous))
+        if repeated:
+            fields.append(("repeated", str(repeated)))
+        header = Header(
+            f"xmpp-bridge {__version__}",
+            self.naming.domain,
+            self.naming.began + timedelta(seconds=origin_s),
+            tuple(fields),
+        )
+        if self.redaction is not None:
+            header = self.redaction.header(header)
+        for old in self.shelf.opened(path):
+            with suppress(OSError):  # somebody else has deleted it
+                old.unlink()
+        self._writer = CaptureWriter(path, header)
+        self._last_s = 0.0
+        self._flush(self._writer, Progress(self.progress.file + 1))
+
+    def write(self, lines: bytes | bytearray) -> None:
+        """Hand lines to the operating system."""
+        if self._writer is not None:
+            self._writer.write_encoded(lines)
+            self._flush(self._writer, self._taking(len(lines)))
+
+    def write_redacted(self, records: list[Record], weight_bytes: int) -> None:
+        """Redact records, and hand to the operating system what there is then."""
+        if self._writer is not None and self.redaction is not None:
+            for record in records:
+                self._put(self._writer, self.redaction.feed(record))
+            self._flush(self._writer, self._taking(weight_bytes))
+
+    def end(self) -> None:
+        """End the file."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        if self.redaction is not None:
+            self._put(writer, self.redaction.end())
+        try:
+            writer.close()
+        finally:
+            self._previous = writer.path.name
+            self.shelf.closed(writer.path, writer.size_bytes)
+
+    def abandon(self) -> None:
+        """Close the file as it is, after a failure."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self.shelf.closed(writer.path, writer.size_bytes)
+            with suppress(CaptureFileError):
+                writer.abandon()
+
+    def _put(self, writer: CaptureWriter, records: list[Record]) -> None:
+        for record in records:
+            self._last_s = max(record.at, self._last_s)
+            line = encode_line(self._last_s, record.channel, record.data)
+            if len(line) > MAX_LINE_BYTES:
+                line = note_of(self._last_s, record.channel, len(line))
+            writer.write_encoded(line)
+
+    def _taking(self, size_bytes: int) -> Progress:
+        return Progress(self.progress.file, self.progress.taken_bytes + size_bytes)
+
+    def _flush(self, writer: CaptureWriter, progress: Progress) -> None:
+        writer.flush()
+        # As one value: whoever looks at it is in another thread.
+        self.progress = Progress(progress.file, progress.taken_bytes, writer.size_bytes)
+
+    def _free_path(self) -> Path:
+        self._number += 1
+        while os.path.lexists(self.naming.path(self._number)):  # by a run of the same second
+            self._number += 1
+        return self.naming.path(self._number)
+
+
+def note_of(at: float, channel: str, size_bytes: int) -> bytes:
+    """Write in place of a line that no reader would take that there was one."""
+    note = f"a record of the channel {channel} had {size_bytes} bytes: left out"
+    return encode_line(at, NOTE, note.encode())

@@ -1,5 +1,0 @@
-"""What makes a capture fit to be given away: pseudonyms in place of what people said and are."""
-
-from bridge.redact.redactor import Redactor
-
-__all__ = ["Redactor"]
