@@ -13,11 +13,11 @@ from typing import Final
 
 import trio
 
+from bridge.daemon.voice import Voice
 from bridge.errand import Errand, Errands, IdInUse, Key, NoAnswer, QueueFull, SendRefused, unkept
 from bridge.journal.delivery import fresh_uid
 from bridge.journal.idempotency import Claims
 from bridge.journal.store import Claim
-from bridge.voice import Voice
 from bridge.xmpp.iq import IdTaken, Question, TooMany
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import Stanza, encode, write

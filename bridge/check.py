@@ -16,13 +16,13 @@ from rich.table import Table
 
 from bridge.config.settings import Component, Settings
 from bridge.config.value import is_loopback
-from bridge.control import ControlError, NobodyListens
-from bridge.control import connect as connect_to_daemon
-from bridge.daemon import ExitCode
+from bridge.daemon.control import ControlError, NobodyListens
+from bridge.daemon.control import connect as connect_to_daemon
+from bridge.daemon.daemon import ExitCode
+from bridge.daemon.status import ComponentStatus, DaemonStatus, EndpointStatus, LinkStatus
 from bridge.journal.directory import StateDirectory
 from bridge.journal.request import AskStatus, CommandError
 from bridge.queue.view import amounts
-from bridge.status import ComponentStatus, DaemonStatus, EndpointStatus, LinkStatus
 from bridge.telemetry.log import printable
 from bridge.telemetry.text import age, when
 from bridge.webhook.endpoint import Endpoint

@@ -131,11 +131,11 @@ def run(
     SIGTERM and SIGINT finish what is running, for at most grace_s; a second one stops at once.
     SIGHUP reads CONFIG again and works by it; where it has a fault, nothing is changed.
     """
-    from bridge.daemon import Daemon
+    from bridge.daemon.daemon import Daemon
+    from bridge.daemon.systemd import Notifier
     from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
     from bridge.journal.storage import open_storage
     from bridge.journal.store import JournalError
-    from bridge.notify import Notifier
     from bridge.telemetry.tracing import open_spans
 
     configure(log_format, log_level or "info")

@@ -18,7 +18,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from bridge.config.loader import from_table
-from bridge.daemon import Daemon, ExitCode
+from bridge.daemon.daemon import Daemon, ExitCode
 from xmppstream import (
     ComponentConnection,
     Element,

@@ -12,10 +12,10 @@ from typing import Final
 import trio
 from attrs import define, field, frozen
 
+from bridge.daemon.voice import Voice
 from bridge.journal.idempotency import Claims, claim_name
 from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ParseElement
-from bridge.voice import Voice
 from bridge.xmpp.iq import Question
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import RemoteError, Stanza

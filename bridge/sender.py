@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from bridge.asker import Asker, reserve
+from bridge.daemon.voice import Voice, Voices, voice_of
 from bridge.errand import (
     Errand,
     Errands,
@@ -30,7 +31,6 @@ from bridge.journal.delivery import fresh_uid
 from bridge.journal.idempotency import Claims
 from bridge.journal.store import Claim
 from bridge.payload.reply import ParseElement, UnusableReply, read_reply
-from bridge.voice import Voice, Voices, voice_of
 from bridge.webhook.outcome import Replied
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import Stanza, encode

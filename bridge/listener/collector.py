@@ -19,8 +19,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from bridge import __version__
+from bridge.daemon.status import Sight
 from bridge.journal.request import Holding
-from bridge.status import Sight
 from bridge.telemetry.meter import BOUNDS_S
 
 PREFIX: Final = "xmpp_bridge"

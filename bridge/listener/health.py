@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bridge.daemon.status import ComponentStatus
 from bridge.listener.view import Probe, View
-from bridge.status import ComponentStatus
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
+from bridge.daemon.status import ComponentStatus, Sight
 from bridge.journal.request import Holding
 from bridge.listener import plot
 from bridge.listener.document import facts, pill
 from bridge.listener.history import STEP_S, Minute, quantile
 from bridge.listener.markup import Markup, tag
 from bridge.listener.scene import Scene
-from bridge.status import ComponentStatus, Sight
 from bridge.telemetry.text import age, size
 
 _LATELY: Final = 5  # minutes whose times are shown as a number

@@ -8,12 +8,12 @@ import trio
 from attrs import frozen
 
 from bridge.config.token import Token
+from bridge.daemon.status import Sight
 from bridge.dispatch.conversation import Conversation
 from bridge.journal.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.journal.store import JournalError
 from bridge.listener.history import Minute
 from bridge.listener.view import Answer, View, ask
-from bridge.status import Sight
 from bridge.telemetry.recent import Incident
 
 PAGE: Final = 20

@@ -7,12 +7,12 @@ from typing import Final, TypeVar
 import trio
 from attrs import field, frozen
 
+from bridge.daemon.component import Service
+from bridge.daemon.status import Sight
 from bridge.journal.request import AnyRequest
 from bridge.journal.storage import Storage
 from bridge.journal.store import Journal, JournalError
 from bridge.listener.history import History
-from bridge.service import Service
-from bridge.status import Sight
 from bridge.telemetry.meter import Meter
 from bridge.telemetry.recent import INCIDENTS, Incident
 

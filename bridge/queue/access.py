@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 import trio
 
-from bridge.control import ControlError, NobodyListens, connect, run_as_owner
+from bridge.daemon.control import ControlError, NobodyListens, connect, run_as_owner
 from bridge.journal.admin import Desk
 from bridge.journal.directory import StateDirectory, StateDirectoryError, StateDirectoryTaken
 from bridge.journal.request import QueueRequest

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bridge.config.loader import load_domains
 from bridge.config.settings import ConfigError
-from bridge.control import ControlError
+from bridge.daemon.control import ControlError
 from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
 from bridge.journal.request import (
     IDS_LIMIT,

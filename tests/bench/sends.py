@@ -33,7 +33,7 @@ from attrs import define, field
 
 from bridge.config.settings import Component, Journal, Settings
 from bridge.config.value import Secret, parse_post_url
-from bridge.daemon import Daemon
+from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import Storage, open_storage
 from bridge.sender import Key, QueueFull

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bridge.check import check_settings
 from bridge.config.loader import from_table
 from bridge.config.settings import Settings
-from bridge.daemon import Daemon, ExitCode
+from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.journal.directory import StateDirectory
 from bridge.journal.sqlite.store import SqliteJournal
 from bridge.journal.storage import open_storage

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from bridge import demo
-from bridge.daemon import ExitCode
+from bridge.daemon.daemon import ExitCode
 from bridge.demo import SCRIPT, run_demo
 from bridge.telemetry.log import configure
 

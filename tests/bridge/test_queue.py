@@ -27,8 +27,9 @@ from trio.testing import MockClock
 from bridge.cli import main
 from bridge.config.settings import Component, Settings
 from bridge.config.value import PostUrl, Secret
-from bridge.control import ControlError, connect, serve
-from bridge.daemon import Daemon
+from bridge.daemon.control import ControlError, connect, serve
+from bridge.daemon.daemon import Daemon
+from bridge.daemon.status import DaemonStatus
 from bridge.journal.admin import PAGE_BYTES, Desk
 from bridge.journal.directory import StateDirectory, StateDirectoryError
 from bridge.journal.request import (
@@ -56,7 +57,6 @@ from bridge.journal.store import (
 from bridge.payload.reply import body_of
 from bridge.queue import view
 from bridge.queue.access import PATIENCE_S, open_queue
-from bridge.status import DaemonStatus
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Exchange, HttpServer, response
 from tests.bridge.leak import until

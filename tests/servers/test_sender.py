@@ -14,7 +14,7 @@ import trio
 
 from bridge.config.settings import Component, Journal, Settings
 from bridge.config.value import Secret, parse_post_url
-from bridge.daemon import Daemon
+from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import open_storage
 from bridge.sender import Key, KeyReused, NoAnswer

@@ -26,6 +26,7 @@ from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.story import Story, Tape
 from bridge.capture.replay.tally import Tally
 from bridge.config.settings import Component, Settings
+from bridge.daemon.component import limits_of
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import WRITTEN_FACTOR, Dispatcher
@@ -33,7 +34,6 @@ from bridge.dispatch.worker import Courier
 from bridge.journal.queue import Volume
 from bridge.payload.reply import Composer
 from bridge.sender import WAIT_LIMIT_S
-from bridge.service import limits_of
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.health import Health
 from bridge.webhook.outcome import Outcome

@@ -25,7 +25,7 @@ from bridge.capture.recorders import Recording
 from bridge.capture.retention import CaptureOptions
 from bridge.config.settings import Component, Count, Http, Settings
 from bridge.config.value import Secret, parse_post_url
-from bridge.daemon import Daemon, ExitCode
+from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left, until

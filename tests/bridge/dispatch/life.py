@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
+from bridge.daemon.voice import Voice
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
@@ -25,7 +26,6 @@ from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper, Volume
 from bridge.journal.store import Journal, Totals
 from bridge.payload.reply import Composer
 from bridge.sender import Sender
-from bridge.voice import Voice
 from bridge.webhook.health import Health
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut
 from bridge.webhook.retry import RetryPolicy

@@ -12,12 +12,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.config.settings import Bounds, Count, Journal, Rate
 from bridge.dispatch.ratelimit import BUCKET_LIMIT, CALM_S, Buckets, Guard
 from bridge.journal.delivery import Admitted
+from tests.bridge.daemon.test_daemon import BOT, DOMAIN, OTHER, conditions, message
+from tests.bridge.daemon.test_daemon import echo as echo_once
+from tests.bridge.daemon.test_supervisor import Gate, Stage, log, stage
 from tests.bridge.http_server import Exchange, response, saying
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
-from tests.bridge.test_daemon import BOT, DOMAIN, OTHER, conditions, message
-from tests.bridge.test_daemon import echo as echo_once
-from tests.bridge.test_roster import Gate, Stage, log, stage
 from tests.bridge.xmpp_server import Session
 from xmppstream import Stanza, make
 from xmppstream.jid import domain_of

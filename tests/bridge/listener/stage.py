@@ -9,6 +9,7 @@ from attrs import define, field
 from msgspec.structs import replace
 
 from bridge.config.settings import Journal as JournalSettings
+from bridge.daemon.status import ComponentStatus, EndpointStatus, LinkStatus, Sight
 from bridge.dispatch.conversation import Conversations
 from bridge.journal.admin import Desk
 from bridge.journal.delivery import Admitted
@@ -29,7 +30,6 @@ from bridge.journal.store import (
 )
 from bridge.listener.history import History
 from bridge.listener.view import View
-from bridge.status import ComponentStatus, EndpointStatus, LinkStatus, Sight
 from bridge.telemetry.meter import Meter
 from bridge.telemetry.recent import Incidents
 from tests.bridge.sample import stanza

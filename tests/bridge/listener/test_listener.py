@@ -12,12 +12,12 @@ from trio.testing import MockClock
 
 from bridge.config.settings import Count, Listen, Settings, TcpPlace, UnixPlace
 from bridge.config.token import Token, digest_of
-from bridge.daemon import Daemon, ExitCode
+from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.listener.place import bound
+from tests.bridge.daemon.test_daemon import DOMAIN, Running, World, echo
 from tests.bridge.leak import nothing_left
 from tests.bridge.listener.conftest import bearer, token
 from tests.bridge.recorder import Recorder
-from tests.bridge.test_daemon import DOMAIN, Running, World, echo
 from tests.bridge.xmpp_server import XmppServer
 
 pytestmark = pytest.mark.usefixtures(nothing_left.__name__)

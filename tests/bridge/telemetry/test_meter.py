@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Component, Settings
 from bridge.config.value import Secret, parse_post_url
-from bridge.daemon import Daemon
+from bridge.daemon.daemon import Daemon
 from bridge.journal.queue import Volume
 from bridge.journal.store import JournalError
 from bridge.telemetry.meter import BOUNDS_S, Fault, Histogram, Meter, limit_of

@@ -18,14 +18,14 @@ from trio.testing import MockClock
 
 from bridge.config.settings import Tracing
 from bridge.config.value import BadValue
-from bridge.daemon import Daemon
+from bridge.daemon.daemon import Daemon
 from bridge.telemetry import tracing
 from bridge.telemetry.tracing import Spans, ids_of, open_spans, resolve, traceparent
 from bridge.webhook.retry import RetryPolicy
+from tests.bridge.daemon.test_daemon import DOMAIN, echo, message
+from tests.bridge.daemon.test_supervisor import Stage, log, stage
 from tests.bridge.http_server import Exchange, response
 from tests.bridge.recorder import Recorder
-from tests.bridge.test_daemon import DOMAIN, echo, message
-from tests.bridge.test_roster import Stage, log, stage
 
 __all__ = ["log", "stage"]  # fixtures
 UID: Final = "msg_1"

@@ -18,14 +18,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.config.settings import Component, Count, Settings
 from bridge.config.settings import Journal as JournalSettings
 from bridge.config.value import Secret, parse_post_url
-from bridge.control import NobodyListens, connect
-from bridge.daemon import Daemon, ExitCode
+from bridge.daemon.control import NobodyListens, connect
+from bridge.daemon.daemon import Daemon, ExitCode
+from bridge.daemon.responder import Responder
+from bridge.daemon.status import DaemonStatus, endpoint_status, total
 from bridge.journal.directory import StateDirectory
 from bridge.journal.request import AskStatus, Holding, Purge, Purged
 from bridge.journal.storage import Storage, open_storage
 from bridge.journal.store import Confirm, JournalError, Totals
-from bridge.responder import Responder
-from bridge.status import DaemonStatus, endpoint_status, total
 from bridge.webhook.health import Health
 from bridge.webhook.outcome import Unreachable
 from tests.bridge.journal.fake_journal import FakeJournal
@@ -33,7 +33,7 @@ from tests.bridge.recorder import Recorder
 from tests.bridge.xmpp_server import SECRET, XmppServer
 from xmppstream import Element, Server, StreamCondition
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 BOT: Final = "bot.example"
 OTHER: Final = "other.example"
 URL: Final = parse_post_url("http://127.0.0.1:1/")

@@ -20,9 +20,9 @@ from bridge.capture.recorder import Recorder
 from bridge.capture.recorders import Recording
 from bridge.config.settings import Component, Fault, Settings
 from bridge.config.value import is_loopback
+from bridge.daemon.component import Legacy, Service, make_endpoint
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
-from bridge.service import Legacy, Service, make_endpoint
 from bridge.telemetry.log import logger
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint

@@ -11,11 +11,11 @@ import msgspec
 import trio
 
 from bridge import __version__
+from bridge.daemon.status import ComponentStatus, DaemonStatus, JournalStatus, total
 from bridge.journal.admin import Desk, holdings
 from bridge.journal.request import AnyRequest, AskStatus, Holding
 from bridge.journal.storage import Storage
 from bridge.journal.store import Journal, JournalError, Totals
-from bridge.status import ComponentStatus, DaemonStatus, JournalStatus, total
 
 _TOTALS_S: Final = 2.0
 """How long the status waits for the journal: a disk that hangs is part of the answer."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge import __version__
-from bridge.control import (
+from bridge.daemon.control import (
     ANSWER_S,
     ASK_S,
     CLIENT_LIMIT,

@@ -3,8 +3,8 @@
 import pytest
 
 from bridge.config.settings import Settings
+from bridge.daemon.component import limits_written
 from bridge.dispatch.dispatcher import WRITTEN_FACTOR
-from bridge.service import limits_written
 from tests.bridge.dispatch.test_dispatcher import Bench
 from xmppstream import Limits, Stanza, StanzaReceived, parse_element, write
 from xmppstream.names import COMPONENT

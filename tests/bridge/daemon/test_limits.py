@@ -11,10 +11,10 @@ from trio.testing import MockClock
 
 from bridge.config.settings import Component, Count, Depth, Settings, Stream
 from bridge.config.value import Secret
-from bridge.daemon import Daemon
+from bridge.daemon.daemon import Daemon
+from tests.bridge.daemon.test_daemon import DOMAIN, Running, conditions, echo, message
 from tests.bridge.http_server import HttpServer
 from tests.bridge.recorder import Recorder
-from tests.bridge.test_daemon import DOMAIN, Running, conditions, echo, message
 from tests.bridge.xmpp_server import SECRET, Session, XmppServer
 from xmppstream import StreamCondition
 

@@ -18,7 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.config.loader import from_table
 from bridge.config.settings import Component, ConfigError, Count, Http, Seconds, Settings, Stream
 from bridge.config.value import PostUrl, Secret, is_loopback, parse_post_url
-from bridge.daemon import Daemon, ExitCode
+from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.journal.queue import MemoryKeeper
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying

@@ -15,6 +15,8 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.capture.recorder import Recorder
 from bridge.config.settings import Component, Settings
+from bridge.daemon.status import ComponentStatus, Sight, component_status, sight_of
+from bridge.daemon.voice import Voice
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import WRITTEN_FACTOR, Dispatcher
@@ -24,11 +26,9 @@ from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.payload.reply import Composer
-from bridge.status import ComponentStatus, Sight, component_status, sight_of
 from bridge.telemetry.log import logger
 from bridge.telemetry.meter import Counts, Meter
 from bridge.telemetry.tracing import Spans
-from bridge.voice import Voice
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.signature import Signer
 from bridge.xmpp.autoresponder import Automaton

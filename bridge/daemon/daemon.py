@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import evolve
 
-from bridge import control
 from bridge.capture.recorders import Recording
 from bridge.config.settings import ConfigError, Listen, Settings
+from bridge.daemon import control
+from bridge.daemon.component import Service, limits_written
+from bridge.daemon.responder import Responder
+from bridge.daemon.supervisor import CannotReload, Roster
+from bridge.daemon.systemd import Notifier
+from bridge.daemon.voice import Voice
 from bridge.journal.idempotency import JournalClaims, MemoryClaims
 from bridge.journal.storage import Storage
-from bridge.notify import Notifier
-from bridge.responder import Responder
-from bridge.roster import CannotReload, Roster
 from bridge.sender import Sender
-from bridge.service import Service, limits_written
 from bridge.telemetry.log import logger, set_level
 from bridge.telemetry.meter import Counts
 from bridge.telemetry.tracing import Spans
-from bridge.voice import Voice
 from xmppstream import ElementParserThread
 
 if TYPE_CHECKING:

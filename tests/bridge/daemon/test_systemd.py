@@ -13,12 +13,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Settings
-from bridge.daemon import Daemon
-from bridge.notify import STATUS_EVERY_S, Notifier
+from bridge.daemon.daemon import Daemon
+from bridge.daemon.systemd import STATUS_EVERY_S, Notifier
+from tests.bridge.daemon.test_daemon import DOMAIN, echo
+from tests.bridge.daemon.test_supervisor import Gate, Stage, log, stage
 from tests.bridge.http_server import HttpServer
 from tests.bridge.recorder import Recorder
-from tests.bridge.test_daemon import DOMAIN, echo
-from tests.bridge.test_roster import Gate, Stage, log, stage
 from tests.bridge.xmpp_server import XmppServer
 
 __all__ = ["log", "stage"]  # fixtures

@@ -32,18 +32,18 @@ from bridge.config.settings import (
     Tracing,
 )
 from bridge.config.value import Secret
-from bridge.control import connect
-from bridge.daemon import Daemon, ExitCode
+from bridge.daemon.control import connect
+from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.journal.directory import StateDirectory
 from bridge.journal.request import Changed, Retry
 from bridge.journal.storage import open_storage
 from bridge.journal.store import JournalError
 from bridge.webhook.retry import RetryPolicy
+from tests.bridge.daemon.test_daemon import BOT, DOMAIN, OTHER, Running, conditions, echo, message
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
-from tests.bridge.test_daemon import BOT, DOMAIN, OTHER, Running, conditions, echo, message
 from tests.bridge.xmpp_server import SECRET, Session, XmppServer
 from xmppstream import Stanza, StreamCondition
 
@@ -679,7 +679,7 @@ async def test_the_log_level_is_taken_over(
     stage: Stage, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     levels: list[str] = []
-    monkeypatch.setattr("bridge.daemon.set_level", levels.append)
+    monkeypatch.setattr("bridge.daemon.daemon.set_level", levels.append)
     endpoint = await stage.endpoint()
     async with stage.running_with(stage.component(endpoint)):
         await stage.server.attached(DOMAIN)
