@@ -12,7 +12,8 @@ from typing import Final
 
 import trio
 
-from bridge.conformance.component import ending, exchange, grammar, opening, transcript
+from bridge.conformance.component import ending, grammar, opening, transcript
+from bridge.conformance.component import stanza as exchange
 from bridge.conformance.component.observation import Check, not_testable
 from bridge.conformance.component.profile import PROFILES, Profile
 from bridge.conformance.component.source import Absent, Awaited, Launched, Patience, Source

@@ -3,6 +3,7 @@
 from typing import Final
 
 from bridge.conformance.report import Verdict
+from bridge.conformance.server.connection import END_TAG
 from bridge.conformance.server.outcome import (
     Judgement,
     accepted,
@@ -11,7 +12,6 @@ from bridge.conformance.server.outcome import (
     not_passed_on,
 )
 from bridge.conformance.server.target import ANSWER_S, CLOSE_S, Check, Target, sends
-from bridge.conformance.server.wire import END_TAG
 
 _MESSAGE: Final = "<message from='a@DOMAIN' to='b@DOMAIN' id='probe'><body>%s</body></message>"
 LEAST_BYTES: Final = 10_000

@@ -3,9 +3,9 @@
 from typing import Final
 
 from bridge.conformance.report import Verdict
+from bridge.conformance.server.connection import Wire
 from bridge.conformance.server.outcome import Judgement, accepted, judged, refused, turned_away
 from bridge.conformance.server.target import ANSWER_S, SILENCE_S, Check, Target
-from bridge.conformance.server.wire import Wire
 from xmppstream.names import CLIENT, COMPONENT, DISCO_INFO, LANG, PING, STREAMS, VERSION, expanded
 
 _FEATURES: Final = expanded(STREAMS, "features")

@@ -14,8 +14,8 @@ import trio
 from attrs import frozen
 
 from bridge.conformance.report import NothingTried
+from bridge.conformance.server.connection import Wire
 from bridge.conformance.server.outcome import Judge, Judgement, Outcome
-from bridge.conformance.server.wire import Wire
 from bridge.xmpp.link import HINTS
 from xmppstream.component import digest
 from xmppstream.names import COMPONENT, PING, STREAMS, expanded
