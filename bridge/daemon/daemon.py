@@ -22,7 +22,7 @@ from bridge.daemon.systemd import Notifier
 from bridge.daemon.voice import Voice
 from bridge.journal.idempotency import JournalClaims, MemoryClaims
 from bridge.journal.storage import Storage
-from bridge.sender import Sender
+from bridge.listener.submission.sender import Sender
 from bridge.telemetry.log import logger, set_level
 from bridge.telemetry.meter import Counts
 from bridge.telemetry.tracing import Spans
@@ -146,7 +146,7 @@ class Daemon:
         if self._settings.listen is None:
             return True
         from bridge.listener.listener import Listener, ListenError
-        from bridge.listener.view import make_view
+        from bridge.listener.monitor.view import make_view
 
         answer = None if self._storage is None else self._responder(self._storage).answer
         view = make_view(self.services.values, lambda: self._stopping, self._storage, answer)

@@ -11,16 +11,16 @@ from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Listen
-from bridge.listener import openapi
-from bridge.listener.access import Access
-from bridge.listener.alias_route import AliasRoutes
+from bridge.listener.api import openapi
+from bridge.listener.api.handler import Intake
+from bridge.listener.api.prosody import AliasRoutes
+from bridge.listener.api.query import QueryRoutes
+from bridge.listener.api.stanza import StanzaRoutes
+from bridge.listener.auth import Access
 from bridge.listener.counter import AT_ONCE, Counter
-from bridge.listener.intake import Intake
+from bridge.listener.middleware import Visit, on_disconnect, on_fault, on_http_exception, on_problem
 from bridge.listener.problem import Problem
-from bridge.listener.query_route import QueryRoutes
-from bridge.listener.stanza_route import StanzaRoutes
-from bridge.listener.visit import Visit, on_disconnect, on_fault, on_http_exception, on_problem
-from bridge.sender import Sender
+from bridge.listener.submission.sender import Sender
 from bridge.telemetry.log import logger
 
 

@@ -9,13 +9,13 @@ import trio
 from attrs import field, frozen
 
 from bridge.config.settings import Listen
-from bridge.listener.access import Access
 from bridge.listener.app import make_app
-from bridge.listener.place import ListenError, bound
-from bridge.listener.server import Server
-from bridge.listener.view import View
+from bridge.listener.auth import Access
+from bridge.listener.monitor.view import View
+from bridge.listener.server.binding import ListenError, bound
+from bridge.listener.server.server import Server
+from bridge.listener.submission.sender import Sender
 from bridge.listener.watching import routes
-from bridge.sender import Sender
 from bridge.telemetry.log import logger
 
 __all__ = ["ListenError", "Listener"]

@@ -2,12 +2,12 @@
 
 from starlette.routing import BaseRoute
 
-from bridge.listener.access import Access
-from bridge.listener.health import HealthRoutes
-from bridge.listener.metrics import MetricsRoutes
-from bridge.listener.page import PageRoutes
-from bridge.listener.session import Sessions
-from bridge.listener.view import Probe, View
+from bridge.listener.auth import Access
+from bridge.listener.monitor.health import HealthRoutes
+from bridge.listener.monitor.metrics import MetricsRoutes
+from bridge.listener.monitor.view import Probe, View
+from bridge.listener.page.page import PageRoutes
+from bridge.listener.page.session import Sessions
 
 
 def routes(view: View, access: Access) -> list[BaseRoute]:

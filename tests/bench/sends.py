@@ -36,7 +36,7 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import Storage, open_storage
-from bridge.sender import Key, QueueFull
+from bridge.listener.submission.sender import Key, QueueFull
 from bridge.telemetry.log import configure as configure_log
 from bridge.webhook.outcome import Replied
 from tests.bench.verdict import Row

@@ -93,7 +93,7 @@ def test_two_exception_handlers_catch_everything() -> None:
     ]
     assert found == [
         ("bridge.dispatch.dispatcher", "Exception"),
-        ("bridge.listener.server", "Exception"),
+        ("bridge.listener.server.server", "Exception"),
     ]
 
 

@@ -17,7 +17,7 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import open_storage
-from bridge.sender import Key, KeyReused, NoAnswer
+from bridge.listener.submission.sender import Key, KeyReused, NoAnswer
 from bridge.webhook.outcome import Replied
 from tests.bridge.leak import until
 from tests.servers.conftest import COMPONENTS, USERS

@@ -32,8 +32,8 @@ from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import WRITTEN_FACTOR, Dispatcher
 from bridge.dispatch.worker import Courier
 from bridge.journal.queue import Volume
+from bridge.listener.submission.sender import WAIT_LIMIT_S
 from bridge.payload.reply import Composer
-from bridge.sender import WAIT_LIMIT_S
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.health import Health
 from bridge.webhook.outcome import Outcome

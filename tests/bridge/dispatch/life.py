@@ -24,8 +24,8 @@ from bridge.journal import committer
 from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims
 from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper, Volume
 from bridge.journal.store import Journal, Totals
+from bridge.listener.submission.sender import Sender
 from bridge.payload.reply import Composer
-from bridge.sender import Sender
 from bridge.webhook.health import Health
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut
 from bridge.webhook.retry import RetryPolicy

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import trio
 
+from bridge.listener.submission.sender import Key, Sender, SendRefused
 from bridge.payload.reply import Composer
-from bridge.sender import Key, Sender, SendRefused
 from xmppstream import Element, Stanza, parse_element
 
 BOT: Final = "bot.example"

@@ -28,8 +28,8 @@ from bridge.journal.store import (
     Revive,
     Settle,
 )
-from bridge.listener.history import History
-from bridge.listener.view import View
+from bridge.listener.monitor.history import History
+from bridge.listener.monitor.view import View
 from bridge.telemetry.meter import Meter
 from bridge.telemetry.recent import Incidents
 from tests.bridge.sample import stanza

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from bridge.config.settings import Count, Listen, Settings, TcpPlace, UnixPlace
 from bridge.config.token import Token, digest_of
 from bridge.daemon.daemon import Daemon, ExitCode
-from bridge.listener.place import bound
+from bridge.listener.server.binding import bound
 from tests.bridge.daemon.test_daemon import DOMAIN, Running, World, echo
 from tests.bridge.leak import nothing_left
 from tests.bridge.listener.conftest import bearer, token

@@ -1,0 +1,1 @@
+"""The HTTP API: stanzas, queries, and the routes of Prosody's modules."""

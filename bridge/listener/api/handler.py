@@ -1,0 +1,183 @@
+"""What stands between a request and `Sender`: who asks, in whose name, and what is answered.
+
+The order is one for all ways in: the token, its scope, its bound of requests at work, the body,
+the stanza, the name that it is sent in; only then is anything sent.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NoReturn
+
+import msgspec
+import trio
+from attrs import frozen
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from bridge.config.token import Scope
+from bridge.listener.api.preference import form_of, key_of, wait_of
+from bridge.listener.api.request import read_body
+from bridge.listener.auth import Access, Grant
+from bridge.listener.counter import Counter
+from bridge.listener.problem import Problem
+from bridge.listener.refusal import problem_of
+from bridge.listener.submission.sender import (
+    IdInUse,
+    JournalUnavailable,
+    Key,
+    KeyReused,
+    NoAnswer,
+    NotConfigured,
+    QueueFull,
+    Sender,
+    SendRefused,
+)
+from bridge.payload.reply import UnusableReply
+from bridge.webhook.outcome import Replied
+from xmppstream import Stanza, split, write
+from xmppstream.names import COMPONENT
+
+RETRY_AFTER_S: Final = 5
+_STATUS_OF: Final[dict[type[SendRefused], int]] = {
+    KeyReused: 409,
+    IdInUse: 409,
+    QueueFull: 503,
+    JournalUnavailable: 503,
+    NotConfigured: 404,
+    NoAnswer: 504,
+}
+
+
+@frozen
+class Intake:
+    """Takes stanzas from those who ask over HTTP."""
+
+    sender: Sender
+    access: Access
+    counter: Counter
+    max_body_bytes: int
+    default_host: str | None = None
+
+    @asynccontextmanager
+    async def admitted(self, request: Request, *scopes: Scope) -> AsyncIterator[Grant]:
+        """Let a request in that may do one of `scopes`, while its token's bound lasts.
+
+        Raises:
+            Problem: 401, 403, 429.
+        """
+        grant = self.access.grant(request)
+        if not grant.token.scopes.intersection(scopes):
+            raise _no_scope(*scopes)
+        with self.counter.one(grant.token.name):
+            yield grant
+
+    async def body(self, request: Request) -> bytes:
+        """Read the body, within the limits. Raises: Problem: 413, 408."""
+        return await read_body(request, self.max_body_bytes)
+
+    async def stanza(self, grant: Grant, content: Replied, from_: str | None = None) -> Stanza:
+        """Make the stanza of a request; it is in a name that the token may use.
+
+        `from_` is the sender where the content has none, and none has been proved by Basic.
+
+        Raises:
+            Problem: 422 for what may not be sent, 403 for a scope or a name that is not its own.
+        """
+        default = from_ or grant.user or grant.token.only_address
+        try:
+            stanza = await self.sender.compose(content, default)
+        except UnusableReply as error:
+            detail = str(error)
+            if default is None and detail.startswith("from"):
+                detail += '; this token may speak as several, so set "from"'
+            raise Problem(422, detail=detail) from None
+        if stanza.kind == "iq" and not stanza.is_request:
+            raise Problem(422, detail="An iq must be of type get or set.")
+        scope: Scope = "query" if stanza.kind == "iq" else "send"
+        if scope not in grant.token.scopes:
+            raise _no_scope(scope)
+        if not grant.token.speaks_as(split(stanza.from_ or "")):
+            raise Problem(403, detail="from: this token may not speak as that address.")
+        return stanza
+
+    async def take(
+        self, request: Request, grant: Grant, stanza: Stanza, body: bytes, status: int = 202
+    ) -> Response:
+        """Send a message or presence, or ask by an iq, and answer the request."""
+        key = key_of(request, grant, body)
+        if not stanza.is_request:
+            try:
+                uid = await self.sender.send(stanza, key)
+            except SendRefused as refused:
+                _refuse(refused)
+            return json_response({"id": stanza.id or uid, "uid": uid}, status)
+        return await self._answer(request, stanza, key)
+
+    async def _answer(self, request: Request, stanza: Stanza, key: Key | None) -> Response:
+        wait_s, preferred = wait_of(request)
+        answer = await self.ask(request, stanza, wait_s, key)
+        headers = {"Preference-Applied": f"wait={wait_s}"} if preferred else {}
+        xml = write(answer.element, COMPONENT)
+        if form_of(request) == "xml":
+            return Response(xml, 200, {**headers, "Vary": "Accept"}, "application/xmpp+xml")
+        value = {
+            "kind": answer.kind,
+            "type": answer.type,
+            "from": answer.from_,
+            "to": answer.to,
+            "id": answer.id,
+            "stanza": xml,
+        }
+        return json_response(value, 200, {**headers, "Vary": "Accept"})
+
+    async def ask(
+        self, request: Request, stanza: Stanza, wait_s: float, key: Key | None = None
+    ) -> Stanza:
+        """Ask by an iq, and give its result. A client that leaves takes its question back where
+        that was not written yet; with a key it may come again for the answer.
+
+        Raises:
+            Problem: an error came in answer, or none.
+            starlette.requests.ClientDisconnect: the client has left.
+        """
+        answer: Stanza | None = None
+        refused: SendRefused | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch, request, nursery.cancel_scope)
+            try:
+                answer = await self.sender.ask(stanza, wait_s, key)
+            except SendRefused as error:  # raised below: here it would get into a group
+                refused = error
+            nursery.cancel_scope.cancel()
+        if refused is not None:
+            _refuse(refused)
+        if answer is None:
+            raise ClientDisconnect
+        if answer.type == "error":
+            raise problem_of(answer)
+        return answer
+
+
+async def _watch(request: Request, scope: trio.CancelScope) -> None:
+    """Cancel a scope when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def json_response(
+    value: object, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """Make a response of JSON."""
+    return Response(msgspec.json.encode(value), status, headers, "application/json")
+
+
+def _no_scope(*scopes: Scope) -> Problem:
+    names = " or ".join(f'"{scope}"' for scope in scopes)
+    return Problem(403, detail=f"This token has not the scope {names}.")
+
+
+def _refuse(refused: SendRefused) -> NoReturn:
+    status = _STATUS_OF.get(type(refused), 503)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    raise Problem(status, detail=refused.why, headers=headers) from None

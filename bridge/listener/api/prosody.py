@@ -1,0 +1,194 @@
+"""The ways in of Prosody's mod_rest and mod_post_msg, as far as they map cleanly.
+
+Both speak as an account of the server. A component speaks as its own domain only, so here the
+Basic user is `local@component-domain` of a token. The JSON names are mod_rest's, of those fields
+that every client of it uses; a field that is not known is refused, rather than left out.
+"""
+
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from attrs import frozen
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bridge.listener.api.handler import Intake
+from bridge.listener.api.query import QUERIES, question
+from bridge.listener.api.request import media_type, text_of
+from bridge.listener.api.stanza import JSON, TEXT, XML, content_of, decoded, written
+from bridge.listener.problem import Problem
+from bridge.webhook.outcome import Replied
+from xmppstream import Element, Stanza, make
+from xmppstream.names import COMPONENT, expanded
+from xmppstream.stanza import KINDS, TYPES, Kind
+
+FORM: Final = "application/x-www-form-urlencoded"
+_HEAD: Final = ("kind", "type", "to", "from", "id")
+_CHILDREN: Final[dict[str, Kind]] = {
+    "body": "message",
+    "subject": "message",
+    "thread": "message",
+    "show": "presence",
+    "status": "presence",
+}
+"""Fields that are child elements, and the kind that has them."""
+_FORM_LIMIT: Final = 64
+
+Fields = dict[str, Any]
+
+
+@frozen
+class AliasRoutes:
+    """The routes of the aliases."""
+
+    intake: Intake
+
+    @property
+    def routes(self) -> list[Route]:
+        return [
+            Route("/rest", self.rest, methods=["POST"]),
+            Route("/rest/{kind}/{type}/{to:path}", self.rest_at, methods=["POST"]),
+            Route("/msg/{to:path}", self.msg, methods=["POST"]),
+        ]
+
+    async def rest(self, request: Request) -> Response:
+        """mod_rest: one stanza, as JSON with its names, as a form of these, as XML, or as text."""
+        return await self._rest(request, {})
+
+    async def rest_at(self, request: Request) -> Response:
+        """mod_rest: its head is in the path."""
+        return await self._rest(request, dict(request.path_params))
+
+    async def _rest(self, request: Request, head: Fields) -> Response:
+        async with self.intake.admitted(request, "send", "query") as grant:
+            media = media_type(request, JSON, FORM, TEXT, *([] if head else [XML]))
+            body = await self.intake.body(request)
+            if media == XML:
+                content = content_of(media, body)
+            else:
+                content = self._content(_fields(media, body, head), head)
+            stanza = await self.intake.stanza(grant, content)
+            return await self.intake.take(request, grant, stanza, body)
+
+    async def msg(self, request: Request) -> Response:
+        """mod_post_msg: a message to the address in the path; text, a form, or JSON."""
+        async with self.intake.admitted(request, "send") as grant:
+            media = media_type(request, TEXT, FORM, JSON)
+            body = await self.intake.body(request)
+            fields = _fields(media, body, {"kind": "message"})
+            _check(fields, "to", "type", "body")
+            to = fields.get("to") or request.path_params["to"]
+            to = self._with_host(to, bare_is_local=True)
+            fields = {"type": "chat", **fields, "kind": "message", "to": to}
+            stanza = await self.intake.stanza(grant, written(_stanza(fields)))
+            return await self.intake.take(request, grant, stanza, body, status=201)
+
+    def _content(self, fields: Fields, head: Fields) -> Replied:
+        fields = {**fields, **head}
+        _check(fields, *_HEAD, *_CHILDREN, *QUERIES)
+        kind = fields["kind"] = _kind_of(fields)
+        if kind != "iq" and fields.get("to"):
+            fields["to"] = self._with_host(fields["to"], bare_is_local=False)
+        return written(_stanza(fields))
+
+    def _with_host(self, to: str, *, bare_is_local: bool) -> str:
+        """Complete an address that has no host. Without `bare_is_local`, what has a dot is one."""
+        local, at, host = to.partition("@")
+        if host or (not at and "." in to and not bare_is_local):
+            return to
+        if self.intake.default_host is None:
+            detail = "to: it has no host; give one, or set default_host in [listen]."
+            raise Problem(422, detail=detail)
+        return f"{local}@{self.intake.default_host}"
+
+
+def _fields(media: str, body: bytes, head: Fields) -> Fields:
+    """Read the fields of a body; text is the field that the kind has for it."""
+    if media == JSON:
+        value = decoded(body) if body.strip() else {}
+        if not isinstance(value, dict):
+            raise Problem(422, detail="The body is not a JSON object.")
+        return {key: one for key, one in value.items() if one is not None}
+    text = text_of(body)
+    if media == FORM:
+        try:
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_FORM_LIMIT)
+        except ValueError:
+            raise Problem(400, detail=f"The form has more than {_FORM_LIMIT} fields.") from None
+        return dict(pairs)
+    match head.get("kind", "message"):
+        case "message":
+            return {"type": "chat", "body": text}
+        case "presence":
+            return {"show": text} if text else {}
+        case _:
+            raise Problem(422, detail="Text makes a message or a presence only.")
+
+
+def _check(fields: Fields, *known: str) -> None:
+    """Refuse what is not known, and what is not of the type that it must have."""
+    for name, value in fields.items():
+        if name not in known:
+            detail = f"{name[:60]!r} is not known here; known are {', '.join(known)}."
+            raise Problem(422, detail=f"{detail} Send XML for all else.")
+        if name not in QUERIES and not isinstance(value, str):
+            raise Problem(422, detail=f"{name}: must be a string.")
+
+
+def _kind_of(fields: Fields) -> Kind:
+    """Give the kind: as it is said, else as the type or the other fields imply it."""
+    given = fields.get("kind")
+    if given is not None:
+        for kind in KINDS:
+            if kind == given:
+                return kind
+        raise Problem(422, detail=f"kind: must be one of {', '.join(KINDS)}.")
+    if fields.get("type") in TYPES["iq"] - {"error"} or any(name in fields for name in QUERIES):
+        return "iq"
+    if fields.get("type") in TYPES["message"]:
+        return "message"
+    if fields.get("type") in {"available", *TYPES["presence"]}:
+        return "presence"
+    return next((kind for name, kind in _CHILDREN.items() if name in fields), "message")
+
+
+def _stanza(fields: Fields) -> Stanza:
+    """Make the stanza of fields, its `kind` among them.
+
+    Raises:
+        Problem: 422 for a field of another kind.
+    """
+    kind: Kind = fields["kind"]
+    to, from_, id = (fields.get(name) or None for name in ("to", "from", "id"))
+    type = fields.get("type") or None
+    queries = [name for name in QUERIES if fields.get(name) not in (None, False)]
+    children: list[Element] = []
+    for name, own in _CHILDREN.items():
+        if name in fields:
+            if kind != own:
+                raise Problem(422, detail=f"{name}: is a field of a {own}.")
+            children.append(Element(expanded(COMPONENT, name), (), (fields[name],)))
+    if kind != "iq":
+        if queries:
+            raise Problem(422, detail=f"{queries[0]}: is a field of an iq.")
+        type = None if (kind, type) == ("presence", "available") else type
+        return make(kind, to, from_, type=type, id=id, children=_normal(children))
+    if len(queries) != 1:
+        raise Problem(422, detail=f"An iq needs exactly one of {', '.join(QUERIES)}, or XML.")
+    return _iq(fields, queries[0], to, from_, id, type or "get")
+
+
+def _iq(
+    fields: Fields, name: str, to: str | None, from_: str | None, id: str | None, type: str
+) -> Stanza:
+    value = fields[name]
+    node = value.get("node") if isinstance(value, dict) else value
+    payload = question(name, "", node=node if isinstance(node, str) else None).payload
+    assert payload is not None
+    return make("iq", to, from_, type=type, id=id, children=(payload,))
+
+
+def _normal(children: list[Element]) -> tuple[Element, ...]:
+    """Bring elements into normal form, which has no empty text."""
+    return tuple(Element(one.name, (), tuple(t for t in one.children if t)) for one in children)

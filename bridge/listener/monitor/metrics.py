@@ -1,0 +1,84 @@
+"""`GET /metrics`: the meters in Prometheus' words, as `collector` has them, and the process'."""
+
+import time
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from attrs import frozen
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bridge.journal.request import Holding, Holdings, ListTotals
+from bridge.journal.store import JournalError
+from bridge.listener.auth import Access
+from bridge.listener.monitor.collector import Scrape, ScrapeCollector
+from bridge.listener.monitor.view import View, ask
+
+_OPENMETRICS: Final = "application/openmetrics-text"
+
+
+@frozen
+class MetricsRoutes:
+    """`/metrics`."""
+
+    view: View
+    access: Access
+
+    @property
+    def routes(self) -> list[Route]:
+        return [Route("/metrics", self.metrics)]
+
+    async def metrics(self, request: Request) -> Response:
+        """Give all metrics, in Prometheus' text format, or in OpenMetrics' where that is asked for
+        (`Accept: application/openmetrics-text`). A token with the scope watch; of components that
+        are not among its own it sees nothing.
+        """
+        token = self.access.check(request, "watch")
+        accept = request.headers.get("accept", "")
+        # Whatever else it says is not passed on: prometheus_client fails at some of it.
+        wanted = f"{_OPENMETRICS}; version=1.0.0" if _OPENMETRICS in accept.lower() else ""
+        encode, media = choose_encoder(wanted)
+        scrape = await scrape_of(self.view, token.components)
+        return Response(
+            encode(registry_of(scrape)),
+            headers={"Cache-Control": "no-store", "Vary": "Accept", "Content-Type": media},
+        )
+
+
+async def scrape_of(view: View, domains: Collection[str]) -> Scrape:
+    """Look at the components of those domains."""
+    sights = view.sights()
+    kept = None if view.answer is None else await _kept(view)
+    sees_all = {one.status.domain for one in sights} <= set(domains)
+    return Scrape(
+        tuple(one for one in sights if one.status.domain in domains),
+        kept and {name: one for name, one in kept.items() if sees_all or name in domains},
+        view.answer is not None,
+        time.time(),
+    )
+
+
+async def _kept(view: View) -> Mapping[str, Holding] | None:
+    assert view.answer is not None
+    try:
+        return (await ask(view.answer, ListTotals(), Holdings)).components
+    except JournalError:
+        return None
+
+
+def registry_of(scrape: Scrape) -> CollectorRegistry:
+    """Give a registry that has what a scrape has, and this process."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ScrapeCollector(scrape))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry

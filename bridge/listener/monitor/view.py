@@ -1,0 +1,109 @@
+"""What the watching half of the listener is given to look at: a daemon, as its parts show it."""
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final, TypeVar
+
+import trio
+from attrs import field, frozen
+
+from bridge.daemon.component import Service
+from bridge.daemon.status import Sight
+from bridge.journal.request import AnyRequest
+from bridge.journal.storage import Storage
+from bridge.journal.store import Journal, JournalError
+from bridge.listener.monitor.history import History
+from bridge.telemetry.meter import Meter
+from bridge.telemetry.recent import INCIDENTS, Incident
+
+ANSWER_S: Final = 3.0
+"""How long the journal may take for an answer: a disk that hangs is told of, not waited for."""
+PROBE_S: Final = 5.0
+"""How often the journal is probed at most, whoever asks."""
+HANGS: Final = "the journal does not answer; look at the disk"
+
+T = TypeVar("T")
+Answer = Callable[[AnyRequest], Awaitable[object]]
+Query = Callable[[Callable[[Journal], None]], Awaitable[None]]
+
+
+@frozen
+class View:
+    """A daemon, to be looked at. `answer` does what `xmpp-bridge queue` asks for, and `query` has
+    the journal called; without a journal there is neither.
+    """
+
+    sights: Callable[[], Sequence[Sight]]
+    stopping: Callable[[], bool]
+    answer: Answer | None = None
+    query: Query | None = None
+    incidents: Callable[[], list[Incident]] = lambda: INCIDENTS.latest
+    history: History = field(factory=History)
+    started: float = field(factory=time.time)
+
+    @property
+    def meters(self) -> dict[str, Meter]:
+        """The components' numbers, by domain."""
+        return {one.status.domain: one.meter for one in self.sights()}
+
+    async def run(self) -> None:
+        """Keep the last hour. Ends only by cancellation."""
+        await self.history.run(lambda: self.meters)
+
+
+def make_view(
+    services: Callable[[], Collection[Service]],
+    stopping: Callable[[], bool],
+    storage: Storage | None = None,
+    answer: Answer | None = None,
+) -> View:
+    """Make the view of a daemon; `services` gives those that there are now. Within trio."""
+    return View(
+        lambda: [one.sight for one in services()],
+        stopping,
+        answer,
+        None if storage is None else storage.committer.ask,
+    )
+
+
+async def ask(answer: Answer, request: AnyRequest, kind: type[T]) -> T:
+    """Give the answer to a request, which is of that kind.
+
+    Raises:
+        CommandError: it cannot be done.
+        JournalError: the journal fails, or does not answer within `ANSWER_S`.
+    """
+    with trio.move_on_after(ANSWER_S):
+        answered = await answer(request)
+        assert isinstance(answered, kind)
+        return answered
+    raise JournalError(HANGS)
+
+
+class Probe:
+    """Tries whether the journal can be written: as often as anybody may ask, but not each time."""
+
+    def __init__(self, query: Query, now: Callable[[], float] = trio.current_time) -> None:
+        self._query = query
+        self._now = now
+        self._tried_at: float | None = None
+        self._works = False
+        self._trying = trio.Lock()
+
+    async def works(self) -> bool:
+        """Tell whether the journal could be written, at most `PROBE_S` ago."""
+        async with self._trying:
+            now = self._now()
+            if self._tried_at is None or now - self._tried_at >= PROBE_S:
+                self._works = await self._try()
+                self._tried_at = self._now()
+        return self._works
+
+    async def _try(self) -> bool:
+        with trio.move_on_after(ANSWER_S):
+            try:
+                await self._query(lambda journal: journal.commit(()))
+            except JournalError:
+                return False
+            return True
+        return False

@@ -1,0 +1,223 @@
+"""How the components are, as parts of the page: what needs a look, and a card for each."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from bridge.daemon.status import ComponentStatus, Sight
+from bridge.journal.request import Holding
+from bridge.listener.monitor.history import STEP_S, Minute, quantile
+from bridge.listener.page import plot
+from bridge.listener.page.document import facts, pill
+from bridge.listener.page.html import Markup, tag
+from bridge.listener.page.snapshot import Scene
+from bridge.telemetry.text import age, size
+
+_LATELY: Final = 5  # minutes whose times are shown as a number
+
+
+def summary(scene: Scene) -> Markup:
+    """Write what needs a look, or that nothing does."""
+    problems = problems_of(scene)
+    up = f"Up for {age(scene.now - scene.started)}"
+    if not problems:
+        return _part(
+            "summary", tag("p", pill("good", "All is well"), " ", tag("span", up, class_="dim"))
+        )
+    count = f"{len(problems)} {'thing needs' if len(problems) == 1 else 'things need'} a look"
+    rows = [tag("li", text, class_=kind) for kind, text in problems]
+    worst = "bad" if any(kind == "bad" for kind, _ in problems) else "warn"
+    top = tag("p", pill(worst, count), " ", tag("span", up, class_="dim"))
+    return _part("summary", top, tag("ul", rows, class_="problems"))
+
+
+def problems_of(scene: Scene) -> list[tuple[str, str]]:
+    """Say in sentences what is not as it should be: each `bad`, or `warn`."""
+    problems: list[tuple[str, str]] = []
+    if scene.stopping:
+        problems.append(("warn", "The daemon is stopping."))
+    if scene.failure is not None:
+        problems.append(("bad", f"The journal fails: {scene.failure}."))
+    for sight in scene.sights:
+        status = sight.status
+        link = status.link
+        if link.state != "attached":
+            why = f": {link.why}" if link.why else ""
+            problems.append(("bad", f"{status.domain} is not attached to {link.server}{why}."))
+        if status.endpoint.state != "up":
+            text = f"The endpoint of {status.domain} is down: {status.endpoint.url}"
+            problems.append(("bad", text))
+    dead = sum(one.dead for one in (scene.kept or {}).values())
+    if dead:
+        noun = "dead letter waits" if dead == 1 else "dead letters wait"
+        problems.append(("warn", f"{dead:,} {noun} for a decision."))
+    return problems
+
+
+def components(scene: Scene) -> Markup:
+    """Write a card for each component."""
+    cards = [_card(scene, one) for one in scene.sights]
+    if not cards:
+        cards = [tag("p", "This token sees no component.", class_="dim")]
+    return _part("components", *cards)
+
+
+def _card(scene: Scene, sight: Sight) -> Markup:
+    status = sight.status
+    head = tag(
+        "div",
+        tag("h2", status.domain),
+        tag("div", _link_pill(scene, status), _endpoint_pill(status), class_="pills"),
+        class_="head",
+    )
+    places = tag("p", f"{status.link.server} → {status.endpoint.url}", class_="dim place")
+    kept = None if scene.kept is None else scene.kept.get(status.domain, Holding())
+    return tag(
+        "article",
+        head,
+        places,
+        _numbers(scene, sight, kept),
+        _plots(scene.minutes[status.domain]),
+        _totals(sight),
+        class_="card",
+    )
+
+
+def _link_pill(scene: Scene, status: ComponentStatus) -> Markup:
+    link = status.link
+    match link.state:
+        case "attached":
+            since = "" if link.since is None else f" for {age(scene.now - link.since)}"
+            return pill("good", f"attached{since}")
+        case "attaching":
+            return pill("warn", "attaching")
+        case "waiting":
+            return pill("bad", "not attached")
+    return pill("bad", "refused by the server")
+
+
+def _endpoint_pill(status: ComponentStatus) -> Markup:
+    if status.endpoint.state == "up":
+        return pill("good", "endpoint up")
+    return pill("bad", "endpoint down")
+
+
+def _numbers(scene: Scene, sight: Sight, kept: Holding | None) -> Markup:
+    status = sight.status
+    olds = [one for one in (sight.oldest, kept.oldest if kept else None) if one is not None]
+    pairs = [("in flight", f"{status.in_flight:,}"), ("waiting", f"{status.waiting:,}")]
+    if kept is not None:
+        pairs.append(("in journal", f"{kept.pending:,}"))
+    pairs.append(("oldest", age(scene.now - min(olds)) if olds else "—"))
+    if kept is not None:
+        pairs.append(("dead letters", f"{kept.dead:,}"))
+    tiles = [tag("div", tag("dd", value), tag("dt", name)) for name, value in pairs]
+    return tag("dl", tiles, class_="numbers")
+
+
+# --- plots
+
+
+def _plots(minutes: Sequence[Minute]) -> Markup:
+    return tag("div", _stanzas(minutes), _posts(minutes), _times(minutes), class_="plots")
+
+
+def _stanzas(minutes: Sequence[Minute]) -> Markup:
+    received = rates(minutes, [one.received for one in minutes])
+    sent = rates(minutes, [one.sent for one in minutes])
+    top = plot.nice(max([*received, *sent, 1]))
+    into, out = _last(received), _last(sent)
+    label = f"Stanzas per minute: {into} in, {out} out; at most {top:g} in a minute"
+    drawn = plot.lines(label, [("in", received), ("out", sent)], top)
+    legend = [_key("in", f"{into} in"), _key("out", f"{out} out")]
+    return _figure("Stanzas per minute", legend, drawn, f"{top:,.0f}")
+
+
+def _posts(minutes: Sequence[Minute]) -> Markup:
+    posted = rates(minutes, [one.posted for one in minutes])
+    failed = rates(minutes, [one.failed for one in minutes])
+    top = plot.nice(max([*posted, 1]))
+    rate, bad = _last(posted), sum(one.failed for one in minutes)
+    label = f"POSTs per minute: {rate}; {bad} failed in this hour; at most {top:g} in a minute"
+    drawn = plot.bars(label, posted, failed, top)
+    legend = [_key("bar", rate), _key("bad" if bad else "none", f"{bad:,} failed")]
+    return _figure("POSTs per minute", legend, drawn, f"{top:,.0f}")
+
+
+def _times(minutes: Sequence[Minute]) -> Markup:
+    medians = [one.latency_s(0.5) for one in minutes]
+    slow = [one.latency_s(0.95) for one in minutes]
+    most = max((one for one in slow if one is not None), default=0.01)
+    top = plot.nice(most)
+    median, late = (duration(_lately(minutes, part)) for part in (0.5, 0.95))
+    label = f"Time of a POST: half within {median}, 95 of 100 within {late}; top {duration(top)}"
+    drawn = plot.lines(label, [("slow", slow), ("median", medians)], top)
+    legend = [_key("median", f"{median} median"), _key("slow", f"{late} 95 %")]
+    return _figure("Time of a POST", legend, drawn, duration(top))
+
+
+def _figure(title: str, legend: Sequence[Markup], drawn: Markup, top: str) -> Markup:
+    caption = tag("figcaption", tag("span", title), tag("span", legend, class_="legend"))
+    axis = tag(
+        "div",
+        tag("span", "1 h ago"),
+        tag("span", f"top {top}"),
+        tag("span", "now"),
+        class_="axis",
+        aria_hidden="true",
+    )
+    return tag("figure", caption, drawn, axis)
+
+
+def _key(kind: str, label: str) -> Markup:
+    return tag("span", tag("i", class_=f"key {kind}"), label)
+
+
+def rates(minutes: Sequence[Minute], counts: Sequence[int]) -> list[float]:
+    """Give what was counted in each minute, and as the last one, which is not over, what was in
+    the last 60 s, the minute before taken as even.
+    """
+    found: list[float] = list(counts)
+    if len(found) > 1:
+        found[-1] += found[-2] * max(1 - minutes[-1].seconds / STEP_S, 0.0)
+    return found
+
+
+def _last(found: Sequence[float]) -> str:
+    return f"{found[-1]:,.0f}" if found else "0"
+
+
+def _lately(minutes: Sequence[Minute], part: float) -> float | None:
+    last = [one.latency for one in minutes[-_LATELY:]]
+    return quantile(tuple(map(sum, zip(*last, strict=True))), part) if last else None
+
+
+def duration(seconds: float | None) -> str:
+    """Write a short time."""
+    if seconds is None:
+        return "—"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+# --- totals
+
+
+def _totals(sight: Sight) -> Markup:
+    counts, meter = sight.status.counts, sight.meter
+    pairs = [
+        ("received", f"{counts.received:,}"),
+        ("POSTed", f"{counts.posted:,} ({meter.retries:,} again)"),
+        ("replies", f"{counts.replied:,}"),
+        ("answered by the bridge", f"{counts.answered_by_bridge:,}"),
+        ("errors sent", f"{counts.errors_sent:,}"),
+        ("not told", f"{counts.untold:,}"),
+        ("refused", f"{sum(meter.refused.values()):,}"),
+        ("reconnects", f"{max(meter.streams - 1, 0):,}"),
+        ("stream", f"{size(sight.read_bytes)} in, {size(sight.written_bytes)} out"),
+    ]
+    return tag("div", tag("h3", "Since the start"), facts(*pairs), class_="totals")
+
+
+def _part(name: str, *body: Markup) -> Markup:
+    return tag("section", *body, class_=name, id=name, data_part=name)

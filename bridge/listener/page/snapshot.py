@@ -1,0 +1,122 @@
+"""What one look at the page sees: everything is asked for once, and then only written."""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from bridge.config.token import Token
+from bridge.daemon.status import Sight
+from bridge.dispatch.conversation import Conversation
+from bridge.journal.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
+from bridge.journal.store import JournalError
+from bridge.listener.monitor.history import Minute
+from bridge.listener.monitor.view import Answer, View, ask
+from bridge.telemetry.recent import Incident
+
+PAGE: Final = 20
+"""How many dead letters are on one page."""
+LONGEST: Final = 10
+_LOOKS: Final = 20  # at pages of the journal, for letters that a token may see
+
+
+@frozen
+class Letters:
+    """A page of dead letters: those behind `after`; more are behind `next`, if it is there."""
+
+    items: tuple[Item, ...] = ()
+    after: int = 0
+    next: int | None = None
+    total: int = 0
+
+
+@frozen
+class Waiting:
+    """Conversations that wait: how many, and those that wait the longest, with their component."""
+
+    count: int
+    longest: tuple[tuple[str, Conversation], ...]
+
+
+@frozen
+class Scene:
+    """A look. `now` is Unix time, `clock` trio's. Without a journal `kept` is None, and with one
+    that fails, for the reason `failure`.
+    """
+
+    now: float
+    clock: float
+    started: float
+    stopping: bool
+    has_journal: bool
+    sights: tuple[Sight, ...]
+    minutes: Mapping[str, list[Minute]]
+    waiting: Waiting
+    incidents: tuple[Incident, ...]
+    kept: Mapping[str, Holding] | None = None
+    failure: str | None = None
+    letters: Letters = Letters()
+
+
+async def look(view: View, token: Token, after: int = 0) -> Scene:
+    """Look at what a token may see: its own components, and, where these are all that there are,
+    also what is of none of them.
+    """
+    own = tuple(one for one in view.sights() if one.status.domain in token.components)
+    kept, failure, letters = None, None, Letters()
+    if view.answer is not None:
+        try:
+            holdings = await ask(view.answer, ListTotals(), Holdings)
+            kept = {n: one for n, one in holdings.components.items() if may_see(view, token, n)}
+            letters = await _letters(view, view.answer, token, after, kept)
+        except JournalError as error:
+            failure = str(error)
+    return Scene(
+        time.time(),
+        trio.current_time(),
+        view.started,
+        view.stopping(),
+        view.answer is not None,
+        own,
+        {one.status.domain: view.history.minutes(one.status.domain, one.meter) for one in own},
+        _waiting(own),
+        tuple(one for one in view.incidents() if may_see(view, token, one.component)),
+        kept,
+        failure,
+        letters,
+    )
+
+
+def may_see(view: View, token: Token, domain: str) -> bool:
+    """Tell whether a token may see what is of a component."""
+    if domain in token.components:
+        return True
+    return all(one.status.domain in token.components for one in view.sights())
+
+
+async def _letters(
+    view: View, answer: Answer, token: Token, after: int, kept: Mapping[str, Holding]
+) -> Letters:
+    total = sum(one.dead for one in kept.values())
+    items: list[Item] = []
+    next: int | None = after
+    for _ in range(_LOOKS):
+        if next is None or len(items) >= PAGE:
+            break
+        request = ListQueue(state="dead", after=next, limit=PAGE - len(items))
+        page = await ask(answer, request, Page)
+        items += (one for one in page.items if may_see(view, token, one.component))
+        next = page.next
+    return Letters(tuple(items), after, next, total)
+
+
+def _waiting(sights: tuple[Sight, ...]) -> Waiting:
+    count, longest = 0, list[tuple[str, Conversation]]()
+    for one in sights:
+        waiting, oldest = one.conversations.longest_waiting(LONGEST)
+        count += waiting
+        longest += ((one.status.domain, conversation) for conversation in oldest)
+    longest.sort(key=lambda pair: pair[1].head.received)
+    return Waiting(count, tuple(longest[:LONGEST]))

@@ -1,0 +1,1 @@
+"""The HTTP server: the bound socket, connections, and their limits."""

@@ -1,0 +1,143 @@
+"""The listener at work: connections in, so many at a time, until the daemon ends.
+
+Over the bound the client that has been idle for longest is let go; where none is idle, or none for
+long enough, the new one.
+What a connection does wrong costs that connection: foreign code runs in it (anycorn, h11), and the
+stream to the XMPP server is worth more than any of them.
+"""
+
+import errno
+import resource
+import socket
+from typing import Final
+
+import trio
+from anycorn.app_wrappers import ASGIWrapper
+from anycorn.worker_context import WorkerContext
+from starlette.types import ASGIApp
+from structlog.typing import FilteringBoundLogger
+
+from bridge.listener.server.connection import Connection
+from bridge.listener.server.protocol import make_config
+from bridge.telemetry.log import logger
+
+FILES_KEPT: Final = 256
+"""File descriptors that are left to the rest of the daemon."""
+YOUNG_S: Final = 2.0
+"""For how long a connection is not closed for the sake of another one."""
+FULL_PAUSE_S: Final = 0.02
+"""How long nobody is let in after one was turned away: who comes again and again at once would
+otherwise take the time that the stanzas need.
+"""
+_NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Server:
+    """Serves an application at a socket."""
+
+    def __init__(
+        self, app: ASGIApp, max_connections: int, log: FilteringBoundLogger | None = None
+    ) -> None:
+        self._app = ASGIWrapper(app)  # type: ignore[arg-type]  # starlette's types are looser
+        self._log = log or logger()
+        self._limit = within_files(max_connections)
+        if self._limit < max_connections:
+            self._log.warning(
+                "fewer connections than max_connections are accepted",
+                max_connections=max_connections,
+                accepted=self._limit,
+                hint="raise the limit of open files (LimitNOFILE, ulimit -n)",
+            )
+        self._config = make_config()
+        self._context = WorkerContext(None)
+        self._all: set[Connection] = set()
+        self._idle: dict[Connection, float] = {}
+        """Those that wait for a request, and since when; the longest first."""
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._all)
+
+    async def run(
+        self,
+        listening: socket.socket,
+        stopping: trio.Event,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled. Once `stopping` is set nobody new gets in, those who are idle are
+        let go, and those who wait for a response get it, unless `run` is cancelled before.
+
+        Cancellation closes all connections at once.
+        """
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(self._accept, listener, connections)
+                task_status.started()
+                await stopping.wait()
+                accepting.cancel_scope.cancel()
+            await self._context.terminated.set()
+            for connection in tuple(self._idle):
+                connection.end()
+            await trio.sleep_forever()
+
+    async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in _NO_MORE_FILES:
+                    raise
+                self._log.warning("no more connections can be accepted", why=error.strerror)
+                await trio.sleep(FULL_PAUSE_S)
+                continue
+            if self._has_room():
+                connection = Connection(
+                    self._app, self._config, self._context, stream, self._on_idle
+                )
+                self._all.add(connection)
+                self._idle[connection] = trio.current_time()
+                connections.start_soon(self._serve, connection)
+            else:
+                self._log.warning("too many connections: a new one is closed", limit=self._limit)
+                await trio.aclose_forcefully(stream)
+                await trio.sleep(FULL_PAUSE_S)
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        except Exception:
+            self._log.error("a connection of the listener failed", exc_info=True)
+        finally:
+            self._forget(connection)
+
+    def _has_room(self) -> bool:
+        """Make room for one more where there is none, and tell whether there is."""
+        if len(self._all) < self._limit:
+            return True
+        for oldest, since in self._idle.items():
+            if trio.current_time() - since < YOUNG_S:
+                break
+            oldest.end()
+            self._forget(oldest)
+            return True
+        return False
+
+    def _forget(self, connection: Connection) -> None:
+        self._all.discard(connection)
+        self._idle.pop(connection, None)
+
+    def _on_idle(self, connection: Connection, idle: bool) -> None:
+        self._idle.pop(connection, None)
+        if idle and connection in self._all:
+            self._idle[connection] = trio.current_time()
+
+
+def within_files(connections: int) -> int:
+    """Give how many of so many connections the limit of open files leaves room for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return max(1, min(connections, soft - FILES_KEPT))

@@ -1,0 +1,1 @@
+"""Accepts stanzas from HTTP clients, once per idempotency key."""

@@ -1,0 +1,166 @@
+"""The description of the interface, held against the routes, and against what is answered.
+
+schemathesis sends what the description allows, and what it does not, to the real server, and looks
+at each answer. That is no proof (it has missed a planted fault), so the cases that matter are
+written out by hand in the other modules.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import CHECKS as ALL
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.parameters import ParameterLocation
+from starlette.routing import Route
+
+from bridge.config.settings import Count, Listen, TcpPlace
+from bridge.config.token import SCOPES
+from bridge.listener.api.openapi import document
+from bridge.listener.app import make_app
+from bridge.listener.auth import Access
+from tests.bridge.listener.conftest import TOKENS, World, bearer, token
+from tests.bridge.listener.fake_sender import BOT, FakeSender
+from tests.bridge.listener.server.serving import serving
+from tests.bridge.sample import stanza
+
+DOCUMENT: Final[dict[str, Any]] = json.loads(document())
+METHODS: Final = ("get", "post", "put", "delete", "patch")
+OPERATIONS: Final = [
+    (path, method)
+    for path, item in DOCUMENT["paths"].items()
+    for method in item
+    if method in METHODS
+]
+
+
+def described() -> set[tuple[str, str]]:
+    return {(method.upper(), path) for path, method in OPERATIONS}
+
+
+def routed(app: Any) -> set[tuple[str, str]]:
+    return {
+        (method, route.path.replace(":path}", "}"))
+        for route in app.app.routes
+        for method in set(route.methods or ()) - {"HEAD"}
+    }
+
+
+def make(*watching: Route) -> Any:
+    listen = Listen(TcpPlace("127.0.0.1", 0), TOKENS)
+    return make_app(FakeSender(), Access(TOKENS), listen, watching=watching)
+
+
+def test_every_route_is_described_and_every_description_routed() -> None:
+    assert routed(make()) == described()
+    assert ("GET", "/metrics") in routed(make(Route("/metrics", lambda _: None)))
+
+
+def test_routes_for_watching_are_described_where_they_are() -> None:
+    paths = {"/metrics", "/healthz", "/readyz"}
+    value = json.loads(document(iter(["/metrics", "/readyz", "/healthz", "/"])))
+    assert set(value["paths"]) == set(DOCUMENT["paths"]) | paths
+    assert not paths & set(DOCUMENT["paths"])
+
+
+async def test_it_is_served_as_it_is_made(world: World) -> None:
+    response = await world.client.get("/v1/openapi.json")
+    assert response.json() == DOCUMENT
+
+
+def test_every_reference_leads_somewhere() -> None:
+    references = re.findall(r'"\$ref":"#/components/schemas/(\w+)"', document(["/readyz"]).decode())
+    assert set(references) == set(DOCUMENT["components"]["schemas"])
+
+
+def test_every_refusal_is_a_problem_and_both_schemes_are_there() -> None:
+    for path, method in OPERATIONS:
+        operation = DOCUMENT["paths"][path][method]
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert set(response["content"]) == {"application/problem+json"}, (path, status)
+        if "security" not in operation:
+            assert {"401", "403", "429", "503"} <= set(operation["responses"])
+    assert {one["scheme"] for one in DOCUMENT["components"]["securitySchemes"].values()} == {
+        "bearer",
+        "basic",
+    }
+    assert DOCUMENT["security"] == [{"bearer": []}, {"basic": []}]
+
+
+@pytest.fixture(scope="module")
+def schema() -> Iterator[schemathesis.BaseSchema]:
+    """The description as it is served by the real server, before a sender that takes all."""
+    sender = FakeSender(BOT)
+    sender.answer = stanza(f"<iq type='result' id='x' from='a' to='{BOT}'/>")
+    tokens = [token("all", *SCOPES)]
+    listen = Listen(TcpPlace("127.0.0.1", 0), tuple(tokens), "example.org", Count(10_000))
+    with serving(make_app(sender, Access(tokens), listen)) as url:
+        yield schemathesis.openapi.from_url(f"{url}/v1/openapi.json", config=config())
+
+
+IN_PATH: Final = ParameterLocation.PATH
+REJECTION: Final = "negative_data_rejection"
+CHECKS: Final = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    REJECTION,
+    "positive_data_acceptance",
+    "ignored_auth",
+)
+
+
+def broken(case: schemathesis.Case[Any]) -> set[ParameterLocation]:
+    """Where a request is said to break the description.
+
+    Of paths alone that is not to be trusted (4.32): `/msg/hhhh` was said to be over 3071
+    characters. `test_an_address_that_is_too_long` has the case.
+    """
+    assert case.meta is not None
+    negative = schemathesis.GenerationMode.NEGATIVE
+    return {place for place, part in case.meta.components.items() if part.mode is negative}
+
+
+def config() -> SchemathesisConfig:
+    """What no schema can say: a valid request may be one that XMPP has no stanza for (422)."""
+    accepted = ["2xx", 401, 403, 404, 409, 422]
+    refused = [400, 401, 403, 404, 405, 409, 413, 415, 422, 431]
+    return SchemathesisConfig.from_dict(
+        {
+            "checks": {
+                "positive_data_acceptance": {"expected-statuses": accepted},
+                REJECTION: {"expected-statuses": refused},
+            }
+        }
+    )
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_schemathesis(schema: Any, path: str, method: str, mode: Any) -> None:
+    if (path, mode) == ("/v1/openapi.json", schemathesis.GenerationMode.NEGATIVE):
+        return  # it takes nothing, so that nothing can be wrong
+    operation = schema[path][method.upper()]
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=15,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def run(case: schemathesis.Case[Any]) -> None:
+        names = [name for name in CHECKS if name != REJECTION or broken(case) != {IN_PATH}]
+        checks: list[Any] = list(ALL.get_by_names(names))
+        case.call_and_validate(headers=bearer("all"), checks=checks)
+
+    run()

@@ -1,0 +1,552 @@
+"""The status page: who gets in, what is shown of what strangers say, and what a form may do."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bridge.journal.request import Forget, Retry
+from bridge.journal.store import Attempt, JournalError
+from bridge.listener.page import session as session_module
+from bridge.listener.page.session import FAILURE_S, FAILURES, SESSION_S, SESSIONS
+from bridge.listener.page.snapshot import PAGE
+from tests.bridge.listener.page.browser import (
+    HOST,
+    SAME_ORIGIN,
+    Browser,
+    Page,
+    open_browser,
+    secret_of,
+    token,
+)
+from tests.bridge.listener.stage import NOW, Actor, Stage, journal_at
+
+BOT: Final = "bot.example"
+OTHER: Final = "other.example"
+HOSTILE: Final = "<script>alert('1')</script>\"'&<b>@x/\u202eevil\n"
+TOKENS: Final = (
+    token("boss", "watch", "manage", components=(BOT, OTHER)),
+    token("guest", "watch", components=(BOT, OTHER)),
+    token("half", "watch", "manage", components=(BOT,)),
+    token("sender", "send", "manage", components=(BOT, OTHER)),
+)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage([Actor(BOT), Actor(OTHER)], journal_at(tmp_path))
+
+
+@pytest.fixture
+async def browser(stage: Stage) -> AsyncIterator[Browser]:
+    async with open_browser(stage, *TOKENS) as opened:
+        yield opened
+
+
+def dead(stage: Stage) -> list[str]:
+    assert stage.journal is not None
+    return [one.entry.uid for one in stage.journal.dead(None, limit=1000)]
+
+
+def pending(stage: Stage) -> list[str]:
+    assert stage.journal is not None
+    return [one.uid for one in stage.journal.pending(None, limit=1000)]
+
+
+# --- who gets in
+
+
+@pytest.mark.parametrize("method", ["get", "head"])
+async def test_without_a_session_there_is_only_the_login(browser: Browser, method: str) -> None:
+    response = await browser.client.request(method, "/")
+    assert (response.status_code, response.headers["location"]) == (303, "login")
+    assert (await browser.client.request(method, "/part")).status_code == 401
+    assert (await browser.client.get("/login")).status_code == 200
+
+
+async def test_a_token_gets_in_by_a_cookie_that_says_nothing(browser: Browser) -> None:
+    response = await browser.submit("/login", {"token": f" {secret_of('boss')} "})
+    cookie = response.headers["set-cookie"]
+    name, _, value = cookie.partition(";")[0].partition("=")
+    assert name.startswith("xmpp_bridge_session_")
+    assert len(value) >= 40
+    words = {word.strip().lower() for word in cookie.split(";")[1:]}
+    assert words == {"httponly", "samesite=strict"}
+    assert "boss" not in cookie
+    page = await browser.page()
+    assert page.of_class("token") == "boss"
+    assert secret_of("boss") not in page.html
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://bridge.example:5280", "https://elsewhere.example", "http://x"]
+)
+async def test_over_tls_the_cookie_stays_there(browser: Browser, origin: str) -> None:
+    headers = {"Origin": origin, "Sec-Fetch-Site": "same-origin"}
+    response = await browser.submit("/login", {"token": secret_of("boss")}, headers)
+    assert ("secure" in response.headers["set-cookie"].lower()) == origin.startswith("https")
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        ("wrong-0123456789abcdef", "This token is not known."),
+        ("", "This token is not known."),
+        (secret_of("sender"), "This token has not the scope"),
+        ("\ud800", "This token is not known."),
+    ],
+)
+async def test_who_does_not_get_in(browser: Browser, secret: str, said: str) -> None:
+    data = b"token=" + secret.encode("utf-8", "surrogatepass")
+    response = await browser.client.post("/login", content=data, headers=SAME_ORIGIN)
+    assert response.status_code == 403
+    assert said in Page.of(response.text).of_class("problem")
+    assert "set-cookie" not in response.headers
+    if secret:
+        assert secret not in response.text
+
+
+async def test_guessing_is_slow_and_then_goes_on(stage: Stage, autojump_clock: MockClock) -> None:
+    async with open_browser(stage, *TOKENS) as browser:
+        for _ in range(FAILURES):
+            response = await browser.submit("/login", {"token": "guess"})
+            assert response.status_code == 403
+        for secret in ("guess", secret_of("boss")):
+            response = await browser.submit("/login", {"token": secret})
+            assert response.status_code == 429
+            assert int(response.headers["retry-after"]) == FAILURE_S + 1
+        await trio.sleep(FAILURE_S + 1)
+        await browser.login()
+
+
+async def test_a_session_ends(stage: Stage, autojump_clock: MockClock) -> None:
+    async with open_browser(stage, *TOKENS) as browser:
+        await browser.login()
+        await trio.sleep(SESSION_S - 1)
+        await browser.page()
+        await trio.sleep(1)
+        assert (await browser.client.get("/")).status_code == 303
+
+
+async def test_a_session_ends_with_its_token(browser: Browser) -> None:
+    await browser.login()
+    browser.access.replace(TOKENS[1:])
+    assert (await browser.client.get("/")).status_code == 303
+    weaker = token("boss", "watch", components=(BOT, OTHER))
+    browser.access.replace((weaker,))
+    assert (await browser.client.get("/")).status_code == 303
+
+
+async def test_sessions_are_bounded(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "SESSIONS", 3)
+    assert SESSIONS > 3
+    cookies = []
+    for _ in range(4):
+        browser.client.cookies.clear()
+        await browser.login()
+        cookies.append(dict(browser.client.cookies))
+    found = []
+    for one in cookies:
+        browser.client.cookies.clear()
+        browser.client.cookies.update(one)
+        found.append((await browser.client.get("/")).status_code)
+    assert found == [303, 200, 200, 200]
+
+
+async def test_log_out(browser: Browser) -> None:
+    await browser.login()
+    cookies = dict(browser.client.cookies)
+    page = await browser.page()
+    assert (await browser.submit("/logout", {"csrf": "other"})).status_code == 403
+    await browser.page()
+    response = await browser.submit("/logout", {"csrf": page.csrf})
+    assert (response.status_code, response.headers["location"]) == (303, "login")
+    browser.client.cookies.update(cookies)
+    assert (await browser.client.get("/")).status_code == 303
+
+
+# --- what is around every page
+
+
+async def test_every_page_has_a_strict_policy(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    await browser.login()
+    responses = [
+        await browser.client.get(path)
+        for path in ("/", "/part", "/login", "/status.css", "/status.js", "/status.svg")
+    ]
+    responses += [
+        await browser.submit("/login", {"token": "x"}),
+        await browser.act(drop="msg_0001"),
+        await browser.submit("/letters", {}),
+    ]
+    for response in responses:
+        headers = response.headers
+        policy = dict(
+            part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";")
+        )
+        assert policy["default-src"] == "'none'"
+        assert policy["frame-ancestors"] == "'none'"
+        assert policy["form-action"] == "'self'"
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["referrer-policy"] == "same-origin"
+        assert "access-control-allow-origin" not in headers
+
+
+async def test_all_that_a_page_refers_to_is_ours_and_there(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    await browser.login()
+    pages = [await browser.page(), await browser.page("/part"), await browser.page("/?after=3")]
+    pages.append(Page.of((await browser.act(drop="msg_0001")).text))
+    for page in pages:
+        for address in page.addresses:
+            url = httpx.URL(f"http://{HOST}/").join(address)
+            assert url.netloc == HOST.encode(), address
+            assert not address.startswith("/"), "a proxy may put us below another path"
+        assert not any(
+            "style" in one or any(key.startswith("on") for key in one) for _, one in page.tags
+        )
+    for name in ("status.css", "status.js", "status.svg"):
+        assert (await browser.client.get(f"/{name}")).status_code == 200
+
+
+async def test_without_scripts_it_refreshes_itself(browser: Browser) -> None:
+    await browser.login()
+    page = await browser.page()
+    assert ("meta", {"http-equiv": "refresh", "content": "30"}) in page.tags
+    assert "<noscript><meta" in page.html
+
+
+# --- what is shown
+
+
+async def test_a_component_and_its_numbers(browser: Browser, stage: Stage) -> None:
+    actor = stage.actors[0]
+    actor.meter.counts.received = 12_345
+    actor.in_flight = 3
+    actor.read_bytes = 5 * 1024 * 1024
+    for number in range(4):
+        actor.wait("bob@example.org", str(number))
+    await browser.login()
+    page = await browser.page()
+    assert "attached" in page.text
+    assert "12,345" in page.text
+    assert "5.0 MiB" in page.text
+    assert page.of_class("count") == "1"
+    assert "4 stanzas, waiting for their turn" in page.text
+    assert "All is well" in page.text
+
+
+async def test_what_needs_a_look_comes_first(browser: Browser, stage: Stage) -> None:
+    stage.actors[0].detach("connection refused")
+    stage.actors[1].fail()
+    stage.die()
+    stage.stopping = True
+    await browser.login()
+    page = await browser.page()
+    problems = page.of_class("problems")
+    assert "bot.example is not attached to 127.0.0.1:5347: connection refused." in problems
+    assert "The endpoint of other.example is down" in problems
+    assert "1 dead letter waits for a decision." in problems
+    assert "The daemon is stopping." in problems
+    assert "4 things need a look" in page.text
+
+
+async def test_conversations_that_wait(browser: Browser, stage: Stage) -> None:
+    bot, other = stage.actors
+    for number in range(12):
+        bot.wait(f"u{number}@example.org", received=NOW - number)
+    admitted = other.wait("carol@example.org", received=NOW - 1000)
+    admitted.attempts.append(Attempt(NOW, "status 500"))
+    taken = other.conversations.take()
+    assert taken is not None
+    other.conversations.wait(taken, trio.current_time() + 100)
+    working = other.wait("dave@example.org", received=NOW - 2000)
+    other.conversations.take()
+    await browser.login()
+    page = await browser.page()
+    shown = page.html[page.html.index('id="waiting"') : page.html.index('id="errors"')]
+    assert ">13<" in shown  # dave's only stanza is being POSTed
+    assert "dave@example.org" not in shown
+    assert "after 1 attempt" in shown
+    assert shown.index("carol@example.org") < shown.index("u11@example.org")
+    assert "u2@example.org" not in shown
+    assert "… and 3 more." in shown
+    other.wait("dave@example.org")
+    page = await browser.page()
+    assert "2 stanzas, the first is being POSTed" in page.text
+    assert working.stanza.from_ == "dave@example.org"
+
+
+async def test_recent_errors_in_plain_words(browser: Browser, stage: Stage) -> None:
+    line = {"level": "error", "event": "endpoint fails", "component": BOT, "why": HOSTILE}
+    stage.incidents(None, "", line)
+    await browser.login()
+    assert "The endpoint does not answer: <script>" in (await browser.page()).text
+
+
+async def test_nothing_of_strangers_is_markup(browser: Browser, stage: Stage) -> None:
+    actor = stage.actors[0]
+    actor.detach(HOSTILE)
+    stage.die(from_=HOSTILE, to=HOSTILE, kind="message", result=HOSTILE)
+    stage.incidents(None, "", {"level": "error", "event": HOSTILE, "component": BOT})
+    await browser.login()
+    for page in (await browser.page(), await browser.page("/part")):
+        assert page.text.count("<script>alert('1')</script>") == 6
+        scripts = [one for name, one in page.tags if name == "script"]
+        assert scripts in ([], [{"src": "status.js", "defer": None}])
+        assert "\u202e" not in page.html
+        assert "b" not in {name for name, one in page.tags if one.get("class") == "evil"}
+
+
+async def test_a_token_sees_its_own_components_only(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    stage.die(component=OTHER, from_="secret@elsewhere")
+    stage.die(component="gone.example", from_="orphan@elsewhere")
+    stage.actors[1].wait("hidden@elsewhere")
+    stage.incidents(None, "", {"level": "error", "event": "x", "component": OTHER})
+    stage.incidents(None, "", {"level": "error", "event": "config of all"})
+    await browser.login("half")
+    page = await browser.page()
+    assert "bob@example.org" in page.text
+    for hidden in (OTHER, "elsewhere", "gone.example", "Config of all"):
+        assert hidden not in page.html
+    assert page.values("id") == ["msg_0001"]
+    await browser.act(drop=["msg_0002"], confirmed="yes")
+    await browser.act(retry="selected", id=["msg_0002", "msg_0003"])
+    assert dead(stage) == ["msg_0001", "msg_0002", "msg_0003"]
+    browser.client.cookies.clear()
+    await browser.login("boss")
+    page = await browser.page()
+    assert page.values("id") == ["msg_0001", "msg_0002", "msg_0003"]
+    assert "orphaned" in page.text
+
+
+async def test_without_a_journal_the_page_says_so(tmp_path: Path) -> None:
+    stage = Stage([Actor(BOT)], None)
+    async with open_browser(stage, *TOKENS) as browser:
+        await browser.login("half")
+        page = await browser.page()
+        assert "There is no journal (durability is off): nothing is kept." in page.text
+        assert "in journal" not in page.text
+        await browser.act(drop="x", confirmed="yes")
+        assert await browser.notice() == "There is no journal: nothing is kept."
+
+
+async def test_with_a_journal_that_fails_the_page_is_there(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    await browser.login()
+    page = await browser.page()
+    stage.failure = JournalError("disk I/O error")
+    failing = await browser.page()
+    assert "The journal fails: disk I/O error." in failing.of_class("problems")
+    response = await browser.submit(
+        "/letters", {"csrf": page.csrf, "retry": "selected", "id": "msg_0001"}
+    )
+    assert response.status_code == 303
+    assert await browser.notice() == "It was not done: disk I/O error."
+
+
+async def test_a_disk_that_hangs_is_told_of(stage: Stage, autojump_clock: MockClock) -> None:
+    stage.hangs = True
+    async with open_browser(stage, *TOKENS) as browser:
+        await browser.login()
+        assert "the journal does not answer" in (await browser.page()).of_class("problems")
+
+
+# --- dead letters
+
+
+async def test_retry_one(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    stage.die()
+    await browser.login()
+    page = await browser.page()
+    assert page.values("retry") == ["selected", "msg_0001", "msg_0002"]
+    response = await browser.act(retry="msg_0002", id="msg_0001")
+    assert (response.status_code, response.headers["location"]) == (303, "./")
+    assert (dead(stage), pending(stage)) == (["msg_0001"], ["msg_0002"])
+    assert await browser.notice() == "1 stanza is pending again."
+    assert await browser.notice() == ""
+
+
+async def test_retry_several(browser: Browser, stage: Stage) -> None:
+    for _ in range(3):
+        stage.die()
+    await browser.login()
+    await browser.act(retry="selected", id=["msg_0001", "msg_0003"])
+    assert (dead(stage), pending(stage)) == (["msg_0002"], ["msg_0001", "msg_0003"])
+    assert await browser.notice() == "2 stanzas are pending again."
+
+
+async def test_a_drop_is_asked_about(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    stage.die()
+    await browser.login()
+    response = await browser.act(drop="selected", id=["msg_0001", "msg_0002"], after="0")
+    question = Page.of(response.text)
+    assert "Drop 2 dead letters?" in question.text
+    assert "http-equiv" not in question.html
+    assert dead(stage) == ["msg_0001", "msg_0002"]
+    fields = {name: question.values(name) for name in ("csrf", "id", "confirmed", "after", "drop")}
+    assert (await browser.submit("/letters", fields)).status_code == 303
+    assert dead(stage) == []
+    assert await browser.notice() == "2 stanzas are dropped."
+
+
+async def test_what_cannot_be_retried_can_be_dropped(browser: Browser, stage: Stage) -> None:
+    stage.die(kind="iq")
+    stage.abandon()
+    await browser.login()
+    page = await browser.page()
+    assert page.values("retry") == ["selected"]
+    assert page.values("drop") == ["selected", "msg_0001", "msg_0002"]
+    await browser.act(retry="selected", id=["msg_0001"])
+    assert "an iq is never retried" in await browser.notice()
+    await browser.act(drop="msg_0002", confirmed="yes")
+    assert dead(stage) == ["msg_0001"]
+
+
+async def test_what_is_gone_is_told(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    await browser.login()
+    await browser.act(retry="selected", id=["msg_0001", "msg_9999"])
+    assert await browser.notice() == "1 stanza is pending again. msg_9999 is not here any more."
+    for nothing in ({"retry": "selected"}, {"drop": "selected"}, {"retry": ""}, {}):
+        await browser.act(**nothing)
+        assert await browser.notice() == "Nothing was selected."
+
+
+async def test_pages(browser: Browser, stage: Stage) -> None:
+    for _ in range(2 * PAGE + 5):
+        stage.die()
+    await browser.login()
+    page = await browser.page()
+    found = page.values("id")
+    seen = [len(found)]
+    while next_page := [one for one in page.addresses if "after=" in one]:
+        [address] = next_page
+        page = await browser.page("/" + address.removeprefix("./").partition("#")[0])
+        seen.append(len(page.values("id")))
+        found += page.values("id")
+    assert seen == [PAGE, PAGE, 5]
+    assert found == dead(stage)
+    after = page.values("after")[0]
+    response = await browser.act(retry="selected", id=found[-1], after=after)
+    assert response.headers["location"] == f"./?after={after}#letters"
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "1e9", "99999999999999999999999", "٣", "0", ""])
+async def test_a_page_that_is_none_is_the_first_or_empty(
+    browser: Browser, stage: Stage, after: str
+) -> None:
+    stage.die()
+    await browser.login()
+    response = await browser.client.get("/", params={"after": after})
+    assert response.status_code == 200
+    assert Page.of(response.text).values("id") == ["msg_0001"]
+
+
+# --- what a form must prove
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        (SAME_ORIGIN, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.a.proxy"}, True),
+        ({"Sec-Fetch-Site": "cross-site", **SAME_ORIGIN}, False),
+        ({"Sec-Fetch-Site": "same-site", **SAME_ORIGIN}, False),
+        ({"Sec-Fetch-Site": "none", **SAME_ORIGIN}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": f"http://{HOST}.evil.example"}, False),
+        ({"Origin": "http://bridge.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": ""}, False),
+        ({}, False),
+        ({"Host": "", "Origin": "http://"}, False),
+    ],
+)
+async def test_it_comes_from_a_page_of_ours(
+    browser: Browser, stage: Stage, headers: dict[str, str], allowed: bool
+) -> None:
+    stage.die()
+    await browser.login()
+    csrf = (await browser.page()).csrf
+    response = await browser.submit("/letters", {"csrf": csrf, "retry": "msg_0001"}, headers)
+    assert response.status_code == (303 if allowed else 403)
+    assert bool(pending(stage)) == allowed
+    response = await browser.submit("/logout", {"csrf": csrf}, headers)
+    assert response.status_code == (303 if allowed else 403)
+    response = await browser.submit("/login", {"token": secret_of("boss")}, headers)
+    assert response.status_code == (303 if allowed else 403)
+
+
+@pytest.mark.parametrize("csrf", ["", "x", "ä", "\ud800"])
+async def test_it_is_of_this_session(browser: Browser, stage: Stage, csrf: str) -> None:
+    stage.die()
+    await browser.login()
+    data = b"retry=msg_0001&csrf=" + csrf.encode("utf-8", "surrogatepass")
+    response = await browser.client.post("/letters", content=data, headers=SAME_ORIGIN)
+    assert response.status_code == 403
+    assert not pending(stage)
+
+
+async def test_not_of_another_session(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    await browser.login()
+    csrf = (await browser.page()).csrf
+    browser.client.cookies.clear()
+    fields = {"csrf": csrf, "retry": "msg_0001"}
+    response = await browser.submit("/letters", fields)
+    assert (response.status_code, response.headers["location"]) == (303, "login")
+    await browser.login()
+    assert (await browser.submit("/letters", fields)).status_code == 403
+    assert not pending(stage)
+
+
+async def test_a_guest_may_only_look(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    await browser.login("guest")
+    page = await browser.page()
+    assert "bob@example.org" in page.text
+    assert page.values("retry") == page.values("drop") == page.values("id") == []
+    assert (await browser.act(retry="msg_0001")).status_code == 403
+    assert (await browser.act(drop="msg_0001", confirmed="yes")).status_code == 403
+    assert not any(isinstance(one, Retry | Forget) for one in stage.asked)
+
+
+async def test_nothing_is_done_by_a_get(browser: Browser, stage: Stage) -> None:
+    stage.die()
+    await browser.login()
+    csrf = (await browser.page()).csrf
+    query = f"?csrf={csrf}&retry=msg_0001"
+    assert (await browser.client.get(f"/letters{query}", headers=SAME_ORIGIN)).status_code == 405
+    assert (await browser.client.get(f"/logout{query}", headers=SAME_ORIGIN)).status_code == 405
+    assert not pending(stage)
+
+
+@pytest.mark.parametrize(
+    "body", [b"\xff\xfe", b"&".join([b"id=1"] * 1000), b"retry=msg_0001&csrf=%ff%fe", b"=", b"%"]
+)
+async def test_a_form_that_is_none_does_nothing(
+    browser: Browser, stage: Stage, body: bytes
+) -> None:
+    stage.die()
+    await browser.login()
+    for path in ("/letters", "/logout", "/login"):
+        response = await browser.client.post(path, content=body, headers=SAME_ORIGIN)
+        assert response.status_code == 403
+    assert not pending(stage)
+
+
+async def test_a_form_that_is_too_long(browser: Browser) -> None:
+    response = await browser.submit("/login", {"token": "x" * 70_000})
+    assert response.status_code == 413
