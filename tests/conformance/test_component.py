@@ -14,7 +14,7 @@ from attrs import evolve
 from click.testing import CliRunner, Result
 
 import bridge
-from bridge.cli import main
+from bridge.cli.main import main
 from bridge.conformance.component import probe as component
 from bridge.conformance.component.observation import Check
 from bridge.conformance.component.probe import CHECKS, examine

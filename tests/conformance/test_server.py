@@ -22,7 +22,7 @@ import trio
 from click.testing import CliRunner
 from trio.testing import MockClock
 
-from bridge.cli import main
+from bridge.cli.main import main
 from bridge.conformance.report import Finding, NothingTried, Report, Verdict
 from bridge.conformance.rule import RULES
 from bridge.conformance.server.probe import CHECKS, probe_server

@@ -42,7 +42,7 @@ STREAM_ID: Final = "3BF96D32"  # of `xmpp_server`
 WEBHOOK_SECRET: Final = "whsec_" + base64.b64encode(b"w3bh00k" * 5).decode()
 DAEMON: Final = """
 import resource, sys
-from bridge.cli import main
+from bridge.cli.main import main
 if int(sys.argv[1]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 main(sys.argv[2:])

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from bridge.capture.exchange import Failure
 from bridge.capture.format import IN, LINK, OUT
-from bridge.cli import main
+from bridge.cli.main import main
 from tests.bridge.capture.replay.maker import (
     CLOSE,
     DATE,

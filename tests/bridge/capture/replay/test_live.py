@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.cli import main
+from bridge.cli.main import main
 from tests.bridge.capture.replay.maker import DOMAIN, Script, conversation, message, reply
 
 

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
-from bridge.cli import main
+from bridge.cli.main import main
 from bridge.journal.store import JournalError
 from bridge.telemetry.meter import BOUNDS_S, Fault, Meter
 from tests.bridge.listener.page.browser import Browser, bearer, open_browser, token

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.cli import main
+from bridge.cli.main import main
 from tests.bridge.capture.replay.maker import DOMAIN, Script, conversation, message
 from tests.bridge.unprivileged import unprivileged
 

@@ -24,7 +24,9 @@ from msgspec.structs import replace
 from rich.console import Console
 from trio.testing import MockClock
 
-from bridge.cli import main
+from bridge.cli import queue_table as view
+from bridge.cli.main import main
+from bridge.cli.queue_client import PATIENCE_S, open_queue
 from bridge.config.settings import Component, Settings
 from bridge.config.value import PostUrl, Secret
 from bridge.daemon.control import ControlError, connect, serve
@@ -55,8 +57,6 @@ from bridge.journal.store import (
     Settle,
 )
 from bridge.payload.reply import body_of
-from bridge.queue import view
-from bridge.queue.access import PATIENCE_S, open_queue
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Exchange, HttpServer, response
 from tests.bridge.leak import until
@@ -65,7 +65,7 @@ from tests.bridge.sample import stanza
 from tests.bridge.unprivileged import open_directory, unprivileged
 from tests.bridge.xmpp_server import SECRET, XmppServer
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 BOT: Final = "bot.example"
 OLD: Final = "old.example"
 NASTY: Final = "\x1b[2J\x9b31m\u202e\r\n\t\x7f\U000e0041"

@@ -8,9 +8,9 @@ from typing import Final
 import pytest
 from click.testing import CliRunner
 
-from bridge.cli import main
+from bridge.cli.main import main
+from bridge.cli.unit import installed_command, unit_of
 from bridge.config.loader import load_file
-from bridge.unit import installed_command, unit_of
 
 COMMAND: Final = "/opt/xmpp-bridge/bin/xmpp-bridge"
 CONFIG: Final = Path("/etc/xmpp-bridge/bridge.toml")

@@ -18,7 +18,7 @@ import trio
 from attrs import evolve
 
 from bridge import __version__
-from bridge.capture_flag import capture_flags, open_recording, options_of
+from bridge.cli.run import capture_flags, open_recording, options_of
 from bridge.config.loader import SECRET_VARIABLE, from_table, load, load_file
 from bridge.config.settings import ConfigError, Log, Settings
 from bridge.telemetry.log import LEVELS, configure, set_level
@@ -37,11 +37,11 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "conformance":
-            from bridge.conformance.command import conformance
+            from bridge.cli.conformance import conformance
 
             return conformance
         if cmd_name == "queue":
-            from bridge.queue.command import queue
+            from bridge.cli.queue import queue
 
             return queue
         if cmd_name == "redact":
@@ -49,11 +49,11 @@ class Commands(click.Group):
 
             return redact
         if cmd_name == "replay":
-            from bridge.replay.command import replay
+            from bridge.cli.replay import replay
 
             return replay
         if cmd_name == "show":
-            from bridge.replay.show_command import show
+            from bridge.cli.show import show
 
             return show
         return super().get_command(ctx, cmd_name)
@@ -186,7 +186,7 @@ def check(config: Path, connect: bool, state_dir: Path | None) -> None:
     Where a daemon runs, report how it is; --connect then attaches only as components that it does
     not have.
     """
-    from bridge.check import check_settings
+    from bridge.cli.check import check_settings
     from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
 
     configure("text", "error")
@@ -206,7 +206,7 @@ def print_unit(config: Path | None) -> None:
     xmpp-bridge print-unit /etc/xmpp-bridge/bridge.toml \\
         > /etc/systemd/system/xmpp-bridge.service
     """
-    from bridge.unit import installed_command, unit_of
+    from bridge.cli.unit import installed_command, unit_of
 
     try:
         file = None if config is None else load_file(config)
@@ -232,7 +232,7 @@ def demo(serve: bool) -> None:
     """Show the bridge at work: an XMPP peer and an echo endpoint, both embedded, some stanzas
     through the very same code as `run`, and the conversation on both sides. Needs no server.
     """
-    from bridge.demo import run_demo
+    from bridge.cli.demo import run_demo
 
     configure("text", "error")
     _run(run_demo, serve)

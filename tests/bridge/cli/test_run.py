@@ -10,8 +10,8 @@ import structlog
 from click.testing import CliRunner, Result
 
 from bridge.capture.retention import CaptureOptions
-from bridge.capture_flag import capture_flags, options_of
-from bridge.cli import main
+from bridge.cli.main import main
+from bridge.cli.run import capture_flags, options_of
 from tests.bridge.capture.test_recorder import COMPONENT
 from tests.bridge.unprivileged import open_directory, unprivileged
 
@@ -144,7 +144,7 @@ def test_it_must_be_writable() -> None:
 def test_one_that_others_can_read_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bridge.capture_flag import open_recording
+    from bridge.cli.run import open_recording
     from bridge.telemetry.log import configure
 
     configure("text", "info")

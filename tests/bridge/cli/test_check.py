@@ -12,7 +12,7 @@ import trio
 from attrs import evolve
 from msgspec.structs import replace
 
-from bridge.check import check_settings
+from bridge.cli.check import check_settings
 from bridge.config.loader import from_table
 from bridge.config.settings import Settings
 from bridge.daemon.daemon import Daemon, ExitCode

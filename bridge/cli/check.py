@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bridge.cli.queue_table import amounts
 from bridge.config.settings import Component, Settings
 from bridge.config.value import is_loopback
 from bridge.daemon.control import ControlError, NobodyListens
@@ -22,7 +23,6 @@ from bridge.daemon.daemon import ExitCode
 from bridge.daemon.status import ComponentStatus, DaemonStatus, EndpointStatus, LinkStatus
 from bridge.journal.directory import StateDirectory
 from bridge.journal.request import AskStatus, CommandError
-from bridge.queue.view import amounts
 from bridge.telemetry.log import printable
 from bridge.telemetry.text import age, when
 from bridge.webhook.endpoint import Endpoint

@@ -12,9 +12,9 @@ import structlog
 from click.testing import CliRunner, Result
 
 from bridge import __version__
-from bridge.cli import main
+from bridge.cli.main import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FIXTURES = ROOT / "fixtures" / "config"
 BAD_FILES = sorted((FIXTURES / "bad").glob("*.toml"))
 HIDDEN = ["s3cret", "hunter2", "k3y"]

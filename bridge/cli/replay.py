@@ -32,11 +32,11 @@ from bridge.capture.replay.selection import Selection, Since
 from bridge.capture.replay.story import Story, files, size_of, stories
 from bridge.capture.replay.summary import Comparison
 from bridge.capture.replay.tally import Tally
+from bridge.cli.option import EXIT_CODES, selecting, selection_of, value
+from bridge.cli.progress import Bar
 from bridge.config.loader import load_without_secrets
 from bridge.config.settings import ConfigError, Settings
 from bridge.config.value import BadValue, PostUrl, parse_post_url
-from bridge.replay.option import EXIT_CODES, selecting, selection_of, value
-from bridge.replay.progress import Bar
 from xmppstream.stanza import KINDS
 
 _INTERRUPTED: Final = 130

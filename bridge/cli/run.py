@@ -9,8 +9,8 @@ import click
 from bridge.capture.compression import Packing
 from bridge.capture.retention import MAX_BYTES, MIN_BYTES, ROTATE_BYTES, CaptureDirectoryError
 from bridge.capture.retention import CaptureOptions as Options
+from bridge.cli.size import size_from, written
 from bridge.config.settings import Component
-from bridge.size import size_from, written
 
 if TYPE_CHECKING:
     from bridge.capture.recorders import Recording

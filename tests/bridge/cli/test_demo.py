@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from bridge import demo
+from bridge.cli import demo
+from bridge.cli.demo import SCRIPT, run_demo
 from bridge.daemon.daemon import ExitCode
-from bridge.demo import SCRIPT, run_demo
 from bridge.telemetry.log import configure
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "bridge", "demo"]
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
 

@@ -14,7 +14,7 @@ from bridge.capture.format import Header, Record, encode_header, encode_record
 from bridge.capture.redact import Redactor
 from bridge.capture.redact import copy as redaction
 from bridge.capture.redact.pseudonym import Avoid
-from bridge.cli import main
+from bridge.cli.main import main
 from tests.bridge.unprivileged import open_directory, unprivileged
 
 HEADER = Header("Prosody 0.12.3", "bot.example", datetime(2026, 11, 22, tzinfo=UTC))

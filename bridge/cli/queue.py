@@ -14,6 +14,8 @@ import trio
 from attrs import define
 from rich.console import Console
 
+from bridge.cli import queue_table as view
+from bridge.cli.queue_client import Teller, open_queue
 from bridge.config.loader import load_domains
 from bridge.config.settings import ConfigError
 from bridge.daemon.control import ControlError
@@ -37,8 +39,6 @@ from bridge.journal.request import (
     Show,
 )
 from bridge.journal.store import JournalError
-from bridge.queue import view
-from bridge.queue.access import Teller, open_queue
 from bridge.telemetry.log import printable
 
 EXIT_CODES: Final = """\b
