@@ -222,7 +222,7 @@ def print_dashboard() -> None:
     \b
     xmpp-bridge print-dashboard > xmpp-bridge.json
     """
-    file = resources.files("bridge") / "listener" / "dashboard.json"
+    file = resources.files("bridge") / "listener" / "monitor" / "dashboard.json"
     click.echo(file.read_text(encoding="utf-8"), nl=False)
 
 

@@ -1,7 +1,7 @@
 """Rules that a component keeps when it answers (S9, S28 to S36), as rows: bytes in, stanzas out.
 
 Through the core and the dispatcher, whole, byte by byte, and in sevens; the endpoint says "yes".
-S11, S14 to S16 and S35 are about time and reconnecting: tests/bridge/test_link.py and
+S11, S14 to S16 and S35 are about time and reconnecting: tests/bridge/xmpp/test_link.py and
 test_reconnect.py, tests/xmppstream/test_trio_stream.py.
 """
 

@@ -1,1 +1,1 @@
-"""The parts of the embedded journal, which is `bridge.sqlite_journal`."""
+"""SQLite behind the protocol of `bridge.journal.store`."""

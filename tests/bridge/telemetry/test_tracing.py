@@ -184,7 +184,9 @@ def test_not_installed_is_a_fault_that_names_the_extra(
 def test_it_is_not_imported_unless_it_is_asked_for() -> None:
     import subprocess
 
-    code = "import sys, bridge.cli, bridge.daemon; print('opentelemetry' in sys.modules)"
+    code = (
+        "import sys, bridge.cli.main, bridge.daemon.daemon; print('opentelemetry' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -30,7 +30,7 @@ TOKENS: Final = (
 )
 ROOT: Final = Path(__file__).parents[4]
 PROMTOOL: Final = shutil.which("promtool")
-DASHBOARD: Final = ROOT / "bridge" / "listener" / "dashboard.json"
+DASHBOARD: Final = ROOT / "bridge" / "listener" / "monitor" / "dashboard.json"
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
@@ -278,7 +278,7 @@ def linted(text: str) -> tuple[int, str, str]:
 
 
 def test_nothing_of_it_is_imported_without_a_listener() -> None:
-    code = "import sys, bridge.cli, bridge.daemon; print(*sys.modules)"
+    code = "import sys, bridge.cli.main, bridge.daemon.daemon; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "bridge.telemetry.meter" in loaded
