@@ -12,7 +12,7 @@ within which it filled up.
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -130,3 +130,6 @@ class ElementParserThread:
 def _end(thread: Thread, parser: StreamParser | ElementParser) -> None:
     # What a closed parser held is freed by the collection, and its names with the thread.
     thread.close(parser.close, gc.collect)
+
+
+ParseElement = Callable[[bytes], Awaitable[Element]]

@@ -12,41 +12,20 @@ it was over the limit. Without an answer there is `"failure": {"kind": …, "why
 
 import base64
 import binascii
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
-from attrs import field, frozen
+from attrs import frozen
+
+from bridge.webhook.observer import Answered, Failure, FailureKind, Result
 
 CHANNEL: Final = "http"
 API: Final = "api"
 """The channel of stanzas that an HTTP client had us send: `{"id": uid, "stanza": XML}`."""
-HEADERS: Final = ("content-type", "retry-after", "content-encoding")
-"""The headers of an answer that matter; the last is kept only where it could not be undone."""
-FailureKind = Literal["unreachable", "timed_out", "given_up"]
 
 
 class BadExchange(Exception):
     """A record is no exchange; the message says what is wrong with it."""
-
-
-@frozen
-class Failure:
-    """Why there is no answer: nobody there or no HTTP, too late, or we stopped waiting."""
-
-    kind: FailureKind
-    why: str = ""
-
-
-@frozen
-class Answered:
-    """An answer; `body` is None where it was over the limit. Header names are in lower case."""
-
-    status: int
-    headers: dict[str, str] = field(factory=dict)
-    body: bytes | None = b""
-
-
-Result = Answered | Failure
 
 
 @frozen

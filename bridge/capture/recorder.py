@@ -18,9 +18,10 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.capture.exchange import API, Answered, Result
+from bridge.capture.exchange import API
 from bridge.capture.file import CaptureFileError
 from bridge.capture.rotation import Job, Series
+from bridge.webhook.observer import Answered, Result
 from xmppstream.thread import Thread
 
 LIMIT_BYTES: Final = 32 * 1024 * 1024

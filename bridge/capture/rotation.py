@@ -15,10 +15,11 @@ from typing import Final
 from attrs import Factory, define, field
 
 from bridge.capture.exchange import CHANNEL as HTTP
-from bridge.capture.exchange import Result, encode_post
+from bridge.capture.exchange import encode_post
 from bridge.capture.format import IN, LINK, MAX_LINE_BYTES, OUT, Record, encode_line
 from bridge.capture.retention import Shelf
 from bridge.capture.writer import Naming, Redaction, Spool, note_of
+from bridge.webhook.observer import Result
 
 _HANDSHAKE: Final = re.compile(rb"<(?:[^\s<>/]+:)?handshake(?:\s[^<>]*)?(?:/>|>[^<>]*</[^<>]*>)")
 _MAX_OUT_BYTES: Final = 1024 * 1024

@@ -7,11 +7,11 @@ import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import trio
@@ -20,8 +20,11 @@ from attrs import evolve
 from bridge import __version__
 from bridge.cli.run import capture_flags, open_recording, options_of
 from bridge.config.loader import SECRET_VARIABLE, from_table, load, load_file
-from bridge.config.settings import ConfigError, Log, Settings
+from bridge.config.settings import ConfigError, Listen, Log, Settings
 from bridge.telemetry.log import LEVELS, configure, set_level
+
+if TYPE_CHECKING:
+    from bridge.daemon.listener import DaemonParts, Listener
 
 EXIT_CODES = """\b
 Exit codes: 0 all is well, 2 usage or configuration error,
@@ -45,7 +48,7 @@ class Commands(click.Group):
 
             return queue
         if cmd_name == "redact":
-            from bridge.capture.redact.copy import redact
+            from bridge.cli.redact import redact
 
             return redact
         if cmd_name == "replay":
@@ -152,7 +155,14 @@ def run(
         set_level(settings.log.level)
     again = None if config is None else partial(read, config)
     spans = None if settings.tracing is None else open_spans(settings.tracing)
-    make = partial(Daemon, settings, read=again, notifier=Notifier(), spans=spans)
+    make = partial(
+        Daemon,
+        settings,
+        read=again,
+        notifier=Notifier(),
+        spans=spans,
+        open_listener=_open_listener,
+    )
     gc.freeze()  # what is loaded now stays: each parser's end has a full collection
     gc.set_threshold(10_000)  # hardly anything in a stanza's life is a cycle
     if settings.journal.durability == "off":
@@ -236,6 +246,13 @@ def demo(serve: bool) -> None:
 
     configure("text", "error")
     _run(run_demo, serve)
+
+
+def _open_listener(listen: Listen, parts: "DaemonParts") -> AbstractContextManager["Listener"]:
+    """Open the listener; what it is made of is imported where one is configured, and only there."""
+    from bridge.listener.listener import Listener
+
+    return Listener.opened(listen, parts)
 
 
 def _run(command: Callable[..., Awaitable[int]], *arguments: object) -> NoReturn:

@@ -27,10 +27,12 @@ from bridge.config.settings import (
     File,
     Http,
     Listen,
+    RetrySettings,
     RetryTable,
     Settings,
     Tracing,
 )
+from bridge.config.tracing import resolve
 from bridge.config.value import (
     BadValue,
     Secret,
@@ -38,12 +40,10 @@ from bridge.config.value import (
     check_header,
     check_host,
     check_text,
+    parse_key,
     parse_post_url,
     parse_server,
 )
-from bridge.telemetry.tracing import resolve
-from bridge.webhook.retry import RetryPolicy
-from bridge.webhook.signature import parse_key
 from xmppstream import InvalidJid, Server, split
 from xmppstream.stanza import KINDS
 
@@ -206,19 +206,19 @@ class _Reading:
         )
         return reading.listen(file.listen, {fault.key for fault in self.faults})
 
-    def _retry(self, table: RetryTable) -> RetryPolicy:
+    def _retry(self, table: RetryTable) -> RetrySettings:
         if table.budget_s is not None:
             for name in ("message_budget_s", "iq_budget_s"):
                 if getattr(table, name) is not None:
                     problem = f"it is set by budget_s and by {name}"
                     self._fault(f"retry.{name}", problem, "Keep one of the two")
-            return RetryPolicy(table.budget_s, table.budget_s)
+            return RetrySettings(table.budget_s, table.budget_s)
         given = {
             name: value
             for name in ("message_budget_s", "iq_budget_s")
             if (value := getattr(table, name)) is not None
         }
-        return RetryPolicy(**given)
+        return RetrySettings(**given)
 
     def _client_certificate(self, http: Http) -> tuple[str | None, str | None]:
         """Check that the two files are there and belong together; one may hold both."""

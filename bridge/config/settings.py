@@ -5,14 +5,17 @@
 
 from typing import Final, Literal, NewType
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from bridge.config.token import Token
 from bridge.config.value import PostUrl, Secret
-from bridge.journal.store import Durability
-from bridge.webhook.retry import RetryPolicy
-from xmppstream import Server
+from xmppstream import Limits, Server
 
+Durability = Literal["power", "process", "off"]
+
+
+WRITTEN_FACTOR: Final = 4
+"""A stanza may grow by so much when it is written: each character escaped, prefixes spelt out."""
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 
@@ -88,6 +91,14 @@ class RetryTable:
     budget_s: Budget | None = None
     message_budget_s: Budget | None = None
     iq_budget_s: Budget | None = None
+
+
+@frozen
+class RetrySettings:
+    """`[retry]`, ready to run: budgets in seconds from a stanza's acceptance; 0 is one attempt."""
+
+    message_budget_s: float = 60
+    iq_budget_s: float = 10
 
 
 @frozen
@@ -249,10 +260,34 @@ class Settings:
     components: tuple[Component, ...]
     http: Http = field(factory=Http)
     stream: Stream = field(factory=Stream)
-    retry: RetryPolicy = field(factory=RetryPolicy)
+    retry: RetrySettings = field(factory=RetrySettings)
     journal: Journal = field(factory=Journal)
     warnings: tuple[str, ...] = ()
     listen: Listen | None = None
     limits: Bounds = field(factory=Bounds)
     tracing: Tracing | None = None
     log: Log = field(factory=Log)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Give the limits of a stream."""
+    stream = settings.stream
+    return Limits(
+        max_stanza_bytes=stream.max_stanza_bytes,
+        max_depth=stream.max_depth,
+        max_attributes=stream.max_attributes,
+        max_name_bytes=stream.max_name_bytes,
+        max_header_bytes=stream.max_header_bytes,
+    )
+
+
+def limits_written(settings: Settings) -> Limits:
+    """Give limits by which everything that a stream has accepted can be read back, as we have
+    written it: with other escapes, and a namespace declared at each name.
+    """
+    limits = limits_of(settings)
+    return evolve(
+        limits,
+        max_stanza_bytes=2 * WRITTEN_FACTOR * limits.max_stanza_bytes,
+        max_attributes=3 * limits.max_attributes + 1,
+    )

@@ -1,6 +1,7 @@
 """Single values of the configuration that have a form of their own: checked, and safe to show."""
 
 import base64
+import binascii
 import ipaddress
 import re
 from typing import Final
@@ -182,3 +183,23 @@ def check_header(name: str, value: str) -> None:
         raise BadValue(f"{name} is set by the bridge", "Take it away")
     if _FIELD_VALUE.fullmatch(value) is None:
         raise BadValue("its value holds characters that a header cannot", "Mend the value")
+
+
+PREFIX: Final = "whsec_"
+_KEY_BYTES: Final = range(24, 65)  # as the specification asks
+
+
+def parse_key(text: str) -> Secret:
+    """Check a signing secret: `whsec_` and then base64 of 24 to 64 bytes.
+
+    Raises:
+        BadValue: it is none; the message does not show it.
+    """
+    remedy = 'Make one like this: echo "whsec_$(openssl rand -base64 32)"'
+    try:
+        key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not text.startswith(PREFIX) or len(key) not in _KEY_BYTES:
+        raise BadValue("must be whsec_ and 24 to 64 bytes in base64", remedy)
+    return Secret(text)

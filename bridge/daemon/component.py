@@ -14,12 +14,12 @@ from attrs import define, evolve, field
 from structlog.typing import FilteringBoundLogger
 
 from bridge.capture.recorder import Recorder
-from bridge.config.settings import Component, Settings
+from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, limits_of, limits_written
 from bridge.daemon.status import ComponentStatus, Sight, component_status, sight_of
 from bridge.daemon.voice import Voice
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
-from bridge.dispatch.dispatcher import WRITTEN_FACTOR, Dispatcher
+from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.ratelimit import Guard
 from bridge.dispatch.worker import Courier
 from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper
@@ -30,6 +30,7 @@ from bridge.telemetry.log import logger
 from bridge.telemetry.meter import Counts, Meter
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint
+from bridge.webhook.retry import RetryPolicy
 from bridge.webhook.signature import Signer
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.bounce import Teller
@@ -37,7 +38,7 @@ from bridge.xmpp.iq import Waiters
 from bridge.xmpp.link import Link, Refused, hint_of
 from bridge.xmpp.muc import Rooms
 from bridge.xmpp.outbox import Outbox, Outgoing
-from xmppstream import ElementParserThread, Limits, StreamOptions
+from xmppstream import ElementParserThread, StreamOptions
 from xmppstream.tap import NO_TAP
 
 FLUSH_TIMEOUT_S: Final = 1.5
@@ -141,7 +142,7 @@ class Service:
             rooms,
             log,
             conversations=Conversations(component.order),
-            policy=settings.retry,
+            policy=RetryPolicy.of(settings.retry),
             max_in_flight=http.max_in_flight,
             max_xml_length=WRITTEN_FACTOR * settings.stream.max_stanza_bytes,
             spans=self._spans,
@@ -291,7 +292,8 @@ class Service:
         self.legacy.guard.change(settings.limits)
         self._admission.change(component, automaton)
         self._courier.change(endpoint, automaton, settings.http.timeout_s)
-        self._dispatcher.change(settings.retry, settings.http.max_in_flight, moved=moved)
+        policy = RetryPolicy.of(settings.retry)
+        self._dispatcher.change(policy, settings.http.max_in_flight, moved=moved)
         endpoint.witness = self._recorder
         left, self._endpoint = self._endpoint, endpoint
         return left
@@ -330,27 +332,3 @@ def _rooted(component: Component, settings: Settings) -> tuple[object, ...]:
     """What cannot be changed while a stream lasts."""
     stream = evolve(settings.stream, grace_s=type(settings.stream)().grace_s)
     return component.domain, component.secret, component.server, component.order, stream
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Give the limits of a stream."""
-    stream = settings.stream
-    return Limits(
-        max_stanza_bytes=stream.max_stanza_bytes,
-        max_depth=stream.max_depth,
-        max_attributes=stream.max_attributes,
-        max_name_bytes=stream.max_name_bytes,
-        max_header_bytes=stream.max_header_bytes,
-    )
-
-
-def limits_written(settings: Settings) -> Limits:
-    """Give limits by which everything that a stream has accepted can be read back, as we have
-    written it: with other escapes, and a namespace declared at each name.
-    """
-    limits = limits_of(settings)
-    return evolve(
-        limits,
-        max_stanza_bytes=2 * WRITTEN_FACTOR * limits.max_stanza_bytes,
-        max_attributes=3 * limits.max_attributes + 1,
-    )

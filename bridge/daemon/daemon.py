@@ -7,29 +7,23 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from enum import IntEnum
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 from attrs import evolve
 
 from bridge.capture.recorders import Recording
-from bridge.config.settings import ConfigError, Listen, Settings
+from bridge.config.settings import ConfigError, Listen, Settings, limits_written
 from bridge.daemon import control
-from bridge.daemon.component import Service, limits_written
+from bridge.daemon.component import Service
+from bridge.daemon.listener import DaemonParts, Listener, ListenError, OpenListener
 from bridge.daemon.responder import Responder
 from bridge.daemon.supervisor import CannotReload, Roster
 from bridge.daemon.systemd import Notifier
-from bridge.daemon.voice import Voice
-from bridge.journal.idempotency import JournalClaims, MemoryClaims
 from bridge.journal.storage import Storage
-from bridge.listener.submission.sender import Sender
 from bridge.telemetry.log import logger, set_level
 from bridge.telemetry.meter import Counts
 from bridge.telemetry.tracing import Spans
-from xmppstream import ElementParserThread
-
-if TYPE_CHECKING:
-    from bridge.listener.listener import Listener
 
 _EXPORT_S: Final = 1.0
 _AT_START_ONLY: Final = ("journal", "tracing")
@@ -57,10 +51,11 @@ class Daemon:
         notifier: Notifier | None = None,
         spans: Spans | None = None,
         recording: Recording | None = None,
+        open_listener: OpenListener | None = None,
     ) -> None:
         """Without `storage`, what is accepted is kept in memory only. `read` reads the
         configuration again; there is none where it came by flags. `recording` is told what the
-        components do.
+        components do. `open_listener` opens the listener of `[listen]`; without it there is none.
         """
         self._log = logger()
         self._settings = settings
@@ -69,10 +64,8 @@ class Daemon:
         self._notifier = notifier or Notifier({})
         self._recording = recording
         self._roster = Roster(settings, storage, spans, recording)
-        self._answers = ElementParserThread(limits_written(settings))
-        claims = MemoryClaims() if storage is None else JournalClaims(storage.committer)
-        self.sender = Sender(self._voices, claims, self._answers.parse)
         self._spans = spans
+        self._open_listener = open_listener
         self._listener: Listener | None = None
         self._stopping = False
         self._reload_wanted = trio.Event()
@@ -87,8 +80,17 @@ class Daemon:
         """What was done so far, by component."""
         return {domain: service.counts for domain, service in self.services.items()}
 
-    def _voices(self) -> dict[str, Voice]:
-        return {domain: one.voice for domain, one in self.services.items() if one.is_open}
+    @property
+    def parts(self) -> DaemonParts:
+        """Return the parts that a listener serves. To be called within trio."""
+        answer = None if self._storage is None else self._responder(self._storage).answer
+        return DaemonParts(
+            self.services,
+            lambda: self._stopping,
+            limits_written(self._settings),
+            self._storage,
+            answer,
+        )
 
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done."""
@@ -109,8 +111,13 @@ class Daemon:
         """
         self._tell_warnings(self._settings)
         with ExitStack() as resources:
-            if not self._open_listener(resources):
-                return ExitCode.OTHER
+            if self._settings.listen is not None and self._open_listener is not None:
+                opened = self._open_listener(self._settings.listen, self.parts)
+                try:
+                    self._listener = resources.enter_context(opened)
+                except ListenError as error:
+                    self._log.error("cannot listen", why=str(error))
+                    return ExitCode.OTHER
             return await self._run()
 
     async def _run(self) -> ExitCode:
@@ -127,7 +134,6 @@ class Daemon:
             self._notifier.ready()
             await self._roster.run()
             await self._export_last()
-            self._answers.close()
             nursery.cancel_scope.cancel()
         if self._roster.all_refused:
             return ExitCode.REFUSED
@@ -138,25 +144,6 @@ class Daemon:
         if self._spans is not None:
             with trio.move_on_after(_EXPORT_S):  # its thread is left behind where it takes longer
                 await trio.to_thread.run_sync(self._spans.close, abandon_on_cancel=True)
-
-    def _open_listener(self, resources: ExitStack) -> bool:
-        """Open the listener where one is configured, and tell whether that was possible. What it
-        is made of is imported here, so that nobody else pays for it.
-        """
-        if self._settings.listen is None:
-            return True
-        from bridge.listener.listener import Listener, ListenError
-        from bridge.listener.monitor.view import make_view
-
-        answer = None if self._storage is None else self._responder(self._storage).answer
-        view = make_view(self.services.values, lambda: self._stopping, self._storage, answer)
-        try:
-            opened = Listener.opened(self._settings.listen, self.sender, view)
-            self._listener = resources.enter_context(opened)
-        except ListenError as error:
-            self._log.error("cannot listen", why=str(error))
-            return False
-        return True
 
     def _responder(self, storage: Storage) -> Responder:
         return Responder(

@@ -10,9 +10,9 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Component
 from bridge.dispatch.ratelimit import UNBOUNDED, Excess, Guard
-from bridge.payload.reply import body_of
+from bridge.payload.error import EXCESSIVE
+from bridge.payload.request import body_of
 from bridge.telemetry.meter import limit_of
-from bridge.webhook.outcome import EXCESSIVE
 from bridge.xmpp.autoresponder import UNAVAILABLE, Automaton
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.iq import Waiters

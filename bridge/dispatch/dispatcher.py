@@ -16,6 +16,7 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from bridge.config.settings import WRITTEN_FACTOR
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversation, Conversations
 from bridge.dispatch.inflight import Ledger
@@ -23,21 +24,11 @@ from bridge.dispatch.worker import Courier, Result
 from bridge.journal.delivery import Admitted
 from bridge.journal.queue import Keeper
 from bridge.journal.store import Attempt
+from bridge.payload.error import INTERNAL, OVERLOADED, STOPPING, UNKEPT
 from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.health import Health, says_down
-from bridge.webhook.outcome import (
-    INTERNAL,
-    OVERLOADED,
-    STOPPING,
-    UNKEPT,
-    NoReply,
-    Outcome,
-    Replied,
-    TimedOut,
-    error_of,
-    reason_of,
-)
+from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
 from bridge.webhook.retry import RetryPolicy
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.muc import Rooms
@@ -45,8 +36,6 @@ from bridge.xmpp.outbox import Outbox
 from xmppstream import Event, Stanza, StanzaReceived
 from xmppstream.jid import bare
 
-WRITTEN_FACTOR: Final = 4
-"""A stanza may grow by so much when it is written: each character escaped, prefixes spelt out."""
 FULL_WAIT_S: Final = 10.0
 CALM_BELOW: Final = 0.75  # of the keeper's limits: it is not full any more
 

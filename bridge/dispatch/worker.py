@@ -9,8 +9,9 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.delivery import Admitted
-from bridge.payload.reply import Composer, UnusableReply, is_answer_to, read_reply, request_body
-from bridge.telemetry.meter import POSTED, SUCCESSES, Meter, Posted
+from bridge.payload.reply import Composer, UnusableReply, is_answer_to, read_reply
+from bridge.payload.request import request_body
+from bridge.telemetry.meter import Meter, PostResult
 from bridge.webhook.outcome import (
     REFUSES_US,
     BadReply,
@@ -43,7 +44,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):  # as an `Outcome` is
     """What came of an attempt: where the outcome is no failure, the stanzas to be sent."""
 
     outcome: Outcome
-    posted: Posted
+    posted: PostResult
     """The outcome in a word."""
     is_success: bool
     stanzas: list[Stanza]
@@ -86,7 +87,7 @@ class Courier:
         stanza, meter = admitted.stanza, self._meter
         number = len(admitted.attempts) + 1
         until = min(began + self._timeout_s, deadline)
-        body = request_body(admitted)
+        body = request_body(stanza, admitted.xml, admitted.received)
         outcome = await self._endpoint.post(body, admitted.uid, number, until)
         meter.latency.add(trio.current_time() - began)
         meter.posted_bytes += len(body)
@@ -103,12 +104,12 @@ class Courier:
                     )
                 except UnusableReply as error:
                     outcome = BadReply(str(error))
-        posted = POSTED[type(outcome)]
+        posted = outcome.name
         meter.posts[posted] += 1
         self._log.debug("posted", request=admitted.uid, id=stanza.id, outcome=posted)
         if self._failed or posted != "replied":
             self._note(outcome, admitted)
-        is_success = posted in SUCCESSES
+        is_success = outcome.is_success
         if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
             stanzas.append(self._default_answer(stanza))
         was_cut = posted == "timed_out" and until == deadline

@@ -34,10 +34,10 @@ from bridge.journal.store import (
     Settle,
     Totals,
 )
-from bridge.payload.reply import ParseElement
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import RemoteError, Stanza, encode
 from xmppstream.names import COMPONENT
+from xmppstream.parser_thread import ParseElement
 
 MEMORY_COUNT: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024

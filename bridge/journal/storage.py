@@ -12,8 +12,8 @@ from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.queue import JournalKeeper, Volume
 from bridge.journal.store import Journal, Totals
-from bridge.payload.reply import ParseElement
 from bridge.telemetry.log import logger
+from xmppstream.parser_thread import ParseElement
 
 _NONE: Final = Totals()
 

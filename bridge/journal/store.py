@@ -21,7 +21,6 @@ from typing import Final, Literal, Protocol
 from attrs import field, frozen
 from msgspec import Struct
 
-Durability = Literal["power", "process", "off"]
 ClaimState = Literal["sent", "asked", "answered", "unanswered"]
 CLAIM_S: Final = 24 * 3600.0
 SENT_PLACE: Final = 0

@@ -9,16 +9,15 @@ import trio
 from attrs import field, frozen
 
 from bridge.config.settings import Listen
+from bridge.daemon.listener import DaemonParts
 from bridge.listener.app import make_app
 from bridge.listener.auth import Access
-from bridge.listener.monitor.view import View
-from bridge.listener.server.binding import ListenError, bound
+from bridge.listener.monitor.view import View, make_view
+from bridge.listener.server.binding import bound
 from bridge.listener.server.server import Server
-from bridge.listener.submission.sender import Sender
+from bridge.listener.submission.sender import open_sender
 from bridge.listener.watching import routes
 from bridge.telemetry.log import logger
-
-__all__ = ["ListenError", "Listener"]
 
 
 @frozen
@@ -34,13 +33,14 @@ class Listener:
 
     @classmethod
     @contextmanager
-    def opened(cls, listen: Listen, sender: Sender, view: View) -> Iterator[Self]:
-        """Give a listener whose socket is there, and taken away at the end. Within trio.
+    def opened(cls, listen: Listen, parts: DaemonParts) -> Iterator[Self]:
+        """Open the listener of a daemon; its socket is closed at the end. Within trio.
 
         Raises:
             ListenError: it cannot be made.
         """
-        with bound(listen.place) as listening:
+        view = make_view(parts)
+        with bound(listen.place) as listening, open_sender(parts) as sender:
             access = Access(listen.tokens)
             app = make_app(sender, access, listen, watching=routes(view, access))
             server = Server(app, listen.max_connections)

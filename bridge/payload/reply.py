@@ -5,16 +5,13 @@ of it that may be sent on a stream which strangers share: everything that S27 to
 here, so that a bad reply costs one stanza and never the stream.
 """
 
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from attrs import field, frozen
 
-from bridge.journal.delivery import Admitted
-from bridge.webhook.outcome import Replied, error_for
+from bridge.payload.error import error_for
 from xmppstream import (
     Element,
     ErrorType,
@@ -30,9 +27,8 @@ from xmppstream import (
 )
 from xmppstream.jid import bare, same_domain
 from xmppstream.names import CLIENT, COMPONENT, STANZA_ERRORS, expanded
-from xmppstream.stanza import KINDS, TYPES, Kind, language_of, make
-
-ParseElement = Callable[[bytes], Awaitable[Element]]
+from xmppstream.parser_thread import ParseElement
+from xmppstream.stanza import KINDS, TYPES, Kind, make
 
 _BODY: Final = expanded(COMPONENT, "body")
 _THREAD: Final = expanded(COMPONENT, "thread")
@@ -50,57 +46,11 @@ class UnusableReply(Exception):
     """A reply cannot be sent; the message tells the endpoint's developer why, and quotes little."""
 
 
-def request_body(admitted: Admitted) -> bytes:
-    """Write the JSON object that is POSTed for a stanza (H1)."""
-    stanza, received = admitted.stanza, admitted.received
-    second = int(received)
-    return _ENCODER.encode(
-        _RequestObject(
-            stanza.to,
-            stanza.from_,
-            stanza.kind,
-            stanza.id,
-            stanza.type,
-            body_of(stanza) if stanza.kind == "message" else None,
-            admitted.xml,
-            f"{_date(second)}.{int((received - second) * 1000):03}Z",
-        )
-    )
+class ReplyBody(msgspec.Struct, frozen=True, gc=False):
+    """A body that promises stanzas, not yet read: of a reply (H2), or of a request to the API."""
 
-
-class _RequestObject(
-    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"from_": "from"}
-):
-    """What is POSTed; None stands for absent, but for the addresses."""
-
-    to: str | None
-    from_: str | None
-    kind: Kind
-    id: str | None = None
-    type: str | None = None
-    body: str | None = None
-    stanza: str = ""  # always there, as is what follows
-    received: str = ""
-
-
-_ENCODER: Final = msgspec.json.Encoder()
-
-
-@lru_cache(maxsize=16)
-def _date(second: int) -> str:
-    """Write Unix time as ISO 8601, in UTC."""
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def body_of(stanza: Stanza) -> str | None:
-    """Give a message's body: the first without xml:lang, else the first; None without one."""
-    first = None
-    for child in stanza.element.children:
-        if not isinstance(child, str) and child.name == _BODY:
-            if not child.attributes or language_of(child) is None:
-                return child.text
-            first = first or child
-    return None if first is None else first.text
+    media: Literal["json", "xml"]
+    content: bytes
 
 
 class ReplyObject(
@@ -139,7 +89,7 @@ class Draft:
         return self.one.from_ if self.supplied is None else self.supplied.from_
 
 
-def read_reply(reply: Replied) -> list[ReplyObject]:
+def read_reply(reply: ReplyBody) -> list[ReplyObject]:
     """Take the body of a reply apart.
 
     Raises:

@@ -7,28 +7,18 @@ start of the process; a gauge (what is in flight, what waits) is asked of who kn
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from attrs import define, field, frozen
-
-from bridge.webhook.outcome import (
-    BadReply,
-    NoReply,
-    Outcome,
-    Rejected,
-    Replied,
-    TimedOut,
-    Unreachable,
-)
 
 KINDS: Final = ("message", "presence", "iq")
 BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the classes of a histogram; one more class is above them."""
 
-Posted = Literal["replied", "no_reply", "rejected", "unreachable", "timed_out", "bad_reply"]
+PostResult = Literal["replied", "no_reply", "rejected", "unreachable", "timed_out", "bad_reply"]
 """What came of a POST."""
 End = (
-    Posted
+    PostResult
     | Literal["expired", "failed", "stopped"]  # without a POST, by a bug, at the drain
     | Literal["answered", "taken", "ignored"]  # by the bridge, by who waited for it, by nobody
     | Literal["refused", "forbidden", "invalid", "misdirected"]  # at the door
@@ -40,15 +30,7 @@ Limit = Literal["size", "depth", "rate", "conversations"]
 Stop = Literal["fault", "closed", "lost"]
 """How a stream ended: by an error, by its end tag, or without a word."""
 
-POSTED: Final[dict[type[Outcome], Posted]] = {
-    Replied: "replied",
-    NoReply: "no_reply",
-    Rejected: "rejected",
-    Unreachable: "unreachable",
-    TimedOut: "timed_out",
-    BadReply: "bad_reply",
-}
-SUCCESSES: Final[frozenset[Posted]] = frozenset({"replied", "no_reply"})
+SUCCESSES: Final[frozenset[PostResult]] = frozenset({"replied", "no_reply"})
 
 
 @define
@@ -94,7 +76,7 @@ class Meter:
     """Stanzas that were written to a stream, again ones among them, by the letter of their kind."""
     ends: dict[tuple[str, End], int] = field(factory=dict)
     """What became of stanzas, by kind."""
-    posts: dict[Posted, int] = field(factory=lambda: dict.fromkeys(POSTED.values(), 0))
+    posts: dict[PostResult, int] = field(factory=lambda: dict.fromkeys(get_args(PostResult), 0))
     retries: int = 0
     latency: Histogram = field(factory=Histogram)
     """From the beginning of a POST to the end of its answer, or of the patience with it."""

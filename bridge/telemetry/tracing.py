@@ -8,11 +8,9 @@ thread of the SDK's, from a bounded queue. What cannot be exported is dropped an
 No span holds a body, or more of an address than a domain of ours.
 """
 
-import importlib.util
 import logging
 import random
 import time
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -20,15 +18,13 @@ from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Tracing
-from bridge.config.value import BadValue, parse_post_url
 from bridge.telemetry.log import logger
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.util.types import AttributeValue
 
-_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+
 _PATH: Final = "/v1/traces"
 
 
@@ -59,42 +55,6 @@ def traceparent(uid: str, span: int, *, sampled: bool = False) -> str:
 
 
 # --- configuration
-
-
-def resolve(table: Tracing | None, environment: Mapping[str, str]) -> Tracing | None:
-    """Give what is to be exported and where to, by `[tracing]` or else by the variables of
-    OpenTelemetry; None for nothing.
-
-    Raises:
-        BadValue: `[tracing]` without an address; or what is needed for it is not installed.
-    """
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return None
-    named = any(environment.get(name) for name in _ENDPOINTS)
-    if table is None:
-        if not named or environment.get("OTEL_TRACES_EXPORTER") == "none":
-            return None
-        table = Tracing()
-    if table.endpoint is not None:
-        url = parse_post_url(table.endpoint)
-        if url.authorization is not None:
-            remedy = "Take them away, and set OTEL_EXPORTER_OTLP_HEADERS"
-            raise BadValue("the address holds credentials", remedy)
-    elif not named:
-        remedy = f'Set endpoint = "http://127.0.0.1:4318", or {_ENDPOINTS[1]} in the environment'
-        raise BadValue("there is no address to export spans to", remedy)
-    if not all(_is_installed(name) for name in _PACKAGES):
-        problem = "spans are to be exported, but OpenTelemetry is not installed"
-        remedy = "pip install 'xmpp-bridge[tracing]', or take the address away"
-        raise BadValue(problem, remedy)
-    return table
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
-        return False
 
 
 # --- spans

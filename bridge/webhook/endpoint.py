@@ -21,13 +21,13 @@ import httpx
 import trio
 
 from bridge import __version__
-from bridge.capture.exchange import HEADERS, Answered, Failure, Result
 from bridge.config.settings import Http
 from bridge.config.value import PostUrl
 from bridge.httpclient.pool import PoolLimits, Timeouts
 from bridge.httpclient.response import Answer, AnswerLimits, decoded
 from bridge.httpclient.transport import Transport, head_of, origin_of
 from bridge.telemetry.tracing import Spans, fresh_span, traceparent
+from bridge.webhook.observer import HEADERS, Answered, Failure, Result, Witness
 from bridge.webhook.outcome import (
     BadReply,
     NoReply,
@@ -62,20 +62,6 @@ class Exchange(Protocol):
         ...
 
     async def aclose(self) -> None: ...
-
-
-class Witness(Protocol):
-    """Is told of every POST when it is over. Nothing may wait or raise."""
-
-    def now(self) -> float:
-        """Give the time, in s by a clock of its own."""
-        ...
-
-    def exchanged(
-        self, uid: str, attempt: int, began: float, request: bytes, result: Result
-    ) -> None:
-        """A POST is over that had begun at `began`."""
-        ...
 
 
 class Endpoint:

@@ -3,21 +3,23 @@
 Also the one place that decides who may be told anything at all (rules S29, S30).
 """
 
-from typing import Final, Literal, assert_never
+from typing import ClassVar, Final, assert_never
 
 import msgspec
 
-from xmppstream import ErrorType, LocalError, Stanza, StanzaCondition, StanzaError
-from xmppstream.names import MUC_USER, expanded
+from bridge.payload.error import BUSY, INTERNAL, TIMEOUT
+from bridge.payload.reply import ReplyBody
+from bridge.telemetry.meter import PostResult
+from xmppstream import ErrorType, StanzaCondition, StanzaError
 
 
-class Replied(msgspec.Struct, frozen=True, gc=False):
+class Replied(ReplyBody, frozen=True, gc=False):
     """Status 200 with a body that holds stanzas, not yet read."""
 
     # A Struct, since one is made for each POST: an attrs value takes four times as long to make;
     # it is never in a cycle, so that the collector need not look at it. So with the others.
-    media: Literal["json", "xml"]
-    content: bytes
+    name: ClassVar[PostResult] = "replied"
+    is_success: ClassVar[bool] = True
 
 
 class NoReply(msgspec.Struct, frozen=True, gc=False):
@@ -25,11 +27,17 @@ class NoReply(msgspec.Struct, frozen=True, gc=False):
     that was there but could not be meant for us.
     """
 
+    name: ClassVar[PostResult] = "no_reply"
+    is_success: ClassVar[bool] = True
+
     ignored: str | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
     """A status outside 2xx; `retry_after_s` as the endpoint asks."""
+
+    name: ClassVar[PostResult] = "rejected"
+    is_success: ClassVar[bool] = False
 
     status: int
     retry_after_s: float | None = None
@@ -38,15 +46,24 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 class Unreachable(msgspec.Struct, frozen=True, gc=False):
     """No connection, or a broken or garbled answer."""
 
+    name: ClassVar[PostResult] = "unreachable"
+    is_success: ClassVar[bool] = False
+
     why: str
 
 
 class TimedOut(msgspec.Struct, frozen=True, gc=False):
     """No whole answer in time."""
 
+    name: ClassVar[PostResult] = "timed_out"
+    is_success: ClassVar[bool] = False
+
 
 class BadReply(msgspec.Struct, frozen=True, gc=False):
     """Status 200 with a body that promises stanzas and holds none that may be sent."""
+
+    name: ClassVar[PostResult] = "bad_reply"
+    is_success: ClassVar[bool] = False
 
     why: str
 
@@ -57,11 +74,9 @@ Outcome = Replied | NoReply | Failure
 _BAD_REQUEST: Final = (StanzaCondition.BAD_REQUEST, ErrorType.MODIFY)
 _NOT_AUTHORIZED: Final = (StanzaCondition.NOT_AUTHORIZED, ErrorType.AUTH)
 _FORBIDDEN: Final = (StanzaCondition.FORBIDDEN, ErrorType.AUTH)
-_TIMEOUT: Final = (StanzaCondition.REMOTE_SERVER_TIMEOUT, ErrorType.WAIT)
 _CONFLICT: Final = (StanzaCondition.CONFLICT, ErrorType.CANCEL)
 _TOO_LARGE: Final = (StanzaCondition.RESOURCE_CONSTRAINT, ErrorType.MODIFY)
 _NOT_IMPLEMENTED: Final = (StanzaCondition.FEATURE_NOT_IMPLEMENTED, ErrorType.CANCEL)
-_BUSY: Final = (StanzaCondition.RESOURCE_CONSTRAINT, ErrorType.WAIT)
 
 ERROR_OF_STATUS: Final[dict[int, tuple[StanzaCondition, ErrorType]]] = {
     400: _BAD_REQUEST,
@@ -71,7 +86,7 @@ ERROR_OF_STATUS: Final[dict[int, tuple[StanzaCondition, ErrorType]]] = {
     404: (StanzaCondition.ITEM_NOT_FOUND, ErrorType.CANCEL),
     405: (StanzaCondition.NOT_ALLOWED, ErrorType.CANCEL),
     406: (StanzaCondition.NOT_ACCEPTABLE, ErrorType.MODIFY),
-    408: _TIMEOUT,
+    408: TIMEOUT,
     409: _CONFLICT,
     410: (StanzaCondition.GONE, ErrorType.CANCEL),
     411: _BAD_REQUEST,
@@ -81,31 +96,23 @@ ERROR_OF_STATUS: Final[dict[int, tuple[StanzaCondition, ErrorType]]] = {
     415: _NOT_IMPLEMENTED,
     416: _BAD_REQUEST,
     422: _BAD_REQUEST,
-    423: _BUSY,
-    425: _BUSY,
-    429: _BUSY,
+    423: BUSY,
+    425: BUSY,
+    429: BUSY,
     431: _TOO_LARGE,
     451: _FORBIDDEN,
     500: (StanzaCondition.INTERNAL_SERVER_ERROR, ErrorType.CANCEL),
     501: _NOT_IMPLEMENTED,
     502: (StanzaCondition.REMOTE_SERVER_TIMEOUT, ErrorType.CANCEL),
-    503: _TIMEOUT,
-    504: _TIMEOUT,
-    507: _BUSY,
+    503: TIMEOUT,
+    504: TIMEOUT,
+    507: BUSY,
     511: _NOT_AUTHORIZED,
 }
 """The table H4; any other status is `service-unavailable`/`cancel`."""
 
 REFUSES_US: Final = frozenset({401, 403, 407})
 """Statuses that an operator should read as: the endpoint refuses the bridge."""
-
-OVERLOADED: Final = StanzaError(*_BUSY, "Too much is waiting here; try again later.")
-EXCESSIVE: Final = StanzaError(*_BUSY, "You send more than is taken here; try again later.")
-UNKEPT: Final = StanzaError(*_BUSY, "This cannot be kept here now; try again later.")
-STOPPING: Final = StanzaError(*_TIMEOUT, "The service is stopping; try again later.")
-INTERNAL: Final = StanzaError(
-    StanzaCondition.INTERNAL_SERVER_ERROR, ErrorType.CANCEL, "The service has failed."
-)
 
 
 def error_of(failure: Failure) -> StanzaError:
@@ -116,9 +123,9 @@ def error_of(failure: Failure) -> StanzaError:
             condition, type = ERROR_OF_STATUS.get(status, default)
             return StanzaError(condition, type, "The service has refused this.")
         case Unreachable():
-            return StanzaError(*_TIMEOUT, "The service cannot be reached.")
+            return StanzaError(*TIMEOUT, "The service cannot be reached.")
         case TimedOut():
-            return StanzaError(*_TIMEOUT, "The service has not answered in time.")
+            return StanzaError(*TIMEOUT, "The service has not answered in time.")
         case BadReply():
             return INTERNAL
     assert_never(failure)
@@ -138,25 +145,3 @@ def reason_of(outcome: Outcome) -> str:
         case Replied() | NoReply():
             return "accepted"
     assert_never(outcome)
-
-
-def error_for(stanza: Stanza, error: StanzaError, *, in_room: bool) -> Stanza | None:
-    """Make the error for the sender of a stanza; None where none may be sent (S29, S30).
-
-    `in_room` tells whether the sender is in a room where we have an occupant (S36).
-    """
-    if not stanza.is_request and (may_not_be_told(stanza) or in_room):
-        return None
-    try:
-        return stanza.error_reply(error)
-    except LocalError:
-        return None
-
-
-def may_not_be_told(stanza: Stanza) -> bool:
-    """Tell whether the sender of a stanza that is no request must not get an error (S30)."""
-    if stanza.type == "error" or stanza.kind == "presence":
-        return True
-    if stanza.kind == "message" and stanza.type in ("groupchat", "headline"):
-        return True
-    return stanza.element.find(expanded(MUC_USER, "x")) is not None

@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 from attrs import field, frozen
 
+from bridge.config.settings import RetrySettings
 from bridge.webhook.outcome import Outcome, Rejected, TimedOut, Unreachable
 from xmppstream import Stanza
 
@@ -23,6 +24,11 @@ class RetryPolicy:
     message_budget_s: float = 60
     iq_budget_s: float = 10
     jitter: Callable[[float], float] = field(default=lambda bound_s: random.uniform(0, bound_s))
+
+    @classmethod
+    def of(cls, retry: RetrySettings) -> Self:
+        """Return the policy of a configuration."""
+        return cls(retry.message_budget_s, retry.iq_budget_s)
 
     @property
     def is_patient(self) -> bool:

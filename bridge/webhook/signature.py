@@ -5,31 +5,10 @@ and the signature are made anew for each. The signature covers id, time and body
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
-from typing import Final
 
-from bridge.config.value import BadValue, Secret
-
-PREFIX: Final = "whsec_"
-_KEY_BYTES: Final = range(24, 65)  # as the specification asks
-
-
-def parse_key(text: str) -> Secret:
-    """Check a signing secret: `whsec_` and then base64 of 24 to 64 bytes.
-
-    Raises:
-        BadValue: it is none; the message does not show it.
-    """
-    remedy = 'Make one like this: echo "whsec_$(openssl rand -base64 32)"'
-    try:
-        key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not text.startswith(PREFIX) or len(key) not in _KEY_BYTES:
-        raise BadValue("must be whsec_ and 24 to 64 bytes in base64", remedy)
-    return Secret(text)
+from bridge.config.value import PREFIX, Secret
 
 
 class Signer:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
+from bridge.payload.error import error_for
 from bridge.telemetry.meter import Meter
-from bridge.webhook.outcome import error_for
 from bridge.xmpp.muc import Rooms
 from bridge.xmpp.outbox import Outbox, Outgoing
 from xmppstream import Stanza, StanzaError, encode

@@ -16,6 +16,10 @@ from attrs import define, field
 
 from xmppstream import Stanza
 
+WAIT_LIMIT_S: Final = 300.0
+"""How long an answer is waited for, at most."""
+
+
 LIMIT: Final = 1000
 _ANSWERS: Final = frozenset({"result", "error"})
 

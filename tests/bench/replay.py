@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bridge.capture.exchange import CHANNEL, Answered, HttpExchange, encode
+from bridge.capture.exchange import CHANNEL, HttpExchange, encode
 from bridge.capture.format import IN, LINK, OUT, Header, Record, encode_header, encode_record
+from bridge.webhook.observer import Answered
 
 DOMAIN: Final = "bot.localhost"
 _USERS: Final = 1000

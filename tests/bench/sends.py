@@ -36,9 +36,9 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import Storage, open_storage
-from bridge.listener.submission.sender import Key, QueueFull
+from bridge.listener.submission.sender import Key, QueueFull, Sender, open_sender
+from bridge.payload.reply import ReplyBody
 from bridge.telemetry.log import configure as configure_log
-from bridge.webhook.outcome import Replied
 from tests.bench.verdict import Row
 from tests.bridge.leak import until
 from tests.servers.peer import connect_client
@@ -137,11 +137,12 @@ class Trial:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon.run)
             await _until(lambda: self._is_attached(daemon))
-            async with trio.open_nursery() as work:
-                work.start_soon(self._restart, prosody, daemon)
-                for number in range(self.stanzas):
-                    start_s = dice.uniform(0, self.within_s)
-                    work.start_soon(self._send, daemon, number, start_s)
+            with open_sender(daemon.parts) as sender:
+                async with trio.open_nursery() as work:
+                    work.start_soon(self._restart, prosody, daemon)
+                    for number in range(self.stanzas):
+                        start_s = dice.uniform(0, self.within_s)
+                        work.start_soon(self._send, sender, number, start_s)
             with trio.fail_after(END_S):
                 await _until(lambda: self._is_attached(daemon))
                 while True:
@@ -166,7 +167,7 @@ class Trial:
             await prosody.restart()
             await _until(lambda: self._is_attached(daemon))
 
-    async def _send(self, daemon: Daemon, number: int, start_s: float) -> None:
+    async def _send(self, sender: Sender, number: int, start_s: float) -> None:
         await trio.sleep(start_s)
         id = f"s{number}"
         content = f'{{"to": "u{number % USERS}@localhost", "id": "{id}", "body": "body of {id}"}}'
@@ -174,11 +175,9 @@ class Trial:
         began = time.perf_counter()
         for uids in (self.uids, self.again):
             while id not in uids:
-                stanza = await daemon.sender.compose(
-                    Replied("json", content.encode()), f"bot@{DOMAIN}"
-                )
+                stanza = await sender.compose(ReplyBody("json", content.encode()), f"bot@{DOMAIN}")
                 try:
-                    uids[id] = await daemon.sender.send(stanza, key)
+                    uids[id] = await sender.send(stanza, key)
                 except QueueFull:
                     self.full += 1
                     await trio.sleep(RETRY_S)

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
+from attrs import frozen
 
 from bridge.config.settings import Component, Journal, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import open_storage
-from bridge.listener.submission.sender import Key, KeyReused, NoAnswer
-from bridge.webhook.outcome import Replied
+from bridge.listener.submission.sender import Key, KeyReused, NoAnswer, Sender, open_sender
+from bridge.payload.reply import ReplyBody
 from tests.bridge.leak import until
 from tests.servers.conftest import COMPONENTS, USERS
 from tests.servers.peer import connect_client
@@ -48,10 +49,18 @@ async def versed(tmp_path: Path) -> AsyncIterator[Prosody]:
         yield server
 
 
+@frozen
+class Sending:
+    """A daemon, and its sender, as a listener would have it."""
+
+    daemon: Daemon
+    sender: Sender
+
+
 @asynccontextmanager
 async def running(
     prosody: Prosody, directory: Path, *, attached: bool = True
-) -> AsyncIterator[Daemon]:
+) -> AsyncIterator[Sending]:
     """A daemon with a journal in `directory`, ended by cancellation, as by a crash."""
     server = Server(LOOPBACK, prosody.component_port)
     url = parse_post_url("http://127.0.0.1:9/")
@@ -60,27 +69,29 @@ async def running(
     with open_storage(StateDirectory(directory), settings.journal) as storage:
         daemon = Daemon(settings, storage)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(daemon.run)
-            with trio.fail_after(20):
-                await until(lambda: bool(daemon.sender.domains))
-                await until(lambda: not attached or is_attached(daemon))
-            yield daemon
+            with open_sender(daemon.parts) as sender:
+                sending = Sending(daemon, sender)
+                nursery.start_soon(daemon.run)
+                with trio.fail_after(20):
+                    await until(lambda: bool(sender.domains))
+                    await until(lambda: not attached or is_attached(sending))
+                yield sending
             nursery.cancel_scope.cancel()
 
 
-def is_attached(daemon: Daemon) -> bool:
-    return daemon.services[DOMAIN].status.link.state == "attached"
+def is_attached(daemon: Sending) -> bool:
+    return daemon.daemon.services[DOMAIN].status.link.state == "attached"
 
 
-async def compose(daemon: Daemon, **keys: str) -> Stanza:
-    return await daemon.sender.compose(Replied("json", json.dumps(keys).encode()), BOT)
+async def compose(daemon: Sending, **keys: str) -> Stanza:
+    return await daemon.sender.compose(ReplyBody("json", json.dumps(keys).encode()), BOT)
 
 
-async def question(daemon: Daemon, name: str, id: str, to: str = "localhost") -> Stanza:
+async def question(daemon: Sending, name: str, id: str, to: str = "localhost") -> Stanza:
     namespace, _, local = name.rpartition("}")
     child = f"<{local} xmlns='{namespace.removeprefix('{')}'/>"
     xml = f"<iq type='get' to='{to}' id='{id}'>{child}</iq>"
-    return await daemon.sender.compose(Replied("xml", xml.encode()), BOT)
+    return await daemon.sender.compose(ReplyBody("xml", xml.encode()), BOT)
 
 
 def key(name: str) -> Key:
@@ -156,7 +167,7 @@ async def test_a_key_is_good_for_one_also_after_a_restart(prosody: Prosody, tmp_
             ping = await question(daemon, expanded(PING, "ping"), "p1", alice.jid)
             answer = await daemon.sender.ask(ping, 20, key("q"))
             assert (await alice.receive()).findtext("{jabber:client}body") == "1"
-            outbox = daemon.services[DOMAIN].voice.outbox
+            outbox = daemon.daemon.services[DOMAIN].voice.outbox
             with trio.fail_after(20):  # so that it is not written again
                 await until(lambda: not len(outbox))
         seen = len(alice.stanzas)

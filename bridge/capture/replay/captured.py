@@ -13,10 +13,11 @@ import httpx
 import trio
 from attrs import field, frozen
 
-from bridge.capture.exchange import Answered, Failure, HttpExchange
+from bridge.capture.exchange import HttpExchange
 from bridge.capture.replay.recorded import Recorded
 from bridge.httpclient.response import Answer
 from bridge.webhook.health import Health
+from bridge.webhook.observer import Answered, Failure
 from bridge.webhook.outcome import Outcome
 from bridge.webhook.retry import RetryPolicy
 
@@ -111,7 +112,7 @@ class CapturedPolicy(RetryPolicy):
     endpoint: CapturedEndpoint = field(kw_only=True)
 
     @classmethod
-    def of(cls, policy: RetryPolicy, endpoint: CapturedEndpoint) -> Self:
+    def replaying(cls, policy: RetryPolicy, endpoint: CapturedEndpoint) -> Self:
         """Make it with the budgets of another one."""
         budgets = policy.message_budget_s, policy.iq_budget_s
         return cls(*budgets, jitter=lambda bound_s: bound_s, endpoint=endpoint)

@@ -25,14 +25,12 @@ from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.story import Story, Tape
 from bridge.capture.replay.tally import Tally
-from bridge.config.settings import Component, Settings
-from bridge.daemon.component import limits_of
+from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, limits_of
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
-from bridge.dispatch.dispatcher import WRITTEN_FACTOR, Dispatcher
+from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.worker import Courier
 from bridge.journal.queue import Volume
-from bridge.listener.submission.sender import WAIT_LIMIT_S
 from bridge.payload.reply import Composer
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.health import Health
@@ -42,7 +40,7 @@ from bridge.webhook.signature import Signer
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.backoff import Backoff, Course
 from bridge.xmpp.bounce import Teller
-from bridge.xmpp.iq import IdTaken, TooMany, Waiters
+from bridge.xmpp.iq import WAIT_LIMIT_S, IdTaken, TooMany, Waiters
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import Rooms
 from bridge.xmpp.outbox import Outbox
@@ -217,10 +215,10 @@ class Rig:
         )
 
     def _make_policy(self) -> RetryPolicy:
-        policy = self._plan.settings.retry
+        policy = RetryPolicy.of(self._plan.settings.retry)
         if self._captured is None:
             return policy
-        return CapturedPolicy.of(policy, self._captured)
+        return CapturedPolicy.replaying(policy, self._captured)
 
     def _make_link(self) -> Link:
         return Link(

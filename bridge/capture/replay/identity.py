@@ -9,9 +9,8 @@ from attrs import define, evolve
 
 from bridge.capture.file import open_source
 from bridge.capture.replay.story import Story
-from bridge.config.settings import Component, Settings
+from bridge.config.settings import Component, RetrySettings, Settings
 from bridge.config.value import PostUrl, Secret
-from bridge.webhook.retry import RetryPolicy
 from xmppstream import Server
 from xmppstream.jid import same_domain
 from xmppstream.stanza import KINDS
@@ -111,4 +110,4 @@ def with_budget(settings: Settings, *, captured: bool) -> Settings:
     since what was given up then is known; who sits before a live endpoint does not wait a minute.
     """
     budget_s = _BUDGET_S if captured else _LIVE_BUDGET_S
-    return evolve(settings, retry=RetryPolicy(budget_s, budget_s))
+    return evolve(settings, retry=RetrySettings(budget_s, budget_s))

@@ -8,7 +8,7 @@ from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.tally import Tally, kind_of
 from bridge.journal.delivery import Admitted
 from bridge.journal.queue import MemoryKeeper, Volume
-from bridge.payload.reply import request_body
+from bridge.payload.request import request_body
 from bridge.xmpp.outbox import Outgoing
 from xmppstream.jid import bare
 
@@ -39,7 +39,8 @@ class ReplayKeeper(MemoryKeeper):
         admitted.uid = f"msg_replay{next(self._number)}" if told is None else told.uid
         if self._expectation is not None:
             then = None if told is None else told.attempts[min(told.attempts)].request
-            self._expectation.posted(request_body(admitted), then, admitted.stanza, self._now())
+            body = request_body(admitted.stanza, admitted.xml, admitted.received)
+            self._expectation.posted(body, then, admitted.stanza, self._now())
         super().accept(admitted)
 
     async def settle(

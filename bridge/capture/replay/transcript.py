@@ -13,7 +13,7 @@ from attrs import define, field
 from rich.console import Console
 from rich.text import Text
 
-from bridge.capture.exchange import API, CHANNEL, Answered, HttpExchange, decode
+from bridge.capture.exchange import API, CHANNEL, HttpExchange, decode
 from bridge.capture.format import IN, LINK, OUT
 from bridge.capture.replay.meaning import read_posted
 from bridge.capture.replay.recorded import Recorded
@@ -24,6 +24,7 @@ from bridge.capture.replay.summary import duration
 from bridge.capture.replay.transport import is_barrier
 from bridge.journal.delivery import Admitted
 from bridge.telemetry.log import printable
+from bridge.webhook.observer import Answered
 from xmppstream import Element, Stanza, write
 from xmppstream.builder import (
     ElementParsed,

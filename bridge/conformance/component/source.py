@@ -8,10 +8,10 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final, Protocol
 
-import click
 import trio
 from attrs import frozen
 
@@ -208,10 +208,10 @@ class Awaited:
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             raise Absent(f"Nothing can listen on {HOST}:{self._port}: {why}.") from None
-        click.echo(
+        print(
             f"Waiting on {HOST}:{self._port} for the component {self._domain};"
             f" its secret is in {file}",
-            err=True,
+            file=sys.stderr,
         )
 
     async def accept(self, within_s: float) -> trio.SocketStream | None:

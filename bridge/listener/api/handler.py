@@ -32,8 +32,7 @@ from bridge.listener.submission.sender import (
     Sender,
     SendRefused,
 )
-from bridge.payload.reply import UnusableReply
-from bridge.webhook.outcome import Replied
+from bridge.payload.reply import ReplyBody, UnusableReply
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
 
@@ -75,7 +74,7 @@ class Intake:
         """Read the body, within the limits. Raises: Problem: 413, 408."""
         return await read_body(request, self.max_body_bytes)
 
-    async def stanza(self, grant: Grant, content: Replied, from_: str | None = None) -> Stanza:
+    async def stanza(self, grant: Grant, content: ReplyBody, from_: str | None = None) -> Stanza:
         """Make the stanza of a request; it is in a name that the token may use.
 
         `from_` is the sender where the content has none, and none has been proved by Basic.

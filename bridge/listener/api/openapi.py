@@ -15,7 +15,7 @@ from bridge.listener.api.schema import COMPONENTS, JID, WORD
 from bridge.listener.api.stanza import JSON, TEXT, XML
 from bridge.listener.problem import MEDIA_TYPE
 from bridge.listener.refusal import STATUS_OF
-from bridge.listener.submission.sender import WAIT_LIMIT_S
+from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream.stanza import KINDS, TYPES
 
 Table = dict[str, Any]

@@ -10,7 +10,8 @@ from starlette.requests import Request
 
 from bridge.listener.auth import Grant
 from bridge.listener.problem import Problem
-from bridge.listener.submission.sender import WAIT_LIMIT_S, Key
+from bridge.listener.submission.sender import Key
+from bridge.xmpp.iq import WAIT_LIMIT_S
 
 WAIT_S: Final = 30
 _WAIT: Final = re.compile(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?', re.IGNORECASE)

@@ -18,7 +18,7 @@ from bridge.listener.api.query import QUERIES, question
 from bridge.listener.api.request import media_type, text_of
 from bridge.listener.api.stanza import JSON, TEXT, XML, content_of, decoded, written
 from bridge.listener.problem import Problem
-from bridge.webhook.outcome import Replied
+from bridge.payload.reply import ReplyBody
 from xmppstream import Element, Stanza, make
 from xmppstream.names import COMPONENT, expanded
 from xmppstream.stanza import KINDS, TYPES, Kind
@@ -84,7 +84,7 @@ class AliasRoutes:
             stanza = await self.intake.stanza(grant, written(_stanza(fields)))
             return await self.intake.take(request, grant, stanza, body, status=201)
 
-    def _content(self, fields: Fields, head: Fields) -> Replied:
+    def _content(self, fields: Fields, head: Fields) -> ReplyBody:
         fields = {**fields, **head}
         _check(fields, *_HEAD, *_CHILDREN, *QUERIES)
         kind = fields["kind"] = _kind_of(fields)

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from bridge.listener.api.handler import Intake
 from bridge.listener.api.request import media_type, text_of
 from bridge.listener.problem import Problem
-from bridge.webhook.outcome import Replied
+from bridge.payload.reply import ReplyBody
 from xmppstream import Element, IllegalCharacter, Stanza, make, write
 from xmppstream.names import COMPONENT, expanded
 from xmppstream.stanza import Kind
@@ -54,7 +54,7 @@ class StanzaRoutes:
             return await self.intake.take(request, grant, stanza, body)
 
 
-def content_of(media: str, body: bytes) -> Replied:
+def content_of(media: str, body: bytes) -> ReplyBody:
     """Take a body for what its media type says.
 
     Raises:
@@ -63,9 +63,9 @@ def content_of(media: str, body: bytes) -> Replied:
     if not body.strip():
         raise Problem(400, detail="The body is empty.")
     if media == XML:
-        return Replied("xml", body)
+        return ReplyBody("xml", body)
     decoded(body)
-    return Replied("json", body)
+    return ReplyBody("json", body)
 
 
 def decoded(body: bytes) -> object:
@@ -78,7 +78,7 @@ def decoded(body: bytes) -> object:
         raise Problem(400, detail="The body is JSON nested too deeply.") from None
 
 
-def of_text(kind: str, type: str, to: str, text: str) -> Replied:
+def of_text(kind: str, type: str, to: str, text: str) -> ReplyBody:
     """Make the stanza of a text: a message's body, or a presence's status.
 
     Raises:
@@ -98,13 +98,13 @@ def of_text(kind: str, type: str, to: str, text: str) -> Replied:
             raise Problem(404, detail="There are stanzas of kind message, presence and iq.")
 
 
-def written(stanza: Stanza) -> Replied:
+def written(stanza: Stanza) -> ReplyBody:
     """Write a stanza that we have made, to be checked as all others are.
 
     Raises:
         Problem: 422 where XML cannot hold it.
     """
     try:
-        return Replied("xml", write(stanza.element, COMPONENT).encode())
+        return ReplyBody("xml", write(stanza.element, COMPONENT).encode())
     except IllegalCharacter as error:
         raise Problem(422, detail=str(error)) from None

@@ -1,16 +1,15 @@
 """What the watching half of the listener is given to look at: a daemon, as its parts show it."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import trio
 from attrs import field, frozen
 
-from bridge.daemon.component import Service
+from bridge.daemon.listener import DaemonParts
 from bridge.daemon.status import Sight
 from bridge.journal.request import AnyRequest
-from bridge.journal.storage import Storage
 from bridge.journal.store import Journal, JournalError
 from bridge.listener.monitor.history import History
 from bridge.telemetry.meter import Meter
@@ -51,18 +50,13 @@ class View:
         await self.history.run(lambda: self.meters)
 
 
-def make_view(
-    services: Callable[[], Collection[Service]],
-    stopping: Callable[[], bool],
-    storage: Storage | None = None,
-    answer: Answer | None = None,
-) -> View:
-    """Make the view of a daemon; `services` gives those that there are now. Within trio."""
+def make_view(parts: DaemonParts) -> View:
+    """Make the view of a daemon. Within trio."""
     return View(
-        lambda: [one.sight for one in services()],
-        stopping,
-        answer,
-        None if storage is None else storage.committer.ask,
+        lambda: [one.sight for one in parts.services.values()],
+        parts.stopping,
+        parts.answer,
+        None if parts.storage is None else parts.storage.committer.ask,
     )
 
 

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from bridge.config.settings import TcpPlace, UnixPlace
+from bridge.daemon.listener import ListenError
 
 BACKLOG: Final = 1024
 MODE: Final = 0o660
-
-
-class ListenError(Exception):
-    """The listener cannot be where it should; the message names the key, why, and the remedy."""
 
 
 def bound(place: TcpPlace | UnixPlace) -> AbstractContextManager[socket.socket]:

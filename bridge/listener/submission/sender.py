@@ -6,15 +6,17 @@ tasks: what was accepted goes its way whether or not he still waits who gave it.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 import trio
 
+from bridge.daemon.listener import DaemonParts
 from bridge.daemon.voice import Voice, Voices, voice_of
 from bridge.journal.delivery import fresh_uid
-from bridge.journal.idempotency import Claims
+from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims
 from bridge.journal.store import Claim
 from bridge.listener.submission.iq import Asker, reserve
 from bridge.listener.submission.singleflight import (
@@ -30,11 +32,12 @@ from bridge.listener.submission.singleflight import (
     SendRefused,
     unkept,
 )
-from bridge.payload.reply import ParseElement, UnusableReply, read_reply
-from bridge.webhook.outcome import Replied
+from bridge.payload.reply import ReplyBody, UnusableReply, read_reply
+from bridge.xmpp.iq import WAIT_LIMIT_S
 from bridge.xmpp.outbox import Outgoing
-from xmppstream import Stanza, encode
+from xmppstream import ElementParserThread, Stanza, encode
 from xmppstream.jid import domain_of
+from xmppstream.parser_thread import ParseElement
 
 __all__ = [
     "WAIT_LIMIT_S",
@@ -50,8 +53,6 @@ __all__ = [
     "Voice",
 ]
 
-WAIT_LIMIT_S: Final = 300.0
-"""How long an answer is waited for, at most."""
 _BEFORE_JSON: Final = b"\xef\xbb\xbf \t\r\n"
 
 
@@ -77,7 +78,7 @@ class Sender:
         """The components that can speak now."""
         return frozenset(self._voices())
 
-    async def compose(self, content: Replied, default_from: str | None) -> Stanza:
+    async def compose(self, content: ReplyBody, default_from: str | None) -> Stanza:
         """Make the stanza of a request, checked as one of a reply is (H2, S27 to S31).
 
         One JSON object, or one element. `to` is required; `from` is by default `default_from`; an
@@ -173,3 +174,19 @@ class Sender:
             self._errands.end(errand, uid)
 
         voice.keeper.send(stanza, uid, made, claim, kept)
+
+
+@contextmanager
+def open_sender(parts: DaemonParts) -> Iterator[Sender]:
+    """Make the sender of a daemon; at the end, its parser's thread ends."""
+
+    def voices() -> dict[str, Voice]:
+        return {domain: one.voice for domain, one in parts.services.items() if one.is_open}
+
+    storage = parts.storage
+    claims = MemoryClaims() if storage is None else JournalClaims(storage.committer)
+    answers = ElementParserThread(parts.written_limits)
+    try:
+        yield Sender(voices, claims, answers.parse)
+    finally:
+        answers.close()

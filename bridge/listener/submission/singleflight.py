@@ -15,10 +15,10 @@ from attrs import define, field, frozen
 from bridge.daemon.voice import Voice
 from bridge.journal.idempotency import Claims, claim_name
 from bridge.journal.store import Claim, JournalError
-from bridge.payload.reply import ParseElement
 from bridge.xmpp.iq import Question
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import RemoteError, Stanza
+from xmppstream.parser_thread import ParseElement
 
 _OTHER: Final = "the idempotency key was used for another request"
 _LOST: Final = "the first request with this idempotency key was cut off; its outcome is not known"

@@ -18,15 +18,16 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock
 
-from bridge.capture.exchange import Answered, Failure, HttpExchange, decode
+from bridge.capture.exchange import HttpExchange, decode
 from bridge.capture.file import open_capture
 from bridge.capture.format import Header, Record
 from bridge.capture.recorders import Recording
 from bridge.capture.retention import CaptureOptions
-from bridge.config.settings import Component, Count, Http, Settings
+from bridge.config.settings import Component, Count, Http, RetrySettings, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
-from bridge.webhook.retry import RetryPolicy
+from bridge.listener.submission.sender import open_sender
+from bridge.webhook.observer import Answered, Failure
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder as Log
@@ -221,7 +222,7 @@ async def test_an_answer_is_recorded_as_it_came(
         await exchange.send(answer)
 
     endpoint = await world.endpoint(say)
-    daemon = world.start(world.component(endpoint.url().url), retry=RetryPolicy(0, 0))
+    daemon = world.start(world.component(endpoint.url().url), retry=RetrySettings(0, 0))
     session = await world.server.attached(DOMAIN)
     await session.send(message("m1"))
     while not endpoint.requests:
@@ -246,7 +247,7 @@ async def test_content_codings_are_undone_where_they_can_be(
         await exchange.send(head.encode() + b"\r\n\r\n" + content)
 
     endpoint = await world.endpoint(say)
-    daemon = world.start(world.component(endpoint.url().url), retry=RetryPolicy(0, 0))
+    daemon = world.start(world.component(endpoint.url().url), retry=RetrySettings(0, 0))
     session = await world.server.attached(DOMAIN)
     await session.send(message("m1"))
     while not endpoint.requests:
@@ -262,7 +263,7 @@ async def test_retry_after_is_kept(world: World, mock_clock: MockClock) -> None:
         await exchange.send(head.encode())
 
     endpoint = await world.endpoint(say)
-    daemon = world.start(world.component(endpoint.url().url), retry=RetryPolicy(0, 0))
+    daemon = world.start(world.component(endpoint.url().url), retry=RetrySettings(0, 0))
     session = await world.server.attached(DOMAIN)
     await session.send(message("m1"))
     await session.receive(1)
@@ -278,7 +279,7 @@ async def test_a_post_without_an_answer_is_recorded_with_why(
         await exchange.close()
 
     endpoint = await world.endpoint(hang_up)
-    daemon = world.start(world.component(endpoint.url().url), retry=RetryPolicy(0, 0))
+    daemon = world.start(world.component(endpoint.url().url), retry=RetrySettings(0, 0))
     session = await world.server.attached(DOMAIN)
     await session.send(message("m1"))
     await session.receive(1)
@@ -295,7 +296,7 @@ async def test_a_post_that_takes_too_long_is_recorded(world: World, mock_clock: 
 
     endpoint = await world.endpoint(hang)
     component = world.component(endpoint.url().url)
-    daemon = world.start(component, http=Http(timeout_s=3), retry=RetryPolicy(0, 0))  # type: ignore[arg-type]  # a NewType
+    daemon = world.start(component, http=Http(timeout_s=3), retry=RetrySettings(0, 0))  # type: ignore[arg-type]  # a NewType
     session = await world.server.attached(DOMAIN)
     await session.send(message("m1"))
     while not session.stanzas:
@@ -540,7 +541,8 @@ async def test_what_an_http_client_has_it_send_is_told_apart(
     endpoint = await world.endpoint()
     daemon = world.start(world.component(endpoint.url().url))
     session = await world.server.attached(DOMAIN)
-    uid = await daemon.sender.send(make("message", "a@b.example", DOMAIN))
+    with open_sender(daemon.parts) as sender:
+        uid = await sender.send(make("message", "a@b.example", DOMAIN))
     await session.receive(1)
     await world.stop(daemon)
     [[(_, records)]] = captures(world.directory).values()

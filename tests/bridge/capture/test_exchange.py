@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.capture.exchange import Answered, BadExchange, Failure, HttpExchange, decode, encode
+from bridge.capture.exchange import BadExchange, HttpExchange, decode, encode
+from bridge.webhook.observer import Answered, Failure
 
 NUMBERS = st.integers(0, 10**12).map(lambda micro: micro / 1_000_000)
 EXCHANGES = st.builds(

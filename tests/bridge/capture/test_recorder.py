@@ -16,7 +16,7 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from bridge.capture import recorder as module
-from bridge.capture.exchange import Answered, decode
+from bridge.capture.exchange import decode
 from bridge.capture.file import CaptureFileError, open_capture
 from bridge.capture.format import Header, Record
 from bridge.capture.recorder import Recorder
@@ -26,6 +26,7 @@ from bridge.capture.rotation import BLOCK_BYTES, Series
 from bridge.capture.writer import Naming, Spool
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
+from bridge.webhook.observer import Answered
 from tests.bridge.capture.test_file import fill
 from tests.bridge.recorder import Recorder as Log
 from xmppstream import Server

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from bridge.capture import rotation as module
 from bridge.capture import writer as spool_module
-from bridge.capture.exchange import Answered, Failure, decode
+from bridge.capture.exchange import decode
 from bridge.capture.file import CaptureFileError, open_capture
 from bridge.capture.format import Header, Record
 from bridge.capture.redact import Redactor
 from bridge.capture.retention import Shelf
 from bridge.capture.rotation import Series
 from bridge.capture.writer import Naming
+from bridge.webhook.observer import Answered, Failure
 from xmppstream import ComponentConnection, Role, StanzaReceived, StreamOpened
 from xmppstream.tap import SHOWN_HANDSHAKE
 

@@ -27,7 +27,7 @@ from trio.testing import MockClock
 from bridge.cli import queue_table as view
 from bridge.cli.main import main
 from bridge.cli.queue_client import PATIENCE_S, open_queue
-from bridge.config.settings import Component, Settings
+from bridge.config.settings import Component, RetrySettings, Settings
 from bridge.config.value import PostUrl, Secret
 from bridge.daemon.control import ControlError, connect, serve
 from bridge.daemon.daemon import Daemon
@@ -56,8 +56,7 @@ from bridge.journal.store import (
     Reply,
     Settle,
 )
-from bridge.payload.reply import body_of
-from bridge.webhook.retry import RetryPolicy
+from bridge.payload.request import body_of
 from tests.bridge.http_server import Exchange, HttpServer, response
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder
@@ -708,7 +707,7 @@ def log() -> Iterator[Recorder]:
 
 def settings_of(url: PostUrl, server: XmppServer) -> Settings:
     component = Component(BOT, Secret(SECRET), url, server.address)
-    return Settings((component,), retry=RetryPolicy(message_budget_s=0))
+    return Settings((component,), retry=RetrySettings(message_budget_s=0))
 
 
 def message(id: str, to: str = f"echo@{BOT}") -> Any:

@@ -26,13 +26,13 @@ from bridge.config.settings import (
     Log,
     Rate,
     Ratio,
+    RetrySettings,
     Seconds,
     Settings,
     Stream,
     Tracing,
 )
 from bridge.config.value import Secret, parse_post_url
-from bridge.webhook.retry import RetryPolicy
 from xmppstream import Server
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "config"
@@ -119,7 +119,7 @@ def test_all_defaults() -> None:
             handshake_timeout_s=Seconds(20),
             grace_s=Seconds(5),
         ),
-        retry=RetryPolicy(message_budget_s=60, iq_budget_s=10),
+        retry=RetrySettings(message_budget_s=60, iq_budget_s=10),
         journal=Journal(
             durability="process",
             max_stanzas=Count(1_000_000),
@@ -260,19 +260,19 @@ def test_key_of_a_table(table: str, name: str, text: str, value: object) -> None
 
 
 BUDGETS = [
-    ("", RetryPolicy(60, 10)),
-    ("budget_s = 0", RetryPolicy(0, 0)),
-    ("budget_s = 0.0", RetryPolicy(0, 0)),
-    ("budget_s = 86400", RetryPolicy(86400, 86400)),
-    ("message_budget_s = 0", RetryPolicy(0, 10)),
-    ("message_budget_s = 2.5", RetryPolicy(2.5, 10)),
-    ("iq_budget_s = 0", RetryPolicy(60, 0)),
-    ("message_budget_s = 600\niq_budget_s = 30", RetryPolicy(600, 30)),
+    ("", RetrySettings(60, 10)),
+    ("budget_s = 0", RetrySettings(0, 0)),
+    ("budget_s = 0.0", RetrySettings(0, 0)),
+    ("budget_s = 86400", RetrySettings(86400, 86400)),
+    ("message_budget_s = 0", RetrySettings(0, 10)),
+    ("message_budget_s = 2.5", RetrySettings(2.5, 10)),
+    ("iq_budget_s = 0", RetrySettings(60, 0)),
+    ("message_budget_s = 600\niq_budget_s = 30", RetrySettings(600, 30)),
 ]
 
 
 @pytest.mark.parametrize(("lines", "policy"), BUDGETS)
-def test_budgets_of_retries(lines: str, policy: RetryPolicy) -> None:
+def test_budgets_of_retries(lines: str, policy: RetrySettings) -> None:
     assert settings_of(f"{TOP}[retry]\n{lines}").retry == policy
 
 

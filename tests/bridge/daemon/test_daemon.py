@@ -16,11 +16,19 @@ from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.loader import from_table
-from bridge.config.settings import Component, ConfigError, Count, Http, Seconds, Settings, Stream
+from bridge.config.settings import (
+    Component,
+    ConfigError,
+    Count,
+    Http,
+    RetrySettings,
+    Seconds,
+    Settings,
+    Stream,
+)
 from bridge.config.value import PostUrl, Secret, is_loopback, parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.journal.queue import MemoryKeeper
-from bridge.webhook.retry import RetryPolicy
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying
 from tests.bridge.leak import nothing_left, sockets, until
 from tests.bridge.recorder import Recorder
@@ -34,7 +42,7 @@ DOMAIN: Final = "bot.example"
 OTHER: Final = "other.example"
 BOT: Final = f"echo@{DOMAIN}"
 GRACE_S: Final = 5.0
-ONE_ATTEMPT: Final = RetryPolicy(0, 0)
+ONE_ATTEMPT: Final = RetrySettings(0, 0)
 STOP_S: Final = GRACE_S + 2
 LINGER_S: Final = 5.0  # the watch over deadlines stays 40 ticks, of 0.1 s where time jumps
 

@@ -26,6 +26,7 @@ from bridge.config.settings import (
     Journal,
     Log,
     Rate,
+    RetrySettings,
     Seconds,
     Settings,
     Stream,
@@ -38,7 +39,6 @@ from bridge.journal.directory import StateDirectory
 from bridge.journal.request import Changed, Retry
 from bridge.journal.storage import open_storage
 from bridge.journal.store import JournalError
-from bridge.webhook.retry import RetryPolicy
 from tests.bridge.daemon.test_daemon import BOT, DOMAIN, OTHER, Running, conditions, echo, message
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left, until
@@ -305,7 +305,7 @@ SOFT: Final[list[tuple[str, dict[str, Any], dict[str, Any]]]] = [
     ("name", {"name": "Romeo"}, {}),
     ("kinds", {"post_stanzas": frozenset({"message", "presence"})}, {}),
     ("own", {"post_own": True}, {}),
-    ("retry", {}, {"retry": RetryPolicy(1, 1)}),
+    ("retry", {}, {"retry": RetrySettings(1, 1)}),
     ("limits", {}, {"limits": Bounds(stanzas_per_s=Rate(1.0))}),
     ("timeout", {}, {"http": Http(timeout_s=Seconds(1.0))}),
     ("headers", {}, {"http": Http(headers={"X-A": "b"})}),
@@ -344,7 +344,7 @@ async def test_a_changed_time_out_and_header_are_those_of_the_next_post(
     stage: Stage, mock_clock: MockClock
 ) -> None:
     endpoint = await stage.endpoint(Gate())
-    retry = RetryPolicy(0, 0)
+    retry = RetrySettings(0, 0)
     async with stage.running_with(stage.component(endpoint), retry=retry, journal=OFF):
         session = await stage.server.attached(DOMAIN)
         http = Http(timeout_s=Seconds(2.0), headers={"X-A": "b"})

@@ -2,9 +2,7 @@
 
 import pytest
 
-from bridge.config.settings import Settings
-from bridge.daemon.component import limits_written
-from bridge.dispatch.dispatcher import WRITTEN_FACTOR
+from bridge.config.settings import WRITTEN_FACTOR, Settings, limits_written
 from tests.bridge.dispatch.test_dispatcher import Bench
 from xmppstream import Limits, Stanza, StanzaReceived, parse_element, write
 from xmppstream.names import COMPONENT

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from bridge.config.settings import Count, Listen, Settings, TcpPlace, UnixPlace
 from bridge.config.token import Token, digest_of
 from bridge.daemon.daemon import Daemon, ExitCode
+from bridge.listener.listener import Listener
 from bridge.listener.server.binding import bound
 from tests.bridge.daemon.test_daemon import DOMAIN, Running, World, echo
 from tests.bridge.leak import nothing_left
@@ -34,7 +35,7 @@ async def scene(nursery: trio.Nursery, mock_clock: MockClock, log: Recorder) -> 
 
 def port_of(running: Running) -> int:
     listener = running.daemon._listener
-    assert listener is not None
+    assert isinstance(listener, Listener)
     assert listener.port is not None
     return listener.port
 
@@ -106,7 +107,9 @@ async def test_tokens_of_another_configuration(scene: World, mock_clock: MockClo
         evolve(settings, listen=evolve(LISTEN, max_connections=Count(9))),
         evolve(settings, listen=None),
     ]
-    running = Running(Daemon(settings, read=lambda: next_ones.pop(0)))
+    running = Running(
+        Daemon(settings, read=lambda: next_ones.pop(0), open_listener=Listener.opened)
+    )
     scene.nursery.start_soon(running.run, running.daemon.run)
     await scene.log.wait("attached")
     port = port_of(running)

@@ -11,19 +11,18 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from bridge.journal.delivery import Admitted
 from bridge.payload.reply import (
     Composer,
+    ReplyBody,
     ReplyObject,
     UnusableReply,
-    body_of,
     is_answer_to,
     read_reply,
-    request_body,
 )
-from bridge.webhook.outcome import Replied
+from bridge.payload.request import body_of, request_body
 from tests.bridge.sample import meanings, stanza
-from xmppstream import Element, ElementParserThread, Limits, Stanza, parse_element
+from xmppstream import Element, ElementParserThread, Limits, Stanza, parse_element, write
+from xmppstream.names import COMPONENT
 
 DOMAIN = "bot.example.com"
 BOT = "echo@bot.example.com"
@@ -37,12 +36,12 @@ KIB = 1024
 # --- H1: the request
 
 
-def admitted(one: Stanza, received: datetime = RECEIVED) -> Admitted:
-    return Admitted(one, received.timestamp(), 100)
+def body_posted(one: Stanza, received: datetime = RECEIVED) -> bytes:
+    return request_body(one, write(one.element, COMPONENT), received.timestamp())
 
 
 def posted(xml: str, lang: str | None = None) -> dict[str, Any]:
-    value = json.loads(request_body(admitted(stanza(xml, lang))))
+    value = json.loads(body_posted(stanza(xml, lang)))
     assert isinstance(value, dict)
     return value
 
@@ -187,13 +186,13 @@ def test_an_inherited_language_is_not_written() -> None:
     ],
 )
 def test_when_it_was_received(moment: datetime, text: str) -> None:
-    body = request_body(admitted(stanza("<message from='a' to='b'/>"), moment))
+    body = body_posted(stanza("<message from='a' to='b'/>"), moment)
     assert json.loads(body)["received"] == text
 
 
 def test_it_is_utf8_and_not_escaped() -> None:
     xml = "<message from='a' to='b'><body>\u4e2d</body></message>"
-    assert '"body":"\u4e2d"'.encode() in request_body(admitted(stanza(xml)))
+    assert '"body":"\u4e2d"'.encode() in body_posted(stanza(xml))
 
 
 # --- H2: the reply
@@ -232,16 +231,16 @@ SET = f"<iq from='{JULIET}' to='{BOT}' id='q1' type='set'><query xmlns='urn:exam
 Reply = Any  # Xml, Bytes, or what is written as JSON
 
 
-def replied(reply: Reply) -> Replied:
+def replied(reply: Reply) -> ReplyBody:
     match reply:
         case Xml(text=str() as text):
-            return Replied("xml", text.encode())
+            return ReplyBody("xml", text.encode())
         case Xml(text=bytes() as data):
-            return Replied("xml", data)
+            return ReplyBody("xml", data)
         case Bytes(content=data):
-            return Replied("json", data)
+            return ReplyBody("json", data)
         case value:
-            return Replied("json", json.dumps(value).encode())
+            return ReplyBody("json", json.dumps(value).encode())
 
 
 def in_stanza(xml: str) -> dict[str, str]:

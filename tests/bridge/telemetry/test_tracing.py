@@ -16,12 +16,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
 from trio.testing import MockClock
 
-from bridge.config.settings import Tracing
+from bridge.config.settings import RetrySettings, Tracing
+from bridge.config.tracing import _PACKAGES, resolve
 from bridge.config.value import BadValue
 from bridge.daemon.daemon import Daemon
-from bridge.telemetry import tracing
-from bridge.telemetry.tracing import Spans, ids_of, open_spans, resolve, traceparent
-from bridge.webhook.retry import RetryPolicy
+from bridge.telemetry.tracing import Spans, ids_of, open_spans, traceparent
 from tests.bridge.daemon.test_daemon import DOMAIN, echo, message
 from tests.bridge.daemon.test_supervisor import Stage, log, stage
 from tests.bridge.http_server import Exchange, response
@@ -101,7 +100,7 @@ async def test_every_line_about_a_stanza_has_its_id(stage: Stage, mock_clock: Mo
             await echo(exchange)
 
     endpoint = await stage.endpoint(misbehave)
-    async with stage.running_with(stage.component(endpoint), retry=RetryPolicy(0, 0)):
+    async with stage.running_with(stage.component(endpoint), retry=RetrySettings(0, 0)):
         session = await stage.server.attached(DOMAIN)
         for text in ("rejected", "forbidden", "bad", "fine"):
             await session.send(message(text, f"{text}@x"))
@@ -163,7 +162,7 @@ def test_what_cannot_be_exported(table: Tracing, problem: str, remedy: str) -> N
     assert "hush" not in str(caught.value)
 
 
-@pytest.mark.parametrize("package", tracing._PACKAGES)
+@pytest.mark.parametrize("package", _PACKAGES)
 def test_not_installed_is_a_fault_that_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:

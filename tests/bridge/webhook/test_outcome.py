@@ -2,20 +2,16 @@
 
 import pytest
 
+from bridge.payload.error import INTERNAL, OVERLOADED, STOPPING, error_for, may_not_be_told
 from bridge.webhook.outcome import (
     ERROR_OF_STATUS,
-    INTERNAL,
-    OVERLOADED,
     REFUSES_US,
-    STOPPING,
     BadReply,
     Failure,
     Rejected,
     TimedOut,
     Unreachable,
-    error_for,
     error_of,
-    may_not_be_told,
 )
 from tests.bridge.sample import meaning, stanza
 from xmppstream import ErrorType, StanzaCondition, StanzaError

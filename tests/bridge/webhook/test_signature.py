@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from bridge.config.value import BadValue, Secret
-from bridge.webhook.signature import Signer, parse_key
+from bridge.config.value import BadValue, Secret, parse_key
+from bridge.webhook.signature import Signer
 
 UID = "msg_0123456789abcdef01234567"
 BODY = '{"body":"žluťoučký kůň 🐎"}'.encode()

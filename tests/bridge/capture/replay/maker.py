@@ -9,8 +9,9 @@ from typing import Any
 
 from attrs import define, field
 
-from bridge.capture.exchange import CHANNEL, Answered, Failure, HttpExchange, encode
+from bridge.capture.exchange import CHANNEL, HttpExchange, encode
 from bridge.capture.format import IN, LINK, OUT, Header, Record, encode_header, encode_record
+from bridge.webhook.observer import Answered, Failure
 
 DOMAIN = "bot.localhost"
 DATE = datetime(2026, 11, 22, 17, 20, tzinfo=UTC)

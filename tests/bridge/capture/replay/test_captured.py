@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.capture.exchange import Failure
 from bridge.capture.format import IN, LINK, OUT
 from bridge.cli.main import main
+from bridge.webhook.observer import Failure
 from tests.bridge.capture.replay.maker import (
     CLOSE,
     DATE,

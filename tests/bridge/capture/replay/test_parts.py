@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.capture.exchange import Answered, HttpExchange
+from bridge.capture.exchange import HttpExchange
 from bridge.capture.replay import expectation as expectation_module
 from bridge.capture.replay.captured import CapturedEndpoint
 from bridge.capture.replay.expectation import Expectation
@@ -23,6 +23,7 @@ from bridge.capture.replay.story import File, Tape, stories
 from bridge.capture.replay.tally import Latencies
 from bridge.capture.replay.transport import Connection
 from bridge.config.value import BadValue
+from bridge.webhook.observer import Answered
 from tests.bridge.capture.replay.maker import CLOSE, DOMAIN, HEADER, conversation, message
 from xmppstream import Limits, Stanza, StreamFailed, StreamLost, StreamOptions, make
 from xmppstream.builder import ElementParsed, RootClosed, RootOpened

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridge.config.settings import TcpPlace, UnixPlace
-from bridge.listener.server.binding import ListenError, bound
+from bridge.daemon.listener import ListenError
+from bridge.listener.server.binding import bound
 from tests.bridge.leak import nothing_left
 
 pytestmark = pytest.mark.usefixtures(nothing_left.__name__)

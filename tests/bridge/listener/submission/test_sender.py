@@ -17,7 +17,6 @@ from bridge.journal.idempotency import MemoryClaims
 from bridge.journal.queue import Volume
 from bridge.journal.store import CLAIM_S, Claim, JournalError
 from bridge.listener.submission.sender import (
-    WAIT_LIMIT_S,
     IdInUse,
     JournalUnavailable,
     Key,
@@ -28,9 +27,8 @@ from bridge.listener.submission.sender import (
     Sender,
     SendRefused,
 )
-from bridge.payload.reply import UnusableReply
-from bridge.webhook.outcome import Replied
-from bridge.xmpp.iq import Waiters
+from bridge.payload.reply import ReplyBody, UnusableReply
+from bridge.xmpp.iq import WAIT_LIMIT_S, Waiters
 from bridge.xmpp.outbox import Outbox
 from tests.bridge.dispatch.life import BOT, COMPONENT, DOMAIN, Life, Wall, parse, said
 from tests.bridge.journal.memory_journal import MemoryJournal
@@ -150,7 +148,7 @@ def shorten(life: Life, count: int) -> None:
 async def composed(content: Any, default_from: str | None = BOT, media: str = "json") -> Stanza:
     sender = Life().sender
     data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-    return await sender.compose(Replied("xml" if media == "xml" else "json", data), default_from)
+    return await sender.compose(ReplyBody("xml" if media == "xml" else "json", data), default_from)
 
 
 async def test_a_body_and_an_address_suffice() -> None:
@@ -258,7 +256,7 @@ async def test_without_components_nothing_can_be_composed() -> None:
     life.voices.clear()
     assert life.sender.domains == frozenset()
     with pytest.raises(UnusableReply, match="no component"):
-        await life.sender.compose(Replied("json", b'{"to":"a@b","body":"x"}'), BOT)
+        await life.sender.compose(ReplyBody("json", b'{"to":"a@b","body":"x"}'), BOT)
 
 
 # --- sending

@@ -1,0 +1,133 @@
+"""`xmpp-bridge redact`: options, checks of the file names, progress."""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bridge.capture.file import CaptureFileError
+from bridge.capture.redact.copy import Advance, CopyJob, WouldRemain, redact_all
+from bridge.capture.redact.pseudonym import MIN_KEY_BYTES
+
+EXIT_CODES: Final = """\b
+Exit codes: 0 done, and nothing was found, 1 a file cannot be read or written, or something would
+remain (then nothing is written), 2 usage error."""
+_KEY_BYTES: Final = 32
+_MAX_KEY_BYTES: Final = 1024 * 1024
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument(
+    "files", metavar="IN… OUT", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    help="Make pseudonyms with the key in this file (16 bytes or more, secret): the same ones each"
+    " time. [default: a new key, which nobody gets to know]",
+)
+@click.option("--force", is_flag=True, help="Overwrite OUT.")
+def redact(files: tuple[Path, ...], key_file: Path | None, force: bool) -> None:
+    """Copy the capture IN to OUT with pseudonyms in place of what persons wrote and are called: fit
+    to be given away, and it still replays the same way.
+
+    \b
+    xmpp-bridge redact yesterday.xcap shared.xcap
+    xmpp-bridge redact captures/*.xcap.zst shared/     # one story: the same names in all
+
+    Texts, numbers, and local parts and resources of addresses become others of the same script and
+    length; domains, times and the protocol's own words stay. Of several files each goes into the
+    directory OUT under its own name. The result is searched for every local part and for every
+    word of four or more letters before it gets its name.
+    """
+    jobs = _jobs(files, force)
+    key = secrets.token_bytes(_KEY_BYTES) if key_file is None else _read_key(key_file)
+    try:
+        with _progress([job.source for job in jobs]) as show, ExitStack() as cleanup:
+            for job in jobs:
+                cleanup.callback(job.discard)
+            told = redact_all(jobs, key, show)
+            for job in jobs:
+                job.publish()
+    except CaptureFileError as error:
+        raise click.ClickException(f"{error}.") from None
+    except WouldRemain as error:
+        raise click.ClickException(str(error)) from None
+    for line in told:
+        click.echo(line)
+
+
+def _jobs(files: tuple[Path, ...], force: bool) -> list[CopyJob]:
+    *sources, out = files
+    if not sources:
+        raise click.UsageError("Give a capture, and where its redacted copy goes: IN OUT.")
+    if Path("-") in files:
+        raise click.UsageError("Captures are read several times: give files, not '-'.")
+    into_directory = os.path.isdir(out)  # unlike Path's, these say no where nobody may look
+    if len(sources) > 1 and not into_directory:
+        raise click.UsageError(f"{out} is no directory: of several captures, OUT must be one.")
+    targets = [out / source.name if into_directory else out for source in sources]
+    for source, target in zip(sources, targets, strict=True):
+        if targets.count(target) > 1:
+            raise click.UsageError(f"Two captures would become {target}.")
+        is_there = os.path.exists(target)
+        if is_there and os.path.exists(source) and os.path.samefile(source, target):
+            raise click.UsageError(f"{source} cannot be overwritten by its own copy.")
+        if os.path.isdir(target):
+            raise click.UsageError(f"{target} is a directory.")
+        if is_there and not force:
+            raise click.UsageError(f"{target} is there already; --force overwrites it.")
+    return [
+        CopyJob(source, target, target.with_name(f".{secrets.token_hex(4)}-{target.name}"))
+        for source, target in zip(sources, targets, strict=True)
+    ]
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            key = file.read(_MAX_KEY_BYTES)
+    except OSError as error:
+        raise click.UsageError(
+            f"--key-file {path}: it cannot be read ({error.strerror})."
+        ) from None
+    if len(key) < MIN_KEY_BYTES:
+        remedy = f"Make one by: openssl rand -out {path} 32"
+        raise click.UsageError(f"--key-file {path}: it has {len(key)} bytes, of 16. {remedy}")
+    return key
+
+
+class _Progress:
+    """The progress, at a terminal: three readings of each file."""
+
+    def __init__(self, bar: Progress, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=total)
+
+    def begin(self, what: str) -> Advance:
+        """Begin with a file."""
+        self._bar.update(self._task, description=what)
+        return lambda by: self._bar.advance(self._task, by)
+
+
+@contextmanager
+def _progress(sources: list[Path]) -> Iterator[_Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        yield _Progress(
+            bar, 3 * sum(os.path.getsize(one) for one in sources if os.path.isfile(one))
+        )

@@ -1,0 +1,38 @@
+"""The stanza errors that the bridge itself sends, and who may be sent one (S29, S30)."""
+
+from typing import Final
+
+from xmppstream import ErrorType, LocalError, Stanza, StanzaCondition, StanzaError
+from xmppstream.names import MUC_USER, expanded
+
+TIMEOUT: Final = (StanzaCondition.REMOTE_SERVER_TIMEOUT, ErrorType.WAIT)
+BUSY: Final = (StanzaCondition.RESOURCE_CONSTRAINT, ErrorType.WAIT)
+OVERLOADED: Final = StanzaError(*BUSY, "Too much is waiting here; try again later.")
+EXCESSIVE: Final = StanzaError(*BUSY, "You send more than is taken here; try again later.")
+UNKEPT: Final = StanzaError(*BUSY, "This cannot be kept here now; try again later.")
+STOPPING: Final = StanzaError(*TIMEOUT, "The service is stopping; try again later.")
+INTERNAL: Final = StanzaError(
+    StanzaCondition.INTERNAL_SERVER_ERROR, ErrorType.CANCEL, "The service has failed."
+)
+
+
+def error_for(stanza: Stanza, error: StanzaError, *, in_room: bool) -> Stanza | None:
+    """Make the error for the sender of a stanza; None where none may be sent (S29, S30).
+
+    `in_room` tells whether the sender is in a room where we have an occupant (S36).
+    """
+    if not stanza.is_request and (may_not_be_told(stanza) or in_room):
+        return None
+    try:
+        return stanza.error_reply(error)
+    except LocalError:
+        return None
+
+
+def may_not_be_told(stanza: Stanza) -> bool:
+    """Tell whether the sender of a stanza that is no request must not get an error (S30)."""
+    if stanza.type == "error" or stanza.kind == "presence":
+        return True
+    if stanza.kind == "message" and stanza.type in ("groupchat", "headline"):
+        return True
+    return stanza.element.find(expanded(MUC_USER, "x")) is not None
