@@ -3,28 +3,33 @@
 Where a daemon runs, it says itself how its components are; nobody attaches in its place.
 """
 
+import os
 import socket
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
+import click
 import httpx
 import trio
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bridge.cli.exit import EXIT_CODES, run_async
 from bridge.cli.queue_table import amounts
+from bridge.cli.settings import settings_of
 from bridge.config.settings import Component, Settings
 from bridge.config.value import is_loopback
-from bridge.daemon.control import ControlError, NobodyListens
+from bridge.daemon.control import AskStatus, ControlError, NobodyListens
 from bridge.daemon.control import connect as connect_to_daemon
 from bridge.daemon.daemon import ExitCode
 from bridge.daemon.status import ComponentStatus, DaemonStatus, EndpointStatus, LinkStatus
 from bridge.journal.directory import StateDirectory
-from bridge.journal.request import AskStatus, CommandError
-from bridge.telemetry.log import printable
-from bridge.telemetry.text import age, when
+from bridge.journal.request import CommandError
+from bridge.telemetry.log import configure
+from bridge.telemetry.text import age, printable, when
 from bridge.webhook.endpoint import Endpoint
 from bridge.xmpp.backoff import Course, course_of
 from bridge.xmpp.link import hint_of
@@ -307,3 +312,32 @@ def _print_server_lines(component: Component, console: Console) -> None:
         console.print(f"[bold]For {name}[/], for {domain}:\n", soft_wrap=True)
         text = "".join(f"    {line}\n" for line in lines)
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Also attach and shake hands. This would evict or disturb a running daemon.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="Where a running daemon's control socket is. [default: as for run]",
+)
+def check(config: Path, connect: bool, state_dir: Path | None) -> None:
+    """Check the file CONFIG: report every fault in it, resolve the server, ask the endpoint by
+    OPTIONS (never by a POST), and print the lines that the server's configuration needs.
+
+    Where a daemon runs, report how it is; --connect then attaches only as components that it does
+    not have.
+    """
+    from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
+
+    configure("text", "error")
+    settings = settings_of(config, {})
+    directory = None
+    with suppress(StateDirectoryError):  # without a home: no daemon of ours either
+        directory = StateDirectory(resolve(state_dir, os.environ))
+    run_async(check_settings, settings, connect, directory)

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import trio
 from attrs import frozen
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
+from bridge.cli.exit import EXIT_CODES, run_async
 from bridge.config.loader import from_table
 from bridge.daemon.daemon import Daemon, ExitCode
+from bridge.telemetry.log import configure
 from xmppstream import (
     ComponentConnection,
     Element,
@@ -272,3 +275,13 @@ def _speaker(console: Console) -> Say:
             console.print(Syntax(text, lexer, word_wrap=True, background_color="default"))
 
     return say
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option("--serve", is_flag=True, help="Keep running, a message every 5 s, until Ctrl-C.")
+def demo(serve: bool) -> None:
+    """Show the bridge at work: an XMPP peer and an echo endpoint, both embedded, some stanzas
+    through the very same code as `run`, and the conversation on both sides. Needs no server.
+    """
+    configure("text", "error")
+    run_async(run_demo, serve)

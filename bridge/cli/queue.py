@@ -39,7 +39,7 @@ from bridge.journal.request import (
     Show,
 )
 from bridge.journal.store import JournalError
-from bridge.telemetry.log import printable
+from bridge.telemetry.text import printable
 
 EXIT_CODES: Final = """\b
 Exit codes: 0 all is well, 2 usage error, 1 anything else (not found, not possible)."""

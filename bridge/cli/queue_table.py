@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.journal.request import Holding, Item
-from bridge.telemetry.log import printable
-from bridge.telemetry.text import age, size, when
+from bridge.telemetry.text import age, printable, size, when
 
 WIDE_COLUMNS: Final = 160
 """A terminal of so many columns has room for each column of a list."""

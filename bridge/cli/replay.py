@@ -17,7 +17,6 @@ from trio.testing import MockClock
 
 from bridge.capture.file import CaptureFileError
 from bridge.capture.replay import summary
-from bridge.capture.replay.chatter import Chatter
 from bridge.capture.replay.harness import Plan, Rig
 from bridge.capture.replay.identity import (
     NoComponent,
@@ -27,10 +26,10 @@ from bridge.capture.replay.identity import (
     seen_in,
     with_budget,
 )
-from bridge.capture.replay.pace import parse_speed
+from bridge.capture.replay.player import parse_speed
 from bridge.capture.replay.selection import Selection, Since
 from bridge.capture.replay.story import Story, files, size_of, stories
-from bridge.capture.replay.summary import Comparison
+from bridge.capture.replay.summary import Chatter, Comparison
 from bridge.capture.replay.tally import Tally
 from bridge.cli.option import EXIT_CODES, selecting, selection_of, value
 from bridge.cli.progress import Bar

@@ -1,19 +1,30 @@
-"""The flags of `run` that have it record: `--capture DIR`, and what goes with it."""
+"""`xmpp-bridge run`: the foreground daemon, and the flags that have it record."""
 
+import gc
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from attrs import evolve
 
 from bridge.capture.compression import Packing
 from bridge.capture.retention import MAX_BYTES, MIN_BYTES, ROTATE_BYTES, CaptureDirectoryError
 from bridge.capture.retention import CaptureOptions as Options
-from bridge.cli.size import size_from, written
-from bridge.config.settings import Component
+from bridge.cli.exit import EXIT_CODES, run_async
+from bridge.cli.option import size_from, written
+from bridge.cli.settings import config_argument, settings_of
+from bridge.config.loader import load
+from bridge.config.settings import Component, Listen, Log, Settings
+from bridge.config.validation import SECRET_VARIABLE
+from bridge.telemetry.log import LEVELS, configure, set_level
 
 if TYPE_CHECKING:
-    from bridge.capture.recorders import Recording
+    from bridge.capture.recorder import Recording
+    from bridge.daemon.listener import DaemonParts, Listener
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PACKINGS: Final[dict[str, Packing]] = {"plain": "none", "gz": "gz", "zst": "zst"}
@@ -93,7 +104,7 @@ def open_recording(
     if options is None:
         return None
     from bridge.capture.file import CaptureFileError
-    from bridge.capture.recorders import Recording
+    from bridge.capture.recorder import Recording
     from bridge.telemetry.log import logger
 
     try:
@@ -103,3 +114,98 @@ def open_recording(
         return Recording(options, components)
     except (CaptureDirectoryError, CaptureFileError) as error:
         raise click.UsageError(f"--capture: {error}.") from None
+
+
+@click.command(epilog=EXIT_CODES)
+@config_argument
+@click.option("--component", metavar="DOMAIN", help="The component's domain, instead of a file.")
+@click.option(
+    "--secret-file",
+    metavar="FILE",
+    help=f"A file with the component's secret (or set {SECRET_VARIABLE}).",
+)
+@click.option("--server", metavar="HOST:PORT", help="Where the server listens for components.")
+@click.option("--post-url", metavar="URL", help="Where stanzas are POSTed.")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="Where the journal and the control socket are. [default: $STATE_DIRECTORY, else"
+    " ~/.local/state/xmpp-bridge]",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    help="Instead of level in [log] of CONFIG. [default: info]",
+)
+@capture_flags
+def run(
+    config: Path | None,
+    component: str | None,
+    secret_file: str | None,
+    server: str | None,
+    post_url: str | None,
+    state_dir: Path | None,
+    log_format: str,
+    log_level: str | None,
+    **capture: Any,
+) -> None:
+    """Run in the foreground, with the file CONFIG, or without one:
+
+    \b
+    xmpp-bridge run bridge.toml
+    xmpp-bridge run --component bot.localhost --secret-file secret \\
+        --server 127.0.0.1:5347 --post-url http://127.0.0.1:8000/
+    xmpp-bridge run bridge.toml --capture captures
+
+    SIGTERM and SIGINT finish what is running, for at most grace_s; a second one stops at once.
+    SIGHUP reads CONFIG again and works by it; where it has a fault, nothing is changed.
+    """
+    from bridge.daemon.daemon import Daemon
+    from bridge.daemon.systemd import Notifier
+    from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
+    from bridge.journal.storage import open_storage
+    from bridge.journal.store import JournalError
+    from bridge.telemetry.tracing import open_spans
+
+    configure(log_format, log_level or "info")
+    flags = {"--component": component, "--secret-file": secret_file}
+    flags |= {"--server": server, "--post-url": post_url}
+
+    def read(source: Path) -> Settings:
+        settings = load(source)
+        return evolve(settings, log=Log()) if log_level is not None else settings
+
+    settings = settings_of(config, flags)
+    options = options_of(capture)
+    if log_level is None and settings.log.level is not None:
+        set_level(settings.log.level)
+    again = None if config is None else partial(read, config)
+    spans = None if settings.tracing is None else open_spans(settings.tracing)
+    make = partial(
+        Daemon,
+        settings,
+        read=again,
+        notifier=Notifier(),
+        spans=spans,
+        open_listener=_open_listener,
+    )
+    gc.freeze()  # what is loaded now stays: each parser's end has a full collection
+    gc.set_threshold(10_000)  # hardly anything in a stanza's life is a cycle
+    if settings.journal.durability == "off":
+        recording = open_recording(options, settings.components)
+        run_async(make(recording=recording).run_with_signals)
+    try:
+        directory = StateDirectory(resolve(state_dir, os.environ))
+        with open_storage(directory, settings.journal) as storage:
+            recording = open_recording(options, settings.components)
+            run_async(make(storage, recording=recording).run_with_signals)
+    except (StateDirectoryError, JournalError) as error:
+        raise click.ClickException(f"{error}.") from None
+
+
+def _open_listener(listen: Listen, parts: "DaemonParts") -> AbstractContextManager["Listener"]:
+    """Open the listener; what it is made of is imported where one is configured, and only there."""
+    from bridge.listener.listener import Listener
+
+    return Listener.opened(listen, parts)

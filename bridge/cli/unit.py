@@ -6,13 +6,18 @@ it needs sockets of the Internet and of the file system, its state directory, an
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import click
 from attrs import frozen
 
-from bridge.config.settings import File
+from bridge.cli.exit import EXIT_CODES
+from bridge.cli.settings import config_argument, fail
+from bridge.config.loader import load_file
+from bridge.config.settings import ConfigError, File
 
 NAME: Final = "xmpp-bridge"
 CREDENTIALS: Final = f"/run/credentials/{NAME}.service"
@@ -191,3 +196,19 @@ def _quoted(text: str) -> str:
     if any(character.isspace() or character in "\"'\\;" for character in text):
         text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return text
+
+
+@click.command("print-unit", epilog=EXIT_CODES)
+@config_argument
+def print_unit(config: Path | None) -> None:
+    """Print a unit file for systemd (252 or later), sandboxed; with CONFIG, made for that file.
+
+    \b
+    xmpp-bridge print-unit /etc/xmpp-bridge/bridge.toml \\
+        > /etc/systemd/system/xmpp-bridge.service
+    """
+    try:
+        file = None if config is None else load_file(config)
+    except ConfigError as error:
+        fail(error)
+    click.echo(unit_of(config, file, installed_command(sys.argv[0], sys.executable)), nl=False)

@@ -5,50 +5,22 @@ and what depends on two keys is checked. Both collect every fault, each with its
 before `ConfigError` is raised.
 """
 
-import importlib.util
 import os
-import ssl
-import stat
 import tomllib
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from attrs import evolve
 
-from bridge.config.listener import ListenReading
 from bridge.config.schema import structure
 from bridge.config.settings import (
-    Component,
-    ComponentTable,
     ConfigError,
     Fault,
     File,
-    Http,
-    Listen,
-    RetrySettings,
-    RetryTable,
     Settings,
-    Tracing,
 )
-from bridge.config.tracing import resolve
-from bridge.config.value import (
-    BadValue,
-    Secret,
-    check_domain,
-    check_header,
-    check_host,
-    check_text,
-    parse_key,
-    parse_post_url,
-    parse_server,
-)
-from xmppstream import InvalidJid, Server, split
-from xmppstream.stanza import KINDS
-
-SECRET_VARIABLE: Final = "XMPP_BRIDGE_SECRET"
-T = TypeVar("T")
+from bridge.config.validation import Validation, readable_by_all
 
 
 def load(path: Path) -> Settings:
@@ -60,7 +32,7 @@ def load(path: Path) -> Settings:
     table = _read(path)
     settings = from_table(table, str(path), directory=path.parent)
     if _holds_secret(table, settings):
-        note = _readable_by_all(path, "the configuration file with a secret in it")
+        note = readable_by_all(path, "the configuration file with a secret in it")
         settings = evolve(settings, warnings=(*note, *settings.warnings))
     return settings
 
@@ -140,303 +112,12 @@ def from_table(
     Raises:
         ConfigError: with every fault found.
     """
-    reading = _Reading(directory, environment)
+    reading = Validation(directory, environment)
     file = structure(table, reading.faults)
     settings = reading.settings(file)
     if reading.faults:
         raise ConfigError(source, reading.faults)
     return settings
-
-
-class _Reading:
-    """The second step: from the file's words to settings, collecting faults and warnings."""
-
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        self.faults: list[Fault] = []
-        self.warnings: list[str] = []
-        self._directory = directory
-        self._environment = environment
-
-    def settings(self, file: File) -> Settings:
-        if not file.component and not any(f.key.startswith("component") for f in self.faults):
-            example = '[component."bot.example.com"]'
-            self._fault("component", "there is no component", f"Add a table {example}")
-        self._check_twins(file)
-        components = [self._component(file, domain) for domain in file.component]
-        cert_file, key_file = self._client_certificate(file.http)
-        http = evolve(
-            file.http,
-            headers=self._headers(file.http.headers),
-            ca_file=self._certificates("http.ca_file", file.http.ca_file),
-            client_cert_file=cert_file,
-            client_key_file=key_file,
-        )
-        self._check_http2(http)
-        return Settings(
-            tuple(one for one in components if one is not None),
-            http,
-            file.stream,
-            self._retry(file.retry),
-            file.journal,
-            listen=self._listen(file),
-            warnings=tuple(self.warnings),
-            limits=file.limits,
-            tracing=self._tracing(file.tracing),
-            log=file.log,
-        )
-
-    def _tracing(self, table: Tracing | None) -> Tracing | None:
-        if any(fault.key.startswith("tracing.") for fault in self.faults):
-            return None
-        try:
-            return resolve(table, self._environment)
-        except BadValue as error:
-            self._fault("tracing.endpoint", error.problem, error.remedy)
-            return None
-
-    def _listen(self, file: File) -> Listen | None:
-        if file.listen is None:
-            return None
-        reading = ListenReading(
-            tuple(file.component),
-            self._environment,
-            self._secret_file,
-            self._fault,
-            self.warnings.append,
-        )
-        return reading.listen(file.listen, {fault.key for fault in self.faults})
-
-    def _retry(self, table: RetryTable) -> RetrySettings:
-        if table.budget_s is not None:
-            for name in ("message_budget_s", "iq_budget_s"):
-                if getattr(table, name) is not None:
-                    problem = f"it is set by budget_s and by {name}"
-                    self._fault(f"retry.{name}", problem, "Keep one of the two")
-            return RetrySettings(table.budget_s, table.budget_s)
-        given = {
-            name: value
-            for name in ("message_budget_s", "iq_budget_s")
-            if (value := getattr(table, name)) is not None
-        }
-        return RetrySettings(**given)
-
-    def _client_certificate(self, http: Http) -> tuple[str | None, str | None]:
-        """Check that the two files are there and belong together; one may hold both."""
-        if http.client_cert_file is None:
-            if http.client_key_file is not None:
-                problem = "there is no client_cert_file that it is the key of"
-                self._fault("http.client_key_file", problem, "Set client_cert_file, too")
-            return None, None
-        cert = self._directory / http.client_cert_file
-        key = cert if http.client_key_file is None else self._directory / http.client_key_file
-        try:
-            ssl.create_default_context().load_cert_chain(cert, key, _no_password)
-        except ssl.SSLError:
-            problem = f"{cert} and {key} are no certificate with its key"
-            remedy = "Name a certificate and its key in PEM, without a passphrase"
-            self._fault("http.client_cert_file", problem, remedy)
-        except OSError as error:
-            problem = f"{cert} or {key} cannot be read ({error.strerror})"
-            self._fault("http.client_cert_file", problem, "Check the paths and permissions")
-        else:
-            self.warnings += _readable_by_all(key, "the key in it")
-        return str(cert), str(key)
-
-    def _check_http2(self, http: Http) -> None:
-        if http.http2 and importlib.util.find_spec("h2") is None:
-            problem = "HTTP/2 needs a package that is not installed"
-            self._fault("http.http2", problem, "pip install 'httpx[http2]', or set it to false")
-
-    def _check_twins(self, file: File) -> None:
-        seen: dict[str, str] = {}
-        for domain in file.component:
-            other = seen.setdefault(domain.casefold(), domain)
-            if other != domain:
-                problem = f"it is the same domain as {other}"
-                self._fault(f'component."{domain}"', problem, "Keep one of the two")
-
-    def _component(self, file: File, domain: str) -> Component | None:
-        table, key = file.component[domain], f'component."{domain}"'
-        known = len(self.faults)
-        self._try(key, check_domain, domain)
-        secret = self._secret(table, key, single=len(file.component) == 1)
-        url = None
-        if table.component_post_url is None:
-            if not any(f.key == f"{key}.component_post_url" for f in self.faults):
-                problem = "the endpoint's address is missing"
-                remedy = 'Set it, such as "https://example.com/your-api"'
-                self._fault(f"{key}.component_post_url", problem, remedy)
-        else:
-            url = self._try(f"{key}.component_post_url", parse_post_url, table.component_post_url)
-        server = self._server(file, table, key)
-        self._try(f"{key}.name", check_text, table.name or "")
-        stanzas = self._post_stanzas(table, key)
-        for address in table.allow_from:
-            try:
-                split(address)
-            except InvalidJid as error:
-                remedy = "Use JIDs (user@example.com) or domains (example.com)"
-                self._fault(f"{key}.allow_from", f"{address!r} is no address: {error}", remedy)
-        webhook_secrets = self._webhook_secrets(table, key)
-        if len(self.faults) > known or secret is None or url is None or server is None:
-            return None
-        return Component(
-            domain,
-            secret,
-            url,
-            server,
-            stanzas,
-            table.component_post_messages,
-            table.component_post_own,
-            table.component_order,
-            frozenset(address.casefold() for address in table.allow_from),
-            table.name or domain,
-            webhook_secrets,
-        )
-
-    def _webhook_secrets(self, table: ComponentTable, key: str) -> tuple[Secret, ...]:
-        """Read the secrets that POSTs are signed with: a list, or a file with one in each line."""
-        name, texts = f"{key}.webhook_secrets", table.webhook_secrets or []
-        if table.webhook_secrets_file is not None:
-            if table.webhook_secrets is not None:
-                problem = "webhook_secrets and webhook_secrets_file are both set"
-                self._fault(name, problem, "Keep one of the two")
-            name = f"{key}.webhook_secrets_file"
-            file = self._secret_file(name, table.webhook_secrets_file)
-            texts = [] if file is None else file.value.split()
-        keys = (self._try(name, parse_key, text) for text in texts)
-        return tuple(one for one in keys if one is not None)
-
-    def _server(self, file: File, table: ComponentTable, key: str) -> Server | None:
-        own = f"{key}.server" if table.server is not None else "server"
-        text = file.server if table.server is None else table.server
-        address = self._try(own, parse_server, text)
-        tls = file.tls if table.tls is None else table.tls
-        ca_file = file.ca_file if table.ca_file is None else table.ca_file
-        ca_key = "ca_file" if table.ca_file is None else f"{key}.ca_file"
-        name = file.tls_name if table.tls_name is None else table.tls_name
-        name_key = "tls_name" if table.tls_name is None else f"{key}.tls_name"
-        if name is not None:
-            self._try(name_key, check_host, name)
-        if not tls and (table.ca_file is not None or table.tls_name is not None):
-            remedy = "Set tls = true, or take ca_file and tls_name away"
-            self._fault(f"{key}.tls", "ca_file and tls_name mean nothing without TLS", remedy)
-        ca_file = self._certificates(ca_key, ca_file)
-        return None if address is None else Server(*address, tls, ca_file, name)
-
-    def _post_stanzas(self, table: ComponentTable, key: str) -> frozenset[str]:
-        name = "component_post_stanzas"
-        kinds = table.component_post_stanzas
-        if table.post_stanza_types is not None:
-            if kinds is not None:
-                problem = "post_stanza_types is another name of component_post_stanzas"
-                self._fault(f"{key}.post_stanza_types", problem, "Keep one of the two")
-            name, kinds = "post_stanza_types", table.post_stanza_types
-        if kinds is None:
-            return frozenset({"message"})
-        for kind in kinds:
-            if kind not in KINDS:
-                remedy = f"Use some of {', '.join(KINDS)}"
-                close = get_close_matches(kind, KINDS, 1)
-                if close:
-                    remedy = f'Did you mean "{close[0]}"'
-                self._fault(f"{key}.{name}", f"{kind!r} is no kind of stanza", remedy)
-        return frozenset(kinds)
-
-    def _secret(self, table: ComponentTable, key: str, *, single: bool) -> Secret | None:
-        inline, path = table.component_secret, table.component_secret_file
-        if inline is not None and path is not None:
-            problem = "component_secret and component_secret_file are both set"
-            self._fault(f"{key}.component_secret", problem, "Keep one of the two")
-            return None
-        if path is not None:
-            return self._secret_file(f"{key}.component_secret_file", path)
-        if inline is None and single:
-            inline = self._environment.get(SECRET_VARIABLE)
-        if inline is None:
-            if any(f.key.startswith(f"{key}.component_secret") for f in self.faults):
-                return None
-            remedy = f"Set component_secret_file, component_secret, or {SECRET_VARIABLE}"
-            if not single:
-                remedy = "Set component_secret_file or component_secret"
-            self._fault(f"{key}.component_secret", "the secret is missing", remedy)
-            return None
-        if not inline:
-            remedy = "Use the secret that the server's configuration has for this component"
-            self._fault(f"{key}.component_secret", "the secret is empty", remedy)
-            return None
-        return Secret(inline)
-
-    def _secret_file(self, key: str, name: str) -> Secret | None:
-        path = self._directory / name
-        try:
-            value = path.read_bytes().decode()
-        except OSError as error:
-            problem = f"{path} cannot be read ({error.strerror})"
-            self._fault(key, problem, "Check its path and permissions")
-            return None
-        except UnicodeDecodeError:
-            self._fault(key, f"{path} is not UTF-8 text", "Save it as UTF-8")
-            return None
-        value = value.removesuffix("\n").removesuffix("\r")
-        if not value:
-            self._fault(key, f"{path} is empty", "Put the value into it")
-            return None
-        self.warnings += _readable_by_all(path, "the secret in it")
-        return Secret(value)
-
-    def _headers(self, table: dict[str, str]) -> dict[str, str]:
-        """`NAME`, `NAME_file` (a file holds the value), `NAME_env` (a variable holds it)."""
-        headers: dict[str, str] = {}
-        for entry, given in table.items():
-            key = f"http.headers.{entry}"
-            name, value = entry, given
-            if entry.endswith("_file"):
-                name = entry.removesuffix("_file")
-                secret = self._secret_file(key, given)
-                if secret is None:
-                    continue
-                value = secret.value
-            elif entry.endswith("_env"):
-                name = entry.removesuffix("_env")
-                if given not in self._environment:
-                    problem = f"there is no variable {given} in the environment"
-                    self._fault(key, problem, "Set it, or name another one")
-                    continue
-                value = self._environment[given]
-            if name.lower() in (known.lower() for known in headers):
-                self._fault(key, f"{name} is set twice", "Keep one")
-            try:
-                check_header(name, value)
-            except BadValue as error:
-                self._fault(key, error.problem, error.remedy)
-            headers[name] = value
-        return headers
-
-    def _certificates(self, key: str, name: str | None) -> str | None:
-        if name is None:
-            return None
-        path = self._directory / name
-        try:
-            ssl.create_default_context(cafile=path)
-        except ssl.SSLError:
-            self._fault(key, f"{path} holds no certificates", "Name a file of them in PEM")
-        except OSError as error:
-            problem = f"{path} cannot be read ({error.strerror})"
-            self._fault(key, problem, "Name a file of certificates in PEM")
-        return str(path)
-
-    def _try(self, key: str, check: Callable[[str], T], value: str) -> T | None:
-        try:
-            return check(value)
-        except BadValue as error:
-            self._fault(key, error.problem, error.remedy)
-            return None
-
-    def _fault(self, key: str, problem: str, remedy: str) -> None:
-        fault = Fault(key, problem, remedy)
-        if fault not in self.faults:
-            self.faults.append(fault)
 
 
 def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
@@ -451,18 +132,3 @@ def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
         or any(name.lower() == "authorization" for name in headers)
         or any("secret" in one for one in table.get("listen", {}).get("token", ()))
     )
-
-
-def _readable_by_all(path: Path, what: str) -> list[str]:
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return []
-    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
-        return [f"{path}: everyone on this machine can read {what}; chmod 640 {path}"]
-    return []
-
-
-def _no_password() -> str:
-    """Have OpenSSL fail rather than ask at the terminal."""
-    return ""

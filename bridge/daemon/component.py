@@ -22,7 +22,8 @@ from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.ratelimit import Guard
 from bridge.dispatch.worker import Courier
-from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper
+from bridge.journal.durable import JournalKeeper
+from bridge.journal.queue import Keeper, MemoryKeeper
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.payload.reply import Composer

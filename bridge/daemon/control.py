@@ -21,8 +21,10 @@ from typing import Final, TypeVar
 
 import msgspec
 import trio
+from msgspec import Struct
 
-from bridge.journal.request import AnyRequest, CommandError, decode_request
+from bridge import __version__
+from bridge.journal.request import PROTOCOL, CommandError, QueueRequest, Request
 from bridge.journal.store import JournalError
 
 CLIENT_LIMIT: Final = 16
@@ -34,8 +36,46 @@ ANSWER_S: Final = 10.0
 ASK_S: Final = 15.0
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _ADDRESS_LIMIT_BYTES: Final = 107  # unix(7)
-
 T = TypeVar("T")
+
+
+class BadRequest(CommandError):
+    """What came is no request."""
+
+
+class AskStatus(Request, frozen=True, tag="status"):
+    """How is the daemon?"""
+
+
+AnyRequest = AskStatus | QueueRequest
+
+
+class _Spoken(Struct):
+    protocol: int = PROTOCOL
+
+
+_SPOKEN: Final = msgspec.json.Decoder(_Spoken)
+_REQUEST: Final[msgspec.json.Decoder[AnyRequest]] = msgspec.json.Decoder(AnyRequest)
+
+
+def decode_request(line: bytes) -> AnyRequest:
+    """Read a request.
+
+    Raises:
+        BadRequest: it is none, or of another version.
+    """
+    try:
+        spoken = _SPOKEN.decode(line).protocol
+        if spoken != PROTOCOL:
+            raise BadRequest(
+                f"this is xmpp-bridge {__version__}, which speaks version {PROTOCOL} of the"
+                f" control protocol, not {spoken}"
+            )
+        return _REQUEST.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"no request: {error}") from None
+
+
 Answer = Callable[[AnyRequest], Awaitable[object]]
 
 

@@ -12,12 +12,12 @@ from typing import Final
 import trio
 from attrs import evolve
 
-from bridge.capture.recorders import Recording
+from bridge.capture.recorder import Recording
 from bridge.config.settings import ConfigError, Listen, Settings, limits_written
 from bridge.daemon import control
 from bridge.daemon.component import Service
 from bridge.daemon.listener import DaemonParts, Listener, ListenError, OpenListener
-from bridge.daemon.responder import Responder
+from bridge.daemon.status import Responder
 from bridge.daemon.supervisor import CannotReload, Roster
 from bridge.daemon.systemd import Notifier
 from bridge.journal.storage import Storage

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from bridge.config.settings import Listen
 from bridge.daemon.component import Service
-from bridge.journal.request import AnyRequest
+from bridge.daemon.control import AnyRequest
 from bridge.journal.storage import Storage
 from xmppstream import Limits
 

@@ -16,8 +16,7 @@ from typing import Final
 import trio
 from attrs import field, frozen
 
-from bridge.capture.recorder import Recorder
-from bridge.capture.recorders import Recording
+from bridge.capture.recorder import Recorder, Recording
 from bridge.config.settings import Component, Fault, Settings
 from bridge.config.value import is_loopback
 from bridge.daemon.component import Legacy, Service, make_endpoint

@@ -27,9 +27,8 @@ from bridge.journal.store import Attempt
 from bridge.payload.error import INTERNAL, OVERLOADED, STOPPING, UNKEPT
 from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
-from bridge.webhook.health import Health, says_down
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
-from bridge.webhook.retry import RetryPolicy
+from bridge.webhook.retry import Health, RetryPolicy, says_down
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.muc import Rooms
 from bridge.xmpp.outbox import Outbox

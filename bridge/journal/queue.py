@@ -10,40 +10,20 @@ so that order holds; but for iqs, which may overtake, and whose senders would no
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final, Protocol
 
-import trio
 from attrs import define, field
-from structlog.typing import FilteringBoundLogger
 
-from bridge.journal.committer import Committer
 from bridge.journal.delivery import Admitted
 from bridge.journal.store import (
-    SENT_PLACE,
-    Abandon,
-    Accept,
-    Attempted,
     Claim,
-    Confirm,
-    Entry,
-    Journal,
     JournalError,
-    Reply,
-    Send,
-    Settle,
-    Totals,
 )
 from bridge.xmpp.outbox import Outgoing
-from xmppstream import RemoteError, Stanza, encode
-from xmppstream.names import COMPONENT
-from xmppstream.parser_thread import ParseElement
+from xmppstream import Stanza, encode
 
 MEMORY_COUNT: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024
-_PAGE: Final = 250
-_RETRY_S: Final = 1.0
-_TAG_BYTES: Final = 200  # half of what an element costs in memory: it has two tags
 
 Deliver = Callable[[Admitted], None]
 Freed = Callable[[], None]
@@ -138,7 +118,7 @@ class MemoryKeeper:
 
     def __init__(self, volume: Volume | None = None) -> None:
         self._volume = volume or Volume()
-        self._deliver: Deliver = _unbound
+        self._deliver: Deliver = unbound
 
     @property
     def fullness(self) -> float:
@@ -179,240 +159,5 @@ class MemoryKeeper:
         pass
 
 
-class JournalKeeper:
-    """Keeps one component's stanzas in the journal. `recover` first, then `run`."""
-
-    durable = True
-
-    def __init__(
-        self,
-        component: str,
-        committer: Committer,
-        volume: Volume,
-        parse: ParseElement,
-        log: FilteringBoundLogger,
-        now: Callable[[], float],
-        memory: Volume | None = None,
-    ) -> None:
-        """`volume` is the journal's, shared by its components; `memory` is what of it this one
-        holds in memory.
-        """
-        self.component = component
-        self.log = log
-        self._committer = committer
-        self._volume = volume
-        self._memory = memory or Volume()
-        self._uncommitted = Volume()
-        self._parse = parse
-        self._now = now
-        self._deliver: Deliver = _unbound
-        self._refuse: Deliver = _unbound
-        self._freed: list[Freed] = []
-        self._held: set[str] = set()
-        self._late: set[str] = set()  # of `_held`, those whose end waits for a failing journal
-        self._unloaded = 0
-        self._cursor = 0
-        self._wanted = trio.Event()
-
-    @property
-    def fullness(self) -> float:
-        return max(self._volume.fullness, self._uncommitted.fullness)
-
-    @property
-    def is_full(self) -> bool:
-        return self._volume.is_full or self._uncommitted.is_full
-
-    @property
-    def failure(self) -> JournalError | None:
-        return self._committer.failure
-
-    def bind(self, deliver: Deliver, refuse: Deliver, freed: Freed) -> None:
-        self._deliver, self._refuse = deliver, refuse
-        self._volume.freed.append(freed)
-        self._uncommitted.freed.append(freed)
-        self._freed.append(freed)
-
-    def unbind(self) -> None:
-        """Tell of `fullness` no more: the volume outlives this keeper."""
-        for freed in self._freed:
-            self._volume.freed.remove(freed)
-        self._freed.clear()
-
-    def recover(self, totals: Totals) -> None:
-        """Take over what is pending from before; `run` delivers it."""
-        self._unloaded = totals.pending
-
-    def revive(self, totals: Totals) -> None:
-        """Take over what was made pending again by another hand; called once that is committed."""
-        self._held -= self._late  # what waited for the journal was committed before
-        self._late.clear()
-        self._unloaded += totals.pending
-        self._volume.count += totals.pending
-        self._volume.bytes += totals.pending_bytes
-        self._want()
-
-    async def recovered_replies(self) -> list[Outgoing]:
-        """Give the replies that were not confirmed when the last process ended, in order.
-
-        Raises:
-            JournalError
-        """
-        found: list[Outgoing] = []
-        after = 0
-        while True:
-            query = partial(_replies, component=self.component, after=after)
-            page = await self._committer.ask(query)
-            if not page:
-                return found
-            after = page[-1][0]
-            found += (Outgoing(one.data, one.made, (one.uid, one.place)) for _, one in page)
-
-    async def run(self) -> None:
-        """Deliver what is on disk whenever memory has room. Ends only by cancellation."""
-        while True:
-            while self._unloaded and self._memory.fullness < 0.5:
-                try:
-                    await self._load()
-                except JournalError:  # the committer tells of it
-                    await trio.sleep(_RETRY_S)
-            self._wanted = trio.Event()
-            await self._wanted.wait()
-
-    # --- what dispatch asks
-
-    def accept(self, admitted: Admitted) -> None:
-        self._volume.add(_size(admitted.xml))
-        self._uncommitted.add(admitted.weight_bytes)
-        self._committer.submit(
-            Accept(admitted.to_entry(self.component)), partial(self._accepted, admitted)
-        )
-
-    def attempted(self, admitted: Admitted) -> None:
-        self._committer.submit(Attempted(admitted.uid, admitted.attempts[-1]))
-
-    async def settle(
-        self, admitted: Admitted, replies: list[bytes], made: float, reason: str | None
-    ) -> list[Outgoing]:
-        uid = admitted.uid
-        places = [*enumerate(replies, 1)]
-        kept = tuple([Reply(uid, self.component, place, data, made) for place, data in places])
-        try:
-            if await self._committer.commit(Settle(uid, kept, made, reason)):
-                self._held.discard(uid)
-            elif self._committer.failing:
-                self._late.add(uid)
-            # Else it stays in `_held`: it is pending on disk, and must not be delivered again.
-        finally:  # also where nobody waits any more: it is committed all the same
-            self._memory.remove(admitted.weight_bytes)
-            self._volume.remove(_size(admitted.xml))
-            if self._unloaded:
-                self._wanted.set()
-        return [Outgoing(data, made, (uid, place)) for place, data in places]
-
-    def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
-        reply = Reply(uid, self.component, SENT_PLACE, encode(stanza), made)
-        outgoing = Outgoing(reply.data, made, (uid, reply.place))
-        about = (stanza.kind, stanza.from_ or "", stanza.to or "", stanza.id)
-        self._committer.submit(
-            Send(reply, *about, claim), lambda done: then(outgoing if done else None)
-        )
-
-    def confirm(self, replies: Iterable[Outgoing]) -> None:
-        keys = tuple(one.key for one in replies if one.key is not None)
-        if keys:
-            self._committer.submit(Confirm(keys))
-
-    def abandon(self, reply: Outgoing, why: str) -> None:
-        if reply.key is not None:
-            uid, place = reply.key
-            self._committer.submit(Abandon(uid, place, self._now(), why))
-
-    # --- between memory and disk
-
-    def _accepted(self, admitted: Admitted, committed: bool) -> None:
-        self._uncommitted.remove(admitted.weight_bytes)
-        if not committed:
-            self._volume.remove(_size(admitted.xml))
-            self._refuse(admitted)
-        elif self._is_room_for(admitted):
-            self._hold(admitted)
-        else:
-            self._unloaded += 1
-            self._want()
-
-    def _is_room_for(self, admitted: Admitted) -> bool:
-        if admitted.stanza.kind == "iq":
-            return self._memory.fullness < 2
-        return not self._unloaded and not self._memory.is_full
-
-    def _hold(self, admitted: Admitted) -> None:
-        self._held.add(admitted.uid)
-        self._memory.add(admitted.weight_bytes)
-        self._deliver(admitted)
-
-    def _want(self) -> None:
-        if self._unloaded:
-            self._wanted.set()
-
-    async def _load(self) -> None:
-        counted = self._unloaded
-        page = await self._committer.ask(
-            partial(_pending, component=self.component, after=self._cursor)
-        )
-        if not page:  # fewer than were counted: the operator has dropped some
-            self._unloaded -= counted
-            return
-        # Judged at once: what is held and on the page may come to its end while that is loaded.
-        held = self._held.intersection(entry.uid for entry in page)
-        for entry in page:
-            if self._memory.fullness >= 1:
-                return
-            self._cursor = entry.number
-            if entry.uid not in held:
-                await self._load_one(entry)
-                # Not before: what is accepted meanwhile comes behind it.
-                self._unloaded = max(self._unloaded - 1, 0)
-
-    async def _load_one(self, entry: Entry) -> None:
-        try:
-            element = await self._parse(_with_namespace(entry).encode())
-        except RemoteError as error:
-            self.log.error("a journalled stanza cannot be read", request=entry.uid, why=str(error))
-            settle = Settle(entry.uid, (), self._now(), f"cannot be read: {error}")
-            self._committer.submit(settle)
-            self._volume.remove(_size(entry.xml))
-            return
-        weight = len(entry.xml) + _TAG_BYTES * entry.xml.count("<")
-        self._hold(
-            Admitted(
-                Stanza(element, entry.lang),
-                entry.received,
-                weight,
-                uid=entry.uid,
-                xml=entry.xml,
-                attempts=list(entry.attempts),
-            )
-        )
-
-
-def _pending(journal: Journal, *, component: str, after: int) -> list[Entry]:
-    return journal.pending(component, after=after, limit=_PAGE)
-
-
-def _replies(journal: Journal, *, component: str, after: int) -> list[tuple[int, Reply]]:
-    return journal.replies(component, after=after, limit=_PAGE)
-
-
-def _with_namespace(entry: Entry) -> str:
-    """Give a stanza as it can be read by itself: it was written for its component's stream."""
-    tag = f"<{entry.kind}"
-    return f"{tag} xmlns='{COMPONENT}'{entry.xml.removeprefix(tag)}"
-
-
-def _size(xml: str) -> int:
-    """As the journal counts: in UTF-8."""
-    return len(xml) if xml.isascii() else len(xml.encode())
-
-
-def _unbound(_: Admitted) -> None:
+def unbound(_: Admitted) -> None:
     raise RuntimeError("a keeper is bound before it is given anything")

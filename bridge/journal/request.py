@@ -7,10 +7,8 @@ answers those about the queue, `status` the one about the daemon. No socket and 
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from bridge import __version__
 from bridge.journal.store import Attempt
 
 PROTOCOL: Final = 1
@@ -29,10 +27,6 @@ class CommandError(Exception):
     """What was asked cannot be done; the message says why, to an operator."""
 
 
-class BadRequest(CommandError):
-    """What came is no request."""
-
-
 # --- requests
 
 
@@ -40,10 +34,6 @@ class Request(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unk
     """What all requests have."""
 
     protocol: int = PROTOCOL
-
-
-class AskStatus(Request, frozen=True, tag="status"):
-    """How is the daemon?"""
 
 
 class ListTotals(Request, frozen=True, tag="queue.totals"):
@@ -83,7 +73,6 @@ class Purge(Request, frozen=True, tag="queue.purge"):
 
 
 QueueRequest = ListTotals | ListQueue | Show | Retry | Forget | Purge
-AnyRequest = AskStatus | QueueRequest
 
 
 # --- answers
@@ -154,29 +143,3 @@ class Purged(Struct, frozen=True):
 
 
 # --- on the wire
-
-
-class _Spoken(Struct):
-    protocol: int = PROTOCOL
-
-
-_SPOKEN: Final = msgspec.json.Decoder(_Spoken)
-_REQUEST: Final[msgspec.json.Decoder[AnyRequest]] = msgspec.json.Decoder(AnyRequest)
-
-
-def decode_request(line: bytes) -> AnyRequest:
-    """Read a request.
-
-    Raises:
-        BadRequest: it is none, or of another version.
-    """
-    try:
-        spoken = _SPOKEN.decode(line).protocol
-        if spoken != PROTOCOL:
-            raise BadRequest(
-                f"this is xmpp-bridge {__version__}, which speaks version {PROTOCOL} of the"
-                f" control protocol, not {spoken}"
-            )
-        return _REQUEST.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"no request: {error}") from None

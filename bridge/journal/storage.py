@@ -10,7 +10,8 @@ from structlog.typing import FilteringBoundLogger
 from bridge.config.settings import Journal as Settings
 from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
-from bridge.journal.queue import JournalKeeper, Volume
+from bridge.journal.durable import JournalKeeper
+from bridge.journal.queue import Volume
 from bridge.journal.store import Journal, Totals
 from bridge.telemetry.log import logger
 from xmppstream.parser_thread import ParseElement

@@ -8,7 +8,9 @@ log, an error or a response.
 import base64
 import binascii
 import hmac
-from collections.abc import Iterable
+from collections import Counter as Multiset
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from attrs import frozen
@@ -23,6 +25,7 @@ __all__ = ["SCOPES", "Access", "Grant", "Scope"]
 _CHALLENGE: Final = {
     "WWW-Authenticate": 'Bearer realm="xmpp-bridge", Basic realm="xmpp-bridge", charset="UTF-8"'
 }
+AT_ONCE: Final = 256
 
 
 @frozen
@@ -113,3 +116,29 @@ def _check_user(token: Token, user: str) -> None:
         known = False
     if not known:
         raise Problem(403, detail="This token may not speak as the user of the Basic credentials.")
+
+
+class Counter:
+    """Counts the requests at work, by token; what is at nought is forgotten."""
+
+    def __init__(self, limit: int = AT_ONCE) -> None:
+        self._limit = limit
+        self._at_work: Multiset[str] = Multiset()
+
+    @contextmanager
+    def one(self, token: str) -> Iterator[None]:
+        """Count one more while it is open.
+
+        Raises:
+            Problem: 429 where the token has its bound already.
+        """
+        if self._at_work[token] >= self._limit:
+            detail = f"This token has {self._limit} requests at work already. Wait for some."
+            raise Problem(429, detail=detail, headers={"Retry-After": "1"})
+        self._at_work[token] += 1
+        try:
+            yield
+        finally:
+            self._at_work[token] -= 1
+            if not self._at_work[token]:
+                del self._at_work[token]

@@ -1,23 +1,87 @@
 """The listener as a daemon has it: one socket, one application, the tokens that hold now."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 import trio
 from attrs import field, frozen
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Listen
 from bridge.daemon.listener import DaemonParts
-from bridge.listener.app import make_app
-from bridge.listener.auth import Access
-from bridge.listener.monitor.view import View, make_view
+from bridge.listener.api import openapi
+from bridge.listener.api.handler import Intake
+from bridge.listener.api.prosody import AliasRoutes
+from bridge.listener.api.stanza import QueryRoutes, StanzaRoutes
+from bridge.listener.auth import AT_ONCE, Access, Counter
+from bridge.listener.middleware import Visit, on_disconnect, on_fault, on_http_exception, on_problem
+from bridge.listener.monitor.health import HealthRoutes
+from bridge.listener.monitor.metrics import MetricsRoutes
+from bridge.listener.monitor.view import Probe, View, make_view
+from bridge.listener.page.page import PageRoutes
+from bridge.listener.page.session import Sessions
+from bridge.listener.problem import Problem
 from bridge.listener.server.binding import bound
 from bridge.listener.server.server import Server
-from bridge.listener.submission.sender import open_sender
-from bridge.listener.watching import routes
+from bridge.listener.submission.sender import Sender, open_sender
 from bridge.telemetry.log import logger
+
+
+def routes(view: View, access: Access) -> list[BaseRoute]:
+    """Give the routes to watch a daemon by. To be called within trio; `view.run` is to run while
+    they are served, so that the page has its last hour.
+    """
+    probe = None if view.query is None else Probe(view.query)
+    return [
+        *MetricsRoutes(view, access).routes,
+        *HealthRoutes(view, probe).routes,
+        *PageRoutes(view, Sessions(access)).routes,
+    ]
+
+
+def make_app(
+    sender: Sender,
+    access: Access,
+    listen: Listen,
+    *,
+    watching: Sequence[BaseRoute] = (),
+    log: FilteringBoundLogger | None = None,
+    at_once: int = AT_ONCE,
+) -> ASGIApp:
+    """Make the ASGI application; `watching` are routes beside those of sending, and `at_once` is
+    how many requests a token may have at work.
+    """
+    document = openapi.document(getattr(route, "path", "") for route in watching)
+
+    async def describe(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    intake = Intake(sender, access, Counter(at_once), listen.max_body_bytes, listen.default_host)
+    app = Starlette(
+        routes=[
+            *StanzaRoutes(intake).routes,
+            *QueryRoutes(intake).routes,
+            *AliasRoutes(intake).routes,
+            Route("/v1/openapi.json", describe, methods=["GET"]),
+            *watching,
+        ],
+        exception_handlers={
+            Problem: on_problem,
+            HTTPException: on_http_exception,
+            ClientDisconnect: on_disconnect,
+            Exception: on_fault,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Visit(app, log or logger())
 
 
 @frozen

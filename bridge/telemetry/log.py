@@ -7,18 +7,100 @@ lines left out are counted, and the count is told by the next line of that event
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
+from attrs import frozen
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from bridge.telemetry.recent import INCIDENTS
+from bridge.telemetry.text import printable
 
-LEVELS: Final = ("debug", "info", "warning", "error")
+LIMIT: Final = 50
+_LEVELS: Final = frozenset({"warning", "error", "critical"})
+_PLAIN: Final = {
+    "answers dropped, the server does not read": "Answers were dropped: the server does not read",
+    "bad reply": "The endpoint's reply could not be used",
+    "cannot attach": "Cannot attach to the server",
+    "configuration": "The configuration can be better",
+    "detached": "The stream to the server ended",
+    "endpoint fails": "The endpoint does not answer",
+    "endpoint is back": "The endpoint is back",
+    "endpoint is down, asking it by one POST at a time": "The endpoint is down; it is asked by one"
+    " POST at a time",
+    "journal fails": "The journal cannot be written",
+    "journal hangs": "The journal hangs",
+    "queue full, refusing stanzas": "The queue is full: stanzas are refused",
+    "reply ignored": "The endpoint's reply was ignored",
+    "sender not told": "A sender may not be told of a failure",
+    "stanza failed in the bridge": "A stanza failed by a fault of the bridge; its log has more",
+    "stanza refused": "A stanza is over a limit",
+    "stanza without address dropped": "A stanza without addresses was dropped",
+    "your endpoint refuses the bridge": "The endpoint refuses the bridge",
+}
+_REASONS: Final = ("why", "problem", "warning", "condition", "limit", "media_type")
+_NUMBERS: Final = {
+    "status": "status",
+    "count": "count",
+    "pending": "pending",
+    "dead": "dead letters",
+    "suppressed": "more like it",
+}
 _BURST: Final = 20
 _WINDOW_S: Final = 10.0
 _VALUE_LIMIT: Final = 300
+
+
+@frozen
+class Incident:
+    """One of them; `at` is Unix time in s, `component` is empty where it is of none."""
+
+    at: float
+    level: str
+    component: str
+    sentence: str
+
+
+class Incidents:
+    """A structlog processor that keeps the last `LIMIT` of them, and lets all lines pass."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._kept: deque[Incident] = deque(maxlen=LIMIT)
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        level = str(event["level"])
+        if level in _LEVELS:
+            component = str(event.get("component", ""))
+            self._kept.append(Incident(self._now(), level, component, sentence_of(event)))
+        return event
+
+    @property
+    def latest(self) -> list[Incident]:
+        """All that are kept, the latest first."""
+        return list(reversed(self._kept))
+
+
+def sentence_of(event: EventDict) -> str:
+    """Say in a sentence what a line of the log says."""
+    name = str(event["event"])
+    text = _PLAIN.get(name) or name[:1].upper() + name[1:]
+    reason = next((str(event[key]) for key in _REASONS if event.get(key)), "")
+    if reason:
+        text += f": {reason.rstrip('.')}"
+    numbers = [f"{noun} {event[key]}" for key, noun in _NUMBERS.items() if key in event]
+    if numbers:
+        text += f" ({', '.join(numbers)})"
+    hint = str(event.get("hint") or event.get("remedy") or "")
+    return f"{text}. {hint[:1].upper()}{hint[1:].rstrip('.')}." if hint else f"{text}."
+
+
+INCIDENTS: Final = Incidents()
+"""Those of this process, as logging is the process' own; `log.configure` has it fed."""
+
+
+LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 class _Logger(structlog.make_filtering_bound_logger(logging.INFO)):  # type: ignore[misc]
@@ -109,10 +191,3 @@ def escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         if isinstance(value, str) and key != "exception":
             event[key] = printable(value)
     return event
-
-
-def printable(text: str) -> str:
-    """Escape what is no visible character or space, line ends among it."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -7,26 +7,22 @@ whole is the caller's, as a cancel scope.
 
 import math
 import re
-import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any, Final, Literal, Protocol
-from urllib.request import getproxies, proxy_bypass
+from typing import Final, Literal
 
 import httpx
 import trio
 
-from bridge import __version__
 from bridge.config.settings import Http
 from bridge.config.value import PostUrl
-from bridge.httpclient.pool import PoolLimits, Timeouts
-from bridge.httpclient.response import Answer, AnswerLimits, decoded
-from bridge.httpclient.transport import Transport, head_of, origin_of
+from bridge.httpclient.response import Answer, decoded
 from bridge.telemetry.tracing import Spans, fresh_span, traceparent
+from bridge.webhook.client import Exchange, make_exchange
 from bridge.webhook.observer import HEADERS, Answered, Failure, Result, Witness
 from bridge.webhook.outcome import (
     BadReply,
@@ -47,21 +43,6 @@ _QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 qu
 _GIVEN_UP: Final = Failure("given_up")
 _RETRY_AFTER_CAP_S: Final = 86_400.0
 _SEEN: Final = {name.encode(): name for name in HEADERS}
-USER_AGENT: Final = f"xmpp-bridge/{__version__}"
-
-
-class Exchange(Protocol):
-    """How requests to one endpoint are made."""
-
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
-        """Send a request with more header lines, and give the answer.
-
-        Raises:
-            httpx.TransportError: by what failed.
-        """
-        ...
-
-    async def aclose(self) -> None: ...
 
 
 class Endpoint:
@@ -178,137 +159,6 @@ class Endpoint:
         if content is None:
             return BadReply(f"over max_reply_bytes ({self._max_reply_bytes})")
         return Replied(kind, content)
-
-
-class _Direct:
-    """By our own transport; the head of a request is bytes that are there already."""
-
-    def __init__(self, request: httpx.Request, transport: Transport, timeouts: Timeouts) -> None:
-        self._origin = origin_of(request.url)
-        self._pool = transport.pool
-        self._transport = transport
-        self._timeouts = timeouts
-        self._post = head_of(request)
-
-    def request(
-        self, method: str, lines: bytes, body: bytes, deadline: float
-    ) -> Coroutine[Any, Any, Answer]:
-        head = self._post if method == "POST" else self._post.replace(b"POST", method.encode(), 1)
-        data = b"".join((head, lines, b"Content-Length: %d\r\n\r\n" % len(body), body))
-        return self._pool.exchange(self._origin, method, data, self._timeouts, deadline)
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-class _Stock:
-    """By httpx's own transport, which knows proxies and HTTP/2."""
-
-    def __init__(
-        self,
-        request: httpx.Request,
-        transport: httpx.AsyncBaseTransport,
-        timeouts: Timeouts,
-        max_body_bytes: int,
-    ) -> None:
-        self._template = request
-        self._transport = transport
-        self._extensions = {"timeout": {"connect": timeouts.connect}}
-        self._max_body_bytes = max_body_bytes
-
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
-        try:
-            with trio.fail_at(deadline):
-                return await self._request(method, lines, body)
-        except trio.TooSlowError:
-            raise httpx.ReadTimeout("the time for this request is up") from None
-
-    async def _request(self, method: str, lines: bytes, body: bytes) -> Answer:
-        more = [line.split(b": ", 1) for line in lines.splitlines()]
-        headers = [*self._template.headers.raw, *((name, value) for name, value in more)]
-        request = httpx.Request(
-            method, self._template.url, headers=headers, content=body, extensions=self._extensions
-        )
-        response = await self._transport.handle_async_request(request)
-        try:
-            content = await self._body(response)
-        finally:
-            await response.aclose()
-        return Answer(response.status_code, tuple(response.headers.raw), content)
-
-    async def _body(self, response: httpx.Response) -> bytes | None:
-        """Read the body as it came; None where it is over the limit."""
-        parts, size = [], 0
-        try:
-            async for part in response.aiter_raw():
-                size += len(part)
-                parts.append(part)
-                if size > self._max_body_bytes:
-                    # Not `break`: a failing read unwinds httpcore's generators, which otherwise
-                    # are left to the garbage collector.
-                    parts.clear()
-                    await response.aclose()
-        except httpx.TransportError:
-            if size <= self._max_body_bytes:
-                raise
-        return b"".join(parts) if size <= self._max_body_bytes else None
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-def make_exchange(url: PostUrl, http: Http) -> Exchange:
-    """Make the connections to one component's endpoint; none is opened yet.
-
-    Raises:
-        OSError, ssl.SSLError: the certificates cannot be used.
-    """
-    headers = httpx.Headers(
-        {
-            "Accept": "application/json, application/xmpp+xml",
-            "Accept-Encoding": "identity",
-            "User-Agent": USER_AGENT,
-        }
-    )
-    if url.authorization is not None:
-        headers["Authorization"] = url.authorization.value
-    headers.update(http.headers)
-    request = httpx.Request("POST", url.url, headers=headers)
-    del request.headers["Content-Length"]  # each request has its own
-    context = make_context(http)
-    timeouts = Timeouts(connect=http.connect_timeout_s)
-    proxy = _proxy_for(request.url) if http.proxy_from_env else None
-    if proxy is None and not http.http2:
-        limits = PoolLimits(max_connections=http.max_in_flight)
-        answer_limits = AnswerLimits(max_body_bytes=http.max_reply_bytes)
-        return _Direct(request, Transport(context, limits, answer_limits), timeouts)
-    stock_limits = httpx.Limits(
-        max_connections=http.max_in_flight, max_keepalive_connections=http.max_in_flight
-    )
-    stock = httpx.AsyncHTTPTransport(
-        verify=context, limits=stock_limits, trust_env=False, http2=http.http2, proxy=proxy
-    )
-    return _Stock(request, stock, timeouts, http.max_reply_bytes)
-
-
-def make_context(http: Http) -> ssl.SSLContext:
-    """Make the TLS context: verifying, with the configured authority and client certificate.
-
-    Raises:
-        OSError, ssl.SSLError: a file cannot be read, or holds no such thing.
-    """
-    context = ssl.create_default_context(cafile=http.ca_file)
-    if http.client_cert_file is not None:
-        context.load_cert_chain(http.client_cert_file, http.client_key_file)
-    return context
-
-
-def _proxy_for(url: httpx.URL) -> str | None:
-    """Give the proxy that the environment names for an address (HTTPS_PROXY, NO_PROXY, …)."""
-    proxies = getproxies()
-    if proxy_bypass(url.host):
-        return None
-    return proxies.get(url.scheme) or proxies.get("all")
 
 
 @lru_cache(maxsize=64)

@@ -10,9 +10,9 @@ from typing import Final
 import trio
 
 from bridge.daemon import control
+from bridge.daemon.control import AskStatus
 from bridge.daemon.status import DaemonStatus
 from bridge.journal.directory import StateDirectory
-from bridge.journal.request import AskStatus
 from tests.bench.contestant import DOMAIN, ROOT, SECRET
 from tests.servers.daemon import Daemon, Line, settings_for, toml
 

@@ -1,5 +1,5 @@
 """What makes a capture fit to be given away: pseudonyms in place of what people said and are."""
 
-from bridge.capture.redact.redactor import Redactor
+from bridge.capture.redact.rewriter import Redactor
 
 __all__ = ["Redactor"]

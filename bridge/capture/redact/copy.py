@@ -17,8 +17,7 @@ from attrs import define, field, frozen
 from bridge.capture.file import CaptureFileError, CaptureWriter, open_capture, shown
 from bridge.capture.redact import Redactor
 from bridge.capture.redact.hidden import Hidden, Suspects
-from bridge.capture.redact.search import Search
-from bridge.capture.redact.survey import Survey, surveyor
+from bridge.capture.redact.search import Search, Survey, surveyor
 
 _STEP: Final = 256  # records between two looks at the progress
 _SHOWN: Final = 3

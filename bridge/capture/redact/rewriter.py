@@ -20,6 +20,7 @@ from bridge.capture.exchange import API, CHANNEL
 from bridge.capture.format import IN, LINK, OUT, Header, Record
 from bridge.capture.redact.json_text import change_document, change_string
 from bridge.capture.redact.markup import Markup, Piece, Tags, change_fragment
+from bridge.capture.redact.pseudonym import Avoid, Pseudonyms
 from bridge.capture.redact.value import Values
 from bridge.capture.redact.vocabulary import keeps_header, keeps_media_type, keeps_reason
 from xmppstream.errors import StreamCondition
@@ -265,3 +266,13 @@ def _changed(data: bytes, change: Callable[[str], str]) -> bytes:
 def _media_type(record: dict[str, Any]) -> str:
     headers = record.get("headers")
     return str(headers.get("content-type", "")).lower() if isinstance(headers, dict) else ""
+
+
+class Redactor(Rewriter):
+    """Redacts captures of one story: the same names and words get the same pseudonyms, which
+    depend on the key alone. `avoid` tells what no pseudonym may be, see `pseudonym`.
+    """
+
+    def __init__(self, key: bytes, avoid: Avoid | None = None) -> None:
+        """`key` has 16 bytes at least; who has it can find out what stands for what."""
+        super().__init__(Values(Pseudonyms(key, avoid)))

@@ -13,7 +13,7 @@ from attrs import frozen
 from rich.text import Text
 
 from bridge.capture.replay.meaning import TIMES, read_posted, xml_meaning
-from bridge.telemetry.log import printable
+from bridge.telemetry.text import printable
 from xmppstream import Element, Stanza, write
 from xmppstream.names import COMPONENT
 from xmppstream.writer import escape_text, escape_value

@@ -16,11 +16,14 @@ from structlog.typing import FilteringBoundLogger
 from trio.testing import wait_all_tasks_blocked
 
 from bridge.capture.file import CaptureFileError
-from bridge.capture.replay.captured import CapturedEndpoint, CapturedHealth, CapturedPolicy
+from bridge.capture.replay.captured import (
+    CapturedEndpoint,
+    CapturedHealth,
+    CapturedPolicy,
+    ReplayKeeper,
+)
 from bridge.capture.replay.expectation import Expectation
-from bridge.capture.replay.pace import Pace, Timed, Unpaced
-from bridge.capture.replay.player import Player, Stage
-from bridge.capture.replay.queue import ReplayKeeper
+from bridge.capture.replay.player import Pace, Player, Stage, Timed, Unpaced
 from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.story import Story, Tape
@@ -33,9 +36,8 @@ from bridge.dispatch.worker import Courier
 from bridge.journal.queue import Volume
 from bridge.payload.reply import Composer
 from bridge.webhook.endpoint import Endpoint
-from bridge.webhook.health import Health
 from bridge.webhook.outcome import Outcome
-from bridge.webhook.retry import RetryPolicy
+from bridge.webhook.retry import Health, RetryPolicy
 from bridge.webhook.signature import Signer
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.backoff import Backoff, Course

@@ -4,9 +4,10 @@ What we sent then goes to the expectation. Our own end tag, then, says that the 
 that is passed on, so that it stops at the same moment now.
 """
 
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import trio
@@ -16,12 +17,12 @@ from bridge.capture.exchange import API
 from bridge.capture.format import IN, LINK, OUT
 from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.meaning import xml_meaning
-from bridge.capture.replay.pace import Pace
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.side import HANDSHAKE, Cutter, Side, Unit, stanza_of
 from bridge.capture.replay.story import Moment, Tape
 from bridge.capture.replay.tally import Tally
 from bridge.capture.replay.transport import Connection, is_barrier
+from bridge.config.value import BadValue
 from xmppstream import ComponentStream, Stanza, StreamOptions
 from xmppstream.builder import ElementParsed, RootOpened
 from xmppstream.names import STREAMS
@@ -29,11 +30,76 @@ from xmppstream.parser_thread import StreamParserThread
 from xmppstream.thread import InlineThread
 from xmppstream.trio_stream import attach
 
+BACKLOG_LIMIT: Final = 1000
+_POLL_S: Final = 0.002
+_FACTOR: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)x?")
 _QUEUED_LIMIT: Final = 64
 _CLOSE: Final = b"</stream:stream>"
 _ENDS: Final = (_CLOSE, b"<stream:error")
 _OUR_ERROR: Final = f"<error xmlns='{STREAMS}'".encode()
 _TAIL: Final = 15
+
+
+class Pace(Protocol):
+    """Begins with its first moment."""
+
+    async def wait(self, at: float) -> None:
+        """Wait until the story has come to `at`, in s. A checkpoint, or not."""
+        ...
+
+    def now(self) -> float:
+        """Give the story's time."""
+        ...
+
+
+class Timed:
+    """`speed` times as fast, by trio's clock."""
+
+    def __init__(self, speed: float, begins_at: float) -> None:
+        self._speed = speed
+        self._begins_at = begins_at
+        self._origin = trio.current_time()
+
+    async def wait(self, at: float) -> None:
+        due = self._origin + (at - self._begins_at) / self._speed
+        if due > trio.current_time():
+            await trio.sleep_until(due)
+
+    def now(self) -> float:
+        return self._begins_at + (trio.current_time() - self._origin) * self._speed
+
+
+class Unpaced:
+    """At once, while not too much is under way: `backlog` tells how much."""
+
+    def __init__(self, begins_at: float, backlog: Callable[[], int]) -> None:
+        self._at = begins_at
+        self._backlog = backlog
+
+    async def wait(self, at: float) -> None:
+        # Much is counted in it, by many: to be told of each would cost more than to look.
+        while self._backlog() >= BACKLOG_LIMIT:  # noqa: ASYNC110
+            await trio.sleep(_POLL_S)
+        self._at = max(self._at, at)
+
+    def now(self) -> float:
+        return self._at
+
+
+def parse_speed(text: str) -> float | None:
+    """Read a speed: a factor; None is as fast as can be.
+
+    Raises:
+        BadValue: it is none.
+    """
+    if text == "max":
+        return None
+    match = _FACTOR.fullmatch(text)
+    if match is None or float(match[1]) == 0:
+        raise BadValue(f"{text!r} is no speed", "Give a factor such as 1x, 10x or 0.5x, or max")
+    return float(match[1])
+
+
 _SECRET: Final = "no capture knows it"
 
 

@@ -3,18 +3,21 @@
 With captured answers nothing here depends on the machine or on the hour.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import structlog
 from attrs import field, frozen
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from bridge.capture.replay.difference import Difference
 from bridge.capture.replay.tally import PERCENTILES, Latencies, Tally
-from bridge.telemetry.log import printable
+from bridge.telemetry.text import printable
 from xmppstream.stanza import KINDS
 
 _BAR: Final = 40
@@ -158,3 +161,50 @@ def duration(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1e3:.3g} ms"
     return f"{seconds:.3g} s"
+
+
+_COUNTED: Final = ("warning", "error")
+_EXPECTED: Final = ("detached", "cannot attach")  # the capture says when connections end
+_STYLES: Final = {"warning": "yellow", "error": "red"}
+
+
+class Chatter:
+    """The end of a logger. With `prints_all` everything above debug is printed; else, with
+    `prints_errors`, the first error of each kind.
+    """
+
+    def __init__(
+        self, tally: Tally, console: Console, *, prints_all: bool, prints_errors: bool
+    ) -> None:
+        self.now: Callable[[], float] = lambda: 0.0
+        self._tally = tally
+        self._console = console
+        self._prints_all = prints_all
+        self._prints_errors = prints_errors
+
+    def logger(self) -> FilteringBoundLogger:
+        """Give the logger that ends here."""
+        bound: FilteringBoundLogger = structlog.wrap_logger(
+            None,
+            processors=[structlog.processors.add_log_level, self],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        ).bind()
+        return bound
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        level, what = str(event.pop("level")), str(event.pop("event"))
+        is_first = what not in self._tally.said
+        if level in _COUNTED and what not in _EXPECTED:
+            self._tally.said[what] += 1
+        if self._prints_all or (self._prints_errors and level == "error" and is_first):
+            self._print(level, what, event)
+        raise structlog.DropEvent
+
+    def _print(self, level: str, what: str, event: EventDict) -> None:
+        event.pop("exc_info", None)
+        event.pop("server", None)
+        values = "  ".join(f"{name}={value}" for name, value in event.items() if value != "")
+        line = Text(f"{self.now():.3f} s  ")
+        line.append(f"{level}: {what}", style=_STYLES.get(level, ""))
+        line.append(f"  {printable(values)}")
+        self._console.print(line, soft_wrap=True)

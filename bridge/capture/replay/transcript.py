@@ -23,7 +23,7 @@ from bridge.capture.replay.story import Moment, Story, Tape
 from bridge.capture.replay.summary import duration
 from bridge.capture.replay.transport import is_barrier
 from bridge.journal.delivery import Admitted
-from bridge.telemetry.log import printable
+from bridge.telemetry.text import printable
 from bridge.webhook.observer import Answered
 from xmppstream import Element, Stanza, write
 from xmppstream.builder import (

@@ -5,9 +5,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bridge.journal.sqlite.attempt import encode_attempts
 from bridge.journal.sqlite.idempotency import Claims
-from bridge.journal.sqlite.statement import Bulk
+from bridge.journal.sqlite.statement import Bulk, encode_attempts
 from bridge.journal.sqlite.tally import Tally
 from bridge.journal.store import (
     Claim,

@@ -5,10 +5,13 @@ for it again, twice for each statement. Beside a busy trio thread that took 240 
 statements of up to 64 rows took 45, and 16 instead of 23 with nobody beside it.
 """
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
+
+from bridge.journal.store import Attempt
 
 _MOST: Final = 64
 _STEP: Final = 16
@@ -36,3 +39,13 @@ class Bulk:
             database.execute(self._texts[size], values)
             begin += size
             rest -= size
+
+
+def encode_attempts(attempts: Iterable[Attempt]) -> str:
+    """Write attempts as JSON, without the outer brackets."""
+    return ",".join(json.dumps([one.at, one.result]) for one in attempts)
+
+
+def decode_attempts(text: str) -> Iterator[Attempt]:
+    """Read what `encode_attempts` wrote, or several of it with commas between."""
+    return (Attempt(at, result) for at, result in json.loads(f"[{text}]"))

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bridge.journal.sqlite.attempt import decode_attempts
 from bridge.journal.sqlite.file import PROBE, explained, open_file
 from bridge.journal.sqlite.idempotency import find_claims
+from bridge.journal.sqlite.statement import decode_attempts
 from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.sqlite.writer import Writer
 from bridge.journal.store import (

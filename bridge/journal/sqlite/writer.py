@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
-from bridge.journal.sqlite.attempt import encode_attempts
 from bridge.journal.sqlite.batch import Row, Run
 from bridge.journal.sqlite.idempotency import Claims
+from bridge.journal.sqlite.statement import encode_attempts
 from bridge.journal.sqlite.tally import KeepLimits, Tally
 from bridge.journal.store import (
     Abandon,

@@ -15,12 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from bridge.config.token import Scope
-from bridge.listener.api.preference import form_of, key_of, wait_of
-from bridge.listener.api.request import read_body
-from bridge.listener.auth import Access, Grant
-from bridge.listener.counter import Counter
-from bridge.listener.problem import Problem
-from bridge.listener.refusal import problem_of
+from bridge.listener.api.request import form_of, key_of, read_body, wait_of
+from bridge.listener.auth import Access, Counter, Grant
+from bridge.listener.problem import Problem, problem_of
 from bridge.listener.submission.sender import (
     IdInUse,
     JournalUnavailable,

@@ -10,11 +10,9 @@ import msgspec
 
 from bridge import __version__
 from bridge.listener.api.prosody import FORM
-from bridge.listener.api.query import QUERIES
 from bridge.listener.api.schema import COMPONENTS, JID, WORD
-from bridge.listener.api.stanza import JSON, TEXT, XML
-from bridge.listener.problem import MEDIA_TYPE
-from bridge.listener.refusal import STATUS_OF
+from bridge.listener.api.stanza import JSON, QUERIES, TEXT, XML
+from bridge.listener.problem import MEDIA_TYPE, STATUS_OF
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream.stanza import KINDS, TYPES
 

@@ -14,9 +14,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.listener.api.handler import Intake
-from bridge.listener.api.query import QUERIES, question
 from bridge.listener.api.request import media_type, text_of
-from bridge.listener.api.stanza import JSON, TEXT, XML, content_of, decoded, written
+from bridge.listener.api.stanza import (
+    JSON,
+    QUERIES,
+    TEXT,
+    XML,
+    content_of,
+    decoded,
+    question,
+    written,
+)
 from bridge.listener.problem import Problem
 from bridge.payload.reply import ReplyBody
 from xmppstream import Element, Stanza, make

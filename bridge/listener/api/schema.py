@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from bridge.config.token import SCOPES
-from bridge.listener.api.query import QUERIES
-from bridge.listener.refusal import STATUS_OF
+from bridge.listener.api.stanza import QUERIES
+from bridge.listener.problem import STATUS_OF
 from xmppstream.stanza import KINDS
 
 Table = dict[str, Any]

@@ -7,13 +7,13 @@ from typing import Final, TypeVar
 import trio
 from attrs import field, frozen
 
+from bridge.daemon.control import AnyRequest
 from bridge.daemon.listener import DaemonParts
 from bridge.daemon.status import Sight
-from bridge.journal.request import AnyRequest
 from bridge.journal.store import Journal, JournalError
 from bridge.listener.monitor.history import History
+from bridge.telemetry.log import INCIDENTS, Incident
 from bridge.telemetry.meter import Meter
-from bridge.telemetry.recent import INCIDENTS, Incident
 
 ANSWER_S: Final = 3.0
 """How long the journal may take for an answer: a disk that hangs is told of, not waited for."""

@@ -5,70 +5,24 @@ strangers: addresses, reasons, results.
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from bridge.dispatch.conversation import Conversation, Phase
 from bridge.journal.request import Item
-from bridge.listener.page.document import hidden, pill, question
-from bridge.listener.page.html import Child, Markup, join, tag
+from bridge.listener.page.html import (
+    Child,
+    Markup,
+    card,
+    hidden,
+    join,
+    nothing,
+    parties,
+    pill,
+    question,
+    tag,
+)
 from bridge.listener.page.session import Session
 from bridge.listener.page.snapshot import Letters, Scene
-from bridge.telemetry.recent import Incident
 from bridge.telemetry.text import age, when
 
 _ATTEMPTS: Final = 20
-_JID_LIMIT: Final = 120  # of up to 3071 characters; the rest is in the title
-
-
-def conversations(scene: Scene) -> Markup:
-    """Write which conversations wait, the longest first."""
-    waiting = scene.waiting
-    rows = [_conversation(scene, domain, one) for domain, one in waiting.longest]
-    shown: Child = tag("ul", rows, class_="rows") if rows else _nothing("Nothing waits.")
-    if waiting.count > len(rows):
-        more = f"… and {waiting.count - len(rows):,} more."
-        shown = join(shown, tag("p", more, class_="dim"))
-    return _part("waiting", "Conversations that wait", waiting.count, shown)
-
-
-def _conversation(scene: Scene, domain: str, one: Conversation) -> Markup:
-    head = one.head
-    count = len(one)
-    noun = "stanza" if count == 1 else "stanzas"
-    state = _state(scene, one)
-    tries = len(head.attempts)
-    if tries:
-        state += f", after {tries} {'attempt' if tries == 1 else 'attempts'}"
-    return tag(
-        "li",
-        tag("div", _who(head.stanza.from_, head.stanza.to, domain), class_="who"),
-        tag("div", f"{count:,} {noun}, {state}", class_="dim"),
-        tag("div", age(scene.now - head.received), class_="age"),
-    )
-
-
-def _state(scene: Scene, one: Conversation) -> str:
-    match one.phase:
-        case Phase.WAITING:
-            return f"tried again in {age(max(one.due - scene.clock, 0))}"
-        case Phase.AT_WORK:
-            return "the first is being POSTed"
-    return "waiting for their turn" if len(one) > 1 else "waiting for its turn"
-
-
-def incidents(scene: Scene) -> Markup:
-    """Write what went wrong lately, the latest first."""
-    rows = [_incident(scene, one) for one in scene.incidents]
-    shown = tag("ul", rows, class_="rows") if rows else _nothing("Nothing went wrong.")
-    return _part("errors", "Recent errors", None, shown)
-
-
-def _incident(scene: Scene, one: Incident) -> Markup:
-    kind = "warn" if one.level == "warning" else "bad"
-    return tag(
-        "li",
-        tag("div", tag("i", class_=f"dot {kind}", title=one.level), one.sentence, class_="who"),
-        tag("div", one.component, class_="dim") if one.component else None,
-        tag("div", age(scene.now - one.at), class_="age", title=when(one.at)),
-    )
 
 
 # --- dead letters
@@ -79,16 +33,16 @@ def letters(scene: Scene, session: Session) -> Markup:
     found = scene.letters
     body: Child
     if not scene.has_journal:
-        body = _nothing("There is no journal (durability is off): nothing is kept.")
+        body = nothing("There is no journal (durability is off): nothing is kept.")
     elif scene.failure is not None:
         body = tag("p", f"The journal cannot be asked: {scene.failure}.", class_="problem")
     elif not found.items:
-        body = _nothing("Nothing was given up." if not found.after else "There are no more.")
+        body = nothing("Nothing was given up." if not found.after else "There are no more.")
         body = join(body, _pager(found))
     else:
         rows = tag("ul", [_letter(scene, one, session) for one in found.items], class_="rows")
         body = join(_form(session, found, rows), _pager(found))
-    return _part("letters", "Dead letters", found.total if found.total else None, body)
+    return card("letters", "Dead letters", found.total if found.total else None, body)
 
 
 def _form(session: Session, found: Letters, rows: Markup) -> Markup:
@@ -118,7 +72,7 @@ def _letter(scene: Scene, item: Item, session: Session) -> Markup:
         tag(
             "div",
             box if session.may_manage else None,
-            _who(item.from_, item.to, item.component),
+            parties(item.from_, item.to, item.component),
             class_="who",
         ),
         tag("div", marks, " ", item.reason or "", class_="why"),
@@ -182,26 +136,6 @@ def address(after: int) -> str:
 
 
 # --- shared by them
-
-
-def _who(from_: str | None, to: str | None, domain: str) -> Markup:
-    return join(_name("b", from_ or "nobody"), " → ", _name("span", to or domain))
-
-
-def _name(kind: str, jid: str) -> Markup:
-    if len(jid) <= _JID_LIMIT:
-        return tag(kind, jid)
-    return tag(kind, f"{jid[: _JID_LIMIT - 1]}…", title=jid)
-
-
-def _nothing(sentence: str) -> Markup:
-    return tag("p", sentence, class_="dim")
-
-
-def _part(name: str, title: str, count: int | None, *body: Child) -> Markup:
-    number = None if count is None else tag("span", f"{count:,}", class_="count")
-    heading = tag("h2", title, " ", number)
-    return tag("section", heading, *body, class_=f"card {name}", id=name, data_part=name)
 
 
 def told(done: Sequence[str], failed: Collection[str], verb: str) -> str:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from bridge.daemon.status import ComponentStatus, Sight
+from bridge.dispatch.conversation import Conversation, Phase
 from bridge.journal.request import Holding
 from bridge.listener.monitor.history import STEP_S, Minute, quantile
 from bridge.listener.page import plot
-from bridge.listener.page.document import facts, pill
-from bridge.listener.page.html import Markup, tag
+from bridge.listener.page.html import Child, Markup, card, facts, join, nothing, parties, pill, tag
 from bridge.listener.page.snapshot import Scene
-from bridge.telemetry.text import age, size
+from bridge.telemetry.log import Incident
+from bridge.telemetry.text import age, size, when
 
 _LATELY: Final = 5  # minutes whose times are shown as a number
 
@@ -221,3 +222,56 @@ def _totals(sight: Sight) -> Markup:
 
 def _part(name: str, *body: Markup) -> Markup:
     return tag("section", *body, class_=name, id=name, data_part=name)
+
+
+def conversations(scene: Scene) -> Markup:
+    """Write which conversations wait, the longest first."""
+    waiting = scene.waiting
+    rows = [_conversation(scene, domain, one) for domain, one in waiting.longest]
+    shown: Child = tag("ul", rows, class_="rows") if rows else nothing("Nothing waits.")
+    if waiting.count > len(rows):
+        more = f"… and {waiting.count - len(rows):,} more."
+        shown = join(shown, tag("p", more, class_="dim"))
+    return card("waiting", "Conversations that wait", waiting.count, shown)
+
+
+def _conversation(scene: Scene, domain: str, one: Conversation) -> Markup:
+    head = one.head
+    count = len(one)
+    noun = "stanza" if count == 1 else "stanzas"
+    state = _state(scene, one)
+    tries = len(head.attempts)
+    if tries:
+        state += f", after {tries} {'attempt' if tries == 1 else 'attempts'}"
+    return tag(
+        "li",
+        tag("div", parties(head.stanza.from_, head.stanza.to, domain), class_="who"),
+        tag("div", f"{count:,} {noun}, {state}", class_="dim"),
+        tag("div", age(scene.now - head.received), class_="age"),
+    )
+
+
+def _state(scene: Scene, one: Conversation) -> str:
+    match one.phase:
+        case Phase.WAITING:
+            return f"tried again in {age(max(one.due - scene.clock, 0))}"
+        case Phase.AT_WORK:
+            return "the first is being POSTed"
+    return "waiting for their turn" if len(one) > 1 else "waiting for its turn"
+
+
+def incidents(scene: Scene) -> Markup:
+    """Write what went wrong lately, the latest first."""
+    rows = [_incident(scene, one) for one in scene.incidents]
+    shown = tag("ul", rows, class_="rows") if rows else nothing("Nothing went wrong.")
+    return card("errors", "Recent errors", None, shown)
+
+
+def _incident(scene: Scene, one: Incident) -> Markup:
+    kind = "warn" if one.level == "warning" else "bad"
+    return tag(
+        "li",
+        tag("div", tag("i", class_=f"dot {kind}", title=one.level), one.sentence, class_="who"),
+        tag("div", one.component, class_="dim") if one.component else None,
+        tag("div", age(scene.now - one.at), class_="age", title=when(one.at)),
+    )

@@ -20,17 +20,20 @@ from bridge.journal.request import Changed, CommandError, Forget, Found, Retry, 
 from bridge.journal.store import JournalError
 from bridge.listener.api.request import read_body
 from bridge.listener.monitor.view import Answer, View, ask
-from bridge.listener.page.dead_letter import (
-    address,
-    conversations,
-    drop_question,
-    incidents,
-    letters,
-    told,
+from bridge.listener.page.dead_letter import address, drop_question, letters, told
+from bridge.listener.page.html import (
+    ICON,
+    SCRIPT,
+    STYLE,
+    Markup,
+    document,
+    header,
+    join,
+    login,
+    question,
+    tag,
 )
-from bridge.listener.page.document import ICON, SCRIPT, STYLE, document, header, login, question
-from bridge.listener.page.html import Markup, join, tag
-from bridge.listener.page.overview import components, summary
+from bridge.listener.page.overview import components, conversations, incidents, summary
 from bridge.listener.page.session import Session, Sessions, TooManyFailures, is_own, is_proved
 from bridge.listener.page.snapshot import look, may_see
 

@@ -14,7 +14,7 @@ from bridge.journal.request import Holding, Holdings, Item, ListQueue, ListTotal
 from bridge.journal.store import JournalError
 from bridge.listener.monitor.history import Minute
 from bridge.listener.monitor.view import Answer, View, ask
-from bridge.telemetry.recent import Incident
+from bridge.telemetry.log import Incident
 
 PAGE: Final = 20
 """How many dead letters are on one page."""

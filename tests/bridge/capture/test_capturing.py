@@ -21,7 +21,7 @@ from trio.testing import MockClock
 from bridge.capture.exchange import HttpExchange, decode
 from bridge.capture.file import open_capture
 from bridge.capture.format import Header, Record
-from bridge.capture.recorders import Recording
+from bridge.capture.recorder import Recording
 from bridge.capture.retention import CaptureOptions
 from bridge.config.settings import Component, Count, Http, RetrySettings, Settings
 from bridge.config.value import Secret, parse_post_url

@@ -19,8 +19,7 @@ from bridge.capture import recorder as module
 from bridge.capture.exchange import decode
 from bridge.capture.file import CaptureFileError, open_capture
 from bridge.capture.format import Header, Record
-from bridge.capture.recorder import Recorder
-from bridge.capture.recorders import Recording
+from bridge.capture.recorder import Recorder, Recording
 from bridge.capture.retention import CaptureOptions, Shelf
 from bridge.capture.rotation import BLOCK_BYTES, Series
 from bridge.capture.writer import Naming, Spool

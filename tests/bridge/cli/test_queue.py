@@ -29,21 +29,12 @@ from bridge.cli.main import main
 from bridge.cli.queue_client import PATIENCE_S, open_queue
 from bridge.config.settings import Component, RetrySettings, Settings
 from bridge.config.value import PostUrl, Secret
-from bridge.daemon.control import ControlError, connect, serve
+from bridge.daemon.control import AnyRequest, AskStatus, ControlError, connect, serve
 from bridge.daemon.daemon import Daemon
 from bridge.daemon.status import DaemonStatus
 from bridge.journal.admin import PAGE_BYTES, Desk
 from bridge.journal.directory import StateDirectory, StateDirectoryError
-from bridge.journal.request import (
-    IDS_LIMIT,
-    AnyRequest,
-    AskStatus,
-    Holdings,
-    Item,
-    ListQueue,
-    ListTotals,
-    Page,
-)
+from bridge.journal.request import IDS_LIMIT, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.journal.sqlite.store import SqliteJournal
 from bridge.journal.storage import open_storage
 from bridge.journal.store import (

@@ -22,25 +22,17 @@ from bridge.daemon.control import (
     CLIENT_LIMIT,
     IDLE_S,
     LINE_LIMIT_BYTES,
+    AnyRequest,
+    AskStatus,
+    BadRequest,
     Client,
     ControlError,
     NobodyListens,
     connect,
+    decode_request,
     serve,
 )
-from bridge.journal.request import (
-    AnyRequest,
-    AskStatus,
-    BadRequest,
-    CommandError,
-    ListQueue,
-    Page,
-    Purge,
-    Purged,
-    Retry,
-    Show,
-    decode_request,
-)
+from bridge.journal.request import CommandError, ListQueue, Page, Purge, Purged, Retry, Show
 from bridge.journal.store import JournalError
 from tests.bridge.leak import nothing_left
 from tests.bridge.unprivileged import open_directory, unprivileged

@@ -29,6 +29,7 @@ from bridge.config.settings import (
 from bridge.config.value import PostUrl, Secret, is_loopback, parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.journal.queue import MemoryKeeper
+from bridge.listener.listener import Listener
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying
 from tests.bridge.leak import nothing_left, sockets, until
 from tests.bridge.recorder import Recorder
@@ -83,8 +84,8 @@ class World:
 
     def start(self, *components: Component, signals: bool = False, **options: Any) -> Running:
         """Start a daemon."""
-        running = Running(Daemon(Settings(components, **options)))
-        daemon = running.daemon
+        daemon = Daemon(Settings(components, **options), open_listener=Listener.opened)
+        running = Running(daemon)
         main = daemon.run_with_signals if signals else daemon.run
         self.nursery.start_soon(running.run, main)
         return running

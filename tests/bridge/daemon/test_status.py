@@ -18,16 +18,15 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.config.settings import Component, Count, Settings
 from bridge.config.settings import Journal as JournalSettings
 from bridge.config.value import Secret, parse_post_url
-from bridge.daemon.control import NobodyListens, connect
+from bridge.daemon.control import AskStatus, NobodyListens, connect
 from bridge.daemon.daemon import Daemon, ExitCode
-from bridge.daemon.responder import Responder
-from bridge.daemon.status import DaemonStatus, endpoint_status, total
+from bridge.daemon.status import DaemonStatus, Responder, endpoint_status, total
 from bridge.journal.directory import StateDirectory
-from bridge.journal.request import AskStatus, Holding, Purge, Purged
+from bridge.journal.request import Holding, Purge, Purged
 from bridge.journal.storage import Storage, open_storage
 from bridge.journal.store import Confirm, JournalError, Totals
-from bridge.webhook.health import Health
 from bridge.webhook.outcome import Unreachable
+from bridge.webhook.retry import Health
 from tests.bridge.journal.fake_journal import FakeJournal
 from tests.bridge.recorder import Recorder
 from tests.bridge.xmpp_server import SECRET, XmppServer

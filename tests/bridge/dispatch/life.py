@@ -21,14 +21,14 @@ from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.worker import Courier
 from bridge.journal import committer
+from bridge.journal.durable import JournalKeeper
 from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims
-from bridge.journal.queue import JournalKeeper, Keeper, MemoryKeeper, Volume
+from bridge.journal.queue import Keeper, MemoryKeeper, Volume
 from bridge.journal.store import Journal, Totals
 from bridge.listener.submission.sender import Sender
 from bridge.payload.reply import Composer
-from bridge.webhook.health import Health
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut
-from bridge.webhook.retry import RetryPolicy
+from bridge.webhook.retry import Health, RetryPolicy
 from bridge.xmpp.autoresponder import Automaton
 from bridge.xmpp.bounce import Teller
 from bridge.xmpp.iq import Waiters

@@ -7,8 +7,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from bridge.httpclient.coalescer import TOGETHER_BYTES, Departure
-from bridge.httpclient.connection import open_wire
+from bridge.httpclient.connection import TOGETHER_BYTES, Departure, open_wire
 
 Pair = tuple[socket.socket, socket.socket]
 

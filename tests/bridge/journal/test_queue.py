@@ -13,7 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.journal import committer
 from bridge.journal.committer import Committer
 from bridge.journal.delivery import Admitted
-from bridge.journal.queue import MEMORY_COUNT, JournalKeeper, MemoryKeeper, Volume
+from bridge.journal.durable import JournalKeeper
+from bridge.journal.queue import MEMORY_COUNT, MemoryKeeper, Volume
 from bridge.journal.store import (
     Accept,
     Attempt,

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive
 
 from bridge.config.settings import Count, Listen, TcpPlace
 from bridge.config.token import SCOPES, Scope, Token, digest_of
-from bridge.listener.app import make_app
 from bridge.listener.auth import Access
+from bridge.listener.listener import make_app
 from tests.bridge.listener.fake_sender import BOT, OTHER, FakeSender
 from tests.bridge.recorder import Recorder
 

@@ -9,12 +9,12 @@ from attrs import define, field
 from msgspec.structs import replace
 
 from bridge.config.settings import Journal as JournalSettings
+from bridge.daemon.control import AnyRequest, AskStatus
 from bridge.daemon.status import ComponentStatus, EndpointStatus, LinkStatus, Sight
 from bridge.dispatch.conversation import Conversations
 from bridge.journal.admin import Desk
 from bridge.journal.delivery import Admitted
 from bridge.journal.directory import StateDirectory
-from bridge.journal.request import AnyRequest, AskStatus
 from bridge.journal.storage import open_journal
 from bridge.journal.store import (
     Abandon,
@@ -30,8 +30,8 @@ from bridge.journal.store import (
 )
 from bridge.listener.monitor.history import History
 from bridge.listener.monitor.view import View
+from bridge.telemetry.log import Incidents
 from bridge.telemetry.meter import Meter
-from bridge.telemetry.recent import Incidents
 from tests.bridge.sample import stanza
 
 T = TypeVar("T")

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.config.token import SCOPES
-from bridge.listener.auth import Access
-from bridge.listener.counter import AT_ONCE, Counter
+from bridge.listener.auth import AT_ONCE, Access, Counter
 from bridge.listener.problem import Problem
 from tests.bridge.listener.api.test_stanza import JSON, JULIET, MESSAGE, TEXT, problem
 from tests.bridge.listener.conftest import TOKENS, World, basic, bearer, token

@@ -7,8 +7,7 @@ import pytest
 import structlog
 
 from bridge.telemetry import log
-from bridge.telemetry.log import configure
-from bridge.telemetry.recent import LIMIT, Incidents, sentence_of
+from bridge.telemetry.log import LIMIT, Incidents, configure, sentence_of
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from trio.testing import wait_all_tasks_blocked
 from bridge.config.settings import Count, Http
 from bridge.config.value import PostUrl, parse_post_url
 from bridge.httpclient.response import Answer as Answered
-from bridge.webhook.endpoint import USER_AGENT, Endpoint
+from bridge.webhook.client import USER_AGENT
+from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import (
     ERROR_OF_STATUS,
     BadReply,

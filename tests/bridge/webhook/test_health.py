@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from bridge.webhook.health import DOWN_AFTER_SENDERS, Health, says_down
 from bridge.webhook.outcome import (
     BadReply,
     NoReply,
@@ -14,6 +13,7 @@ from bridge.webhook.outcome import (
     TimedOut,
     Unreachable,
 )
+from bridge.webhook.retry import DOWN_AFTER_SENDERS, Health, says_down
 
 GONE = Unreachable("ConnectError")
 DOWN: list[Outcome] = [GONE, TimedOut(), Rejected(502), Rejected(503), Rejected(504)]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.xmpp.delay import delayed
+from bridge.xmpp.outbox import delayed
 from tests.bridge.sample import meaning, stanza
 from xmppstream import Element, encode, make
 from xmppstream.names import COMPONENT, DELAY, expanded

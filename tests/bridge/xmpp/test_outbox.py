@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.xmpp.delay import LATE_S
-from bridge.xmpp.outbox import LIMIT_BYTES, LIMIT_COUNT, Outbox, Outgoing
+from bridge.xmpp.outbox import LATE_S, LIMIT_BYTES, LIMIT_COUNT, Outbox, Outgoing
 from tests.bridge.sample import MADE, outgoing
 
 DOMAIN = "bot.example"

@@ -8,8 +8,7 @@ from bridge.capture.file import open_capture
 from bridge.capture.format import IN, LINK, OUT, Record
 from bridge.capture.redact import Redactor
 from bridge.capture.redact.hidden import Hidden
-from bridge.capture.redact.search import Search
-from bridge.capture.redact.survey import Survey, surveyor
+from bridge.capture.redact.search import Search, Survey, surveyor
 from tests.bridge.capture.conversation_maker import events, joined, shape
 
 FIXTURES = Path(__file__).parents[4] / "fixtures"

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from bridge.capture.format import IN, Record
 from bridge.capture.redact import Redactor
 from bridge.capture.redact.hidden import Hidden, is_telling
-from bridge.capture.redact.search import Search
-from bridge.capture.redact.survey import Survey, surveyor
+from bridge.capture.redact.search import Search, Survey, surveyor
 from bridge.capture.redact.vocabulary import ADDRESSES, keeps_attribute, keeps_form_type, keeps_text
 from tests.bridge.capture.conversation_maker import (
     Talk,

@@ -15,7 +15,7 @@ from bridge.capture.exchange import HttpExchange
 from bridge.capture.replay import expectation as expectation_module
 from bridge.capture.replay.captured import CapturedEndpoint
 from bridge.capture.replay.expectation import Expectation
-from bridge.capture.replay.pace import Timed, Unpaced, parse_speed
+from bridge.capture.replay.player import Timed, Unpaced, parse_speed
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.selection import Selection, parse_only, parse_since
 from bridge.capture.replay.side import Cutter

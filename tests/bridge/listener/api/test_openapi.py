@@ -21,8 +21,8 @@ from starlette.routing import Route
 from bridge.config.settings import Count, Listen, TcpPlace
 from bridge.config.token import SCOPES
 from bridge.listener.api.openapi import document
-from bridge.listener.app import make_app
 from bridge.listener.auth import Access
+from bridge.listener.listener import make_app
 from tests.bridge.listener.conftest import TOKENS, World, bearer, token
 from tests.bridge.listener.fake_sender import BOT, FakeSender
 from tests.bridge.listener.server.serving import serving

@@ -3,7 +3,7 @@
 import pytest
 from trio.testing import MockClock
 
-from bridge.listener.refusal import STATUS_OF, problem_of
+from bridge.listener.problem import STATUS_OF, problem_of
 from bridge.webhook.outcome import Rejected, error_of
 from tests.bridge.listener.api.test_stanza import JULIET, PING, XML, problem
 from tests.bridge.listener.conftest import World, bearer

@@ -12,9 +12,9 @@ from starlette.applications import Starlette
 
 from bridge.config.token import Scope, Token, digest_of
 from bridge.listener.auth import Access
+from bridge.listener.listener import routes
 from bridge.listener.middleware import on_problem
 from bridge.listener.problem import Problem
-from bridge.listener.watching import routes
 from tests.bridge.listener.stage import Stage
 
 HOST: Final = "bridge.example:5280"

@@ -22,8 +22,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Count, Listen, TcpPlace
 from bridge.listener.api.request import BODY_S
-from bridge.listener.app import make_app
 from bridge.listener.auth import Access
+from bridge.listener.listener import make_app
 from bridge.listener.server.binding import bound
 from bridge.listener.server.connection import HEAD_S, IDLE_S, LINGER_S, WRITE_S, Connection
 from bridge.listener.server.server import FILES_KEPT, FULL_PAUSE_S, YOUNG_S, Server, within_files
