@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 from attrs import frozen
 
-from bridge.webhook.observer import Answered, Failure, FailureKind, Result
+from bridge.webhook.observer import FailureKind, PostAnswer, PostFailure, PostReport
 
 CHANNEL: Final = "http"
 API: Final = "api"
@@ -39,7 +39,7 @@ class HttpExchange:
     start: float
     duration_s: float
     request: bytes
-    result: Result
+    result: PostReport
 
 
 class _Failure(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,14 +78,14 @@ def encode(exchange: HttpExchange) -> bytes:
 
 
 def encode_post(
-    uid: str, attempt: int, start: float, duration_s: float, request: bytes, result: Result
+    uid: str, attempt: int, start: float, duration_s: float, request: bytes, result: PostReport
 ) -> bytes:
     """Write the data of a record whose exchange is none yet."""
     raw = msgspec.Raw(request)
     # To the microsecond; `round(…, 6)` takes more than twice as long.
     start, duration_s = round(start * 1e6) / 1e6, round(duration_s * 1e6) / 1e6
     written = _Written(uid, attempt, start, duration_s, raw)
-    if isinstance(result, Failure):
+    if isinstance(result, PostFailure):
         written.failure = _Failure(result.kind, result.why)
         return _ENCODER.encode(written)
     written.status, written.headers = result.status, result.headers
@@ -125,12 +125,12 @@ def decode(data: bytes) -> HttpExchange:
     )
 
 
-def _result_of(written: _Written) -> Result:
+def _result_of(written: _Written) -> PostReport:
     if isinstance(written.failure, _Failure):
         for name in ("status", "headers", "body", "body_base64"):
             if getattr(written, name) is not msgspec.UNSET:
                 raise BadExchange(f"`failure` and `{name}` exclude each other")
-        return Failure(written.failure.kind, written.failure.why)
+        return PostFailure(written.failure.kind, written.failure.why)
     if not isinstance(written.status, int):
         raise BadExchange("there is neither `status` nor `failure`")
     if written.status not in _STATUSES:
@@ -138,7 +138,7 @@ def _result_of(written: _Written) -> Result:
     headers = written.headers if isinstance(written.headers, dict) else {}
     if any(name != name.lower() for name in headers):
         raise BadExchange("names in `headers` are in lower case")
-    return Answered(written.status, headers, _body_of(written))
+    return PostAnswer(written.status, headers, _body_of(written))
 
 
 def _body_of(written: _Written) -> bytes | None:

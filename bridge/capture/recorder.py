@@ -1,7 +1,7 @@
 """Records what one component does, while it works: its connections and its POSTs.
 
-What happens becomes lines of a `Series` at once, in trio's thread; a thread of its own packs and
-writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock from trio.
+What happens becomes lines of a `CaptureRotation` at once, in trio's thread; a thread of its own
+packs and writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock from trio.
 Whoever reports never waits, and a disk that fails or is slow does no harm to the bridge:
 
 - where it fails, capturing ends, with one line in the log;
@@ -22,12 +22,12 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.capture.exchange import API
 from bridge.capture.file import CaptureFileError
-from bridge.capture.retention import CaptureOptions, Shelf
-from bridge.capture.rotation import Job, Series
-from bridge.capture.writer import Naming, Redaction
+from bridge.capture.retention import CaptureOptions, Retention
+from bridge.capture.rotation import CaptureRotation, Job
+from bridge.capture.writer import FileNaming, Redaction
 from bridge.config.settings import Component
 from bridge.telemetry.log import logger
-from bridge.webhook.observer import Answered, Result
+from bridge.webhook.observer import PostAnswer, PostReport
 from xmppstream.thread import Thread
 
 LIMIT_BYTES: Final = 32 * 1024 * 1024
@@ -43,7 +43,7 @@ class Recorder:
 
     def __init__(
         self,
-        series: Series,
+        series: CaptureRotation,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
         limit_bytes: int = LIMIT_BYTES,
@@ -109,10 +109,10 @@ class Recorder:
         return self._clock() - self._started
 
     def exchanged(
-        self, uid: str, attempt: int, began: float, request: bytes, result: Result
+        self, uid: str, attempt: int, began: float, request: bytes, result: PostReport
     ) -> None:
         """A POST is over that had begun at `began`, by `now`."""
-        body = result.body if isinstance(result, Answered) else None
+        body = result.body if isinstance(result, PostAnswer) else None
         if self._takes(len(request) + len(body or b""), dispensable=True):
             self._series.exchanged(self.now(), uid, attempt, began, request, result)
 
@@ -228,7 +228,7 @@ class Recorder:
         self._log.error("capturing stopped", file=str(error.path), why=error.why, hint=hint)
 
 
-class Recording:
+class Recorders:
     """The recorders by domain. `run` is their service."""
 
     def __init__(self, options: CaptureOptions, components: Iterable[Component]) -> None:
@@ -239,7 +239,7 @@ class Recording:
         """
         components = list(components)
         self._options = options
-        self._shelf = Shelf.of(options, len(components))
+        self._shelf = Retention.of(options, len(components))
         self.recorders = {one.domain: self._opened(one) for one in components}
         self._new = list(self.recorders.values())
         self._wake = trio.Event()
@@ -276,8 +276,8 @@ class Recording:
         options, domain = self._options, component.domain
         fields = (("server", str(component.server)), ("endpoint", str(component.post_url)))
         suffix = ".xcap" if options.packing == "none" else f".xcap.{options.packing}"
-        naming = Naming(options.directory, domain, suffix, datetime.now(UTC), fields)
-        series = Series(naming, self._shelf, _redaction() if options.redacted else None)
+        naming = FileNaming(options.directory, domain, suffix, datetime.now(UTC), fields)
+        series = CaptureRotation(naming, self._shelf, _redaction() if options.redacted else None)
         return Recorder(series, logger(component=domain))
 
 

@@ -74,7 +74,7 @@ class _Kept:
 
 
 @frozen
-class Shelf:
+class Retention:
     """The files of one run, all components together: the oldest make room for new ones.
 
     For several threads. A file that is being written counts in full, as `rotate_bytes`.
@@ -87,7 +87,7 @@ class Shelf:
     _open: list[Path] = field(factory=list, init=False)
 
     @classmethod
-    def of(cls, options: CaptureOptions, components: int) -> "Shelf":
+    def of(cls, options: CaptureOptions, components: int) -> "Retention":
         """Make one; where the bound leaves less for each component, its files are smaller."""
         share = options.max_bytes // (2 * components)
         return cls(options.max_bytes, min(options.rotate_bytes, share))

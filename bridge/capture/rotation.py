@@ -1,7 +1,7 @@
 """One component's capture as a series of files, each of which can be replayed by itself.
 
 No trio and no disk here: what is reported becomes lines, in blocks that are handed over, together
-with when a file begins and ends, for a `Spool` to be told of in that order.
+with when a file begins and ends, for a `RotatingWriter` to be told of in that order.
 
 A file ends between two stanzas of the server's. The next one says in its header what it continues,
 and begins with the stream's opening once more: the first `repeated` records, all of time 0.
@@ -17,9 +17,9 @@ from attrs import Factory, define, field
 from bridge.capture.exchange import CHANNEL as HTTP
 from bridge.capture.exchange import encode_post
 from bridge.capture.format import IN, LINK, MAX_LINE_BYTES, OUT, Record, encode_line
-from bridge.capture.retention import Shelf
-from bridge.capture.writer import Naming, Redaction, Spool, note_of
-from bridge.webhook.observer import Result
+from bridge.capture.retention import Retention
+from bridge.capture.writer import FileNaming, Redaction, RotatingWriter, note_of
+from bridge.webhook.observer import PostReport
 
 _HANDSHAKE: Final = re.compile(rb"<(?:[^\s<>/]+:)?handshake(?:\s[^<>]*)?(?:/>|>[^<>]*</[^<>]*>)")
 _MAX_OUT_BYTES: Final = 1024 * 1024
@@ -37,19 +37,19 @@ def _at_once(job: Job, weight_bytes: int) -> None:
 
 
 @define(eq=False)
-class Series:
+class CaptureRotation:
     """Makes the records of one file after another, timed in seconds since `naming.began`.
 
     `hand` gets each of the spool's jobs, in order, and how many bytes it holds.
     """
 
-    naming: Naming
-    shelf: Shelf
+    naming: FileNaming
+    shelf: Retention
     redaction: Redaction | None = None
     hand: Callable[[Job, int], None] = _at_once
-    spool: Spool = field(
+    spool: RotatingWriter = field(
         init=False,
-        default=Factory(lambda self: Spool(self.naming, self.shelf, self.redaction), True),
+        default=Factory(lambda self: RotatingWriter(self.naming, self.shelf, self.redaction), True),
     )
     held_bytes: int = field(init=False, default=0)
     """What waits to be handed over."""
@@ -122,7 +122,7 @@ class Series:
             self._put(at, OUT, data[offset : offset + _MAX_OUT_BYTES])
 
     def exchanged(
-        self, at: float, uid: str, attempt: int, began: float, request: bytes, result: Result
+        self, at: float, uid: str, attempt: int, began: float, request: bytes, result: PostReport
     ) -> None:
         """A POST that had begun at `began` is over."""
         if self._full:

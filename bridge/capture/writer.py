@@ -17,13 +17,13 @@ from bridge import __version__
 from bridge.capture.compression import Packing, packing_of
 from bridge.capture.file import CaptureFileError, CaptureWriter
 from bridge.capture.format import MAX_LINE_BYTES, Header, Record, encode_line
-from bridge.capture.retention import Shelf
+from bridge.capture.retention import Retention
 
 NOTE: Final = "note"
 
 
 @frozen
-class Naming:
+class FileNaming:
     """What the files are called, and what their headers say beside the date."""
 
     directory: Path
@@ -64,11 +64,11 @@ class Progress:
 
 
 @define(eq=False)
-class Spool:
+class RotatingWriter:
     """Writes lines, or records that are to be redacted, to the file that was begun last."""
 
-    naming: Naming
-    shelf: Shelf
+    naming: FileNaming
+    shelf: Retention
     redaction: Redaction | None = None
     progress: Progress = field(factory=Progress)
     """How far it is; may be looked at from any thread."""

@@ -31,7 +31,7 @@ from bridge.journal.request import CommandError
 from bridge.telemetry.log import configure
 from bridge.telemetry.text import age, printable, when
 from bridge.webhook.endpoint import Endpoint
-from bridge.xmpp.backoff import Course, course_of
+from bridge.xmpp.backoff import Reaction, reaction_to
 from bridge.xmpp.link import hint_of
 from xmppstream import (
     ComponentStream,
@@ -254,7 +254,7 @@ async def _check_attach(component: Component, settings: Settings, report: _Repor
         report.good(component.domain, what, "handshake accepted")
         return
     hint = hint_of(end)
-    refused = course_of(end, attached=attached) is Course.REFUSED
+    refused = reaction_to(end, attached=attached) is Reaction.REFUSED
     code = ExitCode.REFUSED if refused else ExitCode.OTHER
     report.bad(component.domain, what, f"{end}. {hint}".rstrip(". ") + ".", code)
 

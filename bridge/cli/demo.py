@@ -92,7 +92,7 @@ async def run_demo(serve: bool) -> ExitCode:
     peer = _Peer(say)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     server = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    with _endpoint(say) as url:
+    with _EchoEndpoint(say) as url:
         console.print(f"XMPP peer on {server}, endpoint on {url}, component {DOMAIN}.\n")
         table = {
             "server": server,
@@ -220,7 +220,7 @@ class _Peer:
             await self._transport.send_all(data)
 
 
-class _endpoint:
+class _EchoEndpoint:
     """The HTTP service: echoes bodies. A thread of its own, as a service elsewhere would be."""
 
     def __init__(self, say: Say) -> None:

@@ -15,7 +15,7 @@ from attrs import define
 from rich.console import Console
 
 from bridge.cli import queue_table as view
-from bridge.cli.queue_client import Teller, open_queue
+from bridge.cli.queue_client import QueueClient, open_queue
 from bridge.config.loader import load_domains
 from bridge.config.settings import ConfigError
 from bridge.daemon.control import ControlError
@@ -149,7 +149,7 @@ def list_(target: Target, state: Kept | None, component: str | None, limit: int 
 def show(target: Target, id: str) -> None:
     """Show all that is kept under ID: the stanza, each attempt, the reason."""
 
-    async def ask(teller: Teller) -> int:
+    async def ask(teller: QueueClient) -> int:
         found = await teller.ask(Show(id=id), Found)
         if target.as_json:
             click.echo(view.to_json(found))
@@ -191,7 +191,7 @@ def purge(target: Target, yes: bool) -> None:
             raise click.UsageError("This forgets all dead letters: add --yes.")
         click.confirm("Forget all dead letters?", abort=True, err=True)
 
-    async def ask(teller: Teller) -> int:
+    async def ask(teller: QueueClient) -> int:
         purged = await teller.ask(Purge(), Purged)
         if target.as_json:
             click.echo(view.to_json(purged))
@@ -209,7 +209,7 @@ async def _change(
     ids: Sequence[str],
     request: type[Retry] | type[Forget],
     said: str,
-    teller: Teller,
+    teller: QueueClient,
 ) -> int:
     done: list[str] = []
     failed: dict[str, str] = {}
@@ -232,7 +232,12 @@ async def _change(
 
 
 async def _pages(
-    teller: Teller, states: Sequence[Kept], component: str | None, limit: int, *, xml: bool = False
+    teller: QueueClient,
+    states: Sequence[Kept],
+    component: str | None,
+    limit: int,
+    *,
+    xml: bool = False,
 ) -> AsyncGenerator[tuple[Item, ...], None]:
     """Give what is kept, page by page; at most `limit`, where that is not 0."""
     given = 0
@@ -249,7 +254,7 @@ async def _pages(
 
 
 async def _print_tables(
-    teller: Teller, *, states: Sequence[Kept], component: str | None, limit: int
+    teller: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     console, rows, shown = Console(), list[Item](), 0
     kept = (await teller.ask(ListTotals(), Holdings)).components
@@ -272,7 +277,7 @@ async def _print_tables(
 
 
 async def _print_lines(
-    teller: Teller, *, states: Sequence[Kept], component: str | None, limit: int
+    teller: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     click.echo("\t".join(view.COLUMNS))
     async with aclosing(_pages(teller, states, component, limit)) as pages:
@@ -285,7 +290,7 @@ async def _print_lines(
 
 
 async def _print_json(
-    teller: Teller, *, states: Sequence[Kept], component: str | None, limit: int
+    teller: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     """Print one document, a line for each stanza, without having it in memory."""
     kept = await teller.ask(ListTotals(), Holdings)
@@ -303,7 +308,7 @@ async def _print_json(
 # --- running
 
 
-def _run(target: Target, command: Callable[[Teller], Awaitable[int]]) -> None:
+def _run(target: Target, command: Callable[[QueueClient], Awaitable[int]]) -> None:
     """Have a command done by whoever answers, and exit."""
     try:
         configured = None if target.config is None else load_domains(Path(target.config))
@@ -320,7 +325,7 @@ def _run(target: Target, command: Callable[[Teller], Awaitable[int]]) -> None:
 async def _with_queue(
     directory: StateDirectory,
     configured: frozenset[str] | None,
-    command: Callable[[Teller], Awaitable[int]],
+    command: Callable[[QueueClient], Awaitable[int]],
 ) -> int:
     async with open_queue(directory, configured) as teller:
         return await command(teller)

@@ -15,11 +15,11 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 from bridge.daemon.control import ControlError, NobodyListens, connect, run_as_owner
-from bridge.journal.admin import Desk
+from bridge.journal.admin import QueueAdmin
 from bridge.journal.directory import StateDirectory, StateDirectoryError, StateDirectoryTaken
 from bridge.journal.request import QueueRequest
-from bridge.journal.sqlite.store import SqliteJournal
-from bridge.journal.store import Journal
+from bridge.journal.sqlite.store import SqliteStore
+from bridge.journal.store import JournalStore
 
 PATIENCE_S: Final = 5.0
 _AGAIN_S: Final = 0.1
@@ -27,7 +27,7 @@ _AGAIN_S: Final = 0.1
 T = TypeVar("T")
 
 
-class Teller(Protocol):
+class QueueClient(Protocol):
     """Answers commands about a queue."""
 
     async def ask(self, request: QueueRequest, answer: type[T]) -> T:
@@ -40,12 +40,12 @@ class Teller(Protocol):
         ...
 
 
-class _Clerk:
+class LocalQueue:
     """Answers from a journal that is open here."""
 
-    def __init__(self, journal: Journal, configured: Collection[str] | None) -> None:
+    def __init__(self, journal: JournalStore, configured: Collection[str] | None) -> None:
         self._journal = journal
-        self._desk = Desk(self._query, configured)
+        self._desk = QueueAdmin(self._query, configured)
 
     async def ask(self, request: QueueRequest, answer: type[T]) -> T:
         """Give the answer to a request."""
@@ -53,7 +53,7 @@ class _Clerk:
         assert isinstance(given, answer)
         return given
 
-    async def _query(self, query: Callable[[Journal], T], /) -> T:
+    async def _query(self, query: Callable[[JournalStore], T], /) -> T:
         await trio.lowlevel.checkpoint()
         return query(self._journal)
 
@@ -61,7 +61,7 @@ class _Clerk:
 @asynccontextmanager
 async def open_queue(
     directory: StateDirectory, configured: Collection[str] | None
-) -> AsyncIterator[Teller]:
+) -> AsyncIterator[QueueClient]:
     """Give who answers. `configured` are the components that there are, where that is known; a
     daemon knows better.
 
@@ -95,7 +95,7 @@ async def open_queue(
                     ) from None
             await trio.sleep(_AGAIN_S)
         journal = stack.enter_context(closing(_open(directory)))
-        yield _Clerk(journal, configured)
+        yield LocalQueue(journal, configured)
 
 
 def _check(directory: StateDirectory) -> None:
@@ -122,9 +122,9 @@ def _check(directory: StateDirectory) -> None:
             )
 
 
-def _open(directory: StateDirectory) -> SqliteJournal:
+def _open(directory: StateDirectory) -> SqliteStore:
     """Open the journal, as durable as can be, and without forgetting anything beyond limits."""
-    return SqliteJournal(
+    return SqliteStore(
         directory.journal_file,
         "power",
         dead_limit_count=sys.maxsize,

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from bridge.capture.file import CaptureFileError
 from bridge.capture.replay import summary
-from bridge.capture.replay.harness import Plan, Rig
+from bridge.capture.replay.harness import Plan, ReplayHarness
 from bridge.capture.replay.identity import (
     NoComponent,
     component_for,
@@ -29,7 +29,7 @@ from bridge.capture.replay.identity import (
 from bridge.capture.replay.player import parse_speed
 from bridge.capture.replay.selection import Selection, Since
 from bridge.capture.replay.story import Story, files, size_of, stories
-from bridge.capture.replay.summary import Chatter, Comparison
+from bridge.capture.replay.summary import Comparison, ReplayLog
 from bridge.capture.replay.tally import Tally
 from bridge.cli.option import EXIT_CODES, selecting, selection_of, value
 from bridge.cli.progress import Bar
@@ -211,7 +211,7 @@ class Replayer:
         shown = told.is_terminal if asked.progress is None else asked.progress
         gc.freeze()  # what is loaded now stays: each parser's end has a full collection
         bar = Bar(size_of([story for story, _ in self.work]), shown=shown, console=told)
-        chatter = Chatter(
+        chatter = ReplayLog(
             self.tally, told, prints_all=asked.verbose, prints_errors=not asked.captured
         )
         clock = MockClock(autojump_threshold=0) if asked.captured else None
@@ -225,15 +225,15 @@ class Replayer:
             return _INTERRUPTED
         return 1 if self.errors or self.comparison.count else 0
 
-    async def _run(self, bar: Bar, chatter: Chatter) -> None:
+    async def _run(self, bar: Bar, chatter: ReplayLog) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals, nursery.cancel_scope)
             for story, plan in self.work:
                 await self._replay(story, plan, bar, chatter)
             nursery.cancel_scope.cancel()
 
-    async def _replay(self, story: Story, plan: Plan, bar: Bar, chatter: Chatter) -> None:
-        rig = Rig(story, plan, self.tally, chatter.logger(), bar.advance)
+    async def _replay(self, story: Story, plan: Plan, bar: Bar, chatter: ReplayLog) -> None:
+        rig = ReplayHarness(story, plan, self.tally, chatter.logger(), bar.advance)
         chatter.now = rig.now
         try:
             async with trio.open_nursery() as nursery:
@@ -244,7 +244,7 @@ class Replayer:
         finally:
             self._note(rig)
 
-    def _note(self, rig: Rig) -> None:
+    def _note(self, rig: ReplayHarness) -> None:
         self.tally.notes += rig.tape.cut
         if rig.failure is not None:
             self.errors.append(str(rig.failure))
@@ -289,7 +289,7 @@ class Replayer:
             click.echo(f"Error: {error}.", err=True)
 
 
-async def _tick(rig: Rig, bar: Bar) -> None:
+async def _tick(rig: ReplayHarness, bar: Bar) -> None:
     while True:
         await trio.sleep(_TICK_S)
         bar.look(rig.tape.position_bytes)

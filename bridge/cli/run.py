@@ -18,12 +18,11 @@ from bridge.cli.exit import EXIT_CODES, run_async
 from bridge.cli.option import size_from, written
 from bridge.cli.settings import config_argument, settings_of
 from bridge.config.loader import load
-from bridge.config.settings import Component, Listen, Log, Settings
+from bridge.config.settings import Component, ListenSettings, LogSettings, Settings
 from bridge.config.validation import SECRET_VARIABLE
 from bridge.telemetry.log import LEVELS, configure, set_level
 
 if TYPE_CHECKING:
-    from bridge.capture.recorder import Recording
     from bridge.daemon.listener import DaemonParts, Listener
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -95,7 +94,7 @@ def options_of(flags: dict[str, Any]) -> Options | None:
 
 def open_recording(
     options: Options | None, components: tuple[Component, ...]
-) -> "Recording | None":
+) -> "Recorders | None":
     """Make the directory, and open the first file of each component; None without options.
 
     Raises:
@@ -104,14 +103,14 @@ def open_recording(
     if options is None:
         return None
     from bridge.capture.file import CaptureFileError
-    from bridge.capture.recorder import Recording
+    from bridge.capture.recorder import Recorders
     from bridge.telemetry.log import logger
 
     try:
         warning = options.prepare()
         if warning is not None:
             logger().warning("capture", warning=warning)
-        return Recording(options, components)
+        return Recorders(options, components)
     except (CaptureDirectoryError, CaptureFileError) as error:
         raise click.UsageError(f"--capture: {error}.") from None
 
@@ -162,7 +161,7 @@ def run(
     SIGHUP reads CONFIG again and works by it; where it has a fault, nothing is changed.
     """
     from bridge.daemon.daemon import Daemon
-    from bridge.daemon.systemd import Notifier
+    from bridge.daemon.systemd import SystemdNotifier
     from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
     from bridge.journal.storage import open_storage
     from bridge.journal.store import JournalError
@@ -174,7 +173,7 @@ def run(
 
     def read(source: Path) -> Settings:
         settings = load(source)
-        return evolve(settings, log=Log()) if log_level is not None else settings
+        return evolve(settings, log=LogSettings()) if log_level is not None else settings
 
     settings = settings_of(config, flags)
     options = options_of(capture)
@@ -186,7 +185,7 @@ def run(
         Daemon,
         settings,
         read=again,
-        notifier=Notifier(),
+        notifier=SystemdNotifier(),
         spans=spans,
         open_listener=_open_listener,
     )
@@ -204,7 +203,9 @@ def run(
         raise click.ClickException(f"{error}.") from None
 
 
-def _open_listener(listen: Listen, parts: "DaemonParts") -> AbstractContextManager["Listener"]:
+def _open_listener(
+    listen: ListenSettings, parts: "DaemonParts"
+) -> AbstractContextManager["Listener"]:
     """Open the listener; what it is made of is imported where one is configured, and only there."""
     from bridge.listener.listener import Listener
 

@@ -17,7 +17,7 @@ from attrs import frozen
 from bridge.cli.exit import EXIT_CODES
 from bridge.cli.settings import config_argument, fail
 from bridge.config.loader import load_file
-from bridge.config.settings import ConfigError, File
+from bridge.config.settings import ConfigError, ConfigFile
 
 NAME: Final = "xmpp-bridge"
 CREDENTIALS: Final = f"/run/credentials/{NAME}.service"
@@ -72,10 +72,10 @@ class _Credential:
         return self.path.is_relative_to("/run/credentials")
 
 
-def unit_of(config: Path | None, file: File | None, command: str) -> str:
+def unit_of(config: Path | None, file: ConfigFile | None, command: str) -> str:
     """Write the unit that runs `command` with a configuration file, whose content is `file`."""
     path = _DEFAULT_CONFIG if config is None else config.absolute()
-    file = file or File()
+    file = file or ConfigFile()
     stop_s = math.ceil(file.stream.grace_s) + _AFTER_GRACE_S
     parts = [
         *_notes(path, file),
@@ -117,7 +117,7 @@ def installed_command(program: str, python: str) -> str:
     return _quoted(str(script))
 
 
-def _notes(path: Path, file: File) -> Iterator[str]:
+def _notes(path: Path, file: ConfigFile) -> Iterator[str]:
     yield f"# /etc/systemd/system/{NAME}.service, as `xmpp-bridge print-unit` wrote it."
     yield f"# The service's user must be able to read {path}: chmod 644 it, and"
     yield "# keep no secret in it, but in files of root's that LoadCredential= passes on."
@@ -127,7 +127,7 @@ def _notes(path: Path, file: File) -> Iterator[str]:
     yield ""
 
 
-def _credential_lines(path: Path, file: File) -> Iterator[str]:
+def _credential_lines(path: Path, file: ConfigFile) -> Iterator[str]:
     """Pass on the secrets; these are copies, which only a restart replaces."""
     for one in _credentials(path, file):
         if one.is_given:
@@ -140,7 +140,7 @@ def _credential_lines(path: Path, file: File) -> Iterator[str]:
         yield f"LoadCredential=secret:{path.parent / 'secret'}"
 
 
-def _credentials(path: Path, file: File) -> Iterator[_Credential]:
+def _credentials(path: Path, file: ConfigFile) -> Iterator[_Credential]:
     """Find the files that are secret; the same one under one name, others under names of theirs."""
     seen: dict[Path, str] = {}
     for key, text in _secret_files(file):
@@ -154,7 +154,7 @@ def _credentials(path: Path, file: File) -> Iterator[_Credential]:
         yield _Credential(key, name, place)
 
 
-def _secret_files(file: File) -> Iterator[tuple[str, str]]:
+def _secret_files(file: ConfigFile) -> Iterator[tuple[str, str]]:
     for table in file.component.values():
         for key in ("component_secret_file", "webhook_secrets_file"):
             if (text := getattr(table, key)) is not None:
@@ -170,13 +170,13 @@ def _secret_files(file: File) -> Iterator[tuple[str, str]]:
             yield "secret_file", token.secret_file
 
 
-def _listener_lines(file: File) -> Iterator[str]:
+def _listener_lines(file: ConfigFile) -> Iterator[str]:
     if file.listen is not None and (file.listen.address or "").startswith("unix:"):
         yield f"# For a socket in /run/{NAME}; a group that is to reach it needs its own directory."
         yield f"RuntimeDirectory={NAME}"
 
 
-def _capabilities(file: File) -> str:
+def _capabilities(file: ConfigFile) -> str:
     """Give what a listener on a port that is the system's needs; else nothing."""
     address = "" if file.listen is None else file.listen.address or ""
     _, _, port = address.rpartition(":")

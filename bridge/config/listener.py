@@ -1,4 +1,4 @@
-"""`[listen]` and its tokens: from the file's words to `Listen`, with every fault.
+"""`[listen]` and its tokens: from the file's words to `ListenSettings`, with every fault.
 
 A secret is read here, and only its digest goes on.
 """
@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Final
 
-from bridge.config.settings import Listen, ListenTable, TcpPlace, TokenTable, UnixPlace
+from bridge.config.settings import ListenSettings, ListenTable, TcpAddress, TokenTable, UnixAddress
 from bridge.config.token import SCOPES, Scope, Token, digest_of
 from bridge.config.value import BadValue, Secret, check_domain, parse_server
 from xmppstream import InvalidJid, split
@@ -27,7 +27,7 @@ _EXAMPLE: Final = (
 _MAKE: Final = "Make one with: openssl rand -hex 32"
 
 
-def parse_place(text: str) -> TcpPlace | UnixPlace:
+def parse_listen_address(text: str) -> TcpAddress | UnixAddress:
     """Read where to listen: an IP address (or localhost) with a port, or the path of a socket.
 
     Raises:
@@ -40,7 +40,7 @@ def parse_place(text: str) -> TcpPlace | UnixPlace:
         if len(path.encode()) > _PATH_LIMIT_BYTES:
             problem = f"the path is longer than {_PATH_LIMIT_BYTES} bytes, which no socket can have"
             raise BadValue(problem, "Use a shorter one")
-        return UnixPlace(path)
+        return UnixAddress(path)
     host, port = parse_server(text)
     if not text.endswith(f":{port}"):
         raise BadValue(f"{text!r} has no port", _EXAMPLE)
@@ -50,10 +50,10 @@ def parse_place(text: str) -> TcpPlace | UnixPlace:
         ipaddress.ip_address(host)
     except ValueError:
         raise BadValue(f"{host!r} is no IP address", _EXAMPLE) from None
-    return TcpPlace(host, port)
+    return TcpAddress(host, port)
 
 
-class ListenReading:
+class ListenerValidation:
     """Reads `[listen]` for the components that are configured."""
 
     def __init__(
@@ -72,7 +72,7 @@ class ListenReading:
         self._warn = warn
         self._faulty: set[str] = set()
 
-    def listen(self, table: ListenTable, faulty: set[str]) -> Listen | None:
+    def listen(self, table: ListenTable, faulty: set[str]) -> ListenSettings | None:
         """Give the settings; None where there are faults. `faulty` are keys that have one."""
         self._faulty = faulty
         place = self._place(table)
@@ -86,7 +86,7 @@ class ListenReading:
             self._warn("[listen] has no token, so nobody can send: add a [[listen.token]]")
         if place is None:
             return None
-        return Listen(
+        return ListenSettings(
             place, tokens, table.default_host, table.max_body_bytes, table.max_connections
         )
 
@@ -98,16 +98,16 @@ class ListenReading:
         if not self._is_faulty(key):
             self._fault(key, problem, remedy)
 
-    def _place(self, table: ListenTable) -> TcpPlace | UnixPlace | None:
+    def _place(self, table: ListenTable) -> TcpAddress | UnixAddress | None:
         if table.address is None:
             self._missing("listen.address", "the address is missing", _EXAMPLE)
             return None
         try:
-            place = parse_place(table.address)
+            place = parse_listen_address(table.address)
         except BadValue as error:
             self._fault("listen.address", error.problem, error.remedy)
             return None
-        if isinstance(place, TcpPlace) and not ipaddress.ip_address(place.host).is_loopback:
+        if isinstance(place, TcpAddress) and not ipaddress.ip_address(place.host).is_loopback:
             self._warn(
                 f"listen.address: {place} is not on loopback, and there is no TLS: tokens and"
                 " messages can be read on the way; listen on 127.0.0.1 behind a proxy with TLS"

@@ -16,8 +16,8 @@ from attrs import evolve
 from bridge.config.schema import structure
 from bridge.config.settings import (
     ConfigError,
-    Fault,
-    File,
+    ConfigFault,
+    ConfigFile,
     Settings,
 )
 from bridge.config.validation import Validation, readable_by_all
@@ -65,14 +65,14 @@ def load_without_secrets(path: Path) -> Settings:
     return from_table(table, str(path), directory=path.parent)
 
 
-def load_file(path: Path) -> File:
+def load_file(path: Path) -> ConfigFile:
     """Read what a configuration file says, and nothing that it names: that may be for the daemon's
     eyes only.
 
     Raises:
         ConfigError: with every fault found.
     """
-    faults: list[Fault] = []
+    faults: list[ConfigFault] = []
     file = structure(_read(path), faults)
     if faults:
         raise ConfigError(str(path), faults)
@@ -84,19 +84,23 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
-        fault = Fault("", "there is no such file", "Name an existing configuration file")
+        fault = ConfigFault("", "there is no such file", "Name an existing configuration file")
         raise ConfigError(source, [fault]) from None
     except OSError as error:
-        fault = Fault("", f"cannot be read ({error.strerror})", "Check its path and permissions")
+        fault = ConfigFault(
+            "", f"cannot be read ({error.strerror})", "Check its path and permissions"
+        )
         raise ConfigError(source, [fault]) from None
     except UnicodeDecodeError:
-        fault = Fault("", "it is not UTF-8 text", "Save it as UTF-8")
+        fault = ConfigFault("", "it is not UTF-8 text", "Save it as UTF-8")
         raise ConfigError(source, [fault]) from None
     except tomllib.TOMLDecodeError as error:
-        fault = Fault("", f"it is not TOML: {error}", "Mend the syntax there (https://toml.io)")
+        fault = ConfigFault(
+            "", f"it is not TOML: {error}", "Mend the syntax there (https://toml.io)"
+        )
         raise ConfigError(source, [fault]) from None
     except (ValueError, RecursionError):  # of an integer, of nested brackets: not tomllib's own
-        fault = Fault("", "a number or a nesting in it is far too long", "Shorten it")
+        fault = ConfigFault("", "a number or a nesting in it is far too long", "Shorten it")
         raise ConfigError(source, [fault]) from None
 
 

@@ -17,10 +17,10 @@ from bridge.config.settings import (
     Age,
     Budget,
     ComponentTable,
+    ConfigFault,
+    ConfigFile,
     Count,
     Depth,
-    Fault,
-    File,
     Rate,
     Ratio,
     Seconds,
@@ -32,10 +32,10 @@ _MAX_AGE_S: Final = 10 * 365 * 86_400
 _MAX_DEPTH: Final = 200  # attrs' == and repr of a tree raise RecursionError above 300 levels
 
 
-def structure(table: Mapping[str, Any], faults: list[Fault]) -> File:
-    """Make a `File` of what is good in a table, and add what is wrong to `faults`."""
+def structure(table: Mapping[str, Any], faults: list[ConfigFault]) -> ConfigFile:
+    """Make a `ConfigFile` of what is good in a table, and add what is wrong to `faults`."""
     try:
-        return _converter().structure(table, File)
+        return _converter().structure(table, ConfigFile)
     except cattrs.ClassValidationError as error:
         # Go on with what can be read, so that all faults are told at once.
         faults += _faults_of(error, "")
@@ -212,7 +212,7 @@ def _noun(value: Any) -> str:
     return nouns.get(type(value), "a date or time")
 
 
-def _faults_of(error: BaseException, key: str, model: type = File) -> Iterator[Fault]:
+def _faults_of(error: BaseException, key: str, model: type = ConfigFile) -> Iterator[ConfigFault]:
     """Walk cattrs' tree of errors and give each leaf with its full key."""
     if isinstance(error, cattrs.BaseValidationError):
         for inner in error.exceptions:
@@ -222,11 +222,11 @@ def _faults_of(error: BaseException, key: str, model: type = File) -> Iterator[F
         for name in sorted(error.extra_fields):
             close = get_close_matches(name, known, 1)
             remedy = f"Did you mean {close[0]}" if close else f"Known here: {', '.join(known)}"
-            yield Fault(f"{key}.{name}".lstrip("."), "this key is not known", remedy)
+            yield ConfigFault(f"{key}.{name}".lstrip("."), "this key is not known", remedy)
     elif isinstance(error, BadValue):
-        yield Fault(key, error.problem, error.remedy)
+        yield ConfigFault(key, error.problem, error.remedy)
     else:
-        yield Fault(key, "must be a table", f"Write it as [{key}]")
+        yield ConfigFault(key, "must be a table", f"Write it as [{key}]")
 
 
 def _key_of(error: BaseException, key: str) -> str:
@@ -244,7 +244,7 @@ def _under(key: str, name: str) -> str:
     return f'{key}."{name}"' if key == "component" else f"{key}.{name}".lstrip(".")
 
 
-def _structure_what_is_good(table: Mapping[str, Any], faults: list[Fault]) -> File:
+def _structure_what_is_good(table: Mapping[str, Any], faults: list[ConfigFault]) -> ConfigFile:
     """Structure again without the keys at fault, so that the second step finds its faults too."""
     bad = {fault.key for fault in faults}
 
@@ -256,4 +256,4 @@ def _structure_what_is_good(table: Mapping[str, Any], faults: list[Fault]) -> Fi
         names = ((name, _under(key, name)) for name in value)
         return {name: prune(value[name], full) for name, full in names if full not in bad}
 
-    return _converter().structure(prune(table, ""), File)
+    return _converter().structure(prune(table, ""), ConfigFile)

@@ -27,12 +27,12 @@ Age = NewType("Age", float)
 Rate = NewType("Rate", float)
 Ratio = NewType("Ratio", float)
 PostMessages = Literal["all", "body"]
-Order = Literal["bare", "full", "none"]
+Ordering = Literal["bare", "full", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 @frozen
-class Fault:
+class ConfigFault:
     """One thing that is wrong: where, what, and what to do about it."""
 
     key: str
@@ -47,14 +47,14 @@ class Fault:
 class ConfigError(Exception):
     """The configuration has faults; all of them."""
 
-    def __init__(self, source: str, faults: list[Fault]) -> None:
+    def __init__(self, source: str, faults: list[ConfigFault]) -> None:
         super().__init__("\n".join(f"{source}: {fault}" for fault in faults))
         self.source = source
         self.faults = faults
 
 
 @frozen
-class Http:
+class HttpSettings:
     """`[http]`: how the endpoint is asked."""
 
     timeout_s: Seconds = Seconds(30.0)
@@ -70,7 +70,7 @@ class Http:
 
 
 @frozen
-class Stream:
+class StreamSettings:
     """`[stream]`: limits and patience towards the XMPP server."""
 
     max_stanza_bytes: Count = Count(512 * _KIB)
@@ -102,7 +102,7 @@ class RetrySettings:
 
 
 @frozen
-class Journal:
+class JournalSettings:
     """`[journal]`: what outlives the process, and how much of it."""
 
     durability: Durability = "process"
@@ -114,7 +114,7 @@ class Journal:
 
 
 @frozen
-class Bounds:
+class SenderLimits:
     """`[limits]`: what one sender (bare JID) may cost; `stanzas_per_s` 0 is without a rate."""
 
     stanzas_per_s: Rate = Rate(100.0)
@@ -124,7 +124,7 @@ class Bounds:
 
 
 @frozen
-class Tracing:
+class TracingSettings:
     """`[tracing]`: where spans go; without `endpoint`, where the environment says."""
 
     endpoint: str | None = field(default=None, repr=False)
@@ -132,7 +132,7 @@ class Tracing:
 
 
 @frozen
-class Log:
+class LogSettings:
     """`[log]`."""
 
     level: LogLevel | None = None
@@ -149,7 +149,7 @@ class ComponentTable:
     post_stanza_types: list[str] | None = None
     component_post_messages: PostMessages = "all"
     component_post_own: bool = False
-    component_order: Order = "bare"
+    component_order: Ordering = "bare"
     webhook_secrets: list[str] | None = field(default=None, repr=False)
     webhook_secrets_file: str | None = None
     allow_from: list[str] = field(factory=list)
@@ -186,7 +186,7 @@ class ListenTable:
 
 
 @frozen
-class TcpPlace:
+class TcpAddress:
     """Where the listener is, by IP address; port 0 is any that is free."""
 
     host: str
@@ -197,7 +197,7 @@ class TcpPlace:
 
 
 @frozen
-class UnixPlace:
+class UnixAddress:
     """Where the listener is, by a socket in the file system."""
 
     path: str
@@ -207,10 +207,10 @@ class UnixPlace:
 
 
 @frozen
-class Listen:
+class ListenSettings:
     """`[listen]`, ready to run."""
 
-    place: TcpPlace | UnixPlace
+    place: TcpAddress | UnixAddress
     tokens: tuple[Token, ...]
     default_host: str | None = None
     max_body_bytes: Count = Count(512 * _KIB)
@@ -218,7 +218,7 @@ class Listen:
 
 
 @frozen
-class File:
+class ConfigFile:
     """The whole file, as it stands."""
 
     server: str = "127.0.0.1:5347"
@@ -226,14 +226,14 @@ class File:
     ca_file: str | None = None
     tls_name: str | None = None
     component: dict[str, ComponentTable] = field(factory=dict)
-    http: Http = field(factory=Http)
-    stream: Stream = field(factory=Stream)
+    http: HttpSettings = field(factory=HttpSettings)
+    stream: StreamSettings = field(factory=StreamSettings)
     retry: RetryTable = field(factory=RetryTable)
-    journal: Journal = field(factory=Journal)
+    journal: JournalSettings = field(factory=JournalSettings)
     listen: ListenTable | None = None
-    limits: Bounds = field(factory=Bounds)
-    tracing: Tracing | None = None
-    log: Log = field(factory=Log)
+    limits: SenderLimits = field(factory=SenderLimits)
+    tracing: TracingSettings | None = None
+    log: LogSettings = field(factory=LogSettings)
 
 
 @frozen
@@ -247,7 +247,7 @@ class Component:
     post_stanzas: frozenset[str] = frozenset({"message"})
     post_messages: PostMessages = "all"
     post_own: bool = False
-    order: Order = "bare"
+    order: Ordering = "bare"
     allow_from: frozenset[str] = frozenset()
     name: str = ""
     webhook_secrets: tuple[Secret, ...] = ()
@@ -258,15 +258,15 @@ class Settings:
     """All that a daemon needs; `warnings` are sentences for the operator."""
 
     components: tuple[Component, ...]
-    http: Http = field(factory=Http)
-    stream: Stream = field(factory=Stream)
+    http: HttpSettings = field(factory=HttpSettings)
+    stream: StreamSettings = field(factory=StreamSettings)
     retry: RetrySettings = field(factory=RetrySettings)
-    journal: Journal = field(factory=Journal)
+    journal: JournalSettings = field(factory=JournalSettings)
     warnings: tuple[str, ...] = ()
-    listen: Listen | None = None
-    limits: Bounds = field(factory=Bounds)
-    tracing: Tracing | None = None
-    log: Log = field(factory=Log)
+    listen: ListenSettings | None = None
+    limits: SenderLimits = field(factory=SenderLimits)
+    tracing: TracingSettings | None = None
+    log: LogSettings = field(factory=LogSettings)
 
 
 def limits_of(settings: Settings) -> Limits:

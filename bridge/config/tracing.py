@@ -4,14 +4,16 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Final
 
-from bridge.config.settings import Tracing
+from bridge.config.settings import TracingSettings
 from bridge.config.value import BadValue, parse_post_url
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
-def resolve(table: Tracing | None, environment: Mapping[str, str]) -> Tracing | None:
+def resolve(
+    table: TracingSettings | None, environment: Mapping[str, str]
+) -> TracingSettings | None:
     """Give what is to be exported and where to, by `[tracing]` or else by the variables of
     OpenTelemetry; None for nothing.
 
@@ -24,7 +26,7 @@ def resolve(table: Tracing | None, environment: Mapping[str, str]) -> Tracing | 
     if table is None:
         if not named or environment.get("OTEL_TRACES_EXPORTER") == "none":
             return None
-        table = Tracing()
+        table = TracingSettings()
     if table.endpoint is not None:
         url = parse_post_url(table.endpoint)
         if url.authorization is not None:

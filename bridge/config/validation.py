@@ -10,18 +10,18 @@ from typing import Final, TypeVar
 
 from attrs import evolve
 
-from bridge.config.listener import ListenReading
+from bridge.config.listener import ListenerValidation
 from bridge.config.settings import (
     Component,
     ComponentTable,
-    Fault,
-    File,
-    Http,
-    Listen,
+    ConfigFault,
+    ConfigFile,
+    HttpSettings,
+    ListenSettings,
     RetrySettings,
     RetryTable,
     Settings,
-    Tracing,
+    TracingSettings,
 )
 from bridge.config.tracing import resolve
 from bridge.config.value import (
@@ -46,12 +46,12 @@ class Validation:
     """The second step: from the file's words to settings, collecting faults and warnings."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[ConfigFault] = []
         self.warnings: list[str] = []
         self._directory = directory
         self._environment = environment
 
-    def settings(self, file: File) -> Settings:
+    def settings(self, file: ConfigFile) -> Settings:
         if not file.component and not any(f.key.startswith("component") for f in self.faults):
             example = '[component."bot.example.com"]'
             self._fault("component", "there is no component", f"Add a table {example}")
@@ -79,7 +79,7 @@ class Validation:
             log=file.log,
         )
 
-    def _tracing(self, table: Tracing | None) -> Tracing | None:
+    def _tracing(self, table: TracingSettings | None) -> TracingSettings | None:
         if any(fault.key.startswith("tracing.") for fault in self.faults):
             return None
         try:
@@ -88,10 +88,10 @@ class Validation:
             self._fault("tracing.endpoint", error.problem, error.remedy)
             return None
 
-    def _listen(self, file: File) -> Listen | None:
+    def _listen(self, file: ConfigFile) -> ListenSettings | None:
         if file.listen is None:
             return None
-        reading = ListenReading(
+        reading = ListenerValidation(
             tuple(file.component),
             self._environment,
             self._secret_file,
@@ -114,7 +114,7 @@ class Validation:
         }
         return RetrySettings(**given)
 
-    def _client_certificate(self, http: Http) -> tuple[str | None, str | None]:
+    def _client_certificate(self, http: HttpSettings) -> tuple[str | None, str | None]:
         """Check that the two files are there and belong together; one may hold both."""
         if http.client_cert_file is None:
             if http.client_key_file is not None:
@@ -136,12 +136,12 @@ class Validation:
             self.warnings += readable_by_all(key, "the key in it")
         return str(cert), str(key)
 
-    def _check_http2(self, http: Http) -> None:
+    def _check_http2(self, http: HttpSettings) -> None:
         if http.http2 and importlib.util.find_spec("h2") is None:
             problem = "HTTP/2 needs a package that is not installed"
             self._fault("http.http2", problem, "pip install 'httpx[http2]', or set it to false")
 
-    def _check_twins(self, file: File) -> None:
+    def _check_twins(self, file: ConfigFile) -> None:
         seen: dict[str, str] = {}
         for domain in file.component:
             other = seen.setdefault(domain.casefold(), domain)
@@ -149,7 +149,7 @@ class Validation:
                 problem = f"it is the same domain as {other}"
                 self._fault(f'component."{domain}"', problem, "Keep one of the two")
 
-    def _component(self, file: File, domain: str) -> Component | None:
+    def _component(self, file: ConfigFile, domain: str) -> Component | None:
         table, key = file.component[domain], f'component."{domain}"'
         known = len(self.faults)
         self._try(key, check_domain, domain)
@@ -201,7 +201,7 @@ class Validation:
         keys = (self._try(name, parse_key, text) for text in texts)
         return tuple(one for one in keys if one is not None)
 
-    def _server(self, file: File, table: ComponentTable, key: str) -> Server | None:
+    def _server(self, file: ConfigFile, table: ComponentTable, key: str) -> Server | None:
         own = f"{key}.server" if table.server is not None else "server"
         text = file.server if table.server is None else table.server
         address = self._try(own, parse_server, text)
@@ -328,7 +328,7 @@ class Validation:
             return None
 
     def _fault(self, key: str, problem: str, remedy: str) -> None:
-        fault = Fault(key, problem, remedy)
+        fault = ConfigFault(key, problem, remedy)
         if fault not in self.faults:
             self.faults.append(fault)
 

@@ -2,7 +2,7 @@
 
 Services share nothing but the journal, so that the refusal or the slowness of one does not touch
 another. Of one domain there is never more than one that runs; what the next one is to know of the
-last, and does not find in the journal, is its `Legacy`.
+last, and does not find in the journal, is its `Handover`.
 """
 
 from contextlib import suppress
@@ -15,29 +15,29 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.capture.recorder import Recorder
 from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, limits_of, limits_written
-from bridge.daemon.status import ComponentStatus, Sight, component_status, sight_of
+from bridge.daemon.status import ComponentSnapshot, ComponentStatus, component_status, snapshot_of
 from bridge.daemon.voice import Voice
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
-from bridge.dispatch.ratelimit import Guard
-from bridge.dispatch.worker import Courier
-from bridge.journal.durable import JournalKeeper
-from bridge.journal.queue import Keeper, MemoryKeeper
+from bridge.dispatch.ratelimit import SenderLimiter
+from bridge.dispatch.worker import DeliveryWorker
+from bridge.journal.durable import JournalQueue
+from bridge.journal.queue import DeliveryQueue, MemoryQueue
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
-from bridge.payload.reply import Composer
+from bridge.payload.reply import ReplyComposer
 from bridge.telemetry.log import logger
 from bridge.telemetry.meter import Counts, Meter
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.retry import RetryPolicy
 from bridge.webhook.signature import Signer
-from bridge.xmpp.autoresponder import Automaton
-from bridge.xmpp.bounce import Teller
-from bridge.xmpp.iq import Waiters
+from bridge.xmpp.autoresponder import Autoresponder
+from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.link import Link, Refused, hint_of
-from bridge.xmpp.muc import Rooms
+from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox, Outgoing
 from xmppstream import ElementParserThread, StreamOptions
 from xmppstream.tap import NO_TAP
@@ -47,15 +47,15 @@ _RETRY_S: Final = 1.0
 
 
 @define
-class Legacy:
+class Handover:
     """What outlives a service and goes to the next one of its domain."""
 
-    guard: Guard
-    rooms: Rooms = field(factory=Rooms)
+    guard: SenderLimiter
+    rooms: MucOccupancy = field(factory=MucOccupancy)
     meter: Meter = field(factory=Meter)
 
 
-class Service:
+class ComponentService:
     """One component at work. `run` it once; then `change` what can be changed meanwhile."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Service:
         storage: Storage | None = None,
         *,
         endpoint: Endpoint | None = None,
-        legacy: Legacy | None = None,
+        legacy: Handover | None = None,
         spans: Spans | None = None,
         recorder: Recorder | None = None,
     ) -> None:
@@ -78,7 +78,7 @@ class Service:
         stream = settings.stream
         limits = limits_of(settings)
         self.domain = component.domain
-        self.legacy = legacy or Legacy(Guard(settings.limits))
+        self.legacy = legacy or Handover(SenderLimiter(settings.limits))
         self.legacy.guard.change(settings.limits)
         self.refused = False
         self.ended = trio.Event()
@@ -92,15 +92,15 @@ class Service:
         self._log: FilteringBoundLogger = logger(component=component.domain)
         self._elements = ElementParserThread(evolve(limits, max_stanza_bytes=stream.max_send_bytes))
         self._storage = storage
-        self._journal: JournalKeeper | None = None
-        keeper: Keeper = MemoryKeeper()
+        self._journal: JournalQueue | None = None
+        keeper: DeliveryQueue = MemoryQueue()
         if storage is not None:
             self._entries = ElementParserThread(limits_written(settings))
             keeper = self._journal = storage.keeper(
                 component.domain, self._entries.parse, self._log
             )
         self._outbox = Outbox(component.domain, confirmed=keeper.confirm, abandoned=keeper.abandon)
-        self._waiters = Waiters()
+        self._waiters = PendingIqs()
         self._endpoint = endpoint or make_endpoint(component, settings, spans)
         self._endpoint.witness = self._recorder = recorder
         self._dispatcher = self._make_dispatcher(component, settings, keeper)
@@ -120,18 +120,20 @@ class Service:
         )
 
     def _make_dispatcher(
-        self, component: Component, settings: Settings, keeper: Keeper
+        self, component: Component, settings: Settings, keeper: DeliveryQueue
     ) -> Dispatcher:
         http, log = settings.http, self._log
-        rooms, automaton = self.legacy.rooms, Automaton(component.name)
-        teller = self._teller = Teller(self._outbox, rooms, log, meter=self.legacy.meter)
-        composer = Composer(component.domain, settings.stream.max_send_bytes, self._elements.parse)
+        rooms, automaton = self.legacy.rooms, Autoresponder(component.name)
+        teller = self._teller = Bouncer(self._outbox, rooms, log, meter=self.legacy.meter)
+        composer = ReplyComposer(
+            component.domain, settings.stream.max_send_bytes, self._elements.parse
+        )
         self.voice = Voice(composer, keeper, self._outbox, self._waiters, rooms, self._submitted)
         guard, waiters = self.legacy.guard, self._waiters
         self._admission = Admission(
             component, automaton, rooms, teller, log, waiters=waiters, guard=guard
         )
-        self._courier = Courier(
+        self._courier = DeliveryWorker(
             self._endpoint, composer, automaton, rooms, log, http.timeout_s, teller.meter
         )
         return Dispatcher(
@@ -173,9 +175,9 @@ class Service:
         )
 
     @property
-    def sight(self) -> Sight:
+    def sight(self) -> ComponentSnapshot:
         """All that is to be seen of it."""
-        return sight_of(self.status, self._link, self._dispatcher, self.legacy.meter)
+        return snapshot_of(self.status, self._link, self._dispatcher, self.legacy.meter)
 
     # --- its life
 
@@ -215,7 +217,7 @@ class Service:
             await self._drain(dispatching)
         service.cancel()
 
-    async def _recovered(self, journal: JournalKeeper) -> list[Outgoing]:
+    async def _recovered(self, journal: JournalQueue) -> list[Outgoing]:
         """Take over what the journal has; while it cannot be asked, try again."""
         assert self._storage is not None
         told = False
@@ -289,7 +291,7 @@ class Service:
         moved = component.post_url != self._component.post_url
         self._component, self._settings = component, settings
         self._stamps = _stamps(settings)
-        automaton = Automaton(component.name)
+        automaton = Autoresponder(component.name)
         self.legacy.guard.change(settings.limits)
         self._admission.change(component, automaton)
         self._courier.change(endpoint, automaton, settings.http.timeout_s)

@@ -12,14 +12,14 @@ from typing import Final
 import trio
 from attrs import evolve
 
-from bridge.capture.recorder import Recording
-from bridge.config.settings import ConfigError, Listen, Settings, limits_written
+from bridge.capture.recorder import Recorders
+from bridge.config.settings import ConfigError, ListenSettings, Settings, limits_written
 from bridge.daemon import control
-from bridge.daemon.component import Service
+from bridge.daemon.component import ComponentService
 from bridge.daemon.listener import DaemonParts, Listener, ListenError, OpenListener
-from bridge.daemon.status import Responder
-from bridge.daemon.supervisor import CannotReload, Roster
-from bridge.daemon.systemd import Notifier
+from bridge.daemon.status import ControlHandler
+from bridge.daemon.supervisor import CannotReload, Supervisor
+from bridge.daemon.systemd import SystemdNotifier
 from bridge.journal.storage import Storage
 from bridge.telemetry.log import logger, set_level
 from bridge.telemetry.meter import Counts
@@ -48,9 +48,9 @@ class Daemon:
         storage: Storage | None = None,
         *,
         read: Callable[[], Settings] | None = None,
-        notifier: Notifier | None = None,
+        notifier: SystemdNotifier | None = None,
         spans: Spans | None = None,
-        recording: Recording | None = None,
+        recording: Recorders | None = None,
         open_listener: OpenListener | None = None,
     ) -> None:
         """Without `storage`, what is accepted is kept in memory only. `read` reads the
@@ -61,9 +61,9 @@ class Daemon:
         self._settings = settings
         self._storage = storage
         self._read = read
-        self._notifier = notifier or Notifier({})
+        self._notifier = notifier or SystemdNotifier({})
         self._recording = recording
-        self._roster = Roster(settings, storage, spans, recording)
+        self._roster = Supervisor(settings, storage, spans, recording)
         self._spans = spans
         self._open_listener = open_listener
         self._listener: Listener | None = None
@@ -71,8 +71,8 @@ class Daemon:
         self._reload_wanted = trio.Event()
 
     @property
-    def services(self) -> Mapping[str, Service]:
-        """The components at work, by domain; see `Roster.services`."""
+    def services(self) -> Mapping[str, ComponentService]:
+        """The components at work, by domain; see `Supervisor.services`."""
         return self._roster.services
 
     @property
@@ -145,8 +145,8 @@ class Daemon:
             with trio.move_on_after(_EXPORT_S):  # its thread is left behind where it takes longer
                 await trio.to_thread.run_sync(self._spans.close, abandon_on_cancel=True)
 
-    def _responder(self, storage: Storage) -> Responder:
-        return Responder(
+    def _responder(self, storage: Storage) -> ControlHandler:
+        return ControlHandler(
             storage,
             self.services.keys(),
             lambda: [one.status for one in self.services.values()],
@@ -274,6 +274,6 @@ class Daemon:
             self.reload()
 
 
-def _but_tokens(listen: Listen | None) -> Listen | None:
+def _but_tokens(listen: ListenSettings | None) -> ListenSettings | None:
     """Give what a listener does not take over while it runs."""
     return None if listen is None else evolve(listen, tokens=())

@@ -11,8 +11,8 @@ from typing import Protocol
 import trio
 from attrs import frozen
 
-from bridge.config.settings import Listen
-from bridge.daemon.component import Service
+from bridge.config.settings import ListenSettings
+from bridge.daemon.component import ComponentService
 from bridge.daemon.control import AnyRequest
 from bridge.journal.storage import Storage
 from xmppstream import Limits
@@ -33,7 +33,7 @@ class Listener(Protocol):
         """Accept no more connections; requests under way may still be answered."""
         ...
 
-    def adopt(self, listen: Listen | None) -> None:
+    def adopt(self, listen: ListenSettings | None) -> None:
         """Use the tokens of another configuration; None has none."""
         ...
 
@@ -44,7 +44,7 @@ class DaemonParts:
     None.
     """
 
-    services: Mapping[str, Service]
+    services: Mapping[str, ComponentService]
     """The components at work, by domain; always as of now."""
     stopping: Callable[[], bool]
     written_limits: Limits
@@ -59,7 +59,7 @@ class DaemonParts:
     """
 
 
-OpenListener = Callable[[Listen, DaemonParts], AbstractContextManager[Listener]]
+OpenListener = Callable[[ListenSettings, DaemonParts], AbstractContextManager[Listener]]
 """Opens a listener, within trio; leaving it closes the socket.
 
 Raises:

@@ -21,12 +21,12 @@ from bridge.config.settings import Component
 from bridge.daemon.control import AnyRequest, AskStatus
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
-from bridge.journal.admin import Desk, holdings
+from bridge.journal.admin import QueueAdmin, holdings
 from bridge.journal.request import PROTOCOL, Holding
 from bridge.journal.storage import Storage
-from bridge.journal.store import Journal, JournalError, Totals
+from bridge.journal.store import JournalError, JournalStore, Totals
 from bridge.telemetry.meter import Counts, Meter
-from bridge.webhook.retry import Health
+from bridge.webhook.retry import CircuitBreaker
 from bridge.xmpp.link import Link
 
 LinkName = Literal["attached", "attaching", "waiting", "refused"]
@@ -87,7 +87,7 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
 
 
 @frozen
-class Sight:
+class ComponentSnapshot:
     """One component as who watches from within this process sees it. `meter` and `conversations`
     are the component's own, to be read only. The bytes are those of all its streams, and `oldest`
     is when the first of what is in memory was received (Unix time, s).
@@ -101,10 +101,12 @@ class Sight:
     written_bytes: int
 
 
-def sight_of(status: ComponentStatus, link: Link, dispatcher: Dispatcher, meter: Meter) -> Sight:
+def snapshot_of(
+    status: ComponentStatus, link: Link, dispatcher: Dispatcher, meter: Meter
+) -> ComponentSnapshot:
     """Give all that is to be seen of one component."""
     stream = link.stream
-    return Sight(
+    return ComponentSnapshot(
         status,
         meter,
         dispatcher.conversations,
@@ -147,7 +149,7 @@ def link_status(link: Link, server: str, *, refused: bool) -> LinkStatus:
     )
 
 
-def endpoint_status(health: Health, url: str) -> EndpointStatus:
+def endpoint_status(health: CircuitBreaker, url: str) -> EndpointStatus:
     """Say how an endpoint is."""
     probe_at = health.next_probe_at
     probing = health.is_down and probe_at == math.inf
@@ -175,7 +177,7 @@ def _unix(at: float) -> float | None:
     return time.time() + (at - trio.current_time()) if math.isfinite(at) else None
 
 
-class Responder:
+class ControlHandler:
     """Answers for one daemon. To be made within trio."""
 
     def __init__(
@@ -191,7 +193,7 @@ class Responder:
         self._stopping = stopping
         self._started = time.time()
         revived = partial(_tell_trio, trio.lowlevel.current_trio_token(), storage.revived)
-        self._desk = Desk(storage.committer.ask, configured, revived)
+        self._desk = QueueAdmin(storage.committer.ask, configured, revived)
 
     async def answer(self, request: AnyRequest) -> object:
         """Answer a command.
@@ -237,7 +239,7 @@ class Responder:
         return None, "the journal does not answer; look at the disk"
 
 
-def _totals(journal: Journal) -> dict[str, Totals]:
+def _totals(journal: JournalStore) -> dict[str, Totals]:
     return journal.totals()
 
 

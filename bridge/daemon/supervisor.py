@@ -16,10 +16,10 @@ from typing import Final
 import trio
 from attrs import field, frozen
 
-from bridge.capture.recorder import Recorder, Recording
-from bridge.config.settings import Component, Fault, Settings
+from bridge.capture.recorder import Recorder, Recorders
+from bridge.config.settings import Component, ConfigFault, Settings
 from bridge.config.value import is_loopback
-from bridge.daemon.component import Legacy, Service, make_endpoint
+from bridge.daemon.component import ComponentService, Handover, make_endpoint
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.telemetry.log import logger
@@ -32,7 +32,7 @@ _NO_DOMAINS: Final[tuple[str, ...]] = ()
 class CannotReload(Exception):
     """A configuration cannot be worked by; nothing was changed."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: ConfigFault) -> None:
         super().__init__(str(fault))
         self.fault = fault
 
@@ -48,7 +48,7 @@ class Plan:
 
 
 @frozen
-class _Order:
+class _ReloadRequest:
     """A configuration that is to be worked by."""
 
     settings: Settings
@@ -57,7 +57,7 @@ class _Order:
     done: trio.Event = field(factory=trio.Event)
 
 
-class Roster:
+class Supervisor:
     """All components of a daemon. To be made within trio."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Roster:
         settings: Settings,
         storage: Storage | None = None,
         spans: Spans | None = None,
-        recording: Recording | None = None,
+        recording: Recorders | None = None,
     ) -> None:
         """Raises: OSError, ssl.SSLError: the certificates of `[http]` cannot be used."""
         self._log = logger()
@@ -74,18 +74,18 @@ class Roster:
         self._spans = spans
         self._recording = recording
         self._services = {
-            one.domain: Service(
+            one.domain: ComponentService(
                 one, settings, storage, spans=spans, recorder=self._recorder_of(one)
             )
             for one in settings.components
         }
-        self._order: _Order | None = None
+        self._order: _ReloadRequest | None = None
         self._wake = trio.Event()
         self._stopping = False
         self._over = False
 
     @property
-    def services(self) -> Mapping[str, Service]:
+    def services(self) -> Mapping[str, ComponentService]:
         """The services as they are now, by domain: a live view, to be asked anew after each wait,
         since a service may be replaced by another one. It `is_open` while it takes what is to be
         sent.
@@ -143,7 +143,7 @@ class Roster:
         """
         assert self._order is None, "one configuration after the other"
         plan = self._plan(settings)
-        order = _Order(settings, plan, self._new_endpoints(settings, plan))
+        order = _ReloadRequest(settings, plan, self._new_endpoints(settings, plan))
         if not self._stopping and not self._over:
             self._order = order
             self._wake.set()
@@ -177,10 +177,12 @@ class Roster:
                 if one.domain in new
             }
         except OSError as error:  # ssl.SSLError is one; the loader has found the files to be good
-            fault = Fault("http", f"its certificates cannot be used ({error})", "Check their files")
+            fault = ConfigFault(
+                "http", f"its certificates cannot be used ({error})", "Check their files"
+            )
             raise CannotReload(fault) from None
 
-    async def _follow(self, order: _Order, services: trio.Nursery) -> None:
+    async def _follow(self, order: _ReloadRequest, services: trio.Nursery) -> None:
         """Change what is to be changed, and start in `services` what is to be started."""
         plan, settings = order.plan, order.settings
         self._settings = settings
@@ -220,11 +222,11 @@ class Roster:
         self,
         component: Component,
         endpoint: Endpoint,
-        legacy: Legacy | None,
+        legacy: Handover | None,
         services: trio.Nursery,
     ) -> None:
         self._announce(component)
-        service = Service(
+        service = ComponentService(
             component,
             self._settings,
             self._storage,
@@ -239,7 +241,7 @@ class Roster:
     def _recorder_of(self, component: Component) -> Recorder | None:
         return None if self._recording is None else self._recording.of(component)
 
-    async def _work(self, service: Service) -> None:
+    async def _work(self, service: ComponentService) -> None:
         await service.run()
         self._wake.set()
 

@@ -16,7 +16,7 @@ import trio
 STATUS_EVERY_S: Final = 5.0
 
 
-class Notifier:
+class SystemdNotifier:
     """Talks to the manager that an environment names; without one it says nothing."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:

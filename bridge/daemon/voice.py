@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
-from bridge.journal.queue import Keeper
-from bridge.payload.reply import Composer
-from bridge.xmpp.iq import Waiters
-from bridge.xmpp.muc import Rooms
+from bridge.journal.queue import DeliveryQueue
+from bridge.payload.reply import ReplyComposer
+from bridge.xmpp.iq import PendingIqs
+from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
 from xmppstream.jid import domain_of, same_domain
 
@@ -16,11 +16,11 @@ from xmppstream.jid import domain_of, same_domain
 class Voice:
     """One component's."""
 
-    composer: Composer
-    keeper: Keeper
+    composer: ReplyComposer
+    keeper: DeliveryQueue
     outbox: Outbox
-    waiters: Waiters
-    rooms: Rooms
+    waiters: PendingIqs
+    rooms: MucOccupancy
     submitted: Callable[[str, bytes], None] = lambda uid, data: None
     """Is told what goes out by it, for a capture."""
 

@@ -9,14 +9,14 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Component
-from bridge.dispatch.ratelimit import UNBOUNDED, Excess, Guard
+from bridge.dispatch.ratelimit import UNBOUNDED, Excess, SenderLimiter
 from bridge.payload.error import EXCESSIVE
 from bridge.payload.request import body_of
 from bridge.telemetry.meter import limit_of
-from bridge.xmpp.autoresponder import UNAVAILABLE, Automaton
-from bridge.xmpp.bounce import Teller
-from bridge.xmpp.iq import Waiters
-from bridge.xmpp.muc import Rooms
+from bridge.xmpp.autoresponder import UNAVAILABLE, Autoresponder
+from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.iq import PendingIqs
+from bridge.xmpp.muc import MucOccupancy
 from xmppstream import (
     ElementIgnored,
     ErrorType,
@@ -41,27 +41,27 @@ class Admission:
     def __init__(
         self,
         component: Component,
-        automaton: Automaton,
-        rooms: Rooms,
-        teller: Teller,
+        automaton: Autoresponder,
+        rooms: MucOccupancy,
+        teller: Bouncer,
         log: FilteringBoundLogger,
         *,
-        waiters: Waiters | None = None,
-        guard: Guard | None = None,
+        waiters: PendingIqs | None = None,
+        guard: SenderLimiter | None = None,
     ) -> None:
         """Without `guard`, senders have no limits."""
-        self.guard = guard or Guard(UNBOUNDED)
+        self.guard = guard or SenderLimiter(UNBOUNDED)
         self.domain = component.domain
         self._component = component
         self._automaton = automaton
         self._rooms = rooms
         self._teller = teller
         self._meter = teller.meter
-        self._waiters = Waiters() if waiters is None else waiters
+        self._waiters = PendingIqs() if waiters is None else waiters
         self._log = log
         self._warned = False
 
-    def change(self, component: Component, automaton: Automaton) -> None:
+    def change(self, component: Component, automaton: Autoresponder) -> None:
         """Judge by another configuration of the same domain from now on."""
         self._component = component
         self._automaton = automaton

@@ -17,8 +17,8 @@ from typing import Final
 
 import msgspec
 
-from bridge.config.settings import Order
-from bridge.journal.delivery import Admitted
+from bridge.config.settings import Ordering
+from bridge.journal.delivery import Delivery
 
 
 class Phase(Enum):
@@ -37,17 +37,17 @@ class Conversation(msgspec.Struct, eq=False):  # one for each stanza, mostly: ch
     """Stanzas between the same two; without a `key` (an iq) it ends with its one stanza."""
 
     key: tuple[str, str] | None
-    head: Admitted
+    head: Delivery
     """The stanza whose turn it is."""
     phase: Phase = Phase.READY
     due: float = math.inf
-    behind: deque[Admitted] | None = None
+    behind: deque[Delivery] | None = None
     """What waits for the head, once there was any: of most there is nothing, and a deque is big."""
 
     def __len__(self) -> int:
         return 1 if self.behind is None else 1 + len(self.behind)
 
-    def put(self, admitted: Admitted) -> None:
+    def put(self, admitted: Delivery) -> None:
         """Put a stanza at the end."""
         if self.behind is None:
             self.behind = deque()
@@ -57,7 +57,7 @@ class Conversation(msgspec.Struct, eq=False):  # one for each stanza, mostly: ch
 class Conversations:
     """All that is admitted, in memory and not done, of one component."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Ordering) -> None:
         self._order = order
         self._keyed: dict[tuple[str, str], Conversation] = {}
         self._single: dict[str, Conversation] = {}
@@ -95,7 +95,7 @@ class Conversations:
         ]
         return len(found), heapq.nsmallest(limit, found, key=lambda one: one.head.received)
 
-    def add(self, admitted: Admitted) -> None:
+    def add(self, admitted: Delivery) -> None:
         """Put a stanza at the end of its conversation."""
         if admitted.stanza.kind == "iq" or self._order == "none":
             conversation = self._single[admitted.uid] = Conversation(None, admitted)
@@ -117,7 +117,7 @@ class Conversations:
                 return conversation
         return None
 
-    def take_idle(self, admitted: Admitted) -> Conversation | None:
+    def take_idle(self, admitted: Delivery) -> Conversation | None:
         """Give the conversation of a stanza that is its head, unless it is at work already."""
         conversation = self._single.get(admitted.uid) or self._keyed.get(self._key_of(admitted))
         if conversation is None or conversation.head is not admitted:
@@ -158,7 +158,7 @@ class Conversations:
         conversation.phase = Phase.READY
         self.ready.append(conversation)
 
-    def _key_of(self, admitted: Admitted) -> tuple[str, str]:
+    def _key_of(self, admitted: Delivery) -> tuple[str, str]:
         if self._order == "full":
             return admitted.stanza.from_ or "", admitted.stanza.to or ""
         return admitted.parties

@@ -19,18 +19,18 @@ from structlog.typing import FilteringBoundLogger
 from bridge.config.settings import WRITTEN_FACTOR
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversation, Conversations
-from bridge.dispatch.inflight import Ledger
-from bridge.dispatch.worker import Courier, Result
-from bridge.journal.delivery import Admitted
-from bridge.journal.queue import Keeper
+from bridge.dispatch.inflight import InFlight
+from bridge.dispatch.worker import AttemptResult, DeliveryWorker
+from bridge.journal.delivery import Delivery
+from bridge.journal.queue import DeliveryQueue
 from bridge.journal.store import Attempt
 from bridge.payload.error import INTERNAL, OVERLOADED, STOPPING, UNKEPT
 from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
-from bridge.webhook.retry import Health, RetryPolicy, says_down
-from bridge.xmpp.bounce import Teller
-from bridge.xmpp.muc import Rooms
+from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
+from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
 from xmppstream import Event, Stanza, StanzaReceived
 from xmppstream.jid import bare
@@ -45,16 +45,16 @@ class Dispatcher:
     def __init__(
         self,
         admission: Admission,
-        courier: Courier,
-        keeper: Keeper,
+        courier: DeliveryWorker,
+        keeper: DeliveryQueue,
         outbox: Outbox,
-        teller: Teller,
-        rooms: Rooms,
+        teller: Bouncer,
+        rooms: MucOccupancy,
         log: FilteringBoundLogger,
         *,
         conversations: Conversations,
         policy: RetryPolicy,
-        health: Health | None = None,
+        health: CircuitBreaker | None = None,
         max_in_flight: int = 256,
         max_xml_length: int = WRITTEN_FACTOR * 512 * 1024,
         now: Callable[[], float] = time.time,
@@ -71,12 +71,12 @@ class Dispatcher:
         self._log = log
         self._conversations = conversations
         self._policy = policy
-        self._health = health or Health()
+        self._health = health or CircuitBreaker()
         self._max_in_flight = max_in_flight
         self._max_xml_length = max_xml_length
         self._now = now
         self._trio_now: Callable[[], float] = trio.current_time
-        self._ledger = Ledger()
+        self._ledger = InFlight()
         self._running = 0
         self._ending = 0  # stanzas whose end is being kept
         self._expiry_due = math.inf
@@ -110,7 +110,7 @@ class Dispatcher:
         return self._conversations
 
     @property
-    def health(self) -> Health:
+    def health(self) -> CircuitBreaker:
         """What is known of the endpoint; to be read only."""
         return self._health
 
@@ -146,7 +146,7 @@ class Dispatcher:
             if self._patience_ends is not None:
                 self._end_shedding()
             weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
-            admitted = Admitted(stanza, self._now(), weight)
+            admitted = Delivery(stanza, self._now(), weight)
             if len(admitted.xml) > self._max_xml_length:
                 self._admission.refuse(stanza, "max_stanza_bytes, written out")
             else:
@@ -186,13 +186,13 @@ class Dispatcher:
             self._log.warning("queue has room again", refused=self._shedding)
             self._shedding = 0
 
-    def _refuse(self, admitted: Admitted) -> None:
+    def _refuse(self, admitted: Delivery) -> None:
         """Tell the sender of a stanza that could not be kept."""
         self._admission.guard.ended(admitted)
         self._meter.end(admitted.stanza.kind, "unkept")
         self._teller.tell(admitted.stanza, UNKEPT)
 
-    def _deliver(self, admitted: Admitted) -> None:
+    def _deliver(self, admitted: Delivery) -> None:
         """Take a stanza that is kept."""
         if self._stopping and self._is_for_later(admitted):
             return
@@ -211,7 +211,7 @@ class Dispatcher:
         if self._nursery is not None:
             self._start(now, self._nursery)  # by way of `run` it would be a turn of trio's later
 
-    def _is_for_later(self, admitted: Admitted) -> bool:
+    def _is_for_later(self, admitted: Delivery) -> bool:
         """Whether a stanza stays, once we stop, in the journal for the next process."""
         return self._keeper.durable and not admitted.stanza.is_request
 
@@ -329,12 +329,12 @@ class Dispatcher:
         await self._settle(admitted, end, stanzas, reason)
         self._done(conversation)
 
-    def _note_bug(self, admitted: Admitted) -> None:
+    def _note_bug(self, admitted: Delivery) -> None:
         event = "stanza failed in the bridge"
         self._log.exception(event, id=admitted.stanza.id, request=admitted.uid)
 
     def _due_again(
-        self, admitted: Admitted, result: Result, began: float, probe: bool
+        self, admitted: Delivery, result: AttemptResult, began: float, probe: bool
     ) -> float | None:
         """Take note of an attempt, and give when the stanza is tried again, if it is."""
         if probe or not result.was_cut:
@@ -344,7 +344,7 @@ class Dispatcher:
         self._note_attempt(admitted, began, result.outcome)
         return self._next_attempt(admitted, result.outcome)
 
-    def _note_health(self, outcome: Outcome, admitted: Admitted, probe: bool) -> None:
+    def _note_health(self, outcome: Outcome, admitted: Delivery, probe: bool) -> None:
         if not self._policy.is_patient or (self._health.is_fine and not says_down(outcome)):
             return
         was_down = self._health.is_down
@@ -357,12 +357,12 @@ class Dispatcher:
         elif was_down and not self._health.is_down:
             self._log.warning("endpoint is back", waiting=len(self._ledger))
 
-    def _note_attempt(self, admitted: Admitted, began: float, outcome: Outcome) -> None:
+    def _note_attempt(self, admitted: Delivery, began: float, outcome: Outcome) -> None:
         admitted.attempts.append(Attempt(began, reason_of(outcome)))
         admitted.is_tried = True
         self._keeper.attempted(admitted)
 
-    def _next_attempt(self, admitted: Admitted, outcome: Outcome) -> float | None:
+    def _next_attempt(self, admitted: Delivery, outcome: Outcome) -> float | None:
         """Give when a stanza is tried again; None where it is not, by now or by then."""
         if admitted.deadline == math.inf:  # it was accepted without a budget
             return None
@@ -372,7 +372,7 @@ class Dispatcher:
         return self._trio_now() + wait_s
 
     def _end_of(
-        self, admitted: Admitted, result: Result | None
+        self, admitted: Delivery, result: AttemptResult | None
     ) -> tuple[End, list[Stanza], str | None]:
         """Give how a stanza ends, what is sent for it, and for a dead letter its reason."""
         if result is None:
@@ -383,12 +383,12 @@ class Dispatcher:
         errors = self._errors(admitted, result.outcome)
         return result.posted, errors, reason_of(result.outcome)
 
-    def _errors(self, admitted: Admitted, outcome: Outcome) -> list[Stanza]:
+    def _errors(self, admitted: Delivery, outcome: Outcome) -> list[Stanza]:
         assert not isinstance(outcome, Replied | NoReply)
         return self._teller.error(admitted.stanza, error_of(outcome), admitted.uid)
 
     async def _settle(
-        self, admitted: Admitted, end: End, stanzas: list[Stanza], reason: str | None
+        self, admitted: Delivery, end: End, stanzas: list[Stanza], reason: str | None
     ) -> None:
         """End a stanza, once: its replies are kept, then sent."""
         if not self._ledger.close(admitted):
@@ -410,7 +410,7 @@ class Dispatcher:
             if stanza.type == "groupchat":
                 self._rooms.observe_sent(stanza)
 
-    def _export(self, spans: Spans, admitted: Admitted, end: End, reason: str | None) -> None:
+    def _export(self, spans: Spans, admitted: Delivery, end: End, reason: str | None) -> None:
         spans.stanza_ended(
             admitted.uid,
             admitted.stanza.kind,

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 
 from attrs import define, field
 
-from bridge.journal.delivery import Admitted
+from bridge.journal.delivery import Delivery
 
 
-class Ledger:
+class InFlight:
     """The open stanzas of one component."""
 
     def __init__(self) -> None:
-        self._requests = _Book()
-        self._others = _Book()
+        self._requests = _ByDeadline()
+        self._others = _ByDeadline()
 
     def __len__(self) -> int:
         return len(self._requests.open) + len(self._others.open)
@@ -29,12 +29,12 @@ class Ledger:
         return uid in self._requests.open or uid in self._others.open
 
     @property
-    def requests(self) -> list[Admitted]:
+    def requests(self) -> list[Delivery]:
         """The open iq gets and sets."""
         return list(self._requests.open.values())
 
     @property
-    def all(self) -> list[Admitted]:
+    def all(self) -> list[Delivery]:
         return [*self._requests.open.values(), *self._others.open.values()]
 
     @property
@@ -47,7 +47,7 @@ class Ledger:
         ]
         return min((one.received for one in first), default=None)
 
-    def open(self, admitted: Admitted) -> None:
+    def open(self, admitted: Delivery) -> None:
         """Take a stanza that was accepted."""
         book = self._requests if admitted.stanza.is_request else self._others
         assert admitted.uid not in book.open, "a stanza is accepted once"
@@ -57,12 +57,12 @@ class Ledger:
         else:
             book.is_sorted = False
 
-    def close(self, admitted: Admitted) -> bool:
+    def close(self, admitted: Delivery) -> bool:
         """Tell whether the stanza was open; from now on it is not."""
         book = self._requests if admitted.stanza.is_request else self._others
         return book.open.pop(admitted.uid, None) is not None
 
-    def expired(self, now: float, *, requests_only: bool) -> list[Admitted]:
+    def expired(self, now: float, *, requests_only: bool) -> list[Delivery]:
         """Give what is open beyond its deadline."""
         found = list(self._requests.until(now))
         return found if requests_only else [*found, *self._others.until(now)]
@@ -74,14 +74,14 @@ class Ledger:
 
 
 @define
-class _Book:
+class _ByDeadline:
     """Stanzas by uid. Those that `is_sorted` says are in the order of their deadlines."""
 
-    open: dict[str, Admitted] = field(factory=dict)
+    open: dict[str, Delivery] = field(factory=dict)
     is_sorted: bool = True
     latest: float = -math.inf  # no deadline is later
 
-    def until(self, now: float) -> Iterator[Admitted]:
+    def until(self, now: float) -> Iterator[Delivery]:
         self._sort()
         for admitted in self.open.values():
             if admitted.deadline > now:

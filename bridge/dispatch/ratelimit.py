@@ -16,8 +16,8 @@ import trio
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config.settings import Bounds, Count, Rate
-from bridge.journal.delivery import Admitted, is_of_this_process
+from bridge.config.settings import Count, Rate, SenderLimits
+from bridge.journal.delivery import Delivery, is_of_this_process
 from bridge.telemetry.meter import Limit
 from xmppstream import Stanza
 from xmppstream.jid import bare
@@ -27,7 +27,7 @@ CALM_S: Final = 10.0
 _SWEEP_AT: Final = 1_000
 
 
-class Buckets:
+class TokenBuckets:
     """A bucket of `burst` tokens for each sender, to which `rate_per_s` are added. No clock.
 
     A bucket is the time at which it will be full (GCRA): what is in the past is full already. Of
@@ -79,29 +79,29 @@ _WAITING: Final = Excess("conversations", "max_waiting")
 _CONVERSATIONS: Final = Excess("conversations", "max_conversations")
 
 
-UNBOUNDED: Final = Bounds(Rate(0.0), Count(1), Count(2**31), Count(2**31))
+UNBOUNDED: Final = SenderLimits(Rate(0.0), Count(1), Count(2**31), Count(2**31))
 
 
-class Guard:
+class SenderLimiter:
     """The limits of one component's senders. Outlives a service."""
 
     def __init__(
-        self, bounds: Bounds | None = None, now: Callable[[], float] = trio.current_time
+        self, bounds: SenderLimits | None = None, now: Callable[[], float] = trio.current_time
     ) -> None:
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or SenderLimits()
         self._now = now
-        self._buckets = Buckets(self._bounds.stanzas_per_s, self._bounds.burst)
+        self._buckets = TokenBuckets(self._bounds.stanzas_per_s, self._bounds.burst)
         self._waiting: dict[str, int] = {}
         self._conversations: dict[tuple[str, str], int] = {}
         self.refused_count = 0
         """How many it has refused since it was calm."""
         self._refused_at = 0.0
 
-    def change(self, bounds: Bounds) -> None:
+    def change(self, bounds: SenderLimits) -> None:
         """Go by other limits from now on. With another rate, all buckets are full."""
         old, self._bounds = self._bounds, bounds
         if (old.stanzas_per_s, old.burst) != (bounds.stanzas_per_s, bounds.burst):
-            self._buckets = Buckets(bounds.stanzas_per_s, bounds.burst)
+            self._buckets = TokenBuckets(bounds.stanzas_per_s, bounds.burst)
 
     def over_rate(self, stanza: Stanza) -> Excess | None:
         """Count a stanza that came in, and tell whether its sender sends too many. An answer to
@@ -124,13 +124,13 @@ class Guard:
         known = (sender, bare(stanza.to or "")) in self._conversations
         return None if known else _CONVERSATIONS
 
-    def accepted(self, admitted: Admitted) -> None:
+    def accepted(self, admitted: Delivery) -> None:
         """Count a stanza that waits from now on."""
         parties = admitted.parties
         self._waiting[parties[0]] = self._waiting.get(parties[0], 0) + 1
         self._conversations[parties] = self._conversations.get(parties, 0) + 1
 
-    def ended(self, admitted: Admitted) -> None:
+    def ended(self, admitted: Delivery) -> None:
         """Count a stanza no more."""
         if not is_of_this_process(admitted.uid):
             return

@@ -8,8 +8,8 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.journal.delivery import Admitted
-from bridge.payload.reply import Composer, UnusableReply, is_answer_to, read_reply
+from bridge.journal.delivery import Delivery
+from bridge.payload.reply import ReplyComposer, UnusableReply, is_answer_to, read_reply
 from bridge.payload.request import request_body
 from bridge.telemetry.meter import Meter, PostResult
 from bridge.webhook.outcome import (
@@ -22,9 +22,9 @@ from bridge.webhook.outcome import (
     TimedOut,
     Unreachable,
 )
-from bridge.xmpp.autoresponder import Automaton
+from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
-from bridge.xmpp.muc import Rooms
+from bridge.xmpp.muc import MucOccupancy
 from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100
@@ -40,7 +40,7 @@ class Poster(Protocol):
         ...
 
 
-class Result(msgspec.Struct, frozen=True, gc=False):  # as an `Outcome` is
+class AttemptResult(msgspec.Struct, frozen=True, gc=False):  # as an `Outcome` is
     """What came of an attempt: where the outcome is no failure, the stanzas to be sent."""
 
     outcome: Outcome
@@ -52,15 +52,15 @@ class Result(msgspec.Struct, frozen=True, gc=False):  # as an `Outcome` is
     """Whether the stanza's own time was up, so that the outcome says nothing of the endpoint."""
 
 
-class Courier:
+class DeliveryWorker:
     """Goes to one component's endpoint."""
 
     def __init__(
         self,
         endpoint: Poster,
-        composer: Composer,
-        automaton: Automaton,
-        rooms: Rooms,
+        composer: ReplyComposer,
+        automaton: Autoresponder,
+        rooms: MucOccupancy,
         log: FilteringBoundLogger,
         timeout_s: float,
         meter: Meter | None = None,
@@ -73,14 +73,14 @@ class Courier:
         self._failed = 0  # POSTs since the endpoint last answered
         self.change(endpoint, automaton, timeout_s)
 
-    def change(self, endpoint: Poster, automaton: Automaton, timeout_s: float) -> None:
+    def change(self, endpoint: Poster, automaton: Autoresponder, timeout_s: float) -> None:
         """Go to another endpoint from the next attempt on; what is on its way is not touched."""
         self._endpoint = endpoint
         self._automaton = automaton
         self._timeout_s = timeout_s
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
 
-    async def attempt(self, admitted: Admitted, deadline: float, began: float) -> Result:
+    async def attempt(self, admitted: Delivery, deadline: float, began: float) -> AttemptResult:
         """POST once, cut at `deadline`, or after the endpoint's time-out from `began`, which is
         now; both by trio's clock.
         """
@@ -113,13 +113,13 @@ class Courier:
         if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
             stanzas.append(self._default_answer(stanza))
         was_cut = posted == "timed_out" and until == deadline
-        return Result(outcome, posted, is_success, stanzas, was_cut)
+        return AttemptResult(outcome, posted, is_success, stanzas, was_cut)
 
     def _default_answer(self, request: Stanza) -> Stanza:
         """H3: a set is done; a get is answered by us, since an empty result would be a lie."""
         return request.reply() if request.type == "set" else self._automaton.answer_request(request)
 
-    def _note(self, outcome: Outcome, admitted: Admitted) -> None:
+    def _note(self, outcome: Outcome, admitted: Delivery) -> None:
         request, id = admitted.uid, admitted.stanza.id
         match outcome:
             case Replied():

@@ -24,18 +24,18 @@ TOGETHER_BYTES: Final = 4096
 
 
 _TOGETHER_COUNT: Final = 64  # so that the first waits some ms at the most
-_CURRENT: Final = trio.lowlevel.RunVar["Departure"]("departure")
+_CURRENT: Final = trio.lowlevel.RunVar["SendCoalescer"]("departure")
 _CHUNK_BYTES: Final = 16 * 1024
 
 
-class Departure(trio.abc.Instrument):
+class SendCoalescer(trio.abc.Instrument):
     """What is ready to be sent."""
 
     def __init__(self) -> None:
         self._ready: list[tuple[socket.socket, bytes]] = []
 
     @classmethod
-    def current(cls) -> "Departure":
+    def current(cls) -> "SendCoalescer":
         """Give that of this trio run."""
         try:
             return _CURRENT.get()
@@ -69,7 +69,7 @@ class Departure(trio.abc.Instrument):
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
-class Wire(Protocol):
+class Connection(Protocol):
     """What a connection asks of its socket. Each call may raise OSError."""
 
     def send(self, data: bytes) -> int:
@@ -103,7 +103,7 @@ class Wire(Protocol):
         ...
 
 
-class _PlainWire:
+class _TcpConnection:
     """A socket without trio's layers: one system call, one wait. What is asked for each answer is
     bound to its socket here, so that no Python of ours is between.
     """
@@ -111,7 +111,7 @@ class _PlainWire:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
-        self._departure = Departure.current()
+        self._departure = SendCoalescer.current()
         self.wait = partial(wait_readable, self._socket)
         self.receive = partial(self._socket.recv, _CHUNK_BYTES)
         idle = select.poll()  # a peek by `recv` would cost an exception
@@ -144,7 +144,7 @@ class _PlainWire:
             self._socket.close()
 
 
-class _SecureWire:
+class _TlsConnection:
     """TLS. Closed without a word: the answer was whole, or is not wanted."""
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
@@ -181,7 +181,7 @@ class _SecureWire:
         self._socket.close()
 
 
-async def open_wire(host: str, port: int, context: ssl.SSLContext | None) -> Wire:
+async def open_connection(host: str, port: int, context: ssl.SSLContext | None) -> Connection:
     """Connect, to the first address that answers, and shake hands where there is a context.
 
     Raises:
@@ -194,13 +194,13 @@ async def open_wire(host: str, port: int, context: ssl.SSLContext | None) -> Wir
     except UnicodeError:
         raise OSError("the host's name is none that could be looked up") from None
     if context is None:
-        return _PlainWire(stream)
+        return _TcpConnection(stream)
     secured = False
     try:
         secure = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
         await secure.do_handshake()
         secured = True
-        return _SecureWire(secure)
+        return _TlsConnection(secure)
     except (trio.BrokenResourceError, ssl.CertificateError) as error:
         raise OSError(f"TLS failed: {why_failed(error)}") from None
     finally:

@@ -20,7 +20,7 @@ class Expirable(Protocol):
     def expire(self) -> None: ...
 
 
-class Watch:
+class Deadlines:
     """Tells what is late, at most `TICK_S` after its deadline by trio's clock."""
 
     def __init__(self) -> None:

@@ -19,9 +19,9 @@ import httpx
 import trio
 from attrs import frozen
 
-from bridge.httpclient.connection import Wire, open_wire
-from bridge.httpclient.deadline import Watch
-from bridge.httpclient.response import Answer, AnswerLimits, AnswerReader, Heads
+from bridge.httpclient.connection import Connection, open_connection
+from bridge.httpclient.deadline import Deadlines
+from bridge.httpclient.response import Heads, Response, ResponseLimits, ResponseReader
 from xmppstream.trio_stream import why_failed
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Timeouts:
 class _Connection:
     """One connection, and the reader of its answers."""
 
-    def __init__(self, wire: Wire, reader: AnswerReader) -> None:
+    def __init__(self, wire: Connection, reader: ResponseReader) -> None:
         self.wire = wire
         self.reader = reader
         # trio.current_time() looks the clock up each time, at twice the cost of reading it.
@@ -69,7 +69,7 @@ class _Connection:
         self.expired = True
         self.wire.close()
 
-    async def exchange(self, method: str, data: bytes, timeouts: Timeouts) -> Answer:
+    async def exchange(self, method: str, data: bytes, timeouts: Timeouts) -> Response:
         """Send a request and read its answer.
 
         Raises:
@@ -122,7 +122,7 @@ class Pool:
     """All connections of one transport."""
 
     def __init__(
-        self, context: ssl.SSLContext, limits: PoolLimits, answer_limits: AnswerLimits
+        self, context: ssl.SSLContext, limits: PoolLimits, answer_limits: ResponseLimits
     ) -> None:
         self._context = context
         self._limits = limits
@@ -133,7 +133,7 @@ class Pool:
         self._room = limits.max_connections
         self._waiting = trio.lowlevel.ParkingLot()
         self._closed = False
-        self._watch = Watch()
+        self._watch = Deadlines()
 
     @property
     def open_count(self) -> int:
@@ -151,7 +151,7 @@ class Pool:
         data: bytes,
         timeouts: Timeouts,
         deadline: float = math.inf,
-    ) -> Answer:
+    ) -> Response:
         """Send a request, as it stands in `data`, and give the answer, until `deadline` by trio's
         clock (and `TICK_S` more).
 
@@ -216,7 +216,7 @@ class Pool:
             self._discard(connection)
         return None
 
-    def _put(self, connection: _Connection, origin: Origin, answer: Answer | None) -> None:
+    def _put(self, connection: _Connection, origin: Origin, answer: Response | None) -> None:
         """Keep a connection after use, or close it."""
         if answer is None or connection.expired or self._closed or not connection.reader.reusable:
             self._discard(connection)
@@ -244,15 +244,15 @@ class Pool:
             timeout_s = min(timeouts.connect, deadline - trio.current_time())
             wire = await _within(timeout_s, httpx.ConnectTimeout, self._dial, origin)
             connected = True
-            return _Connection(wire, AnswerReader(self._answer_limits, self._heads))
+            return _Connection(wire, ResponseReader(self._answer_limits, self._heads))
         finally:
             if not connected:
                 self._open -= 1
 
-    async def _dial(self, origin: Origin) -> Wire:
+    async def _dial(self, origin: Origin) -> Connection:
         context = self._context if origin.scheme == "https" else None
         try:
-            return await open_wire(origin.host, origin.port, context)
+            return await open_connection(origin.host, origin.port, context)
         except OSError as error:
             raise httpx.ConnectError(why_failed(error)) from None
 

@@ -1,6 +1,6 @@
 """An HTTP/1.1 answer from its bytes: httptools (llhttp in C), and the limits that it has not.
 
-No socket and no await. One `AnswerReader` serves one connection, one answer after the other; what
+No socket and no await. One `ResponseReader` serves one connection, one answer after the other; what
 an answer breaks is told by httpx's exceptions, in words that quote nothing of the peer.
 
 Invariant: an answer costs at most `max_head_bytes` and eight times `max_body_bytes` (framing
@@ -35,14 +35,14 @@ _CONTROL: Final = frozenset({*range(0x20), 0x7F} - {0x09})
 
 
 @frozen
-class AnswerLimits:
+class ResponseLimits:
     """How much of an answer is taken, in bytes; the body counts as it comes, and decoded."""
 
     max_head_bytes: int = 64 * 1024
     max_body_bytes: int = 1024 * 1024
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):  # one for each POST, never in a cycle
+class Response(msgspec.Struct, frozen=True, gc=False):  # one for each POST, never in a cycle
     """A whole answer; header names are as they came. `body` is None where it was over the limit."""
 
     status: int
@@ -70,18 +70,18 @@ class Answer(msgspec.Struct, frozen=True, gc=False):  # one for each POST, never
 _Parsed = tuple[int, int, tuple[tuple[bytes, bytes], ...], bytes, str, Mapping[bytes, bytes]]
 Heads = dict[bytes, _Parsed]
 """Heads that llhttp has parsed. With each: how long the answer is, body included, and what an
-`Answer` has but for its body. At most `_HEADS_LIMIT` of `_HEAD_BYTES`: 3 MB at the very worst.
+`Response` has but for its body. At most `_HEADS_LIMIT` of `_HEAD_BYTES`: 3 MB at the very worst.
 """
 
 
-class AnswerReader:
+class ResponseReader:
     """Takes the bytes of one connection; `begin` before each request.
 
     A server's heads are the same for a second at least (by their date). So an answer that comes in
     one piece, and has a head that is known, is taken apart without llhttp: in a fourth of the time.
     """
 
-    def __init__(self, limits: AnswerLimits, heads: Heads | None = None) -> None:
+    def __init__(self, limits: ResponseLimits, heads: Heads | None = None) -> None:
         """`heads` are those of readers with the same limits, if they are to be shared."""
         self._limits = limits
         self._heads = {} if heads is None else heads
@@ -115,7 +115,7 @@ class AnswerReader:
         self._body: bytearray | None = bytearray()  # None once it is over the limit
         self._seen_bytes = -1  # of the body, when `_limit` was raised
 
-    def feed(self, data: bytes) -> Answer | None:
+    def feed(self, data: bytes) -> Response | None:
         """Take what has come; None until the answer is whole, or its body over the limit.
 
         Raises:
@@ -130,14 +130,14 @@ class AnswerReader:
         if known is not None and known[0] == len(data) and not self._bodiless:
             _, status, headers, reason, version, fields = known
             self.reusable = True
-            return Answer(status, headers, data[end:], reason, version, fields)
+            return Response(status, headers, data[end:], reason, version, fields)
         self._start()
         answer = self._feed(data)
         if self.reusable and answer is not None:
             self._remember(head, len(data), answer)
         return answer
 
-    def _remember(self, head: bytes, length: int, answer: Answer) -> None:
+    def _remember(self, head: bytes, length: int, answer: Response) -> None:
         """Know this head the next time, if it is one, and nothing is behind the body."""
         if answer.body is None or len(head) + len(answer.body) != length:
             return
@@ -154,7 +154,7 @@ class AnswerReader:
             answer.fields,
         )
 
-    def _feed(self, data: bytes) -> Answer | None:
+    def _feed(self, data: bytes) -> Response | None:
         room = self._limit - self._total_bytes
         if len(data) <= room:
             return self._take(data)
@@ -168,7 +168,7 @@ class AnswerReader:
             raise _fault(f"has a head over {self._limit} bytes")
         raise _fault("has too much framing for its body")
 
-    def end(self) -> Answer:
+    def end(self) -> Response:
         """Take the end of the connection: it completes an answer without length.
 
         Raises:
@@ -180,7 +180,7 @@ class AnswerReader:
             raise httpx.RemoteProtocolError("the connection was closed within the answer")
         return self._answer()
 
-    def _take(self, data: bytes) -> Answer | None:
+    def _take(self, data: bytes) -> Response | None:
         self._total_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -198,8 +198,8 @@ class AnswerReader:
             self._limit = min(allowed, self._total_limit)
         return None
 
-    def _answer(self) -> Answer:
-        return Answer(
+    def _answer(self) -> Response:
+        return Response(
             self._status,
             tuple(self._headers),
             None if self._body is None else bytes(self._body),
@@ -266,7 +266,7 @@ class AnswerReader:
             self.reusable = False
 
 
-def decoded(answer: Answer, limit_bytes: int) -> bytes | None:
+def decoded(answer: Response, limit_bytes: int) -> bytes | None:
     """Undo the content codings gzip and deflate; None where more than `limit_bytes` come out.
 
     Raises:

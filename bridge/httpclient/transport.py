@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 
 from bridge.httpclient.pool import Origin, Pool, PoolLimits, Timeouts
-from bridge.httpclient.response import Answer, AnswerLimits, decoded
+from bridge.httpclient.response import Response, ResponseLimits, decoded
 
 _PORTS: Final = {"http": 80, "https": 443}
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -34,14 +34,14 @@ class Transport(httpx.AsyncBaseTransport):
         self,
         context: ssl.SSLContext,
         limits: PoolLimits | None = None,
-        answer_limits: AnswerLimits | None = None,
+        answer_limits: ResponseLimits | None = None,
     ) -> None:
-        self._answer_limits = answer_limits or AnswerLimits()
+        self._answer_limits = answer_limits or ResponseLimits()
         self.pool = Pool(context, limits or PoolLimits(), self._answer_limits)
 
     async def exchange(
         self, origin: Origin, method: str, data: bytes, timeouts: Timeouts
-    ) -> Answer:
+    ) -> Response:
         """Send the bytes of a request; see `Pool.exchange`."""
         return await self.pool.exchange(origin, method, data, timeouts)
 

@@ -27,7 +27,7 @@ from bridge.journal.request import (
     Retry,
     Show,
 )
-from bridge.journal.store import DeadLetter, Drop, Entry, Journal, Reply, Revive, Totals
+from bridge.journal.store import DeadLetter, DropDead, Entry, JournalStore, Reply, Requeue, Totals
 
 T = TypeVar("T")
 Kind = Entry | Reply | DeadLetter
@@ -42,10 +42,10 @@ _REPLY: Final = "it is our own stanza, which the server would not have and would
 class Ask(Protocol):
     """Has a query called with the journal, where the journal may be called."""
 
-    def __call__(self, query: Callable[[Journal], T], /) -> Awaitable[T]: ...
+    def __call__(self, query: Callable[[JournalStore], T], /) -> Awaitable[T]: ...
 
 
-class Desk:
+class QueueAdmin:
     """Answers the commands about the queue."""
 
     def __init__(
@@ -86,10 +86,10 @@ class Desk:
             case _:
                 assert_never(request)
 
-    def _holdings(self, journal: Journal) -> Holdings:
+    def _holdings(self, journal: JournalStore) -> Holdings:
         return Holdings(holdings(journal.totals(), self._configured))
 
-    def _page(self, request: ListQueue, journal: Journal) -> Page:
+    def _page(self, request: ListQueue, journal: JournalStore) -> Page:
         items: list[Item] = []
         after, weight = request.after, 0
         while len(items) < request.limit and weight < PAGE_BYTES:
@@ -104,11 +104,11 @@ class Desk:
                 return Page(tuple(items))
         return Page(tuple(items), after)
 
-    def _found(self, id: str, journal: Journal) -> Found:
+    def _found(self, id: str, journal: JournalStore) -> Found:
         found = journal.find(resolve(journal, id))
         return Found(tuple(self._item(one, whole=True) for one in found))
 
-    def _retry(self, ids: tuple[str, ...], journal: Journal) -> Changed:
+    def _retry(self, ids: tuple[str, ...], journal: JournalStore) -> Changed:
         letters: dict[str, DeadLetter] = {}
         failed: dict[str, str] = {}
         for id in ids:
@@ -118,7 +118,7 @@ class Desk:
             except CommandError as error:
                 failed[id] = str(error)
         if letters:
-            journal.commit([Revive(tuple(letters), self._now())])
+            journal.commit([Requeue(tuple(letters), self._now())])
             self._revived(_sums(letters.values()))
         return Changed(tuple(letters), failed)
 
@@ -174,7 +174,7 @@ def holdings(totals: dict[str, Totals], configured: Collection[str] | None) -> d
     }
 
 
-def resolve(journal: Journal, id: str) -> str:
+def resolve(journal: JournalStore, id: str) -> str:
     """Give the uid that an id is, or is the beginning of.
 
     Raises:
@@ -190,7 +190,7 @@ def resolve(journal: Journal, id: str) -> str:
 
 
 def _read(
-    journal: Journal, state: Kept, component: str | None, after: int, limit: int
+    journal: JournalStore, state: Kept, component: str | None, after: int, limit: int
 ) -> list[Entry] | list[DeadLetter]:
     if state == "dead":
         return journal.dead(component, after=after, limit=limit)
@@ -198,7 +198,7 @@ def _read(
 
 
 def _revivable(found: list[Kind]) -> DeadLetter:
-    """Give the dead letter that `Revive` takes, as it does: the first that may be.
+    """Give the dead letter that `Requeue` takes, as it does: the first that may be.
 
     Raises:
         CommandError: there is none.
@@ -224,7 +224,7 @@ def _sums(letters: Collection[DeadLetter]) -> dict[str, Totals]:
     return sums
 
 
-def _forget(ids: tuple[str, ...], journal: Journal) -> Changed:
+def _forget(ids: tuple[str, ...], journal: JournalStore) -> Changed:
     uids: dict[str, None] = {}
     failed: dict[str, str] = {}
     for id in ids:
@@ -236,12 +236,12 @@ def _forget(ids: tuple[str, ...], journal: Journal) -> Changed:
         except CommandError as error:
             failed[id] = str(error)
     if uids:
-        journal.commit([Drop(tuple(uids))])
+        journal.commit([DropDead(tuple(uids))])
     return Changed(tuple(uids), failed)
 
 
-def _purge(journal: Journal) -> Purged:
+def _purge(journal: JournalStore) -> Purged:
     count = sum(one.dead for one in journal.totals().values())
     if count:
-        journal.commit([Drop()])
+        journal.commit([DropDead()])
     return Purged(count)

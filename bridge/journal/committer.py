@@ -20,7 +20,13 @@ import outcome
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.journal.store import REFUSABLE, ImpossibleOperation, Journal, JournalError, Operation
+from bridge.journal.store import (
+    REFUSABLE,
+    ImpossibleOperation,
+    JournalError,
+    JournalStore,
+    Operation,
+)
 from xmppstream.thread import Thread
 
 RETRY_S: Final = 1.0
@@ -71,7 +77,7 @@ class _Query:
 
     def __init__(
         self,
-        call: Callable[[Journal], Any],
+        call: Callable[[JournalStore], Any],
         give: Callable[[outcome.Outcome[Any]], None],
         is_gone: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -86,7 +92,7 @@ _Write = tuple[Operation, Then | None]
 class Committer:
     """Commits operations in groups. `run` is its service; all else is called in trio's thread."""
 
-    def __init__(self, journal: Journal, log: FilteringBoundLogger) -> None:
+    def __init__(self, journal: JournalStore, log: FilteringBoundLogger) -> None:
         self._journal = journal
         self._log = log
         self._thread = Thread("journal")
@@ -134,7 +140,7 @@ class Committer:
         self.submit(operation, lambda done: waiter.give(outcome.Value(done)))
         return await waiter.wait()
 
-    async def ask(self, query: Callable[[Journal], T]) -> T:
+    async def ask(self, query: Callable[[JournalStore], T]) -> T:
         """Give what a query gives, which is called in the journal's thread, after all that was
         submitted before.
 
@@ -147,7 +153,7 @@ class Committer:
         return await waiter.wait()
 
     def inquire(
-        self, query: Callable[[Journal], T], then: Callable[[outcome.Outcome[T]], None]
+        self, query: Callable[[JournalStore], T], then: Callable[[outcome.Outcome[T]], None]
     ) -> None:
         """As `ask`; the answer, or the `JournalError`, is given to `then`, by `run`'s task."""
         self._put(_Query(query, then))

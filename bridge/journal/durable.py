@@ -8,8 +8,8 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.committer import Committer
-from bridge.journal.delivery import Admitted
-from bridge.journal.queue import Deliver, Freed, Kept, Volume, unbound
+from bridge.journal.delivery import Delivery
+from bridge.journal.queue import Deliver, Freed, Kept, Quota, unbound
 from bridge.journal.store import (
     SENT_PLACE,
     Abandon,
@@ -18,8 +18,8 @@ from bridge.journal.store import (
     Claim,
     Confirm,
     Entry,
-    Journal,
     JournalError,
+    JournalStore,
     Reply,
     Send,
     Settle,
@@ -35,7 +35,7 @@ _RETRY_S: Final = 1.0
 _TAG_BYTES: Final = 200  # half of what an element costs in memory: it has two tags
 
 
-class JournalKeeper:
+class JournalQueue:
     """Keeps one component's stanzas in the journal. `recover` first, then `run`."""
 
     durable = True
@@ -44,11 +44,11 @@ class JournalKeeper:
         self,
         component: str,
         committer: Committer,
-        volume: Volume,
+        volume: Quota,
         parse: ParseElement,
         log: FilteringBoundLogger,
         now: Callable[[], float],
-        memory: Volume | None = None,
+        memory: Quota | None = None,
     ) -> None:
         """`volume` is the journal's, shared by its components; `memory` is what of it this one
         holds in memory.
@@ -57,8 +57,8 @@ class JournalKeeper:
         self.log = log
         self._committer = committer
         self._volume = volume
-        self._memory = memory or Volume()
-        self._uncommitted = Volume()
+        self._memory = memory or Quota()
+        self._uncommitted = Quota()
         self._parse = parse
         self._now = now
         self._deliver: Deliver = unbound
@@ -136,18 +136,18 @@ class JournalKeeper:
 
     # --- what dispatch asks
 
-    def accept(self, admitted: Admitted) -> None:
+    def accept(self, admitted: Delivery) -> None:
         self._volume.add(_size(admitted.xml))
         self._uncommitted.add(admitted.weight_bytes)
         self._committer.submit(
             Accept(admitted.to_entry(self.component)), partial(self._accepted, admitted)
         )
 
-    def attempted(self, admitted: Admitted) -> None:
+    def attempted(self, admitted: Delivery) -> None:
         self._committer.submit(Attempted(admitted.uid, admitted.attempts[-1]))
 
     async def settle(
-        self, admitted: Admitted, replies: list[bytes], made: float, reason: str | None
+        self, admitted: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
         uid = admitted.uid
         places = [*enumerate(replies, 1)]
@@ -185,7 +185,7 @@ class JournalKeeper:
 
     # --- between memory and disk
 
-    def _accepted(self, admitted: Admitted, committed: bool) -> None:
+    def _accepted(self, admitted: Delivery, committed: bool) -> None:
         self._uncommitted.remove(admitted.weight_bytes)
         if not committed:
             self._volume.remove(_size(admitted.xml))
@@ -196,12 +196,12 @@ class JournalKeeper:
             self._unloaded += 1
             self._want()
 
-    def _is_room_for(self, admitted: Admitted) -> bool:
+    def _is_room_for(self, admitted: Delivery) -> bool:
         if admitted.stanza.kind == "iq":
             return self._memory.fullness < 2
         return not self._unloaded and not self._memory.is_full
 
-    def _hold(self, admitted: Admitted) -> None:
+    def _hold(self, admitted: Delivery) -> None:
         self._held.add(admitted.uid)
         self._memory.add(admitted.weight_bytes)
         self._deliver(admitted)
@@ -240,7 +240,7 @@ class JournalKeeper:
             return
         weight = len(entry.xml) + _TAG_BYTES * entry.xml.count("<")
         self._hold(
-            Admitted(
+            Delivery(
                 Stanza(element, entry.lang),
                 entry.received,
                 weight,
@@ -251,11 +251,11 @@ class JournalKeeper:
         )
 
 
-def _pending(journal: Journal, *, component: str, after: int) -> list[Entry]:
+def _pending(journal: JournalStore, *, component: str, after: int) -> list[Entry]:
     return journal.pending(component, after=after, limit=_PAGE)
 
 
-def _replies(journal: Journal, *, component: str, after: int) -> list[tuple[int, Reply]]:
+def _replies(journal: JournalStore, *, component: str, after: int) -> list[tuple[int, Reply]]:
     return journal.replies(component, after=after, limit=_PAGE)
 
 

@@ -20,8 +20,8 @@ from bridge.journal.store import (
     Claim,
     ClaimKey,
     ClaimState,
-    Journal,
     JournalError,
+    JournalStore,
     ReleaseKey,
 )
 
@@ -36,7 +36,7 @@ def claim_name(token: str, key: str) -> bytes:
     return sha256(f"{len(token)}:{token}{key}".encode("utf-8", "surrogatepass")).digest()
 
 
-class Claims(Protocol):
+class IdempotencyStore(Protocol):
     """What the sender asks of whoever keeps claims."""
 
     async def find(self, name: bytes) -> Claim | None:
@@ -68,7 +68,7 @@ class Claims(Protocol):
         ...
 
 
-class MemoryClaims:
+class MemoryIdempotencyStore:
     """Keeps claims as long as the process lives; the oldest go first beyond the limits."""
 
     def __init__(
@@ -141,7 +141,7 @@ class _Round:
     failure: JournalError | None = None
 
 
-class JournalClaims:
+class JournalIdempotencyStore:
     """Keeps claims in the journal.
 
     It asks one question at a time, for all that want to know by then: each question ends a group of
@@ -195,7 +195,7 @@ class JournalClaims:
         self._committer.submit(ReleaseKey(name))
 
 
-def _claims(journal: Journal, *, names: set[bytes]) -> list[Claim]:
+def _claims(journal: JournalStore, *, names: set[bytes]) -> list[Claim]:
     return journal.claims(names)
 
 

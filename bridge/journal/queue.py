@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from attrs import define, field
 
-from bridge.journal.delivery import Admitted
+from bridge.journal.delivery import Delivery
 from bridge.journal.store import (
     Claim,
     JournalError,
@@ -25,13 +25,13 @@ from xmppstream import Stanza, encode
 MEMORY_COUNT: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 
-Deliver = Callable[[Admitted], None]
+Deliver = Callable[[Delivery], None]
 Freed = Callable[[], None]
 Kept = Callable[[Outgoing | None], None]
 
 
 @define
-class Volume:
+class Quota:
     """How much is accepted and not ended, and how much may be. `freed` are told when it is less."""
 
     limit_count: int = MEMORY_COUNT
@@ -60,7 +60,7 @@ class Volume:
             tell()
 
 
-class Keeper(Protocol):
+class DeliveryQueue(Protocol):
     """What dispatch and outbox ask of whoever keeps stanzas."""
 
     durable: bool
@@ -82,16 +82,16 @@ class Keeper(Protocol):
         """
         ...
 
-    def accept(self, admitted: Admitted) -> None:
+    def accept(self, admitted: Delivery) -> None:
         """Keep a stanza; it is then delivered or refused, maybe at once."""
         ...
 
-    def attempted(self, admitted: Admitted) -> None:
+    def attempted(self, admitted: Delivery) -> None:
         """Keep the last of its attempts."""
         ...
 
     async def settle(
-        self, admitted: Admitted, replies: list[bytes], made: float, reason: str | None
+        self, admitted: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
         """Keep the end of a stanza, before its replies go out; `reason` makes a dead letter."""
         ...
@@ -111,13 +111,13 @@ class Keeper(Protocol):
         ...
 
 
-class MemoryKeeper:
+class MemoryQueue:
     """Keeps nothing beyond the process: `durability = "off"`."""
 
     durable = False
 
-    def __init__(self, volume: Volume | None = None) -> None:
-        self._volume = volume or Volume()
+    def __init__(self, volume: Quota | None = None) -> None:
+        self._volume = volume or Quota()
         self._deliver: Deliver = unbound
 
     @property
@@ -136,15 +136,15 @@ class MemoryKeeper:
         self._deliver = deliver
         self._volume.freed.append(freed)
 
-    def accept(self, admitted: Admitted) -> None:
+    def accept(self, admitted: Delivery) -> None:
         self._volume.add(admitted.weight_bytes)
         self._deliver(admitted)
 
-    def attempted(self, admitted: Admitted) -> None:
+    def attempted(self, admitted: Delivery) -> None:
         pass
 
     async def settle(
-        self, admitted: Admitted, replies: list[bytes], made: float, reason: str | None
+        self, admitted: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
         self._volume.remove(admitted.weight_bytes)
         return [Outgoing(data, made) for data in replies]
@@ -159,5 +159,5 @@ class MemoryKeeper:
         pass
 
 
-def unbound(_: Admitted) -> None:
+def unbound(_: Delivery) -> None:
     raise RuntimeError("a keeper is bound before it is given anything")

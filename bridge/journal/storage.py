@@ -7,12 +7,12 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config.settings import Journal as Settings
+from bridge.config.settings import JournalSettings
 from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
-from bridge.journal.durable import JournalKeeper
-from bridge.journal.queue import Volume
-from bridge.journal.store import Journal, Totals
+from bridge.journal.durable import JournalQueue
+from bridge.journal.queue import Quota
+from bridge.journal.store import JournalStore, Totals
 from bridge.telemetry.log import logger
 from xmppstream.parser_thread import ParseElement
 
@@ -22,13 +22,15 @@ _NONE: Final = Totals()
 class Storage:
     """An open journal; its committer is to run before, and longer than, what uses the keepers."""
 
-    def __init__(self, directory: StateDirectory, journal: Journal, settings: Settings) -> None:
+    def __init__(
+        self, directory: StateDirectory, journal: JournalStore, settings: JournalSettings
+    ) -> None:
         self.directory = directory
         self.committer = Committer(journal, logger())
         self.durability = settings.durability
         self._settings = settings
-        self._keepers: dict[str, JournalKeeper] = {}
-        self._volume = Volume(settings.max_stanzas, settings.max_bytes)
+        self._keepers: dict[str, JournalQueue] = {}
+        self._volume = Quota(settings.max_stanzas, settings.max_bytes)
         for totals in journal.totals().values():
             self._volume.count += totals.pending
             self._volume.bytes += totals.pending_bytes
@@ -39,13 +41,13 @@ class Storage:
         parse: ParseElement,
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
-    ) -> JournalKeeper:
+    ) -> JournalQueue:
         """Give a component's keeper, which is to `recover`, and in the end to be released."""
-        keeper = JournalKeeper(component, self.committer, self._volume, parse, log, now)
+        keeper = JournalQueue(component, self.committer, self._volume, parse, log, now)
         self._keepers[component] = keeper
         return keeper
 
-    async def recover(self, keeper: JournalKeeper) -> None:
+    async def recover(self, keeper: JournalQueue) -> None:
         """Have a keeper take over what is pending, from before or from the keeper before it.
 
         Raises:
@@ -56,7 +58,7 @@ class Storage:
             keeper.log.info("taking over from before", pending=found.pending, replies=found.replies)
         keeper.recover(found)
 
-    def release(self, keeper: JournalKeeper) -> None:
+    def release(self, keeper: JournalQueue) -> None:
         """Forget a keeper that keeps nothing more: another one of its component may follow."""
         keeper.unbind()
         if self._keepers.get(keeper.component) is keeper:
@@ -96,7 +98,7 @@ class Storage:
 
 
 @contextmanager
-def open_storage(directory: StateDirectory, settings: Settings) -> Iterator[Storage]:
+def open_storage(directory: StateDirectory, settings: JournalSettings) -> Iterator[Storage]:
     """Lock the state directory and open its journal; the committer closes it.
 
     Raises:
@@ -107,19 +109,19 @@ def open_storage(directory: StateDirectory, settings: Settings) -> Iterator[Stor
         yield Storage(directory, open_journal(directory, settings), settings)
 
 
-def _totals(journal: Journal) -> dict[str, Totals]:
+def _totals(journal: JournalStore) -> dict[str, Totals]:
     return journal.totals()
 
 
-def open_journal(directory: StateDirectory, settings: Settings) -> Journal:
+def open_journal(directory: StateDirectory, settings: JournalSettings) -> JournalStore:
     """Open the journal of a state directory that is locked.
 
     Raises:
         JournalError: it cannot be used.
     """
-    from bridge.journal.sqlite.store import SqliteJournal  # sqlite3 only where it is asked for
+    from bridge.journal.sqlite.store import SqliteStore  # sqlite3 only where it is asked for
 
-    return SqliteJournal(
+    return SqliteStore(
         directory.journal_file,
         durability="power" if settings.durability == "power" else "process",
         dead_limit_count=settings.dead_max_stanzas,

@@ -152,7 +152,7 @@ class Abandon:
 
 
 @frozen
-class Revive:
+class Requeue:
     """Make dead letters pending again, behind all others; `received` is the new time of
     acceptance. A request (iq) has had its answer, and an abandoned reply its POST: they stay.
     """
@@ -162,7 +162,7 @@ class Revive:
 
 
 @frozen
-class Drop:
+class DropDead:
     """Forget dead letters; all of them where `uids` is None."""
 
     uids: tuple[str, ...] | None = None
@@ -207,7 +207,9 @@ class ReleaseKey:
 
 
 KeyOperation = ClaimKey | AnswerKey | ReleaseKey
-Operation = Accept | Attempted | Settle | Confirm | Abandon | Revive | Drop | Send | KeyOperation
+Operation = (
+    Accept | Attempted | Settle | Confirm | Abandon | Requeue | DropDead | Send | KeyOperation
+)
 REFUSABLE: Final = (Accept, Send, ClaimKey)
 """What begins something new: where it cannot be kept, somebody is told so, and it is forgotten."""
 
@@ -223,7 +225,7 @@ class Totals:
     oldest: float | None = None  # when the first pending one was received, Unix time, s
 
 
-class Journal(Protocol):
+class JournalStore(Protocol):
     """A store. All calls block; they are never made at the same time.
 
     Each raises `JournalError` where the disk, the file or its owner fails.

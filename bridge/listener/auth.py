@@ -8,7 +8,7 @@ log, an error or a response.
 import base64
 import binascii
 import hmac
-from collections import Counter as Multiset
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -20,7 +20,7 @@ from bridge.config.token import SCOPES, Scope, Token, digest_of
 from bridge.listener.problem import Problem
 from xmppstream import InvalidJid, split
 
-__all__ = ["SCOPES", "Access", "Grant", "Scope"]
+__all__ = ["SCOPES", "TokenAuth", "Grant", "Scope"]
 
 _CHALLENGE: Final = {
     "WWW-Authenticate": 'Bearer realm="xmpp-bridge", Basic realm="xmpp-bridge", charset="UTF-8"'
@@ -36,7 +36,7 @@ class Grant:
     user: str | None = None
 
 
-class Access:
+class TokenAuth:
     """The tokens that hold now."""
 
     def __init__(self, tokens: Iterable[Token]) -> None:
@@ -118,12 +118,12 @@ def _check_user(token: Token, user: str) -> None:
         raise Problem(403, detail="This token may not speak as the user of the Basic credentials.")
 
 
-class Counter:
+class TokenConcurrency:
     """Counts the requests at work, by token; what is at nought is forgotten."""
 
     def __init__(self, limit: int = AT_ONCE) -> None:
         self._limit = limit
-        self._at_work: Multiset[str] = Multiset()
+        self._at_work: Counter[str] = Multiset()
 
     @contextmanager
     def one(self, token: str) -> Iterator[None]:

@@ -15,17 +15,23 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config.settings import Listen
+from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
 from bridge.listener.api import openapi
-from bridge.listener.api.handler import Intake
-from bridge.listener.api.prosody import AliasRoutes
+from bridge.listener.api.handler import SubmissionHandler
+from bridge.listener.api.prosody import ProsodyRoutes
 from bridge.listener.api.stanza import QueryRoutes, StanzaRoutes
-from bridge.listener.auth import AT_ONCE, Access, Counter
-from bridge.listener.middleware import Visit, on_disconnect, on_fault, on_http_exception, on_problem
+from bridge.listener.auth import AT_ONCE, TokenAuth, TokenConcurrency
+from bridge.listener.middleware import (
+    RequestLog,
+    on_disconnect,
+    on_fault,
+    on_http_exception,
+    on_problem,
+)
 from bridge.listener.monitor.health import HealthRoutes
 from bridge.listener.monitor.metrics import MetricsRoutes
-from bridge.listener.monitor.view import Probe, View, make_view
+from bridge.listener.monitor.view import DaemonView, JournalProbe, make_view
 from bridge.listener.page.page import PageRoutes
 from bridge.listener.page.session import Sessions
 from bridge.listener.problem import Problem
@@ -35,11 +41,11 @@ from bridge.listener.submission.sender import Sender, open_sender
 from bridge.telemetry.log import logger
 
 
-def routes(view: View, access: Access) -> list[BaseRoute]:
+def routes(view: DaemonView, access: TokenAuth) -> list[BaseRoute]:
     """Give the routes to watch a daemon by. To be called within trio; `view.run` is to run while
     they are served, so that the page has its last hour.
     """
-    probe = None if view.query is None else Probe(view.query)
+    probe = None if view.query is None else JournalProbe(view.query)
     return [
         *MetricsRoutes(view, access).routes,
         *HealthRoutes(view, probe).routes,
@@ -49,8 +55,8 @@ def routes(view: View, access: Access) -> list[BaseRoute]:
 
 def make_app(
     sender: Sender,
-    access: Access,
-    listen: Listen,
+    access: TokenAuth,
+    listen: ListenSettings,
     *,
     watching: Sequence[BaseRoute] = (),
     log: FilteringBoundLogger | None = None,
@@ -64,12 +70,14 @@ def make_app(
     async def describe(_: Request) -> Response:
         return Response(document, media_type="application/json")
 
-    intake = Intake(sender, access, Counter(at_once), listen.max_body_bytes, listen.default_host)
+    intake = SubmissionHandler(
+        sender, access, TokenConcurrency(at_once), listen.max_body_bytes, listen.default_host
+    )
     app = Starlette(
         routes=[
             *StanzaRoutes(intake).routes,
             *QueryRoutes(intake).routes,
-            *AliasRoutes(intake).routes,
+            *ProsodyRoutes(intake).routes,
             Route("/v1/openapi.json", describe, methods=["GET"]),
             *watching,
         ],
@@ -81,23 +89,23 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False
-    return Visit(app, log or logger())
+    return RequestLog(app, log or logger())
 
 
 @frozen
 class Listener:
     """What listens; `opened` makes it."""
 
-    _listen: Listen
+    _listen: ListenSettings
     _listening: socket.socket
-    _access: Access
+    _access: TokenAuth
     _server: Server
-    _view: View
+    _view: DaemonView
     _stopping: trio.Event = field(factory=trio.Event)
 
     @classmethod
     @contextmanager
-    def opened(cls, listen: Listen, parts: DaemonParts) -> Iterator[Self]:
+    def opened(cls, listen: ListenSettings, parts: DaemonParts) -> Iterator[Self]:
         """Open the listener of a daemon; its socket is closed at the end. Within trio.
 
         Raises:
@@ -105,7 +113,7 @@ class Listener:
         """
         view = make_view(parts)
         with bound(listen.place) as listening, open_sender(parts) as sender:
-            access = Access(listen.tokens)
+            access = TokenAuth(listen.tokens)
             app = make_app(sender, access, listen, watching=routes(view, access))
             server = Server(app, listen.max_connections)
             yield cls(listen, listening, access, server, view)
@@ -132,7 +140,7 @@ class Listener:
         """Let nobody new in; those who wait for an answer may still get it."""
         self._stopping.set()
 
-    def adopt(self, listen: Listen | None) -> None:
+    def adopt(self, listen: ListenSettings | None) -> None:
         """Let the tokens of another configuration hold, or none where it has no listener any more;
         all else is for the next start.
         """

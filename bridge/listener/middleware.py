@@ -20,7 +20,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @frozen
-class Visit:
+class RequestLog:
     """An ASGI application around another one. The log has no address, no body, and no secret."""
 
     app: ASGIApp

@@ -1,7 +1,7 @@
-"""Stanza to JSON and JSON to stanza: the whole of the HTTP contract's H1 and H2.
+"""JSON to stanza: the HTTP contract's H2.
 
-A reply is read in two steps. `read_reply` takes the body apart, strictly; `Composer` makes stanzas
-of it that may be sent on a stream which strangers share: everything that S27 to S31 ask is checked
+A reply is read in two steps. `read_reply` takes the body apart, strictly; `ReplyComposer` makes
+stanzas of it that may be sent on a stream which strangers share: everything that S27 to S31 ask is checked
 here, so that a bad reply costs one stanza and never the stream.
 """
 
@@ -145,7 +145,7 @@ _ANY_DECODER: Final = msgspec.json.Decoder(float_hook=_Literal)
 
 
 @frozen
-class Composer:
+class ReplyComposer:
     """Makes stanzas of replies, in the name of one component.
 
     `parse` parses foreign XML (in a thread of bounded life, see `xmppstream.parser_thread`).

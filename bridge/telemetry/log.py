@@ -53,7 +53,7 @@ _VALUE_LIMIT: Final = 300
 
 
 @frozen
-class Incident:
+class RecentError:
     """One of them; `at` is Unix time in s, `component` is empty where it is of none."""
 
     at: float
@@ -62,22 +62,22 @@ class Incident:
     sentence: str
 
 
-class Incidents:
+class RecentErrors:
     """A structlog processor that keeps the last `LIMIT` of them, and lets all lines pass."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._kept: deque[Incident] = deque(maxlen=LIMIT)
+        self._kept: deque[RecentError] = deque(maxlen=LIMIT)
 
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         level = str(event["level"])
         if level in _LEVELS:
             component = str(event.get("component", ""))
-            self._kept.append(Incident(self._now(), level, component, sentence_of(event)))
+            self._kept.append(RecentError(self._now(), level, component, sentence_of(event)))
         return event
 
     @property
-    def latest(self) -> list[Incident]:
+    def latest(self) -> list[RecentError]:
         """All that are kept, the latest first."""
         return list(reversed(self._kept))
 
@@ -96,7 +96,7 @@ def sentence_of(event: EventDict) -> str:
     return f"{text}. {hint[:1].upper()}{hint[1:].rstrip('.')}." if hint else f"{text}."
 
 
-INCIDENTS: Final = Incidents()
+RECENT_ERRORS: Final = RecentErrors()
 """Those of this process, as logging is the process' own; `log.configure` has it fed."""
 
 
@@ -123,7 +123,7 @@ def configure(format: str, level: str) -> None:
         structlog.processors.add_log_level,
         Throttle(),
         shorten,
-        INCIDENTS,
+        RECENT_ERRORS,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if format == "json":

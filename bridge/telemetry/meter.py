@@ -27,7 +27,7 @@ End = (
 """What became of a stanza that came in."""
 Limit = Literal["size", "depth", "rate", "conversations"]
 """What a stanza was refused for."""
-Stop = Literal["fault", "closed", "lost"]
+StreamEndKind = Literal["fault", "closed", "lost"]
 """How a stream ended: by an error, by its end tag, or without a word."""
 
 SUCCESSES: Final[frozenset[PostResult]] = frozenset({"replied", "no_reply"})
@@ -58,7 +58,7 @@ class Histogram:
 
 
 @frozen
-class Fault:
+class StreamFault:
     """An error that a stream ended with: whose word it was, and its condition."""
 
     by_server: bool
@@ -85,11 +85,11 @@ class Meter:
     refused: dict[Limit, int] = field(factory=dict)
     streams: int = 0
     """How often the component was attached."""
-    stops: dict[Stop, int] = field(factory=lambda: {"fault": 0, "closed": 0, "lost": 0})
+    stops: dict[StreamEndKind, int] = field(factory=lambda: {"fault": 0, "closed": 0, "lost": 0})
     """How attached streams ended."""
     attempts_failed: int = 0
     """Attempts to attach that did not get there."""
-    faults: dict[Fault, int] = field(factory=dict)
+    faults: dict[StreamFault, int] = field(factory=dict)
     read_bytes: int = 0
     """Of streams that are over; `written_bytes` too."""
     written_bytes: int = 0
@@ -103,7 +103,7 @@ class Meter:
         """Count a stanza that is over a limit."""
         self.refused[limit] = self.refused.get(limit, 0) + 1
 
-    def fault(self, fault: Fault) -> None:
+    def fault(self, fault: StreamFault) -> None:
         """Count an error that a stream ended with."""
         self.faults[fault] = self.faults.get(fault, 0) + 1
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config.settings import Tracing
+from bridge.config.settings import TracingSettings
 from bridge.telemetry.log import logger
 
 if TYPE_CHECKING:
@@ -166,18 +166,18 @@ class Spans:
         self._processor.shutdown()  # type: ignore[no-untyped-call]  # as the SDK has it
 
 
-def open_spans(tracing: Tracing) -> Spans:
+def open_spans(tracing: TracingSettings) -> Spans:
     """Begin to export; no connection is opened yet."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    _have_told(logger())
+    _redirect_log(logger())
     endpoint = tracing.endpoint
     if endpoint is not None and not endpoint.rstrip("/").endswith(_PATH):
         endpoint = endpoint.rstrip("/") + _PATH
     return Spans(tracing.ratio, OTLPSpanExporter(endpoint=endpoint))
 
 
-class _Teller(logging.Handler):
+class _LogHandler(logging.Handler):
     """Tells in our log what OpenTelemetry tells by `logging`, as one event, which is throttled."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
@@ -188,7 +188,7 @@ class _Teller(logging.Handler):
         self._log.warning("spans are not exported", why=record.getMessage())
 
 
-def _have_told(log: FilteringBoundLogger) -> None:
+def _redirect_log(log: FilteringBoundLogger) -> None:
     told = logging.getLogger("opentelemetry")
-    told.handlers[:] = [_Teller(log)]
+    told.handlers[:] = [_LogHandler(log)]
     told.propagate = False

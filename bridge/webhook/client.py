@@ -9,19 +9,19 @@ import httpx
 import trio
 
 from bridge import __version__
-from bridge.config.settings import Http
+from bridge.config.settings import HttpSettings
 from bridge.config.value import PostUrl
 from bridge.httpclient.pool import PoolLimits, Timeouts
-from bridge.httpclient.response import Answer, AnswerLimits
+from bridge.httpclient.response import Response, ResponseLimits
 from bridge.httpclient.transport import Transport, head_of, origin_of
 
 USER_AGENT: Final = f"xmpp-bridge/{__version__}"
 
 
-class Exchange(Protocol):
+class HttpClient(Protocol):
     """How requests to one endpoint are made."""
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Response:
         """Send a request with more header lines, and give the answer.
 
         Raises:
@@ -44,7 +44,7 @@ class DirectClient:
 
     def request(
         self, method: str, lines: bytes, body: bytes, deadline: float
-    ) -> Coroutine[Any, Any, Answer]:
+    ) -> Coroutine[Any, Any, Response]:
         head = self._post if method == "POST" else self._post.replace(b"POST", method.encode(), 1)
         data = b"".join((head, lines, b"Content-Length: %d\r\n\r\n" % len(body), body))
         return self._pool.exchange(self._origin, method, data, self._timeouts, deadline)
@@ -68,14 +68,14 @@ class HttpxClient:
         self._extensions = {"timeout": {"connect": timeouts.connect}}
         self._max_body_bytes = max_body_bytes
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Response:
         try:
             with trio.fail_at(deadline):
                 return await self._request(method, lines, body)
         except trio.TooSlowError:
             raise httpx.ReadTimeout("the time for this request is up") from None
 
-    async def _request(self, method: str, lines: bytes, body: bytes) -> Answer:
+    async def _request(self, method: str, lines: bytes, body: bytes) -> Response:
         more = [line.split(b": ", 1) for line in lines.splitlines()]
         headers = [*self._template.headers.raw, *((name, value) for name, value in more)]
         request = httpx.Request(
@@ -86,7 +86,7 @@ class HttpxClient:
             content = await self._body(response)
         finally:
             await response.aclose()
-        return Answer(response.status_code, tuple(response.headers.raw), content)
+        return Response(response.status_code, tuple(response.headers.raw), content)
 
     async def _body(self, response: httpx.Response) -> bytes | None:
         """Read the body as it came; None where it is over the limit."""
@@ -109,7 +109,7 @@ class HttpxClient:
         await self._transport.aclose()
 
 
-def make_exchange(url: PostUrl, http: Http) -> Exchange:
+def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
     """Make the connections to one component's endpoint; none is opened yet.
 
     Raises:
@@ -127,12 +127,12 @@ def make_exchange(url: PostUrl, http: Http) -> Exchange:
     headers.update(http.headers)
     request = httpx.Request("POST", url.url, headers=headers)
     del request.headers["Content-Length"]  # each request has its own
-    context = make_context(http)
+    context = make_ssl_context(http)
     timeouts = Timeouts(connect=http.connect_timeout_s)
     proxy = _proxy_for(request.url) if http.proxy_from_env else None
     if proxy is None and not http.http2:
         limits = PoolLimits(max_connections=http.max_in_flight)
-        answer_limits = AnswerLimits(max_body_bytes=http.max_reply_bytes)
+        answer_limits = ResponseLimits(max_body_bytes=http.max_reply_bytes)
         return DirectClient(request, Transport(context, limits, answer_limits), timeouts)
     stock_limits = httpx.Limits(
         max_connections=http.max_in_flight, max_keepalive_connections=http.max_in_flight
@@ -143,7 +143,7 @@ def make_exchange(url: PostUrl, http: Http) -> Exchange:
     return HttpxClient(request, stock, timeouts, http.max_reply_bytes)
 
 
-def make_context(http: Http) -> ssl.SSLContext:
+def make_ssl_context(http: HttpSettings) -> ssl.SSLContext:
     """Make the TLS context: verifying, with the configured authority and client certificate.
 
     Raises:

@@ -18,12 +18,12 @@ from typing import Final, Literal
 import httpx
 import trio
 
-from bridge.config.settings import Http
+from bridge.config.settings import HttpSettings
 from bridge.config.value import PostUrl
-from bridge.httpclient.response import Answer, decoded
+from bridge.httpclient.response import Response, decoded
 from bridge.telemetry.tracing import Spans, fresh_span, traceparent
-from bridge.webhook.client import Exchange, make_exchange
-from bridge.webhook.observer import HEADERS, Answered, Failure, Result, Witness
+from bridge.webhook.client import HttpClient, make_client
+from bridge.webhook.observer import HEADERS, PostAnswer, PostFailure, PostObserver, PostReport
 from bridge.webhook.outcome import (
     BadReply,
     NoReply,
@@ -40,7 +40,7 @@ _MEDIA: Final[dict[str, Literal["json", "xml"]]] = {
     "application/xmpp+xml": "xml",
 }
 _QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 quotes what it got
-_GIVEN_UP: Final = Failure("given_up")
+_GIVEN_UP: Final = PostFailure("given_up")
 _RETRY_AFTER_CAP_S: Final = 86_400.0
 _SEEN: Final = {name.encode(): name for name in HEADERS}
 
@@ -51,16 +51,16 @@ class Endpoint:
     def __init__(
         self,
         url: PostUrl,
-        http: Http,
-        exchange: Exchange | None = None,
+        http: HttpSettings,
+        exchange: HttpClient | None = None,
         signer: Signer | None = None,
         now: Callable[[], float] = time.time,
-        witness: Witness | None = None,
+        witness: PostObserver | None = None,
         spans: Spans | None = None,
     ) -> None:
         """Raises: OSError, ssl.SSLError: the certificates of `http` cannot be used."""
         self.shown = str(url)
-        self._exchange = exchange or make_exchange(url, http)
+        self._exchange = exchange or make_client(url, http)
         self._max_reply_bytes = http.max_reply_bytes
         self._signer = signer or Signer()
         self._now = now
@@ -84,7 +84,7 @@ class Endpoint:
         lines = f"Content-Type: application/json\r\n{trace}{signed}".encode()
         began_ns = time.time_ns() if traced else 0
         began = self.witness.now() if self.witness is not None else 0.0
-        result: Result | Answer = _GIVEN_UP
+        result: PostReport | Response = _GIVEN_UP
         ended: int | str = "cancelled"
         self._posting += 1
         try:
@@ -93,14 +93,14 @@ class Endpoint:
         except httpx.TransportError as error:
             late = isinstance(error, httpx.TimeoutException) and trio.current_time() >= deadline
             ended = type(error).__name__
-            result = Failure("timed_out") if late else Failure("unreachable", _why(error))
+            result = PostFailure("timed_out") if late else PostFailure("unreachable", _why(error))
             return TimedOut() if late else Unreachable(result.why)
         finally:
             self._posting -= 1
             if self._idle is not None:
                 self._idle.set()
             if self.witness is not None:
-                seen = self._seen(result) if isinstance(result, Answer) else result
+                seen = self._seen(result) if isinstance(result, Response) else result
                 self.witness.exchanged(uid, attempt, began, body, seen)
             if traced and self._spans is not None:
                 self._spans.post_ended(uid, span, attempt, began_ns, self.shown, ended)
@@ -125,7 +125,7 @@ class Endpoint:
             await self._idle.wait()
         await self.aclose()
 
-    def _seen(self, answer: Answer) -> Answered:
+    def _seen(self, answer: Response) -> PostAnswer:
         """Give what a witness is to know of an answer, its content codings undone."""
         body, fields = answer.body, answer.fields
         headers = {
@@ -135,9 +135,9 @@ class Endpoint:
             with suppress(httpx.DecodingError):  # else it is kept as it came
                 body = decoded(answer, self._max_reply_bytes)
                 del headers["content-encoding"]
-        return Answered(answer.status, headers, body)
+        return PostAnswer(answer.status, headers, body)
 
-    def _outcome_of(self, answer: Answer) -> Outcome:
+    def _outcome_of(self, answer: Response) -> Outcome:
         status = answer.status
         if status != 200:
             if 200 <= status < 300:

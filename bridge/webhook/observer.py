@@ -10,7 +10,7 @@ FailureKind = Literal["unreachable", "timed_out", "given_up"]
 
 
 @frozen
-class Failure:
+class PostFailure:
     """Why there is no answer: nobody there or no HTTP, too late, or we stopped waiting."""
 
     kind: FailureKind
@@ -18,7 +18,7 @@ class Failure:
 
 
 @frozen
-class Answered:
+class PostAnswer:
     """An answer; `body` is None where it was over the limit. Header names are in lower case."""
 
     status: int
@@ -26,10 +26,10 @@ class Answered:
     body: bytes | None = b""
 
 
-Result = Answered | Failure
+PostReport = PostAnswer | PostFailure
 
 
-class Witness(Protocol):
+class PostObserver(Protocol):
     """Is told of every POST when it is over. Nothing may wait or raise."""
 
     def now(self) -> float:
@@ -37,7 +37,7 @@ class Witness(Protocol):
         ...
 
     def exchanged(
-        self, uid: str, attempt: int, began: float, request: bytes, result: Result
+        self, uid: str, attempt: int, began: float, request: bytes, result: PostReport
     ) -> None:
         """A POST is over that had begun at `began`."""
         ...

@@ -70,7 +70,7 @@ def is_passing(outcome: Outcome) -> bool:
     return isinstance(outcome, Unreachable | TimedOut)
 
 
-class Health:
+class CircuitBreaker:
     """What is known of one endpoint."""
 
     def __init__(

@@ -18,7 +18,7 @@ _DEFAULT_RESOURCE: Final = "default"
 
 
 @frozen
-class Automaton:
+class Autoresponder:
     """Answers in the name of one component; `name` is shown in disco and version."""
 
     name: str

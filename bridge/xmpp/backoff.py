@@ -7,7 +7,7 @@ from typing import Final
 from xmppstream import StreamClosed, StreamCondition, StreamEnd, StreamFaulted, StreamLost
 
 
-class Course(Enum):
+class Reaction(Enum):
     """What to do when a stream has ended."""
 
     RETRY = auto()  # the server or the network: back off with jitter
@@ -17,57 +17,67 @@ class Course(Enum):
 
 
 COURSE_OF_CONDITION: Final = {
-    StreamCondition.NOT_AUTHORIZED: Course.REFUSED,
-    StreamCondition.HOST_UNKNOWN: Course.REFUSED,
-    StreamCondition.IMPROPER_ADDRESSING: Course.REFUSED,
-    StreamCondition.CONFLICT: Course.TAKEN,
-    StreamCondition.INVALID_FROM: Course.BLAMED,
-    StreamCondition.NOT_WELL_FORMED: Course.BLAMED,
-    StreamCondition.POLICY_VIOLATION: Course.BLAMED,
-    StreamCondition.INVALID_XML: Course.BLAMED,
-    StreamCondition.UNSUPPORTED_STANZA_TYPE: Course.BLAMED,
+    StreamCondition.NOT_AUTHORIZED: Reaction.REFUSED,
+    StreamCondition.HOST_UNKNOWN: Reaction.REFUSED,
+    StreamCondition.IMPROPER_ADDRESSING: Reaction.REFUSED,
+    StreamCondition.CONFLICT: Reaction.TAKEN,
+    StreamCondition.INVALID_FROM: Reaction.BLAMED,
+    StreamCondition.NOT_WELL_FORMED: Reaction.BLAMED,
+    StreamCondition.POLICY_VIOLATION: Reaction.BLAMED,
+    StreamCondition.INVALID_XML: Reaction.BLAMED,
+    StreamCondition.UNSUPPORTED_STANZA_TYPE: Reaction.BLAMED,
 }
 """Stream errors that the server sends; any other one, and any other end, is `RETRY`."""
 
-_FIRST_S: Final = {Course.RETRY: 0.5, Course.BLAMED: 0.5, Course.TAKEN: 5.0, Course.REFUSED: 30.0}
-_LAST_S: Final = {Course.RETRY: 5.0, Course.BLAMED: 5.0, Course.TAKEN: 120.0, Course.REFUSED: 300.0}
-_JITTERED: Final = frozenset({Course.RETRY, Course.BLAMED, Course.REFUSED})
+_FIRST_S: Final = {
+    Reaction.RETRY: 0.5,
+    Reaction.BLAMED: 0.5,
+    Reaction.TAKEN: 5.0,
+    Reaction.REFUSED: 30.0,
+}
+_LAST_S: Final = {
+    Reaction.RETRY: 5.0,
+    Reaction.BLAMED: 5.0,
+    Reaction.TAKEN: 120.0,
+    Reaction.REFUSED: 300.0,
+}
+_JITTERED: Final = frozenset({Reaction.RETRY, Reaction.BLAMED, Reaction.REFUSED})
 
 
-def course_of(end: StreamEnd, *, attached: bool) -> Course:
+def reaction_to(end: StreamEnd, *, attached: bool) -> Reaction:
     """Classify the end of a stream; `attached` tells whether its handshake had been accepted."""
     match end:
         case StreamFaulted(condition=condition, by_peer=True):
-            course = COURSE_OF_CONDITION.get(condition, Course.RETRY)
+            course = COURSE_OF_CONDITION.get(condition, Reaction.RETRY)
             # Nothing of ours was in a stream that was never attached (but for header and digest).
-            if course is Course.BLAMED and not attached:
-                return Course.RETRY
+            if course is Reaction.BLAMED and not attached:
+                return Reaction.RETRY
             # After the handshake, ejabberd says improper-addressing of a stanza without address.
             if condition is StreamCondition.IMPROPER_ADDRESSING and attached:
-                return Course.BLAMED
+                return Reaction.BLAMED
             return course
         case StreamFaulted() | StreamClosed() | StreamLost():
-            return Course.RETRY
+            return Reaction.RETRY
 
 
 class Backoff:
     """Waiting times between attempts: doubling within a course, from its first to its last."""
 
     def __init__(self) -> None:
-        self._course = Course.RETRY
-        self._next_s = _FIRST_S[Course.RETRY]
+        self._course = Reaction.RETRY
+        self._next_s = _FIRST_S[Reaction.RETRY]
 
     def reset(self) -> None:
         """Begin anew: a stream has proved good."""
         self._next_s = _FIRST_S[self._course]
 
-    def wait_s(self, course: Course, *, was_settled: bool = False) -> float:
+    def wait_s(self, course: Reaction, *, was_settled: bool = False) -> float:
         """Give the seconds to wait; `was_settled`: the stream had proved good before it ended.
 
         A conflict then means that another instance took our place: 120 s at once, or the two would
         kick each other for ever.
         """
-        if course is Course.TAKEN and was_settled:
+        if course is Reaction.TAKEN and was_settled:
             return _LAST_S[course]
         if course is not self._course:
             self._course, self._next_s = course, _FIRST_S[course]

@@ -9,18 +9,18 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.payload.error import error_for
 from bridge.telemetry.meter import Meter
-from bridge.xmpp.muc import Rooms
+from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox, Outgoing
 from xmppstream import Stanza, StanzaError, encode
 
 
-class Teller:
+class Bouncer:
     """Speaks for one component."""
 
     def __init__(
         self,
         outbox: Outbox,
-        rooms: Rooms,
+        rooms: MucOccupancy,
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
         *,

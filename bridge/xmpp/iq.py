@@ -27,16 +27,16 @@ Name = tuple[str, str, str]
 Ended = Callable[[Stanza | None], None]
 
 
-class IdTaken(Exception):
+class DuplicateId(Exception):
     """The same peer is being asked under that id."""
 
 
-class TooMany(Exception):
+class TooManyPending(Exception):
     """As many wait as may."""
 
 
 @define(eq=False)
-class Question:
+class PendingIq:
     """An iq that was asked. It waits until `deadline`, by trio's clock, which may be moved."""
 
     name: Name
@@ -53,7 +53,7 @@ class Question:
         self._ended(answer)
 
 
-class Waiters:
+class PendingIqs:
     """The open questions of one component."""
 
     def __init__(
@@ -61,12 +61,12 @@ class Waiters:
     ) -> None:
         self._limit = limit
         self._now = now
-        self._questions: dict[Name, Question] = {}
+        self._questions: dict[Name, PendingIq] = {}
 
     def __len__(self) -> int:
         return len(self._questions)
 
-    def open(self, request: Stanza, deadline: float, ended: Ended = lambda _: None) -> Question:
+    def open(self, request: Stanza, deadline: float, ended: Ended = lambda _: None) -> PendingIq:
         """Wait for the answer to an iq, from now on; before it is sent. `ended` is given it, or
         None where there can be none, unless `close` comes first.
 
@@ -75,13 +75,13 @@ class Waiters:
         """
         name = (_plain(request.to), _plain(request.from_), request.id or "")
         if name in self._questions:
-            raise IdTaken
+            raise DuplicateId
         if len(self._questions) >= self._limit:
-            raise TooMany
-        question = self._questions[name] = Question(name, deadline, ended)
+            raise TooManyPending
+        question = self._questions[name] = PendingIq(name, deadline, ended)
         return question
 
-    def close(self, question: Question) -> None:
+    def close(self, question: PendingIq) -> None:
         """Wait no more."""
         if self._questions.get(question.name) is question:
             del self._questions[question.name]
@@ -108,7 +108,7 @@ class Waiters:
             one.why = why
             one.end(None)
 
-    def _asked(self, stanza: Stanza) -> Question | None:
+    def _asked(self, stanza: Stanza) -> PendingIq | None:
         if not self._questions or stanza.kind != "iq" or stanza.type not in _ANSWERS:
             return None
         name = (_plain(stanza.from_), _plain(stanza.to), stanza.id or "")

@@ -13,8 +13,8 @@ from attrs import frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Component
-from bridge.telemetry.meter import Fault, Meter, Stop
-from bridge.xmpp.backoff import Backoff, Course, course_of
+from bridge.telemetry.meter import Meter, StreamEndKind, StreamFault
+from bridge.xmpp.backoff import Backoff, Reaction, reaction_to
 from bridge.xmpp.outbox import Outbox
 from xmppstream import (
     ComponentStream,
@@ -106,15 +106,15 @@ class Link:
             self._testing_suspect = False
             end, attached, settled = await self._attach_once()
             self._measure(end, attached)
-            course = course_of(end, attached=attached)
-            self._outbox.stream_lost(blamed=course is Course.BLAMED)
-            if course is Course.BLAMED and self._testing_suspect:
+            course = reaction_to(end, attached=attached)
+            self._outbox.stream_lost(blamed=course is Reaction.BLAMED)
+            if course is Reaction.BLAMED and self._testing_suspect:
                 event = "a stanza broke the stream twice and is given up"
                 request = self._outbox.suspect_request
                 about = {} if request is None else {"request": request}
                 self._log.error(event, why=str(end), **about)
                 self._outbox.abandon_suspect(f"it broke the stream: {end}")
-            if course is Course.REFUSED and not self._accepted_once:
+            if course is Reaction.REFUSED and not self._accepted_once:
                 self._note_end(end, attached, math.inf)
                 raise Refused(end)
             if settled:
@@ -220,10 +220,10 @@ class Link:
         return not stream.barrier_seen
 
     def _measure(self, end: StreamEnd, attached: bool) -> None:
-        stop: Stop = "lost"
+        stop: StreamEndKind = "lost"
         if isinstance(end, StreamFaulted):
             stop = "fault"
-            self._meter.fault(Fault(end.by_peer, str(end.condition)))
+            self._meter.fault(StreamFault(end.by_peer, str(end.condition)))
         elif isinstance(end, StreamClosed):
             stop = "closed"
         if attached:

@@ -18,7 +18,7 @@ _SELF: Final = "110"
 _LIMIT: Final = 10_000
 
 
-class Rooms:
+class MucOccupancy:
     """For each room and address of ours, the occupant that we are."""
 
     def __init__(self, limit: int = _LIMIT) -> None:

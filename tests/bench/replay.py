@@ -16,7 +16,7 @@ from typing import Final
 
 from bridge.capture.exchange import CHANNEL, HttpExchange, encode
 from bridge.capture.format import IN, LINK, OUT, Header, Record, encode_header, encode_record
-from bridge.webhook.observer import Answered
+from bridge.webhook.observer import PostAnswer
 
 DOMAIN: Final = "bot.localhost"
 _USERS: Final = 1000
@@ -67,7 +67,7 @@ def _answered(number: int, at: float) -> Iterator[Record]:
         f'"received":"{received:%Y-%m-%dT%H:%M:%S}.{received.microsecond // 1000:03}Z"}}'
     ).encode()
     uid = f"msg_{number:x}"
-    answer = Answered(
+    answer = PostAnswer(
         200, {"content-type": "application/json"}, f'{{"body": "Yes, {number}"}}'.encode()
     )
     exchange = HttpExchange(uid, 1, at - _TAKES_S, _TAKES_S, request, answer)

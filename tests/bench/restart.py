@@ -29,7 +29,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.store import Accept, Entry
 from tests.bench.answerer import NOTHING, Request, converse
 from tests.bench.contestant import DOMAIN, SECRET
@@ -159,7 +159,7 @@ def entries(count: int, seed: int) -> Iterator[Accept]:
 
 def fill(file: Path, count: int, seed: int) -> None:
     """Write them into a new journal."""
-    journal = SqliteJournal(file)
+    journal = SqliteStore(file)
     rest = entries(count, seed)
     while batch := list(islice(rest, BATCH)):
         journal.commit(batch)

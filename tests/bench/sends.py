@@ -31,7 +31,7 @@ from typing import Final
 import trio
 from attrs import define, field
 
-from bridge.config.settings import Component, Journal, Settings
+from bridge.config.settings import Component, JournalSettings, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
@@ -113,7 +113,7 @@ class Trial:
 
     async def run(self, durability: str) -> None:
         users = {f"u{number}": PASSWORD for number in range(USERS)}
-        journal = Journal(durability="power" if durability == "power" else "process")
+        journal = JournalSettings(durability="power" if durability == "power" else "process")
         async with Prosody(
             self.directory,
             components={DOMAIN: SECRET},

@@ -15,7 +15,7 @@ import trio
 import trustme
 
 from bridge.httpclient.pool import PoolLimits
-from bridge.httpclient.response import AnswerLimits
+from bridge.httpclient.response import ResponseLimits
 from bridge.httpclient.transport import Transport
 from tests.bridge.leak import nothing_left, until
 from tests.servers.nginx import Nginx
@@ -45,7 +45,7 @@ class World:
         if identity is not None:
             self.ca.issue_cert(identity).configure_cert(context)
         self.transport = Transport(
-            context, PoolLimits(max_connections=8), AnswerLimits(max_body_bytes=1_000_000)
+            context, PoolLimits(max_connections=8), ResponseLimits(max_body_bytes=1_000_000)
         )
         self.client = httpx.AsyncClient(
             transport=self.transport, headers={"Accept-Encoding": "identity"}, timeout=None

@@ -13,7 +13,7 @@ import pytest
 import trio
 from attrs import frozen
 
-from bridge.config.settings import Component, Journal, Settings
+from bridge.config.settings import Component, JournalSettings, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
@@ -65,7 +65,7 @@ async def running(
     server = Server(LOOPBACK, prosody.component_port)
     url = parse_post_url("http://127.0.0.1:9/")
     component = Component(DOMAIN, Secret(COMPONENTS[DOMAIN]), url, server)
-    settings = Settings((component,), journal=Journal())
+    settings = Settings((component,), journal=JournalSettings())
     with open_storage(StateDirectory(directory), settings.journal) as storage:
         daemon = Daemon(settings, storage)
         async with trio.open_nursery() as nursery:

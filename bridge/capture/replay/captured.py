@@ -18,13 +18,13 @@ from bridge.capture.exchange import HttpExchange
 from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.tally import Tally, kind_of
-from bridge.httpclient.response import Answer
-from bridge.journal.delivery import Admitted
-from bridge.journal.queue import MemoryKeeper, Volume
+from bridge.httpclient.response import Response
+from bridge.journal.delivery import Delivery
+from bridge.journal.queue import MemoryQueue, Quota
 from bridge.payload.request import request_body
-from bridge.webhook.observer import Answered, Failure
+from bridge.webhook.observer import PostAnswer, PostFailure
 from bridge.webhook.outcome import Outcome
-from bridge.webhook.retry import Health, RetryPolicy
+from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.xmpp.outbox import Outgoing
 from xmppstream.jid import bare
 
@@ -47,7 +47,7 @@ class CapturedEndpoint:
         self.is_tried_again = False
         """Whether the attempt that failed last was followed by another one."""
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Response:
         """Answer as it was answered; where nothing was captured, not at all.
 
         Raises:
@@ -66,9 +66,9 @@ class CapturedEndpoint:
         await trio.sleep(due - self._now())
         return await self._result(found, deadline)
 
-    async def _result(self, found: HttpExchange, deadline: float) -> Answer:
+    async def _result(self, found: HttpExchange, deadline: float) -> Response:
         result = found.result
-        if isinstance(result, Failure):
+        if isinstance(result, PostFailure):
             if result.kind != "unreachable":
                 # Ours to give up: at the time-out, or as late as it was then.
                 await trio.sleep_until(deadline)
@@ -83,7 +83,7 @@ class CapturedEndpoint:
         # Nobody else gets a turn until these are read: what follows is one step.
         self.duration_s = found.duration_s
         result = found.result
-        if isinstance(result, Failure) or not 200 <= result.status < 300:
+        if isinstance(result, PostFailure) or not 200 <= result.status < 300:
             following = self._recorded.find(found.id, found.attempt + 1, self._now())
             self.is_tried_again = following is not None
 
@@ -103,9 +103,9 @@ def _told_by(lines: bytes) -> tuple[str, int]:
     return uid[1].decode("latin-1"), int(attempt[1])
 
 
-def _answer_of(result: Answered) -> Answer:
+def _answer_of(result: PostAnswer) -> Response:
     headers = tuple((name.encode(), value.encode()) for name, value in result.headers.items())
-    return Answer(result.status, headers, result.body)
+    return Response(result.status, headers, result.body)
 
 
 @frozen
@@ -135,19 +135,19 @@ class CapturedPolicy(RetryPolicy):
         return None
 
 
-class CapturedHealth(Health):
+class CapturedBreaker(CircuitBreaker):
     """Holds nothing back: when attempts took place is known."""
 
     def ended(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
         """Take no note."""
 
 
-class ReplayKeeper(MemoryKeeper):
+class ReplayQueue(MemoryQueue):
     """Keeps what is accepted until it is settled, and tells of both."""
 
     def __init__(
         self,
-        volume: Volume,
+        volume: Quota,
         recorded: Recorded,
         expectation: Expectation | None,
         tally: Tally,
@@ -161,7 +161,7 @@ class ReplayKeeper(MemoryKeeper):
         self._now = now
         self._number = count(1)
 
-    def accept(self, admitted: Admitted) -> None:
+    def accept(self, admitted: Delivery) -> None:
         self._tally.posted[admitted.stanza.kind] += 1
         told = self._recorded.claim(admitted, self._now())
         # Without a story the id is the same in each replay all the same.
@@ -173,7 +173,7 @@ class ReplayKeeper(MemoryKeeper):
         super().accept(admitted)
 
     async def settle(
-        self, admitted: Admitted, replies: list[bytes], made: float, reason: str | None
+        self, admitted: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
         self._recorded.forget(admitted.uid)
         if reason is None:

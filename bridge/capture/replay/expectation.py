@@ -20,7 +20,7 @@ from bridge.capture.replay.difference import Difference, Item, post_item, stanza
 from bridge.capture.replay.meaning import meaning_of, same_request
 from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
-from bridge.capture.replay.unmatched import Pile, Sent
+from bridge.capture.replay.unmatched import Sent, Unmatched
 from xmppstream import Element, Stanza, StanzaCondition
 from xmppstream.jid import bare
 from xmppstream.names import STANZA_ERRORS, expanded
@@ -70,7 +70,7 @@ class Expectation:
         self._limit = max_differences
         self._recorded = recorded
         self._kept: list[Difference] = []
-        self._then, self._now = Pile(), Pile()
+        self._then, self._now = Unmatched(), Unmatched()
         self._api: Counter[Element] = Counter()
         self._conversations: OrderedDict[bytes, Conversation] = OrderedDict()
         self._reached: OrderedDict[Conversation, tuple[int, int]] = OrderedDict()

@@ -17,34 +17,34 @@ from trio.testing import wait_all_tasks_blocked
 
 from bridge.capture.file import CaptureFileError
 from bridge.capture.replay.captured import (
+    CapturedBreaker,
     CapturedEndpoint,
-    CapturedHealth,
     CapturedPolicy,
-    ReplayKeeper,
+    ReplayQueue,
 )
 from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.player import Pace, Player, Stage, Timed, Unpaced
 from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
-from bridge.capture.replay.story import Story, Tape
+from bridge.capture.replay.story import Story, StoryReader
 from bridge.capture.replay.tally import Tally
 from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, limits_of
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
-from bridge.dispatch.worker import Courier
-from bridge.journal.queue import Volume
-from bridge.payload.reply import Composer
+from bridge.dispatch.worker import DeliveryWorker
+from bridge.journal.queue import Quota
+from bridge.payload.reply import ReplyComposer
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import Outcome
-from bridge.webhook.retry import Health, RetryPolicy
+from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.webhook.signature import Signer
-from bridge.xmpp.autoresponder import Automaton
-from bridge.xmpp.backoff import Backoff, Course
-from bridge.xmpp.bounce import Teller
-from bridge.xmpp.iq import WAIT_LIMIT_S, IdTaken, TooMany, Waiters
+from bridge.xmpp.autoresponder import Autoresponder
+from bridge.xmpp.backoff import Backoff, Reaction
+from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.iq import WAIT_LIMIT_S, DuplicateId, PendingIqs, TooManyPending
 from bridge.xmpp.link import Link, Refused
-from bridge.xmpp.muc import Rooms
+from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
 from xmppstream import (
     ElementParserThread,
@@ -80,7 +80,7 @@ class Plan:
 class _AtOnce(Backoff):
     """The story says when the next connection begins."""
 
-    def wait_s(self, course: Course, *, was_settled: bool = False) -> float:
+    def wait_s(self, course: Reaction, *, was_settled: bool = False) -> float:
         return 0.0
 
 
@@ -103,7 +103,7 @@ class _Timing:
         return outcome
 
 
-class Rig:
+class ReplayHarness:
     """One component that replays one story. `run` once; then look at `failure`."""
 
     def __init__(
@@ -126,7 +126,7 @@ class Rig:
         begins_at = since.after(start) if since is not None else 0.0
         self._origin = start.timestamp()
         self.recorded = Recorded(start, plan.selection, self._unclaimed)
-        self.tape = Tape(story, self.recorded.hear)
+        self.tape = StoryReader(story, self.recorded.hear)
         self.recorded.bind(self.tape)
         self.expectation = self._make_expectation()
         self._pace = self._make_pace(begins_at)
@@ -187,22 +187,22 @@ class Rig:
             now=self._wall,
         )
         journal = plan.settings.journal
-        keeper = ReplayKeeper(
-            Volume(journal.max_stanzas, journal.max_bytes),
+        keeper = ReplayQueue(
+            Quota(journal.max_stanzas, journal.max_bytes),
             self.recorded,
             self.expectation,
             self._tally,
             self._pace.now,
         )
         self._outbox = Outbox(component.domain, now=self._wall)
-        self._waiters = Waiters(now=self._pace.now)
-        rooms, automaton = Rooms(), Automaton(component.name)
-        teller = Teller(self._outbox, rooms, log, now=self._wall)
-        composer = Composer(component.domain, stream.max_send_bytes, self._elements.parse)
+        self._waiters = PendingIqs(now=self._pace.now)
+        rooms, automaton = MucOccupancy(), Autoresponder(component.name)
+        teller = Bouncer(self._outbox, rooms, log, now=self._wall)
+        composer = ReplyComposer(component.domain, stream.max_send_bytes, self._elements.parse)
         poster = _Timing(self._endpoint, self._captured, self._tally)
         self._dispatcher = Dispatcher(
             Admission(component, automaton, rooms, teller, log, waiters=self._waiters),
-            Courier(poster, composer, automaton, rooms, log, http.timeout_s),
+            DeliveryWorker(poster, composer, automaton, rooms, log, http.timeout_s),
             keeper,
             self._outbox,
             teller,
@@ -210,7 +210,7 @@ class Rig:
             log,
             conversations=Conversations(component.order),
             policy=self._make_policy(),
-            health=Health() if self._captured is None else CapturedHealth(),
+            health=CircuitBreaker() if self._captured is None else CapturedBreaker(),
             max_in_flight=http.max_in_flight if self._captured is None else journal.max_stanzas,
             max_xml_length=WRITTEN_FACTOR * stream.max_stanza_bytes,
             now=self._wall,
@@ -238,7 +238,7 @@ class Rig:
         if self.expectation is not None:
             self.expectation.submitted(stanza)
         if stanza.is_request:
-            with suppress(IdTaken, TooMany):
+            with suppress(DuplicateId, TooManyPending):
                 self._waiters.open(stanza, self._pace.now() + WAIT_LIMIT_S)
 
     def now(self) -> float:

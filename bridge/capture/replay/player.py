@@ -19,9 +19,9 @@ from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.meaning import xml_meaning
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.side import HANDSHAKE, Cutter, Side, Unit, stanza_of
-from bridge.capture.replay.story import Moment, Tape
+from bridge.capture.replay.story import Moment, StoryReader
 from bridge.capture.replay.tally import Tally
-from bridge.capture.replay.transport import Connection, is_barrier
+from bridge.capture.replay.transport import ReplayStream, is_barrier
 from bridge.config.value import BadValue
 from xmppstream import ComponentStream, Stanza, StreamOptions
 from xmppstream.builder import ElementParsed, RootOpened
@@ -123,7 +123,7 @@ class Player:
     """Plays one tape, from `begins_at` on; of what came before, only the openings."""
 
     def __init__(
-        self, tape: Tape, stage: Stage, selection: Selection, begins_at: float = 0.0
+        self, tape: StoryReader, stage: Stage, selection: Selection, begins_at: float = 0.0
     ) -> None:
         self.at = begins_at
         self.is_connected = False
@@ -133,9 +133,9 @@ class Player:
         self._selection = selection
         self._begins_at = begins_at
         self._sifts = not selection.is_all or begins_at > 0
-        self._offered: deque[Connection] = deque()
+        self._offered: deque[ReplayStream] = deque()
         self._is_offered = trio.Event()
-        self._current: Connection | None = None
+        self._current: ReplayStream | None = None
         self._number = 0
         self._begin_connection()
 
@@ -199,7 +199,7 @@ class Player:
             await self._stage.before_end()
             self._hang_up()
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> ReplayStream:
         self._hang_up()
         self._begin_connection()
         self._number += 1
@@ -211,7 +211,7 @@ class Player:
                 stage.expectation.sent(stanza, stage.pace.now(), number)
 
         parser = StreamParserThread(stage.options.limits, InlineThread)
-        self._current = Connection(stage.domain, parser, sent)
+        self._current = ReplayStream(stage.domain, parser, sent)
         self.is_connected = True
         stage.tally.connections += 1
         self._offered.append(self._current)

@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from bridge.capture.exchange import HttpExchange
 from bridge.capture.replay.meaning import Posted, read_posted, xml_meaning
 from bridge.capture.replay.selection import Selection
-from bridge.journal.delivery import Admitted
+from bridge.journal.delivery import Delivery
 
 AHEAD_S: Final = 120.0
 _UNCLAIMED_S: Final = 300.0
@@ -133,7 +133,7 @@ class Recorded:
         # It is written with milliseconds: a stanza of the first millisecond is not from before.
         return received is not None and received < self._begins - 0.001
 
-    def claim(self, admitted: Admitted, now: float) -> Told | None:
+    def claim(self, admitted: Delivery, now: float) -> Told | None:
         """Give what was captured of a stanza that is to be POSTed."""
         stanza = admitted.stanza
         key = (stanza.kind, stanza.from_, stanza.to, stanza.id, stanza.type)

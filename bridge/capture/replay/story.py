@@ -162,7 +162,7 @@ def _records_of(file: File, source: Source) -> _Records:
 
 
 @define
-class Tape:
+class StoryReader:
     """A story that is being read; `heard` is told each exchange as it is read, and its file's start
     in the story.
     """

@@ -168,7 +168,7 @@ _EXPECTED: Final = ("detached", "cannot attach")  # the capture says when connec
 _STYLES: Final = {"warning": "yellow", "error": "red"}
 
 
-class Chatter:
+class ReplayLog:
     """The end of a logger. With `prints_all` everything above debug is printed; else, with
     `prints_errors`, the first error of each kind.
     """

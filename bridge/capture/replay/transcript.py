@@ -19,12 +19,12 @@ from bridge.capture.replay.meaning import read_posted
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.side import HANDSHAKE, Side, stanza_of
-from bridge.capture.replay.story import Moment, Story, Tape
+from bridge.capture.replay.story import Moment, Story, StoryReader
 from bridge.capture.replay.summary import duration
 from bridge.capture.replay.transport import is_barrier
-from bridge.journal.delivery import Admitted
+from bridge.journal.delivery import Delivery
 from bridge.telemetry.text import printable
-from bridge.webhook.observer import Answered
+from bridge.webhook.observer import PostAnswer
 from xmppstream import Element, Stanza, write
 from xmppstream.builder import (
     ElementParsed,
@@ -53,7 +53,7 @@ class Transcript:
     full: bool = False
     _sides: dict[str, Side] = field(factory=dict)
     _recorded: Recorded = field(init=False)
-    _tape: Tape = field(init=False)
+    _tape: StoryReader = field(init=False)
     _begins_at: float = field(init=False)
     _shown: dict[str, int] = field(factory=dict)  # how many attempts of a stanza are shown already
 
@@ -61,7 +61,7 @@ class Transcript:
         start, since = self.story.header.date, self.selection.since
         self._begins_at = since.after(start) if since is not None else 0.0
         self._recorded = Recorded(start, self.selection)
-        self._tape = Tape(self.story, self._recorded.hear, keeps_exchanges=True)
+        self._tape = StoryReader(self.story, self._recorded.hear, keeps_exchanges=True)
         self._recorded.bind(self._tape)
         self._begin_connection()
 
@@ -151,7 +151,7 @@ class Transcript:
         return line
 
     def _exchanges(self, moment: Moment, stanza: Stanza) -> Lines:
-        admitted = Admitted(stanza, moment.at, 0, uid="")
+        admitted = Delivery(stanza, moment.at, 0, uid="")
         told = self._recorded.claim(admitted, moment.at)
         if told is None:
             return
@@ -181,7 +181,7 @@ class Transcript:
         after = "" if at is None else f" after {duration(max(exchange.start - at, 0))}"
         line.append(f"↳ {name}{after}: ", style="dim")
         took = f" in {duration(exchange.duration_s)}"
-        if isinstance(result, Answered):
+        if isinstance(result, PostAnswer):
             good = 200 <= result.status < 300
             line.append(str(result.status), style="bold green" if good else "bold red")
             line.append(took, style="dim")
@@ -239,7 +239,7 @@ def _inside(element: Element) -> Iterator[str]:
         yield child if isinstance(child, str) else write(child, element.namespace)
 
 
-def _body(result: Answered) -> str:
+def _body(result: PostAnswer) -> str:
     if result.body is None:
         return "(a body over the limit)"
     text = result.body.decode("utf-8", "backslashreplace")

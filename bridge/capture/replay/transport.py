@@ -18,7 +18,7 @@ BARRIER_PREFIX = "barrier-"
 Sent = Callable[[Stanza], None]
 
 
-class Connection(trio.abc.Stream):
+class ReplayStream(trio.abc.Stream):
     """The transport of one stream, which parses by `parser`: it knows where an element ends."""
 
     def __init__(self, domain: str, parser: StreamParserThread, sent: Sent) -> None:

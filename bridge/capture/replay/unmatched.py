@@ -28,7 +28,7 @@ class Sent:
         return (self.stanza.kind, self.stanza.from_, self.stanza.to)
 
 
-class Pile:
+class Unmatched:
     """Invariant: a stanza is in all three indices, or in none."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bridge.journal.sqlite.idempotency import Claims
+from bridge.journal.sqlite.idempotency import ClaimTable
 from bridge.journal.sqlite.statement import Bulk, encode_attempts
 from bridge.journal.sqlite.tally import Tally
 from bridge.journal.store import (
@@ -48,7 +48,7 @@ _KNOWN_WEIGHT: Final = 2048  # bytes of XML: what is larger may wait on disk onl
 Row = tuple[Any, ...]
 
 
-class Run:
+class Batch:
     """Accepts, settlements without a reason, confirmations and sends, gathered into few statements.
 
     Call `write` before anything else is done to the database, and at the end. `known` are rows of
@@ -165,7 +165,7 @@ class Run:
         _ACCEPT.run(self._database, self._accepted)
         self._write_replies()
         if self._claims:
-            Claims(self._database, self._tally).put(self._claims)
+            ClaimTable(self._database, self._tally).put(self._claims)
             self._claims.clear()
         known = self._known
         if len(known) > _KNOWN_COUNT:

@@ -16,7 +16,7 @@ _REMOVE: Final = Bulk("DELETE FROM claim WHERE number IN (", "?", ")")
 _STEP: Final = 500  # names in one question
 
 
-class Claims:
+class ClaimTable:
     """The claims of a database, counted in a tally."""
 
     def __init__(self, database: sqlite3.Connection, tally: Tally) -> None:

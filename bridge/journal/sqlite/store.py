@@ -38,7 +38,7 @@ _BEYOND: Final = "\U0010ffff"
 """Greater than whatever follows a prefix."""
 
 
-class SqliteJournal:
+class SqliteStore:
     """A `Journal` in a file. Its calls may come from any thread, one after the other.
 
     Of dead letters the oldest go first beyond `dead_limit_count`, `dead_limit_bytes` (their stanzas

@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
-from bridge.journal.sqlite.batch import Row, Run
-from bridge.journal.sqlite.idempotency import Claims
+from bridge.journal.sqlite.batch import Batch, Row
+from bridge.journal.sqlite.idempotency import ClaimTable
 from bridge.journal.sqlite.statement import encode_attempts
 from bridge.journal.sqlite.tally import KeepLimits, Tally
 from bridge.journal.store import (
@@ -20,11 +20,11 @@ from bridge.journal.store import (
     Attempted,
     ClaimKey,
     Confirm,
-    Drop,
+    DropDead,
     KeyOperation,
     Operation,
     ReleaseKey,
-    Revive,
+    Requeue,
     Send,
     Settle,
 )
@@ -48,7 +48,7 @@ _REVIVABLE: Final = (
     " AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.uid = dead.uid)"
     " ORDER BY number LIMIT 1"
 )
-RareOperation = Attempted | Abandon | Revive | Drop | KeyOperation
+RareOperation = Attempted | Abandon | Requeue | DropDead | KeyOperation
 
 _TABLES: Final = ("pending", "reply", "dead", "claim")
 _TRIM_STEP: Final = 100
@@ -77,12 +77,12 @@ class Writer:
         [[self.tally.number]] = database.execute(f"SELECT max({greatest})")
 
     @property
-    def _claims(self) -> Claims:
-        return Claims(self._database, self.tally)
+    def _claims(self) -> ClaimTable:
+        return ClaimTable(self._database, self.tally)
 
     def do(self, operations: Sequence[Operation]) -> None:
         """Do them in order."""
-        run = Run(self._database, self.tally, self._known, operations)
+        run = Batch(self._database, self.tally, self._known, operations)
         for place, one in enumerate(operations):
             if isinstance(one, Accept):
                 run.accept(one.entry)
@@ -118,11 +118,11 @@ class Writer:
                 )
             case Abandon():
                 self._abandon(operation)
-            case Revive(uids=uids, received=received):
+            case Requeue(uids=uids, received=received):
                 for uid in uids:
                     self._revive(uid, received)
                 self._note_first_dead()
-            case Drop(uids=uids):
+            case DropDead(uids=uids):
                 self._drop(uids)
                 self._note_first_dead()
             case ClaimKey(claim=claim):

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from bridge.config.token import Scope
 from bridge.listener.api.request import form_of, key_of, read_body, wait_of
-from bridge.listener.auth import Access, Counter, Grant
+from bridge.listener.auth import Grant, TokenAuth, TokenConcurrency
 from bridge.listener.problem import Problem, problem_of
 from bridge.listener.submission.sender import (
     IdInUse,
@@ -45,12 +45,12 @@ _STATUS_OF: Final[dict[type[SendRefused], int]] = {
 
 
 @frozen
-class Intake:
+class SubmissionHandler:
     """Takes stanzas from those who ask over HTTP."""
 
     sender: Sender
-    access: Access
-    counter: Counter
+    access: TokenAuth
+    counter: TokenConcurrency
     max_body_bytes: int
     default_host: str | None = None
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.listener.api.handler import Intake
+from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.request import media_type, text_of
 from bridge.listener.api.stanza import (
     JSON,
@@ -47,10 +47,10 @@ Fields = dict[str, Any]
 
 
 @frozen
-class AliasRoutes:
+class ProsodyRoutes:
     """The routes of the aliases."""
 
-    intake: Intake
+    intake: SubmissionHandler
 
     @property
     def routes(self) -> list[Route]:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.listener.api.handler import Intake, json_response
+from bridge.listener.api.handler import SubmissionHandler, json_response
 from bridge.listener.api.request import media_type, text_of, wait_of
 from bridge.listener.problem import Problem
 from bridge.payload.reply import ReplyBody
@@ -28,7 +28,7 @@ _CHILD_OF_TEXT: Final[dict[Kind, str]] = {"message": "body", "presence": "status
 class StanzaRoutes:
     """The routes of `/v1/stanzas`."""
 
-    intake: Intake
+    intake: SubmissionHandler
 
     @property
     def routes(self) -> list[Route]:
@@ -182,7 +182,7 @@ _READ: Final[dict[str, Callable[[Element], dict[str, Any]]]] = {
 class QueryRoutes:
     """The routes of the short forms."""
 
-    intake: Intake
+    intake: SubmissionHandler
 
     @property
     def routes(self) -> list[Route]:

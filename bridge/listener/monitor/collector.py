@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.daemon.status import Sight
+from bridge.daemon.status import ComponentSnapshot
 from bridge.journal.request import Holding
 from bridge.telemetry.meter import BOUNDS_S
 
@@ -30,7 +30,7 @@ PREFIX: Final = "xmpp_bridge"
 class Scrape:
     """What one scrape sees: `kept` by component, None where the journal cannot be asked."""
 
-    sights: tuple[Sight, ...] = ()
+    sights: tuple[ComponentSnapshot, ...] = ()
     kept: Mapping[str, Holding] | None = None
     has_journal: bool = False
     now: float = 0.0
@@ -70,11 +70,11 @@ def _gauge(name: str, help: str, rows: Iterable[Row]) -> Metric:
     return metric
 
 
-def _each(sights: Iterable[Sight]) -> Iterator[tuple[str, Sight]]:
+def _each(sights: Iterable[ComponentSnapshot]) -> Iterator[tuple[str, ComponentSnapshot]]:
     return ((one.status.domain, one) for one in sights)
 
 
-def _stanzas(sights: tuple[Sight, ...]) -> Iterator[Metric]:
+def _stanzas(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _counter(
         "stanzas_received",
         "Stanzas that came in, refused ones among them.",
@@ -131,7 +131,7 @@ def _stanzas(sights: tuple[Sight, ...]) -> Iterator[Metric]:
     )
 
 
-def _posts(sights: tuple[Sight, ...]) -> Iterator[Metric]:
+def _posts(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _counter(
         "posts",
         "POSTs that have ended, by what came of them.",
@@ -180,7 +180,7 @@ def _posts(sights: tuple[Sight, ...]) -> Iterator[Metric]:
     )
 
 
-def _streams(sights: tuple[Sight, ...]) -> Iterator[Metric]:
+def _streams(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _gauge(
         "stream_attached",
         "Whether the component is attached to its server: 1 or 0.",
@@ -247,7 +247,7 @@ def _waiting(scrape: Scrape) -> Iterator[Metric]:
     )
 
 
-def _age(name: str, sight: Sight, scrape: Scrape) -> float:
+def _age(name: str, sight: ComponentSnapshot, scrape: Scrape) -> float:
     kept = (scrape.kept or {}).get(name)
     olds = [one for one in (sight.oldest, kept.oldest if kept else None) if one is not None]
     return max(scrape.now - min(olds), 0.0) if olds else 0.0

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.daemon.status import ComponentStatus
-from bridge.listener.monitor.view import Probe, View
+from bridge.listener.monitor.view import DaemonView, JournalProbe
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -36,8 +36,8 @@ class Readiness(Struct, frozen=True):
 class HealthRoutes:
     """`/healthz` and `/readyz`."""
 
-    view: View
-    probe: Probe | None
+    view: DaemonView
+    probe: JournalProbe | None
 
     @property
     def routes(self) -> list[Route]:

@@ -18,9 +18,9 @@ from starlette.routing import Route
 
 from bridge.journal.request import Holding, Holdings, ListTotals
 from bridge.journal.store import JournalError
-from bridge.listener.auth import Access
+from bridge.listener.auth import TokenAuth
 from bridge.listener.monitor.collector import Scrape, ScrapeCollector
-from bridge.listener.monitor.view import View, ask
+from bridge.listener.monitor.view import DaemonView, ask
 
 _OPENMETRICS: Final = "application/openmetrics-text"
 
@@ -29,8 +29,8 @@ _OPENMETRICS: Final = "application/openmetrics-text"
 class MetricsRoutes:
     """`/metrics`."""
 
-    view: View
-    access: Access
+    view: DaemonView
+    access: TokenAuth
 
     @property
     def routes(self) -> list[Route]:
@@ -53,7 +53,7 @@ class MetricsRoutes:
         )
 
 
-async def scrape_of(view: View, domains: Collection[str]) -> Scrape:
+async def scrape_of(view: DaemonView, domains: Collection[str]) -> Scrape:
     """Look at the components of those domains."""
     sights = view.sights()
     kept = None if view.answer is None else await _kept(view)
@@ -66,7 +66,7 @@ async def scrape_of(view: View, domains: Collection[str]) -> Scrape:
     )
 
 
-async def _kept(view: View) -> Mapping[str, Holding] | None:
+async def _kept(view: DaemonView) -> Mapping[str, Holding] | None:
     assert view.answer is not None
     try:
         return (await ask(view.answer, ListTotals(), Holdings)).components

@@ -9,10 +9,10 @@ from attrs import field, frozen
 
 from bridge.daemon.control import AnyRequest
 from bridge.daemon.listener import DaemonParts
-from bridge.daemon.status import Sight
-from bridge.journal.store import Journal, JournalError
+from bridge.daemon.status import ComponentSnapshot
+from bridge.journal.store import JournalError, JournalStore
 from bridge.listener.monitor.history import History
-from bridge.telemetry.log import INCIDENTS, Incident
+from bridge.telemetry.log import RECENT_ERRORS, RecentError
 from bridge.telemetry.meter import Meter
 
 ANSWER_S: Final = 3.0
@@ -23,20 +23,20 @@ HANGS: Final = "the journal does not answer; look at the disk"
 
 T = TypeVar("T")
 Answer = Callable[[AnyRequest], Awaitable[object]]
-Query = Callable[[Callable[[Journal], None]], Awaitable[None]]
+Query = Callable[[Callable[[JournalStore], None]], Awaitable[None]]
 
 
 @frozen
-class View:
+class DaemonView:
     """A daemon, to be looked at. `answer` does what `xmpp-bridge queue` asks for, and `query` has
     the journal called; without a journal there is neither.
     """
 
-    sights: Callable[[], Sequence[Sight]]
+    sights: Callable[[], Sequence[ComponentSnapshot]]
     stopping: Callable[[], bool]
     answer: Answer | None = None
     query: Query | None = None
-    incidents: Callable[[], list[Incident]] = lambda: INCIDENTS.latest
+    incidents: Callable[[], list[RecentError]] = lambda: RECENT_ERRORS.latest
     history: History = field(factory=History)
     started: float = field(factory=time.time)
 
@@ -50,9 +50,9 @@ class View:
         await self.history.run(lambda: self.meters)
 
 
-def make_view(parts: DaemonParts) -> View:
+def make_view(parts: DaemonParts) -> DaemonView:
     """Make the view of a daemon. Within trio."""
-    return View(
+    return DaemonView(
         lambda: [one.sight for one in parts.services.values()],
         parts.stopping,
         parts.answer,
@@ -74,7 +74,7 @@ async def ask(answer: Answer, request: AnyRequest, kind: type[T]) -> T:
     raise JournalError(HANGS)
 
 
-class Probe:
+class JournalProbe:
     """Tries whether the journal can be written: as often as anybody may ask, but not each time."""
 
     def __init__(self, query: Query, now: Callable[[], float] = trio.current_time) -> None:

@@ -19,7 +19,7 @@ from bridge.listener.page.html import (
     tag,
 )
 from bridge.listener.page.session import Session
-from bridge.listener.page.snapshot import Letters, Scene
+from bridge.listener.page.snapshot import Letters, PageSnapshot
 from bridge.telemetry.text import age, when
 
 _ATTEMPTS: Final = 20
@@ -28,7 +28,7 @@ _ATTEMPTS: Final = 20
 # --- dead letters
 
 
-def letters(scene: Scene, session: Session) -> Markup:
+def letters(scene: PageSnapshot, session: Session) -> Markup:
     """Write a page of dead letters, with what can be done about them."""
     found = scene.letters
     body: Child
@@ -60,7 +60,7 @@ def _form(session: Session, found: Letters, rows: Markup) -> Markup:
     return tag("form", *fields, some, rows, method="post", action="letters")
 
 
-def _letter(scene: Scene, item: Item, session: Session) -> Markup:
+def _letter(scene: PageSnapshot, item: Item, session: Session) -> Markup:
     box = tag("input", type="checkbox", name="id", value=item.id, aria_label="select")
     died = item.received if item.died is None else item.died
     kind = f"reply to {item.kind}" if item.is_reply and item.kind else item.kind

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from typing import Final
 
-from bridge.daemon.status import ComponentStatus, Sight
+from bridge.daemon.status import ComponentSnapshot, ComponentStatus
 from bridge.dispatch.conversation import Conversation, Phase
 from bridge.journal.request import Holding
 from bridge.listener.monitor.history import STEP_S, Minute, quantile
 from bridge.listener.page import plot
 from bridge.listener.page.html import Child, Markup, card, facts, join, nothing, parties, pill, tag
-from bridge.listener.page.snapshot import Scene
-from bridge.telemetry.log import Incident
+from bridge.listener.page.snapshot import PageSnapshot
+from bridge.telemetry.log import RecentError
 from bridge.telemetry.text import age, size, when
 
 _LATELY: Final = 5  # minutes whose times are shown as a number
 
 
-def summary(scene: Scene) -> Markup:
+def summary(scene: PageSnapshot) -> Markup:
     """Write what needs a look, or that nothing does."""
     problems = problems_of(scene)
     up = f"Up for {age(scene.now - scene.started)}"
@@ -31,7 +31,7 @@ def summary(scene: Scene) -> Markup:
     return _part("summary", top, tag("ul", rows, class_="problems"))
 
 
-def problems_of(scene: Scene) -> list[tuple[str, str]]:
+def problems_of(scene: PageSnapshot) -> list[tuple[str, str]]:
     """Say in sentences what is not as it should be: each `bad`, or `warn`."""
     problems: list[tuple[str, str]] = []
     if scene.stopping:
@@ -54,7 +54,7 @@ def problems_of(scene: Scene) -> list[tuple[str, str]]:
     return problems
 
 
-def components(scene: Scene) -> Markup:
+def components(scene: PageSnapshot) -> Markup:
     """Write a card for each component."""
     cards = [_card(scene, one) for one in scene.sights]
     if not cards:
@@ -62,7 +62,7 @@ def components(scene: Scene) -> Markup:
     return _part("components", *cards)
 
 
-def _card(scene: Scene, sight: Sight) -> Markup:
+def _card(scene: PageSnapshot, sight: ComponentSnapshot) -> Markup:
     status = sight.status
     head = tag(
         "div",
@@ -83,7 +83,7 @@ def _card(scene: Scene, sight: Sight) -> Markup:
     )
 
 
-def _link_pill(scene: Scene, status: ComponentStatus) -> Markup:
+def _link_pill(scene: PageSnapshot, status: ComponentStatus) -> Markup:
     link = status.link
     match link.state:
         case "attached":
@@ -102,7 +102,7 @@ def _endpoint_pill(status: ComponentStatus) -> Markup:
     return pill("bad", "endpoint down")
 
 
-def _numbers(scene: Scene, sight: Sight, kept: Holding | None) -> Markup:
+def _numbers(scene: PageSnapshot, sight: ComponentSnapshot, kept: Holding | None) -> Markup:
     status = sight.status
     olds = [one for one in (sight.oldest, kept.oldest if kept else None) if one is not None]
     pairs = [("in flight", f"{status.in_flight:,}"), ("waiting", f"{status.waiting:,}")]
@@ -204,7 +204,7 @@ def duration(seconds: float | None) -> str:
 # --- totals
 
 
-def _totals(sight: Sight) -> Markup:
+def _totals(sight: ComponentSnapshot) -> Markup:
     counts, meter = sight.status.counts, sight.meter
     pairs = [
         ("received", f"{counts.received:,}"),
@@ -224,7 +224,7 @@ def _part(name: str, *body: Markup) -> Markup:
     return tag("section", *body, class_=name, id=name, data_part=name)
 
 
-def conversations(scene: Scene) -> Markup:
+def conversations(scene: PageSnapshot) -> Markup:
     """Write which conversations wait, the longest first."""
     waiting = scene.waiting
     rows = [_conversation(scene, domain, one) for domain, one in waiting.longest]
@@ -235,7 +235,7 @@ def conversations(scene: Scene) -> Markup:
     return card("waiting", "Conversations that wait", waiting.count, shown)
 
 
-def _conversation(scene: Scene, domain: str, one: Conversation) -> Markup:
+def _conversation(scene: PageSnapshot, domain: str, one: Conversation) -> Markup:
     head = one.head
     count = len(one)
     noun = "stanza" if count == 1 else "stanzas"
@@ -251,7 +251,7 @@ def _conversation(scene: Scene, domain: str, one: Conversation) -> Markup:
     )
 
 
-def _state(scene: Scene, one: Conversation) -> str:
+def _state(scene: PageSnapshot, one: Conversation) -> str:
     match one.phase:
         case Phase.WAITING:
             return f"tried again in {age(max(one.due - scene.clock, 0))}"
@@ -260,14 +260,14 @@ def _state(scene: Scene, one: Conversation) -> str:
     return "waiting for their turn" if len(one) > 1 else "waiting for its turn"
 
 
-def incidents(scene: Scene) -> Markup:
+def incidents(scene: PageSnapshot) -> Markup:
     """Write what went wrong lately, the latest first."""
     rows = [_incident(scene, one) for one in scene.incidents]
     shown = tag("ul", rows, class_="rows") if rows else nothing("Nothing went wrong.")
     return card("errors", "Recent errors", None, shown)
 
 
-def _incident(scene: Scene, one: Incident) -> Markup:
+def _incident(scene: PageSnapshot, one: RecentError) -> Markup:
     kind = "warn" if one.level == "warning" else "bad"
     return tag(
         "li",

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 from bridge.journal.request import Changed, CommandError, Forget, Found, Retry, Show
 from bridge.journal.store import JournalError
 from bridge.listener.api.request import read_body
-from bridge.listener.monitor.view import Answer, View, ask
+from bridge.listener.monitor.view import Answer, DaemonView, ask
 from bridge.listener.page.dead_letter import address, drop_question, letters, told
 from bridge.listener.page.html import (
     ICON,
@@ -66,7 +66,7 @@ Fields = dict[str, list[str]]
 class PageRoutes:
     """The page, and what belongs to it."""
 
-    view: View
+    view: DaemonView
     sessions: Sessions
     _deciding: trio.Lock = field(factory=trio.Lock, init=False)
 

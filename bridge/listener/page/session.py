@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bridge.config.token import Token
-from bridge.listener.auth import Access
+from bridge.listener.auth import TokenAuth
 
 SESSION_S: Final = 12 * 3600.0
 SESSIONS: Final = 100
@@ -53,7 +53,7 @@ class TooManyFailures(Exception):
 class Sessions:
     """All sessions. To be made within trio."""
 
-    def __init__(self, access: Access, now: Callable[[], float] = trio.current_time) -> None:
+    def __init__(self, access: TokenAuth, now: Callable[[], float] = trio.current_time) -> None:
         self._access = access
         self._now = now
         self._sessions: dict[str, Session] = {}

@@ -8,13 +8,13 @@ import trio
 from attrs import frozen
 
 from bridge.config.token import Token
-from bridge.daemon.status import Sight
+from bridge.daemon.status import ComponentSnapshot
 from bridge.dispatch.conversation import Conversation
 from bridge.journal.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.journal.store import JournalError
 from bridge.listener.monitor.history import Minute
-from bridge.listener.monitor.view import Answer, View, ask
-from bridge.telemetry.log import Incident
+from bridge.listener.monitor.view import Answer, DaemonView, ask
+from bridge.telemetry.log import RecentError
 
 PAGE: Final = 20
 """How many dead letters are on one page."""
@@ -41,7 +41,7 @@ class Waiting:
 
 
 @frozen
-class Scene:
+class PageSnapshot:
     """A look. `now` is Unix time, `clock` trio's. Without a journal `kept` is None, and with one
     that fails, for the reason `failure`.
     """
@@ -51,16 +51,16 @@ class Scene:
     started: float
     stopping: bool
     has_journal: bool
-    sights: tuple[Sight, ...]
+    sights: tuple[ComponentSnapshot, ...]
     minutes: Mapping[str, list[Minute]]
     waiting: Waiting
-    incidents: tuple[Incident, ...]
+    incidents: tuple[RecentError, ...]
     kept: Mapping[str, Holding] | None = None
     failure: str | None = None
     letters: Letters = Letters()
 
 
-async def look(view: View, token: Token, after: int = 0) -> Scene:
+async def look(view: DaemonView, token: Token, after: int = 0) -> PageSnapshot:
     """Look at what a token may see: its own components, and, where these are all that there are,
     also what is of none of them.
     """
@@ -73,7 +73,7 @@ async def look(view: View, token: Token, after: int = 0) -> Scene:
             letters = await _letters(view, view.answer, token, after, kept)
         except JournalError as error:
             failure = str(error)
-    return Scene(
+    return PageSnapshot(
         time.time(),
         trio.current_time(),
         view.started,
@@ -89,7 +89,7 @@ async def look(view: View, token: Token, after: int = 0) -> Scene:
     )
 
 
-def may_see(view: View, token: Token, domain: str) -> bool:
+def may_see(view: DaemonView, token: Token, domain: str) -> bool:
     """Tell whether a token may see what is of a component."""
     if domain in token.components:
         return True
@@ -97,7 +97,7 @@ def may_see(view: View, token: Token, domain: str) -> bool:
 
 
 async def _letters(
-    view: View, answer: Answer, token: Token, after: int, kept: Mapping[str, Holding]
+    view: DaemonView, answer: Answer, token: Token, after: int, kept: Mapping[str, Holding]
 ) -> Letters:
     total = sum(one.dead for one in kept.values())
     items: list[Item] = []
@@ -112,7 +112,7 @@ async def _letters(
     return Letters(tuple(items), after, next, total)
 
 
-def _waiting(sights: tuple[Sight, ...]) -> Waiting:
+def _waiting(sights: tuple[ComponentSnapshot, ...]) -> Waiting:
     count, longest = 0, list[tuple[str, Conversation]]()
     for one in sights:
         waiting, oldest = one.conversations.longest_waiting(LONGEST)

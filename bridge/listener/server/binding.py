@@ -9,30 +9,30 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, assert_never
 
-from bridge.config.settings import TcpPlace, UnixPlace
+from bridge.config.settings import TcpAddress, UnixAddress
 from bridge.daemon.listener import ListenError
 
 BACKLOG: Final = 1024
 MODE: Final = 0o660
 
 
-def bound(place: TcpPlace | UnixPlace) -> AbstractContextManager[socket.socket]:
+def bound(place: TcpAddress | UnixAddress) -> AbstractContextManager[socket.socket]:
     """Give a socket that listens; at the end it is closed, and its file removed.
 
     Entering it raises:
         ListenError: it cannot be made.
     """
     match place:
-        case TcpPlace():
+        case TcpAddress():
             return _tcp(place)
-        case UnixPlace():
+        case UnixAddress():
             return _unix(place)
         case _:
             assert_never(place)
 
 
 @contextmanager
-def _tcp(place: TcpPlace) -> Iterator[socket.socket]:
+def _tcp(place: TcpAddress) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as server:
         try:
@@ -46,7 +46,7 @@ def _tcp(place: TcpPlace) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _unix(place: UnixPlace) -> Iterator[socket.socket]:
+def _unix(place: UnixAddress) -> Iterator[socket.socket]:
     path = Path(place.path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         try:
@@ -87,13 +87,13 @@ def _remove_stale(path: Path) -> None:
         raise OSError(errno.EADDRINUSE, "another process listens there")
 
 
-def _error(place: TcpPlace | UnixPlace, error: OSError) -> ListenError:
+def _error(place: TcpAddress | UnixAddress, error: OSError) -> ListenError:
     why = error.strerror or str(error)
     remedy = "choose another one, or stop what has it"
-    if isinstance(place, TcpPlace) and error.errno in (errno.EACCES, errno.EPERM):
+    if isinstance(place, TcpAddress) and error.errno in (errno.EACCES, errno.EPERM):
         remedy = "choose a port above 1023"
-    elif isinstance(place, TcpPlace) and error.errno == errno.EADDRNOTAVAIL:
+    elif isinstance(place, TcpAddress) and error.errno == errno.EADDRNOTAVAIL:
         remedy = "use an address of this machine, such as 127.0.0.1"
-    elif isinstance(place, UnixPlace) and error.errno != errno.EADDRINUSE:
+    elif isinstance(place, UnixAddress) and error.errno != errno.EADDRINUSE:
         remedy = "name a directory that exists and that this user may write to"
     return ListenError(f"listen.address: cannot listen at {place}: {why}; {remedy}")

@@ -15,19 +15,19 @@ import trio
 
 from bridge.daemon.voice import Voice
 from bridge.journal.delivery import fresh_uid
-from bridge.journal.idempotency import Claims
+from bridge.journal.idempotency import IdempotencyStore
 from bridge.journal.store import Claim
 from bridge.listener.submission.singleflight import (
-    Errand,
-    Errands,
+    Flight,
     IdInUse,
     Key,
     NoAnswer,
     QueueFull,
     SendRefused,
+    SingleFlight,
     unkept,
 )
-from bridge.xmpp.iq import IdTaken, Question, TooMany
+from bridge.xmpp.iq import DuplicateId, PendingIq, TooManyPending
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import Stanza, encode, write
 
@@ -37,14 +37,14 @@ _UNWRITTEN: Final = "it could not be written to the server in time, and is not s
 Speaking = Callable[[Stanza], Voice]
 
 
-class Asker:
+class IqClient:
     """Asks in the name of all components."""
 
     def __init__(
         self,
         speaking: Speaking,
-        claims: Claims,
-        errands: Errands,
+        claims: IdempotencyStore,
+        errands: SingleFlight,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`speaking` gives the voice of a stanza's sender."""
@@ -98,17 +98,17 @@ class Asker:
         request: Stanza,
         deadline: float,
         ended: Callable[[Stanza | None], None] = lambda _: None,
-    ) -> Question:
+    ) -> PendingIq:
         try:
             try:
                 return voice.waiters.open(request, deadline, ended)
-            except (IdTaken, TooMany):
+            except (DuplicateId, TooManyPending):
                 for errand in self._errands.all:
                     self._expire(errand)
                 return voice.waiters.open(request, deadline, ended)
-        except IdTaken:
+        except DuplicateId:
             raise IdInUse(f"an iq with the id {request.id!r} waits for {request.to}") from None
-        except TooMany:
+        except TooManyPending:
             raise QueueFull("too many wait for answers") from None
 
     def _put(self, voice: Voice, request: Stanza) -> Outgoing:
@@ -120,7 +120,7 @@ class Asker:
 
     # --- with a key
 
-    def _claim(self, request: Stanza, deadline: float, key: Key, errand: Errand) -> None:
+    def _claim(self, request: Stanza, deadline: float, key: Key, errand: Flight) -> None:
         """Have the key kept; then ask, unless nobody waits any more."""
         voice = self._speaking(request)
         size = len(encode(request))
@@ -146,7 +146,7 @@ class Asker:
         claim = Claim(errand.name, key.digest, fresh_uid(), self._now(), "asked")
         self._claims.begin(claim, claimed)
 
-    def _ended(self, errand: Errand, answer: Stanza | None) -> None:
+    def _ended(self, errand: Flight, answer: Stanza | None) -> None:
         """Take the end of a question: its answer is kept before it is given."""
         assert errand.voice is not None
         assert errand.question is not None
@@ -160,7 +160,7 @@ class Asker:
             self._claims.answer(errand.name, "unanswered", None, None, lambda _: None)
             self._drop(errand, NoAnswer(errand.question.why))
 
-    def _look_after(self, errand: Errand) -> None:
+    def _look_after(self, errand: Flight) -> None:
         """Look after an errand that nobody waits for."""
         if errand.voice is None or errand.written is None:
             return  # not begun yet: whoever begins it sees that nobody waits
@@ -169,7 +169,7 @@ class Asker:
         else:
             self._expire(errand)
 
-    def _expire(self, errand: Errand) -> None:
+    def _expire(self, errand: Flight) -> None:
         """End a question whose time is up, if nobody waits."""
         question = errand.question
         if question is None or errand.written is None or question.over.is_set() or errand.waiting:
@@ -177,12 +177,12 @@ class Asker:
         if question.deadline <= trio.current_time():
             question.end(None)
 
-    def _release(self, errand: Errand, why: str) -> None:
+    def _release(self, errand: Flight, why: str) -> None:
         """End a question that was not written, and forget its key: it may be asked again."""
         self._claims.release(errand.name)
         self._drop(errand, NoAnswer(why))
 
-    def _drop(self, errand: Errand, refusal: SendRefused) -> None:
+    def _drop(self, errand: Flight, refusal: SendRefused) -> None:
         assert errand.voice is not None
         assert errand.question is not None
         errand.voice.waiters.close(errand.question)

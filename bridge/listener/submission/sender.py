@@ -16,12 +16,15 @@ import trio
 from bridge.daemon.listener import DaemonParts
 from bridge.daemon.voice import Voice, Voices, voice_of
 from bridge.journal.delivery import fresh_uid
-from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims
+from bridge.journal.idempotency import (
+    IdempotencyStore,
+    JournalIdempotencyStore,
+    MemoryIdempotencyStore,
+)
 from bridge.journal.store import Claim
-from bridge.listener.submission.iq import Asker, reserve
+from bridge.listener.submission.iq import IqClient, reserve
 from bridge.listener.submission.singleflight import (
-    Errand,
-    Errands,
+    Flight,
     IdInUse,
     JournalUnavailable,
     Key,
@@ -30,6 +33,7 @@ from bridge.listener.submission.singleflight import (
     NotConfigured,
     QueueFull,
     SendRefused,
+    SingleFlight,
     unkept,
 )
 from bridge.payload.reply import ReplyBody, UnusableReply, read_reply
@@ -62,7 +66,7 @@ class Sender:
     def __init__(
         self,
         voices: Voices,
-        claims: Claims,
+        claims: IdempotencyStore,
         parse: ParseElement,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -70,8 +74,8 @@ class Sender:
         self._voices = voices
         self._claims = claims
         self._now = now
-        self._errands = Errands(claims, parse)
-        self._asker = Asker(self._speaking, claims, self._errands, now)
+        self._errands = SingleFlight(claims, parse)
+        self._asker = IqClient(self._speaking, claims, self._errands, now)
 
     @property
     def domains(self) -> frozenset[str]:
@@ -113,7 +117,7 @@ class Sender:
             KeyReused, QueueFull, JournalUnavailable, NotConfigured
         """
         if key is None:
-            errand = Errand()
+            errand = Flight()
             self._keep(stanza, None, errand)
             await errand.over.wait()
             uid = errand.give()
@@ -147,7 +151,7 @@ class Sender:
             raise NotConfigured(f"{domain_of(stanza.from_ or '')} is no component here any more")
         return voice
 
-    def _keep(self, stanza: Stanza, key: Key | None, errand: Errand) -> None:
+    def _keep(self, stanza: Stanza, key: Key | None, errand: Flight) -> None:
         """Have a stanza kept; it then goes out, whoever waits for it.
 
         Given to the keeper while its component is at work: if that is to stop now, the next one
@@ -184,7 +188,9 @@ def open_sender(parts: DaemonParts) -> Iterator[Sender]:
         return {domain: one.voice for domain, one in parts.services.items() if one.is_open}
 
     storage = parts.storage
-    claims = MemoryClaims() if storage is None else JournalClaims(storage.committer)
+    claims = (
+        MemoryIdempotencyStore() if storage is None else JournalIdempotencyStore(storage.committer)
+    )
     answers = ElementParserThread(parts.written_limits)
     try:
         yield Sender(voices, claims, answers.parse)

@@ -13,9 +13,9 @@ import trio
 from attrs import define, field, frozen
 
 from bridge.daemon.voice import Voice
-from bridge.journal.idempotency import Claims, claim_name
+from bridge.journal.idempotency import IdempotencyStore, claim_name
 from bridge.journal.store import Claim, JournalError
-from bridge.xmpp.iq import Question
+from bridge.xmpp.iq import PendingIq
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import RemoteError, Stanza
 from xmppstream.parser_thread import ParseElement
@@ -72,7 +72,7 @@ Result = str | Stanza
 
 
 @define(eq=False)
-class Errand:
+class Flight:
     """One request that is being done, and how many wait for what comes of it: a uid, or an answer.
 
     When it is `over`, it has a result, or it was refused; or neither: it was never begun, and who
@@ -87,7 +87,7 @@ class Errand:
     result: Result | None = None
     refusal: SendRefused | None = None
     voice: Voice | None = None
-    question: Question | None = None
+    question: PendingIq | None = None
     written: Outgoing | None = None
     """What was put into the outbox for the question."""
 
@@ -102,21 +102,21 @@ class Errand:
         return self.result
 
 
-Begin = Callable[[Key, Errand], None]
-Look = Callable[[Errand], None]
+Begin = Callable[[Key, Flight], None]
+Look = Callable[[Flight], None]
 
 
-class Errands:
+class SingleFlight:
     """All that is being done for a key."""
 
-    def __init__(self, claims: Claims, parse: ParseElement) -> None:
+    def __init__(self, claims: IdempotencyStore, parse: ParseElement) -> None:
         """`parse` parses answers that were kept."""
         self._claims = claims
         self._parse = parse
-        self._errands: dict[bytes, Errand] = {}
+        self._errands: dict[bytes, Flight] = {}
 
     @property
-    def all(self) -> list[Errand]:
+    def all(self) -> list[Flight]:
         return list(self._errands.values())
 
     async def do(
@@ -138,7 +138,7 @@ class Errands:
                 errand = self._errands.get(name)
             start = None
             if errand is None:
-                errand = self._errands[name] = Errand(name, key.digest, is_question)
+                errand = self._errands[name] = Flight(name, key.digest, is_question)
                 start = partial(self._start, errand, partial(begin, key, errand))
             elif (errand.digest, errand.is_question) != (key.digest, is_question):
                 raise KeyReused(_OTHER)
@@ -149,7 +149,7 @@ class Errands:
                 raise NoAnswer(_LATE)
 
     def end(
-        self, errand: Errand, result: Result | None = None, *, refusal: SendRefused | None = None
+        self, errand: Flight, result: Result | None = None, *, refusal: SendRefused | None = None
     ) -> None:
         """Tell all who wait what came of an errand."""
         if self._errands.get(errand.name) is errand:
@@ -159,7 +159,7 @@ class Errands:
 
     async def _wait(
         self,
-        errand: Errand,
+        errand: Flight,
         deadline: float,
         start: Callable[[], Awaitable[None]] | None,
         look: Look,
@@ -178,7 +178,7 @@ class Errands:
                 look(errand)
         return errand.give()
 
-    async def _start(self, errand: Errand, begin: Callable[[], None]) -> None:
+    async def _start(self, errand: Flight, begin: Callable[[], None]) -> None:
         """Find what the key was used for, or else begin."""
         begun = False
         try:
@@ -196,7 +196,7 @@ class Errands:
             if not begun and not errand.over.is_set():  # cancelled: another may begin
                 self.end(errand)
 
-    async def _known(self, claim: Claim, errand: Errand) -> Result:
+    async def _known(self, claim: Claim, errand: Flight) -> Result:
         """Give what came of a key's first request.
 
         Raises:

@@ -21,13 +21,13 @@ from trio.testing import MockClock
 from bridge.capture.exchange import HttpExchange, decode
 from bridge.capture.file import open_capture
 from bridge.capture.format import Header, Record
-from bridge.capture.recorder import Recording
+from bridge.capture.recorder import Recorders
 from bridge.capture.retention import CaptureOptions
-from bridge.config.settings import Component, Count, Http, RetrySettings, Settings
+from bridge.config.settings import Component, Count, HttpSettings, RetrySettings, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.listener.submission.sender import open_sender
-from bridge.webhook.observer import Answered, Failure
+from bridge.webhook.observer import PostAnswer, PostFailure
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder as Log
@@ -99,7 +99,7 @@ class World:
 
     def start(self, *components: Component, **options: Any) -> Daemon:
         capture = CaptureOptions(self.directory, **options.pop("capture", {}))
-        recording = Recording(capture, components)
+        recording = Recorders(capture, components)
         read = options.pop("read", None)
         daemon = Daemon(Settings(components, **options), read=read, recording=recording)
         self._nursery.start_soon(self._run, daemon)
@@ -158,7 +158,7 @@ async def test_it_is_the_whole_story(world: World, mock_clock: MockClock, log: L
     assert [one.request for one in told] == [one.content for one in endpoint.requests]
     assert [one.id for one in told] == [one.get("webhook-id") for one in endpoint.requests]
     for one in told:
-        assert isinstance(one.result, Answered)
+        assert isinstance(one.result, PostAnswer)
         assert one.result.status == 200
         assert one.result.headers == {"content-type": "application/json"}
         asked = json.loads(one.request)
@@ -184,7 +184,7 @@ async def test_no_secret_is_ever_in_it(world: World, mock_clock: MockClock, log:
     url = f"http://us3r:passw0rd@127.0.0.1:{endpoint.port}/api?token=t0k3n"
     component = world.component(url, webhook_secrets=(Secret(WEBHOOK_SECRET),))
     headers = {"Authorization": "Bearer b3ar3r", "X-Api-Key": "ap1k3y"}
-    daemon = world.start(component, http=Http(headers=headers))
+    daemon = world.start(component, http=HttpSettings(headers=headers))
     session = await world.server.attached(DOMAIN)
     await session.send(message("m1"))
     await session.receive(1)
@@ -210,13 +210,13 @@ async def test_no_secret_is_ever_in_it(world: World, mock_clock: MockClock, log:
 @pytest.mark.parametrize(
     ("answer", "result"),
     [
-        (response("503 Busy", b"later", None), Answered(503, {}, b"later")),
-        (response("204 No Content"), Answered(204, {"content-type": "application/json"}, b"")),
-        (response(content=b"\xff", media="x/y"), Answered(200, {"content-type": "x/y"}, b"\xff")),
+        (response("503 Busy", b"later", None), PostAnswer(503, {}, b"later")),
+        (response("204 No Content"), PostAnswer(204, {"content-type": "application/json"}, b"")),
+        (response(content=b"\xff", media="x/y"), PostAnswer(200, {"content-type": "x/y"}, b"\xff")),
     ],
 )
 async def test_an_answer_is_recorded_as_it_came(
-    world: World, mock_clock: MockClock, answer: bytes, result: Answered
+    world: World, mock_clock: MockClock, answer: bytes, result: PostAnswer
 ) -> None:
     async def say(exchange: Exchange) -> None:
         await exchange.send(answer)
@@ -235,12 +235,12 @@ async def test_an_answer_is_recorded_as_it_came(
 @pytest.mark.parametrize(
     ("content", "coding", "result"),
     [
-        (gzip.compress(b"{}"), "gzip", Answered(200, {}, b"{}")),
-        (b"\xffnone", "gzip", Answered(200, {"content-encoding": "gzip"}, b"\xffnone")),
+        (gzip.compress(b"{}"), "gzip", PostAnswer(200, {}, b"{}")),
+        (b"\xffnone", "gzip", PostAnswer(200, {"content-encoding": "gzip"}, b"\xffnone")),
     ],
 )
 async def test_content_codings_are_undone_where_they_can_be(
-    world: World, mock_clock: MockClock, content: bytes, coding: str, result: Answered
+    world: World, mock_clock: MockClock, content: bytes, coding: str, result: PostAnswer
 ) -> None:
     async def say(exchange: Exchange) -> None:
         head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(content)}"
@@ -269,7 +269,9 @@ async def test_retry_after_is_kept(world: World, mock_clock: MockClock) -> None:
     await session.receive(1)
     await world.stop(daemon)
     [[(_, records)]] = captures(world.directory).values()
-    assert [one.result for one in exchanges(records)] == [Answered(503, {"retry-after": "7"}, b"")]
+    assert [one.result for one in exchanges(records)] == [
+        PostAnswer(503, {"retry-after": "7"}, b"")
+    ]
 
 
 async def test_a_post_without_an_answer_is_recorded_with_why(
@@ -287,7 +289,7 @@ async def test_a_post_without_an_answer_is_recorded_with_why(
     [[(_, records)]] = captures(world.directory).values()
     [one] = exchanges(records)
     why = "RemoteProtocolError: the connection was closed without an answer"
-    assert one.result == Failure("unreachable", why)
+    assert one.result == PostFailure("unreachable", why)
 
 
 async def test_a_post_that_takes_too_long_is_recorded(world: World, mock_clock: MockClock) -> None:
@@ -296,7 +298,7 @@ async def test_a_post_that_takes_too_long_is_recorded(world: World, mock_clock: 
 
     endpoint = await world.endpoint(hang)
     component = world.component(endpoint.url().url)
-    daemon = world.start(component, http=Http(timeout_s=3), retry=RetrySettings(0, 0))  # type: ignore[arg-type]  # a NewType
+    daemon = world.start(component, http=HttpSettings(timeout_s=3), retry=RetrySettings(0, 0))  # type: ignore[arg-type]  # a NewType
     session = await world.server.attached(DOMAIN)
     await session.send(message("m1"))
     while not session.stanzas:
@@ -305,7 +307,7 @@ async def test_a_post_that_takes_too_long_is_recorded(world: World, mock_clock: 
     await world.stop(daemon)
     [[(_, records)]] = captures(world.directory).values()
     [one] = exchanges(records)
-    assert one.result == Failure("timed_out")
+    assert one.result == PostFailure("timed_out")
 
 
 async def test_a_post_that_the_end_cuts_off_is_recorded(
@@ -323,7 +325,7 @@ async def test_a_post_that_the_end_cuts_off_is_recorded(
     await world.stop(daemon)
     [[(_, records)]] = captures(world.directory).values()
     [one] = exchanges(records)
-    assert one.result == Failure("given_up")
+    assert one.result == PostFailure("given_up")
 
 
 async def test_an_answer_over_the_limit_is_not_kept(world: World, mock_clock: MockClock) -> None:
@@ -332,14 +334,14 @@ async def test_an_answer_over_the_limit_is_not_kept(world: World, mock_clock: Mo
 
     endpoint = await world.endpoint(say)
     component = world.component(endpoint.url().url)
-    daemon = world.start(component, http=Http(max_reply_bytes=Count(1000)))
+    daemon = world.start(component, http=HttpSettings(max_reply_bytes=Count(1000)))
     session = await world.server.attached(DOMAIN)
     await session.send(message("m1"))
     await session.receive(1)
     await world.stop(daemon)
     [[(_, records)]] = captures(world.directory).values()
     [one] = exchanges(records)
-    assert one.result == Answered(200, {"content-type": "application/json"}, None)
+    assert one.result == PostAnswer(200, {"content-type": "application/json"}, None)
 
 
 # --- connections

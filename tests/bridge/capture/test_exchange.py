@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.capture.exchange import BadExchange, HttpExchange, decode, encode
-from bridge.webhook.observer import Answered, Failure
+from bridge.webhook.observer import PostAnswer, PostFailure
 
 NUMBERS = st.integers(0, 10**12).map(lambda micro: micro / 1_000_000)
 EXCHANGES = st.builds(
@@ -20,13 +20,15 @@ EXCHANGES = st.builds(
     request=st.dictionaries(st.text(), st.text()).map(lambda one: json.dumps(one).encode()),
     result=st.one_of(
         st.builds(
-            Answered,
+            PostAnswer,
             status=st.integers(100, 999),
             headers=st.dictionaries(st.from_regex(r"[a-z-]+", fullmatch=True), st.text()),
             body=st.none() | st.binary() | st.text().map(str.encode),
         ),
         st.builds(
-            Failure, kind=st.sampled_from(["unreachable", "timed_out", "given_up"]), why=st.text()
+            PostFailure,
+            kind=st.sampled_from(["unreachable", "timed_out", "given_up"]),
+            why=st.text(),
         ),
     ),
 )
@@ -48,7 +50,7 @@ def test_what_is_written_is_read(exchange: HttpExchange) -> None:
 
 
 def test_it_reads_like_this() -> None:
-    answered = Answered(200, {"content-type": "application/json"}, b'{"body":"hi"}')
+    answered = PostAnswer(200, {"content-type": "application/json"}, b'{"body":"hi"}')
     exchange = HttpExchange("msg_1", 1, 0.5, 0.012, b'{"id": "a"}', answered)
     assert encode(exchange) == (
         b'{"id":"msg_1","attempt":1,"start":0.5,"duration_s":0.012,"request":{"id": "a"},'
@@ -57,7 +59,7 @@ def test_it_reads_like_this() -> None:
 
 
 def test_a_failure_stands_in_place_of_an_answer() -> None:
-    exchange = HttpExchange("msg_1", 2, 0.5, 20.0, b"{}", Failure("timed_out"))
+    exchange = HttpExchange("msg_1", 2, 0.5, 20.0, b"{}", PostFailure("timed_out"))
     assert json.loads(encode(exchange))["failure"] == {"kind": "timed_out", "why": ""}
     assert "status" not in json.loads(encode(exchange))
 
@@ -66,18 +68,18 @@ def test_a_failure_stands_in_place_of_an_answer() -> None:
 def test_a_body_over_the_limit_is_not_an_empty_one(
     body: bytes | None, written: dict[str, Any]
 ) -> None:
-    exchange = HttpExchange("msg_1", 1, 0.0, 0.0, b"{}", Answered(200, {}, body))
+    exchange = HttpExchange("msg_1", 1, 0.0, 0.0, b"{}", PostAnswer(200, {}, body))
     assert written.items() <= json.loads(encode(exchange)).items()
 
 
 def test_what_is_no_utf8_is_base64() -> None:
-    exchange = HttpExchange("msg_1", 1, 0.0, 0.0, b"{}", Answered(200, {}, b"\xff"))
+    exchange = HttpExchange("msg_1", 1, 0.0, 0.0, b"{}", PostAnswer(200, {}, b"\xff"))
     assert json.loads(encode(exchange))["body_base64"] == "/w=="
 
 
 def test_what_is_not_said_of_an_answer_is_nothing() -> None:
     written = {name: value for name, value in WHOLE.items() if name not in ("headers", "body")}
-    assert decode(json.dumps(written).encode()).result == Answered(200, {}, None)
+    assert decode(json.dumps(written).encode()).result == PostAnswer(200, {}, None)
 
 
 @pytest.mark.parametrize(

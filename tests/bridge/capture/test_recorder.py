@@ -19,13 +19,13 @@ from bridge.capture import recorder as module
 from bridge.capture.exchange import decode
 from bridge.capture.file import CaptureFileError, open_capture
 from bridge.capture.format import Header, Record
-from bridge.capture.recorder import Recorder, Recording
-from bridge.capture.retention import CaptureOptions, Shelf
-from bridge.capture.rotation import BLOCK_BYTES, Series
-from bridge.capture.writer import Naming, Spool
+from bridge.capture.recorder import Recorder, Recorders
+from bridge.capture.retention import CaptureOptions, Retention
+from bridge.capture.rotation import BLOCK_BYTES, CaptureRotation
+from bridge.capture.writer import FileNaming, RotatingWriter
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
-from bridge.webhook.observer import Answered
+from bridge.webhook.observer import PostAnswer
 from tests.bridge.capture.test_file import fill
 from tests.bridge.recorder import Recorder as Log
 from xmppstream import Server
@@ -64,9 +64,9 @@ class Site:
         self.directory = directory
         self.log = Log()
         self.gate = Gate()
-        series = Series(
-            Naming(directory, "bot.example", ".xcap", BEGAN),
-            Shelf(1024 * MIB, options.pop("rotate_bytes", MIB)),
+        series = CaptureRotation(
+            FileNaming(directory, "bot.example", ".xcap", BEGAN),
+            Retention(1024 * MIB, options.pop("rotate_bytes", MIB)),
         )
         self.series = series
         self.recorder = Recorder(series, self.log.logger(), clock=trio.current_time, **options)
@@ -143,7 +143,7 @@ async def test_what_is_reported_is_in_the_file(tmp_path: Path, clock: MockClock)
         began = recorder.now()
         recorder.received(b"<message/>", 0)
         clock.jump(0.5)
-        recorder.exchanged("msg_1", 1, began, b'{"id":"a"}', Answered(204))
+        recorder.exchanged("msg_1", 1, began, b'{"id":"a"}', PostAnswer(204))
         recorder.submitted("msg_2", b"<presence/>")
         recorder.sent(b"<message/>")
         recorder.closed("the end")
@@ -153,7 +153,7 @@ async def test_what_is_reported_is_in_the_file(tmp_path: Path, clock: MockClock)
     in_, http, api = site.records()[5:8]
     assert in_.at == pytest.approx(began)
     exchange = decode(http.data)
-    assert (exchange.id, exchange.attempt, exchange.result) == ("msg_1", 1, Answered(204))
+    assert (exchange.id, exchange.attempt, exchange.result) == ("msg_1", 1, PostAnswer(204))
     assert exchange.start == pytest.approx(began, abs=1e-6)
     assert exchange.duration_s == pytest.approx(0.5)
     assert api.data == b'{"id":"msg_2","stanza":"<presence/>"}'
@@ -174,13 +174,13 @@ async def test_the_thread_is_asked_seldom(
     tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
-    write = Spool.write
+    write = RotatingWriter.write
 
-    def counted(spool: Spool, lines: bytes) -> None:
+    def counted(spool: RotatingWriter, lines: bytes) -> None:
         written.append(len(lines))
         write(spool, lines)
 
-    monkeypatch.setattr(Spool, "write", counted)
+    monkeypatch.setattr(RotatingWriter, "write", counted)
     async with trio.open_nursery() as nursery:
         site = Site(tmp_path, nursery, clock)
         recorder = await site.start()
@@ -280,7 +280,7 @@ async def test_what_is_not_written_in_time_is_counted(
         recorder = await site.start()
         attach(recorder)
         # Each block takes a second, and ten seconds there are.
-        monkeypatch.setattr(Spool, "write", lambda *_: clock.jump(1.0))
+        monkeypatch.setattr(RotatingWriter, "write", lambda *_: clock.jump(1.0))
         for _ in range(20):
             recorder.received(b"x" * BLOCK_BYTES, 0)
         before = trio.current_time()
@@ -396,7 +396,7 @@ async def test_it_does_not_go_on_within_a_stanza(tmp_path: Path, clock: MockCloc
         site.gate.open.set()
         await site.until(lambda: recorder.waiting_bytes == 0)
         recorder.sent(b"<presence/>")
-        recorder.exchanged("msg_1", 1, 0.0, b"{}", Answered(204))
+        recorder.exchanged("msg_1", 1, 0.0, b"{}", PostAnswer(204))
         recorder.received(b"</message>", 0)
         assert not site.log.of("capture goes on in a new file")
         recorder.received(b"<iq/>", 0)
@@ -421,7 +421,7 @@ async def test_a_connection_is_told_of_in_any_case(tmp_path: Path, clock: MockCl
         site.gate.open.set()
         await site.until(lambda: recorder.waiting_bytes == 0)
         recorder.closed("again")
-        recorder.exchanged("msg_1", 1, 0.0, b"{}", Answered(204))
+        recorder.exchanged("msg_1", 1, 0.0, b"{}", PostAnswer(204))
         attach(recorder)
         await site.stop()
     _, (header, after) = site.files()
@@ -443,7 +443,7 @@ async def test_it_does_not_go_on_within_an_opening(tmp_path: Path, clock: MockCl
         recorder.closed("why")
         recorder.opened("127.0.0.1:5347")
         recorder.received(HEADER, 0)
-        recorder.exchanged("msg_1", 1, 0.0, b"{}", Answered(204))
+        recorder.exchanged("msg_1", 1, 0.0, b"{}", PostAnswer(204))
         recorder.sent(SHOWN_HANDSHAKE)
         recorder.received(b"<handshake/>", 0)
         recorder.attached()
@@ -476,7 +476,7 @@ async def test_the_limit_is_on_what_waits_and_not_on_what_there_is(
 
 def test_each_component_has_its_file_and_no_secret_is_in_it(tmp_path: Path) -> None:
     other = evolve(COMPONENT, domain="other.example")
-    recorders = Recording(CaptureOptions(tmp_path), (COMPONENT, other)).recorders
+    recorders = Recorders(CaptureOptions(tmp_path), (COMPONENT, other)).recorders
     assert list(recorders) == ["bot.example", "other.example"]
     for one in recorders.values():
         one._series.spool.end()
@@ -493,7 +493,7 @@ def test_each_component_has_its_file_and_no_secret_is_in_it(tmp_path: Path) -> N
     ("packing", "suffix"), [("none", ".xcap"), ("gz", ".xcap.gz"), ("zst", ".xcap.zst")]
 )
 def test_files_are_packed_as_asked_for(tmp_path: Path, packing: Any, suffix: str) -> None:
-    [one] = Recording(CaptureOptions(tmp_path, packing=packing), [COMPONENT]).recorders.values()
+    [one] = Recorders(CaptureOptions(tmp_path, packing=packing), [COMPONENT]).recorders.values()
     one._series.spool.end()
     [path] = tmp_path.iterdir()
     assert path.name.endswith(f"-0001{suffix}")
@@ -502,10 +502,10 @@ def test_files_are_packed_as_asked_for(tmp_path: Path, packing: Any, suffix: str
 
 
 def test_redacted_files_say_so_and_hold_no_word(tmp_path: Path) -> None:
-    [one] = Recording(CaptureOptions(tmp_path, redacted=True), [COMPONENT]).recorders.values()
+    [one] = Recorders(CaptureOptions(tmp_path, redacted=True), [COMPONENT]).recorders.values()
     attach(one)
     one.received(b"<message from='juliet@example.com'><body>wherefore art thou</body></message>", 0)
-    one.exchanged("msg_0123", 1, 0.0, b'{"body":"wherefore"}', Answered(200, {}, b"romeo"))
+    one.exchanged("msg_0123", 1, 0.0, b'{"body":"wherefore"}', PostAnswer(200, {}, b"romeo"))
     one.closed("the end")
     one._series.close()
     for job, _ in one._jobs:
@@ -524,11 +524,11 @@ def test_redacted_files_say_so_and_hold_no_word(tmp_path: Path) -> None:
 
 def test_a_first_file_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(CaptureFileError):
-        Recording(CaptureOptions(tmp_path / "none"), [COMPONENT])
+        Recorders(CaptureOptions(tmp_path / "none"), [COMPONENT])
 
 
 def test_a_component_with_a_name_too_long_for_a_file_is_told_at_once(tmp_path: Path) -> None:
     long = evolve(COMPONENT, domain=".".join(["x" * 60] * 4))
     with pytest.raises(CaptureFileError, match="File name too long"):
-        Recording(CaptureOptions(tmp_path), [long])
+        Recorders(CaptureOptions(tmp_path), [long])
     assert os.listdir(tmp_path) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.capture.retention import CaptureDirectoryError, CaptureOptions, Shelf
+from bridge.capture.retention import CaptureDirectoryError, CaptureOptions, Retention
 from tests.bridge.unprivileged import open_directory, unprivileged
 
 
@@ -62,7 +62,7 @@ def test_a_link_to_nowhere(tmp_path: Path) -> None:
 
 
 def test_the_oldest_go_first_whoever_wrote_them() -> None:
-    shelf = Shelf(1000, 200)
+    shelf = Retention(1000, 200)
     a, b, c, d = (Path(name) for name in "abcd")
     assert shelf.opened(a) == []
     assert shelf.opened(b) == []
@@ -75,7 +75,7 @@ def test_the_oldest_go_first_whoever_wrote_them() -> None:
 
 
 def test_several_small_ones_make_room_for_a_large_one() -> None:
-    shelf = Shelf(1000, 200)
+    shelf = Retention(1000, 200)
     for name in "abcdef":
         shelf.opened(Path(name))
         shelf.closed(Path(name), 130)
@@ -85,7 +85,7 @@ def test_several_small_ones_make_room_for_a_large_one() -> None:
 
 
 def test_what_is_being_written_is_not_deleted() -> None:
-    shelf = Shelf(100, 200)
+    shelf = Retention(100, 200)
     assert shelf.opened(Path("a")) == []
     assert shelf.opened(Path("b")) == []
     shelf.closed(Path("a"), 200)
@@ -95,4 +95,4 @@ def test_what_is_being_written_is_not_deleted() -> None:
 @pytest.mark.parametrize(("components", "rotate_bytes"), [(1, 100), (4, 100), (5, 100), (10, 50)])
 def test_where_many_share_the_bound_files_are_smaller(components: int, rotate_bytes: int) -> None:
     options = CaptureOptions(Path(), rotate_bytes=100, max_bytes=1000)
-    assert Shelf.of(options, components).rotate_bytes == rotate_bytes
+    assert Retention.of(options, components).rotate_bytes == rotate_bytes

@@ -16,10 +16,10 @@ from bridge.capture.exchange import decode
 from bridge.capture.file import CaptureFileError, open_capture
 from bridge.capture.format import Header, Record
 from bridge.capture.redact import Redactor
-from bridge.capture.retention import Shelf
-from bridge.capture.rotation import Series
-from bridge.capture.writer import Naming
-from bridge.webhook.observer import Answered, Failure
+from bridge.capture.retention import Retention
+from bridge.capture.rotation import CaptureRotation
+from bridge.capture.writer import FileNaming
+from bridge.webhook.observer import PostAnswer, PostFailure
 from xmppstream import ComponentConnection, Role, StanzaReceived, StreamOpened
 from xmppstream.tap import SHOWN_HANDSHAKE
 
@@ -40,9 +40,9 @@ class Site:
     def __init__(self, directory: Path, rotate_bytes: int = MIB, **options: Any) -> None:
         self.directory = directory
         suffix = options.pop("suffix", ".xcap")
-        shelf = Shelf(options.pop("max_bytes", 1024 * MIB), rotate_bytes)
-        self.series = Series(
-            Naming(directory, "bot.example", suffix, BEGAN, FIELDS), shelf, **options
+        shelf = Retention(options.pop("max_bytes", 1024 * MIB), rotate_bytes)
+        self.series = CaptureRotation(
+            FileNaming(directory, "bot.example", suffix, BEGAN, FIELDS), shelf, **options
         )
         self.series.begin(0.0)
 
@@ -106,7 +106,7 @@ def test_one_file_has_it_all(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.attach(0.25)
     site.series.received(1.0, b"<message/>", 0)
-    site.series.exchanged(1.5, "msg_1", 1, 1.25, b'{"id":"a"}', Answered(204))
+    site.series.exchanged(1.5, "msg_1", 1, 1.25, b'{"id":"a"}', PostAnswer(204))
     site.series.sent(1.75, b"<message/>")
     site.series.put(2.0, "api", b'{"id":"msg_2"}')
     site.series.link_closed(2.5, "the stream was closed")
@@ -147,7 +147,7 @@ def test_a_name_that_is_taken_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_domain_makes_no_path(tmp_path: Path) -> None:
-    naming = Naming(tmp_path, "../bot", ".xcap", BEGAN)
+    naming = FileNaming(tmp_path, "../bot", ".xcap", BEGAN)
     assert naming.path(1).parent == tmp_path
     assert naming.path(1).name == ".._bot-20261122T172000Z-0001.xcap"
 
@@ -200,7 +200,7 @@ def test_no_file_ends_within_a_stanza(tmp_path: Path) -> None:
     for number in range(20):
         site.series.received(1.0, b"x" * 100, 109 + 100 * number)
         site.series.sent(1.0, b"<presence/>" * 10)
-        site.series.exchanged(1.0, "msg_1", 1, 1.0, b"{}", Failure("timed_out"))
+        site.series.exchanged(1.0, "msg_1", 1, 1.0, b"{}", PostFailure("timed_out"))
         site.series.put(1.0, "api", b"{}")
     assert len(site.files) == 1
     site.series.received(1.0, b"</message>", 0)
@@ -215,7 +215,7 @@ def test_no_file_ends_within_the_opening(tmp_path: Path) -> None:
     site.series.link_opened(0.0, "127.0.0.1:5347")
     site.series.sent(0.0, HEADER_OUT)
     site.series.received(0.0, HEADER_IN, 0)
-    site.series.exchanged(0.0, "msg_1", 1, 0.0, b"{}", Failure("timed_out"))
+    site.series.exchanged(0.0, "msg_1", 1, 0.0, b"{}", PostFailure("timed_out"))
     site.series.sent(0.0, SHOWN_HANDSHAKE)
     site.series.received(0.0, HANDSHAKE, 0)
     assert len(site.files) == 1
@@ -293,7 +293,7 @@ def test_without_a_connection_nothing_is_repeated(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=200)
     site.attach()
     site.series.link_closed(1.0, "why")
-    site.series.exchanged(2.0, "msg_1", 1, 0.5, b"{}", Failure("timed_out"))
+    site.series.exchanged(2.0, "msg_1", 1, 0.5, b"{}", PostFailure("timed_out"))
     found = site.end()
     header, records = found[-1]
     assert header.get("continues") == site.files[-2].name
@@ -445,10 +445,10 @@ def test_a_file_that_somebody_deleted_needs_not_be_deleted(tmp_path: Path) -> No
 
 
 def test_components_share_the_bound(tmp_path: Path) -> None:
-    shelf = Shelf(10_000, 1000)
+    shelf = Retention(10_000, 1000)
     both = []
     for domain in ("a.example", "b.example"):
-        one = Series(Naming(tmp_path, domain, ".xcap", BEGAN), shelf)
+        one = CaptureRotation(FileNaming(tmp_path, domain, ".xcap", BEGAN), shelf)
         one.begin(0.0)
         both.append(one)
     for number in range(100):

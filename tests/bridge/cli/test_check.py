@@ -17,7 +17,7 @@ from bridge.config.loader import from_table
 from bridge.config.settings import Settings
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.journal.directory import StateDirectory
-from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.storage import open_storage
 from bridge.journal.store import Accept, Entry, Settle
 from tests.bridge.http_server import Exchange, HttpServer, response, saying
@@ -545,7 +545,7 @@ async def test_a_daemon_in_trouble(
     entry = Entry("u", "old.example", "message", "a", "b", None, None, "<message/>", time.time())
     ours = replace(entry, uid="v", component=DOMAIN)
     directory.make()
-    with closing(SqliteJournal(directory.journal_file)) as journal:
+    with closing(SqliteStore(directory.journal_file)) as journal:
         journal.commit([Accept(entry), Accept(ours), Settle("v", (), time.time(), "status 500")])
     with ExitStack() as stack:
         await daemon_of(nursery, running, directory, stack)

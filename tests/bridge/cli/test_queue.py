@@ -32,10 +32,10 @@ from bridge.config.value import PostUrl, Secret
 from bridge.daemon.control import AnyRequest, AskStatus, ControlError, connect, serve
 from bridge.daemon.daemon import Daemon
 from bridge.daemon.status import DaemonStatus
-from bridge.journal.admin import PAGE_BYTES, Desk
+from bridge.journal.admin import PAGE_BYTES, QueueAdmin
 from bridge.journal.directory import StateDirectory, StateDirectoryError
 from bridge.journal.request import IDS_LIMIT, Holdings, Item, ListQueue, ListTotals, Page
-from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.storage import open_storage
 from bridge.journal.store import (
     Abandon,
@@ -108,7 +108,7 @@ def directory(tmp_path: Path) -> StateDirectory:
 
 def fill(directory: StateDirectory, operations: list[Operation]) -> None:
     """Have a daemon's journal there, as one that has stopped leaves it."""
-    with directory.lock(), closing(SqliteJournal(directory.journal_file)) as journal:
+    with directory.lock(), closing(SqliteStore(directory.journal_file)) as journal:
         journal.commit(operations)
 
 
@@ -119,8 +119,8 @@ def filled(directory: StateDirectory) -> StateDirectory:
 
 
 @contextmanager
-def opened(directory: StateDirectory) -> Iterator[SqliteJournal]:
-    with closing(SqliteJournal(directory.journal_file)) as journal:
+def opened(directory: StateDirectory) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(directory.journal_file)) as journal:
         yield journal
 
 
@@ -261,7 +261,7 @@ async def test_a_page_is_bounded_in_bytes(directory: StateDirectory) -> None:
             await trio.lowlevel.checkpoint()
             return query(journal)
 
-        desk, seen, after = Desk(ask, None), list[str](), 0
+        desk, seen, after = QueueAdmin(ask, None), list[str](), 0
         while True:
             page = await desk.answer(ListQueue(state="pending", after=after, xml=True))
             assert isinstance(page, Page)

@@ -8,9 +8,16 @@ from typing import Any, Final
 
 import pytest
 
-from bridge.config.listener import parse_place
+from bridge.config.listener import parse_listen_address
 from bridge.config.loader import from_table, load
-from bridge.config.settings import ConfigError, Count, Listen, Settings, TcpPlace, UnixPlace
+from bridge.config.settings import (
+    ConfigError,
+    Count,
+    ListenSettings,
+    Settings,
+    TcpAddress,
+    UnixAddress,
+)
 from bridge.config.token import SCOPES, Scope, Token, digest_of
 from bridge.config.value import BadValue
 from xmppstream import split
@@ -24,7 +31,7 @@ COMPONENTS: Final = "".join(
 )
 LISTEN: Final = '[listen]\naddress = "127.0.0.1:5280"\n'
 TOKEN: Final = f'[[listen.token]]\nname = "a"\nsecret = "{SECRET}"\nscopes = ["send"]\n'
-PLACE: Final = TcpPlace("127.0.0.1", 5280)
+PLACE: Final = TcpAddress("127.0.0.1", 5280)
 
 
 def settings_of(
@@ -34,7 +41,7 @@ def settings_of(
     return from_table(table, "test", directory=directory, environment=environment or {})
 
 
-def listen_of(text: str, **options: Any) -> Listen:
+def listen_of(text: str, **options: Any) -> ListenSettings:
     listen = settings_of(text, **options).listen
     assert listen is not None
     return listen
@@ -67,7 +74,9 @@ def test_off_unless_configured() -> None:
 
 
 def test_defaults() -> None:
-    assert listen_of(LISTEN + TOKEN) == Listen(PLACE, (token(),), None, Count(524288), Count(512))
+    assert listen_of(LISTEN + TOKEN) == ListenSettings(
+        PLACE, (token(),), None, Count(524288), Count(512)
+    )
 
 
 def test_all_keys() -> None:
@@ -88,24 +97,26 @@ scopes = ["watch", "manage", "send", "query", "send"]
         components=frozenset({"Other.example.com"}),
         local_parts=frozenset({"", "alert"}),
     )
-    assert listen_of(text) == Listen(PLACE, (expected,), "example.com", Count(1000), Count(9))
+    assert listen_of(text) == ListenSettings(
+        PLACE, (expected,), "example.com", Count(1000), Count(9)
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
         ("127.0.0.1:5280", PLACE),
-        ("[::1]:80", TcpPlace("::1", 80)),
-        ("0.0.0.0:5280", TcpPlace("0.0.0.0", 5280)),
+        ("[::1]:80", TcpAddress("::1", 80)),
+        ("0.0.0.0:5280", TcpAddress("0.0.0.0", 5280)),
         ("localhost:5280", PLACE),
-        ("unix:/run/xmpp-bridge/http.sock", UnixPlace("/run/xmpp-bridge/http.sock")),
-        ("/run/xmpp-bridge/http.sock", UnixPlace("/run/xmpp-bridge/http.sock")),
+        ("unix:/run/xmpp-bridge/http.sock", UnixAddress("/run/xmpp-bridge/http.sock")),
+        ("/run/xmpp-bridge/http.sock", UnixAddress("/run/xmpp-bridge/http.sock")),
     ],
 )
-def test_places(text: str, place: TcpPlace | UnixPlace) -> None:
-    assert parse_place(text) == place
+def test_places(text: str, place: TcpAddress | UnixAddress) -> None:
+    assert parse_listen_address(text) == place
     if "localhost" not in text:
-        assert parse_place(str(place)) == place
+        assert parse_listen_address(str(place)) == place
 
 
 @pytest.mark.parametrize(
@@ -131,7 +142,7 @@ def test_places(text: str, place: TcpPlace | UnixPlace) -> None:
 )
 def test_places_that_are_none(text: str) -> None:
     with pytest.raises(BadValue):
-        parse_place(text)
+        parse_listen_address(text)
     (fault,) = faults_of(LISTEN.replace("127.0.0.1:5280", text) + TOKEN)
     assert fault.startswith("listen.address: ")
 

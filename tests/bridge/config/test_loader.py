@@ -16,21 +16,21 @@ from attrs import evolve
 from bridge.config.loader import from_table, load
 from bridge.config.settings import (
     Age,
-    Bounds,
     Component,
     ConfigError,
     Count,
     Depth,
-    Http,
-    Journal,
-    Log,
+    HttpSettings,
+    JournalSettings,
+    LogSettings,
     Rate,
     Ratio,
     RetrySettings,
     Seconds,
+    SenderLimits,
     Settings,
-    Stream,
-    Tracing,
+    StreamSettings,
+    TracingSettings,
 )
 from bridge.config.value import Secret, parse_post_url
 from xmppstream import Server
@@ -96,7 +96,7 @@ def test_all_defaults() -> None:
                 webhook_secrets=(),
             ),
         ),
-        http=Http(
+        http=HttpSettings(
             timeout_s=Seconds(30),
             connect_timeout_s=Seconds(10),
             max_in_flight=Count(256),
@@ -108,7 +108,7 @@ def test_all_defaults() -> None:
             proxy_from_env=False,
             headers={},
         ),
-        stream=Stream(
+        stream=StreamSettings(
             max_stanza_bytes=Count(512 * 1024),
             max_depth=Depth(128),
             max_attributes=Count(256),
@@ -120,7 +120,7 @@ def test_all_defaults() -> None:
             grace_s=Seconds(5),
         ),
         retry=RetrySettings(message_budget_s=60, iq_budget_s=10),
-        journal=Journal(
+        journal=JournalSettings(
             durability="process",
             max_stanzas=Count(1_000_000),
             max_bytes=Count(1024 * 1024 * 1024),
@@ -130,14 +130,14 @@ def test_all_defaults() -> None:
         ),
         warnings=(),
         listen=None,
-        limits=Bounds(
+        limits=SenderLimits(
             stanzas_per_s=Rate(100),
             burst=Count(100_000),
             max_waiting=Count(5_000),
             max_conversations=Count(100_000),
         ),
         tracing=None,
-        log=Log(level=None),
+        log=LogSettings(level=None),
     )
 
 
@@ -155,14 +155,14 @@ def test_the_other_tables() -> None:
     level = "debug"
     """
     settings = settings_of(text)
-    assert settings.limits == Bounds(Rate(0.0), Count(1), Count(2), Count(3))
-    assert settings.tracing == Tracing("http://127.0.0.1:4318", Ratio(0.25))
-    assert settings.log == Log("debug")
+    assert settings.limits == SenderLimits(Rate(0.0), Count(1), Count(2), Count(3))
+    assert settings.tracing == TracingSettings("http://127.0.0.1:4318", Ratio(0.25))
+    assert settings.log == LogSettings("debug")
 
 
 def test_the_environment_asks_for_traces() -> None:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
-    assert settings_of(TOP, environment=environment).tracing == Tracing()
+    assert settings_of(TOP, environment=environment).tracing == TracingSettings()
 
 
 COMPONENT_KEYS: list[tuple[str, str, Any]] = [
@@ -278,7 +278,7 @@ def test_budgets_of_retries(lines: str, policy: RetrySettings) -> None:
 
 def test_without_a_journal_all_else_is_the_same() -> None:
     settings = settings_of(f'{TOP}[journal]\ndurability = "off"')
-    assert evolve(settings, journal=Journal()) == settings_of(TOP)
+    assert evolve(settings, journal=JournalSettings()) == settings_of(TOP)
 
 
 def test_any_number_of_components_in_their_order() -> None:

@@ -20,15 +20,15 @@ from bridge.config.settings import (
     Component,
     ConfigError,
     Count,
-    Http,
+    HttpSettings,
     RetrySettings,
     Seconds,
     Settings,
-    Stream,
+    StreamSettings,
 )
 from bridge.config.value import PostUrl, Secret, is_loopback, parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
-from bridge.journal.queue import MemoryKeeper
+from bridge.journal.queue import MemoryQueue
 from bridge.listener.listener import Listener
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying
 from tests.bridge.leak import nothing_left, sockets, until
@@ -229,7 +229,9 @@ async def test_1000_messages_of_20_conversations_keep_their_order(
 async def test_an_endpoint_that_never_answers(world: World, mock_clock: MockClock) -> None:
     endpoint = await world.endpoint(hang)
     world.start(
-        world.component(endpoint.url()), http=Http(timeout_s=Seconds(3.0)), retry=ONE_ATTEMPT
+        world.component(endpoint.url()),
+        http=HttpSettings(timeout_s=Seconds(3.0)),
+        retry=ONE_ATTEMPT,
     )
     session = await world.server.attached(DOMAIN)
     await session.wait_barriers(1)
@@ -325,11 +327,12 @@ async def test_a_full_queue_is_shed_and_then_normal_again(
 
     endpoint = await world.endpoint(answer_later)
     running = world.start(
-        world.component(endpoint.url()), http=Http(max_in_flight=Count(10), timeout_s=Seconds(60.0))
+        world.component(endpoint.url()),
+        http=HttpSettings(max_in_flight=Count(10), timeout_s=Seconds(60.0)),
     )
     dispatcher = running.daemon.services[DOMAIN]._dispatcher
     keeper = dispatcher._keeper
-    assert isinstance(keeper, MemoryKeeper)
+    assert isinstance(keeper, MemoryQueue)
     keeper._volume.limit_count = 200  # test_dispatch has the real ones
     session = await world.server.attached(DOMAIN)
     await session.send(*(message(str(n), f"u{n}@a") for n in range(1000)))
@@ -362,7 +365,7 @@ async def test_a_slow_endpoint_does_not_starve_another_component(
     running = world.start(
         world.component(slow.url()),
         world.component(quick.url(), OTHER),
-        http=Http(max_in_flight=Count(4)),
+        http=HttpSettings(max_in_flight=Count(4)),
     )
     first, second = await world.server.attached(DOMAIN), await world.server.attached(OTHER)
     await first.send(*(message(str(n), f"u{n}@a") for n in range(100)))
@@ -654,7 +657,7 @@ def test_a_name_that_xml_cannot_hold_is_refused_before_it_can_end_a_stream() -> 
 
 async def test_the_start_tells_no_secret(world: World, mock_clock: MockClock) -> None:
     url = parse_post_url("http://user:passw0rd@127.0.0.1:1/api?token=t0ken")
-    http = Http(headers={"X-Token": "t0ken"})
+    http = HttpSettings(headers={"X-Token": "t0ken"})
     running = world.start(world.component(url), http=http, warnings=("Mind the gap.",))
     await world.log.wait("attached")
     [line] = world.log.of("starting")
@@ -726,5 +729,5 @@ def test_the_exit_codes_are_those_of_the_manual() -> None:
 
 
 def test_the_defaults_are_those_of_the_manual() -> None:
-    assert Http() == Http(timeout_s=Seconds(30.0), max_in_flight=Count(256))
-    assert Stream().grace_s == GRACE_S
+    assert HttpSettings() == HttpSettings(timeout_s=Seconds(30.0), max_in_flight=Count(256))
+    assert StreamSettings().grace_s == GRACE_S

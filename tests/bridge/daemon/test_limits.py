@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.config.settings import Component, Count, Depth, Settings, Stream
+from bridge.config.settings import Component, Count, Depth, Settings, StreamSettings
 from bridge.config.value import Secret
 from bridge.daemon.daemon import Daemon
 from tests.bridge.daemon.test_daemon import DOMAIN, Running, conditions, echo, message
@@ -19,7 +19,7 @@ from tests.bridge.xmpp_server import SECRET, Session, XmppServer
 from xmppstream import StreamCondition
 
 LIMIT: Final = 4096
-STREAM: Final = Stream(
+STREAM: Final = StreamSettings(
     max_stanza_bytes=Count(LIMIT),
     max_depth=Depth(8),
     max_attributes=Count(8),

@@ -15,18 +15,17 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.config.settings import Component, Count, Settings
-from bridge.config.settings import Journal as JournalSettings
+from bridge.config.settings import Component, Count, JournalSettings, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.control import AskStatus, NobodyListens, connect
 from bridge.daemon.daemon import Daemon, ExitCode
-from bridge.daemon.status import DaemonStatus, Responder, endpoint_status, total
+from bridge.daemon.status import ControlHandler, DaemonStatus, endpoint_status, total
 from bridge.journal.directory import StateDirectory
 from bridge.journal.request import Holding, Purge, Purged
 from bridge.journal.storage import Storage, open_storage
 from bridge.journal.store import Confirm, JournalError, Totals
 from bridge.webhook.outcome import Unreachable
-from bridge.webhook.retry import Health
+from bridge.webhook.retry import CircuitBreaker
 from tests.bridge.journal.fake_journal import FakeJournal
 from tests.bridge.recorder import Recorder
 from tests.bridge.xmpp_server import SECRET, XmppServer
@@ -113,7 +112,7 @@ async def test_a_link_that_was_attached_says_since_when_it_is_not(
 
 
 async def test_an_endpoint_that_is_down_and_one_that_is_asked(nursery: trio.Nursery) -> None:
-    health = Health(jitter=lambda bound_s: bound_s)
+    health = CircuitBreaker(jitter=lambda bound_s: bound_s)
     now = trio.current_time()
     assert endpoint_status(health, "u").state == "up"
     for sender in ("a", "b", "c"):
@@ -129,9 +128,9 @@ async def test_an_endpoint_that_is_down_and_one_that_is_asked(nursery: trio.Nurs
 # --- the journal
 
 
-def responder(journal: FakeJournal, directory: StateDirectory) -> tuple[Responder, Storage]:
+def responder(journal: FakeJournal, directory: StateDirectory) -> tuple[ControlHandler, Storage]:
     storage = Storage(directory, journal, JournalSettings())
-    return Responder(storage, {BOT}, list, lambda: False), storage
+    return ControlHandler(storage, {BOT}, list, lambda: False), storage
 
 
 async def test_a_journal_that_fails_is_part_of_the_answer(

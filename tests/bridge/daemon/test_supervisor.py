@@ -17,20 +17,20 @@ from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import (
-    Bounds,
     Component,
     ConfigError,
+    ConfigFault,
     Count,
-    Fault,
-    Http,
-    Journal,
-    Log,
+    HttpSettings,
+    JournalSettings,
+    LogSettings,
     Rate,
     RetrySettings,
     Seconds,
+    SenderLimits,
     Settings,
-    Stream,
-    Tracing,
+    StreamSettings,
+    TracingSettings,
 )
 from bridge.config.value import Secret
 from bridge.daemon.control import connect
@@ -49,7 +49,7 @@ from xmppstream import Stanza, StreamCondition
 
 pytestmark = pytest.mark.usefixtures(nothing_left.__name__)
 THIRD: Final = "third.example"
-OFF: Final = Journal(durability="off")
+OFF: Final = JournalSettings(durability="off")
 
 
 @define
@@ -62,7 +62,7 @@ class Stage:
     server: XmppServer
     directory: Path
     settings: Settings = field(factory=lambda: Settings(()))
-    faults: list[Fault] = field(factory=list)
+    faults: list[ConfigFault] = field(factory=list)
     running: Running | None = None
     reads: int = 0
 
@@ -217,8 +217,8 @@ async def test_a_faulty_file_changes_nothing_and_says_why(
     async with stage.running_with(stage.component(endpoint)):
         session = await stage.server.attached(DOMAIN)
         stage.faults = [
-            Fault("http.timeout_s", "must be a number", "Write it without quotes"),
-            Fault("streem", "this key is not known", "Did you mean stream"),
+            ConfigFault("http.timeout_s", "must be a number", "Write it without quotes"),
+            ConfigFault("streem", "this key is not known", "Did you mean stream"),
         ]
         told = await stage.hangup()
         assert (told["event"], told["source"]) == ("configuration not changed", "bridge.toml")
@@ -241,7 +241,7 @@ async def test_certificates_that_went_bad_after_they_were_checked(
     endpoint = await stage.endpoint()
     async with stage.running_with(stage.component(endpoint)):
         session = await stage.server.attached(DOMAIN)
-        told = await stage.reload(http=Http(ca_file=str(tmp_path / "gone.pem")))
+        told = await stage.reload(http=HttpSettings(ca_file=str(tmp_path / "gone.pem")))
         assert told["event"] == "configuration not changed"
         assert "certificates" in told["why"]
         await session.send(message("m1"))
@@ -306,10 +306,10 @@ SOFT: Final[list[tuple[str, dict[str, Any], dict[str, Any]]]] = [
     ("kinds", {"post_stanzas": frozenset({"message", "presence"})}, {}),
     ("own", {"post_own": True}, {}),
     ("retry", {}, {"retry": RetrySettings(1, 1)}),
-    ("limits", {}, {"limits": Bounds(stanzas_per_s=Rate(1.0))}),
-    ("timeout", {}, {"http": Http(timeout_s=Seconds(1.0))}),
-    ("headers", {}, {"http": Http(headers={"X-A": "b"})}),
-    ("grace", {}, {"stream": Stream(grace_s=Seconds(1.0))}),
+    ("limits", {}, {"limits": SenderLimits(stanzas_per_s=Rate(1.0))}),
+    ("timeout", {}, {"http": HttpSettings(timeout_s=Seconds(1.0))}),
+    ("headers", {}, {"http": HttpSettings(headers={"X-A": "b"})}),
+    ("grace", {}, {"stream": StreamSettings(grace_s=Seconds(1.0))}),
 ]
 
 
@@ -347,7 +347,7 @@ async def test_a_changed_time_out_and_header_are_those_of_the_next_post(
     retry = RetrySettings(0, 0)
     async with stage.running_with(stage.component(endpoint), retry=retry, journal=OFF):
         session = await stage.server.attached(DOMAIN)
-        http = Http(timeout_s=Seconds(2.0), headers={"X-A": "b"})
+        http = HttpSettings(timeout_s=Seconds(2.0), headers={"X-A": "b"})
         await stage.reload(http=http, retry=retry, journal=OFF)
         await session.send(message("m1"))
         await until(lambda: len(endpoint.requests) == 1)
@@ -364,7 +364,7 @@ async def test_certificates_are_read_again_where_their_files_are_others(
 
     file = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(file))
-    http = Http(ca_file=str(file))
+    http = HttpSettings(ca_file=str(file))
     endpoint = await stage.endpoint()
     async with stage.running_with(stage.component(endpoint), http=http):
         await stage.server.attached(DOMAIN)
@@ -655,7 +655,10 @@ async def test_a_journal_that_fails_while_one_is_replaced(
 
 @pytest.mark.parametrize(
     ("table", "value"),
-    [("journal", Journal(max_stanzas=Count(5))), ("tracing", Tracing("http://127.0.0.1:1"))],
+    [
+        ("journal", JournalSettings(max_stanzas=Count(5))),
+        ("tracing", TracingSettings("http://127.0.0.1:1")),
+    ],
 )
 async def test_what_takes_a_restart_is_said(
     stage: Stage, mock_clock: MockClock, table: str, value: Any
@@ -685,7 +688,7 @@ async def test_the_log_level_is_taken_over(
         await stage.server.attached(DOMAIN)
         await stage.hangup()
         assert levels == []
-        await stage.reload(log=Log("debug"))
+        await stage.reload(log=LogSettings("debug"))
         assert levels == ["debug"]
 
 

@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Settings
 from bridge.daemon.daemon import Daemon
-from bridge.daemon.systemd import STATUS_EVERY_S, Notifier
+from bridge.daemon.systemd import STATUS_EVERY_S, SystemdNotifier
 from tests.bridge.daemon.test_daemon import DOMAIN, echo
 from tests.bridge.daemon.test_supervisor import Gate, Stage, log, stage
 from tests.bridge.http_server import HttpServer
@@ -61,7 +61,7 @@ def named(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
 
 def test_what_is_told(named: tuple[str, Manager]) -> None:
     name, manager = named
-    notifier = Notifier({"NOTIFY_SOCKET": name})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name})
     notifier.ready()
     before_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notifier.reloading()
@@ -75,7 +75,7 @@ def test_what_is_told(named: tuple[str, Manager]) -> None:
 
 @pytest.mark.parametrize("name", ["", "relative", "/nowhere/notify", "/" + "x" * 200, "@nobody"])
 def test_a_socket_that_cannot_be_used_stops_nothing(name: str) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": name})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name})
     notifier.ready()
     notifier.reloading()
     notifier.stopping()
@@ -83,7 +83,7 @@ def test_a_socket_that_cannot_be_used_stops_nothing(name: str) -> None:
 
 def test_a_manager_that_does_not_read_is_not_waited_for(tmp_path: Path) -> None:
     manager = Manager(str(tmp_path / "notify"))
-    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
     for _ in range(10_000):
         notifier.ready()
     assert 0 < len(manager.take()) < 10_000
@@ -95,7 +95,7 @@ async def test_a_status_is_told_when_it_is_another(
 ) -> None:
     name, manager = named
     status = "one"
-    notifier = Notifier({"NOTIFY_SOCKET": name})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name})
     assert notifier.watchdog_s is None
     nursery.start_soon(partial(notifier.run, lambda: status))
     await wait_all_tasks_blocked()
@@ -132,14 +132,14 @@ def test_whom_the_watchdog_watches(
 ) -> None:
     given = {"NOTIFY_SOCKET": str(tmp_path), "WATCHDOG_USEC": usec, "WATCHDOG_PID": pid}
     environment = {name: value for name, value in given.items() if value is not None}
-    assert Notifier(environment).watchdog_s == expected
+    assert SystemdNotifier(environment).watchdog_s == expected
 
 
 async def test_the_watchdog_is_fed_twice_in_its_time(
     nursery: trio.Nursery, mock_clock: MockClock, named: tuple[str, Manager]
 ) -> None:
     name, manager = named
-    notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "4000000"})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "4000000"})
     nursery.start_soon(partial(notifier.run, lambda: "x"))
     await wait_all_tasks_blocked()
     assert {"WATCHDOG": "1"} in manager.take()
@@ -158,7 +158,9 @@ async def test_a_daemon_s_life(
     name, manager = named
     gate = Gate()
     stage.settings = Settings((stage.component(await stage.endpoint(gate)),))
-    daemon = Daemon(stage.settings, read=stage.read, notifier=Notifier({"NOTIFY_SOCKET": name}))
+    daemon = Daemon(
+        stage.settings, read=stage.read, notifier=SystemdNotifier({"NOTIFY_SOCKET": name})
+    )
     async with stage._running(daemon):
         await stage.server.attached(DOMAIN)
         # At the first look it is ready, and not attached.
@@ -186,7 +188,7 @@ async def test_without_components_attached_it_is_ready_all_the_same(
     endpoint.port = 1
     away = Settings((stage.component(endpoint),))
     server.reading = trio.Event()
-    daemon = Daemon(away, notifier=Notifier({"NOTIFY_SOCKET": name}))
+    daemon = Daemon(away, notifier=SystemdNotifier({"NOTIFY_SOCKET": name}))
     nursery.start_soon(daemon.run)
     await wait_all_tasks_blocked(0.01)
     assert {"READY": "1"} in manager.take()

@@ -19,20 +19,24 @@ from bridge.daemon.voice import Voice
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
-from bridge.dispatch.worker import Courier
+from bridge.dispatch.worker import DeliveryWorker
 from bridge.journal import committer
-from bridge.journal.durable import JournalKeeper
-from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims
-from bridge.journal.queue import Keeper, MemoryKeeper, Volume
-from bridge.journal.store import Journal, Totals
+from bridge.journal.durable import JournalQueue
+from bridge.journal.idempotency import (
+    IdempotencyStore,
+    JournalIdempotencyStore,
+    MemoryIdempotencyStore,
+)
+from bridge.journal.queue import DeliveryQueue, MemoryQueue, Quota
+from bridge.journal.store import JournalStore, Totals
 from bridge.listener.submission.sender import Sender
-from bridge.payload.reply import Composer
+from bridge.payload.reply import ReplyComposer
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut
-from bridge.webhook.retry import Health, RetryPolicy
-from bridge.xmpp.autoresponder import Automaton
-from bridge.xmpp.bounce import Teller
-from bridge.xmpp.iq import Waiters
-from bridge.xmpp.muc import Rooms
+from bridge.webhook.retry import CircuitBreaker, RetryPolicy
+from bridge.xmpp.autoresponder import Autoresponder
+from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.iq import PendingIqs
+from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
 from tests.bridge.journal.memory_journal import Severable
 from tests.bridge.recorder import Recorder
@@ -193,13 +197,13 @@ class Life:
 
     def __init__(
         self,
-        journal: Journal | None = None,
+        journal: JournalStore | None = None,
         *,
         wall: Wall | None = None,
         endpoint: Postbox | None = None,
         policy: RetryPolicy | None = None,
-        volume: Volume | None = None,
-        memory: Volume | None = None,
+        volume: Quota | None = None,
+        memory: Quota | None = None,
         component: Component = COMPONENT,
         max_in_flight: int = 256,
     ) -> None:
@@ -214,35 +218,35 @@ class Life:
         log = self.log.logger()
         self._severable: Severable | None = None
         self._committer: committer.Committer | None = None
-        self.journal_keeper: JournalKeeper | None = None
-        self.keeper: Keeper = MemoryKeeper()
+        self.journal_keeper: JournalQueue | None = None
+        self.keeper: DeliveryQueue = MemoryQueue()
         if journal is not None:
             self._severable = Severable(journal)
             with patch.object(committer, "Thread", lambda _: self.disk):
                 self._committer = committer.Committer(self._severable, log)
             found = journal.totals().get(DOMAIN, Totals())
-            volume = volume or Volume()
+            volume = volume or Quota()
             volume.count, volume.bytes = found.pending, found.pending_bytes
-            self.keeper = self.journal_keeper = JournalKeeper(
+            self.keeper = self.journal_keeper = JournalQueue(
                 DOMAIN, self._committer, volume, parse, log, self.wall, memory
             )
             self.journal_keeper.recover(found)
         self.outbox = Outbox(
             DOMAIN, confirmed=self.keeper.confirm, abandoned=self.keeper.abandon, now=self.wall
         )
-        rooms, automaton = Rooms(), Automaton(component.name)
-        self.waiters = Waiters()
-        teller = Teller(self.outbox, rooms, log, self.wall)
+        rooms, automaton = MucOccupancy(), Autoresponder(component.name)
+        self.waiters = PendingIqs()
+        teller = Bouncer(self.outbox, rooms, log, self.wall)
         self.counts, self.meter = teller.counts, teller.meter
-        composer = Composer(DOMAIN, 500 * 1024, parse)
+        composer = ReplyComposer(DOMAIN, 500 * 1024, parse)
         self.voices = {DOMAIN: Voice(composer, self.keeper, self.outbox, self.waiters, rooms)}
-        self.claims: Claims = MemoryClaims(now=self.wall)
+        self.claims: IdempotencyStore = MemoryIdempotencyStore(now=self.wall)
         if self._committer is not None:
-            self.claims = JournalClaims(self._committer, self.wall)
+            self.claims = JournalIdempotencyStore(self._committer, self.wall)
         self.sender = Sender(lambda: self.voices, self.claims, parse, self.wall)
         self.dispatcher = Dispatcher(
             Admission(component, automaton, rooms, teller, log, waiters=self.waiters),
-            Courier(self.endpoint, composer, automaton, rooms, log, TIMEOUT_S, teller.meter),
+            DeliveryWorker(self.endpoint, composer, automaton, rooms, log, TIMEOUT_S, teller.meter),
             self.keeper,
             self.outbox,
             teller,
@@ -250,7 +254,7 @@ class Life:
             log,
             conversations=Conversations(component.order),
             policy=policy or RetryPolicy(jitter=whole),
-            health=Health(jitter=whole),
+            health=CircuitBreaker(jitter=whole),
             max_in_flight=max_in_flight,
             now=self.wall,
         )

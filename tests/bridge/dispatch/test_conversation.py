@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config.settings import Order
+from bridge.config.settings import Ordering
 from bridge.dispatch.conversation import Conversation, Conversations
-from bridge.journal.delivery import Admitted
+from bridge.journal.delivery import Delivery
 from tests.bridge.sample import stanza
 
 NOW = 1795305600.0
 FAR = 1e9
 
 
-def admitted(id: str, from_: str = "a@x/1", kind: str = "message") -> Admitted:
-    return Admitted(stanza(f"<{kind} id='{id}' from='{from_}' to='bot@y'/>"), NOW, 1)
+def admitted(id: str, from_: str = "a@x/1", kind: str = "message") -> Delivery:
+    return Delivery(stanza(f"<{kind} id='{id}' from='{from_}' to='bot@y'/>"), NOW, 1)
 
 
 def turns(queue: Conversations) -> list[str | None]:
@@ -28,7 +28,7 @@ def turns(queue: Conversations) -> list[str | None]:
     return ids
 
 
-def filled(order: Order, *items: Admitted) -> Conversations:
+def filled(order: Ordering, *items: Delivery) -> Conversations:
     queue = Conversations(order)
     for item in items:
         queue.add(item)
@@ -39,7 +39,7 @@ def filled(order: Order, *items: Admitted) -> Conversations:
     ("order", "at_once"),
     [("bare", ["1", "q"]), ("full", ["1", "2", "q"]), ("none", ["1", "2", "3", "q"])],
 )
-def test_what_may_be_at_work_at_once(order: Order, at_once: list[str]) -> None:
+def test_what_may_be_at_work_at_once(order: Ordering, at_once: list[str]) -> None:
     queue = filled(
         order,
         admitted("1"),
@@ -188,11 +188,11 @@ STEPS = st.lists(
 
 @given(STEPS, st.sampled_from(["bare", "full", "none"]))
 def test_whatever_happens_each_is_at_work_once_and_in_order(
-    steps: list[tuple[str, int]], order: Order
+    steps: list[tuple[str, int]], order: Ordering
 ) -> None:
     """A conversation has its head at work at most once, and none is forgotten."""
     queue, at_work = Conversations(order), list[Conversation]()
-    added, done = list[Admitted](), list[Admitted]()
+    added, done = list[Delivery](), list[Delivery]()
     now = 0.0
 
     def begin(conversation: Conversation | None) -> None:

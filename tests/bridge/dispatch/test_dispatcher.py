@@ -20,9 +20,9 @@ from bridge.config.value import Secret, parse_post_url
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
-from bridge.dispatch.worker import Courier
-from bridge.journal.queue import MemoryKeeper, Volume
-from bridge.payload.reply import Composer
+from bridge.dispatch.worker import DeliveryWorker
+from bridge.journal.queue import MemoryQueue, Quota
+from bridge.payload.reply import ReplyComposer
 from bridge.webhook.outcome import (
     BadReply,
     NoReply,
@@ -33,9 +33,9 @@ from bridge.webhook.outcome import (
     Unreachable,
 )
 from bridge.webhook.retry import RetryPolicy
-from bridge.xmpp.autoresponder import Automaton
-from bridge.xmpp.bounce import Teller
-from bridge.xmpp.muc import Rooms
+from bridge.xmpp.autoresponder import Autoresponder
+from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import LIMIT_COUNT, Outbox
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import element, meanings, outgoing, stanza
@@ -176,15 +176,15 @@ class Bench:
     ) -> None:
         self.endpoint = FakeEndpoint()
         self.outbox = fresh_outbox() if outbox is None else outbox
-        self.keeper = MemoryKeeper(Volume(limit_count, limit_bytes))
+        self.keeper = MemoryQueue(Quota(limit_count, limit_bytes))
         self.log = Recorder()
         log = self.log.logger()
-        rooms, automaton = Rooms(), Automaton(component.name)
-        composer = Composer(component.domain, 500 * 1024, parse)
-        teller = Teller(self.outbox, rooms, log, lambda: NOW)
+        rooms, automaton = MucOccupancy(), Autoresponder(component.name)
+        composer = ReplyComposer(component.domain, 500 * 1024, parse)
+        teller = Bouncer(self.outbox, rooms, log, lambda: NOW)
         self.dispatcher = Dispatcher(
             Admission(component, automaton, rooms, teller, log),
-            Courier(self.endpoint, composer, automaton, rooms, log, 30),
+            DeliveryWorker(self.endpoint, composer, automaton, rooms, log, 30),
             self.keeper,
             self.outbox,
             teller,

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.journal.queue import Volume
-from bridge.journal.sqlite.store import SqliteJournal
-from bridge.journal.store import Journal, JournalError
+from bridge.journal.queue import Quota
+from bridge.journal.sqlite.store import SqliteStore
+from bridge.journal.store import JournalError, JournalStore
 from bridge.webhook.outcome import Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.dispatch.life import (
@@ -155,7 +155,7 @@ HISTORIES: Final = st.lists(SCENES, max_size=12).map(lambda scenes: [*itertools.
 class History:
     """A component's lives, and what was seen of them from outside."""
 
-    def __init__(self, nursery: trio.Nursery, journal: Journal | None, window: int) -> None:
+    def __init__(self, nursery: trio.Nursery, journal: JournalStore | None, window: int) -> None:
         self.wall = Wall()
         self.endpoint = Postbox(self.wall, self._on_post)
         self.iqs: dict[str, float] = {}
@@ -186,7 +186,7 @@ class History:
             endpoint=self.endpoint,
             policy=RetryPolicy(jitter=whole),
             max_in_flight=SLOTS,
-            memory=Volume(self._window),
+            memory=Quota(self._window),
         )
         self._logs.append(life.log)
         return life
@@ -412,7 +412,7 @@ def message(id: str, sender: int) -> Stanza:
     return stanza(f"<message id='{id}' from='s{sender}@last.example' to='{BOT}'/>")
 
 
-def live(steps: list[Step], journal: Journal | None, window: int = 10_000) -> None:
+def live(steps: list[Step], journal: JournalStore | None, window: int = 10_000) -> None:
     """Live through a history, and check it."""
 
     async def main() -> None:
@@ -444,7 +444,7 @@ def test_without_a_journal(steps: list[Step]) -> None:
 @given(HISTORIES, st.sampled_from([2, 10_000]))
 def test_with_the_embedded_journal(steps: list[Step], window: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        journal = SqliteJournal(Path(directory) / "journal.db")
+        journal = SqliteStore(Path(directory) / "journal.db")
         try:
             live(steps, journal, window)
         finally:

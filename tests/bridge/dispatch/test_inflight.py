@@ -6,24 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.dispatch.inflight import Ledger
-from bridge.journal.delivery import Admitted
+from bridge.dispatch.inflight import InFlight
+from bridge.journal.delivery import Delivery
 from tests.bridge.sample import stanza
 
 
-def admitted(id: str, deadline: float = math.inf, kind: str = "message") -> Admitted:
+def admitted(id: str, deadline: float = math.inf, kind: str = "message") -> Delivery:
     kinds = {"get": "<iq type='get'", "set": "<iq type='set'", "result": "<iq type='result'"}
     start = kinds.get(kind, f"<{kind}")
     one = stanza(f"{start} id='{id}' from='a@x' to='bot@y'/>")
-    return Admitted(one, 0.0, 1, deadline, uid=id)
+    return Delivery(one, 0.0, 1, deadline, uid=id)
 
 
-def ids(found: list[Admitted]) -> list[str]:
+def ids(found: list[Delivery]) -> list[str]:
     return [one.uid for one in found]
 
 
-def filled(*items: Admitted) -> Ledger:
-    ledger = Ledger()
+def filled(*items: Delivery) -> InFlight:
+    ledger = InFlight()
     for one in items:
         ledger.open(one)
     return ledger
@@ -68,7 +68,7 @@ def test_the_next_deadline_is_one_that_has_not_passed() -> None:
     seen = [ledger.next_deadline(now, requests_only=False) for now in (4, 5, 6, 7)]
     assert seen == [5, 6, 7, math.inf]
     assert ledger.next_deadline(4, requests_only=True) == 6
-    assert Ledger().next_deadline(0, requests_only=False) == math.inf
+    assert InFlight().next_deadline(0, requests_only=False) == math.inf
 
 
 DEADLINES = st.lists(st.one_of(st.integers(0, 20).map(float), st.just(math.inf)), max_size=30)

@@ -9,9 +9,9 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.config.settings import Bounds, Count, Journal, Rate
-from bridge.dispatch.ratelimit import BUCKET_LIMIT, CALM_S, Buckets, Guard
-from bridge.journal.delivery import Admitted
+from bridge.config.settings import Count, JournalSettings, Rate, SenderLimits
+from bridge.dispatch.ratelimit import BUCKET_LIMIT, CALM_S, SenderLimiter, TokenBuckets
+from bridge.journal.delivery import Delivery
 from tests.bridge.daemon.test_daemon import BOT, DOMAIN, OTHER, conditions, message
 from tests.bridge.daemon.test_daemon import echo as echo_once
 from tests.bridge.daemon.test_supervisor import Gate, Stage, log, stage
@@ -24,12 +24,12 @@ from xmppstream.jid import domain_of
 
 __all__ = ["log", "stage"]  # fixtures
 
-OFF: Final = Journal(durability="off")
-LOOSE: Final = Bounds(Rate(0.0), Count(1), Count(1000), Count(1000))
+OFF: Final = JournalSettings(durability="off")
+LOOSE: Final = SenderLimits(Rate(0.0), Count(1), Count(1000), Count(1000))
 JULIET: Final = "juliet@capulet.example"
 
 
-def bounds(**values: Any) -> Bounds:
+def bounds(**values: Any) -> SenderLimits:
     return evolve(LOOSE, **values)
 
 
@@ -50,7 +50,7 @@ def iq(type: str, id: str = "q", from_: str = f"{JULIET}/x") -> Stanza:
 
 
 def test_a_burst_and_then_a_rate() -> None:
-    buckets = Buckets(2.0, 5)
+    buckets = TokenBuckets(2.0, 5)
     assert [buckets.take("a", 0.0) for _ in range(7)] == [True] * 5 + [False] * 2
     assert buckets.take("b", 0.0)
     assert not buckets.take("a", 0.4)
@@ -60,7 +60,7 @@ def test_a_burst_and_then_a_rate() -> None:
 
 
 def test_what_is_refused_costs_nothing() -> None:
-    buckets = Buckets(1.0, 1)
+    buckets = TokenBuckets(1.0, 1)
     assert buckets.take("a", 0.0)
     for _ in range(1000):
         assert not buckets.take("a", 0.5)
@@ -68,20 +68,20 @@ def test_what_is_refused_costs_nothing() -> None:
 
 
 def test_without_a_rate_nothing_is_known_of_anybody() -> None:
-    buckets = Buckets(0.0, 1)
+    buckets = TokenBuckets(0.0, 1)
     assert all(buckets.take("a", 0.0) for _ in range(1000))
     assert len(buckets) == 0
 
 
 def test_full_buckets_are_forgotten() -> None:
-    buckets = Buckets(1.0, 10)
+    buckets = TokenBuckets(1.0, 10)
     for number in range(100_000):
         buckets.take(f"a{number}", number * 0.1)
     assert len(buckets) <= 1001
 
 
 def test_of_buckets_that_are_not_full_so_many_are_known_and_no_more() -> None:
-    buckets = Buckets(0.001, 10)
+    buckets = TokenBuckets(0.001, 10)
     for _ in range(9):
         assert buckets.take("worst", 0.0)
     for number in range(BUCKET_LIMIT * 3):
@@ -93,7 +93,7 @@ def test_of_buckets_that_are_not_full_so_many_are_known_and_no_more() -> None:
 
 def test_over_a_long_time_no_more_than_the_rate() -> None:
     dice = random.Random(3)
-    buckets, now, taken = Buckets(3.0, 20), 0.0, 0
+    buckets, now, taken = TokenBuckets(3.0, 20), 0.0, 0
     for _ in range(20_000):
         now += dice.random() * 0.1
         taken += buckets.take("a", now)
@@ -104,7 +104,7 @@ def test_over_a_long_time_no_more_than_the_rate() -> None:
 
 
 def test_answers_to_iqs_have_no_rate() -> None:
-    guard = Guard(bounds(stanzas_per_s=1.0, burst=1), Clock())
+    guard = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), Clock())
     assert guard.over_rate(iq("get")) is None
     for type in ("result", "error"):
         assert guard.over_rate(iq(type)) is None
@@ -114,15 +114,15 @@ def test_answers_to_iqs_have_no_rate() -> None:
 
 
 def test_a_sender_is_a_bare_jid() -> None:
-    guard = Guard(bounds(stanzas_per_s=1.0, burst=1), Clock())
+    guard = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), Clock())
     assert guard.over_rate(message("1", f"{JULIET}/a")) is None
     assert guard.over_rate(message("2", f"{JULIET}/b")) is not None
     assert guard.over_rate(message("3", "nurse@capulet.example/a")) is None
 
 
 def test_what_waits_is_counted_until_its_end() -> None:
-    guard = Guard(bounds(max_waiting=2), Clock())
-    waiting = [Admitted(message(str(n), to=f"bot{n}@{DOMAIN}"), 0.0, 1) for n in range(2)]
+    guard = SenderLimiter(bounds(max_waiting=2), Clock())
+    waiting = [Delivery(message(str(n), to=f"bot{n}@{DOMAIN}"), 0.0, 1) for n in range(2)]
     for one in waiting:
         assert guard.over_waiting(one.stanza) is None
         guard.accepted(one)
@@ -136,17 +136,17 @@ def test_what_waits_is_counted_until_its_end() -> None:
 
 
 def test_what_an_earlier_process_has_accepted_is_not_counted() -> None:
-    guard = Guard(bounds(max_waiting=1), Clock())
-    guard.accepted(Admitted(message("1"), 0.0, 1))
-    guard.ended(Admitted(message("0"), 0.0, 1, uid="msg_of_another_process"))
+    guard = SenderLimiter(bounds(max_waiting=1), Clock())
+    guard.accepted(Delivery(message("1"), 0.0, 1))
+    guard.ended(Delivery(message("0"), 0.0, 1, uid="msg_of_another_process"))
     assert guard.over_waiting(message("2")) is not None
 
 
 def test_conversations_are_bounded_and_those_there_are_go_on() -> None:
-    guard = Guard(bounds(max_conversations=2), Clock())
-    first = Admitted(message("1", "a@x"), 0.0, 1)
+    guard = SenderLimiter(bounds(max_conversations=2), Clock())
+    first = Delivery(message("1", "a@x"), 0.0, 1)
     guard.accepted(first)
-    guard.accepted(Admitted(message("2", "b@x"), 0.0, 1))
+    guard.accepted(Delivery(message("2", "b@x"), 0.0, 1))
     assert guard.over_waiting(message("3", "a@x/other")) is None
     over = guard.over_waiting(message("4", "c@x"))
     assert over is not None
@@ -156,8 +156,8 @@ def test_conversations_are_bounded_and_those_there_are_go_on() -> None:
 
 
 def test_more_ends_than_beginnings_do_no_harm() -> None:
-    guard = Guard(bounds(max_waiting=1), Clock())
-    revived = Admitted(message("1"), 0.0, 1)
+    guard = SenderLimiter(bounds(max_waiting=1), Clock())
+    revived = Delivery(message("1"), 0.0, 1)
     guard.ended(revived)
     guard.ended(revived)
     guard.accepted(revived)
@@ -165,9 +165,9 @@ def test_more_ends_than_beginnings_do_no_harm() -> None:
 
 
 def test_nothing_is_left_of_what_has_ended() -> None:
-    guard = Guard(LOOSE, Clock())
+    guard = SenderLimiter(LOOSE, Clock())
     for number in range(1000):
-        one = Admitted(message(str(number), f"u{number}@x"), 0.0, 1)
+        one = Delivery(message(str(number), f"u{number}@x"), 0.0, 1)
         guard.accepted(one)
         guard.ended(one)
     assert (len(guard._waiting), len(guard._conversations)) == (0, 0)
@@ -175,7 +175,7 @@ def test_nothing_is_left_of_what_has_ended() -> None:
 
 def test_one_line_when_it_begins_and_one_when_it_ends() -> None:
     clock, log = Clock(), Recorder()
-    guard = Guard(bounds(stanzas_per_s=1.0, burst=1), clock)
+    guard = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), clock)
     logger = log.logger()
     for number in range(1000):
         one = message(str(number), f"u{number % 7}@x")
@@ -195,9 +195,9 @@ def test_one_line_when_it_begins_and_one_when_it_ends() -> None:
 
 
 def test_another_rate_begins_with_full_buckets_and_the_counts_stay() -> None:
-    guard = Guard(bounds(stanzas_per_s=1.0, burst=1, max_waiting=1), Clock())
+    guard = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1, max_waiting=1), Clock())
     assert guard.over_rate(message("1")) is None
-    guard.accepted(Admitted(message("1"), 0.0, 1))
+    guard.accepted(Delivery(message("1"), 0.0, 1))
     same = bounds(stanzas_per_s=1.0, burst=1, max_waiting=2)
     guard.change(same)
     assert guard.over_rate(message("2")) is not None
@@ -292,9 +292,9 @@ async def test_an_iq_is_answered_and_the_answer_to_ours_is_let_in(
         assert sorted(one.json["id"] for one in endpoint.requests) == ["1", "3", "4"]
 
 
-@pytest.mark.parametrize("journal", [Journal(), OFF])
+@pytest.mark.parametrize("journal", [JournalSettings(), OFF])
 async def test_what_waits_is_counted_on_by_the_next_service(
-    stage: Stage, mock_clock: MockClock, journal: Journal
+    stage: Stage, mock_clock: MockClock, journal: JournalSettings
 ) -> None:
     gate = Gate()
     endpoint = await stage.endpoint(gate)
@@ -346,7 +346,7 @@ async def test_two_bots_that_answer_each_other_come_to_an_end(
     endpoint = await stage.endpoint(echo)
     both = stage.component(endpoint), stage.component(endpoint, OTHER)
     limits = bounds(stanzas_per_s=0.01, burst=burst)
-    journal = Journal(durability=durability)
+    journal = JournalSettings(durability=durability)
     async with stage.running_with(*both, limits=limits, journal=journal) as daemon:
         session = await stage.server.attached(DOMAIN)
         await stage.server.attached(OTHER)
@@ -362,7 +362,7 @@ async def test_two_bots_that_answer_each_other_come_to_an_end(
 
 
 async def test_by_default_a_loop_ends_too() -> None:
-    guard = Guard(now=(clock := Clock()))
+    guard = SenderLimiter(now=(clock := Clock()))
     taken = 0
     while guard.over_rate(make("message", BOT, JULIET)) is None:
         taken += 1

@@ -10,12 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.config.settings import Http
+from bridge.config.settings import HttpSettings
 from bridge.config.value import parse_post_url
-from bridge.httpclient.response import Answer
-from bridge.journal.delivery import Admitted
-from bridge.journal.queue import Volume
-from bridge.journal.store import Accept, Attempt, Attempted, JournalError, Revive
+from bridge.httpclient.response import Response
+from bridge.journal.delivery import Delivery
+from bridge.journal.queue import Quota
+from bridge.journal.store import Accept, Attempt, Attempted, JournalError, Requeue
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import BadReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
@@ -163,14 +163,16 @@ async def retry_after_s(value: str) -> float | None:
     """Give what a real endpoint object reads of a Retry-After header."""
 
     class Exchange:
-        async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answer:
-            return Answer(503, ((b"retry-after", value.encode()),), b"")
+        async def request(
+            self, method: str, lines: bytes, body: bytes, deadline: float
+        ) -> Response:
+            return Response(503, ((b"retry-after", value.encode()),), b"")
 
         async def aclose(self) -> None:
             pass
 
     url = parse_post_url("http://endpoint.example/")
-    endpoint = Endpoint(url, Http(), Exchange(), now=lambda: START)
+    endpoint = Endpoint(url, HttpSettings(), Exchange(), now=lambda: START)
     outcome = await endpoint.post(b"{}", "msg_1")
     assert isinstance(outcome, Rejected)
     return outcome.retry_after_s
@@ -658,7 +660,7 @@ async def test_a_dead_letter_that_is_tried_again_has_its_whole_budget(
     await life.answer("m", Rejected(500))
     await life.kill()
     [letter] = journal.dead(DOMAIN, limit=9)
-    journal.commit([Revive((letter.entry.uid,), START + 1000)])
+    journal.commit([Requeue((letter.entry.uid,), START + 1000)])
     await pass_time(1000)
     again = await begin(nursery, Life(journal, wall=life.wall))
     [post] = again.endpoint.of("m")
@@ -676,7 +678,7 @@ def journalled(*stanzas: Stanza, received: float = START) -> MemoryJournal:
     """Give a journal in which stanzas are pending."""
     journal = MemoryJournal()
     for number, one in enumerate(stanzas):
-        admitted = Admitted(one, received, 1, uid=f"msg_{number}")
+        admitted = Delivery(one, received, 1, uid=f"msg_{number}")
         journal.commit([Accept(admitted.to_entry(DOMAIN))])
     return journal
 
@@ -769,7 +771,7 @@ async def test_what_was_pending_goes_on_first_and_in_order(
 ) -> None:
     journal = journalled(*(message(str(number)) for number in range(9)))
     wall = Wall()
-    life = Life(journal, wall=wall, endpoint=Postbox(wall, lambda _: DONE), memory=Volume(2))
+    life = Life(journal, wall=wall, endpoint=Postbox(wall, lambda _: DONE), memory=Quota(2))
     await nursery.start(life.run)
     await life.give(message("new"))
     assert life.endpoint.ids == [*map(str, range(9)), "new"]
@@ -938,7 +940,7 @@ async def test_the_reader_hears_of_room_that_a_commit_makes(
 ) -> None:
     """Nothing has ended, but what was not committed is; so the reader does not wait 10 s."""
     journal = MemoryJournal()
-    life = await begin(nursery, Life(journal, volume=Volume(100_000)))
+    life = await begin(nursery, Life(journal, volume=Quota(100_000)))
     life.disk.hold()
     one = received(message("m"))
     for _ in range(10_000):

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from bridge.httpclient.connection import TOGETHER_BYTES, Departure, open_wire
+from bridge.httpclient.connection import TOGETHER_BYTES, SendCoalescer, open_connection
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -33,7 +33,7 @@ def came(end: socket.socket) -> bytes | None:
 
 
 async def test_what_is_ready_is_sent_when_trio_looks_for_input(pairs: list[Pair]) -> None:
-    departure = Departure.current()
+    departure = SendCoalescer.current()
     for number, (ours, _) in enumerate(pairs):
         departure.put(ours, b"POST %d" % number)
     assert [came(theirs) for _, theirs in pairs] == [None] * 3
@@ -44,7 +44,7 @@ async def test_what_is_ready_is_sent_when_trio_looks_for_input(pairs: list[Pair]
 
 
 async def test_many_do_not_wait_for_more(pairs: list[Pair]) -> None:
-    departure = Departure.current()
+    departure = SendCoalescer.current()
     ours, theirs = pairs[0]
     for _ in range(63):
         departure.put(ours, b".")
@@ -54,7 +54,7 @@ async def test_many_do_not_wait_for_more(pairs: list[Pair]) -> None:
 
 
 async def test_what_cannot_be_sent_harms_nobody_else(pairs: list[Pair]) -> None:
-    departure = Departure.current()
+    departure = SendCoalescer.current()
     (closed, _), (reset, peer), (ours, theirs) = pairs
     for one in (closed, reset, ours):
         departure.put(one, b"POST")
@@ -69,7 +69,7 @@ async def test_what_cannot_be_sent_harms_nobody_else(pairs: list[Pair]) -> None:
 
 
 async def test_what_goes_only_in_part_ends_the_connection(pairs: list[Pair]) -> None:
-    departure = Departure.current()
+    departure = SendCoalescer.current()
     ours, theirs = pairs[0]
     with suppress(BlockingIOError):
         while True:
@@ -83,9 +83,9 @@ async def test_what_goes_only_in_part_ends_the_connection(pairs: list[Pair]) -> 
 
 
 def test_each_run_of_trio_has_its_own() -> None:
-    async def main() -> Departure:
-        assert Departure.current() is Departure.current()
-        return Departure.current()
+    async def main() -> SendCoalescer:
+        assert SendCoalescer.current() is SendCoalescer.current()
+        return SendCoalescer.current()
 
     assert trio.run(main) is not trio.run(main)
 
@@ -93,7 +93,7 @@ def test_each_run_of_trio_has_its_own() -> None:
 @pytest.mark.parametrize("size", [TOGETHER_BYTES, TOGETHER_BYTES + 1])
 async def test_a_large_request_waits_for_nobody(size: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        wire = await open_wire("127.0.0.1", server.getsockname()[1], None)
+        wire = await open_connection("127.0.0.1", server.getsockname()[1], None)
         theirs, _ = server.accept()
         theirs.setblocking(False)
         with theirs:

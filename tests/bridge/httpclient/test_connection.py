@@ -19,7 +19,7 @@ from attrs import frozen
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.httpclient.pool import Origin, Pool, PoolLimits, Timeouts
-from bridge.httpclient.response import Answer, AnswerLimits
+from bridge.httpclient.response import Response, ResponseLimits
 from tests.bridge.http_server import (
     HOST,
     Exchange,
@@ -113,7 +113,7 @@ def authority() -> Authority:
 
 
 def make_pool(context: ssl.SSLContext | None = None) -> Pool:
-    return Pool(context or ssl.create_default_context(), PoolLimits(), AnswerLimits())
+    return Pool(context or ssl.create_default_context(), PoolLimits(), ResponseLimits())
 
 
 async def post(
@@ -124,7 +124,7 @@ async def post(
     scheme: str = "https",
     data: bytes = POST,
     timeouts: Timeouts | None = None,
-) -> Answer:
+) -> Response:
     return await pool.exchange(Origin(scheme, host, port), "POST", data, timeouts or Timeouts())
 
 
@@ -226,7 +226,7 @@ async def test_one_address_is_silent(nursery: trio.Nursery, mock_clock: MockCloc
         connected = await trio.open_tcp_listeners(port, host="127.0.0.2")
         trio.socket.set_custom_hostname_resolver(Resolver(HOST, "127.0.0.2"))
         pool = make_pool()
-        answers: list[Answer] = []
+        answers: list[Response] = []
 
         async def ask() -> None:
             answers.append(await post(pool, port, NAME, scheme="http"))

@@ -5,7 +5,7 @@ import math
 import trio
 from trio.testing import MockClock
 
-from bridge.httpclient.deadline import TICK_S, Watch
+from bridge.httpclient.deadline import TICK_S, Deadlines
 
 
 class Exchange:
@@ -19,7 +19,7 @@ class Exchange:
 
 
 async def test_what_is_late_is_told_once_within_a_tick(autojump_clock: MockClock) -> None:
-    watch, soon, later = Watch(), Exchange(), Exchange()
+    watch, soon, later = Deadlines(), Exchange(), Exchange()
     start = trio.current_time()
     watch.add(later, start + 10)
     watch.add(soon, start + 1)
@@ -32,7 +32,7 @@ async def test_what_is_late_is_told_once_within_a_tick(autojump_clock: MockClock
 
 
 async def test_what_was_removed_is_left_alone(autojump_clock: MockClock) -> None:
-    watch, one = Watch(), Exchange()
+    watch, one = Deadlines(), Exchange()
     watch.add(one, trio.current_time() + 1)
     watch.remove(one)
     watch.remove(one)  # again: nothing
@@ -41,7 +41,7 @@ async def test_what_was_removed_is_left_alone(autojump_clock: MockClock) -> None
 
 
 async def test_one_that_is_told_may_remove_itself_and_others(autojump_clock: MockClock) -> None:
-    watch, other = Watch(), Exchange()
+    watch, other = Deadlines(), Exchange()
 
     class Friend(Exchange):
         def expire(self) -> None:
@@ -56,7 +56,7 @@ async def test_one_that_is_told_may_remove_itself_and_others(autojump_clock: Moc
 
 
 async def test_the_watching_ends_and_begins_again(autojump_clock: MockClock) -> None:
-    watch, one = Watch(), Exchange()
+    watch, one = Deadlines(), Exchange()
     tasks = trio.lowlevel.current_statistics().tasks_living
     watch.add(one, math.inf)
     await trio.sleep(10)

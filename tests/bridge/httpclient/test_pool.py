@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.httpclient.pool import Origin, Pool, PoolLimits, Timeouts
-from bridge.httpclient.response import Answer, AnswerLimits
+from bridge.httpclient.response import Response, ResponseLimits
 from tests.bridge.http_server import (
     HOST,
     Exchange,
@@ -36,7 +36,7 @@ BIG = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 16000000\r\n\r\n" + bytes(
 
 def make_pool(max_connections: int = 4, keepalive_s: float = 30.0) -> Pool:
     limits = PoolLimits(max_connections, keepalive_s)
-    return Pool(CONTEXT, limits, AnswerLimits(max_body_bytes=1000))
+    return Pool(CONTEXT, limits, ResponseLimits(max_body_bytes=1000))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def pool() -> AsyncIterator[Pool]:
 
 async def post(
     pool: Pool, port: int, data: bytes = POST, timeouts: Timeouts | None = None
-) -> Answer:
+) -> Response:
     origin = Origin("http", HOST, port)
     return await pool.exchange(origin, "POST", data, timeouts or Timeouts())
 
@@ -543,7 +543,7 @@ async def test_an_idle_one_makes_room_for_another_origin(nursery: trio.Nursery) 
 async def test_close_lets_what_is_in_use_finish(pool: Pool, nursery: trio.Nursery) -> None:
     held = Held()
     server = await HttpServer.start(nursery, held)
-    answers: list[Answer] = []
+    answers: list[Response] = []
 
     async def ask() -> None:
         answers.append(await post(pool, server.port))

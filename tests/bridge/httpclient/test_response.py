@@ -12,10 +12,10 @@ from attrs import frozen
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.httpclient.response import Answer, AnswerLimits, AnswerReader, Heads, decoded
+from bridge.httpclient.response import Heads, Response, ResponseLimits, ResponseReader, decoded
 
-LIMITS = AnswerLimits()
-SMALL = AnswerLimits(max_head_bytes=100, max_body_bytes=10)
+LIMITS = ResponseLimits()
+SMALL = ResponseLimits(max_head_bytes=100, max_body_bytes=10)
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 2\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -24,7 +24,7 @@ ANSWER = OK + LENGTH + b"\r\nhi"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def read(reader: AnswerReader, pieces: list[bytes], *, ends: bool = False) -> Answer | None:
+def read(reader: ResponseReader, pieces: list[bytes], *, ends: bool = False) -> Response | None:
     """Feed a reader until it has an answer; None where it wants more."""
     for piece in pieces:
         if (answer := reader.feed(piece)) is not None:
@@ -129,7 +129,7 @@ GOOD = {
 @pytest.mark.parametrize("row", GOOD.values(), ids=GOOD.keys())
 @pytest.mark.parametrize("cut", [whole, bytewise])
 def test_answer(row: Good, cut: Cut) -> None:
-    reader = AnswerReader(LIMITS)
+    reader = ResponseReader(LIMITS)
     reader.begin(row.method)
     answer = read(reader, cut(row.data), ends=row.ends)
     assert answer is not None
@@ -138,7 +138,7 @@ def test_answer(row: Good, cut: Cut) -> None:
     assert reader.reusable == row.reusable
     if row.reusable:  # the next answer on the same connection
         reader.begin("POST")
-        assert read(reader, cut(CHUNKED + CHUNKS)) == Answer(
+        assert read(reader, cut(CHUNKED + CHUNKS)) == Response(
             200, ((b"Transfer-Encoding", b"chunked"),), b"hi", b"OK", "1.1"
         )
         assert reader.reusable
@@ -149,10 +149,10 @@ def test_answer(row: Good, cut: Cut) -> None:
     "more", [b"x", b"HTTP/1.1 500 Oops\r\nX: y\r\n\r\n", ANSWER, 99 * CONTINUE, 100_000 * b"x"]
 )
 def test_what_follows_changes_nothing(row: Good, more: bytes) -> None:
-    reader = AnswerReader(LIMITS)
+    reader = ResponseReader(LIMITS)
     reader.begin(row.method)
     alone = reader.feed(row.data)
-    reader = AnswerReader(LIMITS)
+    reader = ResponseReader(LIMITS)
     reader.begin(row.method)
     assert reader.feed(row.data + more) == alone
     assert not reader.reusable
@@ -237,7 +237,7 @@ BAD = {
 @pytest.mark.parametrize(("data", "why"), BAD.values(), ids=BAD.keys())
 @pytest.mark.parametrize("cut", [whole, bytewise])
 def test_no_answer(data: bytes, why: str, cut: Cut) -> None:
-    reader = AnswerReader(LIMITS)
+    reader = ResponseReader(LIMITS)
     with pytest.raises(httpx.RemoteProtocolError, match=why) as raised:
         read(reader, cut(data))
     assert not reader.reusable
@@ -260,13 +260,13 @@ def test_no_answer(data: bytes, why: str, cut: Cut) -> None:
 )
 def test_end_too_early(data: bytes, why: str) -> None:
     with pytest.raises(httpx.RemoteProtocolError, match=why):
-        read(AnswerReader(LIMITS), bytewise(data), ends=True)
+        read(ResponseReader(LIMITS), bytewise(data), ends=True)
 
 
 def test_headers() -> None:
     data = OK + b"X-Empty:\r\nX-A: b c \t \r\nx-a: \xe9\r\n" + LENGTH + b"\r\nhi"
     for pieces in ([data], bytewise(data)):
-        answer = read(AnswerReader(LIMITS), pieces)
+        answer = read(ResponseReader(LIMITS), pieces)
         assert answer is not None
         assert answer.headers == (
             (b"X-Empty", b""),
@@ -279,7 +279,7 @@ def test_headers() -> None:
 
 
 def test_begun_tells_of_the_first_byte() -> None:
-    reader = AnswerReader(LIMITS)
+    reader = ResponseReader(LIMITS)
     assert [reader.begun, reader.feed(b"H"), reader.begun] == [False, None, True]
     reader.begin("POST")
     assert [reader.begun] == [False]
@@ -288,7 +288,7 @@ def test_begun_tells_of_the_first_byte() -> None:
 def test_interim_and_trailing_headers_are_not_the_answers() -> None:
     data = b"HTTP/1.1 103 Early\r\nA: 1\r\n\r\n" + CHUNKED + b"0\r\nB: 2\r\n\r\n"
     for pieces in ([data], bytewise(data)):
-        answer = read(AnswerReader(LIMITS), pieces)
+        answer = read(ResponseReader(LIMITS), pieces)
         assert answer is not None
         assert answer.headers == ((b"Transfer-Encoding", b"chunked"),)
         assert answer.reason == b"OK"
@@ -305,11 +305,11 @@ def of_head(size: int) -> bytes:
 
 @pytest.mark.parametrize("cut", [whole, bytewise])
 def test_head_limit_is_exact(cut: Cut) -> None:
-    answer = read(AnswerReader(SMALL), cut(of_head(100)))
+    answer = read(ResponseReader(SMALL), cut(of_head(100)))
     assert answer is not None
     assert answer.body == 10 * b"y"
     with pytest.raises(httpx.RemoteProtocolError, match="head over 100 bytes"):
-        read(AnswerReader(SMALL), cut(of_head(101)))
+        read(ResponseReader(SMALL), cut(of_head(101)))
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_head_limit_is_exact(cut: Cut) -> None:
 @pytest.mark.parametrize("cut", [whole, bytewise])
 def test_endless_head(data: bytes, cut: Cut) -> None:
     with pytest.raises(httpx.RemoteProtocolError, match="head over 100 bytes"):
-        read(AnswerReader(SMALL), cut(data))
+        read(ResponseReader(SMALL), cut(data))
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_endless_head(data: bytes, cut: Cut) -> None:
 )
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_endless_framing(data: bytes, step: int) -> None:
-    reader = AnswerReader(SMALL)
+    reader = ResponseReader(SMALL)
     pieces = [data[at : at + step] for at in range(0, len(data), step)]
     with pytest.raises(httpx.RemoteProtocolError, match="too much framing"):
         read(reader, pieces)
@@ -350,11 +350,11 @@ def test_endless_framing(data: bytes, step: int) -> None:
 
 def test_framing_of_small_chunks() -> None:
     within = CHUNKED + 10 * b"1\r\nx\r\n" + b"0\r\n\r\n"
-    answer = read(AnswerReader(SMALL), bytewise(within))
+    answer = read(ResponseReader(SMALL), bytewise(within))
     assert answer is not None
     assert answer.body == 10 * b"x"
     with pytest.raises(httpx.RemoteProtocolError, match="too much framing"):
-        read(AnswerReader(SMALL), bytewise(CHUNKED + 10 * (b"1;" + 20 * b"e" + b"\r\nx\r\n")))
+        read(ResponseReader(SMALL), bytewise(CHUNKED + 10 * (b"1;" + 20 * b"e" + b"\r\nx\r\n")))
 
 
 @pytest.mark.parametrize(
@@ -366,10 +366,10 @@ def test_framing_of_small_chunks() -> None:
 )
 @pytest.mark.parametrize("cut", [whole, bytewise])
 def test_body_limit_is_exact(head: bytes, tail: bytes, cut: Cut) -> None:
-    within = read(AnswerReader(SMALL), cut(head % 10 + 10 * b"y" + tail))
+    within = read(ResponseReader(SMALL), cut(head % 10 + 10 * b"y" + tail))
     assert within is not None
     assert within.body == 10 * b"y"
-    over = read(AnswerReader(SMALL), cut(head % 11 + 11 * b"y" + tail))
+    over = read(ResponseReader(SMALL), cut(head % 11 + 11 * b"y" + tail))
     assert over is not None
     assert (over.status, over.body) == (200, None)
 
@@ -378,7 +378,7 @@ def test_body_limit_is_exact(head: bytes, tail: bytes, cut: Cut) -> None:
 def test_body_over_the_limit_keeps_the_status(rest: bytes) -> None:
     data = b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n" + rest
     for pieces in ([data], bytewise(data)):
-        reader = AnswerReader(SMALL)
+        reader = ResponseReader(SMALL)
         answer = read(reader, pieces)
         assert answer is not None
         assert (answer.status, answer.reason, answer.body) == (503, b"Busy", None)
@@ -386,7 +386,7 @@ def test_body_over_the_limit_keeps_the_status(rest: bytes) -> None:
 
 
 def test_endless_body_until_close() -> None:
-    reader = AnswerReader(SMALL)
+    reader = ResponseReader(SMALL)
     answer = read(reader, bytewise(OK + b"\r\n" + 100 * b"y"))
     assert answer is not None
     assert answer.body is None
@@ -426,10 +426,10 @@ def outcome(
     data: bytes,
     cuts: list[int],
     method: str,
-    limits: AnswerLimits,
-    reader: AnswerReader | None = None,
-) -> Answer | type[Exception] | None:
-    reader = reader or AnswerReader(limits)
+    limits: ResponseLimits,
+    reader: ResponseReader | None = None,
+) -> Response | type[Exception] | None:
+    reader = reader or ResponseReader(limits)
     reader.begin(method)
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     pieces = [data[a:b] for a, b in pairwise(edges)]
@@ -443,12 +443,12 @@ def outcome(
     STREAMS,
     st.lists(st.integers(0, 2000), max_size=20),
     st.sampled_from(["POST", "HEAD"]),
-    st.sampled_from([LIMITS, AnswerLimits(150, 10)]),
+    st.sampled_from([LIMITS, ResponseLimits(150, 10)]),
 )
 @example(ANSWER + b"HTTP/1.1 500 Oops\r\n\r\n", [len(ANSWER)], "POST", LIMITS)
 @example(CONTINUE + ANSWER, [5], "HEAD", LIMITS)
 def test_cuts_change_nothing(
-    data: bytes, cuts: list[int], method: str, limits: AnswerLimits
+    data: bytes, cuts: list[int], method: str, limits: ResponseLimits
 ) -> None:
     uncut = outcome(data, [], method, limits)
     assert outcome(data, cuts, method, limits) == uncut
@@ -515,22 +515,24 @@ SEQUENCES: Final = st.tuples(
 )
 
 
-@given(st.lists(SEQUENCES, min_size=1, max_size=3), st.sampled_from([LIMITS, AnswerLimits(150, 3)]))
+@given(
+    st.lists(SEQUENCES, min_size=1, max_size=3), st.sampled_from([LIMITS, ResponseLimits(150, 3)])
+)
 @example([(WITH_LF, b"", [(3 * b"\r\n", True, "POST"), (b"\r\nabcd", True, "POST")])], LIMITS)
 def test_what_is_known_changes_nothing(
-    sequences: list[tuple[bytes, bytes, list[tuple[bytes, bool, str]]]], limits: AnswerLimits
+    sequences: list[tuple[bytes, bytes, list[tuple[bytes, bool, str]]]], limits: ResponseLimits
 ) -> None:
     """One after the other on one connection, and with heads that others have read, as alone."""
     heads: Heads = {}
-    kept = AnswerReader(limits, heads)
+    kept = ResponseReader(limits, heads)
     for first, lines, bodies in sequences:
         for body, ends_head, method in 2 * bodies:
             data = first + lines + (b"\r\n" if ends_head else b"") + body
-            alone = AnswerReader(limits)
+            alone = ResponseReader(limits)
             expected = outcome(data, [], method, limits, alone)
             if not kept.reusable:
-                kept = AnswerReader(limits, heads)
-            for reader in (AnswerReader(limits, heads), kept):
+                kept = ResponseReader(limits, heads)
+            for reader in (ResponseReader(limits, heads), kept):
                 assert outcome(data, [], method, limits, reader) == expected
                 assert (reader.reusable, reader.begun) == (alone.reusable, alone.begun)
 
@@ -546,24 +548,24 @@ def test_what_is_known_changes_nothing(
 @pytest.mark.parametrize("more", [b"", b"\r\n", b"x", ANSWER])
 def test_each_case_again(data: bytes, method: str, more: bytes) -> None:
     heads: Heads = {}
-    first = AnswerReader(LIMITS, heads)
+    first = ResponseReader(LIMITS, heads)
     expected = outcome(data, [], method, LIMITS, first)
-    reader = AnswerReader(LIMITS, heads)
+    reader = ResponseReader(LIMITS, heads)
     for _ in range(2):
         assert outcome(data, [], method, LIMITS, reader) == expected
         assert reader.reusable == first.reusable
         if not reader.reusable:
-            reader = AnswerReader(LIMITS, heads)
-    if isinstance(expected, Answer):
-        again = outcome(data, [], method, LIMITS, AnswerReader(LIMITS, heads))
-        assert isinstance(again, Answer)
+            reader = ResponseReader(LIMITS, heads)
+    if isinstance(expected, Response):
+        again = outcome(data, [], method, LIMITS, ResponseReader(LIMITS, heads))
+        assert isinstance(again, Response)
         assert again.fields == expected.fields
     alone = outcome(data + more, [], method, LIMITS)
-    assert outcome(data + more, [], method, LIMITS, AnswerReader(LIMITS, heads)) == alone
+    assert outcome(data + more, [], method, LIMITS, ResponseReader(LIMITS, heads)) == alone
 
 
-def fed(heads: Heads, data: bytes, method: str = "POST") -> Answer | None:
-    reader = AnswerReader(LIMITS, heads)
+def fed(heads: Heads, data: bytes, method: str = "POST") -> Response | None:
+    reader = ResponseReader(LIMITS, heads)
     reader.begin(method)
     return reader.feed(data)
 
@@ -610,7 +612,7 @@ def test_a_head_that_is_not_plain_is_not_kept(data: bytes) -> None:
 
 def test_heads_in_pieces_are_not_kept() -> None:
     heads: Heads = {}
-    reader = AnswerReader(LIMITS, heads)
+    reader = ResponseReader(LIMITS, heads)
     assert read(reader, [ANSWER[:-1], ANSWER[-1:]]) is not None
     assert heads == {}
 
@@ -626,9 +628,9 @@ def test_few_heads_are_kept() -> None:
 # --- codings
 
 
-def coded(body: bytes | None, *codings: str, status: int = 200) -> Answer:
+def coded(body: bytes | None, *codings: str, status: int = 200) -> Response:
     headers = tuple((b"Content-Encoding", coding.encode()) for coding in codings)
-    return Answer(status, headers, body)
+    return Response(status, headers, body)
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -666,7 +668,7 @@ ZEROS = gzip.compress(bytes(10_000_000))
         (coded(3 * gzip.compress(bytes(50)), "gzip"), None),
     ],
 )
-def test_decoded(answer: Answer, body: bytes | None) -> None:
+def test_decoded(answer: Response, body: bytes | None) -> None:
     assert decoded(answer, 100) == body
 
 
@@ -691,7 +693,7 @@ def test_a_bomb_is_small() -> None:
         (coded(b"x", "deflate"), "not"),
     ],
 )
-def test_not_decoded(answer: Answer, why: str) -> None:
+def test_not_decoded(answer: Response, why: str) -> None:
     with pytest.raises(httpx.DecodingError, match=why):
         decoded(answer, 100)
 

@@ -14,7 +14,7 @@ import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.httpclient.pool import Origin, PoolLimits, Timeouts
-from bridge.httpclient.response import AnswerLimits
+from bridge.httpclient.response import ResponseLimits
 from bridge.httpclient.transport import BodyTooLarge, Transport, head_of, origin_of
 from tests.bridge.http_server import (
     HOST,
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 __all__ = ["nothing_left"]
 
 CONTEXT: Final = ssl.create_default_context()
-LIMITS: Final = AnswerLimits(max_body_bytes=100_000)
+LIMITS: Final = ResponseLimits(max_body_bytes=100_000)
 HELLO: Final = response(content=b"hello")
 
 Outcome = tuple[int, str, tuple[tuple[bytes, bytes], ...], bytes, str] | type[Exception]

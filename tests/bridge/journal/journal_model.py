@@ -18,12 +18,12 @@ from bridge.journal.store import (
     ClaimKey,
     Confirm,
     DeadLetter,
-    Drop,
+    DropDead,
     Entry,
     Operation,
     ReleaseKey,
     Reply,
-    Revive,
+    Requeue,
     Send,
     Settle,
     Totals,
@@ -85,10 +85,10 @@ class Model:
                     stub = replace(stub, component=reply.component)
                     self.dead.append(DeadLetter(stub, died, reason, reply.data))
                     self.now = died
-            case Revive(uids=uids, received=received):
+            case Requeue(uids=uids, received=received):
                 for uid in uids:
                     self.revive(uid, received)
-            case Drop(uids=uids):
+            case DropDead(uids=uids):
                 self.dead = [
                     one for one in self.dead if uids is not None and one.entry.uid not in uids
                 ]

@@ -16,15 +16,15 @@ from bridge.journal.store import (
     ClaimKey,
     Confirm,
     DeadLetter,
-    Drop,
+    DropDead,
     Entry,
     ImpossibleOperation,
-    Journal,
     JournalError,
+    JournalStore,
     Operation,
     ReleaseKey,
     Reply,
-    Revive,
+    Requeue,
     Send,
     Settle,
     Totals,
@@ -32,7 +32,7 @@ from bridge.journal.store import (
 
 
 class MemoryJournal:
-    """A `Journal` for large tests: a page costs no more at the end than at the beginning."""
+    """A `JournalStore` for large tests: a page costs no more at the end than at the beginning."""
 
     def __init__(self) -> None:
         self.failure: JournalError | None = None
@@ -90,12 +90,12 @@ class MemoryJournal:
                 if taken is not None:
                     stub = Entry(uid, taken.component, "", "", "", None, None, "", taken.made)
                     self._dead.append(DeadLetter(stub, died, reason, taken.data))
-            case Revive(uids=uids, received=received):
+            case Requeue(uids=uids, received=received):
                 for one in [one for one in self._dead if one.entry.uid in uids]:
                     if one.reply is None and one.entry.kind != "iq":
                         self._dead.remove(one)
                         self._add(replace(one.entry, received=received))
-            case Drop(uids=uids):
+            case DropDead(uids=uids):
                 gone = {one.entry.uid for one in self._dead} if uids is None else set(uids)
                 self._dead = [one for one in self._dead if one.entry.uid not in gone]
             case Send(reply=reply, claim=claim):
@@ -188,14 +188,14 @@ class MemoryJournal:
 class Severable:
     """A way to a journal that a killed process has no more."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: JournalStore) -> None:
         self._journal = journal
         self._alive = True
 
     def sever(self) -> None:
         self._alive = False
 
-    def _to(self) -> Journal:
+    def _to(self) -> JournalStore:
         if not self._alive:
             raise JournalError("this process was killed")
         return self._journal

@@ -17,7 +17,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.journal.committer import LAST_S, RETRY_S, Committer
-from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.store import (
     Accept,
     Attempt,
@@ -25,10 +25,10 @@ from bridge.journal.store import (
     Claim,
     ClaimKey,
     Confirm,
-    Drop,
+    DropDead,
     Entry,
-    Journal,
     JournalError,
+    JournalStore,
     Operation,
     Reply,
     Send,
@@ -75,7 +75,7 @@ class Bench:
     async def fail(self) -> None:
         """Have the journal fail, and known to."""
         self.journal.failure = FULL
-        assert await self.committer.commit(Drop(("first",))) is False
+        assert await self.committer.commit(DropDead(("first",))) is False
 
     async def have_failed(self, count: int) -> None:
         """Wait until as many commits have failed."""
@@ -158,7 +158,7 @@ async def test_a_cancelled_waiter_takes_nothing_back(bench: Bench) -> None:
 
 
 async def test_a_query_sees_what_was_submitted_before(bench: Bench) -> None:
-    def accepted(journal: Journal) -> list[str]:
+    def accepted(journal: JournalStore) -> list[str]:
         return [one.uid for one in journal.pending(None, limit=99)]
 
     answers: list[list[str]] = []
@@ -178,7 +178,7 @@ async def test_a_query_sees_what_was_submitted_before(bench: Bench) -> None:
 
 
 async def test_a_query_raises_to_who_asked(bench: Bench) -> None:
-    def fail(journal: Journal) -> None:
+    def fail(journal: JournalStore) -> None:
         raise FULL
 
     with pytest.raises(JournalError, match="disk full"):
@@ -187,7 +187,7 @@ async def test_a_query_raises_to_who_asked(bench: Bench) -> None:
 
 
 async def test_a_query_that_nobody_waits_for_is_not_made(bench: Bench) -> None:
-    asked: list[Journal] = []
+    asked: list[JournalStore] = []
     release = bench.journal.hold()
     bench.submit(accept("a"))
     async with trio.open_nursery() as nursery:
@@ -243,7 +243,7 @@ async def test_while_it_fails_nothing_new_is_begun(
     bench.journal.failure = None
     mock_clock.jump(RETRY_S)
     await until(lambda: not bench.committer.failing)
-    assert bench.journal.committed == [Drop(("first",))]
+    assert bench.journal.committed == [DropDead(("first",))]
 
 
 async def test_an_inquiry_is_answered_in_its_turn(bench: Bench) -> None:
@@ -296,15 +296,15 @@ async def test_what_is_kept_comes_first_and_in_order(bench: Bench, mock_clock: M
     bench.submit(accept("d"), "d")
     bench.submit(Settle("e"), "e")
     release()
-    assert await bench.committer.commit(Drop()) is True
+    assert await bench.committer.commit(DropDead()) is True
     assert bench.journal.committed == [
-        Drop(("first",)),
+        DropDead(("first",)),
         Settle("a"),
         Confirm((("a", 1),)),
         Settle("c"),
         accept("d"),
         Settle("e"),
-        Drop(),
+        DropDead(),
     ]
     assert bench.told[4:] == [("d", True), ("e", True)]
 
@@ -330,7 +330,7 @@ async def test_much_that_is_kept_is_written_in_parts(bench: Bench, mock_clock: M
     bench.journal.failure = None
     mock_clock.jump(RETRY_S)
     await bench.log.wait("journal works again")
-    assert bench.journal.committed == [Drop(("first",)), *operations]
+    assert bench.journal.committed == [DropDead(("first",)), *operations]
     assert [len(batch) for batch in bench.journal.batches] == [1000, 1000, 501]
 
 
@@ -405,7 +405,7 @@ async def test_at_the_end_a_failing_journal_is_tried_once_more(bench: Bench) -> 
     await wait_all_tasks_blocked()
     bench.journal.failure = None
     await bench.stop()
-    assert bench.journal.committed == [Drop(("first",)), Settle("a")]
+    assert bench.journal.committed == [DropDead(("first",)), Settle("a")]
     assert not bench.log.of("journal operations lost")
 
 
@@ -494,7 +494,7 @@ def test_what_commit_returned_for_survives_kill(tmp_path: Path) -> None:
             what, uid = line.removesuffix("\n").split(" ")
             if line.endswith("\n"):
                 told[what].add(uid)
-    with closing(SqliteJournal(file)) as journal:
+    with closing(SqliteStore(file)) as journal:
         pending = {one.uid for one in journal.pending(None, limit=10**6)}
         replied = {one.uid for _, one in journal.replies("bot", limit=10**6)}
     assert len(told["accepted"]) > 1000
@@ -504,7 +504,7 @@ def test_what_commit_returned_for_survives_kill(tmp_path: Path) -> None:
 
 
 async def test_queries_and_commits_on_a_file(tmp_path: Path, nursery: trio.Nursery) -> None:
-    committer = Committer(SqliteJournal(tmp_path / "journal.db"), Recorder().logger())
+    committer = Committer(SqliteStore(tmp_path / "journal.db"), Recorder().logger())
     await nursery.start(committer.run)
     assert await committer.commit(accept("a")) is True
     assert await committer.commit(accept("a")) is False

@@ -10,7 +10,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.journal import committer
 from bridge.journal.committer import Committer
-from bridge.journal.idempotency import Claims, JournalClaims, MemoryClaims, claim_name
+from bridge.journal.idempotency import (
+    IdempotencyStore,
+    JournalIdempotencyStore,
+    MemoryIdempotencyStore,
+    claim_name,
+)
 from bridge.journal.store import CLAIM_S, Claim, JournalError
 from tests.bridge.dispatch.life import START, Disk
 from tests.bridge.journal.memory_journal import MemoryJournal
@@ -62,7 +67,7 @@ class Stage:
         with monkeypatch.context() as patch:
             patch.setattr(committer, "Thread", lambda _: self.disk)
             self.committer = Committer(self.journal, Recorder().logger())
-        self.claims = JournalClaims(self.committer, watch)
+        self.claims = JournalIdempotencyStore(self.committer, watch)
 
 
 @pytest.fixture
@@ -78,11 +83,11 @@ async def stage(nursery: trio.Nursery, watch: Watch, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture(params=["memory", "journal"])
-def claims(request: pytest.FixtureRequest, stage: Stage, watch: Watch) -> Claims:
-    return MemoryClaims(now=watch) if request.param == "memory" else stage.claims
+def claims(request: pytest.FixtureRequest, stage: Stage, watch: Watch) -> IdempotencyStore:
+    return MemoryIdempotencyStore(now=watch) if request.param == "memory" else stage.claims
 
 
-def keep(claims: Claims, claim: Claim) -> Told:
+def keep(claims: IdempotencyStore, claim: Claim) -> Told:
     told = Told()
     claims.begin(claim, told)
     return told
@@ -96,7 +101,7 @@ def test_a_name_is_that_of_one_key_in_one_realm() -> None:
     assert len(claim_name("a", "\ud800")) == 32
 
 
-async def test_what_is_kept_is_found(claims: Claims) -> None:
+async def test_what_is_kept_is_found(claims: IdempotencyStore) -> None:
     assert await claims.find(b"k") is None
     told = keep(claims, K)
     assert await claims.find(b"k") == K
@@ -104,7 +109,7 @@ async def test_what_is_kept_is_found(claims: Claims) -> None:
     assert told.by == [True]
 
 
-async def test_what_became_of_it(claims: Claims) -> None:
+async def test_what_became_of_it(claims: IdempotencyStore) -> None:
     keep(claims, ASKED)
     told = Told()
     claims.answer(b"q", "answered", "<iq/>", "cs", told)
@@ -114,14 +119,14 @@ async def test_what_became_of_it(claims: Claims) -> None:
     assert told.by == [True, True]
 
 
-async def test_what_came_to_nothing_is_free(claims: Claims) -> None:
+async def test_what_came_to_nothing_is_free(claims: IdempotencyStore) -> None:
     keep(claims, ASKED)
     claims.release(b"q")
     claims.release(b"x")
     assert await claims.find(b"q") is None
 
 
-async def test_a_claim_lasts_a_day(claims: Claims, watch: Watch) -> None:
+async def test_a_claim_lasts_a_day(claims: IdempotencyStore, watch: Watch) -> None:
     keep(claims, K)
     watch.now += CLAIM_S
     assert await claims.find(b"k") == K
@@ -130,7 +135,7 @@ async def test_a_claim_lasts_a_day(claims: Claims, watch: Watch) -> None:
 
 
 async def test_memory_keeps_so_many(watch: Watch) -> None:
-    claims = MemoryClaims(2, now=watch)
+    claims = MemoryIdempotencyStore(2, now=watch)
     for name in (b"1", b"2", b"1", b"3"):  # the second time, 1 is newer than 2
         claims.sent(evolve(K, name=name))
     assert [await claims.find(name) is None for name in (b"1", b"2", b"3")] == [False, True, False]
@@ -138,7 +143,7 @@ async def test_memory_keeps_so_many(watch: Watch) -> None:
 
 
 async def test_memory_keeps_so_many_bytes_of_answers(watch: Watch) -> None:
-    claims = MemoryClaims(limit_bytes=10, now=watch)
+    claims = MemoryIdempotencyStore(limit_bytes=10, now=watch)
     for name in (b"1", b"2", b"3"):
         keep(claims, evolve(ASKED, name=name))
         claims.answer(name, "answered", "x" * 5, None, Told())
@@ -151,7 +156,7 @@ async def test_memory_keeps_so_many_bytes_of_answers(watch: Watch) -> None:
 
 
 async def test_memory_forgets_what_is_old(watch: Watch) -> None:
-    claims = MemoryClaims(now=watch)
+    claims = MemoryIdempotencyStore(now=watch)
     claims.sent(K)
     watch.now += CLAIM_S + 1
     claims.sent(evolve(K, name=b"l", made=START + CLAIM_S + 1))

@@ -12,18 +12,18 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.journal import committer
 from bridge.journal.committer import Committer
-from bridge.journal.delivery import Admitted
-from bridge.journal.durable import JournalKeeper
-from bridge.journal.queue import MEMORY_COUNT, MemoryKeeper, Volume
+from bridge.journal.delivery import Delivery
+from bridge.journal.durable import JournalQueue
+from bridge.journal.queue import MEMORY_COUNT, MemoryQueue, Quota
 from bridge.journal.store import (
     Accept,
     Attempt,
     Claim,
-    Drop,
+    DropDead,
     Entry,
     JournalError,
     Reply,
-    Revive,
+    Requeue,
     Settle,
     Totals,
 )
@@ -39,11 +39,11 @@ from xmppstream.errors import StreamCondition
 FAILURE: Final = JournalError("the disk is full")
 
 
-def admitted(id: str, kind: str = "message", body: str = "hi", weight: int = 1000) -> Admitted:
+def admitted(id: str, kind: str = "message", body: str = "hi", weight: int = 1000) -> Delivery:
     inner = "<q xmlns='urn:q'/>" if kind == "iq" else f"<body>{body}</body>"
     type = " type='get'" if kind == "iq" else ""
     one = stanza(f"<{kind} id='{id}' from='a@x/1' to='{BOT}'{type}>{inner}</{kind}>", "cs")
-    return Admitted(one, START, weight, uid=f"msg_{id}")
+    return Delivery(one, START, weight, uid=f"msg_{id}")
 
 
 def entry(id: str, kind: str = "message") -> Entry:
@@ -59,28 +59,28 @@ class Keeping:
         *,
         window: int = 1000,
         parse: Callable[[bytes], Awaitable[Element]] = parse_soon,
-        volume: Volume | None = None,
+        volume: Quota | None = None,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.journal = journal
         self.disk = Disk()
         self.log = Recorder()
-        self.delivered: list[Admitted] = []
-        self.refused: list[Admitted] = []
+        self.delivered: list[Delivery] = []
+        self.refused: list[Delivery] = []
         self.freed = 0
         self.most = 0
         with monkeypatch.context() as patch:
             patch.setattr(committer, "Thread", lambda _: self.disk)
             self.committer = Committer(journal, self.log.logger())
-        self.volume = volume or Volume()
-        self.keeper = JournalKeeper(
+        self.volume = volume or Quota()
+        self.keeper = JournalQueue(
             DOMAIN,
             self.committer,
             self.volume,
             parse,
             self.log.logger(),
             lambda: START,
-            Volume(window),
+            Quota(window),
         )
         self.keeper.bind(self._take, self.refused.append, self._note_freed)
         found = journal.totals().get(DOMAIN, Totals())
@@ -88,7 +88,7 @@ class Keeping:
         self.volume.bytes += found.pending_bytes
         self.keeper.recover(found)
 
-    def _take(self, one: Admitted) -> None:
+    def _take(self, one: Delivery) -> None:
         self.delivered.append(one)
 
     def _note_freed(self) -> None:
@@ -98,7 +98,7 @@ class Keeping:
     def ids(self) -> list[str | None]:
         return [one.stanza.id for one in self.delivered]
 
-    async def accept(self, *items: Admitted) -> None:
+    async def accept(self, *items: Delivery) -> None:
         for one in items:
             self.keeper.accept(one)
         await wait_all_tasks_blocked()
@@ -141,8 +141,8 @@ def start(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Start:
 
 
 async def test_memory_delivers_at_once_and_forgets() -> None:
-    keeper = MemoryKeeper(Volume(2, 5000))
-    delivered: list[Admitted] = []
+    keeper = MemoryQueue(Quota(2, 5000))
+    delivered: list[Delivery] = []
     freed: list[int] = []
     keeper.bind(delivered.append, delivered.append, lambda: freed.append(1))
     one, two = admitted("1"), admitted("2", weight=4000)
@@ -162,7 +162,7 @@ async def test_memory_delivers_at_once_and_forgets() -> None:
 # --- what came of no other stanza
 
 
-def sending(keeper: MemoryKeeper | JournalKeeper, id: str, claim: Claim | None = None) -> list[Any]:
+def sending(keeper: MemoryQueue | JournalQueue, id: str, claim: Claim | None = None) -> list[Any]:
     """Have a stanza kept, and give what is told of it."""
     told: list[Any] = []
     one = stanza(f"<message id='{id}' from='{BOT}' to='a@x/1'><body>hi</body></message>")
@@ -171,7 +171,7 @@ def sending(keeper: MemoryKeeper | JournalKeeper, id: str, claim: Claim | None =
 
 
 def test_memory_keeps_what_is_sent_as_long_as_the_outbox() -> None:
-    keeper = MemoryKeeper()
+    keeper = MemoryQueue()
     [told] = sending(keeper, "1")
     assert (told.made, told.key, keeper.failure) == (START, None, None)
     assert b"<body>hi</body>" in told.data
@@ -212,7 +212,7 @@ async def test_what_cannot_be_kept_is_not_sent(start: Start) -> None:
 
 def test_a_keeper_is_bound_before_it_is_used() -> None:
     with pytest.raises(RuntimeError):
-        MemoryKeeper().accept(admitted("1"))
+        MemoryQueue().accept(admitted("1"))
 
 
 # --- accepted means committed
@@ -469,7 +469,7 @@ async def test_what_was_revived_is_delivered_though_its_end_was_late(
     await kept.settle("a", reason="status 500")
     kept.journal.failure = None
     await trio.sleep(committer.RETRY_S + 0.1)
-    await kept.committer.commit(Revive(("msg_a",), START + 100))
+    await kept.committer.commit(Requeue(("msg_a",), START + 100))
     kept.keeper.revive(Totals(1, len(admitted("a").xml)))
     await wait_all_tasks_blocked()
     assert kept.ids == ["a", "a"]
@@ -482,7 +482,7 @@ async def test_what_the_operator_took_away_is_not_waited_for(start: Start) -> No
     kept = await start(MemoryJournal(), window=2)
     await kept.accept(*(admitted(id) for id in "abc"))
     await kept.committer.commit(Settle("msg_c", (), START, "dropped"))
-    await kept.committer.commit(Drop())
+    await kept.committer.commit(DropDead())
     await kept.settle("a", "b")
     await kept.accept(admitted("d"))
     assert kept.ids == ["a", "b", "d"]

@@ -9,9 +9,9 @@ import pytest
 from attrs import frozen
 from starlette.types import ASGIApp, Message, Receive
 
-from bridge.config.settings import Count, Listen, TcpPlace
+from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.config.token import SCOPES, Scope, Token, digest_of
-from bridge.listener.auth import Access
+from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from tests.bridge.listener.fake_sender import BOT, OTHER, FakeSender
 from tests.bridge.recorder import Recorder
@@ -56,7 +56,7 @@ class World:
     """The application, and what is around it."""
 
     sender: FakeSender
-    access: Access
+    access: TokenAuth
     log: Recorder
     app: ASGIApp
     client: httpx.AsyncClient
@@ -104,8 +104,10 @@ def log() -> Iterator[Recorder]:
 
 @pytest.fixture
 async def world(log: Recorder) -> AsyncIterator[World]:
-    sender, access = FakeSender(), Access(TOKENS)
-    listen = Listen(TcpPlace("127.0.0.1", 0), TOKENS, "example.org", Count(MAX_BODY_BYTES))
+    sender, access = FakeSender(), TokenAuth(TOKENS)
+    listen = ListenSettings(
+        TcpAddress("127.0.0.1", 0), TOKENS, "example.org", Count(MAX_BODY_BYTES)
+    )
     app = make_app(sender, access, listen, at_once=AT_ONCE)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://listener") as client:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import trio
 
 from bridge.listener.submission.sender import Key, Sender, SendRefused
-from bridge.payload.reply import Composer
+from bridge.payload.reply import ReplyComposer
 from xmppstream import Element, Stanza, parse_element
 
 BOT: Final = "bot.example"
@@ -26,7 +26,7 @@ class FakeSender(Sender):
 
     def __init__(self, *domains: str) -> None:
         voices: dict[str, Any] = {
-            domain: SimpleNamespace(composer=Composer(domain, MAX_SEND_BYTES, parse))
+            domain: SimpleNamespace(composer=ReplyComposer(domain, MAX_SEND_BYTES, parse))
             for domain in domains or (BOT, OTHER)
         }
         nothing: Any = SimpleNamespace()

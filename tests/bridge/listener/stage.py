@@ -8,12 +8,12 @@ import trio
 from attrs import define, field
 from msgspec.structs import replace
 
-from bridge.config.settings import Journal as JournalSettings
+from bridge.config.settings import JournalSettings
 from bridge.daemon.control import AnyRequest, AskStatus
-from bridge.daemon.status import ComponentStatus, EndpointStatus, LinkStatus, Sight
+from bridge.daemon.status import ComponentSnapshot, ComponentStatus, EndpointStatus, LinkStatus
 from bridge.dispatch.conversation import Conversations
-from bridge.journal.admin import Desk
-from bridge.journal.delivery import Admitted
+from bridge.journal.admin import QueueAdmin
+from bridge.journal.delivery import Delivery
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import open_journal
 from bridge.journal.store import (
@@ -22,15 +22,15 @@ from bridge.journal.store import (
     Attempt,
     Attempted,
     Entry,
-    Journal,
     JournalError,
+    JournalStore,
     Reply,
-    Revive,
+    Requeue,
     Settle,
 )
 from bridge.listener.monitor.history import History
-from bridge.listener.monitor.view import View
-from bridge.telemetry.log import Incidents
+from bridge.listener.monitor.view import DaemonView
+from bridge.telemetry.log import RecentErrors
 from bridge.telemetry.meter import Meter
 from tests.bridge.sample import stanza
 
@@ -60,7 +60,7 @@ class Actor:
     written_bytes: int = 0
 
     @property
-    def sight(self) -> Sight:
+    def sight(self) -> ComponentSnapshot:
         status = ComponentStatus(
             domain=self.domain,
             link=self.link,
@@ -69,7 +69,7 @@ class Actor:
             waiting=len(self.conversations),
             counts=self.meter.counts,
         )
-        return Sight(
+        return ComponentSnapshot(
             status,
             self.meter,
             self.conversations,
@@ -86,10 +86,10 @@ class Actor:
         """Have the endpoint down."""
         self.endpoint = replace(self.endpoint, state="down", next_probe=NOW)
 
-    def wait(self, from_: str, id: str = "q", received: float = NOW) -> Admitted:
+    def wait(self, from_: str, id: str = "q", received: float = NOW) -> Delivery:
         """Have a message wait."""
         xml = f"<message from={from_!r} to='echo@{self.domain}' id='{id}'><body>x</body></message>"
-        admitted = Admitted(stanza(xml), received, 100)
+        admitted = Delivery(stanza(xml), received, 100)
         self.conversations.add(admitted)
         return admitted
 
@@ -99,25 +99,25 @@ class Stage:
     """All of it. `journal` may be taken away, and may fail or hang."""
 
     actors: list[Actor]
-    journal: Journal | None = None
+    journal: JournalStore | None = None
     failure: JournalError | None = None
     hangs: bool = False
     stopping: bool = False
-    incidents: Incidents = field(factory=Incidents)
+    incidents: RecentErrors = field(factory=RecentErrors)
     asked: list[AnyRequest] = field(factory=list)
     queries: int = 0
     _number: int = 0
 
     @property
-    def view(self) -> View:
-        desk = Desk(self.query, [one.domain for one in self.actors], now=lambda: NOW)
+    def view(self) -> DaemonView:
+        desk = QueueAdmin(self.query, [one.domain for one in self.actors], now=lambda: NOW)
 
         async def answer(request: AnyRequest) -> object:
             self.asked.append(request)
             assert not isinstance(request, AskStatus)
             return await desk.answer(request)
 
-        return View(
+        return DaemonView(
             lambda: [one.sight for one in self.actors],
             lambda: self.stopping,
             None if self.journal is None else answer,
@@ -127,7 +127,7 @@ class Stage:
             NOW,
         )
 
-    async def query(self, query: Callable[[Journal], T], /) -> T:
+    async def query(self, query: Callable[[JournalStore], T], /) -> T:
         """Call the journal."""
         await trio.lowlevel.checkpoint()
         self.queries += 1
@@ -164,7 +164,7 @@ class Stage:
     def revive(self, uid: str) -> None:
         """Make a dead letter pending again."""
         assert self.journal is not None
-        self.journal.commit([Revive((uid,), NOW)])
+        self.journal.commit([Requeue((uid,), NOW)])
 
     def abandon(self) -> str:
         """Have a dead letter that is a reply, and give its uid."""
@@ -180,7 +180,7 @@ class Stage:
         return uid
 
 
-def journal_at(path: Path) -> Journal:
+def journal_at(path: Path) -> JournalStore:
     """Open a real journal in a directory that is a test's own."""
     directory = StateDirectory(path / "state")
     directory.path.mkdir(mode=0o700)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.config.token import SCOPES
-from bridge.listener.auth import AT_ONCE, Access, Counter
+from bridge.listener.auth import AT_ONCE, TokenAuth, TokenConcurrency
 from bridge.listener.problem import Problem
 from tests.bridge.listener.api.test_stanza import JSON, JULIET, MESSAGE, TEXT, problem
 from tests.bridge.listener.conftest import TOKENS, World, basic, bearer, token
@@ -128,7 +128,7 @@ def test_each_token_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
         return one == other
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    access = Access(TOKENS)
+    access = TokenAuth(TOKENS)
     for secret in ("all-0123456789abcdef", "watcher-0123456789abcdef", "", "ä\udcff"):
         compared.clear()
         access.of_secret(secret)
@@ -137,11 +137,11 @@ def test_each_token_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_secret_finds_its_token() -> None:
-    access = Access(TOKENS)
+    access = TokenAuth(TOKENS)
     for one in TOKENS:
         assert access.of_secret(f"{one.name}-0123456789abcdef") is one
     assert access.of_secret("") is None
-    assert Access([]).of_secret("x") is None
+    assert TokenAuth([]).of_secret("x") is None
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -166,7 +166,7 @@ def test_a_token_shows_no_digest() -> None:
 
 
 def test_a_counter_forgets_who_has_nothing_at_work() -> None:
-    counter = Counter(1)
+    counter = TokenConcurrency(1)
     with counter.one("a"), pytest.raises(Problem), counter.one("a"):
         pass
     with counter.one("a"), counter.one("b"):

@@ -10,7 +10,7 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock
 
-from bridge.config.settings import Count, Listen, Settings, TcpPlace, UnixPlace
+from bridge.config.settings import Count, ListenSettings, Settings, TcpAddress, UnixAddress
 from bridge.config.token import Token, digest_of
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.listener.listener import Listener
@@ -23,7 +23,7 @@ from tests.bridge.xmpp_server import XmppServer
 
 pytestmark = pytest.mark.usefixtures(nothing_left.__name__)
 TOKENS = (token("one", "send", "query", components=(DOMAIN,)),)
-LISTEN = Listen(TcpPlace("127.0.0.1", 0), TOKENS)
+LISTEN = ListenSettings(TcpAddress("127.0.0.1", 0), TOKENS)
 JULIET = "juliet@capulet.example"
 
 
@@ -86,11 +86,11 @@ async def test_it_is_there_before_a_component_is_attached(
 async def test_an_address_in_use(
     scene: World, mock_clock: MockClock, kind: str, tmp_path: Path
 ) -> None:
-    place: Any = LISTEN.place if kind == "tcp" else UnixPlace(str(tmp_path / "http.sock"))
+    place: Any = LISTEN.place if kind == "tcp" else UnixAddress(str(tmp_path / "http.sock"))
     endpoint = await scene.endpoint(echo)
     with bound(place) as listening:
         if kind == "tcp":
-            place = TcpPlace("127.0.0.1", listening.getsockname()[1])
+            place = TcpAddress("127.0.0.1", listening.getsockname()[1])
         running = scene.start(scene.component(endpoint.url()), listen=evolve(LISTEN, place=place))
         assert await running.wait() is ExitCode.OTHER
     (line,) = scene.log.of("cannot listen")

@@ -12,8 +12,8 @@ import pytest
 from attrs import frozen
 
 from bridge.payload.reply import (
-    Composer,
     ReplyBody,
+    ReplyComposer,
     ReplyObject,
     UnusableReply,
     is_answer_to,
@@ -254,7 +254,7 @@ async def parse(data: bytes) -> Element:
 async def composed(
     request: str, reply: Reply, *, in_room: bool = False, limit_bytes: int = 500 * KIB
 ) -> list[Stanza]:
-    composer = Composer(DOMAIN, limit_bytes, parse)
+    composer = ReplyComposer(DOMAIN, limit_bytes, parse)
     objects = read_reply(replied(reply))
     return await composer.compose(objects, stanza(request), uid="u", in_room=in_room)
 
@@ -821,7 +821,7 @@ async def test_a_reason_quotes_little() -> None:
 
 
 async def test_none_is_made_where_one_is_unusable() -> None:
-    composer = Composer(DOMAIN, 500 * KIB, parse)
+    composer = ReplyComposer(DOMAIN, 500 * KIB, parse)
     objects = [ReplyObject(body="good"), ReplyObject(body="x", to="@@bad")]
     with pytest.raises(UnusableReply, match="object 2: "):
         await composer.compose(objects, stanza(CHAT), uid="u", in_room=False)
@@ -829,7 +829,7 @@ async def test_none_is_made_where_one_is_unusable() -> None:
 
 async def test_with_the_parsers_thread() -> None:
     elements = ElementParserThread(Limits())
-    composer = Composer(DOMAIN, 500 * KIB, elements.parse)
+    composer = ReplyComposer(DOMAIN, 500 * KIB, elements.parse)
     objects = [ReplyObject(stanza="<message><body>x</body></message>")]
     found = await composer.compose(objects, stanza(CHAT), uid="u", in_room=False)
     elements.close()

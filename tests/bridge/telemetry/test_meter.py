@@ -11,9 +11,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.config.settings import Component, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon
-from bridge.journal.queue import Volume
+from bridge.journal.queue import Quota
 from bridge.journal.store import JournalError
-from bridge.telemetry.meter import BOUNDS_S, Fault, Histogram, Meter, limit_of
+from bridge.telemetry.meter import BOUNDS_S, Histogram, Meter, StreamFault, limit_of
 from bridge.webhook.outcome import BadReply, NoReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.dispatch.life import COMPONENT, Life, Postbox, Wall, pass_time, said
@@ -207,8 +207,8 @@ async def test_what_is_over_a_limit(nursery: trio.Nursery) -> None:
 async def test_a_full_queue_and_a_journal_that_fails(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    life = Life(volume=Volume(1, 1000))
-    full = Life(MemoryJournal(), volume=Volume(1, 10_000))
+    life = Life(volume=Quota(1, 1000))
+    full = Life(MemoryJournal(), volume=Quota(1, 10_000))
     await nursery.start(full.run)
     await full.give(message("kept"))
     await full.give(message("shed"))
@@ -254,7 +254,7 @@ async def test_streams_and_what_they_ended_with(
     nursery.start_soon(daemon.run)
     await log.wait("cannot attach")
     assert (meter.streams, meter.attempts_failed, sum(meter.stops.values())) == (0, 1, 0)
-    assert meter.faults == {Fault(True, "resource-constraint"): 1}
+    assert meter.faults == {StreamFault(True, "resource-constraint"): 1}
     del server.refusals[BOT]
     mock_clock.jump(60)
     session = await server.attached(BOT)
@@ -271,8 +271,8 @@ async def test_streams_and_what_they_ended_with(
     await session.send_bytes(b"<message><</message>")
     await log.wait("detached", 3)
     assert meter.stops == {"lost": 1, "fault": 2, "closed": 0}
-    assert meter.faults[Fault(True, "system-shutdown")] == 1
-    assert meter.faults[Fault(False, "not-well-formed")] == 1
+    assert meter.faults[StreamFault(True, "system-shutdown")] == 1
+    assert meter.faults[StreamFault(False, "not-well-formed")] == 1
     assert (meter.streams, meter.attempts_failed) == (3, 1)
     sight = daemon.services[BOT].sight
     assert sight.written_bytes == sum(

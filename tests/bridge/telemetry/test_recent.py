@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from bridge.telemetry import log
-from bridge.telemetry.log import LIMIT, Incidents, configure, sentence_of
+from bridge.telemetry.log import LIMIT, RecentErrors, configure, sentence_of
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_who_sent_what_is_in_no_sentence() -> None:
 
 
 def test_the_last_are_kept_and_the_latest_is_first() -> None:
-    incidents = Incidents(lambda: 5.0)
+    incidents = RecentErrors(lambda: 5.0)
     for number in range(LIMIT + 10):
         line = {"event": f"e{number}", "level": "warning", "component": "bot"}
         assert incidents(None, "", line) is line
@@ -58,7 +58,7 @@ def test_the_last_are_kept_and_the_latest_is_first() -> None:
 def test_the_log_feeds_it_and_goes_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    incidents = Incidents()
+    incidents = RecentErrors()
     monkeypatch.setattr(log, "INCIDENTS", incidents)
     before = structlog.get_config()
     try:

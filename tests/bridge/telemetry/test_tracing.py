@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
 from trio.testing import MockClock
 
-from bridge.config.settings import RetrySettings, Tracing
+from bridge.config.settings import RetrySettings, TracingSettings
 from bridge.config.tracing import _PACKAGES, resolve
 from bridge.config.value import BadValue
 from bridge.daemon.daemon import Daemon
@@ -132,17 +132,17 @@ ENVIRONMENT: Final = {"OTEL_EXPORTER_OTLP_ENDPOINT": HERE}
     ("table", "environment", "expected"),
     [
         (None, {}, None),
-        (Tracing(HERE), {}, Tracing(HERE)),
-        (None, ENVIRONMENT, Tracing()),
-        (None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{HERE}/x"}, Tracing()),
-        (Tracing(), ENVIRONMENT, Tracing()),
+        (TracingSettings(HERE), {}, TracingSettings(HERE)),
+        (None, ENVIRONMENT, TracingSettings()),
+        (None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{HERE}/x"}, TracingSettings()),
+        (TracingSettings(), ENVIRONMENT, TracingSettings()),
         (None, {**ENVIRONMENT, "OTEL_TRACES_EXPORTER": "none"}, None),
-        (Tracing(HERE), {"OTEL_SDK_DISABLED": "true"}, None),
+        (TracingSettings(HERE), {"OTEL_SDK_DISABLED": "true"}, None),
         (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
     ],
 )
 def test_what_is_exported(
-    table: Tracing | None, environment: Mapping[str, str], expected: Tracing | None
+    table: TracingSettings | None, environment: Mapping[str, str], expected: TracingSettings | None
 ) -> None:
     assert resolve(table, environment) == expected
 
@@ -150,12 +150,16 @@ def test_what_is_exported(
 @pytest.mark.parametrize(
     ("table", "problem", "remedy"),
     [
-        (Tracing(), "there is no address to export spans to", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-        (Tracing("localhost:4317"), "must begin with http://", "https://example.com"),
-        (Tracing("http://me:hush@h/"), "holds credentials", "OTEL_EXPORTER_OTLP_HEADERS"),
+        (
+            TracingSettings(),
+            "there is no address to export spans to",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
+        (TracingSettings("localhost:4317"), "must begin with http://", "https://example.com"),
+        (TracingSettings("http://me:hush@h/"), "holds credentials", "OTEL_EXPORTER_OTLP_HEADERS"),
     ],
 )
-def test_what_cannot_be_exported(table: Tracing, problem: str, remedy: str) -> None:
+def test_what_cannot_be_exported(table: TracingSettings, problem: str, remedy: str) -> None:
     with pytest.raises(BadValue, match=problem) as caught:
         resolve(table, {})
     assert remedy in caught.value.remedy
@@ -175,7 +179,7 @@ def test_not_installed_is_a_fault_that_names_the_extra(
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(BadValue, match="not installed") as caught:
-        resolve(Tracing(HERE), {})
+        resolve(TracingSettings(HERE), {})
     assert "pip install 'xmpp-bridge[tracing]'" in caught.value.remedy
     assert resolve(None, {}) is None
 
@@ -327,7 +331,7 @@ def collector() -> Iterator[str]:
 
 @pytest.mark.parametrize("path", ["", "/", "/v1/traces", "/base"])
 def test_over_the_wire(collector: str, path: str) -> None:
-    spans = open_spans(Tracing(collector + path))
+    spans = open_spans(TracingSettings(collector + path))
     spans.stanza_ended(UID, "message", DOMAIN, 1_700_000_000.0, 0, "expired")
     spans.close()
     [(target, request)] = Collector.requests
@@ -341,7 +345,7 @@ def test_over_the_wire(collector: str, path: str) -> None:
 def test_the_environment_says_where(collector: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
     monkeypatch.setenv("OTEL_SERVICE_NAME", "romeo")
-    spans = open_spans(Tracing())
+    spans = open_spans(TracingSettings())
     spans.post_ended(UID, 1, 1, 5, "http://x/", 200)
     spans.close()
     [(target, request)] = Collector.requests
@@ -354,7 +358,7 @@ def test_the_environment_says_where(collector: str, monkeypatch: pytest.MonkeyPa
 
 def test_what_fails_is_told_in_our_log(collector: str, log: Recorder) -> None:
     Collector.status = 400
-    spans = open_spans(Tracing(collector))
+    spans = open_spans(TracingSettings(collector))
     spans.post_ended(UID, 1, 1, 5, "http://x/", 200)
     spans.close()
     lines = log.of("spans are not exported")

@@ -15,9 +15,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.config.settings import Count, Http
+from bridge.config.settings import Count, HttpSettings
 from bridge.config.value import PostUrl, parse_post_url
-from bridge.httpclient.response import Answer as Answered
+from bridge.httpclient.response import Response as Answered
 from bridge.webhook.client import USER_AGENT
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import (
@@ -50,10 +50,10 @@ BLANK: Final = gzip.compress(b" \r\n")
 
 @asynccontextmanager
 async def endpoint_at(
-    url: PostUrl, http: Http | None = None, now: Callable[[], float] = time.time
+    url: PostUrl, http: HttpSettings | None = None, now: Callable[[], float] = time.time
 ) -> AsyncIterator[Endpoint]:
     """An endpoint with the transport of the daemon, closed at the end."""
-    endpoint = Endpoint(url, http or Http(), now=now)
+    endpoint = Endpoint(url, http or HttpSettings(), now=now)
     try:
         yield endpoint
     finally:
@@ -61,7 +61,7 @@ async def endpoint_at(
             await endpoint.aclose()
 
 
-async def post_once(server: HttpServer, http: Http | None = None) -> Outcome:
+async def post_once(server: HttpServer, http: HttpSettings | None = None) -> Outcome:
     """POST once; the server is to have no connection left when it is over."""
     async with endpoint_at(server.url(), http) as endpoint:
         outcome = await endpoint.post(BODY, UID)
@@ -415,7 +415,7 @@ async def test_the_limit_of_a_reply_is_exact(
     nursery: trio.Nursery, answer: bytes, limit: int, expected: Outcome
 ) -> None:
     server = await HttpServer.start(nursery, saying(answer))
-    assert await post_once(server, Http(max_reply_bytes=Count(limit))) == expected
+    assert await post_once(server, HttpSettings(max_reply_bytes=Count(limit))) == expected
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ async def test_an_endless_reply_ends_at_the_limit(
             sent += 10_000
 
     server = await HttpServer.start(nursery, answer)
-    assert await post_once(server, Http(max_reply_bytes=Count(100_000))) == expected
+    assert await post_once(server, HttpSettings(max_reply_bytes=Count(100_000))) == expected
     assert sent < 20_000_000  # what fits into the sockets' buffers
 
 
@@ -448,7 +448,7 @@ async def test_a_promised_length_over_the_limit_is_not_waited_for(nursery: trio.
         await exchange.wait_gone()
 
     server = await HttpServer.start(nursery, answer)
-    outcome = await post_once(server, Http(max_reply_bytes=Count(100)))
+    outcome = await post_once(server, HttpSettings(max_reply_bytes=Count(100)))
     assert outcome == BadReply("over max_reply_bytes (100)")
 
 
@@ -502,7 +502,7 @@ async def test_credentials_of_the_url_become_basic(
 
 async def test_extra_headers(nursery: trio.Nursery) -> None:
     server = await HttpServer.start(nursery, saying(response()))
-    http = Http(headers={"authorization": "Bearer t", "X-Two": "a b", "User-AGENT": "mine"})
+    http = HttpSettings(headers={"authorization": "Bearer t", "X-Two": "a b", "User-AGENT": "mine"})
     async with endpoint_at(server.url("/", "juliet:s3cret@"), http) as endpoint:
         await endpoint.post(BODY, UID)
     [request] = server.requests
@@ -567,7 +567,7 @@ async def test_a_connection_that_cannot_be_kept_is_not(
     nursery: trio.Nursery, answer: bytes
 ) -> None:
     server = await HttpServer.start(nursery, saying(answer))
-    async with endpoint_at(server.url(), Http(max_reply_bytes=Count(50_000))) as endpoint:
+    async with endpoint_at(server.url(), HttpSettings(max_reply_bytes=Count(50_000))) as endpoint:
         for count in range(1, 4):
             assert not isinstance(await endpoint.post(BODY, UID), Unreachable)
             assert server.connections == count
@@ -658,7 +658,7 @@ async def test_a_cancelled_wait_for_a_connection_frees_its_place(nursery: trio.N
         await exchange.wait_gone()
 
     server = await HttpServer.start(nursery, answer)
-    async with endpoint_at(server.url(), Http(max_in_flight=Count(1))) as endpoint:
+    async with endpoint_at(server.url(), HttpSettings(max_in_flight=Count(1))) as endpoint:
         async with trio.open_nursery() as posting:
             posting.start_soon(endpoint.post, BODY, UID)
             await asked.wait()
@@ -715,7 +715,7 @@ class Slow:
 
 async def test_what_is_left_is_closed_after_its_last_post(nursery: trio.Nursery) -> None:
     slow = Slow()
-    endpoint = Endpoint(parse_post_url("http://h/"), Http(), slow)
+    endpoint = Endpoint(parse_post_url("http://h/"), HttpSettings(), slow)
     for number in range(2):
         nursery.start_soon(endpoint.post, b"{}", f"msg_{number}")
     await wait_all_tasks_blocked()

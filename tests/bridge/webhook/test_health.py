@@ -13,7 +13,7 @@ from bridge.webhook.outcome import (
     TimedOut,
     Unreachable,
 )
-from bridge.webhook.retry import DOWN_AFTER_SENDERS, Health, says_down
+from bridge.webhook.retry import DOWN_AFTER_SENDERS, CircuitBreaker, says_down
 
 GONE = Unreachable("ConnectError")
 DOWN: list[Outcome] = [GONE, TimedOut(), Rejected(502), Rejected(503), Rejected(504)]
@@ -25,11 +25,11 @@ UP: list[Outcome] = [
 ]
 
 
-def healthy() -> Health:
-    return Health(jitter=lambda bound_s: bound_s)
+def healthy() -> CircuitBreaker:
+    return CircuitBreaker(jitter=lambda bound_s: bound_s)
 
 
-def failed(health: Health, outcome: Outcome = GONE, now: float = 0.0) -> Health:
+def failed(health: CircuitBreaker, outcome: Outcome = GONE, now: float = 0.0) -> CircuitBreaker:
     """Have the POSTs of three senders fail."""
     for sender in ("a", "b", "c"):
         probe = health.began()
@@ -140,4 +140,4 @@ def test_another_post_that_is_dropped_is_no_probe() -> None:
 
 def test_the_default_jitter_waits_at_least_half() -> None:
     for _ in range(50):
-        assert 0.25 <= failed(Health()).next_probe_at <= 0.5
+        assert 0.25 <= failed(CircuitBreaker()).next_probe_at <= 0.5

@@ -3,7 +3,7 @@
 import pytest
 
 from bridge import __version__
-from bridge.xmpp.autoresponder import UNAVAILABLE, Automaton
+from bridge.xmpp.autoresponder import UNAVAILABLE, Autoresponder
 from tests.bridge.sample import meanings, stanza
 from xmppstream import Stanza, StanzaError
 from xmppstream.errors import ErrorType, StanzaCondition
@@ -18,7 +18,7 @@ ITEMS = "http://jabber.org/protocol/disco#items"
 
 
 def answers(xml: str) -> list[Stanza]:
-    return Automaton(NAME).answer(stanza(xml))
+    return Autoresponder(NAME).answer(stanza(xml))
 
 
 def expected(*xml: str) -> list[object]:

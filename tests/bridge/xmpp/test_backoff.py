@@ -6,10 +6,10 @@ from typing import Final
 
 import pytest
 
-from bridge.xmpp.backoff import Backoff, Course, course_of
+from bridge.xmpp.backoff import Backoff, Reaction, reaction_to
 from xmppstream import StreamClosed, StreamCondition, StreamEnd, StreamFaulted, StreamLost
 
-RETRY, REFUSED, TAKEN, BLAMED = Course.RETRY, Course.REFUSED, Course.TAKEN, Course.BLAMED
+RETRY, REFUSED, TAKEN, BLAMED = Reaction.RETRY, Reaction.REFUSED, Reaction.TAKEN, Reaction.BLAMED
 
 # The condition that the server sends: before the handshake is accepted, and after.
 TABLE: Final = {
@@ -45,8 +45,8 @@ TABLE: Final = {
 def test_s11_errors_that_the_server_sends(condition: StreamCondition) -> None:
     fault = StreamFaulted(condition, "why", by_peer=True)
     before, after = TABLE[condition]
-    assert course_of(fault, attached=False) is before
-    assert course_of(fault, attached=True) is after
+    assert reaction_to(fault, attached=False) is before
+    assert reaction_to(fault, attached=True) is after
 
 
 @pytest.mark.parametrize("attached", [False, True])
@@ -60,12 +60,12 @@ def test_s11_errors_that_the_server_sends(condition: StreamCondition) -> None:
     ids=repr,
 )
 def test_s11_other_ends_are_tried_again(end: StreamEnd, attached: bool) -> None:
-    assert course_of(end, attached=attached) is RETRY
+    assert reaction_to(end, attached=attached) is RETRY
 
 
 # --- waiting times, in seconds, without jitter
 
-WAITS: Final[dict[Course, list[float]]] = {
+WAITS: Final[dict[Reaction, list[float]]] = {
     RETRY: [0.5, 1, 2, 4, 5, 5],
     BLAMED: [0.5, 1, 2, 4, 5, 5],
     TAKEN: [5, 10, 20, 40, 80, 120, 120],
@@ -82,15 +82,15 @@ def jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> f
     return {"least": 0.5, "most": 1.0}[request.param]
 
 
-@pytest.mark.parametrize("course", list(Course))
-def test_waits_double_up_to_a_bound(course: Course, jitter: float) -> None:
+@pytest.mark.parametrize("course", list(Reaction))
+def test_waits_double_up_to_a_bound(course: Reaction, jitter: float) -> None:
     backoff = Backoff()
     factor = jitter if course in JITTERED else 1
     assert [backoff.wait_s(course) for _ in WAITS[course]] == [w * factor for w in WAITS[course]]
 
 
 @pytest.mark.parametrize("course", JITTERED)
-def test_jitter_keeps_to_its_bounds(course: Course) -> None:
+def test_jitter_keeps_to_its_bounds(course: Reaction) -> None:
     waits = {Backoff().wait_s(course) for _ in range(200)}
     most = WAITS[course][0]
     assert len(waits) > 1
@@ -102,8 +102,8 @@ def test_a_restarted_server_is_found_again_within_a_few_seconds() -> None:
     assert max(backoff.wait_s(RETRY) for _ in range(100)) <= 5
 
 
-@pytest.mark.parametrize("course", list(Course))
-def test_a_reset_begins_anew(course: Course, jitter: float) -> None:
+@pytest.mark.parametrize("course", list(Reaction))
+def test_a_reset_begins_anew(course: Reaction, jitter: float) -> None:
     backoff = Backoff()
     first = backoff.wait_s(course)
     backoff.wait_s(course)
@@ -111,9 +111,9 @@ def test_a_reset_begins_anew(course: Course, jitter: float) -> None:
     assert backoff.wait_s(course) == first
 
 
-@pytest.mark.parametrize("course", list(Course))
-@pytest.mark.parametrize("other", list(Course))
-def test_another_course_begins_anew(course: Course, other: Course, jitter: float) -> None:
+@pytest.mark.parametrize("course", list(Reaction))
+@pytest.mark.parametrize("other", list(Reaction))
+def test_another_course_begins_anew(course: Reaction, other: Reaction, jitter: float) -> None:
     backoff = Backoff()
     first = backoff.wait_s(course)
     if other is not course:
@@ -134,5 +134,5 @@ def test_s11_a_conflict_while_opening_after_one_that_evicted_us_begins_short() -
 
 
 @pytest.mark.parametrize("course", JITTERED)
-def test_other_ends_of_a_good_stream_wait_short(course: Course, jitter: float) -> None:
+def test_other_ends_of_a_good_stream_wait_short(course: Reaction, jitter: float) -> None:
     assert Backoff().wait_s(course, was_settled=True) == WAITS[course][0] * jitter

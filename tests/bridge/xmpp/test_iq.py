@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.xmpp.iq import IdTaken, Question, TooMany, Waiters
+from bridge.xmpp.iq import DuplicateId, PendingIq, PendingIqs, TooManyPending
 from tests.bridge.sample import stanza
 from xmppstream import Stanza
 
@@ -34,17 +34,17 @@ class Ended:
         self.with_.append(answer)
 
 
-def asked(waiters: Waiters, one: Stanza, ended: Ended | None = None) -> Question:
+def asked(waiters: PendingIqs, one: Stanza, ended: Ended | None = None) -> PendingIq:
     return waiters.open(one, 10, ended or Ended())
 
 
 @pytest.fixture
-def waiters() -> Waiters:
-    return Waiters(now=lambda: 0)
+def waiters() -> PendingIqs:
+    return PendingIqs(now=lambda: 0)
 
 
 @pytest.mark.parametrize("type", ["result", "error"])
-def test_the_answer_is_taken_once(waiters: Waiters, type: str) -> None:
+def test_the_answer_is_taken_once(waiters: PendingIqs, type: str) -> None:
     ended = Ended()
     question = asked(waiters, request(), ended)
     one = answer(type=type)
@@ -74,7 +74,7 @@ def test_the_answer_is_taken_once(waiters: Waiters, type: str) -> None:
     ],
     ids=str,
 )
-def test_nobody_else_can_answer(waiters: Waiters, other: Stanza) -> None:
+def test_nobody_else_can_answer(waiters: PendingIqs, other: Stanza) -> None:
     question = asked(waiters, request())
     assert not waiters.take(other)
     assert not question.over.is_set()
@@ -91,7 +91,7 @@ def test_nobody_else_can_answer(waiters: Waiters, other: Stanza) -> None:
         ("ju\u0308rgen@example.com/a\u0308", "j\u00fcrgen@example.com/\u00e4"),
     ],
 )
-def test_a_server_may_spell_an_address_otherwise(waiters: Waiters, to: str, from_: str) -> None:
+def test_a_server_may_spell_an_address_otherwise(waiters: PendingIqs, to: str, from_: str) -> None:
     asked(waiters, request(to=to, from_="Bot@BOT.example/r"))
     assert waiters.take(answer(from_=from_))
 
@@ -100,14 +100,16 @@ def test_a_server_may_spell_an_address_otherwise(waiters: Waiters, to: str, from
     ("to", "from_"),
     [("strasse@a.example", "straße@a.example"), ("alice@a.example", "al\u0131ce@a.example")],
 )
-def test_another_account_is_never_taken_for_the_same(waiters: Waiters, to: str, from_: str) -> None:
+def test_another_account_is_never_taken_for_the_same(
+    waiters: PendingIqs, to: str, from_: str
+) -> None:
     asked(waiters, request(to=to))
     assert not waiters.take(answer(from_=from_))
 
 
-def test_one_peer_is_asked_under_an_id_once_at_a_time(waiters: Waiters) -> None:
+def test_one_peer_is_asked_under_an_id_once_at_a_time(waiters: PendingIqs) -> None:
     first = asked(waiters, request())
-    with pytest.raises(IdTaken):
+    with pytest.raises(DuplicateId):
         asked(waiters, request(to=PEER.replace("alice", "Alice")))
     asked(waiters, request(id="2"))
     asked(waiters, request(to="bob@example.com"))
@@ -117,16 +119,16 @@ def test_one_peer_is_asked_under_an_id_once_at_a_time(waiters: Waiters) -> None:
 
 
 def test_waiters_are_bounded() -> None:
-    waiters = Waiters(2, now=lambda: 0)
+    waiters = PendingIqs(2, now=lambda: 0)
     first, _ = asked(waiters, request("1")), asked(waiters, request("2"))
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyPending):
         asked(waiters, request("3"))
     waiters.close(first)
     asked(waiters, request("3"))
     assert len(waiters) == 2
 
 
-def test_who_has_left_takes_nothing(waiters: Waiters) -> None:
+def test_who_has_left_takes_nothing(waiters: PendingIqs) -> None:
     ended = Ended()
     first = asked(waiters, request(), ended)
     waiters.close(first)
@@ -138,7 +140,7 @@ def test_who_has_left_takes_nothing(waiters: Waiters) -> None:
 
 
 async def test_an_answer_that_is_late_is_not_taken(mock_clock: MockClock) -> None:
-    waiters = Waiters()
+    waiters = PendingIqs()
     question = asked(waiters, request())
     mock_clock.jump(10.5)
     assert not waiters.take(answer())
@@ -146,7 +148,7 @@ async def test_an_answer_that_is_late_is_not_taken(mock_clock: MockClock) -> Non
     assert waiters.take(answer())
 
 
-def test_an_answer_that_cannot_be_given_ends_the_question(waiters: Waiters) -> None:
+def test_an_answer_that_cannot_be_given_ends_the_question(waiters: PendingIqs) -> None:
     ended = Ended()
     question = asked(waiters, request(), ended)
     assert not waiters.refuse(answer(id="2"), "too long")
@@ -155,7 +157,7 @@ def test_an_answer_that_cannot_be_given_ends_the_question(waiters: Waiters) -> N
     assert not waiters.take(answer())
 
 
-def test_all_end_with_their_component(waiters: Waiters) -> None:
+def test_all_end_with_their_component(waiters: PendingIqs) -> None:
     ended = Ended()
     questions = [asked(waiters, request(id), ended) for id in "12"]
     waiters.end("it has stopped")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.xmpp.muc import Rooms
+from bridge.xmpp.muc import MucOccupancy
 from tests.bridge.sample import stanza
 from xmppstream import Stanza
 
@@ -27,14 +27,14 @@ def message(
     return stanza(f"<message from='{sender}' to='{to}' type='{type}' id='{id}'>{content}</message>")
 
 
-def joined(nick: str = "bot", to: str = BOT) -> Rooms:
-    rooms = Rooms()
+def joined(nick: str = "bot", to: str = BOT) -> MucOccupancy:
+    rooms = MucOccupancy()
     rooms.observe(presence(nick, 110, to=to))
     return rooms
 
 
 def test_before_joining_nothing_is_our_own() -> None:
-    assert not Rooms().is_own(message(f"{ROOM}/bot"))
+    assert not MucOccupancy().is_own(message(f"{ROOM}/bot"))
 
 
 def test_after_joining_our_own_message_is_known() -> None:
@@ -42,14 +42,14 @@ def test_after_joining_our_own_message_is_known() -> None:
 
 
 def test_the_status_is_found_among_others() -> None:
-    rooms = Rooms()
+    rooms = MucOccupancy()
     rooms.observe(presence("bot", 100, 110, 201))
     assert rooms.is_own(message(f"{ROOM}/bot"))
 
 
 @pytest.mark.parametrize("codes", [(), (100,), (201,), (210,), (303,)])
 def test_presence_of_others_teaches_nothing(codes: tuple[int, ...]) -> None:
-    rooms = Rooms()
+    rooms = MucOccupancy()
     rooms.observe(presence("juliet", *codes))
     assert not rooms.is_own(message(f"{ROOM}/juliet"))
 
@@ -102,7 +102,7 @@ def test_after_being_removed_nothing_is_our_own(codes: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("type", ["error", "subscribe", "probe", "unavailable"])
 def test_presence_of_another_type_teaches_nothing(type: str) -> None:
-    rooms = Rooms()
+    rooms = MucOccupancy()
     rooms.observe(presence("bot", 110, type=type))
     assert not rooms.has_occupant(ROOM)
 
@@ -119,7 +119,7 @@ def test_an_old_nicks_leave_changes_nothing() -> None:
     assert rooms.is_own(message(f"{ROOM}/new"))
 
 
-def renamed() -> Rooms:
+def renamed() -> MucOccupancy:
     rooms = joined("bot")
     rooms.observe(presence("bot", 110, 303, type="unavailable"))
     rooms.observe(presence("robot", 110))
@@ -154,7 +154,7 @@ def test_nobody_else_is(sender: str) -> None:
 # --- two addresses of ours in one room
 
 
-def two_in_one_room() -> Rooms:
+def two_in_one_room() -> MucOccupancy:
     rooms = joined("bot", BOT)
     rooms.observe(presence("bot", to=OTHER))
     rooms.observe(presence("other", 110, to=OTHER))
@@ -200,7 +200,7 @@ def sent(id: str | None = "m1", to: str = ROOM, type: str = "groupchat") -> Stan
 
 
 def test_a_message_that_comes_back_with_our_id_is_our_own() -> None:
-    rooms = Rooms()
+    rooms = MucOccupancy()
     rooms.observe_sent(sent())
     reflected = message(f"{ROOM}/bot", id="m1")
     rooms.observe(reflected)
@@ -208,7 +208,7 @@ def test_a_message_that_comes_back_with_our_id_is_our_own() -> None:
 
 
 def test_from_then_on_the_nick_is_known() -> None:
-    rooms = Rooms()
+    rooms = MucOccupancy()
     rooms.observe_sent(sent())
     rooms.observe(message(f"{ROOM}/bot", id="m1"))
     assert rooms.is_own(message(f"{ROOM}/bot", id="other"))
@@ -225,7 +225,7 @@ TEACHES_NOTHING = [
 
 @pytest.mark.parametrize(("ours", "theirs"), TEACHES_NOTHING)
 def test_anything_else_teaches_nothing(ours: Stanza, theirs: Stanza) -> None:
-    rooms = Rooms()
+    rooms = MucOccupancy()
     rooms.observe_sent(ours)
     rooms.observe(theirs)
     assert not rooms.has_occupant(ROOM)
@@ -235,7 +235,7 @@ def test_anything_else_teaches_nothing(ours: Stanza, theirs: Stanza) -> None:
 
 
 def test_the_oldest_occupant_is_forgotten() -> None:
-    rooms = Rooms(limit=3)
+    rooms = MucOccupancy(limit=3)
     for number in range(4):
         rooms.observe(presence("bot", 110, room=f"r{number}@muc.example"))
     known = [rooms.has_occupant(f"r{number}@muc.example") for number in range(4)]
@@ -243,7 +243,7 @@ def test_the_oldest_occupant_is_forgotten() -> None:
 
 
 def test_an_occupant_that_is_heard_of_again_is_kept() -> None:
-    rooms = Rooms(limit=2)
+    rooms = MucOccupancy(limit=2)
     for room in ("a", "b", "a", "c"):
         rooms.observe(presence("bot", 110, room=f"{room}@muc.example"))
     known = [rooms.has_occupant(f"{room}@muc.example") for room in "abc"]
@@ -251,7 +251,7 @@ def test_an_occupant_that_is_heard_of_again_is_kept() -> None:
 
 
 def test_the_oldest_id_is_forgotten() -> None:
-    rooms = Rooms(limit=3)
+    rooms = MucOccupancy(limit=3)
     for number in range(4):
         rooms.observe_sent(sent(id=f"m{number}"))
     rooms.observe(message(f"{ROOM}/bot", id="m0"))
@@ -259,7 +259,7 @@ def test_the_oldest_id_is_forgotten() -> None:
 
 
 def test_the_youngest_ids_are_kept() -> None:
-    rooms = Rooms(limit=3)
+    rooms = MucOccupancy(limit=3)
     for number in range(4):
         rooms.observe_sent(sent(id=f"m{number}"))
     rooms.observe(message(f"{ROOM}/bot", id="m1"))
@@ -267,7 +267,7 @@ def test_the_youngest_ids_are_kept() -> None:
 
 
 def test_strangers_cannot_make_it_grow() -> None:
-    rooms = Rooms(limit=10)
+    rooms = MucOccupancy(limit=10)
     for number in range(1000):
         rooms.observe(presence(f"n{number}", 110, to=f"u{number}@bot.example.com"))
     assert [

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from bridge.capture.exchange import CHANNEL, HttpExchange, encode
 from bridge.capture.format import IN, LINK, OUT, Header, Record, encode_header, encode_record
-from bridge.webhook.observer import Answered, Failure
+from bridge.webhook.observer import PostAnswer, PostFailure
 
 DOMAIN = "bot.localhost"
 DATE = datetime(2026, 11, 22, 17, 20, tzinfo=UTC)
@@ -68,7 +68,7 @@ class Script:
         *,
         body: str = "hi",
         status: int | None = None,
-        failure: Failure | None = None,
+        failure: PostFailure | None = None,
         attempt: int = 1,
         sender: str = "juliet@localhost/balcony",
         received: float | None = None,
@@ -89,7 +89,7 @@ class Script:
         headers = {"content-type": "application/json"} if answer is not None else {}
         said = json.dumps(answer).encode() if answer is not None else b""
         code = status or (200 if answer is not None else 204)
-        result = failure or Answered(code, headers, said)
+        result = failure or PostAnswer(code, headers, said)
         began = round(self.at + 0.005, 6)
         text = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
         return self.put(CHANNEL, encode(HttpExchange(uid, attempt, began, 0.005, text, result)))

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from bridge.capture.format import IN, LINK, OUT
 from bridge.cli.main import main
-from bridge.webhook.observer import Failure
+from bridge.webhook.observer import PostFailure
 from tests.bridge.capture.replay.maker import (
     CLOSE,
     DATE,
@@ -175,7 +175,9 @@ def test_only_the_first_differences_are_shown(tmp_path: Path) -> None:
 def test_attempts_that_failed_are_made_again(tmp_path: Path) -> None:
     script = Script().open().came(message("m1"))
     script.posted("msg_a1", "m1", status=503)
-    script.wait(0.4).posted("msg_a1", "m1", failure=Failure("unreachable", "refused"), attempt=2)
+    script.wait(0.4).posted(
+        "msg_a1", "m1", failure=PostFailure("unreachable", "refused"), attempt=2
+    )
     script.wait(2).posted("msg_a1", "m1", {"body": "at last"}, attempt=3)
     path = script.sent(reply("msg_a1", "at last")).stop().write(tmp_path / "c.xcap")
     code, found = expect(path)
@@ -211,7 +213,7 @@ def test_what_was_never_tried_is_given_up_again(tmp_path: Path, rest_s: float) -
 
 def test_what_timed_out_times_out(tmp_path: Path) -> None:
     script = Script().open().came(message("m1"))
-    script.wait(30).posted("msg_a1", "m1", failure=Failure("timed_out"), received=0.06)
+    script.wait(30).posted("msg_a1", "m1", failure=PostFailure("timed_out"), received=0.06)
     script.sent(
         error("m1", "remote-server-timeout", "wait", "The service has not answered in time.")
     )
@@ -221,7 +223,7 @@ def test_what_timed_out_times_out(tmp_path: Path) -> None:
 
 def test_a_stop_before_the_answer_is_a_stop_again(tmp_path: Path) -> None:
     script = Script().open().came(message("m1"))
-    script.posted("msg_a1", "m1", failure=Failure("given_up"))
+    script.posted("msg_a1", "m1", failure=PostFailure("given_up"))
     code, found = expect(script.stop().write(tmp_path / "c.xcap"))
     assert (code, found["unfinished"], found["left_out"]) == (0, 1, {"cut off by the end": 1})
 

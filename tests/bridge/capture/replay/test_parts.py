@@ -19,11 +19,11 @@ from bridge.capture.replay.player import Timed, Unpaced, parse_speed
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.selection import Selection, parse_only, parse_since
 from bridge.capture.replay.side import Cutter
-from bridge.capture.replay.story import File, Tape, stories
+from bridge.capture.replay.story import File, StoryReader, stories
 from bridge.capture.replay.tally import Latencies
-from bridge.capture.replay.transport import Connection
+from bridge.capture.replay.transport import ReplayStream
 from bridge.config.value import BadValue
-from bridge.webhook.observer import Answered
+from bridge.webhook.observer import PostAnswer
 from tests.bridge.capture.replay.maker import CLOSE, DOMAIN, HEADER, conversation, message
 from xmppstream import Limits, Stanza, StreamFailed, StreamLost, StreamOptions, make
 from xmppstream.builder import ElementParsed, RootClosed, RootOpened
@@ -119,8 +119,8 @@ def test_a_stream_is_cut_into_its_units_byte_for_byte() -> None:
 # --- the connection
 
 
-def connection(sent: list[Stanza]) -> Connection:
-    return Connection(DOMAIN, StreamParserThread(Limits(), InlineThread), sent.append)
+def connection(sent: list[Stanza]) -> ReplayStream:
+    return ReplayStream(DOMAIN, StreamParserThread(Limits(), InlineThread), sent.append)
 
 
 async def test_a_barrier_waits_for_the_end_of_a_stanza() -> None:
@@ -176,7 +176,7 @@ async def test_calls_without_a_thread_are_made_at_once() -> None:
 def test_reading_ahead_changes_nothing(tmp_path: Path) -> None:
     path = conversation().write(tmp_path / "c.xcap")
     (story,) = stories([File(path, path)])
-    plain, ahead = Tape(story), Tape(story)
+    plain, ahead = StoryReader(story), StoryReader(story)
     assert [ahead.read_ahead(0.045) for _ in range(6)] == 5 * [True] + [False]
     assert ahead.read_until == 0.05
     one, two = list(iter(plain.next, None)), list(iter(ahead.next, None))
@@ -229,7 +229,7 @@ def test_the_end_cuts_off_only_where_it_is_no_end() -> None:
 async def test_an_answer_comes_when_it_came(mock_clock: MockClock) -> None:
     mock_clock.autojump_threshold = 0
     pace, recorded = Timed(1.0, 0.0), Recorded(START, Selection())
-    answer = Answered(200, {"content-type": "application/json"}, b"{}")
+    answer = PostAnswer(200, {"content-type": "application/json"}, b"{}")
     request = b'{"kind":"message","from":"a@b","to":"c@d","id":"x"}'
     for attempt, start in ((1, 5.0), (2, 9.0)):
         recorded.hear(HttpExchange("msg_a", attempt, start, 2.0, request, answer), 100.0)

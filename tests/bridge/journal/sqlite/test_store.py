@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.store import (
     CLAIM_S,
     Abandon,
@@ -34,14 +34,14 @@ from bridge.journal.store import (
     ClaimKey,
     Confirm,
     DeadLetter,
-    Drop,
+    DropDead,
     Entry,
     ImpossibleOperation,
     JournalError,
     Operation,
     ReleaseKey,
     Reply,
-    Revive,
+    Requeue,
     Send,
     Settle,
     Totals,
@@ -75,7 +75,7 @@ def uids(entries: list[Entry]) -> list[str]:
     return [one.uid for one in entries]
 
 
-def dead_uids(journal: SqliteJournal) -> list[str]:
+def dead_uids(journal: SqliteStore) -> list[str]:
     return [one.entry.uid for one in journal.dead(None, limit=EVERYTHING)]
 
 
@@ -85,8 +85,8 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def journal(file: Path) -> Iterator[SqliteJournal]:
-    with closing(SqliteJournal(file, busy_timeout_s=0)) as opened:
+def journal(file: Path) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(file, busy_timeout_s=0)) as opened:
         yield opened
 
 
@@ -176,8 +176,8 @@ OPERATIONS: Final = st.one_of(
     st.builds(Confirm, st.lists(st.tuples(UIDS, PLACES), max_size=3).map(tuple)),
     st.builds(Attempted, UIDS, ATTEMPTS),
     st.builds(Abandon, UIDS, PLACES, TIMES, TEXTS),
-    st.builds(Revive, st.lists(UIDS, max_size=3).map(tuple), TIMES),
-    st.builds(Drop, st.none() | st.lists(UIDS, max_size=2).map(tuple)),
+    st.builds(Requeue, st.lists(UIDS, max_size=3).map(tuple), TIMES),
+    st.builds(DropDead, st.none() | st.lists(UIDS, max_size=2).map(tuple)),
 )
 
 
@@ -190,8 +190,8 @@ class AgainstModel(RuleBasedStateMachine):
         self.model = Model(5, 150, 5e9, 3, 80)
         self.journal = self.open()
 
-    def open(self) -> SqliteJournal:
-        return SqliteJournal(
+    def open(self) -> SqliteStore:
+        return SqliteStore(
             self.directory / "journal.db",
             dead_limit_count=5,
             dead_limit_bytes=150,
@@ -286,7 +286,7 @@ def claim(name: bytes, *, made: float = 2.5, answer: str | None = None) -> Claim
     return Claim(name, b"digest", "u", made, "sent" if answer is None else "answered", answer)
 
 
-def test_what_is_sent_is_a_reply_then_gone(journal: SqliteJournal) -> None:
+def test_what_is_sent_is_a_reply_then_gone(journal: SqliteStore) -> None:
     journal.commit([send("u"), send("v")])
     assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "v"]
     assert journal.find("u") == [Reply("u", "bot", 0, b"<b/>", 2.5)]
@@ -295,7 +295,7 @@ def test_what_is_sent_is_a_reply_then_gone(journal: SqliteJournal) -> None:
     assert journal.totals() == {}
 
 
-def test_what_was_sent_and_abandoned_is_a_dead_letter_of_its_own(journal: SqliteJournal) -> None:
+def test_what_was_sent_and_abandoned_is_a_dead_letter_of_its_own(journal: SqliteStore) -> None:
     journal.commit([send("u"), Abandon("u", 0, 4, "it broke the stream")])
     [letter] = journal.dead("bot", limit=9)
     assert (letter.entry.kind, letter.entry.from_, letter.entry.to) == (
@@ -304,11 +304,11 @@ def test_what_was_sent_and_abandoned_is_a_dead_letter_of_its_own(journal: Sqlite
         "you@a",
     )
     assert (letter.entry.id, letter.reply, letter.reason) == ("1", b"<b/>", "it broke the stream")
-    journal.commit([Revive(("u",), 9)])
+    journal.commit([Requeue(("u",), 9)])
     assert dead_uids(journal) == ["u"]
 
 
-def test_a_claim_is_kept_with_its_stanza_or_not_at_all(journal: SqliteJournal) -> None:
+def test_a_claim_is_kept_with_its_stanza_or_not_at_all(journal: SqliteStore) -> None:
     journal.commit([Accept(entry("p"))])
     with pytest.raises(ImpossibleOperation):
         journal.commit([send("u", claim(b"k")), Accept(entry("p"))])
@@ -319,14 +319,14 @@ def test_a_claim_is_kept_with_its_stanza_or_not_at_all(journal: SqliteJournal) -
 
 
 def test_claims_are_bounded_by_count_and_the_oldest_go_first(file: Path) -> None:
-    with closing(SqliteJournal(file, claim_limit_count=250)) as journal:
+    with closing(SqliteStore(file, claim_limit_count=250)) as journal:
         names = [f"{number:03}".encode() for number in range(700)]
         journal.commit([send(f"u{name!r}", claim(name)) for name in names])
         assert sorted(one.name for one in journal.claims(names)) == names[450:]
 
 
 def test_a_claim_that_is_made_again_is_the_newest(file: Path) -> None:
-    with closing(SqliteJournal(file, claim_limit_count=1)) as journal:
+    with closing(SqliteStore(file, claim_limit_count=1)) as journal:
         journal.commit(
             [send(uid, claim(name)) for uid, name in zip("abc", (b"k", b"l", b"k"), strict=True)]
         )
@@ -334,7 +334,7 @@ def test_a_claim_that_is_made_again_is_the_newest(file: Path) -> None:
 
 
 def test_claims_are_bounded_by_bytes_with_their_answers(file: Path) -> None:
-    with closing(SqliteJournal(file, claim_limit_bytes=1000)) as journal:
+    with closing(SqliteStore(file, claim_limit_bytes=1000)) as journal:
         journal.commit([ClaimKey(claim(name)) for name in (b"k", b"l", b"m")])
         journal.commit([AnswerKey(b"l", "answered", "x" * 980, "en")])
         assert {one.name for one in journal.claims([b"k", b"l", b"m"])} == {b"l", b"m"}
@@ -348,7 +348,7 @@ def test_claims_are_bounded_by_bytes_with_their_answers(file: Path) -> None:
         )
 
 
-def test_a_claim_is_forgotten_after_a_day(journal: SqliteJournal) -> None:
+def test_a_claim_is_forgotten_after_a_day(journal: SqliteStore) -> None:
     journal.commit([send("u", claim(b"k", made=100))])
     journal.commit([Accept(replace(entry("p"), received=100 + CLAIM_S))])
     assert journal.claims([b"k"]) == [claim(b"k", made=100)]
@@ -359,7 +359,7 @@ def test_a_claim_is_forgotten_after_a_day(journal: SqliteJournal) -> None:
 # --- the walk of an entry, told
 
 
-def test_an_entry_is_pending_then_a_reply_then_gone(journal: SqliteJournal) -> None:
+def test_an_entry_is_pending_then_a_reply_then_gone(journal: SqliteStore) -> None:
     journal.commit([Accept(entry("u"))])
     assert uids(journal.pending("bot", limit=9)) == ["u"]
     journal.commit([Settle("u", (reply("u", 1), reply("u", 2)))])
@@ -369,42 +369,42 @@ def test_an_entry_is_pending_then_a_reply_then_gone(journal: SqliteJournal) -> N
     assert journal.totals() == {}
 
 
-def test_to_settle_what_is_not_pending_does_nothing(journal: SqliteJournal) -> None:
+def test_to_settle_what_is_not_pending_does_nothing(journal: SqliteStore) -> None:
     journal.commit([Settle("u", (reply("u"),), 5, "late")])
     assert journal.totals() == {}
     journal.commit([Accept(entry("u")), Settle("u"), Settle("u", (reply("u"),), 5, "twice")])
     assert journal.totals() == {}
 
 
-def test_a_revived_letter_keeps_its_attempts_and_goes_behind_all(journal: SqliteJournal) -> None:
+def test_a_revived_letter_keeps_its_attempts_and_goes_behind_all(journal: SqliteStore) -> None:
     tried = Attempt(1.25, "HTTP 500")
     journal.commit([Accept(entry("u")), Attempted("u", tried), Settle("u", (), 3, "why")])
     journal.commit([Accept(entry("v"))])
-    journal.commit([Revive(("u",), 9)])
+    journal.commit([Requeue(("u",), 9)])
     first, second = journal.pending("bot", limit=9)
     assert (first.uid, second.uid, second.attempts, second.received) == ("v", "u", (tried,), 9)
     assert dead_uids(journal) == []
 
 
-def test_requests_and_abandoned_replies_stay_dead(journal: SqliteJournal) -> None:
+def test_requests_and_abandoned_replies_stay_dead(journal: SqliteStore) -> None:
     journal.commit([Accept(entry("q", kind="iq")), Settle("q", (), 3, "why")])
     journal.commit([Accept(entry("u")), Settle("u", (reply("u"),)), Abandon("u", 1, 4, "bad")])
-    journal.commit([Revive(("q", "u"), 9)])
+    journal.commit([Requeue(("q", "u"), 9)])
     assert dead_uids(journal) == ["q", "u"]
     assert journal.totals() == {"bot": Totals(dead=2)}
     [_, letter] = journal.dead("bot", limit=9)
     assert (letter.reply, letter.reason, letter.entry.to) == (b"<b/>", "bad", "you@bot")
 
 
-def test_what_a_revived_letter_says_again_is_confirmed_last(journal: SqliteJournal) -> None:
+def test_what_a_revived_letter_says_again_is_confirmed_last(journal: SqliteStore) -> None:
     told, answered = reply("u", data=b"<error/>"), reply("u", data=b"<answer/>")
     journal.commit([Accept(entry("u")), Settle("u", (told,), 3, "gone")])
-    journal.commit([Revive(("u",), 9), Settle("u", (answered,))])
+    journal.commit([Requeue(("u",), 9), Settle("u", (answered,))])
     journal.commit([Confirm((("u", 1),))])
     assert [one for _, one in journal.replies("bot", limit=9)] == [answered]
 
 
-def test_one_that_is_impossible_undoes_its_batch(journal: SqliteJournal) -> None:
+def test_one_that_is_impossible_undoes_its_batch(journal: SqliteStore) -> None:
     journal.commit([Accept(entry("u"))])
     before = journal.totals()
     for operation in (
@@ -414,7 +414,7 @@ def test_one_that_is_impossible_undoes_its_batch(journal: SqliteJournal) -> None
         Confirm((("u", 2**70),)),
     ):
         with pytest.raises(ImpossibleOperation):
-            journal.commit([Accept(entry("v")), Drop(), operation])
+            journal.commit([Accept(entry("v")), DropDead(), operation])
         assert journal.totals() == before
     journal.commit([Accept(entry("v"))])
 
@@ -424,18 +424,18 @@ def test_one_that_is_impossible_undoes_its_batch(journal: SqliteJournal) -> None
 
 def test_to_accept_what_is_pending_is_impossible_though_it_is_settled_next(file: Path) -> None:
     batch: list[Operation] = [Accept(entry("u")), Settle("u", (reply("u"),))]
-    with closing(SqliteJournal(file)) as journal:
+    with closing(SqliteStore(file)) as journal:
         journal.commit([Accept(entry("u"))])
         with pytest.raises(ImpossibleOperation):
             journal.commit(batch)
-    with closing(SqliteJournal(file)) as journal:  # which does not know it from before
+    with closing(SqliteStore(file)) as journal:  # which does not know it from before
         with pytest.raises(ImpossibleOperation):
             journal.commit(batch)
         assert uids(journal.pending("bot", limit=9)) == ["u"]
         assert journal.replies("bot", limit=9) == []
 
 
-def test_what_was_undone_is_not_taken_for_pending(journal: SqliteJournal) -> None:
+def test_what_was_undone_is_not_taken_for_pending(journal: SqliteStore) -> None:
     journal.commit([Accept(entry("u"))])
     undone: list[Operation] = [Settle("u"), Accept(entry("v")), Attempted("v", Attempt(1, "x"))]
     with pytest.raises(ImpossibleOperation):
@@ -445,20 +445,20 @@ def test_what_was_undone_is_not_taken_for_pending(journal: SqliteJournal) -> Non
     assert journal.totals() == {"bot": Totals(replies=1)}
 
 
-def test_what_becomes_pending_within_a_batch_is_settled_within_it(journal: SqliteJournal) -> None:
+def test_what_becomes_pending_within_a_batch_is_settled_within_it(journal: SqliteStore) -> None:
     journal.commit([Accept(entry("d")), Settle("d", (), 3, "why")])
     journal.commit([Settle("x"), Accept(entry("u")), Settle("u", (reply("u"),))])
-    journal.commit([Settle("x"), Revive(("d",), 9), Settle("d", (reply("d"),))])
+    journal.commit([Settle("x"), Requeue(("d",), 9), Settle("d", (reply("d"),))])
     assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "d"]
     assert journal.totals() == {"bot": Totals(replies=2)}
 
 
-def test_what_is_not_pending_is_looked_for_once(reads: list[str], journal: SqliteJournal) -> None:
+def test_what_is_not_pending_is_looked_for_once(reads: list[str], journal: SqliteStore) -> None:
     journal.commit([Settle(f"u{number}") for number in range(100)])
     assert len(reads) == 1
 
 
-def test_a_claim_that_is_released_within_its_batch_is_gone(journal: SqliteJournal) -> None:
+def test_a_claim_that_is_released_within_its_batch_is_gone(journal: SqliteStore) -> None:
     journal.commit([send("u", claim(b"k")), ReleaseKey(b"k")])
     assert journal.claims([b"k"]) == []
 
@@ -467,7 +467,7 @@ SIZES: Final = (1, 15, 16, 17, 47, 63, 64, 65, 79, 80, 131)
 
 
 @pytest.mark.parametrize("count", SIZES)
-def test_a_batch_of_any_size_is_done_whole(journal: SqliteJournal, count: int) -> None:
+def test_a_batch_of_any_size_is_done_whole(journal: SqliteStore, count: int) -> None:
     names = [f"u{number:03}" for number in range(count)]
     journal.commit([Accept(entry(uid)) for uid in names])
     assert uids(journal.pending("bot", limit=EVERYTHING)) == names
@@ -480,7 +480,7 @@ def test_a_batch_of_any_size_is_done_whole(journal: SqliteJournal, count: int) -
 
 @pytest.mark.parametrize("xml", ["<a/>", "<a>%s</a>" % ("x" * 4096)])
 def test_what_is_settled_is_read_only_where_it_is_not_known(
-    reads: list[str], journal: SqliteJournal, xml: str
+    reads: list[str], journal: SqliteStore, xml: str
 ) -> None:
     journal.commit([Accept(entry(uid, xml=xml)) for uid in ("u", "v")])
     journal.commit([Settle("u", (reply("u"),)), Settle("v", (reply("v"),))])
@@ -488,7 +488,7 @@ def test_what_is_settled_is_read_only_where_it_is_not_known(
     assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "v"]
 
 
-def test_what_is_read_and_known_is_bounded(reads: list[str], journal: SqliteJournal) -> None:
+def test_what_is_read_and_known_is_bounded(reads: list[str], journal: SqliteStore) -> None:
     names = [f"u{number}" for number in range(6000)]
     for begin in range(0, 6000, 1000):
         journal.commit([Accept(entry(uid)) for uid in names[begin : begin + 1000]])
@@ -498,21 +498,21 @@ def test_what_is_read_and_known_is_bounded(reads: list[str], journal: SqliteJour
 
 
 def test_the_oldest_letters_go_first(file: Path) -> None:
-    with closing(SqliteJournal(file, dead_limit_count=2)) as journal:
+    with closing(SqliteStore(file, dead_limit_count=2)) as journal:
         for uid in "abc":
             journal.commit([Accept(entry(uid)), Settle(uid, (), 3, "why")])
         assert dead_uids(journal) == ["b", "c"]
 
 
 def test_letters_are_bounded_by_bytes(file: Path) -> None:
-    with closing(SqliteJournal(file, dead_limit_bytes=100)) as journal:
+    with closing(SqliteStore(file, dead_limit_bytes=100)) as journal:
         for uid in "abc":
             journal.commit([Accept(entry(uid, xml="ä" * 25)), Settle(uid, (), 3, "why")])
         assert dead_uids(journal) == ["b", "c"]
 
 
 def test_letters_are_bounded_by_age(file: Path) -> None:
-    with closing(SqliteJournal(file, dead_limit_age_s=10)) as journal:
+    with closing(SqliteStore(file, dead_limit_age_s=10)) as journal:
         for uid, died in (("a", 100), ("b", 105)):
             journal.commit([Accept(entry(uid)), Settle(uid, (), died, "why")])
         journal.commit([Accept(replace(entry("c"), received=110))])
@@ -524,7 +524,7 @@ def test_letters_are_bounded_by_age(file: Path) -> None:
 # --- the file
 
 
-def test_the_file_and_its_directory_are_private(journal: SqliteJournal, file: Path) -> None:
+def test_the_file_and_its_directory_are_private(journal: SqliteStore, file: Path) -> None:
     journal.commit([Accept(entry("u"))])
     modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in file.parent.iterdir()}
     assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-shm": 0o600}
@@ -535,18 +535,18 @@ def test_the_file_and_its_directory_are_private(journal: SqliteJournal, file: Pa
 def test_durability_says_when_the_disk_is_waited_for(
     file: Path, durability: str, synchronous: int
 ) -> None:
-    with closing(SqliteJournal(file, "power" if durability == "power" else "process")) as journal:
+    with closing(SqliteStore(file, "power" if durability == "power" else "process")) as journal:
         assert journal._database.execute("PRAGMA synchronous").fetchone() == (synchronous,)
         assert journal._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_close_leaves_one_file(file: Path) -> None:
-    with closing(SqliteJournal(file)) as journal:
+    with closing(SqliteStore(file)) as journal:
         journal.commit([Accept(entry("u"))])
     assert [one.name for one in file.parent.iterdir()] == ["journal.db"]
 
 
-def test_the_file_does_not_grow_with_what_passes(journal: SqliteJournal, file: Path) -> None:
+def test_the_file_does_not_grow_with_what_passes(journal: SqliteStore, file: Path) -> None:
     batch, waiting = 500, 1000
     for start in range(0, 200_000, batch):
         accepted = range(start, start + batch)
@@ -568,7 +568,7 @@ def test_the_file_does_not_grow_with_what_passes(journal: SqliteJournal, file: P
 def refusal(file: Path, *expected: str) -> JournalError:
     """Give the error of opening a journal; all that is expected is in its text."""
     with pytest.raises(JournalError) as caught:
-        SqliteJournal(file, busy_timeout_s=0)
+        SqliteStore(file, busy_timeout_s=0)
     for one in (*expected, str(file)):
         assert one in str(caught.value)
     return caught.value
@@ -577,7 +577,7 @@ def refusal(file: Path, *expected: str) -> JournalError:
 def test_a_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(JournalError, match=r"state is no directory; give another"):
-        SqliteJournal(tmp_path / "state" / "journal.db")
+        SqliteStore(tmp_path / "state" / "journal.db")
 
 
 def test_a_directory_that_cannot_be_written_is_named() -> None:
@@ -591,7 +591,7 @@ def test_a_directory_that_cannot_be_written_is_named() -> None:
 def test_a_read_only_file_is_named() -> None:
     with open_directory() as path:
         file = path / "journal.db"
-        SqliteJournal(file).close()
+        SqliteStore(file).close()
         file.chmod(0o444)
         path.chmod(0o555)
         with unprivileged():
@@ -614,14 +614,14 @@ def test_somebody_elses_database_is_left_alone(file: Path) -> None:
 
 
 def test_a_newer_journal_is_left_alone(file: Path) -> None:
-    SqliteJournal(file).close()
+    SqliteStore(file).close()
     with closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA user_version = 7")
     refusal(file, "from a newer version: its format is 7, this program's 2")
 
 
 def fill(file: Path) -> None:
-    with closing(SqliteJournal(file)) as journal:
+    with closing(SqliteStore(file)) as journal:
         journal.commit([Accept(entry(f"u{number}", xml="<a/>" * 100)) for number in range(1000)])
 
 
@@ -671,7 +671,7 @@ def write_version_1(file: Path) -> None:
 def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
     write_version_1(file)
     for _ in range(2):  # as it was made into the present one, and then found
-        with closing(SqliteJournal(file)) as journal:
+        with closing(SqliteStore(file)) as journal:
             tried = Attempt(1.25, "HTTP 500")
             [pending] = journal.pending("bot", limit=9)
             assert pending == replace(entry("p"), attempts=(tried,), number=1)
@@ -679,7 +679,7 @@ def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
             [dead] = journal.dead("bot", limit=9)
             assert (dead.entry.uid, dead.entry.number, dead.reason) == ("d", 3, "why")
             assert journal.claims([b"k"]) == []
-    with closing(SqliteJournal(file)) as journal:
+    with closing(SqliteStore(file)) as journal:
         journal.commit([send("s", claim(b"k"))])
         assert journal.replies("bot", limit=9)[-1] == (4, Reply("s", "bot", 0, b"<b/>", 2.5))
         assert journal.claims([b"k"]) == [claim(b"k")]
@@ -692,7 +692,7 @@ def test_a_journal_that_cannot_be_taken_over_stays_as_it_was(file: Path) -> None
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE claim (something TEXT)")
     with pytest.raises(JournalError):
-        SqliteJournal(file)
+        SqliteStore(file)
     with closing(sqlite3.connect(file)) as database:
         assert database.execute("PRAGMA user_version").fetchall() == [(1,)]
         assert database.execute("SELECT uid FROM pending").fetchall() == [("p",)]
@@ -704,7 +704,7 @@ def test_damage_is_found_at_the_start(file: Path) -> None:
     refusal(file, "is damaged", "move", "a new one is begun", "sqlite3 journal.db .recover")
 
 
-def test_damage_is_found_while_running(journal: SqliteJournal, file: Path) -> None:
+def test_damage_is_found_while_running(journal: SqliteStore, file: Path) -> None:
     fill(file)
     overwrite(file)
     with pytest.raises(JournalError, match=r"is damaged .*\.recover") as caught:
@@ -714,7 +714,7 @@ def test_damage_is_found_while_running(journal: SqliteJournal, file: Path) -> No
         journal.commit([Settle(f"u{number}") for number in range(1000)])
 
 
-def test_a_lock_within_this_process_is_somebody_elses(journal: SqliteJournal, file: Path) -> None:
+def test_a_lock_within_this_process_is_somebody_elses(journal: SqliteStore, file: Path) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(JournalError, match="is locked by another process"):
@@ -734,7 +734,7 @@ sys.stdin.read()
 """
 
 
-def test_who_holds_a_lock_is_named(journal: SqliteJournal, file: Path) -> None:
+def test_who_holds_a_lock_is_named(journal: SqliteStore, file: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
@@ -746,7 +746,7 @@ def test_who_holds_a_lock_is_named(journal: SqliteJournal, file: Path) -> None:
     journal.commit([Accept(entry("u"))])
 
 
-def test_a_full_disk_is_said_to_be_full(journal: SqliteJournal, file: Path) -> None:
+def test_a_full_disk_is_said_to_be_full(journal: SqliteStore, file: Path) -> None:
     journal.commit([Accept(entry("before"))])
     journal._database.execute("PRAGMA max_page_count = 1")  # as many as it has
     with pytest.raises(JournalError, match=r"no room for .*journal.db: its disk is full; make roo"):
@@ -757,7 +757,7 @@ def test_a_full_disk_is_said_to_be_full(journal: SqliteJournal, file: Path) -> N
     assert uids(journal.pending(None, limit=9)) == ["before", "after"]
 
 
-def test_a_write_that_fails_undoes_its_batch(journal: SqliteJournal, file: Path) -> None:
+def test_a_write_that_fails_undoes_its_batch(journal: SqliteStore, file: Path) -> None:
     journal.commit([Accept(entry("before"))])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (file.parent / "journal.db-wal").stat().st_size
@@ -775,7 +775,7 @@ def test_a_write_that_fails_undoes_its_batch(journal: SqliteJournal, file: Path)
     assert uids(journal.pending(None, limit=9)) == ["before", "after"]
 
 
-def test_a_probe_writes(journal: SqliteJournal, file: Path) -> None:
+def test_a_probe_writes(journal: SqliteStore, file: Path) -> None:
     journal._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     journal.commit([])
     assert os.path.getsize(f"{file}-wal") > 64 * 1024

@@ -18,10 +18,10 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
 from starlette.routing import Route
 
-from bridge.config.settings import Count, Listen, TcpPlace
+from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.config.token import SCOPES
 from bridge.listener.api.openapi import document
-from bridge.listener.auth import Access
+from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from tests.bridge.listener.conftest import TOKENS, World, bearer, token
 from tests.bridge.listener.fake_sender import BOT, FakeSender
@@ -51,8 +51,8 @@ def routed(app: Any) -> set[tuple[str, str]]:
 
 
 def make(*watching: Route) -> Any:
-    listen = Listen(TcpPlace("127.0.0.1", 0), TOKENS)
-    return make_app(FakeSender(), Access(TOKENS), listen, watching=watching)
+    listen = ListenSettings(TcpAddress("127.0.0.1", 0), TOKENS)
+    return make_app(FakeSender(), TokenAuth(TOKENS), listen, watching=watching)
 
 
 def test_every_route_is_described_and_every_description_routed() -> None:
@@ -98,8 +98,8 @@ def schema() -> Iterator[schemathesis.BaseSchema]:
     sender = FakeSender(BOT)
     sender.answer = stanza(f"<iq type='result' id='x' from='a' to='{BOT}'/>")
     tokens = [token("all", *SCOPES)]
-    listen = Listen(TcpPlace("127.0.0.1", 0), tuple(tokens), "example.org", Count(10_000))
-    with serving(make_app(sender, Access(tokens), listen)) as url:
+    listen = ListenSettings(TcpAddress("127.0.0.1", 0), tuple(tokens), "example.org", Count(10_000))
+    with serving(make_app(sender, TokenAuth(tokens), listen)) as url:
         yield schemathesis.openapi.from_url(f"{url}/v1/openapi.json", config=config())
 
 

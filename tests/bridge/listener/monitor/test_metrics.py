@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from bridge.cli.main import main
 from bridge.journal.store import JournalError
-from bridge.telemetry.meter import BOUNDS_S, Fault, Meter
+from bridge.telemetry.meter import BOUNDS_S, Meter, StreamFault
 from tests.bridge.listener.page.browser import Browser, bearer, open_browser, token
 from tests.bridge.listener.stage import NOW, Actor, Stage, journal_at
 
@@ -62,7 +62,7 @@ def use(meter: Meter) -> None:
     meter.refuse("size")
     meter.streams, meter.attempts_failed = 3, 6
     meter.stops.update({"lost": 1, "fault": 1})
-    meter.fault(Fault(True, "system-shutdown"))
+    meter.fault(StreamFault(True, "system-shutdown"))
 
 
 async def scrape(browser: Browser, name: str = "prometheus", **headers: str) -> str:

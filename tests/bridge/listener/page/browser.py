@@ -11,7 +11,7 @@ from attrs import define, field
 from starlette.applications import Starlette
 
 from bridge.config.token import Scope, Token, digest_of
-from bridge.listener.auth import Access
+from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import routes
 from bridge.listener.middleware import on_problem
 from bridge.listener.problem import Problem
@@ -40,7 +40,7 @@ class Browser:
     """Follows no redirect by itself."""
 
     stage: Stage
-    access: Access
+    access: TokenAuth
     client: httpx.AsyncClient
 
     async def login(self, name: str = "boss") -> None:
@@ -76,7 +76,7 @@ class Browser:
 @asynccontextmanager
 async def open_browser(stage: Stage, *tokens: Token) -> AsyncIterator[Browser]:
     """Open one, with these tokens."""
-    access = Access(tokens)
+    access = TokenAuth(tokens)
     app = Starlette(routes=routes(stage.view, access), exception_handlers={Problem: on_problem})
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as client:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import trio
 from starlette.types import ASGIApp
 
-from bridge.config.settings import TcpPlace
+from bridge.config.settings import TcpAddress
 from bridge.listener.server.binding import bound
 from bridge.listener.server.server import Server
 
@@ -21,7 +21,7 @@ def serving(app: ASGIApp) -> Iterator[str]:
     token: list[trio.lowlevel.TrioToken] = []
 
     async def main() -> None:
-        with bound(TcpPlace("127.0.0.1", 0)) as listening:
+        with bound(TcpAddress("127.0.0.1", 0)) as listening:
             async with trio.open_nursery() as nursery:
                 await nursery.start(Server(app, 100).run, listening, trio.Event())
                 token.append(trio.lowlevel.current_trio_token())

@@ -20,9 +20,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.config.settings import Count, Listen, TcpPlace
+from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.listener.api.request import BODY_S
-from bridge.listener.auth import Access
+from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from bridge.listener.server.binding import bound
 from bridge.listener.server.connection import HEAD_S, IDLE_S, LINGER_S, WRITE_S, Connection
@@ -159,10 +159,10 @@ async def world(
 ) -> AsyncIterator[World]:
     assert trio.lowlevel.current_clock() is mock_clock, "the test has to take mock_clock itself"
     sender, stopping = FakeSender(), trio.Event()
-    place = TcpPlace("127.0.0.1", 0)
-    listen = Listen(place, TOKENS, None, Count(MAX_BODY_BYTES))
+    place = TcpAddress("127.0.0.1", 0)
+    listen = ListenSettings(place, TOKENS, None, Count(MAX_BODY_BYTES))
     watching = [Route("/big", big), Route("/faulty", faulty)]
-    app = make_app(sender, Access(TOKENS), listen, watching=watching, at_once=100)
+    app = make_app(sender, TokenAuth(TOKENS), listen, watching=watching, at_once=100)
     server = Server(app, MAX_CONNECTIONS)
     running = trio.CancelScope()
 

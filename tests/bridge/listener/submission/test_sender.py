@@ -13,8 +13,8 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.journal.idempotency import MemoryClaims
-from bridge.journal.queue import Volume
+from bridge.journal.idempotency import MemoryIdempotencyStore
+from bridge.journal.queue import Quota
 from bridge.journal.store import CLAIM_S, Claim, JournalError
 from bridge.listener.submission.sender import (
     IdInUse,
@@ -28,7 +28,7 @@ from bridge.listener.submission.sender import (
     SendRefused,
 )
 from bridge.payload.reply import ReplyBody, UnusableReply
-from bridge.xmpp.iq import WAIT_LIMIT_S, Waiters
+from bridge.xmpp.iq import WAIT_LIMIT_S, PendingIqs
 from bridge.xmpp.outbox import Outbox
 from tests.bridge.dispatch.life import BOT, COMPONENT, DOMAIN, Life, Wall, parse, said
 from tests.bridge.journal.memory_journal import MemoryJournal
@@ -618,7 +618,7 @@ async def test_one_peer_is_asked_under_an_id_once_at_a_time(
 async def test_only_so_many_wait(
     stage: Stage, with_key: Key | None, autojump_clock: MockClock
 ) -> None:
-    waiters = Waiters(2)
+    waiters = PendingIqs(2)
     stage.life.voices[DOMAIN] = evolve(stage.life.voices[DOMAIN], waiters=waiters)
     for id in ("a", "b"):
         await stage.ask(request(id))
@@ -670,7 +670,7 @@ async def test_a_handler_that_answers_a_post_can_ask(nursery: trio.Nursery) -> N
 async def test_the_reader_takes_an_answer_while_the_queue_is_full(nursery: trio.Nursery) -> None:
     stage = Stage(nursery, None)
     await stage.begin(max_in_flight=1)
-    stage.life.keeper._volume = Volume(1)  # type: ignore[attr-defined]
+    stage.life.keeper._volume = Quota(1)  # type: ignore[attr-defined]
     await stage.life.give(
         stanza(f"<message from='{PEER}' to='{BOT}' id='p1'><body>x</body></message>")
     )
@@ -803,7 +803,7 @@ async def test_a_question_that_was_given_up_is_not_asked_again(
 async def test_questions_that_were_given_up_hold_no_place(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
-    waiters = Waiters(1)
+    waiters = PendingIqs(1)
     stage.life.voices[DOMAIN] = evolve(stage.life.voices[DOMAIN], waiters=waiters)
     first = await stage.ask(request("a"), 10, key())
     stage.sent()
@@ -873,7 +873,7 @@ async def test_a_journal_that_fails_when_the_key_is_to_be_kept(durable: Stage) -
     assert (durable.sent(), len(durable.life.waiters)) == ([], 0)
 
 
-class SlowClaims(MemoryClaims):
+class SlowClaims(MemoryIdempotencyStore):
     """Claims that are kept when the test says so."""
 
     then: Callable[[], None]
