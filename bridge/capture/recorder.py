@@ -1,8 +1,8 @@
 """Records what one component does, while it works: its connections and its POSTs.
 
 What happens becomes lines of a `CaptureRotation` at once, in trio's thread; a thread of its own
-packs and writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock from trio.
-Whoever reports never waits, and a disk that fails or is slow does no harm to the bridge:
+packs and writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock
+from trio. Whoever reports never waits, and a disk that fails or is slow does no harm to the bridge:
 
 - where it fails, capturing ends, with one line in the log;
 - where it cannot keep up, so that `LIMIT_BYTES` wait for it, what comes is left out, and counted,
@@ -43,7 +43,7 @@ class Recorder:
 
     def __init__(
         self,
-        series: CaptureRotation,
+        rotation: CaptureRotation,
         log: FilteringBoundLogger,
         clock: Callable[[], float] = time.monotonic,
         limit_bytes: int = LIMIT_BYTES,
@@ -53,7 +53,7 @@ class Recorder:
         Raises:
             CaptureFileError: it cannot be made.
         """
-        self._series = series
+        self._rotation = rotation
         self._log = log
         self._clock = clock
         self._limit_bytes = limit_bytes
@@ -68,8 +68,8 @@ class Recorder:
         self._ended = False
         self._between = True  # no connection, or between two stanzas of one
         self._attached = False
-        series.begin(0.0)
-        series.hand = self._hand
+        rotation.begin(0.0)
+        rotation.hand = self._hand
 
     # --- what is reported: the tap of the stream
 
@@ -77,30 +77,30 @@ class Recorder:
         """A connection is tried; with all else of its beginning it is recorded in any case."""
         self._between = self._attached = False
         if self._takes():
-            self._series.link_opened(self.now(), server)
+            self._rotation.link_opened(self.now(), server)
 
     def received(self, data: bytes, open_bytes: int) -> None:
         """A chunk has come."""
         if self._takes(len(data), dispensable=self._attached):
-            self._series.received(self.now(), data, open_bytes)
+            self._rotation.received(self.now(), data, open_bytes)
         self._between = self._attached and open_bytes == 0
 
     def attached(self) -> None:
         """The connection has begun."""
         self._attached = True
         if self._takes():
-            self._series.attached()
+            self._rotation.attached()
 
     def sent(self, data: bytes) -> None:
         """A batch is sent."""
         if self._takes(len(data), dispensable=self._attached):
-            self._series.sent(self.now(), data)
+            self._rotation.sent(self.now(), data)
 
     def closed(self, why: str) -> None:
         """The connection is over."""
         self._attached, self._between = False, True
         if self._takes():
-            self._series.link_closed(self.now(), why)
+            self._rotation.link_closed(self.now(), why)
 
     # --- and what HTTP has to do with it
 
@@ -114,26 +114,26 @@ class Recorder:
         """A POST is over that had begun at `began`, by `now`."""
         body = result.body if isinstance(result, PostAnswer) else None
         if self._takes(len(request) + len(body or b""), dispensable=True):
-            self._series.exchanged(self.now(), uid, attempt, began, request, result)
+            self._rotation.exchanged(self.now(), uid, attempt, began, request, result)
 
     def submitted(self, uid: str, stanza: bytes) -> None:
         """An HTTP client has had us send a stanza."""
         if self._takes(len(stanza), dispensable=True):
             data = msgspec.json.encode({"id": uid, "stanza": stanza.decode()})
-            self._series.put(self.now(), API, data)
+            self._rotation.put(self.now(), API, data)
 
     # --- what waits
 
     @property
     def waiting_bytes(self) -> int:
         """How much waits for the disk."""
-        return self._handed_bytes + self._series.held_bytes
+        return self._handed_bytes + self._rotation.held_bytes
 
     def _takes(self, size_bytes: int = 0, *, dispensable: bool = False) -> bool:
         """Tell whether a report is recorded; if not, it counts as missing."""
         if self._ended:
             return False
-        waiting = self._handed_bytes + self._series.held_bytes
+        waiting = self._handed_bytes + self._rotation.held_bytes
         is_tight = self._missing or waiting + size_bytes > self._limit_bytes
         if dispensable and is_tight and not self._goes_on(waiting):
             self._missing += 1
@@ -146,11 +146,11 @@ class Recorder:
     def _goes_on(self, waiting: int) -> bool:
         """Pause, or begin again where it has paused and there is room."""
         if not self._missing:
-            self._series.close()
+            self._rotation.close()
             why = f"the disk is too slow: {waiting} bytes wait for it"
             self._log.warning("capture pauses", why=why)
         elif self._between and waiting <= self._limit_bytes // 2:
-            self._series.resume(self.now(), self._missing)
+            self._rotation.resume(self.now(), self._missing)
             self._log.warning("capture goes on in a new file", missing=self._missing)
             self._missing = 0
             return True
@@ -168,7 +168,7 @@ class Recorder:
         once, before and outside of all that reports.
         """
         thread = Thread("recorder")
-        self._log.info("capturing", file=str(self._series.spool.path))
+        self._log.info("capturing", file=str(self._rotation.writer.path))
         try:
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope(shield=True) as scope:
@@ -183,7 +183,7 @@ class Recorder:
                     )
         finally:
             self._ended = True
-            thread.close(self._series.spool.abandon)
+            thread.close(self._rotation.writer.abandon)
 
     async def _stop_when_cancelled(self, scope: trio.CancelScope) -> None:
         try:
@@ -202,11 +202,11 @@ class Recorder:
                 await self._due.wait()
             self._awake, self._wake = False, trio.Event()
             if not self._ended:
-                self._series.flush()
+                self._rotation.flush()
                 await self._write(thread, scope)
             self._due = trio.Event()
         if not self._ended:
-            self._series.close()
+            self._rotation.close()
             await self._write(thread, scope)
 
     async def _write(self, thread: Thread, scope: trio.CancelScope) -> None:
@@ -239,7 +239,7 @@ class Recorders:
         """
         components = list(components)
         self._options = options
-        self._shelf = Retention.of(options, len(components))
+        self._retention = Retention.of(options, len(components))
         self.recorders = {one.domain: self._opened(one) for one in components}
         self._new = list(self.recorders.values())
         self._wake = trio.Event()
@@ -277,8 +277,10 @@ class Recorders:
         fields = (("server", str(component.server)), ("endpoint", str(component.post_url)))
         suffix = ".xcap" if options.packing == "none" else f".xcap.{options.packing}"
         naming = FileNaming(options.directory, domain, suffix, datetime.now(UTC), fields)
-        series = CaptureRotation(naming, self._shelf, _redaction() if options.redacted else None)
-        return Recorder(series, logger(component=domain))
+        rotation = CaptureRotation(
+            naming, self._retention, _redaction() if options.redacted else None
+        )
+        return Recorder(rotation, logger(component=domain))
 
 
 def _redaction() -> Redaction:

@@ -44,12 +44,14 @@ class CaptureRotation:
     """
 
     naming: FileNaming
-    shelf: Retention
+    retention: Retention
     redaction: Redaction | None = None
     hand: Callable[[Job, int], None] = _at_once
-    spool: RotatingWriter = field(
+    writer: RotatingWriter = field(
         init=False,
-        default=Factory(lambda self: RotatingWriter(self.naming, self.shelf, self.redaction), True),
+        default=Factory(
+            lambda self: RotatingWriter(self.naming, self.retention, self.redaction), True
+        ),
     )
     held_bytes: int = field(init=False, default=0)
     """What waits to be handed over."""
@@ -154,10 +156,10 @@ class CaptureRotation:
         self._handed_bytes += weight
         if self._lines:
             lines, self._lines = self._lines, bytearray()
-            self.hand(partial(self.spool.write, lines), weight)
+            self.hand(partial(self.writer.write, lines), weight)
         if self._records:
             records, self._records = self._records, []
-            self.hand(partial(self.spool.write_redacted, records, weight), weight)
+            self.hand(partial(self.writer.write_redacted, records, weight), weight)
         self._look()
 
     def close(self) -> None:
@@ -165,7 +167,7 @@ class CaptureRotation:
         self.flush()
         if self._writing:
             self._writing = self._full = False
-            self.hand(self.spool.end, 0)
+            self.hand(self.writer.end, 0)
 
     def _end_if_between(self, at: float) -> None:
         if self._open_bytes == 0 if self._attached else not self._connected:
@@ -182,7 +184,7 @@ class CaptureRotation:
         self._handed_bytes = 0
         self._share = 1.0 if self.naming.packing == "none" else _PACKS_TO
         self._writing = True
-        begin = partial(self.spool.begin, self._origin_s, missing, len(self._opening))
+        begin = partial(self.writer.begin, self._origin_s, missing, len(self._opening))
         self.hand(begin, 0)
         self._look()
         for record in self._opening:
@@ -217,9 +219,9 @@ class CaptureRotation:
     def _look(self) -> None:
         """See whether the file is full, and when to look again."""
         waiting, size = self._handed_bytes, 0
-        progress = self.spool.progress
+        progress = self.writer.progress
         if progress.file == self._number:
             waiting, size = waiting - progress.taken_bytes, progress.size_bytes
-        room = (self.shelf.rotate_bytes - size) / self._share - waiting
+        room = (self.retention.rotate_bytes - size) / self._share - waiting
         self._full = self._writing and self.held_bytes >= room
         self._look_at_bytes = BLOCK_BYTES if self._full else min(room, BLOCK_BYTES)

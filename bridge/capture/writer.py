@@ -68,7 +68,7 @@ class RotatingWriter:
     """Writes lines, or records that are to be redacted, to the file that was begun last."""
 
     naming: FileNaming
-    shelf: Retention
+    retention: Retention
     redaction: Redaction | None = None
     progress: Progress = field(factory=Progress)
     """How far it is; may be looked at from any thread."""
@@ -100,7 +100,7 @@ class RotatingWriter:
         )
         if self.redaction is not None:
             header = self.redaction.header(header)
-        for old in self.shelf.opened(path):
+        for old in self.retention.opened(path):
             with suppress(OSError):  # somebody else has deleted it
                 old.unlink()
         self._writer = CaptureWriter(path, header)
@@ -131,13 +131,13 @@ class RotatingWriter:
             writer.close()
         finally:
             self._previous = writer.path.name
-            self.shelf.closed(writer.path, writer.size_bytes)
+            self.retention.closed(writer.path, writer.size_bytes)
 
     def abandon(self) -> None:
         """Close the file as it is, after a failure."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            self.shelf.closed(writer.path, writer.size_bytes)
+            self.retention.closed(writer.path, writer.size_bytes)
             with suppress(CaptureFileError):
                 writer.abandon()
 

@@ -149,8 +149,8 @@ def list_(target: Target, state: Kept | None, component: str | None, limit: int 
 def show(target: Target, id: str) -> None:
     """Show all that is kept under ID: the stanza, each attempt, the reason."""
 
-    async def ask(teller: QueueClient) -> int:
-        found = await teller.ask(Show(id=id), Found)
+    async def ask(bouncer: QueueClient) -> int:
+        found = await bouncer.ask(Show(id=id), Found)
         if target.as_json:
             click.echo(view.to_json(found))
         else:
@@ -191,8 +191,8 @@ def purge(target: Target, yes: bool) -> None:
             raise click.UsageError("This forgets all dead letters: add --yes.")
         click.confirm("Forget all dead letters?", abort=True, err=True)
 
-    async def ask(teller: QueueClient) -> int:
-        purged = await teller.ask(Purge(), Purged)
+    async def ask(bouncer: QueueClient) -> int:
+        purged = await bouncer.ask(Purge(), Purged)
         if target.as_json:
             click.echo(view.to_json(purged))
         else:
@@ -209,13 +209,13 @@ async def _change(
     ids: Sequence[str],
     request: type[Retry] | type[Forget],
     said: str,
-    teller: QueueClient,
+    bouncer: QueueClient,
 ) -> int:
     done: list[str] = []
     failed: dict[str, str] = {}
     for start in range(0, len(ids), IDS_LIMIT):
         some = tuple(ids[start : start + IDS_LIMIT])
-        changed = await teller.ask(request(ids=some), Changed)
+        changed = await bouncer.ask(request(ids=some), Changed)
         done += changed.done
         failed |= changed.failed
     if target.as_json:
@@ -232,7 +232,7 @@ async def _change(
 
 
 async def _pages(
-    teller: QueueClient,
+    bouncer: QueueClient,
     states: Sequence[Kept],
     component: str | None,
     limit: int,
@@ -246,7 +246,7 @@ async def _pages(
         while after is not None and not (limit and given >= limit):
             some = min(PAGE_LIMIT, limit - given) if limit else PAGE_LIMIT
             request = ListQueue(state=state, component=component, after=after, limit=some, xml=xml)
-            page = await teller.ask(request, Page)
+            page = await bouncer.ask(request, Page)
             if page.items:
                 yield page.items
             given += len(page.items)
@@ -254,11 +254,11 @@ async def _pages(
 
 
 async def _print_tables(
-    teller: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
+    bouncer: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     console, rows, shown = Console(), list[Item](), 0
-    kept = (await teller.ask(ListTotals(), Holdings)).components
-    async with aclosing(_pages(teller, states, component, limit)) as pages:
+    kept = (await bouncer.ask(ListTotals(), Holdings)).components
+    async with aclosing(_pages(bouncer, states, component, limit)) as pages:
         async for items in pages:
             rows += items
             shown += len(items)
@@ -277,26 +277,26 @@ async def _print_tables(
 
 
 async def _print_lines(
-    teller: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
+    bouncer: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     click.echo("\t".join(view.COLUMNS))
-    async with aclosing(_pages(teller, states, component, limit)) as pages:
+    async with aclosing(_pages(bouncer, states, component, limit)) as pages:
         async for items in pages:
             now = time.time()
             click.echo("\n".join(view.to_line(one, now) for one in items))
-    for line in view.summary((await teller.ask(ListTotals(), Holdings)).components, time.time()):
+    for line in view.summary((await bouncer.ask(ListTotals(), Holdings)).components, time.time()):
         click.echo(line, err=True)
     return 0
 
 
 async def _print_json(
-    teller: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
+    bouncer: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     """Print one document, a line for each stanza, without having it in memory."""
-    kept = await teller.ask(ListTotals(), Holdings)
+    kept = await bouncer.ask(ListTotals(), Holdings)
     click.echo(f'{{"components": {view.to_json(kept.components, indent=None)},\n"stanzas": [')
     before = ""
-    async with aclosing(_pages(teller, states, component, limit, xml=True)) as pages:
+    async with aclosing(_pages(bouncer, states, component, limit, xml=True)) as pages:
         async for items in pages:
             lines = ",\n".join(view.to_json(one, indent=None) for one in items)
             click.echo(before + lines, nl=False)
@@ -327,5 +327,5 @@ async def _with_queue(
     configured: frozenset[str] | None,
     command: Callable[[QueueClient], Awaitable[int]],
 ) -> int:
-    async with open_queue(directory, configured) as teller:
-        return await command(teller)
+    async with open_queue(directory, configured) as bouncer:
+        return await command(bouncer)

@@ -45,11 +45,11 @@ class LocalQueue:
 
     def __init__(self, journal: JournalStore, configured: Collection[str] | None) -> None:
         self._journal = journal
-        self._desk = QueueAdmin(self._query, configured)
+        self._admin = QueueAdmin(self._query, configured)
 
     async def ask(self, request: QueueRequest, answer: type[T]) -> T:
         """Give the answer to a request."""
-        given = await self._desk.answer(request)
+        given = await self._admin.answer(request)
         assert isinstance(given, answer)
         return given
 

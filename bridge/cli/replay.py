@@ -211,13 +211,13 @@ class Replayer:
         shown = told.is_terminal if asked.progress is None else asked.progress
         gc.freeze()  # what is loaded now stays: each parser's end has a full collection
         bar = Bar(size_of([story for story, _ in self.work]), shown=shown, console=told)
-        chatter = ReplayLog(
+        replay_log = ReplayLog(
             self.tally, told, prints_all=asked.verbose, prints_errors=not asked.captured
         )
         clock = MockClock(autojump_threshold=0) if asked.captured else None
         with bar:
             try:
-                trio.run(self._run, bar, chatter, clock=clock)
+                trio.run(self._run, bar, replay_log, clock=clock)
             except* KeyboardInterrupt:  # before, or behind, what watches for it
                 self.is_interrupted = True
         self._show(bar)
@@ -225,31 +225,31 @@ class Replayer:
             return _INTERRUPTED
         return 1 if self.errors or self.comparison.count else 0
 
-    async def _run(self, bar: Bar, chatter: ReplayLog) -> None:
+    async def _run(self, bar: Bar, replay_log: ReplayLog) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals, nursery.cancel_scope)
             for story, plan in self.work:
-                await self._replay(story, plan, bar, chatter)
+                await self._replay(story, plan, bar, replay_log)
             nursery.cancel_scope.cancel()
 
-    async def _replay(self, story: Story, plan: Plan, bar: Bar, chatter: ReplayLog) -> None:
-        rig = ReplayHarness(story, plan, self.tally, chatter.logger(), bar.advance)
-        chatter.now = rig.now
+    async def _replay(self, story: Story, plan: Plan, bar: Bar, replay_log: ReplayLog) -> None:
+        harness = ReplayHarness(story, plan, self.tally, replay_log.logger(), bar.advance)
+        replay_log.now = harness.now
         try:
             async with trio.open_nursery() as nursery:
                 if not plan.captured:
-                    nursery.start_soon(_tick, rig, bar)
-                await rig.run()
+                    nursery.start_soon(_tick, harness, bar)
+                await harness.run()
                 nursery.cancel_scope.cancel()
         finally:
-            self._note(rig)
+            self._note(harness)
 
-    def _note(self, rig: ReplayHarness) -> None:
-        self.tally.notes += rig.tape.cut
-        if rig.failure is not None:
-            self.errors.append(str(rig.failure))
-        if rig.expectation is not None:
-            one = rig.expectation
+    def _note(self, harness: ReplayHarness) -> None:
+        self.tally.notes += harness.reader.cut
+        if harness.failure is not None:
+            self.errors.append(str(harness.failure))
+        if harness.expectation is not None:
+            one = harness.expectation
             self.comparison = self.comparison.plus(
                 Comparison(one.stanzas, one.posts, one.count, one.left_out, one.differences)
             )
@@ -289,7 +289,7 @@ class Replayer:
             click.echo(f"Error: {error}.", err=True)
 
 
-async def _tick(rig: ReplayHarness, bar: Bar) -> None:
+async def _tick(harness: ReplayHarness, bar: Bar) -> None:
     while True:
         await trio.sleep(_TICK_S)
-        bar.look(rig.tape.position_bytes)
+        bar.look(harness.reader.position_bytes)

@@ -23,6 +23,7 @@ from bridge.config.validation import SECRET_VARIABLE
 from bridge.telemetry.log import LEVELS, configure, set_level
 
 if TYPE_CHECKING:
+    from bridge.capture.recorder import Recorders
     from bridge.daemon.listener import DaemonParts, Listener
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -50,7 +50,7 @@ _RETRY_S: Final = 1.0
 class Handover:
     """What outlives a service and goes to the next one of its domain."""
 
-    guard: SenderLimiter
+    limiter: SenderLimiter
     rooms: MucOccupancy = field(factory=MucOccupancy)
     meter: Meter = field(factory=Meter)
 
@@ -65,7 +65,7 @@ class ComponentService:
         storage: Storage | None = None,
         *,
         endpoint: Endpoint | None = None,
-        legacy: Handover | None = None,
+        handover: Handover | None = None,
         spans: Spans | None = None,
         recorder: Recorder | None = None,
     ) -> None:
@@ -78,8 +78,8 @@ class ComponentService:
         stream = settings.stream
         limits = limits_of(settings)
         self.domain = component.domain
-        self.legacy = legacy or Handover(SenderLimiter(settings.limits))
-        self.legacy.guard.change(settings.limits)
+        self.handover = handover or Handover(SenderLimiter(settings.limits))
+        self.handover.limiter.change(settings.limits)
         self.refused = False
         self.ended = trio.Event()
         self._component = component
@@ -93,17 +93,15 @@ class ComponentService:
         self._elements = ElementParserThread(evolve(limits, max_stanza_bytes=stream.max_send_bytes))
         self._storage = storage
         self._journal: JournalQueue | None = None
-        keeper: DeliveryQueue = MemoryQueue()
+        queue: DeliveryQueue = MemoryQueue()
         if storage is not None:
             self._entries = ElementParserThread(limits_written(settings))
-            keeper = self._journal = storage.keeper(
-                component.domain, self._entries.parse, self._log
-            )
-        self._outbox = Outbox(component.domain, confirmed=keeper.confirm, abandoned=keeper.abandon)
-        self._waiters = PendingIqs()
+            queue = self._journal = storage.queue(component.domain, self._entries.parse, self._log)
+        self._outbox = Outbox(component.domain, confirmed=queue.confirm, abandoned=queue.abandon)
+        self._pending_iqs = PendingIqs()
         self._endpoint = endpoint or make_endpoint(component, settings, spans)
-        self._endpoint.witness = self._recorder = recorder
-        self._dispatcher = self._make_dispatcher(component, settings, keeper)
+        self._endpoint.observer = self._recorder = recorder
+        self._dispatcher = self._make_dispatcher(component, settings, queue)
         self._link = Link(
             component,
             StreamOptions(
@@ -116,32 +114,32 @@ class ComponentService:
             self._outbox,
             self._dispatcher.handle,
             self._log,
-            self.legacy.meter,
+            self.handover.meter,
         )
 
     def _make_dispatcher(
-        self, component: Component, settings: Settings, keeper: DeliveryQueue
+        self, component: Component, settings: Settings, queue: DeliveryQueue
     ) -> Dispatcher:
         http, log = settings.http, self._log
-        rooms, automaton = self.legacy.rooms, Autoresponder(component.name)
-        teller = self._teller = Bouncer(self._outbox, rooms, log, meter=self.legacy.meter)
+        rooms, autoresponder = self.handover.rooms, Autoresponder(component.name)
+        bouncer = self._bouncer = Bouncer(self._outbox, rooms, log, meter=self.handover.meter)
         composer = ReplyComposer(
             component.domain, settings.stream.max_send_bytes, self._elements.parse
         )
-        self.voice = Voice(composer, keeper, self._outbox, self._waiters, rooms, self._submitted)
-        guard, waiters = self.legacy.guard, self._waiters
+        self.voice = Voice(composer, queue, self._outbox, self._pending_iqs, rooms, self._submitted)
+        limiter, pending_iqs = self.handover.limiter, self._pending_iqs
         self._admission = Admission(
-            component, automaton, rooms, teller, log, waiters=waiters, guard=guard
+            component, autoresponder, rooms, bouncer, log, pending_iqs=pending_iqs, limiter=limiter
         )
-        self._courier = DeliveryWorker(
-            self._endpoint, composer, automaton, rooms, log, http.timeout_s, teller.meter
+        self._worker = DeliveryWorker(
+            self._endpoint, composer, autoresponder, rooms, log, http.timeout_s, bouncer.meter
         )
         return Dispatcher(
             self._admission,
-            self._courier,
-            keeper,
+            self._worker,
+            queue,
             self._outbox,
-            teller,
+            bouncer,
             rooms,
             log,
             conversations=Conversations(component.order),
@@ -158,7 +156,7 @@ class ComponentService:
     @property
     def counts(self) -> Counts:
         """What was done so far."""
-        return self._teller.counts
+        return self._bouncer.counts
 
     @property
     def is_open(self) -> bool:
@@ -175,9 +173,9 @@ class ComponentService:
         )
 
     @property
-    def sight(self) -> ComponentSnapshot:
+    def snapshot(self) -> ComponentSnapshot:
         """All that is to be seen of it."""
-        return snapshot_of(self.status, self._link, self._dispatcher, self.legacy.meter)
+        return snapshot_of(self.status, self._link, self._dispatcher, self.handover.meter)
 
     # --- its life
 
@@ -195,7 +193,7 @@ class ComponentService:
                 nursery.start_soon(self._keep_attached, nursery.cancel_scope)
                 self._ready = True
         finally:
-            self._waiters.end("the component has stopped")
+            self._pending_iqs.end("the component has stopped")
             self._elements.close()
             if self._journal is not None and self._storage is not None:
                 self._entries.close()
@@ -258,7 +256,7 @@ class ComponentService:
         given_up = 0
         with trio.move_on_after(FLUSH_TIMEOUT_S):  # a disk may hang
             given_up = await self._dispatcher.give_up()
-        self.legacy.guard.calm(self._log, now=True)
+        self.handover.limiter.calm(self._log, now=True)
         if given_up:
             self._log.warning("unfinished stanzas answered by errors", count=given_up)
         with trio.move_on_after(FLUSH_TIMEOUT_S):
@@ -291,13 +289,13 @@ class ComponentService:
         moved = component.post_url != self._component.post_url
         self._component, self._settings = component, settings
         self._stamps = _stamps(settings)
-        automaton = Autoresponder(component.name)
-        self.legacy.guard.change(settings.limits)
-        self._admission.change(component, automaton)
-        self._courier.change(endpoint, automaton, settings.http.timeout_s)
+        autoresponder = Autoresponder(component.name)
+        self.handover.limiter.change(settings.limits)
+        self._admission.change(component, autoresponder)
+        self._worker.change(endpoint, autoresponder, settings.http.timeout_s)
         policy = RetryPolicy.of(settings.retry)
         self._dispatcher.change(policy, settings.http.max_in_flight, moved=moved)
-        endpoint.witness = self._recorder
+        endpoint.observer = self._recorder
         left, self._endpoint = self._endpoint, endpoint
         return left
 

@@ -1,5 +1,5 @@
 """The daemon: signals, and all that a process has one of: the journal's task, the control socket,
-the service manager's. The components are the `roster`'s.
+the service manager's. The components are the `supervisor`'s.
 """
 
 import signal
@@ -63,7 +63,7 @@ class Daemon:
         self._read = read
         self._notifier = notifier or SystemdNotifier({})
         self._recording = recording
-        self._roster = Supervisor(settings, storage, spans, recording)
+        self._supervisor = Supervisor(settings, storage, spans, recording)
         self._spans = spans
         self._open_listener = open_listener
         self._listener: Listener | None = None
@@ -73,7 +73,7 @@ class Daemon:
     @property
     def services(self) -> Mapping[str, ComponentService]:
         """The components at work, by domain; see `Supervisor.services`."""
-        return self._roster.services
+        return self._supervisor.services
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -83,7 +83,7 @@ class Daemon:
     @property
     def parts(self) -> DaemonParts:
         """Return the parts that a listener serves. To be called within trio."""
-        answer = None if self._storage is None else self._responder(self._storage).answer
+        answer = None if self._storage is None else self._control_handler(self._storage).answer
         return DaemonParts(
             self.services,
             lambda: self._stopping,
@@ -98,7 +98,7 @@ class Daemon:
         self._notifier.stopping()
         if self._listener is not None:
             self._listener.stop()
-        self._roster.stop()
+        self._supervisor.stop()
 
     def reload(self) -> None:
         """Have the configuration read again, soon; `run` does it."""
@@ -132,10 +132,10 @@ class Daemon:
             nursery.start_soon(self._reload_when_wanted)
             nursery.start_soon(partial(self._notifier.run, self._summary))
             self._notifier.ready()
-            await self._roster.run()
+            await self._supervisor.run()
             await self._export_last()
             nursery.cancel_scope.cancel()
-        if self._roster.all_refused:
+        if self._supervisor.all_refused:
             return ExitCode.REFUSED
         self._log.info("stopped")
         return ExitCode.OK
@@ -145,7 +145,7 @@ class Daemon:
             with trio.move_on_after(_EXPORT_S):  # its thread is left behind where it takes longer
                 await trio.to_thread.run_sync(self._spans.close, abandon_on_cancel=True)
 
-    def _responder(self, storage: Storage) -> ControlHandler:
+    def _control_handler(self, storage: Storage) -> ControlHandler:
         return ControlHandler(
             storage,
             self.services.keys(),
@@ -159,7 +159,7 @@ class Daemon:
         try:
             await control.serve(
                 storage.directory.control_socket,
-                self._responder(storage).answer,
+                self._control_handler(storage).answer,
                 task_status=task_status,
             )
         except control.ControlError as error:  # stanzas matter more than commands
@@ -196,7 +196,7 @@ class Daemon:
     async def _reload(self, read: Callable[[], Settings]) -> None:
         try:
             settings = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
-            plan = await self._roster.reload(settings)
+            plan = await self._supervisor.reload(settings)
         except ConfigError as error:
             for fault in error.faults:
                 self._log.error(

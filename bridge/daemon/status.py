@@ -193,7 +193,7 @@ class ControlHandler:
         self._stopping = stopping
         self._started = time.time()
         revived = partial(_tell_trio, trio.lowlevel.current_trio_token(), storage.revived)
-        self._desk = QueueAdmin(storage.committer.ask, configured, revived)
+        self._admin = QueueAdmin(storage.committer.ask, configured, revived)
 
     async def answer(self, request: AnyRequest) -> object:
         """Answer a command.
@@ -204,7 +204,7 @@ class ControlHandler:
         """
         if isinstance(request, AskStatus):
             return await self.status()
-        return await self._desk.answer(request)
+        return await self._admin.answer(request)
 
     async def status(self) -> DaemonStatus:
         """Say how the daemon is, also while the journal fails."""

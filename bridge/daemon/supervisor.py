@@ -209,7 +209,7 @@ class Supervisor:
         old.stop()
         await old.ended.wait()
         if not self._stopping:
-            self._start(component, endpoint, old.legacy, services)
+            self._start(component, endpoint, old.handover, services)
 
     async def _remove(self, domain: str) -> None:
         old = self._services[domain]
@@ -222,7 +222,7 @@ class Supervisor:
         self,
         component: Component,
         endpoint: Endpoint,
-        legacy: Handover | None,
+        handover: Handover | None,
         services: trio.Nursery,
     ) -> None:
         self._announce(component)
@@ -231,7 +231,7 @@ class Supervisor:
             self._settings,
             self._storage,
             endpoint=endpoint,
-            legacy=legacy,
+            handover=handover,
             spans=self._spans,
             recorder=self._recorder_of(component),
         )

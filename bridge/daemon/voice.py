@@ -17,9 +17,9 @@ class Voice:
     """One component's."""
 
     composer: ReplyComposer
-    keeper: DeliveryQueue
+    queue: DeliveryQueue
     outbox: Outbox
-    waiters: PendingIqs
+    pending_iqs: PendingIqs
     rooms: MucOccupancy
     submitted: Callable[[str, bytes], None] = lambda uid, data: None
     """Is told what goes out by it, for a capture."""

@@ -41,30 +41,30 @@ class Admission:
     def __init__(
         self,
         component: Component,
-        automaton: Autoresponder,
+        autoresponder: Autoresponder,
         rooms: MucOccupancy,
-        teller: Bouncer,
+        bouncer: Bouncer,
         log: FilteringBoundLogger,
         *,
-        waiters: PendingIqs | None = None,
-        guard: SenderLimiter | None = None,
+        pending_iqs: PendingIqs | None = None,
+        limiter: SenderLimiter | None = None,
     ) -> None:
-        """Without `guard`, senders have no limits."""
-        self.guard = guard or SenderLimiter(UNBOUNDED)
+        """Without `limiter`, senders have no limits."""
+        self.limiter = limiter or SenderLimiter(UNBOUNDED)
         self.domain = component.domain
         self._component = component
-        self._automaton = automaton
+        self._autoresponder = autoresponder
         self._rooms = rooms
-        self._teller = teller
-        self._meter = teller.meter
-        self._waiters = PendingIqs() if waiters is None else waiters
+        self._bouncer = bouncer
+        self._meter = bouncer.meter
+        self._pending_iqs = PendingIqs() if pending_iqs is None else pending_iqs
         self._log = log
         self._warned = False
 
-    def change(self, component: Component, automaton: Autoresponder) -> None:
+    def change(self, component: Component, autoresponder: Autoresponder) -> None:
         """Judge by another configuration of the same domain from now on."""
         self._component = component
-        self._automaton = automaton
+        self._autoresponder = autoresponder
 
     def admit(self, event: Event) -> Stanza | None:
         """Take what the stream reports, and give the stanza that is to be POSTed, if it is one."""
@@ -72,7 +72,7 @@ class Admission:
             case StanzaReceived(stanza=stanza):
                 self._count(stanza)
                 self._log.debug("stanza in", stanza=stanza.element)
-                if stanza.kind == "iq" and self._waiters.take(stanza):
+                if stanza.kind == "iq" and self._pending_iqs.take(stanza):
                     self._meter.end(stanza.kind, "taken")
                     return None
                 ours = self._if_for_us(stanza)
@@ -92,13 +92,13 @@ class Admission:
         """Tell the sender of a stanza, if it is for us, that it is over a limit."""
         self._log.warning("stanza refused", limit=limit, sender=stanza.from_, id=stanza.id)
         self._meter.refuse(limit_of(limit))
-        self._waiters.refuse(stanza, f"the answer is over the limit of {limit}")
+        self._pending_iqs.refuse(stanza, f"the answer is over the limit of {limit}")
         ours = self._if_for_us(stanza)
         if ours is not None:
             self._meter.end(ours.kind, "refused")
             text = f"This is over the limit of {limit}."
             error = StanzaError(StanzaCondition.POLICY_VIOLATION, ErrorType.MODIFY, text)
-            self._teller.tell(ours, error)
+            self._bouncer.tell(ours, error)
 
     def _if_for_us(self, stanza: Stanza) -> Stanza | None:
         """Give a stanza for our domain, spelt as configured, since answers come from there (S28);
@@ -126,26 +126,26 @@ class Admission:
             )
         if stanza.is_request:
             # The answer cannot come from the address that was asked: that is not ours to use.
-            self._teller.tell(Stanza(stanza.element.with_attributes(to=ours)), _NOT_HERE)
+            self._bouncer.tell(Stanza(stanza.element.with_attributes(to=ours)), _NOT_HERE)
         return None
 
     def _if_for_endpoint(self, stanza: Stanza) -> Stanza | None:
-        component, kind, guard = self._component, stanza.kind, self.guard
+        component, kind, limiter = self._component, stanza.kind, self.limiter
         is_of_room = stanza.type == "groupchat"
         if is_of_room or kind == "presence":
             self._rooms.observe(stanza)
         if kind == "iq" and not self._is_valid_iq(stanza):
             self._meter.end(kind, "invalid")
             return None
-        excess = guard.over_rate(stanza)
+        excess = limiter.over_rate(stanza)
         if excess is not None:
             self._refuse_excess(stanza, excess)
             return None
-        if guard.refused_count:
-            guard.calm(self._log)
+        if limiter.refused_count:
+            limiter.calm(self._log)
         if component.allow_from and not self._is_allowed(stanza):
             self._meter.end(kind, "forbidden")
-            self._teller.tell(stanza, _FORBIDDEN)
+            self._bouncer.tell(stanza, _FORBIDDEN)
         elif kind not in component.post_stanzas:
             self._meter.end(kind, "answered")
             self._answer(stanza)
@@ -156,7 +156,7 @@ class Admission:
             self._meter.end(kind, "ignored")
             self._log.debug("message without body", id=stanza.id)
         else:
-            excess = guard.over_waiting(stanza)
+            excess = limiter.over_waiting(stanza)
             if excess is None:
                 return stanza
             self._refuse_excess(stanza, excess)
@@ -166,8 +166,8 @@ class Admission:
         """Refuse a stanza of a sender that is over a limit; it is told, where it may be."""
         self._meter.refuse(excess.limit)
         self._meter.end(stanza.kind, "refused")
-        self.guard.refused(stanza, excess, self._log)
-        self._teller.tell(stanza, EXCESSIVE, quiet=True)
+        self.limiter.refused(stanza, excess, self._log)
+        self._bouncer.tell(stanza, EXCESSIVE, quiet=True)
 
     def _is_valid_iq(self, stanza: Stanza) -> bool:
         """Check what S29 asks of an iq, and answer where it may be answered."""
@@ -179,7 +179,7 @@ class Admission:
         if stanza.type in TYPES["iq"] and len(stanza.element.elements) == 1:
             return True
         # An iq of unknown type is no request by its own; it is answered like one.
-        self._teller.send([stanza.error_reply(_BAD_REQUEST)])
+        self._bouncer.send([stanza.error_reply(_BAD_REQUEST)])
         return False
 
     def _is_allowed(self, stanza: Stanza) -> bool:
@@ -190,6 +190,6 @@ class Admission:
     def _answer(self, stanza: Stanza) -> None:
         """Answer what is not POSTed (H6)."""
         if stanza.kind != "message":
-            self._teller.send(self._automaton.answer(stanza))
+            self._bouncer.send(self._autoresponder.answer(stanza))
         elif stanza.type in (None, "chat", "normal"):
-            self._teller.tell(stanza, UNAVAILABLE)
+            self._bouncer.tell(stanza, UNAVAILABLE)

@@ -47,11 +47,11 @@ class Conversation(msgspec.Struct, eq=False):  # one for each stanza, mostly: ch
     def __len__(self) -> int:
         return 1 if self.behind is None else 1 + len(self.behind)
 
-    def put(self, admitted: Delivery) -> None:
+    def put(self, delivery: Delivery) -> None:
         """Put a stanza at the end."""
         if self.behind is None:
             self.behind = deque()
-        self.behind.append(admitted)
+        self.behind.append(delivery)
 
 
 class Conversations:
@@ -95,17 +95,17 @@ class Conversations:
         ]
         return len(found), heapq.nsmallest(limit, found, key=lambda one: one.head.received)
 
-    def add(self, admitted: Delivery) -> None:
+    def add(self, delivery: Delivery) -> None:
         """Put a stanza at the end of its conversation."""
-        if admitted.stanza.kind == "iq" or self._order == "none":
-            conversation = self._single[admitted.uid] = Conversation(None, admitted)
+        if delivery.stanza.kind == "iq" or self._order == "none":
+            conversation = self._single[delivery.uid] = Conversation(None, delivery)
         else:
-            key = admitted.parties if self._order == "bare" else self._key_of(admitted)
+            key = delivery.parties if self._order == "bare" else self._key_of(delivery)
             known = self._keyed.get(key)
             if known is not None:
-                known.put(admitted)
+                known.put(delivery)
                 return
-            conversation = self._keyed[key] = Conversation(key, admitted)
+            conversation = self._keyed[key] = Conversation(key, delivery)
         self.ready.append(conversation)
 
     def take(self) -> Conversation | None:
@@ -117,10 +117,10 @@ class Conversations:
                 return conversation
         return None
 
-    def take_idle(self, admitted: Delivery) -> Conversation | None:
+    def take_idle(self, delivery: Delivery) -> Conversation | None:
         """Give the conversation of a stanza that is its head, unless it is at work already."""
-        conversation = self._single.get(admitted.uid) or self._keyed.get(self._key_of(admitted))
-        if conversation is None or conversation.head is not admitted:
+        conversation = self._single.get(delivery.uid) or self._keyed.get(self._key_of(delivery))
+        if conversation is None or conversation.head is not delivery:
             return None
         if conversation.phase is Phase.AT_WORK:
             return None
@@ -158,10 +158,10 @@ class Conversations:
         conversation.phase = Phase.READY
         self.ready.append(conversation)
 
-    def _key_of(self, admitted: Delivery) -> tuple[str, str]:
+    def _key_of(self, delivery: Delivery) -> tuple[str, str]:
         if self._order == "full":
-            return admitted.stanza.from_ or "", admitted.stanza.to or ""
-        return admitted.parties
+            return delivery.stanza.from_ or "", delivery.stanza.to or ""
+        return delivery.parties
 
 
 def _is_due_as(place: tuple[float, int, Conversation]) -> bool:

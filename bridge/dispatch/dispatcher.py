@@ -4,8 +4,8 @@ It is given a courier, a keeper and an outbox, and knows no stream. What `admiss
 kept, then joins its conversation; each attempt to POST a head is one task. A slot is held while a
 task POSTs, and until the outbox has room for what came of it.
 
-Invariants: `_running` counts the slots in use. A stanza is in `_ledger` from its delivery until its
-end is decided; whoever closes it there, and nobody else, sends its replies or its error.
+Invariants: `_running` counts the slots in use. A stanza is in `_in_flight` from its delivery until
+its end is decided; whoever closes it there, and nobody else, sends its replies or its error.
 """
 
 import math
@@ -45,10 +45,10 @@ class Dispatcher:
     def __init__(
         self,
         admission: Admission,
-        courier: DeliveryWorker,
-        keeper: DeliveryQueue,
+        worker: DeliveryWorker,
+        queue: DeliveryQueue,
         outbox: Outbox,
-        teller: Bouncer,
+        bouncer: Bouncer,
         rooms: MucOccupancy,
         log: FilteringBoundLogger,
         *,
@@ -62,11 +62,11 @@ class Dispatcher:
     ) -> None:
         self._spans = spans
         self._admission = admission
-        self._courier = courier
-        self._keeper = keeper
+        self._worker = worker
+        self._queue = queue
         self._outbox = outbox
-        self._teller = teller
-        self._meter = teller.meter
+        self._bouncer = bouncer
+        self._meter = bouncer.meter
         self._rooms = rooms
         self._log = log
         self._conversations = conversations
@@ -76,7 +76,7 @@ class Dispatcher:
         self._max_xml_length = max_xml_length
         self._now = now
         self._trio_now: Callable[[], float] = trio.current_time
-        self._ledger = InFlight()
+        self._in_flight = InFlight()
         self._running = 0
         self._ending = 0  # stanzas whose end is being kept
         self._expiry_due = math.inf
@@ -87,7 +87,7 @@ class Dispatcher:
         self._patience_ends: float | None = None
         self._shedding = 0  # how many were refused since the queue was full
         self._stopping = False
-        keeper.bind(self._deliver, self._refuse, self._note_room)
+        queue.bind(self._deliver, self._refuse, self._note_room)
 
     @property
     def in_flight(self) -> int:
@@ -97,12 +97,12 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """How many are in memory for their turn, or for another attempt."""
-        return max(len(self._ledger) - self._running, 0)
+        return max(len(self._in_flight) - self._running, 0)
 
     @property
     def oldest(self) -> float | None:
         """When the first of what is in memory was received, Unix time, s."""
-        return self._ledger.oldest
+        return self._in_flight.oldest
 
     @property
     def conversations(self) -> Conversations:
@@ -133,26 +133,26 @@ class Dispatcher:
         stanza = self._admission.admit(event)
         if stanza is None:
             return
-        is_full = self._keeper.is_full
+        is_full = self._queue.is_full
         if is_full:
             await self._wait_for_room()
-            is_full = self._keeper.is_full
-        if self._stopping and (stanza.is_request or not self._keeper.durable):
+            is_full = self._queue.is_full
+        if self._stopping and (stanza.is_request or not self._queue.durable):
             self._meter.end(stanza.kind, "stopped")
-            self._teller.tell(stanza, STOPPING)
+            self._bouncer.tell(stanza, STOPPING)
         elif is_full:
             self._shed(stanza)
         else:
             if self._patience_ends is not None:
                 self._end_shedding()
             weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
-            admitted = Delivery(stanza, self._now(), weight)
-            if len(admitted.xml) > self._max_xml_length:
+            delivery = Delivery(stanza, self._now(), weight)
+            if len(delivery.xml) > self._max_xml_length:
                 self._admission.refuse(stanza, "max_stanza_bytes, written out")
             else:
-                self._admission.guard.accepted(admitted)
-                self._log.debug("accepted", request=admitted.uid, id=stanza.id)
-                self._keeper.accept(admitted)
+                self._admission.limiter.accepted(delivery)
+                self._log.debug("accepted", request=delivery.uid, id=stanza.id)
+                self._queue.accept(delivery)
 
     async def _wait_for_room(self) -> None:
         """Wait for room, `FULL_WAIT_S` from the first stanza that found none.
@@ -163,7 +163,7 @@ class Dispatcher:
         if self._patience_ends is None:
             self._patience_ends = self._trio_now() + FULL_WAIT_S
         with trio.move_on_at(self._patience_ends):
-            while self._keeper.is_full and not self._stopping:
+            while self._queue.is_full and not self._stopping:
                 await self._room.wait()
 
     def _note_room(self) -> None:
@@ -173,47 +173,47 @@ class Dispatcher:
 
     def _shed(self, stanza: Stanza) -> None:
         if not self._shedding:
-            self._log.error("queue full, refusing stanzas", waiting=len(self._ledger))
+            self._log.error("queue full, refusing stanzas", waiting=len(self._in_flight))
         self._shedding += 1
         self._meter.end(stanza.kind, "overloaded")
-        self._teller.tell(stanza, OVERLOADED)
+        self._bouncer.tell(stanza, OVERLOADED)
 
     def _end_shedding(self) -> None:
-        if self._keeper.fullness > CALM_BELOW:
+        if self._queue.fullness > CALM_BELOW:
             return
         self._patience_ends = None
         if self._shedding:
             self._log.warning("queue has room again", refused=self._shedding)
             self._shedding = 0
 
-    def _refuse(self, admitted: Delivery) -> None:
+    def _refuse(self, delivery: Delivery) -> None:
         """Tell the sender of a stanza that could not be kept."""
-        self._admission.guard.ended(admitted)
-        self._meter.end(admitted.stanza.kind, "unkept")
-        self._teller.tell(admitted.stanza, UNKEPT)
+        self._admission.limiter.ended(delivery)
+        self._meter.end(delivery.stanza.kind, "unkept")
+        self._bouncer.tell(delivery.stanza, UNKEPT)
 
-    def _deliver(self, admitted: Delivery) -> None:
+    def _deliver(self, delivery: Delivery) -> None:
         """Take a stanza that is kept."""
-        if self._stopping and self._is_for_later(admitted):
+        if self._stopping and self._is_for_later(delivery):
             return
         now = self._trio_now()
-        budget_s = self._policy.budget_s(admitted.stanza)
+        budget_s = self._policy.budget_s(delivery.stanza)
         if budget_s:
-            age_s = self._now() - admitted.received
-            admitted.deadline = now + budget_s - (age_s if age_s > 0 else 0)
-            if admitted.stanza.is_request or self._health.is_down:
-                self._expiry_due = min(self._expiry_due, admitted.deadline)
+            age_s = self._now() - delivery.received
+            delivery.deadline = now + budget_s - (age_s if age_s > 0 else 0)
+            if delivery.stanza.is_request or self._health.is_down:
+                self._expiry_due = min(self._expiry_due, delivery.deadline)
                 self._wake.set()
-        self._ledger.open(admitted)
-        self._conversations.add(admitted)
+        self._in_flight.open(delivery)
+        self._conversations.add(delivery)
         # What finds no slot is begun by who leaves one, what is before `run` by `run`, what waits
         # for a probe by the wake above.
         if self._nursery is not None:
             self._start(now, self._nursery)  # by way of `run` it would be a turn of trio's later
 
-    def _is_for_later(self, admitted: Delivery) -> bool:
+    def _is_for_later(self, delivery: Delivery) -> bool:
         """Whether a stanza stays, once we stop, in the journal for the next process."""
-        return self._keeper.durable and not admitted.stanza.is_request
+        return self._queue.durable and not delivery.stanza.is_request
 
     # --- whose turn it is
 
@@ -273,19 +273,19 @@ class Dispatcher:
         up too; others while the endpoint is down, else each has the one attempt that it is owed.
         """
         requests_only = not self._health.is_down
-        for admitted in self._ledger.expired(now, requests_only=requests_only):
-            conversation = self._conversations.take_idle(admitted)
+        for delivery in self._in_flight.expired(now, requests_only=requests_only):
+            conversation = self._conversations.take_idle(delivery)
             if conversation is not None:
                 nursery.start_soon(self._give_up, conversation)
-        self._expiry_due = self._ledger.next_deadline(now, requests_only=requests_only)
+        self._expiry_due = self._in_flight.next_deadline(now, requests_only=requests_only)
 
     async def _give_up(self, conversation: Conversation) -> None:
         """End a head whose budget has ended, and those behind it that are as late."""
         while True:
-            admitted = conversation.head
+            delivery = conversation.head
             why = "its time was up before it could be delivered"
-            errors = self._errors(admitted, TimedOut())
-            await self._settle(admitted, "expired", errors, why)
+            errors = self._errors(delivery, TimedOut())
+            await self._settle(delivery, "expired", errors, why)
             if not self._done(conversation) or not self._health.is_down:
                 return
             if conversation.head.deadline > self._trio_now():
@@ -297,21 +297,21 @@ class Dispatcher:
 
     async def _process(self, conversation: Conversation, probe: bool) -> None:
         """The task of one attempt at a conversation's head."""
-        admitted = conversation.head
-        now, deadline = self._trio_now(), admitted.deadline
-        if deadline <= now and not admitted.stanza.is_request:
+        delivery = conversation.head
+        now, deadline = self._trio_now(), delivery.deadline
+        if deadline <= now and not delivery.stanza.is_request:
             deadline = math.inf  # late already, and here all the same: it is owed a whole attempt
-        self._teller.counts.posted += 1
+        self._bouncer.counts.posted += 1
         result = None
         began = self._now()
         try:
             try:
-                result = await self._courier.attempt(admitted, deadline, now)
+                result = await self._worker.attempt(delivery, deadline, now)
             except Exception:  # the bridge itself has failed: the one broad `except` of its core
-                self._note_bug(admitted)
+                self._note_bug(delivery)
             else:
                 if not (result.is_success and self._health.is_fine):
-                    due = self._due_again(admitted, result, began, probe)
+                    due = self._due_again(delivery, result, began, probe)
                     if due is not None:
                         self._conversations.wait(conversation, due)
                         self._wake.set()
@@ -325,98 +325,98 @@ class Dispatcher:
             self._running -= 1
             if self._conversations.ready:
                 self._wake.set()
-        end, stanzas, reason = self._end_of(admitted, result)
-        await self._settle(admitted, end, stanzas, reason)
+        end, stanzas, reason = self._end_of(delivery, result)
+        await self._settle(delivery, end, stanzas, reason)
         self._done(conversation)
 
-    def _note_bug(self, admitted: Delivery) -> None:
+    def _note_bug(self, delivery: Delivery) -> None:
         event = "stanza failed in the bridge"
-        self._log.exception(event, id=admitted.stanza.id, request=admitted.uid)
+        self._log.exception(event, id=delivery.stanza.id, request=delivery.uid)
 
     def _due_again(
-        self, admitted: Delivery, result: AttemptResult, began: float, probe: bool
+        self, delivery: Delivery, result: AttemptResult, began: float, probe: bool
     ) -> float | None:
         """Take note of an attempt, and give when the stanza is tried again, if it is."""
         if probe or not result.was_cut:
-            self._note_health(result.outcome, admitted, probe)
+            self._note_health(result.outcome, delivery, probe)
         if result.is_success:
             return None
-        self._note_attempt(admitted, began, result.outcome)
-        return self._next_attempt(admitted, result.outcome)
+        self._note_attempt(delivery, began, result.outcome)
+        return self._next_attempt(delivery, result.outcome)
 
-    def _note_health(self, outcome: Outcome, admitted: Delivery, probe: bool) -> None:
+    def _note_health(self, outcome: Outcome, delivery: Delivery, probe: bool) -> None:
         if not self._policy.is_patient or (self._health.is_fine and not says_down(outcome)):
             return
         was_down = self._health.is_down
-        sender = bare(admitted.stanza.from_ or "")
+        sender = bare(delivery.stanza.from_ or "")
         self._health.ended(outcome, sender, self._trio_now(), probe=probe)
         self._wake.set()
         if self._health.is_down and not was_down:
             self._log.error("endpoint is down, asking it by one POST at a time")
             self._expiry_due = self._trio_now()  # also those that are no requests, from now on
         elif was_down and not self._health.is_down:
-            self._log.warning("endpoint is back", waiting=len(self._ledger))
+            self._log.warning("endpoint is back", waiting=len(self._in_flight))
 
-    def _note_attempt(self, admitted: Delivery, began: float, outcome: Outcome) -> None:
-        admitted.attempts.append(Attempt(began, reason_of(outcome)))
-        admitted.is_tried = True
-        self._keeper.attempted(admitted)
+    def _note_attempt(self, delivery: Delivery, began: float, outcome: Outcome) -> None:
+        delivery.attempts.append(Attempt(began, reason_of(outcome)))
+        delivery.is_tried = True
+        self._queue.attempted(delivery)
 
-    def _next_attempt(self, admitted: Delivery, outcome: Outcome) -> float | None:
+    def _next_attempt(self, delivery: Delivery, outcome: Outcome) -> float | None:
         """Give when a stanza is tried again; None where it is not, by now or by then."""
-        if admitted.deadline == math.inf:  # it was accepted without a budget
+        if delivery.deadline == math.inf:  # it was accepted without a budget
             return None
-        wait_s = self._policy.wait_s(outcome, len(admitted.attempts))
-        if wait_s is None or self._trio_now() + wait_s >= admitted.deadline:
+        wait_s = self._policy.wait_s(outcome, len(delivery.attempts))
+        if wait_s is None or self._trio_now() + wait_s >= delivery.deadline:
             return None
         return self._trio_now() + wait_s
 
     def _end_of(
-        self, admitted: Delivery, result: AttemptResult | None
+        self, delivery: Delivery, result: AttemptResult | None
     ) -> tuple[End, list[Stanza], str | None]:
         """Give how a stanza ends, what is sent for it, and for a dead letter its reason."""
         if result is None:
-            return "failed", self._teller.error(admitted.stanza, INTERNAL, admitted.uid), "a bug"
+            return "failed", self._bouncer.error(delivery.stanza, INTERNAL, delivery.uid), "a bug"
         if result.is_success:
-            self._teller.counts.replied += len(result.stanzas)
+            self._bouncer.counts.replied += len(result.stanzas)
             return result.posted, result.stanzas, None
-        errors = self._errors(admitted, result.outcome)
+        errors = self._errors(delivery, result.outcome)
         return result.posted, errors, reason_of(result.outcome)
 
-    def _errors(self, admitted: Delivery, outcome: Outcome) -> list[Stanza]:
+    def _errors(self, delivery: Delivery, outcome: Outcome) -> list[Stanza]:
         assert not isinstance(outcome, Replied | NoReply)
-        return self._teller.error(admitted.stanza, error_of(outcome), admitted.uid)
+        return self._bouncer.error(delivery.stanza, error_of(outcome), delivery.uid)
 
     async def _settle(
-        self, admitted: Delivery, end: End, stanzas: list[Stanza], reason: str | None
+        self, delivery: Delivery, end: End, stanzas: list[Stanza], reason: str | None
     ) -> None:
         """End a stanza, once: its replies are kept, then sent."""
-        if not self._ledger.close(admitted):
-            self._log.error("a stanza was to be ended twice", request=admitted.uid)
+        if not self._in_flight.close(delivery):
+            self._log.error("a stanza was to be ended twice", request=delivery.uid)
             return
-        self._meter.end(admitted.stanza.kind, end)
-        self._admission.guard.ended(admitted)
-        if self._spans is not None and self._spans.samples(admitted.uid):
-            self._export(self._spans, admitted, end, reason)
+        self._meter.end(delivery.stanza.kind, end)
+        self._admission.limiter.ended(delivery)
+        if self._spans is not None and self._spans.samples(delivery.uid):
+            self._export(self._spans, delivery, end, reason)
         encoded = list(map(Stanza.encode, stanzas))
         self._ending += 1
         try:
-            replies = await self._keeper.settle(admitted, encoded, self._now(), reason)
+            replies = await self._queue.settle(delivery, encoded, self._now(), reason)
         finally:
             self._ending -= 1
-        self._log.debug("ended", request=admitted.uid, end=end, replies=len(stanzas))
+        self._log.debug("ended", request=delivery.uid, end=end, replies=len(stanzas))
         self._outbox.put(replies)
         for stanza in stanzas:
             if stanza.type == "groupchat":
                 self._rooms.observe_sent(stanza)
 
-    def _export(self, spans: Spans, admitted: Delivery, end: End, reason: str | None) -> None:
+    def _export(self, spans: Spans, delivery: Delivery, end: End, reason: str | None) -> None:
         spans.stanza_ended(
-            admitted.uid,
-            admitted.stanza.kind,
+            delivery.uid,
+            delivery.stanza.kind,
             self._admission.domain,
-            admitted.received,
-            len(admitted.attempts),
+            delivery.received,
+            len(delivery.attempts),
             "" if reason is None else end,
         )
 
@@ -443,17 +443,17 @@ class Dispatcher:
 
     @property
     def _unfinished(self) -> int:
-        if self._keeper.durable:
-            return self._running + self._ending + len(self._ledger.requests)
-        return len(self._ledger)
+        if self._queue.durable:
+            return self._running + self._ending + len(self._in_flight.requests)
+        return len(self._in_flight)
 
     async def give_up(self) -> int:
         """End what is not done, after `run` was cancelled: answer it by errors, but for what the
         journal keeps for the next process. Give how many were answered.
         """
-        rest = self._ledger.requests if self._keeper.durable else self._ledger.all
+        rest = self._in_flight.requests if self._queue.durable else self._in_flight.all
         async with trio.open_nursery() as nursery:  # so that the journal commits them together
-            for admitted in rest:
-                errors = self._teller.error(admitted.stanza, STOPPING, admitted.uid)
-                nursery.start_soon(self._settle, admitted, "stopped", errors, "the daemon stopped")
+            for delivery in rest:
+                errors = self._bouncer.error(delivery.stanza, STOPPING, delivery.uid)
+                nursery.start_soon(self._settle, delivery, "stopped", errors, "the daemon stopped")
         return len(rest)

@@ -47,20 +47,20 @@ class InFlight:
         ]
         return min((one.received for one in first), default=None)
 
-    def open(self, admitted: Delivery) -> None:
+    def open(self, delivery: Delivery) -> None:
         """Take a stanza that was accepted."""
-        book = self._requests if admitted.stanza.is_request else self._others
-        assert admitted.uid not in book.open, "a stanza is accepted once"
-        book.open[admitted.uid] = admitted
-        if admitted.deadline >= book.latest:
-            book.latest = admitted.deadline
+        book = self._requests if delivery.stanza.is_request else self._others
+        assert delivery.uid not in book.open, "a stanza is accepted once"
+        book.open[delivery.uid] = delivery
+        if delivery.deadline >= book.latest:
+            book.latest = delivery.deadline
         else:
             book.is_sorted = False
 
-    def close(self, admitted: Delivery) -> bool:
+    def close(self, delivery: Delivery) -> bool:
         """Tell whether the stanza was open; from now on it is not."""
-        book = self._requests if admitted.stanza.is_request else self._others
-        return book.open.pop(admitted.uid, None) is not None
+        book = self._requests if delivery.stanza.is_request else self._others
+        return book.open.pop(delivery.uid, None) is not None
 
     def expired(self, now: float, *, requests_only: bool) -> list[Delivery]:
         """Give what is open beyond its deadline."""
@@ -83,10 +83,10 @@ class _ByDeadline:
 
     def until(self, now: float) -> Iterator[Delivery]:
         self._sort()
-        for admitted in self.open.values():
-            if admitted.deadline > now:
+        for delivery in self.open.values():
+            if delivery.deadline > now:
                 return
-            yield admitted
+            yield delivery
 
     def next_deadline(self, now: float) -> float:
         self._sort()

@@ -124,17 +124,17 @@ class SenderLimiter:
         known = (sender, bare(stanza.to or "")) in self._conversations
         return None if known else _CONVERSATIONS
 
-    def accepted(self, admitted: Delivery) -> None:
+    def accepted(self, delivery: Delivery) -> None:
         """Count a stanza that waits from now on."""
-        parties = admitted.parties
+        parties = delivery.parties
         self._waiting[parties[0]] = self._waiting.get(parties[0], 0) + 1
         self._conversations[parties] = self._conversations.get(parties, 0) + 1
 
-    def ended(self, admitted: Delivery) -> None:
+    def ended(self, delivery: Delivery) -> None:
         """Count a stanza no more."""
-        if not is_of_this_process(admitted.uid):
+        if not is_of_this_process(delivery.uid):
             return
-        parties = admitted.parties
+        parties = delivery.parties
         # What an operator has revived was counted no more: then there is nothing to take from.
         left = self._waiting.pop(parties[0], 0) - 1
         if left > 0:

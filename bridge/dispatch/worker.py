@@ -59,7 +59,7 @@ class DeliveryWorker:
         self,
         endpoint: Poster,
         composer: ReplyComposer,
-        automaton: Autoresponder,
+        autoresponder: Autoresponder,
         rooms: MucOccupancy,
         log: FilteringBoundLogger,
         timeout_s: float,
@@ -71,24 +71,24 @@ class DeliveryWorker:
         self._meter = meter or Meter()
         self._warned: set[str] = set()
         self._failed = 0  # POSTs since the endpoint last answered
-        self.change(endpoint, automaton, timeout_s)
+        self.change(endpoint, autoresponder, timeout_s)
 
-    def change(self, endpoint: Poster, automaton: Autoresponder, timeout_s: float) -> None:
+    def change(self, endpoint: Poster, autoresponder: Autoresponder, timeout_s: float) -> None:
         """Go to another endpoint from the next attempt on; what is on its way is not touched."""
         self._endpoint = endpoint
-        self._automaton = automaton
+        self._autoresponder = autoresponder
         self._timeout_s = timeout_s
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
 
-    async def attempt(self, admitted: Delivery, deadline: float, began: float) -> AttemptResult:
+    async def attempt(self, delivery: Delivery, deadline: float, began: float) -> AttemptResult:
         """POST once, cut at `deadline`, or after the endpoint's time-out from `began`, which is
         now; both by trio's clock.
         """
-        stanza, meter = admitted.stanza, self._meter
-        number = len(admitted.attempts) + 1
+        stanza, meter = delivery.stanza, self._meter
+        number = len(delivery.attempts) + 1
         until = min(began + self._timeout_s, deadline)
-        body = request_body(stanza, admitted.xml, admitted.received)
-        outcome = await self._endpoint.post(body, admitted.uid, number, until)
+        body = request_body(stanza, delivery.xml, delivery.received)
+        outcome = await self._endpoint.post(body, delivery.uid, number, until)
         meter.latency.add(trio.current_time() - began)
         meter.posted_bytes += len(body)
         if number > 1:
@@ -100,15 +100,15 @@ class DeliveryWorker:
                 in_room = self._rooms.has_occupant(stanza.from_ or "")
                 try:
                     stanzas = await self._composer.compose(
-                        read_reply(outcome), stanza, uid=admitted.uid, in_room=in_room
+                        read_reply(outcome), stanza, uid=delivery.uid, in_room=in_room
                     )
                 except UnusableReply as error:
                     outcome = BadReply(str(error))
         posted = outcome.name
         meter.posts[posted] += 1
-        self._log.debug("posted", request=admitted.uid, id=stanza.id, outcome=posted)
+        self._log.debug("posted", request=delivery.uid, id=stanza.id, outcome=posted)
         if self._failed or posted != "replied":
-            self._note(outcome, admitted)
+            self._note(outcome, delivery)
         is_success = outcome.is_success
         if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
             stanzas.append(self._default_answer(stanza))
@@ -117,10 +117,14 @@ class DeliveryWorker:
 
     def _default_answer(self, request: Stanza) -> Stanza:
         """H3: a set is done; a get is answered by us, since an empty result would be a lie."""
-        return request.reply() if request.type == "set" else self._automaton.answer_request(request)
+        return (
+            request.reply()
+            if request.type == "set"
+            else self._autoresponder.answer_request(request)
+        )
 
-    def _note(self, outcome: Outcome, admitted: Delivery) -> None:
-        request, id = admitted.uid, admitted.stanza.id
+    def _note(self, outcome: Outcome, delivery: Delivery) -> None:
+        request, id = delivery.uid, delivery.stanza.id
         match outcome:
             case Replied():
                 pass

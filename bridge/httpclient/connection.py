@@ -40,10 +40,10 @@ class SendCoalescer(trio.abc.Instrument):
         try:
             return _CURRENT.get()
         except LookupError:
-            departure = cls()
-            _CURRENT.set(departure)
-            trio.lowlevel.add_instrument(departure)
-            return departure
+            coalescer = cls()
+            _CURRENT.set(coalescer)
+            trio.lowlevel.add_instrument(coalescer)
+            return coalescer
 
     def put(self, to: socket.socket, data: bytes) -> None:
         """Have at most `TOGETHER_BYTES` sent, whole, to a socket that has sent all before.
@@ -111,7 +111,7 @@ class _TcpConnection:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
-        self._departure = SendCoalescer.current()
+        self._coalescer = SendCoalescer.current()
         self.wait = partial(wait_readable, self._socket)
         self.receive = partial(self._socket.recv, _CHUNK_BYTES)
         idle = select.poll()  # a peek by `recv` would cost an exception
@@ -126,7 +126,7 @@ class _TcpConnection:
     def send(self, data: bytes) -> int:
         if len(data) > TOGETHER_BYTES:
             return self._send(data)
-        self._departure.put(self._socket, data)
+        self._coalescer.put(self._socket, data)
         return len(data)
 
     def _send(self, data: bytes | memoryview) -> int:

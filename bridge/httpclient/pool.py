@@ -53,11 +53,11 @@ class Timeouts:
     pool: float = math.inf
 
 
-class _Connection:
+class _PooledConnection:
     """One connection, and the reader of its answers."""
 
-    def __init__(self, wire: Connection, reader: ResponseReader) -> None:
-        self.wire = wire
+    def __init__(self, connection: Connection, reader: ResponseReader) -> None:
+        self.socket = connection
         self.reader = reader
         # trio.current_time() looks the clock up each time, at twice the cost of reading it.
         self.now = trio.lowlevel.current_clock().current_time
@@ -67,7 +67,7 @@ class _Connection:
     def expire(self) -> None:
         """End the exchange that is under way: its time is up."""
         self.expired = True
-        self.wire.close()
+        self.socket.close()
 
     async def exchange(self, method: str, data: bytes, timeouts: Timeouts) -> Response:
         """Send a request and read its answer.
@@ -76,31 +76,31 @@ class _Connection:
             httpx.WriteError, httpx.WriteTimeout, httpx.ReadError, httpx.ReadTimeout,
             httpx.RemoteProtocolError
         """
-        reader, wire = self.reader, self.wire
+        reader, connection = self.reader, self.socket
         reader.begin(method)
         unsent: OSError | None = None
         try:
             try:
-                sent = wire.send(data)
+                sent = connection.send(data)
                 if sent < len(data):
                     rest = memoryview(data)[sent:]
-                    await _within(timeouts.write, httpx.WriteTimeout, wire.send_all, rest)
+                    await _within(timeouts.write, httpx.WriteTimeout, connection.send_all, rest)
             except OSError as error:
                 unsent = error  # an answer may be here all the same: "too large", and closed
             answer = None
             while answer is None:
                 if timeouts.read == math.inf:
-                    await wire.wait()
+                    await connection.wait()
                 else:
-                    await _within(timeouts.read, httpx.ReadTimeout, wire.wait)
+                    await _within(timeouts.read, httpx.ReadTimeout, connection.wait)
                 try:
-                    chunk = wire.receive()
+                    chunk = connection.receive()
                 except BlockingIOError:
                     continue
                 if chunk:
                     answer = reader.feed(chunk)
                     if answer is None:
-                        wire.acknowledge()
+                        connection.acknowledge()
                 elif unsent is None or reader.begun:
                     answer = reader.end()
                 else:
@@ -128,12 +128,12 @@ class Pool:
         self._limits = limits
         self._answer_limits = answer_limits
         self._heads: Heads = {}
-        self._idle: defaultdict[Origin, deque[_Connection]] = defaultdict(deque)
+        self._idle: defaultdict[Origin, deque[_PooledConnection]] = defaultdict(deque)
         self._open = 0
         self._room = limits.max_connections
         self._waiting = trio.lowlevel.ParkingLot()
         self._closed = False
-        self._watch = Deadlines()
+        self._deadlines = Deadlines()
 
     @property
     def open_count(self) -> int:
@@ -176,7 +176,7 @@ class Pool:
                     connection = await self._connect(origin, timeouts, deadline)
                 answer = None
                 if deadline != math.inf:
-                    self._watch.add(connection, deadline)
+                    self._deadlines.add(connection, deadline)
                 try:
                     answer = await connection.exchange(method, data, timeouts)
                     return answer
@@ -184,7 +184,7 @@ class Pool:
                     if not kept or connection.reader.begun:
                         raise
                 finally:
-                    self._watch.remove(connection)
+                    self._deadlines.remove(connection)
                     self._put(connection, origin, answer)
                 connection = None
         finally:
@@ -202,7 +202,7 @@ class Pool:
                 self._discard(connection)
         self._idle.clear()
 
-    def _take(self, origin: Origin) -> _Connection | None:
+    def _take(self, origin: Origin) -> _PooledConnection | None:
         idle = self._idle[origin]
         if not idle:
             return None
@@ -211,12 +211,12 @@ class Pool:
             self._discard(idle.popleft())
         while idle:
             connection = idle.pop()
-            if connection.kept_until > now and not connection.wire.is_stale():
+            if connection.kept_until > now and not connection.socket.is_stale():
                 return connection
             self._discard(connection)
         return None
 
-    def _put(self, connection: _Connection, origin: Origin, answer: Response | None) -> None:
+    def _put(self, connection: _PooledConnection, origin: Origin, answer: Response | None) -> None:
         """Keep a connection after use, or close it."""
         if answer is None or connection.expired or self._closed or not connection.reader.reusable:
             self._discard(connection)
@@ -228,13 +228,15 @@ class Pool:
         connection.kept_until = connection.now() + keepalive_s
         self._idle[origin].append(connection)
 
-    def _discard(self, connection: _Connection) -> None:
-        connection.wire.close()
+    def _discard(self, connection: _PooledConnection) -> None:
+        connection.socket.close()
         self._open -= 1
         if self._closed and not self._open:
-            self._watch.close()
+            self._deadlines.close()
 
-    async def _connect(self, origin: Origin, timeouts: Timeouts, deadline: float) -> _Connection:
+    async def _connect(
+        self, origin: Origin, timeouts: Timeouts, deadline: float
+    ) -> _PooledConnection:
         if self._open >= self._limits.max_connections:  # then some are idle: this one has room
             idle = next(idle for idle in self._idle.values() if idle)
             self._discard(idle.popleft())
@@ -242,9 +244,9 @@ class Pool:
         connected = False
         try:
             timeout_s = min(timeouts.connect, deadline - trio.current_time())
-            wire = await _within(timeout_s, httpx.ConnectTimeout, self._dial, origin)
+            connection = await _within(timeout_s, httpx.ConnectTimeout, self._dial, origin)
             connected = True
-            return _Connection(wire, ResponseReader(self._answer_limits, self._heads))
+            return _PooledConnection(connection, ResponseReader(self._answer_limits, self._heads))
         finally:
             if not connected:
                 self._open -= 1

@@ -136,20 +136,20 @@ class JournalQueue:
 
     # --- what dispatch asks
 
-    def accept(self, admitted: Delivery) -> None:
-        self._volume.add(_size(admitted.xml))
-        self._uncommitted.add(admitted.weight_bytes)
+    def accept(self, delivery: Delivery) -> None:
+        self._volume.add(_size(delivery.xml))
+        self._uncommitted.add(delivery.weight_bytes)
         self._committer.submit(
-            Accept(admitted.to_entry(self.component)), partial(self._accepted, admitted)
+            Accept(delivery.to_entry(self.component)), partial(self._accepted, delivery)
         )
 
-    def attempted(self, admitted: Delivery) -> None:
-        self._committer.submit(Attempted(admitted.uid, admitted.attempts[-1]))
+    def attempted(self, delivery: Delivery) -> None:
+        self._committer.submit(Attempted(delivery.uid, delivery.attempts[-1]))
 
     async def settle(
-        self, admitted: Delivery, replies: list[bytes], made: float, reason: str | None
+        self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
-        uid = admitted.uid
+        uid = delivery.uid
         places = [*enumerate(replies, 1)]
         kept = tuple([Reply(uid, self.component, place, data, made) for place, data in places])
         try:
@@ -159,8 +159,8 @@ class JournalQueue:
                 self._late.add(uid)
             # Else it stays in `_held`: it is pending on disk, and must not be delivered again.
         finally:  # also where nobody waits any more: it is committed all the same
-            self._memory.remove(admitted.weight_bytes)
-            self._volume.remove(_size(admitted.xml))
+            self._memory.remove(delivery.weight_bytes)
+            self._volume.remove(_size(delivery.xml))
             if self._unloaded:
                 self._wanted.set()
         return [Outgoing(data, made, (uid, place)) for place, data in places]
@@ -185,26 +185,26 @@ class JournalQueue:
 
     # --- between memory and disk
 
-    def _accepted(self, admitted: Delivery, committed: bool) -> None:
-        self._uncommitted.remove(admitted.weight_bytes)
+    def _accepted(self, delivery: Delivery, committed: bool) -> None:
+        self._uncommitted.remove(delivery.weight_bytes)
         if not committed:
-            self._volume.remove(_size(admitted.xml))
-            self._refuse(admitted)
-        elif self._is_room_for(admitted):
-            self._hold(admitted)
+            self._volume.remove(_size(delivery.xml))
+            self._refuse(delivery)
+        elif self._is_room_for(delivery):
+            self._hold(delivery)
         else:
             self._unloaded += 1
             self._want()
 
-    def _is_room_for(self, admitted: Delivery) -> bool:
-        if admitted.stanza.kind == "iq":
+    def _is_room_for(self, delivery: Delivery) -> bool:
+        if delivery.stanza.kind == "iq":
             return self._memory.fullness < 2
         return not self._unloaded and not self._memory.is_full
 
-    def _hold(self, admitted: Delivery) -> None:
-        self._held.add(admitted.uid)
-        self._memory.add(admitted.weight_bytes)
-        self._deliver(admitted)
+    def _hold(self, delivery: Delivery) -> None:
+        self._held.add(delivery.uid)
+        self._memory.add(delivery.weight_bytes)
+        self._deliver(delivery)
 
     def _want(self) -> None:
         if self._unloaded:

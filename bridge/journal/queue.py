@@ -82,16 +82,16 @@ class DeliveryQueue(Protocol):
         """
         ...
 
-    def accept(self, admitted: Delivery) -> None:
+    def accept(self, delivery: Delivery) -> None:
         """Keep a stanza; it is then delivered or refused, maybe at once."""
         ...
 
-    def attempted(self, admitted: Delivery) -> None:
+    def attempted(self, delivery: Delivery) -> None:
         """Keep the last of its attempts."""
         ...
 
     async def settle(
-        self, admitted: Delivery, replies: list[bytes], made: float, reason: str | None
+        self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
         """Keep the end of a stanza, before its replies go out; `reason` makes a dead letter."""
         ...
@@ -136,17 +136,17 @@ class MemoryQueue:
         self._deliver = deliver
         self._volume.freed.append(freed)
 
-    def accept(self, admitted: Delivery) -> None:
-        self._volume.add(admitted.weight_bytes)
-        self._deliver(admitted)
+    def accept(self, delivery: Delivery) -> None:
+        self._volume.add(delivery.weight_bytes)
+        self._deliver(delivery)
 
-    def attempted(self, admitted: Delivery) -> None:
+    def attempted(self, delivery: Delivery) -> None:
         pass
 
     async def settle(
-        self, admitted: Delivery, replies: list[bytes], made: float, reason: str | None
+        self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
-        self._volume.remove(admitted.weight_bytes)
+        self._volume.remove(delivery.weight_bytes)
         return [Outgoing(data, made) for data in replies]
 
     def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:

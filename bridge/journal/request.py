@@ -1,6 +1,6 @@
 """What commands ask of a daemon, or of a journal that no daemon has, and what they are told.
 
-One value for each command and for each answer. `control` carries them as lines of JSON, `desk`
+One value for each command and for each answer. `control` carries them as lines of JSON, `admin`
 answers those about the queue, `status` the one about the daemon. No socket and no journal here.
 """
 

@@ -35,7 +35,7 @@ class Storage:
             self._volume.count += totals.pending
             self._volume.bytes += totals.pending_bytes
 
-    def keeper(
+    def queue(
         self,
         component: str,
         parse: ParseElement,
@@ -43,26 +43,26 @@ class Storage:
         now: Callable[[], float] = time.time,
     ) -> JournalQueue:
         """Give a component's keeper, which is to `recover`, and in the end to be released."""
-        keeper = JournalQueue(component, self.committer, self._volume, parse, log, now)
-        self._keepers[component] = keeper
-        return keeper
+        queue = JournalQueue(component, self.committer, self._volume, parse, log, now)
+        self._keepers[component] = queue
+        return queue
 
-    async def recover(self, keeper: JournalQueue) -> None:
+    async def recover(self, queue: JournalQueue) -> None:
         """Have a keeper take over what is pending, from before or from the keeper before it.
 
         Raises:
             JournalError: the journal cannot be asked.
         """
-        found = (await self.totals()).get(keeper.component, _NONE)
+        found = (await self.totals()).get(queue.component, _NONE)
         if found.pending or found.replies:
-            keeper.log.info("taking over from before", pending=found.pending, replies=found.replies)
-        keeper.recover(found)
+            queue.log.info("taking over from before", pending=found.pending, replies=found.replies)
+        queue.recover(found)
 
-    def release(self, keeper: JournalQueue) -> None:
+    def release(self, queue: JournalQueue) -> None:
         """Forget a keeper that keeps nothing more: another one of its component may follow."""
-        keeper.unbind()
-        if self._keepers.get(keeper.component) is keeper:
-            del self._keepers[keeper.component]
+        queue.unbind()
+        if self._keepers.get(queue.component) is queue:
+            del self._keepers[queue.component]
 
     async def totals(self) -> dict[str, Totals]:
         """Give what is kept now, by component; all that was submitted before is in it.

@@ -123,7 +123,7 @@ class TokenConcurrency:
 
     def __init__(self, limit: int = AT_ONCE) -> None:
         self._limit = limit
-        self._at_work: Counter[str] = Multiset()
+        self._at_work: Counter[str] = Counter()
 
     @contextmanager
     def one(self, token: str) -> Iterator[None]:

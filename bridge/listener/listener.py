@@ -70,14 +70,14 @@ def make_app(
     async def describe(_: Request) -> Response:
         return Response(document, media_type="application/json")
 
-    intake = SubmissionHandler(
+    handler = SubmissionHandler(
         sender, access, TokenConcurrency(at_once), listen.max_body_bytes, listen.default_host
     )
     app = Starlette(
         routes=[
-            *StanzaRoutes(intake).routes,
-            *QueryRoutes(intake).routes,
-            *ProsodyRoutes(intake).routes,
+            *StanzaRoutes(handler).routes,
+            *QueryRoutes(handler).routes,
+            *ProsodyRoutes(handler).routes,
             Route("/v1/openapi.json", describe, methods=["GET"]),
             *watching,
         ],

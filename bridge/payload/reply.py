@@ -1,8 +1,8 @@
 """JSON to stanza: the HTTP contract's H2.
 
 A reply is read in two steps. `read_reply` takes the body apart, strictly; `ReplyComposer` makes
-stanzas of it that may be sent on a stream which strangers share: everything that S27 to S31 ask is checked
-here, so that a bad reply costs one stanza and never the stream.
+stanzas of it that may be sent on a stream which strangers share: everything that S27 to S31 ask is
+checked here, so that a bad reply costs one stanza and never the stream.
 """
 
 from functools import lru_cache

@@ -48,14 +48,14 @@ def reaction_to(end: StreamEnd, *, attached: bool) -> Reaction:
     """Classify the end of a stream; `attached` tells whether its handshake had been accepted."""
     match end:
         case StreamFaulted(condition=condition, by_peer=True):
-            course = COURSE_OF_CONDITION.get(condition, Reaction.RETRY)
+            reaction = COURSE_OF_CONDITION.get(condition, Reaction.RETRY)
             # Nothing of ours was in a stream that was never attached (but for header and digest).
-            if course is Reaction.BLAMED and not attached:
+            if reaction is Reaction.BLAMED and not attached:
                 return Reaction.RETRY
             # After the handshake, ejabberd says improper-addressing of a stanza without address.
             if condition is StreamCondition.IMPROPER_ADDRESSING and attached:
                 return Reaction.BLAMED
-            return course
+            return reaction
         case StreamFaulted() | StreamClosed() | StreamLost():
             return Reaction.RETRY
 
@@ -64,25 +64,25 @@ class Backoff:
     """Waiting times between attempts: doubling within a course, from its first to its last."""
 
     def __init__(self) -> None:
-        self._course = Reaction.RETRY
+        self._reaction = Reaction.RETRY
         self._next_s = _FIRST_S[Reaction.RETRY]
 
     def reset(self) -> None:
         """Begin anew: a stream has proved good."""
-        self._next_s = _FIRST_S[self._course]
+        self._next_s = _FIRST_S[self._reaction]
 
-    def wait_s(self, course: Reaction, *, was_settled: bool = False) -> float:
+    def wait_s(self, reaction: Reaction, *, was_settled: bool = False) -> float:
         """Give the seconds to wait; `was_settled`: the stream had proved good before it ended.
 
         A conflict then means that another instance took our place: 120 s at once, or the two would
         kick each other for ever.
         """
-        if course is Reaction.TAKEN and was_settled:
-            return _LAST_S[course]
-        if course is not self._course:
-            self._course, self._next_s = course, _FIRST_S[course]
+        if reaction is Reaction.TAKEN and was_settled:
+            return _LAST_S[reaction]
+        if reaction is not self._reaction:
+            self._reaction, self._next_s = reaction, _FIRST_S[reaction]
         wait_s = self._next_s
-        self._next_s = min(wait_s * 2, _LAST_S[course])
-        if course in _JITTERED:
+        self._next_s = min(wait_s * 2, _LAST_S[reaction])
+        if reaction in _JITTERED:
             wait_s *= random.uniform(0.5, 1.0)
         return wait_s

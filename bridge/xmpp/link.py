@@ -106,20 +106,20 @@ class Link:
             self._testing_suspect = False
             end, attached, settled = await self._attach_once()
             self._measure(end, attached)
-            course = reaction_to(end, attached=attached)
-            self._outbox.stream_lost(blamed=course is Reaction.BLAMED)
-            if course is Reaction.BLAMED and self._testing_suspect:
+            reaction = reaction_to(end, attached=attached)
+            self._outbox.stream_lost(blamed=reaction is Reaction.BLAMED)
+            if reaction is Reaction.BLAMED and self._testing_suspect:
                 event = "a stanza broke the stream twice and is given up"
                 request = self._outbox.suspect_request
                 about = {} if request is None else {"request": request}
                 self._log.error(event, why=str(end), **about)
                 self._outbox.abandon_suspect(f"it broke the stream: {end}")
-            if course is Reaction.REFUSED and not self._accepted_once:
+            if reaction is Reaction.REFUSED and not self._accepted_once:
                 self._note_end(end, attached, math.inf)
                 raise Refused(end)
             if settled:
                 self._backoff.reset()
-            wait_s = self._backoff.wait_s(course, was_settled=settled)
+            wait_s = self._backoff.wait_s(reaction, was_settled=settled)
             self._note_end(end, attached, wait_s)
             self._log_end(end, attached=attached, wait_s=wait_s)
             await trio.sleep(wait_s)

@@ -151,7 +151,7 @@ class Trial:
                     await trio.sleep(0.05)
             self.took_s = time.monotonic() - began
             self.left = len(await storage.totals())
-            self.detached = daemon.services[DOMAIN].legacy.meter.streams - 1
+            self.detached = daemon.services[DOMAIN].handover.meter.streams - 1
             daemon.stop()
 
     def _is_attached(self, daemon: Daemon) -> bool:

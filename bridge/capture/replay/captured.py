@@ -161,21 +161,21 @@ class ReplayQueue(MemoryQueue):
         self._now = now
         self._number = count(1)
 
-    def accept(self, admitted: Delivery) -> None:
-        self._tally.posted[admitted.stanza.kind] += 1
-        told = self._recorded.claim(admitted, self._now())
+    def accept(self, delivery: Delivery) -> None:
+        self._tally.posted[delivery.stanza.kind] += 1
+        told = self._recorded.claim(delivery, self._now())
         # Without a story the id is the same in each replay all the same.
-        admitted.uid = f"msg_replay{next(self._number)}" if told is None else told.uid
+        delivery.uid = f"msg_replay{next(self._number)}" if told is None else told.uid
         if self._expectation is not None:
             then = None if told is None else told.attempts[min(told.attempts)].request
-            body = request_body(admitted.stanza, admitted.xml, admitted.received)
-            self._expectation.posted(body, then, admitted.stanza, self._now())
-        super().accept(admitted)
+            body = request_body(delivery.stanza, delivery.xml, delivery.received)
+            self._expectation.posted(body, then, delivery.stanza, self._now())
+        super().accept(delivery)
 
     async def settle(
-        self, admitted: Delivery, replies: list[bytes], made: float, reason: str | None
+        self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
-        self._recorded.forget(admitted.uid)
+        self._recorded.forget(delivery.uid)
         if reason is None:
             self._tally.replies += len(replies)
         elif reason == STOPPED:
@@ -183,11 +183,11 @@ class ReplayQueue(MemoryQueue):
         else:
             self._tally.errors[kind_of(reason)] += 1
         if self._expectation is not None and reason is None:
-            stanza = admitted.stanza
+            stanza = delivery.stanza
             conversation = (bare(stanza.from_ or ""), bare(stanza.to or ""))
             for data in replies:
                 self._expectation.replied(data, conversation)
-        return await super().settle(admitted, replies, made, reason)
+        return await super().settle(delivery, replies, made, reason)
 
 
 STOPPED = "the daemon stopped"

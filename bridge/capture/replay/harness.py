@@ -80,7 +80,7 @@ class Plan:
 class _AtOnce(Backoff):
     """The story says when the next connection begins."""
 
-    def wait_s(self, course: Reaction, *, was_settled: bool = False) -> float:
+    def wait_s(self, reaction: Reaction, *, was_settled: bool = False) -> float:
         return 0.0
 
 
@@ -126,8 +126,8 @@ class ReplayHarness:
         begins_at = since.after(start) if since is not None else 0.0
         self._origin = start.timestamp()
         self.recorded = Recorded(start, plan.selection, self._unclaimed)
-        self.tape = StoryReader(story, self.recorded.hear)
-        self.recorded.bind(self.tape)
+        self.reader = StoryReader(story, self.recorded.hear)
+        self.recorded.bind(self.reader)
         self.expectation = self._make_expectation()
         self._pace = self._make_pace(begins_at)
         self._stopped = False
@@ -145,7 +145,7 @@ class ReplayHarness:
             self._stop,
             self._submitted,
         )
-        self.player = Player(self.tape, stage, plan.selection, begins_at)
+        self.player = Player(self.reader, stage, plan.selection, begins_at)
         self._link = self._make_link()
 
     # --- putting it together
@@ -187,7 +187,7 @@ class ReplayHarness:
             now=self._wall,
         )
         journal = plan.settings.journal
-        keeper = ReplayQueue(
+        queue = ReplayQueue(
             Quota(journal.max_stanzas, journal.max_bytes),
             self.recorded,
             self.expectation,
@@ -195,17 +195,17 @@ class ReplayHarness:
             self._pace.now,
         )
         self._outbox = Outbox(component.domain, now=self._wall)
-        self._waiters = PendingIqs(now=self._pace.now)
-        rooms, automaton = MucOccupancy(), Autoresponder(component.name)
-        teller = Bouncer(self._outbox, rooms, log, now=self._wall)
+        self._pending_iqs = PendingIqs(now=self._pace.now)
+        rooms, autoresponder = MucOccupancy(), Autoresponder(component.name)
+        bouncer = Bouncer(self._outbox, rooms, log, now=self._wall)
         composer = ReplyComposer(component.domain, stream.max_send_bytes, self._elements.parse)
         poster = _Timing(self._endpoint, self._captured, self._tally)
         self._dispatcher = Dispatcher(
-            Admission(component, automaton, rooms, teller, log, waiters=self._waiters),
-            DeliveryWorker(poster, composer, automaton, rooms, log, http.timeout_s),
-            keeper,
+            Admission(component, autoresponder, rooms, bouncer, log, pending_iqs=self._pending_iqs),
+            DeliveryWorker(poster, composer, autoresponder, rooms, log, http.timeout_s),
+            queue,
             self._outbox,
-            teller,
+            bouncer,
             rooms,
             log,
             conversations=Conversations(component.order),
@@ -239,7 +239,7 @@ class ReplayHarness:
             self.expectation.submitted(stanza)
         if stanza.is_request:
             with suppress(DuplicateId, TooManyPending):
-                self._waiters.open(stanza, self._pace.now() + WAIT_LIMIT_S)
+                self._pending_iqs.open(stanza, self._pace.now() + WAIT_LIMIT_S)
 
     def now(self) -> float:
         """Give the story's time, in s."""
@@ -296,7 +296,7 @@ class ReplayHarness:
         self._handled += 1
         if self._handled % _EXPIRE_EVERY == 0:
             self.recorded.expire(self._pace.now())
-        self._progress(self.tape.position_bytes)
+        self._progress(self.reader.position_bytes)
         await self._dispatcher.handle(event)
 
     def _backlog(self) -> int:

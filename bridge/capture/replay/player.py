@@ -123,12 +123,12 @@ class Player:
     """Plays one tape, from `begins_at` on; of what came before, only the openings."""
 
     def __init__(
-        self, tape: StoryReader, stage: Stage, selection: Selection, begins_at: float = 0.0
+        self, reader: StoryReader, stage: Stage, selection: Selection, begins_at: float = 0.0
     ) -> None:
         self.at = begins_at
         self.is_connected = False
         """Whether, as far as it is played, a connection has not ended."""
-        self._tape = tape
+        self._reader = reader
         self._stage = stage
         self._selection = selection
         self._begins_at = begins_at
@@ -172,7 +172,7 @@ class Player:
         Raises:
             CaptureFileError: the rest cannot be read.
         """
-        while (moment := self._tape.next()) is not None:
+        while (moment := self._reader.next()) is not None:
             if moment.at >= self._begins_at:
                 await self._stage.pace.wait(moment.at)
                 self.at = moment.at

@@ -133,13 +133,13 @@ class Recorded:
         # It is written with milliseconds: a stanza of the first millisecond is not from before.
         return received is not None and received < self._begins - 0.001
 
-    def claim(self, admitted: Delivery, now: float) -> Told | None:
+    def claim(self, delivery: Delivery, now: float) -> Told | None:
         """Give what was captured of a stanza that is to be POSTed."""
-        stanza = admitted.stanza
+        stanza = delivery.stanza
         key = (stanza.kind, stanza.from_, stanza.to, stanza.id, stanza.type)
         while True:
             waiting = self._waiting.get(key)
-            found = None if waiting is None else _same(waiting, admitted.xml)
+            found = None if waiting is None else _same(waiting, delivery.xml)
             if found is not None or not self._read_on(now + AHEAD_S):
                 break
         if waiting is None:

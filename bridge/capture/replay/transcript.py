@@ -53,7 +53,7 @@ class Transcript:
     full: bool = False
     _sides: dict[str, Side] = field(factory=dict)
     _recorded: Recorded = field(init=False)
-    _tape: StoryReader = field(init=False)
+    _reader: StoryReader = field(init=False)
     _begins_at: float = field(init=False)
     _shown: dict[str, int] = field(factory=dict)  # how many attempts of a stanza are shown already
 
@@ -61,8 +61,8 @@ class Transcript:
         start, since = self.story.header.date, self.selection.since
         self._begins_at = since.after(start) if since is not None else 0.0
         self._recorded = Recorded(start, self.selection)
-        self._tape = StoryReader(self.story, self._recorded.hear, keeps_exchanges=True)
-        self._recorded.bind(self._tape)
+        self._reader = StoryReader(self.story, self._recorded.hear, keeps_exchanges=True)
+        self._recorded.bind(self._reader)
         self._begin_connection()
 
     def _begin_connection(self) -> None:
@@ -78,13 +78,13 @@ class Transcript:
         for line in self._heading():
             console.print(line)
         shown_day = self._day(0)
-        while (moment := self._tape.next()) is not None:
+        while (moment := self._reader.next()) is not None:
             for line in self._lines(moment):
                 if (day := self._day(moment.at)) != shown_day:
                     console.print(Text(f"{day:%Y-%m-%d}", style="bold"))
                     shown_day = day
                 console.print(line)
-        for note in self._tape.cut:
+        for note in self._reader.cut:
             console.print(Text(printable(note), style="yellow"))
 
     def _heading(self) -> Lines:
@@ -151,8 +151,8 @@ class Transcript:
         return line
 
     def _exchanges(self, moment: Moment, stanza: Stanza) -> Lines:
-        admitted = Delivery(stanza, moment.at, 0, uid="")
-        told = self._recorded.claim(admitted, moment.at)
+        delivery = Delivery(stanza, moment.at, 0, uid="")
+        told = self._recorded.claim(delivery, moment.at)
         if told is None:
             return
         for attempt in sorted(told.attempts):

@@ -44,12 +44,12 @@ async def between(data: str, wanted: str, subject: Subject) -> Observation:
 async def inside(payload: str, wanted: str, subject: Subject) -> Observation:
     """Send it as the payload of an iq."""
     session = await _calm(subject)
-    return await _within(session, session.iq(payload, id=session.ledger.fresh_id()), wanted)
+    return await _within(session, session.iq(payload, id=session.in_flight.fresh_id()), wanted)
 
 
 async def latin1_bytes(subject: Subject) -> Observation:
     session = await _calm(subject)
-    text = session.iq("<q xmlns='u:q'>caf\xe9</q>", id=session.ledger.fresh_id())
+    text = session.iq("<q xmlns='u:q'>caf\xe9</q>", id=session.in_flight.fresh_id())
     return await _within(session, text.encode("latin-1"), _ENCODING)
 
 
@@ -62,7 +62,7 @@ async def _calm(subject: Subject) -> Session:
 
 async def _within(session: Session, data: str | bytes, wanted: str) -> Observation:
     session.spoilt = True
-    id = session.ledger.fresh_id()
+    id = session.in_flight.fresh_id()
     await session.send(data)
     await session.send(session.iq(PING_PAYLOAD, id=id))
     return await _refusal(session, wanted, lambda: bool(session.answers(id)), "it reads on")
@@ -221,7 +221,7 @@ async def byte_by_byte(subject: Subject) -> Observation:
     await session.send_in_pieces(session.profile.open(session.domain, session.id).encode())
     if not await session.accept():
         return failed(session.silence)
-    id = session.ledger.fresh_id()
+    id = session.in_flight.fresh_id()
     await session.send_in_pieces(session.iq(PING_PAYLOAD, id=id).encode())
     return _answered(session, await session.answers_to(id))
 
@@ -236,14 +236,14 @@ async def cut_character(subject: Subject) -> Observation:
 
 async def prefixed(subject: Subject) -> Observation:
     session = await subject.attached()
-    id = session.ledger.fresh_id()
+    id = session.in_flight.fresh_id()
     iq = session.iq(PING_PAYLOAD, id=id).replace("<iq", f"<c:iq xmlns:c='{COMPONENT}'")
     return await _taken(session, iq.replace("</iq", "</c:iq"), id, failed)
 
 
 async def client_namespace(subject: Subject) -> Observation:
     session = await subject.attached()
-    id = session.ledger.fresh_id()
+    id = session.in_flight.fresh_id()
     iq = session.iq(PING_PAYLOAD, id=id).replace("<iq", f"<iq xmlns='{CLIENT}'")
     return await _taken(session, iq, id, differs)
 

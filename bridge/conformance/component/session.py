@@ -58,15 +58,15 @@ class Session:
         profile: Profile,
         domain: str,
         secret: str,
-        ledger: Ledger,
+        in_flight: Ledger,
         answer_s: float,
     ) -> None:
         self.profile = profile
         self.domain = domain
         self.secret = secret
-        self.ledger = ledger
+        self.in_flight = in_flight
         self.answer_s = answer_s
-        self.greeting_ids = (ledger.fresh_id(), ledger.fresh_id())
+        self.greeting_ids = (in_flight.fresh_id(), in_flight.fresh_id())
         self.id = profile.make_id()
         self.header: RootOpened | None = None
         self.elements: list[Element] = []
@@ -217,7 +217,7 @@ class Session:
     ) -> str:
         """Write an iq to the component and keep its addresses."""
         from_, to = from_ or f"juliet@{SERVER}/balcony", to or self.domain
-        self.ledger.asked[id] = Asked(from_, to)
+        self.in_flight.asked[id] = Asked(from_, to)
         values = {"from": from_, "to": to, "type": type, "id": id}
         attributes = "".join(f" {name}='{escape_value(value)}'" for name, value in values.items())
         return f"<iq{attributes}>{payload}</iq>"
@@ -226,7 +226,7 @@ class Session:
         self, payload: str, *, type: str = "get", within_s: float | None = None
     ) -> Stanza | None:
         """Ask, and give the first answer, of whatever kind."""
-        id = self.ledger.fresh_id()
+        id = self.in_flight.fresh_id()
         await self.send(self.iq(payload, id=id, type=type))
         await self.until(lambda: bool(self.answers(id)) or self.over, within_s or self.answer_s)
         return next(iter(self.answers(id)), None)

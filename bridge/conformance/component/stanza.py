@@ -46,7 +46,7 @@ async def refused(
 ) -> Observation:
     """An iq that is owed an error; `condition` names the one that it should be."""
     session = await subject.attached()
-    id = session.ledger.fresh_id()
+    id = session.in_flight.fresh_id()
     await session.send(session.iq(payload, id=id, type=type))
     alive = await session.answers_ping()
     await session.until(lambda: bool(session.answers(id)) or session.over, 1)
@@ -63,7 +63,7 @@ async def refused(
 async def silent(stanzas: str, subject: Subject) -> Observation:
     """Nothing is sent to the sender of these; `{}` is their addresses."""
     session = await subject.attached()
-    sender = session.ledger.fresh_address()
+    sender = session.in_flight.fresh_address()
     answers = await _answers_to(session, sender, stanzas, subject)
     if session.over:
         return failed(session.silence)
@@ -73,7 +73,7 @@ async def silent(stanzas: str, subject: Subject) -> Observation:
 async def no_errors(stanzas: str, subject: Subject) -> Observation:
     """As `silent`, but only errors count."""
     session = await subject.attached()
-    sender = session.ledger.fresh_address()
+    sender = session.in_flight.fresh_address()
     answers = await _answers_to(session, sender, stanzas, subject)
     if session.over:
         return failed(session.silence)
@@ -83,7 +83,7 @@ async def no_errors(stanzas: str, subject: Subject) -> Observation:
 
 async def without_id(subject: Subject) -> Observation:
     session = await subject.attached()
-    sender = session.ledger.fresh_address()
+    sender = session.in_flight.fresh_address()
     iq = f"<iq {{}} type='get'>{PING_PAYLOAD}</iq>"
     answers = await _answers_to(session, sender, iq, subject)
     if session.over:
@@ -109,7 +109,7 @@ async def unknown_element(subject: Subject) -> Observation:
 
 async def other_domain(subject: Subject) -> Observation:
     session = await subject.attached()
-    id, sender = session.ledger.fresh_id(), session.ledger.fresh_address()
+    id, sender = session.in_flight.fresh_id(), session.in_flight.fresh_address()
     await session.send(session.iq(PING_PAYLOAD, id=id, from_=sender, to=f"bot@{_OTHER_DOMAIN}"))
     alive = await session.answers_ping()
     await trio.sleep(subject.patience.settle_s)
@@ -126,7 +126,7 @@ async def other_domain(subject: Subject) -> Observation:
 
 async def without_sender(subject: Subject) -> Observation:
     session = await subject.attached()
-    id = session.ledger.fresh_id()
+    id = session.in_flight.fresh_id()
     await session.send(f"<iq to='{session.domain}' type='get' id='{id}'>{PING_PAYLOAD}</iq>")
     alive = await session.answers_ping()
     await trio.sleep(subject.patience.settle_s)

@@ -35,7 +35,7 @@ class Subject:
         self.patience = patience
         self.slow = slow
         self.sessions: list[Session] = []
-        self.ledger = Ledger()
+        self.in_flight = Ledger()
         self._nursery = nursery
         self._session: Session | None = None
         self._secret = ""
@@ -134,7 +134,7 @@ class Subject:
             self.profile,
             self.domain,
             self._secret,
-            self.ledger,
+            self.in_flight,
             self.patience.answer_s,
         )
         self._session = session

@@ -77,7 +77,7 @@ async def only_stanzas(subject: Subject) -> Observation:
 
 async def error_shape(subject: Subject) -> Observation:
     errors = [
-        (stanza, subject.ledger.asked.get(stanza.id or ""))
+        (stanza, subject.in_flight.asked.get(stanza.id or ""))
         for session in subject.sessions
         for stanza in session.stanzas
         if stanza.type == "error"

@@ -50,7 +50,7 @@ Fields = dict[str, Any]
 class ProsodyRoutes:
     """The routes of the aliases."""
 
-    intake: SubmissionHandler
+    handler: SubmissionHandler
 
     @property
     def routes(self) -> list[Route]:
@@ -69,28 +69,28 @@ class ProsodyRoutes:
         return await self._rest(request, dict(request.path_params))
 
     async def _rest(self, request: Request, head: Fields) -> Response:
-        async with self.intake.admitted(request, "send", "query") as grant:
+        async with self.handler.delivery(request, "send", "query") as grant:
             media = media_type(request, JSON, FORM, TEXT, *([] if head else [XML]))
-            body = await self.intake.body(request)
+            body = await self.handler.body(request)
             if media == XML:
                 content = content_of(media, body)
             else:
                 content = self._content(_fields(media, body, head), head)
-            stanza = await self.intake.stanza(grant, content)
-            return await self.intake.take(request, grant, stanza, body)
+            stanza = await self.handler.stanza(grant, content)
+            return await self.handler.take(request, grant, stanza, body)
 
     async def msg(self, request: Request) -> Response:
         """mod_post_msg: a message to the address in the path; text, a form, or JSON."""
-        async with self.intake.admitted(request, "send") as grant:
+        async with self.handler.delivery(request, "send") as grant:
             media = media_type(request, TEXT, FORM, JSON)
-            body = await self.intake.body(request)
+            body = await self.handler.body(request)
             fields = _fields(media, body, {"kind": "message"})
             _check(fields, "to", "type", "body")
             to = fields.get("to") or request.path_params["to"]
             to = self._with_host(to, bare_is_local=True)
             fields = {"type": "chat", **fields, "kind": "message", "to": to}
-            stanza = await self.intake.stanza(grant, written(_stanza(fields)))
-            return await self.intake.take(request, grant, stanza, body, status=201)
+            stanza = await self.handler.stanza(grant, written(_stanza(fields)))
+            return await self.handler.take(request, grant, stanza, body, status=201)
 
     def _content(self, fields: Fields, head: Fields) -> ReplyBody:
         fields = {**fields, **head}
@@ -105,10 +105,10 @@ class ProsodyRoutes:
         local, at, host = to.partition("@")
         if host or (not at and "." in to and not bare_is_local):
             return to
-        if self.intake.default_host is None:
+        if self.handler.default_host is None:
             detail = "to: it has no host; give one, or set default_host in [listen]."
             raise Problem(422, detail=detail)
-        return f"{local}@{self.intake.default_host}"
+        return f"{local}@{self.handler.default_host}"
 
 
 def _fields(media: str, body: bytes, head: Fields) -> Fields:

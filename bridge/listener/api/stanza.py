@@ -28,7 +28,7 @@ _CHILD_OF_TEXT: Final[dict[Kind, str]] = {"message": "body", "presence": "status
 class StanzaRoutes:
     """The routes of `/v1/stanzas`."""
 
-    intake: SubmissionHandler
+    handler: SubmissionHandler
 
     @property
     def routes(self) -> list[Route]:
@@ -39,21 +39,21 @@ class StanzaRoutes:
 
     async def stanza(self, request: Request) -> Response:
         """One stanza, whole."""
-        async with self.intake.admitted(request, "send", "query") as grant:
+        async with self.handler.delivery(request, "send", "query") as grant:
             media = media_type(request, JSON, XML)
-            body = await self.intake.body(request)
-            stanza = await self.intake.stanza(grant, content_of(media, body))
-            return await self.intake.take(request, grant, stanza, body)
+            body = await self.handler.body(request)
+            stanza = await self.handler.stanza(grant, content_of(media, body))
+            return await self.handler.take(request, grant, stanza, body)
 
     async def text(self, request: Request) -> Response:
         """The body is text; its head is in the path."""
-        async with self.intake.admitted(request, "send") as grant:
+        async with self.handler.delivery(request, "send") as grant:
             media_type(request, TEXT)
-            body = await self.intake.body(request)
+            body = await self.handler.body(request)
             kind, type, to = (request.path_params[name] for name in ("kind", "type", "to"))
             content = of_text(kind, type, to, text_of(body))
-            stanza = await self.intake.stanza(grant, content, request.query_params.get("from"))
-            return await self.intake.take(request, grant, stanza, body)
+            stanza = await self.handler.stanza(grant, content, request.query_params.get("from"))
+            return await self.handler.take(request, grant, stanza, body)
 
 
 def content_of(media: str, body: bytes) -> ReplyBody:
@@ -182,7 +182,7 @@ _READ: Final[dict[str, Callable[[Element], dict[str, Any]]]] = {
 class QueryRoutes:
     """The routes of the short forms."""
 
-    intake: SubmissionHandler
+    handler: SubmissionHandler
 
     @property
     def routes(self) -> list[Route]:
@@ -196,12 +196,12 @@ class QueryRoutes:
 
     async def _ask(self, request: Request, name: str) -> Response:
         jid = request.path_params["jid"]
-        async with self.intake.admitted(request, "query") as grant:
+        async with self.handler.delivery(request, "query") as grant:
             content = written(question(name, jid, node=request.query_params.get("node")))
-            stanza = await self.intake.stanza(grant, content, request.query_params.get("from"))
+            stanza = await self.handler.stanza(grant, content, request.query_params.get("from"))
             wait_s, preferred = wait_of(request)
             start = trio.current_time()
-            answer = await self.intake.ask(request, stanza, wait_s)
+            answer = await self.handler.ask(request, stanza, wait_s)
             seconds = round(trio.current_time() - start, 6)
         headers = {"Preference-Applied": f"wait={wait_s}"} if preferred else {}
         return json_response(

@@ -30,7 +30,7 @@ PREFIX: Final = "xmpp_bridge"
 class Scrape:
     """What one scrape sees: `kept` by component, None where the journal cannot be asked."""
 
-    sights: tuple[ComponentSnapshot, ...] = ()
+    snapshots: tuple[ComponentSnapshot, ...] = ()
     kept: Mapping[str, Holding] | None = None
     has_journal: bool = False
     now: float = 0.0
@@ -45,9 +45,9 @@ class ScrapeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         scrape = self._scrape
         yield InfoMetricFamily(PREFIX, "The version of xmpp-bridge.", {"version": __version__})
-        yield from _stanzas(scrape.sights)
-        yield from _posts(scrape.sights)
-        yield from _streams(scrape.sights)
+        yield from _stanzas(scrape.snapshots)
+        yield from _posts(scrape.snapshots)
+        yield from _streams(scrape.snapshots)
         yield from _waiting(scrape)
         if scrape.has_journal:
             yield from _journal(scrape.kept)
@@ -70,18 +70,18 @@ def _gauge(name: str, help: str, rows: Iterable[Row]) -> Metric:
     return metric
 
 
-def _each(sights: Iterable[ComponentSnapshot]) -> Iterator[tuple[str, ComponentSnapshot]]:
-    return ((one.status.domain, one) for one in sights)
+def _each(snapshots: Iterable[ComponentSnapshot]) -> Iterator[tuple[str, ComponentSnapshot]]:
+    return ((one.status.domain, one) for one in snapshots)
 
 
-def _stanzas(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
+def _stanzas(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _counter(
         "stanzas_received",
         "Stanzas that came in, refused ones among them.",
         ("kind",),
         (
             ((name, kind), n)
-            for name, one in _each(sights)
+            for name, one in _each(snapshots)
             for kind, n in one.meter.received.items()
         ),
     )
@@ -89,7 +89,7 @@ def _stanzas(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         "stanzas_sent",
         "Stanzas written to the stream; those written again on another one count again.",
         ("kind",),
-        (((name, kind), n) for name, one in _each(sights) for kind, n in one.meter.sent.items()),
+        (((name, kind), n) for name, one in _each(snapshots) for kind, n in one.meter.sent.items()),
     )
     yield _counter(
         "stanzas_ended",
@@ -97,7 +97,7 @@ def _stanzas(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         ("kind", "outcome"),
         (
             ((name, kind, end), n)
-            for name, one in _each(sights)
+            for name, one in _each(snapshots)
             for (kind, end), n in sorted(one.meter.ends.items())
         ),
     )
@@ -107,7 +107,7 @@ def _stanzas(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         ("limit",),
         (
             ((name, limit), n)
-            for name, one in _each(sights)
+            for name, one in _each(snapshots)
             for limit, n in one.meter.refused.items()
         ),
     )
@@ -115,41 +115,41 @@ def _stanzas(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         "own_answers",
         "Stanzas that the bridge itself has said: errors at the door, answers to ping and disco.",
         (),
-        (((name,), one.meter.counts.answered_by_bridge) for name, one in _each(sights)),
+        (((name,), one.meter.counts.answered_by_bridge) for name, one in _each(snapshots)),
     )
     yield _counter(
         "errors_sent",
         "Stanza errors sent for failures.",
         (),
-        (((name,), one.meter.counts.errors_sent) for name, one in _each(sights)),
+        (((name,), one.meter.counts.errors_sent) for name, one in _each(snapshots)),
     )
     yield _counter(
         "senders_untold",
         "Failures of which the sender could not, or may not, be told.",
         (),
-        (((name,), one.meter.counts.untold) for name, one in _each(sights)),
+        (((name,), one.meter.counts.untold) for name, one in _each(snapshots)),
     )
 
 
-def _posts(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
+def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _counter(
         "posts",
         "POSTs that have ended, by what came of them.",
         ("outcome",),
-        (((name, end), n) for name, one in _each(sights) for end, n in one.meter.posts.items()),
+        (((name, end), n) for name, one in _each(snapshots) for end, n in one.meter.posts.items()),
     )
     yield _counter(
         "post_retries",
         "POSTs that were not the first for their stanza.",
         (),
-        (((name,), one.meter.retries) for name, one in _each(sights)),
+        (((name,), one.meter.retries) for name, one in _each(snapshots)),
     )
     latency = HistogramMetricFamily(
         f"{PREFIX}_post_duration_seconds",
         "From the beginning of a POST to the end of its answer, or of the patience with it.",
         labels=("component",),
     )
-    for name, one in _each(sights):
+    for name, one in _each(snapshots):
         bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
         counts = accumulate(one.meter.latency.counts)
         latency.add_metric(
@@ -160,55 +160,55 @@ def _posts(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         "post_sent_bytes",
         "Bytes of the bodies POSTed.",
         (),
-        (((name,), one.meter.posted_bytes) for name, one in _each(sights)),
+        (((name,), one.meter.posted_bytes) for name, one in _each(snapshots)),
     )
     yield _counter(
         "post_received_bytes",
         "Bytes of the replies' bodies.",
         (),
-        (((name,), one.meter.replied_bytes) for name, one in _each(sights)),
+        (((name,), one.meter.replied_bytes) for name, one in _each(snapshots)),
     )
     yield _gauge(
         "posts_in_flight",
         "POSTs under way.",
-        (((name,), one.status.in_flight) for name, one in _each(sights)),
+        (((name,), one.status.in_flight) for name, one in _each(snapshots)),
     )
     yield _gauge(
         "endpoint_up",
         "0 while the endpoint is plainly down, else 1.",
-        (((name,), one.status.endpoint.state == "up") for name, one in _each(sights)),
+        (((name,), one.status.endpoint.state == "up") for name, one in _each(snapshots)),
     )
 
 
-def _streams(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
+def _streams(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _gauge(
         "stream_attached",
         "Whether the component is attached to its server: 1 or 0.",
-        (((name,), one.status.link.state == "attached") for name, one in _each(sights)),
+        (((name,), one.status.link.state == "attached") for name, one in _each(snapshots)),
     )
     yield _counter(
         "stream_attachments",
         "How often the component was attached.",
         (),
-        (((name,), one.meter.streams) for name, one in _each(sights)),
+        (((name,), one.meter.streams) for name, one in _each(snapshots)),
     )
     yield _counter(
         "stream_reconnects",
         "How often the component was attached again.",
         (),
-        (((name,), max(one.meter.streams - 1, 0)) for name, one in _each(sights)),
+        (((name,), max(one.meter.streams - 1, 0)) for name, one in _each(snapshots)),
     )
     yield _counter(
         "stream_attachments_failed",
         "Attempts to attach that failed.",
         (),
-        (((name,), one.meter.attempts_failed) for name, one in _each(sights)),
+        (((name,), one.meter.attempts_failed) for name, one in _each(snapshots)),
     )
     yield _counter(
         "stream_ends",
         "Attached streams that ended: by an error, by the server's end tag, or without a word.",
         ("end",),
-        (((name, end), n) for name, one in _each(sights) for end, n in one.meter.stops.items()),
+        (((name, end), n) for name, one in _each(snapshots) for end, n in one.meter.stops.items()),
     )
     yield _counter(
         "stream_faults",
@@ -216,7 +216,7 @@ def _streams(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         ("condition", "origin"),
         (
             ((name, fault.condition, "server" if fault.by_server else "bridge"), n)
-            for name, one in _each(sights)
+            for name, one in _each(snapshots)
             for fault, n in one.meter.faults.items()
         ),
     )
@@ -224,13 +224,13 @@ def _streams(sights: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         "stream_received_bytes",
         "Bytes read from the server on attached streams.",
         (),
-        (((name,), one.read_bytes) for name, one in _each(sights)),
+        (((name,), one.read_bytes) for name, one in _each(snapshots)),
     )
     yield _counter(
         "stream_sent_bytes",
         "Bytes written to the server on attached streams.",
         (),
-        (((name,), one.written_bytes) for name, one in _each(sights)),
+        (((name,), one.written_bytes) for name, one in _each(snapshots)),
     )
 
 
@@ -238,18 +238,18 @@ def _waiting(scrape: Scrape) -> Iterator[Metric]:
     yield _gauge(
         "stanzas_waiting",
         "Stanzas in memory that wait for their turn or for another attempt.",
-        (((name,), one.status.waiting) for name, one in _each(scrape.sights)),
+        (((name,), one.status.waiting) for name, one in _each(scrape.snapshots)),
     )
     yield _gauge(
         "stanzas_oldest_age_seconds",
         "Age of the oldest stanza that is not done with; 0 without any.",
-        (((name,), _age(name, one, scrape)) for name, one in _each(scrape.sights)),
+        (((name,), _age(name, one, scrape)) for name, one in _each(scrape.snapshots)),
     )
 
 
-def _age(name: str, sight: ComponentSnapshot, scrape: Scrape) -> float:
+def _age(name: str, snapshot: ComponentSnapshot, scrape: Scrape) -> float:
     kept = (scrape.kept or {}).get(name)
-    olds = [one for one in (sight.oldest, kept.oldest if kept else None) if one is not None]
+    olds = [one for one in (snapshot.oldest, kept.oldest if kept else None) if one is not None]
     return max(scrape.now - min(olds), 0.0) if olds else 0.0
 
 

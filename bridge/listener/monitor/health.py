@@ -54,7 +54,7 @@ class HealthRoutes:
         written (it is tried, every 5 s at most), and the daemon does not stop. `journal` is
         `ok`, `failing`, or `off` where the configuration has none.
         """
-        reasons = [one for sight in self.view.sights() for one in reasons_of(sight.status)]
+        reasons = [one for snapshot in self.view.snapshots() for one in reasons_of(snapshot.status)]
         journal = "off"
         if self.probe is not None:
             journal = "ok" if await self.probe.works() else "failing"

@@ -55,11 +55,11 @@ class MetricsRoutes:
 
 async def scrape_of(view: DaemonView, domains: Collection[str]) -> Scrape:
     """Look at the components of those domains."""
-    sights = view.sights()
+    snapshots = view.snapshots()
     kept = None if view.answer is None else await _kept(view)
-    sees_all = {one.status.domain for one in sights} <= set(domains)
+    sees_all = {one.status.domain for one in snapshots} <= set(domains)
     return Scrape(
-        tuple(one for one in sights if one.status.domain in domains),
+        tuple(one for one in snapshots if one.status.domain in domains),
         kept and {name: one for name, one in kept.items() if sees_all or name in domains},
         view.answer is not None,
         time.time(),

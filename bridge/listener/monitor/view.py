@@ -32,7 +32,7 @@ class DaemonView:
     the journal called; without a journal there is neither.
     """
 
-    sights: Callable[[], Sequence[ComponentSnapshot]]
+    snapshots: Callable[[], Sequence[ComponentSnapshot]]
     stopping: Callable[[], bool]
     answer: Answer | None = None
     query: Query | None = None
@@ -43,7 +43,7 @@ class DaemonView:
     @property
     def meters(self) -> dict[str, Meter]:
         """The components' numbers, by domain."""
-        return {one.status.domain: one.meter for one in self.sights()}
+        return {one.status.domain: one.meter for one in self.snapshots()}
 
     async def run(self) -> None:
         """Keep the last hour. Ends only by cancellation."""
@@ -53,7 +53,7 @@ class DaemonView:
 def make_view(parts: DaemonParts) -> DaemonView:
     """Make the view of a daemon. Within trio."""
     return DaemonView(
-        lambda: [one.sight for one in parts.services.values()],
+        lambda: [one.snapshot for one in parts.services.values()],
         parts.stopping,
         parts.answer,
         None if parts.storage is None else parts.storage.committer.ask,

@@ -28,19 +28,19 @@ _ATTEMPTS: Final = 20
 # --- dead letters
 
 
-def letters(scene: PageSnapshot, session: Session) -> Markup:
+def letters(page: PageSnapshot, session: Session) -> Markup:
     """Write a page of dead letters, with what can be done about them."""
-    found = scene.letters
+    found = page.letters
     body: Child
-    if not scene.has_journal:
+    if not page.has_journal:
         body = nothing("There is no journal (durability is off): nothing is kept.")
-    elif scene.failure is not None:
-        body = tag("p", f"The journal cannot be asked: {scene.failure}.", class_="problem")
+    elif page.failure is not None:
+        body = tag("p", f"The journal cannot be asked: {page.failure}.", class_="problem")
     elif not found.items:
         body = nothing("Nothing was given up." if not found.after else "There are no more.")
         body = join(body, _pager(found))
     else:
-        rows = tag("ul", [_letter(scene, one, session) for one in found.items], class_="rows")
+        rows = tag("ul", [_letter(page, one, session) for one in found.items], class_="rows")
         body = join(_form(session, found, rows), _pager(found))
     return card("letters", "Dead letters", found.total if found.total else None, body)
 
@@ -60,7 +60,7 @@ def _form(session: Session, found: Letters, rows: Markup) -> Markup:
     return tag("form", *fields, some, rows, method="post", action="letters")
 
 
-def _letter(scene: PageSnapshot, item: Item, session: Session) -> Markup:
+def _letter(page: PageSnapshot, item: Item, session: Session) -> Markup:
     box = tag("input", type="checkbox", name="id", value=item.id, aria_label="select")
     died = item.received if item.died is None else item.died
     kind = f"reply to {item.kind}" if item.is_reply and item.kind else item.kind
@@ -77,7 +77,7 @@ def _letter(scene: PageSnapshot, item: Item, session: Session) -> Markup:
         ),
         tag("div", marks, " ", item.reason or "", class_="why"),
         _attempts(item),
-        tag("div", age(scene.now - died), class_="age", title=f"given up {when(died)}"),
+        tag("div", age(page.now - died), class_="age", title=f"given up {when(died)}"),
         _buttons(item) if session.may_manage else None,
     )
 

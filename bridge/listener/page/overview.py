@@ -16,10 +16,10 @@ from bridge.telemetry.text import age, size, when
 _LATELY: Final = 5  # minutes whose times are shown as a number
 
 
-def summary(scene: PageSnapshot) -> Markup:
+def summary(page: PageSnapshot) -> Markup:
     """Write what needs a look, or that nothing does."""
-    problems = problems_of(scene)
-    up = f"Up for {age(scene.now - scene.started)}"
+    problems = problems_of(page)
+    up = f"Up for {age(page.now - page.started)}"
     if not problems:
         return _part(
             "summary", tag("p", pill("good", "All is well"), " ", tag("span", up, class_="dim"))
@@ -31,15 +31,15 @@ def summary(scene: PageSnapshot) -> Markup:
     return _part("summary", top, tag("ul", rows, class_="problems"))
 
 
-def problems_of(scene: PageSnapshot) -> list[tuple[str, str]]:
+def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
     """Say in sentences what is not as it should be: each `bad`, or `warn`."""
     problems: list[tuple[str, str]] = []
-    if scene.stopping:
+    if page.stopping:
         problems.append(("warn", "The daemon is stopping."))
-    if scene.failure is not None:
-        problems.append(("bad", f"The journal fails: {scene.failure}."))
-    for sight in scene.sights:
-        status = sight.status
+    if page.failure is not None:
+        problems.append(("bad", f"The journal fails: {page.failure}."))
+    for snapshot in page.snapshots:
+        status = snapshot.status
         link = status.link
         if link.state != "attached":
             why = f": {link.why}" if link.why else ""
@@ -47,47 +47,47 @@ def problems_of(scene: PageSnapshot) -> list[tuple[str, str]]:
         if status.endpoint.state != "up":
             text = f"The endpoint of {status.domain} is down: {status.endpoint.url}"
             problems.append(("bad", text))
-    dead = sum(one.dead for one in (scene.kept or {}).values())
+    dead = sum(one.dead for one in (page.kept or {}).values())
     if dead:
         noun = "dead letter waits" if dead == 1 else "dead letters wait"
         problems.append(("warn", f"{dead:,} {noun} for a decision."))
     return problems
 
 
-def components(scene: PageSnapshot) -> Markup:
+def components(page: PageSnapshot) -> Markup:
     """Write a card for each component."""
-    cards = [_card(scene, one) for one in scene.sights]
+    cards = [_card(page, one) for one in page.snapshots]
     if not cards:
         cards = [tag("p", "This token sees no component.", class_="dim")]
     return _part("components", *cards)
 
 
-def _card(scene: PageSnapshot, sight: ComponentSnapshot) -> Markup:
-    status = sight.status
+def _card(page: PageSnapshot, snapshot: ComponentSnapshot) -> Markup:
+    status = snapshot.status
     head = tag(
         "div",
         tag("h2", status.domain),
-        tag("div", _link_pill(scene, status), _endpoint_pill(status), class_="pills"),
+        tag("div", _link_pill(page, status), _endpoint_pill(status), class_="pills"),
         class_="head",
     )
     places = tag("p", f"{status.link.server} → {status.endpoint.url}", class_="dim place")
-    kept = None if scene.kept is None else scene.kept.get(status.domain, Holding())
+    kept = None if page.kept is None else page.kept.get(status.domain, Holding())
     return tag(
         "article",
         head,
         places,
-        _numbers(scene, sight, kept),
-        _plots(scene.minutes[status.domain]),
-        _totals(sight),
+        _numbers(page, snapshot, kept),
+        _plots(page.minutes[status.domain]),
+        _totals(snapshot),
         class_="card",
     )
 
 
-def _link_pill(scene: PageSnapshot, status: ComponentStatus) -> Markup:
+def _link_pill(page: PageSnapshot, status: ComponentStatus) -> Markup:
     link = status.link
     match link.state:
         case "attached":
-            since = "" if link.since is None else f" for {age(scene.now - link.since)}"
+            since = "" if link.since is None else f" for {age(page.now - link.since)}"
             return pill("good", f"attached{since}")
         case "attaching":
             return pill("warn", "attaching")
@@ -102,13 +102,13 @@ def _endpoint_pill(status: ComponentStatus) -> Markup:
     return pill("bad", "endpoint down")
 
 
-def _numbers(scene: PageSnapshot, sight: ComponentSnapshot, kept: Holding | None) -> Markup:
-    status = sight.status
-    olds = [one for one in (sight.oldest, kept.oldest if kept else None) if one is not None]
+def _numbers(page: PageSnapshot, snapshot: ComponentSnapshot, kept: Holding | None) -> Markup:
+    status = snapshot.status
+    olds = [one for one in (snapshot.oldest, kept.oldest if kept else None) if one is not None]
     pairs = [("in flight", f"{status.in_flight:,}"), ("waiting", f"{status.waiting:,}")]
     if kept is not None:
         pairs.append(("in journal", f"{kept.pending:,}"))
-    pairs.append(("oldest", age(scene.now - min(olds)) if olds else "—"))
+    pairs.append(("oldest", age(page.now - min(olds)) if olds else "—"))
     if kept is not None:
         pairs.append(("dead letters", f"{kept.dead:,}"))
     tiles = [tag("div", tag("dd", value), tag("dt", name)) for name, value in pairs]
@@ -204,8 +204,8 @@ def duration(seconds: float | None) -> str:
 # --- totals
 
 
-def _totals(sight: ComponentSnapshot) -> Markup:
-    counts, meter = sight.status.counts, sight.meter
+def _totals(snapshot: ComponentSnapshot) -> Markup:
+    counts, meter = snapshot.status.counts, snapshot.meter
     pairs = [
         ("received", f"{counts.received:,}"),
         ("POSTed", f"{counts.posted:,} ({meter.retries:,} again)"),
@@ -215,7 +215,7 @@ def _totals(sight: ComponentSnapshot) -> Markup:
         ("not told", f"{counts.untold:,}"),
         ("refused", f"{sum(meter.refused.values()):,}"),
         ("reconnects", f"{max(meter.streams - 1, 0):,}"),
-        ("stream", f"{size(sight.read_bytes)} in, {size(sight.written_bytes)} out"),
+        ("stream", f"{size(snapshot.read_bytes)} in, {size(snapshot.written_bytes)} out"),
     ]
     return tag("div", tag("h3", "Since the start"), facts(*pairs), class_="totals")
 
@@ -224,10 +224,10 @@ def _part(name: str, *body: Markup) -> Markup:
     return tag("section", *body, class_=name, id=name, data_part=name)
 
 
-def conversations(scene: PageSnapshot) -> Markup:
+def conversations(page: PageSnapshot) -> Markup:
     """Write which conversations wait, the longest first."""
-    waiting = scene.waiting
-    rows = [_conversation(scene, domain, one) for domain, one in waiting.longest]
+    waiting = page.waiting
+    rows = [_conversation(page, domain, one) for domain, one in waiting.longest]
     shown: Child = tag("ul", rows, class_="rows") if rows else nothing("Nothing waits.")
     if waiting.count > len(rows):
         more = f"… and {waiting.count - len(rows):,} more."
@@ -235,11 +235,11 @@ def conversations(scene: PageSnapshot) -> Markup:
     return card("waiting", "Conversations that wait", waiting.count, shown)
 
 
-def _conversation(scene: PageSnapshot, domain: str, one: Conversation) -> Markup:
+def _conversation(page: PageSnapshot, domain: str, one: Conversation) -> Markup:
     head = one.head
     count = len(one)
     noun = "stanza" if count == 1 else "stanzas"
-    state = _state(scene, one)
+    state = _state(page, one)
     tries = len(head.attempts)
     if tries:
         state += f", after {tries} {'attempt' if tries == 1 else 'attempts'}"
@@ -247,31 +247,31 @@ def _conversation(scene: PageSnapshot, domain: str, one: Conversation) -> Markup
         "li",
         tag("div", parties(head.stanza.from_, head.stanza.to, domain), class_="who"),
         tag("div", f"{count:,} {noun}, {state}", class_="dim"),
-        tag("div", age(scene.now - head.received), class_="age"),
+        tag("div", age(page.now - head.received), class_="age"),
     )
 
 
-def _state(scene: PageSnapshot, one: Conversation) -> str:
+def _state(page: PageSnapshot, one: Conversation) -> str:
     match one.phase:
         case Phase.WAITING:
-            return f"tried again in {age(max(one.due - scene.clock, 0))}"
+            return f"tried again in {age(max(one.due - page.clock, 0))}"
         case Phase.AT_WORK:
             return "the first is being POSTed"
     return "waiting for their turn" if len(one) > 1 else "waiting for its turn"
 
 
-def incidents(scene: PageSnapshot) -> Markup:
+def incidents(page: PageSnapshot) -> Markup:
     """Write what went wrong lately, the latest first."""
-    rows = [_incident(scene, one) for one in scene.incidents]
+    rows = [_incident(page, one) for one in page.incidents]
     shown = tag("ul", rows, class_="rows") if rows else nothing("Nothing went wrong.")
     return card("errors", "Recent errors", None, shown)
 
 
-def _incident(scene: PageSnapshot, one: RecentError) -> Markup:
+def _incident(page: PageSnapshot, one: RecentError) -> Markup:
     kind = "warn" if one.level == "warning" else "bad"
     return tag(
         "li",
         tag("div", tag("i", class_=f"dot {kind}", title=one.level), one.sentence, class_="who"),
         tag("div", one.component, class_="dim") if one.component else None,
-        tag("div", age(scene.now - one.at), class_="age", title=when(one.at)),
+        tag("div", age(page.now - one.at), class_="age", title=when(one.at)),
     )

@@ -103,12 +103,12 @@ class PageRoutes:
         return _html(await self._parts(request, session))
 
     async def _parts(self, request: Request, session: Session) -> Markup:
-        scene = await look(self.view, session.token, _after(request.query_params.get("after")))
+        page = await look(self.view, session.token, _after(request.query_params.get("after")))
         await trio.lowlevel.checkpoint()  # each step takes some ms, in which no stanza moves
-        first = join(summary(scene), components(scene))
+        first = join(summary(page), components(page))
         await trio.lowlevel.checkpoint()
-        pair = tag("div", conversations(scene), incidents(scene), class_="pair")
-        return join(first, pair, letters(scene, session))
+        pair = tag("div", conversations(page), incidents(page), class_="pair")
+        return join(first, pair, letters(page, session))
 
     # --- coming and going
 

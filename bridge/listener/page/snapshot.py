@@ -51,7 +51,7 @@ class PageSnapshot:
     started: float
     stopping: bool
     has_journal: bool
-    sights: tuple[ComponentSnapshot, ...]
+    snapshots: tuple[ComponentSnapshot, ...]
     minutes: Mapping[str, list[Minute]]
     waiting: Waiting
     incidents: tuple[RecentError, ...]
@@ -64,7 +64,7 @@ async def look(view: DaemonView, token: Token, after: int = 0) -> PageSnapshot:
     """Look at what a token may see: its own components, and, where these are all that there are,
     also what is of none of them.
     """
-    own = tuple(one for one in view.sights() if one.status.domain in token.components)
+    own = tuple(one for one in view.snapshots() if one.status.domain in token.components)
     kept, failure, letters = None, None, Letters()
     if view.answer is not None:
         try:
@@ -93,7 +93,7 @@ def may_see(view: DaemonView, token: Token, domain: str) -> bool:
     """Tell whether a token may see what is of a component."""
     if domain in token.components:
         return True
-    return all(one.status.domain in token.components for one in view.sights())
+    return all(one.status.domain in token.components for one in view.snapshots())
 
 
 async def _letters(
@@ -112,9 +112,9 @@ async def _letters(
     return Letters(tuple(items), after, next, total)
 
 
-def _waiting(sights: tuple[ComponentSnapshot, ...]) -> Waiting:
+def _waiting(snapshots: tuple[ComponentSnapshot, ...]) -> Waiting:
     count, longest = 0, list[tuple[str, Conversation]]()
-    for one in sights:
+    for one in snapshots:
         waiting, oldest = one.conversations.longest_waiting(LONGEST)
         count += waiting
         longest += ((one.status.domain, conversation) for conversation in oldest)

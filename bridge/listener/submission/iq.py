@@ -44,13 +44,13 @@ class IqClient:
         self,
         speaking: Speaking,
         claims: IdempotencyStore,
-        errands: SingleFlight,
+        flights: SingleFlight,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`speaking` gives the voice of a stanza's sender."""
         self._speaking = speaking
         self._claims = claims
-        self._errands = errands
+        self._flights = flights
         self._now = now
 
     async def ask(self, request: Stanza, deadline: float) -> Stanza:
@@ -71,7 +71,7 @@ class IqClient:
             with trio.move_on_at(deadline):
                 await question.over.wait()
         finally:
-            voice.waiters.close(question)
+            voice.pending_iqs.close(question)
             is_open = outgoing is not None and not question.over.is_set()
             if is_open and outgoing is not None and voice.outbox.withdraw(outgoing):
                 question.why = _UNWRITTEN
@@ -86,7 +86,7 @@ class IqClient:
             NoAnswer, IdInUse, KeyReused, QueueFull, JournalUnavailable, NotConfigured
         """
         begin = partial(self._claim, request, deadline)
-        answer = await self._errands.do(
+        answer = await self._flights.do(
             key, begin, deadline, is_question=True, look=self._look_after
         )
         assert isinstance(answer, Stanza)
@@ -101,11 +101,11 @@ class IqClient:
     ) -> PendingIq:
         try:
             try:
-                return voice.waiters.open(request, deadline, ended)
+                return voice.pending_iqs.open(request, deadline, ended)
             except (DuplicateId, TooManyPending):
-                for errand in self._errands.all:
-                    self._expire(errand)
-                return voice.waiters.open(request, deadline, ended)
+                for flight in self._flights.all:
+                    self._expire(flight)
+                return voice.pending_iqs.open(request, deadline, ended)
         except DuplicateId:
             raise IdInUse(f"an iq with the id {request.id!r} waits for {request.to}") from None
         except TooManyPending:
@@ -120,73 +120,73 @@ class IqClient:
 
     # --- with a key
 
-    def _claim(self, request: Stanza, deadline: float, key: Key, errand: Flight) -> None:
+    def _claim(self, request: Stanza, deadline: float, key: Key, flight: Flight) -> None:
         """Have the key kept; then ask, unless nobody waits any more."""
         voice = self._speaking(request)
         size = len(encode(request))
-        question = self._open(voice, request, deadline, partial(self._ended, errand))
+        question = self._open(voice, request, deadline, partial(self._ended, flight))
         try:
             reserve(voice, size)
         except QueueFull:
-            voice.waiters.close(question)
+            voice.pending_iqs.close(question)
             raise
-        errand.voice, errand.question = voice, question
+        flight.voice, flight.question = voice, question
 
         def claimed(kept: bool) -> None:
             voice.outbox.release(size)
-            if errand.over.is_set():  # its component has ended
+            if flight.over.is_set():  # its component has ended
                 return
             if not kept:
-                self._drop(errand, unkept(voice.keeper.failure))
-            elif errand.waiting:
-                errand.written = self._put(voice, request)
+                self._drop(flight, unkept(voice.queue.failure))
+            elif flight.waiting:
+                flight.written = self._put(voice, request)
             else:
-                self._release(errand, _UNWRITTEN)
+                self._release(flight, _UNWRITTEN)
 
-        claim = Claim(errand.name, key.digest, fresh_uid(), self._now(), "asked")
+        claim = Claim(flight.name, key.digest, fresh_uid(), self._now(), "asked")
         self._claims.begin(claim, claimed)
 
-    def _ended(self, errand: Flight, answer: Stanza | None) -> None:
+    def _ended(self, flight: Flight, answer: Stanza | None) -> None:
         """Take the end of a question: its answer is kept before it is given."""
-        assert errand.voice is not None
-        assert errand.question is not None
+        assert flight.voice is not None
+        assert flight.question is not None
         if answer is not None:
             xml = write(answer.element, "")
-            kept = partial(self._errands.end, errand, answer)
-            self._claims.answer(errand.name, "answered", xml, answer.lang, lambda _: kept())
-        elif errand.written is None or errand.voice.outbox.withdraw(errand.written):
-            self._release(errand, errand.question.why)
+            kept = partial(self._flights.end, flight, answer)
+            self._claims.answer(flight.name, "answered", xml, answer.lang, lambda _: kept())
+        elif flight.written is None or flight.voice.outbox.withdraw(flight.written):
+            self._release(flight, flight.question.why)
         else:
-            self._claims.answer(errand.name, "unanswered", None, None, lambda _: None)
-            self._drop(errand, NoAnswer(errand.question.why))
+            self._claims.answer(flight.name, "unanswered", None, None, lambda _: None)
+            self._drop(flight, NoAnswer(flight.question.why))
 
-    def _look_after(self, errand: Flight) -> None:
+    def _look_after(self, flight: Flight) -> None:
         """Look after an errand that nobody waits for."""
-        if errand.voice is None or errand.written is None:
+        if flight.voice is None or flight.written is None:
             return  # not begun yet: whoever begins it sees that nobody waits
-        if errand.voice.outbox.withdraw(errand.written, also_again=False):
-            self._release(errand, _UNWRITTEN)
+        if flight.voice.outbox.withdraw(flight.written, also_again=False):
+            self._release(flight, _UNWRITTEN)
         else:
-            self._expire(errand)
+            self._expire(flight)
 
-    def _expire(self, errand: Flight) -> None:
+    def _expire(self, flight: Flight) -> None:
         """End a question whose time is up, if nobody waits."""
-        question = errand.question
-        if question is None or errand.written is None or question.over.is_set() or errand.waiting:
+        question = flight.question
+        if question is None or flight.written is None or question.over.is_set() or flight.waiting:
             return
         if question.deadline <= trio.current_time():
             question.end(None)
 
-    def _release(self, errand: Flight, why: str) -> None:
+    def _release(self, flight: Flight, why: str) -> None:
         """End a question that was not written, and forget its key: it may be asked again."""
-        self._claims.release(errand.name)
-        self._drop(errand, NoAnswer(why))
+        self._claims.release(flight.name)
+        self._drop(flight, NoAnswer(why))
 
-    def _drop(self, errand: Flight, refusal: SendRefused) -> None:
-        assert errand.voice is not None
-        assert errand.question is not None
-        errand.voice.waiters.close(errand.question)
-        self._errands.end(errand, refusal=refusal)
+    def _drop(self, flight: Flight, refusal: SendRefused) -> None:
+        assert flight.voice is not None
+        assert flight.question is not None
+        flight.voice.pending_iqs.close(flight.question)
+        self._flights.end(flight, refusal=refusal)
 
 
 def reserve(voice: Voice, size_bytes: int) -> None:

@@ -74,8 +74,8 @@ class Sender:
         self._voices = voices
         self._claims = claims
         self._now = now
-        self._errands = SingleFlight(claims, parse)
-        self._asker = IqClient(self._speaking, claims, self._errands, now)
+        self._flights = SingleFlight(claims, parse)
+        self._iq_client = IqClient(self._speaking, claims, self._flights, now)
 
     @property
     def domains(self) -> frozenset[str]:
@@ -117,13 +117,13 @@ class Sender:
             KeyReused, QueueFull, JournalUnavailable, NotConfigured
         """
         if key is None:
-            errand = Flight()
-            self._keep(stanza, None, errand)
-            await errand.over.wait()
-            uid = errand.give()
+            flight = Flight()
+            self._keep(stanza, None, flight)
+            await flight.over.wait()
+            uid = flight.give()
         else:
             begin = partial(self._keep, stanza)
-            uid = await self._errands.do(
+            uid = await self._flights.do(
                 key, begin, math.inf, is_question=False, look=lambda _: None
             )
         assert isinstance(uid, str)
@@ -142,8 +142,8 @@ class Sender:
         assert request.is_request, "only an iq get or set has an answer"
         deadline = trio.current_time() + min(wait_s, WAIT_LIMIT_S)
         if key is None:
-            return await self._asker.ask(request, deadline)
-        return await self._asker.ask_once(request, deadline, key)
+            return await self._iq_client.ask(request, deadline)
+        return await self._iq_client.ask_once(request, deadline, key)
 
     def _speaking(self, stanza: Stanza) -> Voice:
         voice = voice_of(self._voices, stanza.from_ or "")
@@ -151,7 +151,7 @@ class Sender:
             raise NotConfigured(f"{domain_of(stanza.from_ or '')} is no component here any more")
         return voice
 
-    def _keep(self, stanza: Stanza, key: Key | None, errand: Flight) -> None:
+    def _keep(self, stanza: Stanza, key: Key | None, flight: Flight) -> None:
         """Have a stanza kept; it then goes out, whoever waits for it.
 
         Given to the keeper while its component is at work: if that is to stop now, the next one
@@ -162,22 +162,22 @@ class Sender:
         if stanza.id is None:
             stanza = Stanza(stanza.element.with_attributes(id=uid))
         size = len(encode(stanza))
-        claim = None if key is None else Claim(errand.name, key.digest, uid, made, "sent")
+        claim = None if key is None else Claim(flight.name, key.digest, uid, made, "sent")
         reserve(voice, size)
 
         def kept(outgoing: Outgoing | None) -> None:
             voice.outbox.release(size)
             if outgoing is None:
-                self._errands.end(errand, refusal=unkept(voice.keeper.failure))
+                self._flights.end(flight, refusal=unkept(voice.queue.failure))
                 return
             voice.outbox.put([outgoing])
             voice.submitted(uid, outgoing.data)
             voice.rooms.observe_sent(stanza)
             if claim is not None:
                 self._claims.sent(claim)
-            self._errands.end(errand, uid)
+            self._flights.end(flight, uid)
 
-        voice.keeper.send(stanza, uid, made, claim, kept)
+        voice.queue.send(stanza, uid, made, claim, kept)
 
 
 @contextmanager

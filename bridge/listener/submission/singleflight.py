@@ -1,7 +1,7 @@
 """What is done once per idempotency key: the first who comes with it begins, all who come meanwhile
 wait for the same end, and who comes later is told what became of it.
 
-Invariant: an errand is in `_errands` from its first mention until it is over. Only the task that
+Invariant: an errand is in `_flights` from its first mention until it is over. Only the task that
 put it there looks for its key, and only then is it begun.
 """
 
@@ -113,11 +113,11 @@ class SingleFlight:
         """`parse` parses answers that were kept."""
         self._claims = claims
         self._parse = parse
-        self._errands: dict[bytes, Flight] = {}
+        self._flights: dict[bytes, Flight] = {}
 
     @property
     def all(self) -> list[Flight]:
-        return list(self._errands.values())
+        return list(self._flights.values())
 
     async def do(
         self, key: Key, begin: Begin, deadline: float, *, is_question: bool, look: Look
@@ -132,77 +132,77 @@ class SingleFlight:
         """
         name = claim_name(key.token, key.key)
         while True:
-            errand = self._errands.get(name)
-            if errand is not None and not errand.waiting:
-                look(errand)
-                errand = self._errands.get(name)
+            flight = self._flights.get(name)
+            if flight is not None and not flight.waiting:
+                look(flight)
+                flight = self._flights.get(name)
             start = None
-            if errand is None:
-                errand = self._errands[name] = Flight(name, key.digest, is_question)
-                start = partial(self._start, errand, partial(begin, key, errand))
-            elif (errand.digest, errand.is_question) != (key.digest, is_question):
+            if flight is None:
+                flight = self._flights[name] = Flight(name, key.digest, is_question)
+                start = partial(self._start, flight, partial(begin, key, flight))
+            elif (flight.digest, flight.is_question) != (key.digest, is_question):
                 raise KeyReused(_OTHER)
-            result = await self._wait(errand, deadline, start, look)
+            result = await self._wait(flight, deadline, start, look)
             if result is not None:
                 return result
             if trio.current_time() >= deadline:
                 raise NoAnswer(_LATE)
 
     def end(
-        self, errand: Flight, result: Result | None = None, *, refusal: SendRefused | None = None
+        self, flight: Flight, result: Result | None = None, *, refusal: SendRefused | None = None
     ) -> None:
         """Tell all who wait what came of an errand."""
-        if self._errands.get(errand.name) is errand:
-            del self._errands[errand.name]
-        errand.result, errand.refusal = result, refusal
-        errand.over.set()
+        if self._flights.get(flight.name) is flight:
+            del self._flights[flight.name]
+        flight.result, flight.refusal = result, refusal
+        flight.over.set()
 
     async def _wait(
         self,
-        errand: Flight,
+        flight: Flight,
         deadline: float,
         start: Callable[[], Awaitable[None]] | None,
         look: Look,
     ) -> Result | None:
-        if errand.question is not None:
-            errand.question.deadline = max(errand.question.deadline, deadline)
-        errand.waiting += 1
+        if flight.question is not None:
+            flight.question.deadline = max(flight.question.deadline, deadline)
+        flight.waiting += 1
         try:
             with trio.move_on_at(deadline):
                 if start is not None:
                     await start()
-                await errand.over.wait()
+                await flight.over.wait()
         finally:
-            errand.waiting -= 1
-            if not errand.waiting and not errand.over.is_set():
-                look(errand)
-        return errand.give()
+            flight.waiting -= 1
+            if not flight.waiting and not flight.over.is_set():
+                look(flight)
+        return flight.give()
 
-    async def _start(self, errand: Flight, begin: Callable[[], None]) -> None:
+    async def _start(self, flight: Flight, begin: Callable[[], None]) -> None:
         """Find what the key was used for, or else begin."""
         begun = False
         try:
-            claim = await self._claims.find(errand.name)
+            claim = await self._claims.find(flight.name)
             if claim is None:
                 begin()
                 begun = True
             else:
-                self.end(errand, await self._known(claim, errand))
+                self.end(flight, await self._known(claim, flight))
         except JournalError as error:
-            self.end(errand, refusal=unkept(error))
+            self.end(flight, refusal=unkept(error))
         except SendRefused as refusal:
-            self.end(errand, refusal=refusal)
+            self.end(flight, refusal=refusal)
         finally:
-            if not begun and not errand.over.is_set():  # cancelled: another may begin
-                self.end(errand)
+            if not begun and not flight.over.is_set():  # cancelled: another may begin
+                self.end(flight)
 
-    async def _known(self, claim: Claim, errand: Flight) -> Result:
+    async def _known(self, claim: Claim, flight: Flight) -> Result:
         """Give what came of a key's first request.
 
         Raises:
             KeyReused, NoAnswer
         """
-        if claim.digest != errand.digest or errand.is_question == (claim.state == "sent"):
+        if claim.digest != flight.digest or flight.is_question == (claim.state == "sent"):
             raise KeyReused(_OTHER)
         match claim.state:
             case "sent":

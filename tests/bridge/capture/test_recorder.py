@@ -64,12 +64,12 @@ class Site:
         self.directory = directory
         self.log = Log()
         self.gate = Gate()
-        series = CaptureRotation(
+        rotation = CaptureRotation(
             FileNaming(directory, "bot.example", ".xcap", BEGAN),
             Retention(1024 * MIB, options.pop("rotate_bytes", MIB)),
         )
-        self.series = series
-        self.recorder = Recorder(series, self.log.logger(), clock=trio.current_time, **options)
+        self.rotation = rotation
+        self.recorder = Recorder(rotation, self.log.logger(), clock=trio.current_time, **options)
         self._nursery = nursery
         self._clock = clock
         self.scope = trio.CancelScope()
@@ -131,7 +131,7 @@ async def test_it_is_a_tap(tmp_path: Path, clock: MockClock) -> None:
         site = Site(tmp_path, nursery, clock)
         tap: Tap = site.recorder
         assert tap is not None
-        site.series.spool.end()
+        site.rotation.writer.end()
 
 
 async def test_what_is_reported_is_in_the_file(tmp_path: Path, clock: MockClock) -> None:
@@ -176,9 +176,9 @@ async def test_the_thread_is_asked_seldom(
     written: list[int] = []
     write = RotatingWriter.write
 
-    def counted(spool: RotatingWriter, lines: bytes) -> None:
+    def counted(writer: RotatingWriter, lines: bytes) -> None:
         written.append(len(lines))
-        write(spool, lines)
+        write(writer, lines)
 
     monkeypatch.setattr(RotatingWriter, "write", counted)
     async with trio.open_nursery() as nursery:
@@ -252,7 +252,7 @@ async def test_a_disk_that_never_answers_ends_it_in_time(tmp_path: Path, clock: 
         [line] = site.log.of("capture not finished")
         assert line["why"] == "it takes too long"
         site.gate.open.set()
-        await site.until(lambda: site.series.spool.path is None)
+        await site.until(lambda: site.rotation.writer.path is None)
 
 
 async def test_a_disk_that_answers_has_more_time(tmp_path: Path, clock: MockClock) -> None:
@@ -302,8 +302,8 @@ async def test_a_full_disk_ends_capturing_with_one_line_and_nothing_else(
         recorder = await site.start()
         attach(recorder)
         await site.until(lambda: len(site.records()) == 5)
-        assert site.series.spool._writer is not None
-        fill(site.series.spool._writer)
+        assert site.rotation.writer._writer is not None
+        fill(site.rotation.writer._writer)
         for _ in range(100):
             recorder.received(b"<message/>", 0)
         await site.until(lambda: bool(site.log.of("capturing stopped")))
@@ -327,8 +327,8 @@ async def test_it_ends_so_too_where_the_last_of_it_cannot_be_written(
         recorder = await site.start()
         attach(recorder)
         await site.until(lambda: len(site.records()) == 5)
-        assert site.series.spool._writer is not None
-        fill(site.series.spool._writer)
+        assert site.rotation.writer._writer is not None
+        fill(site.rotation.writer._writer)
         recorder.closed("the end")
         await site.stop()
     assert len(site.log.of("capturing stopped")) == 1
@@ -479,7 +479,7 @@ def test_each_component_has_its_file_and_no_secret_is_in_it(tmp_path: Path) -> N
     recorders = Recorders(CaptureOptions(tmp_path), (COMPONENT, other)).recorders
     assert list(recorders) == ["bot.example", "other.example"]
     for one in recorders.values():
-        one._series.spool.end()
+        one._rotation.writer.end()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert [name.partition("-")[0] for name in names] == ["bot.example", "other.example"]
     text = next(tmp_path.iterdir()).read_text()
@@ -494,7 +494,7 @@ def test_each_component_has_its_file_and_no_secret_is_in_it(tmp_path: Path) -> N
 )
 def test_files_are_packed_as_asked_for(tmp_path: Path, packing: Any, suffix: str) -> None:
     [one] = Recorders(CaptureOptions(tmp_path, packing=packing), [COMPONENT]).recorders.values()
-    one._series.spool.end()
+    one._rotation.writer.end()
     [path] = tmp_path.iterdir()
     assert path.name.endswith(f"-0001{suffix}")
     with open_capture(path) as reader:
@@ -507,7 +507,7 @@ def test_redacted_files_say_so_and_hold_no_word(tmp_path: Path) -> None:
     one.received(b"<message from='juliet@example.com'><body>wherefore art thou</body></message>", 0)
     one.exchanged("msg_0123", 1, 0.0, b'{"body":"wherefore"}', PostAnswer(200, {}, b"romeo"))
     one.closed("the end")
-    one._series.close()
+    one._rotation.close()
     for job, _ in one._jobs:
         job()
     [path] = tmp_path.iterdir()

@@ -62,34 +62,34 @@ def test_a_link_to_nowhere(tmp_path: Path) -> None:
 
 
 def test_the_oldest_go_first_whoever_wrote_them() -> None:
-    shelf = Retention(1000, 200)
+    retention = Retention(1000, 200)
     a, b, c, d = (Path(name) for name in "abcd")
-    assert shelf.opened(a) == []
-    assert shelf.opened(b) == []
-    shelf.closed(b, 300)
-    shelf.closed(a, 300)
-    assert shelf.opened(c) == []
-    shelf.closed(c, 300)
-    assert shelf.opened(d) == [b]
-    assert shelf.opened(b) == []
+    assert retention.opened(a) == []
+    assert retention.opened(b) == []
+    retention.closed(b, 300)
+    retention.closed(a, 300)
+    assert retention.opened(c) == []
+    retention.closed(c, 300)
+    assert retention.opened(d) == [b]
+    assert retention.opened(b) == []
 
 
 def test_several_small_ones_make_room_for_a_large_one() -> None:
-    shelf = Retention(1000, 200)
+    retention = Retention(1000, 200)
     for name in "abcdef":
-        shelf.opened(Path(name))
-        shelf.closed(Path(name), 130)
-    assert shelf.opened(Path("g")) == []
-    shelf.closed(Path("g"), 400)
-    assert shelf.opened(Path("h")) == [Path("a"), Path("b"), Path("c")]
+        retention.opened(Path(name))
+        retention.closed(Path(name), 130)
+    assert retention.opened(Path("g")) == []
+    retention.closed(Path("g"), 400)
+    assert retention.opened(Path("h")) == [Path("a"), Path("b"), Path("c")]
 
 
 def test_what_is_being_written_is_not_deleted() -> None:
-    shelf = Retention(100, 200)
-    assert shelf.opened(Path("a")) == []
-    assert shelf.opened(Path("b")) == []
-    shelf.closed(Path("a"), 200)
-    assert shelf.opened(Path("c")) == [Path("a")]
+    retention = Retention(100, 200)
+    assert retention.opened(Path("a")) == []
+    assert retention.opened(Path("b")) == []
+    retention.closed(Path("a"), 200)
+    assert retention.opened(Path("c")) == [Path("a")]
 
 
 @pytest.mark.parametrize(("components", "rotate_bytes"), [(1, 100), (4, 100), (5, 100), (10, 50)])

@@ -40,11 +40,11 @@ class Site:
     def __init__(self, directory: Path, rotate_bytes: int = MIB, **options: Any) -> None:
         self.directory = directory
         suffix = options.pop("suffix", ".xcap")
-        shelf = Retention(options.pop("max_bytes", 1024 * MIB), rotate_bytes)
-        self.series = CaptureRotation(
-            FileNaming(directory, "bot.example", suffix, BEGAN, FIELDS), shelf, **options
+        retention = Retention(options.pop("max_bytes", 1024 * MIB), rotate_bytes)
+        self.rotation = CaptureRotation(
+            FileNaming(directory, "bot.example", suffix, BEGAN, FIELDS), retention, **options
         )
-        self.series.begin(0.0)
+        self.rotation.begin(0.0)
 
     @property
     def files(self) -> list[Path]:
@@ -59,15 +59,15 @@ class Site:
         return found
 
     def attach(self, at: float = 0.0) -> None:
-        self.series.link_opened(at, "127.0.0.1:5347")
-        self.series.sent(at, HEADER_OUT)
-        self.series.received(at, HEADER_IN, 0)
-        self.series.sent(at, SHOWN_HANDSHAKE)
-        self.series.received(at, HANDSHAKE, 0)
-        self.series.attached()
+        self.rotation.link_opened(at, "127.0.0.1:5347")
+        self.rotation.sent(at, HEADER_OUT)
+        self.rotation.received(at, HEADER_IN, 0)
+        self.rotation.sent(at, SHOWN_HANDSHAKE)
+        self.rotation.received(at, HANDSHAKE, 0)
+        self.rotation.attached()
 
     def end(self) -> list[tuple[Header, list[Record]]]:
-        self.series.close()
+        self.rotation.close()
         return self.read()
 
 
@@ -105,11 +105,11 @@ def of(records: list[Record], channel: str) -> bytes:
 def test_one_file_has_it_all(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.attach(0.25)
-    site.series.received(1.0, b"<message/>", 0)
-    site.series.exchanged(1.5, "msg_1", 1, 1.25, b'{"id":"a"}', PostAnswer(204))
-    site.series.sent(1.75, b"<message/>")
-    site.series.put(2.0, "api", b'{"id":"msg_2"}')
-    site.series.link_closed(2.5, "the stream was closed")
+    site.rotation.received(1.0, b"<message/>", 0)
+    site.rotation.exchanged(1.5, "msg_1", 1, 1.25, b'{"id":"a"}', PostAnswer(204))
+    site.rotation.sent(1.75, b"<message/>")
+    site.rotation.put(2.0, "api", b'{"id":"msg_2"}')
+    site.rotation.link_closed(2.5, "the stream was closed")
     [(header, records)] = site.end()
     assert [path.name for path in site.files] == ["bot.example-20261122T172000Z-0001.xcap"]
     assert (header.domain, header.date, header.fields) == ("bot.example", BEGAN, FIELDS)
@@ -131,18 +131,18 @@ def test_one_file_has_it_all(tmp_path: Path) -> None:
 def test_what_is_flushed_can_be_read_while_more_comes(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.attach()
-    site.series.flush()
+    site.rotation.flush()
     [(_, records)] = site.read()
     assert pairs(records) == OPENING
-    site.series.close()
+    site.rotation.close()
 
 
 def test_a_name_that_is_taken_is_left_alone(tmp_path: Path) -> None:
     taken = tmp_path / "bot.example-20261122T172000Z-0001.xcap"
     taken.write_text("precious")
     site = Site(tmp_path)
-    assert site.series.spool.path == tmp_path / "bot.example-20261122T172000Z-0002.xcap"
-    site.series.close()
+    assert site.rotation.writer.path == tmp_path / "bot.example-20261122T172000Z-0002.xcap"
+    site.rotation.close()
     assert taken.read_text() == "precious"
 
 
@@ -162,8 +162,8 @@ def test_each_file_begins_with_the_opening_and_says_what_it_continues(
     site = Site(tmp_path, rotate_bytes=1000, suffix=suffix)
     site.attach()
     for number in range(60):
-        site.series.received(float(number), f"<message id='{number:0100}'/>".encode(), 0)
-        site.series.flush()
+        site.rotation.received(float(number), f"<message id='{number:0100}'/>".encode(), 0)
+        site.rotation.flush()
     found = site.end()
     assert len(found) > (5 if suffix == ".xcap" else 1)
     for number, (header, records) in enumerate(found):
@@ -184,7 +184,7 @@ def test_a_file_ends_between_two_stanzas_within_a_chunk(tmp_path: Path) -> None:
     stream = stanza * 50
     for offset in range(0, len(stream), 70):
         chunk = stream[offset : offset + 70]
-        site.series.received(1.0, chunk, (offset + len(chunk)) % len(stanza))
+        site.rotation.received(1.0, chunk, (offset + len(chunk)) % len(stanza))
     found = site.end()
     assert len(found) > 10
     for _, records in found:
@@ -196,33 +196,33 @@ def test_a_file_ends_between_two_stanzas_within_a_chunk(tmp_path: Path) -> None:
 def test_no_file_ends_within_a_stanza(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=800)
     site.attach()
-    site.series.received(1.0, b"<message>", 9)
+    site.rotation.received(1.0, b"<message>", 9)
     for number in range(20):
-        site.series.received(1.0, b"x" * 100, 109 + 100 * number)
-        site.series.sent(1.0, b"<presence/>" * 10)
-        site.series.exchanged(1.0, "msg_1", 1, 1.0, b"{}", PostFailure("timed_out"))
-        site.series.put(1.0, "api", b"{}")
+        site.rotation.received(1.0, b"x" * 100, 109 + 100 * number)
+        site.rotation.sent(1.0, b"<presence/>" * 10)
+        site.rotation.exchanged(1.0, "msg_1", 1, 1.0, b"{}", PostFailure("timed_out"))
+        site.rotation.put(1.0, "api", b"{}")
     assert len(site.files) == 1
-    site.series.received(1.0, b"</message>", 0)
+    site.rotation.received(1.0, b"</message>", 0)
     assert len(site.files) == 1
-    site.series.put(1.0, "api", b"{}")  # whatever comes next
+    site.rotation.put(1.0, "api", b"{}")  # whatever comes next
     assert len(site.files) == 2
-    site.series.close()
+    site.rotation.close()
 
 
 def test_no_file_ends_within_the_opening(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=10)
-    site.series.link_opened(0.0, "127.0.0.1:5347")
-    site.series.sent(0.0, HEADER_OUT)
-    site.series.received(0.0, HEADER_IN, 0)
-    site.series.exchanged(0.0, "msg_1", 1, 0.0, b"{}", PostFailure("timed_out"))
-    site.series.sent(0.0, SHOWN_HANDSHAKE)
-    site.series.received(0.0, HANDSHAKE, 0)
+    site.rotation.link_opened(0.0, "127.0.0.1:5347")
+    site.rotation.sent(0.0, HEADER_OUT)
+    site.rotation.received(0.0, HEADER_IN, 0)
+    site.rotation.exchanged(0.0, "msg_1", 1, 0.0, b"{}", PostFailure("timed_out"))
+    site.rotation.sent(0.0, SHOWN_HANDSHAKE)
+    site.rotation.received(0.0, HANDSHAKE, 0)
     assert len(site.files) == 1
-    site.series.attached()
-    site.series.received(0.0, b"<message/>", 0)
+    site.rotation.attached()
+    site.rotation.received(0.0, b"<message/>", 0)
     assert len(site.files) == 2
-    site.series.close()
+    site.rotation.close()
     assert pairs(site.read()[-1][1]) == [*OPENING, ("in", b"<message/>")]
 
 
@@ -230,7 +230,7 @@ def test_however_long_the_opening_is_each_file_takes_the_story_on(tmp_path: Path
     site = Site(tmp_path, rotate_bytes=10)
     site.attach()
     for number in range(5):
-        site.series.received(1.0, f"<message id='{number}'/>".encode(), 0)
+        site.rotation.received(1.0, f"<message id='{number}'/>".encode(), 0)
     found = site.end()
     assert [len(records) for _, records in found] == [5, 6, 6, 6, 6, 6]
 
@@ -239,7 +239,7 @@ def test_a_long_batch_is_several_records_in_one_file(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=1000)
     site.attach()
     batch = b"<message/>" * 300_000
-    site.series.sent(1.0, batch)
+    site.rotation.sent(1.0, batch)
     found = site.end()
     assert [of(records, "out") for _, records in found][-1].endswith(batch)
     assert len([one for one in found[-1][1] if one.channel == "out"]) == 2 + 3
@@ -260,16 +260,16 @@ def test_the_opening_ends_with_the_handshake_however_it_is_cut(
     tmp_path: Path, handshake: bytes, size: int
 ) -> None:
     site = Site(tmp_path, rotate_bytes=300)
-    site.series.link_opened(0.0, "there")
+    site.rotation.link_opened(0.0, "there")
     stream = HEADER_IN + handshake + b"<message/>" * 3 + b"<iq"
     attached = False
     for offset in range(0, len(stream), size):
-        site.series.received(0.0, stream[offset : offset + size], 1)
+        site.rotation.received(0.0, stream[offset : offset + size], 1)
         if not attached and offset + size >= len(HEADER_IN + handshake):
-            site.series.attached()
+            site.rotation.attached()
             attached = True
-    site.series.received(0.0, b"/>", 0)
-    site.series.received(0.0, b"<presence/>", 0)
+    site.rotation.received(0.0, b"/>", 0)
+    site.rotation.received(0.0, b"<presence/>", 0)
     found = site.end()
     assert of(found[-1][1], "in") == HEADER_IN + handshake + b"<presence/>"
     assert of(joined(found), "in") == stream + b"/><presence/>"
@@ -280,11 +280,11 @@ def test_what_is_no_server_is_not_kept_in_memory(
 ) -> None:
     monkeypatch.setattr(module, "_MAX_OPENING_BYTES", 1000)
     site = Site(tmp_path)
-    site.series.link_opened(0.0, "there")
+    site.rotation.link_opened(0.0, "there")
     for _ in range(20):
-        site.series.received(0.0, b"<rubbish/>" * 10, 0)
-    assert site.series._opening == []
-    assert len(site.series._opening_in) <= 1100
+        site.rotation.received(0.0, b"<rubbish/>" * 10, 0)
+    assert site.rotation._opening == []
+    assert len(site.rotation._opening_in) <= 1100
     [(_, records)] = site.end()
     assert of(records, "in") == b"<rubbish/>" * 200
 
@@ -292,8 +292,8 @@ def test_what_is_no_server_is_not_kept_in_memory(
 def test_without_a_connection_nothing_is_repeated(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=200)
     site.attach()
-    site.series.link_closed(1.0, "why")
-    site.series.exchanged(2.0, "msg_1", 1, 0.5, b"{}", PostFailure("timed_out"))
+    site.rotation.link_closed(1.0, "why")
+    site.rotation.exchanged(2.0, "msg_1", 1, 0.5, b"{}", PostFailure("timed_out"))
     found = site.end()
     header, records = found[-1]
     assert header.get("continues") == site.files[-2].name
@@ -305,15 +305,15 @@ def test_without_a_connection_nothing_is_repeated(tmp_path: Path) -> None:
 def test_each_connection_has_its_own_opening(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=600)
     site.attach()
-    site.series.link_closed(1.0, "why")
-    site.series.link_opened(2.0, "127.0.0.1:5347")
-    site.series.sent(2.0, HEADER_OUT)
+    site.rotation.link_closed(1.0, "why")
+    site.rotation.link_opened(2.0, "127.0.0.1:5347")
+    site.rotation.sent(2.0, HEADER_OUT)
     other = HEADER_IN.replace(b"id='1'", b"id='2'")
-    site.series.received(2.0, other, 0)
-    site.series.sent(2.0, SHOWN_HANDSHAKE)
-    site.series.received(2.0, HANDSHAKE, 0)
-    site.series.attached()
-    site.series.received(3.0, b"<message/>", 0)
+    site.rotation.received(2.0, other, 0)
+    site.rotation.sent(2.0, SHOWN_HANDSHAKE)
+    site.rotation.received(2.0, HANDSHAKE, 0)
+    site.rotation.attached()
+    site.rotation.received(3.0, b"<message/>", 0)
     found = site.end()
     assert of(found[-1][1], "in") == other + HANDSHAKE + b"<message/>"
     assert of(joined(found), "link") == b"open 127.0.0.1:5347end whyopen 127.0.0.1:5347"
@@ -330,7 +330,7 @@ def test_however_it_is_cut_nothing_is_lost_and_each_file_stands_alone(
 ) -> None:
     redaction = Redactor(bytes(32)) if redacted else None
     site = Site(tmp_path_factory.mktemp("series"), rotate_bytes, redaction=redaction)
-    site.series.link_opened(0.0, "127.0.0.1:5347")
+    site.rotation.link_opened(0.0, "127.0.0.1:5347")
     stanza = "<message from='juliet@example.com'><body>Hello there, Grüße 🙂</body></message>\n"
     stream = HEADER_IN + HANDSHAKE + stanza.encode() * 40
     core, offset, at = core_after_handshake(b""), 0, 0.0
@@ -341,9 +341,9 @@ def test_however_it_is_cut_nothing_is_lost_and_each_file_stands_alone(
         offset += size
         at += 0.125
         core.receive_data(chunk)
-        site.series.received(at, chunk, core._parser.open_bytes)
+        site.rotation.received(at, chunk, core._parser.open_bytes)
         if not attached and offset >= len(HEADER_IN + HANDSHAKE):
-            site.series.attached()
+            site.rotation.attached()
             attached = True
     found = site.end()
     if not redacted:
@@ -380,11 +380,11 @@ def test_files_end_in_time_also_where_nothing_has_been_written_yet(
 ) -> None:
     site = Site(tmp_path, rotate_bytes=10_000, suffix=suffix)
     jobs: list[Callable[[], None]] = []
-    site.series.hand = lambda job, _: jobs.append(job)
+    site.rotation.hand = lambda job, _: jobs.append(job)
     site.attach()
     for number in range(2000):
-        site.series.received(float(number), f"<message id='{number:074}'/>".encode(), 0)
-    site.series.close()
+        site.rotation.received(float(number), f"<message id='{number:074}'/>".encode(), 0)
+    site.rotation.close()
     for job in jobs:
         job()
     found = site.read()
@@ -396,16 +396,16 @@ def test_files_end_in_time_also_where_nothing_has_been_written_yet(
 def test_what_was_handed_over_and_is_not_written_counts(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=10_000)
     jobs: list[Callable[[], None]] = []
-    site.series.hand = lambda job, _: jobs.append(job)
+    site.rotation.hand = lambda job, _: jobs.append(job)
     site.attach()
     for number in range(300):
-        site.series.received(float(number), f"<message id='{number:074}'/>".encode(), 0)
+        site.rotation.received(float(number), f"<message id='{number:074}'/>".encode(), 0)
         if number % 20 == 0:
-            site.series.flush()
+            site.rotation.flush()
         if number % 50 == 0:
             while jobs:
                 jobs.pop(0)()
-    site.series.close()
+    site.rotation.close()
     for job in jobs:
         job()
     assert len(site.files) in (3, 4)
@@ -421,10 +421,10 @@ def test_the_oldest_files_of_this_run_make_room(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=1000, max_bytes=5000)
     site.attach()
     for number in range(200):
-        site.series.received(float(number), f"<message id='{number:0100}'/>".encode(), 0)
+        site.rotation.received(float(number), f"<message id='{number:0100}'/>".encode(), 0)
         ours = [path for path in site.files if path != other]
         assert sum(path.stat().st_size for path in ours) <= 5000 + 300
-    site.series.close()
+    site.rotation.close()
     ours = [path for path in site.files if path != other]
     assert len(ours) in (3, 4, 5)
     numbers = [int(path.stem.rpartition("-")[2]) for path in ours]
@@ -437,18 +437,18 @@ def test_a_file_that_somebody_deleted_needs_not_be_deleted(tmp_path: Path) -> No
     site = Site(tmp_path, rotate_bytes=1000, max_bytes=3000)
     site.attach()
     for number in range(100):
-        site.series.received(float(number), f"<message id='{number:0100}'/>".encode(), 0)
+        site.rotation.received(float(number), f"<message id='{number:0100}'/>".encode(), 0)
         for path in site.files[:-1]:
             path.unlink()
-    site.series.close()
+    site.rotation.close()
     assert len(site.files) == 1
 
 
 def test_components_share_the_bound(tmp_path: Path) -> None:
-    shelf = Retention(10_000, 1000)
+    retention = Retention(10_000, 1000)
     both = []
     for domain in ("a.example", "b.example"):
-        one = CaptureRotation(FileNaming(tmp_path, domain, ".xcap", BEGAN), shelf)
+        one = CaptureRotation(FileNaming(tmp_path, domain, ".xcap", BEGAN), retention)
         one.begin(0.0)
         both.append(one)
     for number in range(100):
@@ -466,12 +466,12 @@ def test_components_share_the_bound(tmp_path: Path) -> None:
 def test_behind_a_hole_there_is_a_new_file_that_says_so(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.attach()
-    site.series.received(1.0, b"<message><bo", 12)
-    site.series.close()
-    site.series.received(1.5, b"dy/></message><presence/>", 0)
-    site.series.sent(1.5, b"<presence/>")
-    site.series.resume(2.0, 17)
-    site.series.received(3.0, b"<iq/>", 0)
+    site.rotation.received(1.0, b"<message><bo", 12)
+    site.rotation.close()
+    site.rotation.received(1.5, b"dy/></message><presence/>", 0)
+    site.rotation.sent(1.5, b"<presence/>")
+    site.rotation.resume(2.0, 17)
+    site.rotation.received(3.0, b"<iq/>", 0)
     before, (header, records) = site.end()
     assert before[1][-1].data == b"<message><bo"
     assert header.get("missing") == "17"
@@ -483,23 +483,23 @@ def test_behind_a_hole_there_is_a_new_file_that_says_so(tmp_path: Path) -> None:
 def test_behind_a_hole_it_is_between_two_stanzas(tmp_path: Path) -> None:
     site = Site(tmp_path, rotate_bytes=1000)
     site.attach()
-    site.series.received(1.0, b"<message><bo", 12)
-    site.series.close()
-    site.series.resume(2.0, 1)
-    site.series.sent(2.0, b"<presence/>" * 100)
-    site.series.sent(2.0, b"<presence/>")
-    site.series.close()
+    site.rotation.received(1.0, b"<message><bo", 12)
+    site.rotation.close()
+    site.rotation.resume(2.0, 1)
+    site.rotation.sent(2.0, b"<presence/>" * 100)
+    site.rotation.sent(2.0, b"<presence/>")
+    site.rotation.close()
     assert len(site.files) == 3
 
 
 def test_a_connection_that_begins_in_a_hole_has_its_opening(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.attach()
-    site.series.close()
-    site.series.link_closed(1.0, "why")
+    site.rotation.close()
+    site.rotation.link_closed(1.0, "why")
     site.attach(2.0)
-    site.series.resume(3.0, 1)
-    site.series.received(3.0, b"<iq/>", 0)
+    site.rotation.resume(3.0, 1)
+    site.rotation.received(3.0, b"<iq/>", 0)
     _, (_, records) = site.end()
     assert pairs(records) == [*OPENING, ("in", b"<iq/>")]
 
@@ -512,16 +512,16 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
 
     site = Site(tmp_path)
     site.attach()
-    site.series.flush()
-    assert site.series.spool._writer is not None
-    fill(site.series.spool._writer)
-    site.series.received(1.0, b"<message/>", 0)
+    site.rotation.flush()
+    assert site.rotation.writer._writer is not None
+    fill(site.rotation.writer._writer)
+    site.rotation.received(1.0, b"<message/>", 0)
     with pytest.raises(CaptureFileError, match="No space left on device"):
-        site.series.flush()
-    site.series.spool.abandon()
+        site.rotation.flush()
+    site.rotation.writer.abandon()
     assert pairs(site.read()[0][1]) == OPENING
-    assert site.series.spool.path is None
-    assert site.series.shelf._open == []
+    assert site.rotation.writer.path is None
+    assert site.rotation.retention._open == []
 
 
 def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
@@ -531,10 +531,10 @@ def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     site.attach()
     site.files[0].unlink()
     directory.rmdir()
-    site.series.received(1.0, b"<message/>" * 100, 0)
+    site.rotation.received(1.0, b"<message/>" * 100, 0)
     with pytest.raises(CaptureFileError, match="No such file or directory"):
-        site.series.received(2.0, b"<message/>", 0)
-    site.series.spool.abandon()
+        site.rotation.received(2.0, b"<message/>", 0)
+    site.rotation.writer.abandon()
 
 
 @pytest.mark.parametrize("redaction", [None, Redactor(bytes(32))])
@@ -544,8 +544,8 @@ def test_a_record_that_no_reader_would_take_is_left_out_with_a_note(
     monkeypatch.setattr(module, "MAX_LINE_BYTES", 100)
     monkeypatch.setattr(spool_module, "MAX_LINE_BYTES", 100)
     site = Site(tmp_path, redaction=redaction)
-    site.series.put(1.0, "api", b"1" * 200)
-    site.series.put(1.0, "api", b"{}")
+    site.rotation.put(1.0, "api", b"1" * 200)
+    site.rotation.put(1.0, "api", b"{}")
     [(_, records)] = site.end()
     assert pairs(records) == [
         ("note", b"a record of the channel api had 214 bytes: left out"),
@@ -568,6 +568,6 @@ def test_times_never_go_back(tmp_path: Path) -> None:
 
     site = Site(tmp_path, redaction=Late())
     for at in (1.0, 2.0, 3.0):
-        site.series.put(at, "api", b"")
+        site.rotation.put(at, "api", b"")
     [(_, records)] = site.end()
     assert [record.at for record in records] == [4.0] * 4

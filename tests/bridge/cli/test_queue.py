@@ -261,9 +261,9 @@ async def test_a_page_is_bounded_in_bytes(directory: StateDirectory) -> None:
             await trio.lowlevel.checkpoint()
             return query(journal)
 
-        desk, seen, after = QueueAdmin(ask, None), list[str](), 0
+        admin, seen, after = QueueAdmin(ask, None), list[str](), 0
         while True:
-            page = await desk.answer(ListQueue(state="pending", after=after, xml=True))
+            page = await admin.answer(ListQueue(state="pending", after=after, xml=True))
             assert isinstance(page, Page)
             assert len(page.items) <= 20
             seen += (one.id for one in page.items)
@@ -557,8 +557,8 @@ async def test_a_daemon_that_is_starting_is_waited_for(
 
     with filled.lock():
         nursery.start_soon(start_later)
-        async with open_queue(filled, None) as teller:
-            assert await teller.ask(ListTotals(), Holdings) == Holdings({})
+        async with open_queue(filled, None) as bouncer:
+            assert await bouncer.ask(ListTotals(), Holdings) == Holdings({})
         nursery.cancel_scope.cancel()
 
 

@@ -331,9 +331,9 @@ async def test_a_full_queue_is_shed_and_then_normal_again(
         http=HttpSettings(max_in_flight=Count(10), timeout_s=Seconds(60.0)),
     )
     dispatcher = running.daemon.services[DOMAIN]._dispatcher
-    keeper = dispatcher._keeper
-    assert isinstance(keeper, MemoryQueue)
-    keeper._volume.limit_count = 200  # test_dispatch has the real ones
+    queue = dispatcher._queue
+    assert isinstance(queue, MemoryQueue)
+    queue._volume.limit_count = 200  # test_dispatch has the real ones
     session = await world.server.attached(DOMAIN)
     await session.send(*(message(str(n), f"u{n}@a") for n in range(1000)))
     # Handing on the first stanza that found no room, the reader waits.

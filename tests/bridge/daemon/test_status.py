@@ -181,11 +181,11 @@ async def test_what_is_revived_for_nobody_is_counted(
     directory: StateDirectory, nursery: trio.Nursery
 ) -> None:
     storage = Storage(directory, FakeJournal(), evolve(JournalSettings(), max_stanzas=Count(2)))
-    keeper = storage.keeper(BOT, _never_parsed, Recorder().logger())
+    queue = storage.queue(BOT, _never_parsed, Recorder().logger())
     storage.revived({OTHER: Totals(1, 10)})
-    assert keeper.fullness == 0.5
+    assert queue.fullness == 0.5
     storage.revived({BOT: Totals(1, 10)})
-    assert keeper.fullness == 1
+    assert queue.fullness == 1
 
 
 async def _never_parsed(_: bytes) -> Element:

@@ -219,7 +219,7 @@ class Life:
         self._severable: Severable | None = None
         self._committer: committer.Committer | None = None
         self.journal_keeper: JournalQueue | None = None
-        self.keeper: DeliveryQueue = MemoryQueue()
+        self.queue: DeliveryQueue = MemoryQueue()
         if journal is not None:
             self._severable = Severable(journal)
             with patch.object(committer, "Thread", lambda _: self.disk):
@@ -227,29 +227,31 @@ class Life:
             found = journal.totals().get(DOMAIN, Totals())
             volume = volume or Quota()
             volume.count, volume.bytes = found.pending, found.pending_bytes
-            self.keeper = self.journal_keeper = JournalQueue(
+            self.queue = self.journal_keeper = JournalQueue(
                 DOMAIN, self._committer, volume, parse, log, self.wall, memory
             )
             self.journal_keeper.recover(found)
         self.outbox = Outbox(
-            DOMAIN, confirmed=self.keeper.confirm, abandoned=self.keeper.abandon, now=self.wall
+            DOMAIN, confirmed=self.queue.confirm, abandoned=self.queue.abandon, now=self.wall
         )
-        rooms, automaton = MucOccupancy(), Autoresponder(component.name)
-        self.waiters = PendingIqs()
-        teller = Bouncer(self.outbox, rooms, log, self.wall)
-        self.counts, self.meter = teller.counts, teller.meter
+        rooms, autoresponder = MucOccupancy(), Autoresponder(component.name)
+        self.pending_iqs = PendingIqs()
+        bouncer = Bouncer(self.outbox, rooms, log, self.wall)
+        self.counts, self.meter = bouncer.counts, bouncer.meter
         composer = ReplyComposer(DOMAIN, 500 * 1024, parse)
-        self.voices = {DOMAIN: Voice(composer, self.keeper, self.outbox, self.waiters, rooms)}
+        self.voices = {DOMAIN: Voice(composer, self.queue, self.outbox, self.pending_iqs, rooms)}
         self.claims: IdempotencyStore = MemoryIdempotencyStore(now=self.wall)
         if self._committer is not None:
             self.claims = JournalIdempotencyStore(self._committer, self.wall)
         self.sender = Sender(lambda: self.voices, self.claims, parse, self.wall)
         self.dispatcher = Dispatcher(
-            Admission(component, automaton, rooms, teller, log, waiters=self.waiters),
-            DeliveryWorker(self.endpoint, composer, automaton, rooms, log, TIMEOUT_S, teller.meter),
-            self.keeper,
+            Admission(component, autoresponder, rooms, bouncer, log, pending_iqs=self.pending_iqs),
+            DeliveryWorker(
+                self.endpoint, composer, autoresponder, rooms, log, TIMEOUT_S, bouncer.meter
+            ),
+            self.queue,
             self.outbox,
-            teller,
+            bouncer,
             rooms,
             log,
             conversations=Conversations(component.order),

@@ -15,7 +15,7 @@ NOW = 1795305600.0
 FAR = 1e9
 
 
-def admitted(id: str, from_: str = "a@x/1", kind: str = "message") -> Delivery:
+def delivery(id: str, from_: str = "a@x/1", kind: str = "message") -> Delivery:
     return Delivery(stanza(f"<{kind} id='{id}' from='{from_}' to='bot@y'/>"), NOW, 1)
 
 
@@ -42,10 +42,10 @@ def filled(order: Ordering, *items: Delivery) -> Conversations:
 def test_what_may_be_at_work_at_once(order: Ordering, at_once: list[str]) -> None:
     queue = filled(
         order,
-        admitted("1"),
-        admitted("2", "a@x/2"),
-        admitted("3", kind="presence"),
-        admitted("q", kind="iq"),
+        delivery("1"),
+        delivery("2", "a@x/2"),
+        delivery("3", kind="presence"),
+        delivery("q", kind="iq"),
     )
     taken = [queue.take() for _ in at_once]
     assert [one.head.stanza.id for one in taken if one is not None] == at_once
@@ -53,22 +53,22 @@ def test_what_may_be_at_work_at_once(order: Ordering, at_once: list[str]) -> Non
 
 
 def test_conversations_take_turns() -> None:
-    queue = filled("bare", admitted("1"), admitted("2"), admitted("3", "b@x"), admitted("4", "b@x"))
+    queue = filled("bare", delivery("1"), delivery("2"), delivery("3", "b@x"), delivery("4", "b@x"))
     assert turns(queue) == ["1", "3", "2", "4"]
 
 
 def test_a_conversation_at_work_waits_for_its_own_head_only() -> None:
-    queue = filled("bare", admitted("1"), admitted("2"))
+    queue = filled("bare", delivery("1"), delivery("2"))
     first = queue.take()
     assert first is not None
-    queue.add(admitted("3", "b@x"))
+    queue.add(delivery("3", "b@x"))
     assert turns(queue) == ["3"]
     queue.done(first)
     assert turns(queue) == ["2"]
 
 
 def test_a_conversation_counts_what_is_in_it_and_says_whether_there_is_more() -> None:
-    queue = filled("bare", admitted("1"), admitted("2"))
+    queue = filled("bare", delivery("1"), delivery("2"))
     conversation = taken(queue, "1")
     assert len(conversation) == 2
     assert queue.done(conversation)
@@ -77,7 +77,7 @@ def test_a_conversation_counts_what_is_in_it_and_says_whether_there_is_more() ->
 
 
 def test_counts_what_is_not_done() -> None:
-    queue = filled("bare", admitted("1"), admitted("2"), admitted("3", "b@x"))
+    queue = filled("bare", delivery("1"), delivery("2"), delivery("3", "b@x"))
     assert len(queue) == 3
     first = taken(queue, "1")
     assert len(queue) == 3
@@ -102,10 +102,10 @@ def taken(queue: Conversations, id: str) -> Conversation:
 
 
 def test_a_conversation_that_waits_keeps_its_head_and_holds_up_only_itself() -> None:
-    queue = filled("bare", admitted("1"), admitted("2"), admitted("3", "b@x"))
+    queue = filled("bare", delivery("1"), delivery("2"), delivery("3", "b@x"))
     queue.wait(taken(queue, "1"), 5)
     assert turns(queue) == ["3"]
-    queue.add(admitted("4"))
+    queue.add(delivery("4"))
     assert not queue.any_ready
     queue.release(4.9)
     assert queue.take() is None
@@ -114,7 +114,7 @@ def test_a_conversation_that_waits_keeps_its_head_and_holds_up_only_itself() -> 
 
 
 def test_those_that_wait_are_released_as_they_are_due() -> None:
-    queue = filled("bare", *(admitted(str(n), f"u{n}@x") for n in range(3)))
+    queue = filled("bare", *(delivery(str(n), f"u{n}@x") for n in range(3)))
     assert queue.next_due == math.inf
     for id, due in (("0", 7), ("1", 3), ("2", 5)):
         queue.wait(taken(queue, id), due)
@@ -128,7 +128,7 @@ def test_those_that_wait_are_released_as_they_are_due() -> None:
 
 
 def test_iqs_wait_each_by_itself() -> None:
-    queue = filled("bare", admitted("q1", kind="iq"), admitted("q2", kind="iq"))
+    queue = filled("bare", delivery("q1", kind="iq"), delivery("q2", kind="iq"))
     queue.wait(taken(queue, "q1"), 5)
     assert turns(queue) == ["q2"]
     queue.release(5)
@@ -140,8 +140,8 @@ def test_iqs_wait_each_by_itself() -> None:
 
 @pytest.mark.parametrize("kind", ["message", "iq"])
 def test_an_idle_one_is_taken_by_its_head(kind: str) -> None:
-    ready, waiting = admitted("1", kind=kind), admitted("2", "b@x", kind=kind)
-    queue = filled("bare", ready, waiting, admitted("3", "c@x"))
+    ready, waiting = delivery("1", kind=kind), delivery("2", "b@x", kind=kind)
+    queue = filled("bare", ready, waiting, delivery("3", "c@x"))
     other = taken(queue, "1")
     queue.wait(taken(queue, "2"), 5)
     queue.wait(other, 9)
@@ -157,7 +157,7 @@ def test_an_idle_one_is_taken_by_its_head(kind: str) -> None:
 
 
 def test_one_that_is_ready_and_taken_out_of_turn_has_no_turn_any_more() -> None:
-    first, second = admitted("1"), admitted("2")
+    first, second = delivery("1"), delivery("2")
     queue = filled("bare", first, second)
     conversation = queue.take_idle(first)
     assert conversation is not None
@@ -167,7 +167,7 @@ def test_one_that_is_ready_and_taken_out_of_turn_has_no_turn_any_more() -> None:
 
 
 def test_what_is_at_work_or_no_head_or_done_is_not_idle() -> None:
-    first, second = admitted("1"), admitted("2")
+    first, second = delivery("1"), delivery("2")
     queue = filled("bare", first, second)
     assert queue.take_idle(second) is None
     conversation = taken(queue, "1")
@@ -204,7 +204,7 @@ def test_whatever_happens_each_is_at_work_once_and_in_order(
         match step:
             case "add":
                 added.append(
-                    admitted(str(len(added)), f"u{which}@x", "iq" if which == 3 else "message")
+                    delivery(str(len(added)), f"u{which}@x", "iq" if which == 3 else "message")
                 )
                 queue.add(added[-1])
             case "take":

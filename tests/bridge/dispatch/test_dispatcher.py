@@ -176,18 +176,18 @@ class Bench:
     ) -> None:
         self.endpoint = FakeEndpoint()
         self.outbox = fresh_outbox() if outbox is None else outbox
-        self.keeper = MemoryQueue(Quota(limit_count, limit_bytes))
+        self.queue = MemoryQueue(Quota(limit_count, limit_bytes))
         self.log = Recorder()
         log = self.log.logger()
-        rooms, automaton = MucOccupancy(), Autoresponder(component.name)
+        rooms, autoresponder = MucOccupancy(), Autoresponder(component.name)
         composer = ReplyComposer(component.domain, 500 * 1024, parse)
-        teller = Bouncer(self.outbox, rooms, log, lambda: NOW)
+        bouncer = Bouncer(self.outbox, rooms, log, lambda: NOW)
         self.dispatcher = Dispatcher(
-            Admission(component, automaton, rooms, teller, log),
-            DeliveryWorker(self.endpoint, composer, automaton, rooms, log, 30),
-            self.keeper,
+            Admission(component, autoresponder, rooms, bouncer, log),
+            DeliveryWorker(self.endpoint, composer, autoresponder, rooms, log, 30),
+            self.queue,
             self.outbox,
-            teller,
+            bouncer,
             rooms,
             log,
             conversations=Conversations(component.order),
@@ -195,7 +195,7 @@ class Bench:
             max_in_flight=max_in_flight,
             now=lambda: NOW,
         )
-        self.counts = teller.counts
+        self.counts = bouncer.counts
 
     async def give(self, *stanzas: Stanza, weight_bytes: int = 100) -> None:
         """Have stanzas come in, one after the other."""
@@ -652,8 +652,8 @@ async def test_20000_stanzas_to_a_silent_endpoint(
     bench.answer("0")
     await bench.dispatcher.drain()
     assert bench.endpoint.ids == [str(n) for n in range(10_000)]
-    assert len(bench.dispatcher._ledger) == 0
-    assert bench.keeper.fullness == 0
+    assert len(bench.dispatcher._in_flight) == 0
+    assert bench.queue.fullness == 0
 
 
 async def test_the_queue_counts_what_is_running_and_forgets_what_is_done(
@@ -663,15 +663,19 @@ async def test_the_queue_counts_what_is_running_and_forgets_what_is_done(
     await bench.give(message("1"), message("2"), iq("q"), weight_bytes=7)
     await bench.settle()
     queue = bench.dispatcher._conversations
-    assert (len(queue), bench.keeper._volume.bytes) == (3, 21)
+    assert (len(queue), bench.queue._volume.bytes) == (3, 21)
     bench.answer("1")
     bench.answer("q")
     await bench.settle()
-    assert (len(queue), bench.keeper._volume.bytes) == (1, 7)
+    assert (len(queue), bench.queue._volume.bytes) == (1, 7)
     bench.answer("2")
     await bench.settle()
-    assert (len(queue), bench.keeper._volume.bytes) == (0, 0)
-    assert (len(bench.dispatcher._ledger), queue.take(), bench.dispatcher._running) == (0, None, 0)
+    assert (len(queue), bench.queue._volume.bytes) == (0, 0)
+    assert (len(bench.dispatcher._in_flight), queue.take(), bench.dispatcher._running) == (
+        0,
+        None,
+        0,
+    )
 
 
 # --- no answer in time

@@ -354,7 +354,7 @@ class History:
         assert "a stanza was to be ended twice" not in lines
         assert lines.count("stanza failed in the bridge") <= self._crashes
         assert len(self.life.outbox) == 0
-        assert self.life.keeper.fullness == 0
+        assert self.life.queue.fullness == 0
         for id in self.iqs.keys() - self.excused:
             self._check_answers(id)
         for id in self.others.keys() - self.excused:

@@ -11,7 +11,7 @@ from bridge.journal.delivery import Delivery
 from tests.bridge.sample import stanza
 
 
-def admitted(id: str, deadline: float = math.inf, kind: str = "message") -> Delivery:
+def delivery(id: str, deadline: float = math.inf, kind: str = "message") -> Delivery:
     kinds = {"get": "<iq type='get'", "set": "<iq type='set'", "result": "<iq type='result'"}
     start = kinds.get(kind, f"<{kind}")
     one = stanza(f"{start} id='{id}' from='a@x' to='bot@y'/>")
@@ -23,51 +23,51 @@ def ids(found: list[Delivery]) -> list[str]:
 
 
 def filled(*items: Delivery) -> InFlight:
-    ledger = InFlight()
+    in_flight = InFlight()
     for one in items:
-        ledger.open(one)
-    return ledger
+        in_flight.open(one)
+    return in_flight
 
 
 def test_a_stanza_is_closed_once() -> None:
-    one = admitted("1", kind="get")
-    ledger = filled(one)
-    assert "1" in ledger
-    assert [ledger.close(one), ledger.close(one)] == [True, False]
-    assert "1" not in ledger
-    assert len(ledger) == 0
+    one = delivery("1", kind="get")
+    in_flight = filled(one)
+    assert "1" in in_flight
+    assert [in_flight.close(one), in_flight.close(one)] == [True, False]
+    assert "1" not in in_flight
+    assert len(in_flight) == 0
 
 
 def test_what_was_never_opened_cannot_be_closed() -> None:
-    assert not filled(admitted("1")).close(admitted("2"))
+    assert not filled(delivery("1")).close(delivery("2"))
 
 
 @pytest.mark.parametrize("kind", ["get", "message"])
 def test_a_stanza_is_accepted_once(kind: str) -> None:
     with pytest.raises(AssertionError):
-        filled(admitted("1", kind=kind), admitted("1", kind=kind))
+        filled(delivery("1", kind=kind), delivery("1", kind=kind))
 
 
 def test_requests_are_iqs_that_ask() -> None:
     kinds = ("message", "get", "presence", "set", "result")
-    ledger = filled(*(admitted(kind, kind=kind) for kind in kinds))
-    assert ids(ledger.requests) == ["get", "set"]
-    assert ids(ledger.all) == ["get", "set", "message", "presence", "result"]
-    assert len(ledger) == 5
+    in_flight = filled(*(delivery(kind, kind=kind) for kind in kinds))
+    assert ids(in_flight.requests) == ["get", "set"]
+    assert ids(in_flight.all) == ["get", "set", "message", "presence", "result"]
+    assert len(in_flight) == 5
 
 
 def test_what_is_expired() -> None:
-    ledger = filled(admitted("m1", 5), admitted("q1", 6, "get"), admitted("m2", 7))
-    assert ids(ledger.expired(5, requests_only=False)) == ["m1"]
-    assert ids(ledger.expired(6, requests_only=False)) == ["q1", "m1"]
-    assert ids(ledger.expired(9, requests_only=True)) == ["q1"]
+    in_flight = filled(delivery("m1", 5), delivery("q1", 6, "get"), delivery("m2", 7))
+    assert ids(in_flight.expired(5, requests_only=False)) == ["m1"]
+    assert ids(in_flight.expired(6, requests_only=False)) == ["q1", "m1"]
+    assert ids(in_flight.expired(9, requests_only=True)) == ["q1"]
 
 
 def test_the_next_deadline_is_one_that_has_not_passed() -> None:
-    ledger = filled(admitted("m1", 5), admitted("q1", 6, "get"), admitted("m2", 7))
-    seen = [ledger.next_deadline(now, requests_only=False) for now in (4, 5, 6, 7)]
+    in_flight = filled(delivery("m1", 5), delivery("q1", 6, "get"), delivery("m2", 7))
+    seen = [in_flight.next_deadline(now, requests_only=False) for now in (4, 5, 6, 7)]
     assert seen == [5, 6, 7, math.inf]
-    assert ledger.next_deadline(4, requests_only=True) == 6
+    assert in_flight.next_deadline(4, requests_only=True) == 6
     assert InFlight().next_deadline(0, requests_only=False) == math.inf
 
 
@@ -79,17 +79,17 @@ def test_deadlines_that_come_out_of_order(
     first: list[float], closed: set[int], then: list[float], now: float
 ) -> None:
     """As after the clock was set: what is expired is found all the same."""
-    items = [admitted(str(number), deadline) for number, deadline in enumerate(first)]
-    ledger = filled(*items)
-    ledger.expired(now, requests_only=False)
+    items = [delivery(str(number), deadline) for number, deadline in enumerate(first)]
+    in_flight = filled(*items)
+    in_flight.expired(now, requests_only=False)
     for number in closed:
         if number < len(items):
-            ledger.close(items[number])
-    later = [admitted(f"later-{number}", deadline) for number, deadline in enumerate(then)]
+            in_flight.close(items[number])
+    later = [delivery(f"later-{number}", deadline) for number, deadline in enumerate(then)]
     for one in later:
-        ledger.open(one)
+        in_flight.open(one)
     rest = [one for number, one in enumerate(items) if number not in closed] + later
     expired = [one for one in rest if one.deadline <= now]
-    assert sorted(ids(ledger.expired(now, requests_only=False))) == sorted(ids(expired))
+    assert sorted(ids(in_flight.expired(now, requests_only=False))) == sorted(ids(expired))
     left = [one.deadline for one in rest if one.deadline > now]
-    assert ledger.next_deadline(now, requests_only=False) == min(left, default=math.inf)
+    assert in_flight.next_deadline(now, requests_only=False) == min(left, default=math.inf)

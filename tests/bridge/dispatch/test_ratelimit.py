@@ -104,107 +104,107 @@ def test_over_a_long_time_no_more_than_the_rate() -> None:
 
 
 def test_answers_to_iqs_have_no_rate() -> None:
-    guard = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), Clock())
-    assert guard.over_rate(iq("get")) is None
+    limiter = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), Clock())
+    assert limiter.over_rate(iq("get")) is None
     for type in ("result", "error"):
-        assert guard.over_rate(iq(type)) is None
-    over = guard.over_rate(iq("set"))
+        assert limiter.over_rate(iq(type)) is None
+    over = limiter.over_rate(iq("set"))
     assert over is not None
     assert (over.limit, over.key) == ("rate", "stanzas_per_s")
 
 
 def test_a_sender_is_a_bare_jid() -> None:
-    guard = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), Clock())
-    assert guard.over_rate(message("1", f"{JULIET}/a")) is None
-    assert guard.over_rate(message("2", f"{JULIET}/b")) is not None
-    assert guard.over_rate(message("3", "nurse@capulet.example/a")) is None
+    limiter = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), Clock())
+    assert limiter.over_rate(message("1", f"{JULIET}/a")) is None
+    assert limiter.over_rate(message("2", f"{JULIET}/b")) is not None
+    assert limiter.over_rate(message("3", "nurse@capulet.example/a")) is None
 
 
 def test_what_waits_is_counted_until_its_end() -> None:
-    guard = SenderLimiter(bounds(max_waiting=2), Clock())
+    limiter = SenderLimiter(bounds(max_waiting=2), Clock())
     waiting = [Delivery(message(str(n), to=f"bot{n}@{DOMAIN}"), 0.0, 1) for n in range(2)]
     for one in waiting:
-        assert guard.over_waiting(one.stanza) is None
-        guard.accepted(one)
-    over = guard.over_waiting(message("3"))
+        assert limiter.over_waiting(one.stanza) is None
+        limiter.accepted(one)
+    over = limiter.over_waiting(message("3"))
     assert over is not None
     assert over.key == "max_waiting"
-    assert guard.over_waiting(message("4", "nurse@capulet.example")) is None
-    assert guard.over_waiting(iq("result")) is None
-    guard.ended(waiting[0])
-    assert guard.over_waiting(message("5")) is None
+    assert limiter.over_waiting(message("4", "nurse@capulet.example")) is None
+    assert limiter.over_waiting(iq("result")) is None
+    limiter.ended(waiting[0])
+    assert limiter.over_waiting(message("5")) is None
 
 
 def test_what_an_earlier_process_has_accepted_is_not_counted() -> None:
-    guard = SenderLimiter(bounds(max_waiting=1), Clock())
-    guard.accepted(Delivery(message("1"), 0.0, 1))
-    guard.ended(Delivery(message("0"), 0.0, 1, uid="msg_of_another_process"))
-    assert guard.over_waiting(message("2")) is not None
+    limiter = SenderLimiter(bounds(max_waiting=1), Clock())
+    limiter.accepted(Delivery(message("1"), 0.0, 1))
+    limiter.ended(Delivery(message("0"), 0.0, 1, uid="msg_of_another_process"))
+    assert limiter.over_waiting(message("2")) is not None
 
 
 def test_conversations_are_bounded_and_those_there_are_go_on() -> None:
-    guard = SenderLimiter(bounds(max_conversations=2), Clock())
+    limiter = SenderLimiter(bounds(max_conversations=2), Clock())
     first = Delivery(message("1", "a@x"), 0.0, 1)
-    guard.accepted(first)
-    guard.accepted(Delivery(message("2", "b@x"), 0.0, 1))
-    assert guard.over_waiting(message("3", "a@x/other")) is None
-    over = guard.over_waiting(message("4", "c@x"))
+    limiter.accepted(first)
+    limiter.accepted(Delivery(message("2", "b@x"), 0.0, 1))
+    assert limiter.over_waiting(message("3", "a@x/other")) is None
+    over = limiter.over_waiting(message("4", "c@x"))
     assert over is not None
     assert over.key == "max_conversations"
-    guard.ended(first)
-    assert guard.over_waiting(message("5", "c@x")) is None
+    limiter.ended(first)
+    assert limiter.over_waiting(message("5", "c@x")) is None
 
 
 def test_more_ends_than_beginnings_do_no_harm() -> None:
-    guard = SenderLimiter(bounds(max_waiting=1), Clock())
+    limiter = SenderLimiter(bounds(max_waiting=1), Clock())
     revived = Delivery(message("1"), 0.0, 1)
-    guard.ended(revived)
-    guard.ended(revived)
-    guard.accepted(revived)
-    assert guard.over_waiting(message("2")) is not None
+    limiter.ended(revived)
+    limiter.ended(revived)
+    limiter.accepted(revived)
+    assert limiter.over_waiting(message("2")) is not None
 
 
 def test_nothing_is_left_of_what_has_ended() -> None:
-    guard = SenderLimiter(LOOSE, Clock())
+    limiter = SenderLimiter(LOOSE, Clock())
     for number in range(1000):
         one = Delivery(message(str(number), f"u{number}@x"), 0.0, 1)
-        guard.accepted(one)
-        guard.ended(one)
-    assert (len(guard._waiting), len(guard._conversations)) == (0, 0)
+        limiter.accepted(one)
+        limiter.ended(one)
+    assert (len(limiter._waiting), len(limiter._conversations)) == (0, 0)
 
 
 def test_one_line_when_it_begins_and_one_when_it_ends() -> None:
     clock, log = Clock(), Recorder()
-    guard = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), clock)
+    limiter = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), clock)
     logger = log.logger()
     for number in range(1000):
         one = message(str(number), f"u{number % 7}@x")
-        over = guard.over_rate(one)
+        over = limiter.over_rate(one)
         if over is not None:
-            guard.refused(one, over, logger)
-        guard.calm(logger)
+            limiter.refused(one, over, logger)
+        limiter.calm(logger)
     [line] = log.lines
     assert (line["limit"], line["sender"], line["level"]) == ("stanzas_per_s", "u0@x", "warning")
     clock.now += CALM_S - 0.1
-    guard.calm(logger)
+    limiter.calm(logger)
     assert len(log.lines) == 1
     clock.now += 0.2
-    guard.calm(logger)
-    guard.calm(logger)
+    limiter.calm(logger)
+    limiter.calm(logger)
     assert [line.get("refused") for line in log.lines] == [None, 993]
 
 
 def test_another_rate_begins_with_full_buckets_and_the_counts_stay() -> None:
-    guard = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1, max_waiting=1), Clock())
-    assert guard.over_rate(message("1")) is None
-    guard.accepted(Delivery(message("1"), 0.0, 1))
+    limiter = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1, max_waiting=1), Clock())
+    assert limiter.over_rate(message("1")) is None
+    limiter.accepted(Delivery(message("1"), 0.0, 1))
     same = bounds(stanzas_per_s=1.0, burst=1, max_waiting=2)
-    guard.change(same)
-    assert guard.over_rate(message("2")) is not None
-    assert guard.over_waiting(message("2")) is None
-    guard.change(evolve(same, burst=Count(2), max_waiting=Count(1)))
-    assert guard.over_rate(message("3")) is None
-    assert guard.over_waiting(message("3")) is not None
+    limiter.change(same)
+    assert limiter.over_rate(message("2")) is not None
+    assert limiter.over_waiting(message("2")) is None
+    limiter.change(evolve(same, burst=Count(2), max_waiting=Count(1)))
+    assert limiter.over_rate(message("3")) is None
+    assert limiter.over_waiting(message("3")) is not None
 
 
 # --- at a whole daemon
@@ -241,7 +241,7 @@ async def test_a_flood_of_one_sender_leaves_room_for_others(
         assert sorted(replies) == sorted([*(f"re-f{n}" for n in range(10)), "re-other"])
         await session.send(message("again"))
         await session.receive(102)
-        assert daemon.services[DOMAIN].legacy.meter.refused == {"conversations": 90}
+        assert daemon.services[DOMAIN].handover.meter.refused == {"conversations": 90}
         assert len(stage.log.of("refusing stanzas over a limit of senders")) == 1
         assert not stage.log.of("no sender is over a limit any more")
         mock_clock.jump(CALM_S)
@@ -270,7 +270,7 @@ async def test_s30_who_may_not_be_told_is_not(
         await session.send(*(stanza(SILENT[kind]) for _ in range(50)), message("last"))
         assert conditions(await session.receive(1)) == {"last": TOLD}
         await stage.pass_until(lambda: len(endpoint.requests) == 3)
-        assert daemon.services[DOMAIN].legacy.meter.refused == {"rate": 48}
+        assert daemon.services[DOMAIN].handover.meter.refused == {"rate": 48}
         untold = 0 if kind == "error" else 47
         assert daemon.counts[DOMAIN].untold == untold
         assert [one["level"] for one in stage.log.of("sender not told")] == ["debug"] * untold
@@ -351,20 +351,20 @@ async def test_two_bots_that_answer_each_other_come_to_an_end(
         session = await stage.server.attached(DOMAIN)
         await stage.server.attached(OTHER)
         await session.send(message("hi", f"b@{OTHER}", f"a@{DOMAIN}"))
-        await stage.pass_until(lambda: bool(daemon.services[OTHER].legacy.meter.refused))
+        await stage.pass_until(lambda: bool(daemon.services[OTHER].handover.meter.refused))
         await wait_all_tasks_blocked(0.05)
         assert Counter(one["type"] for one in posted) == {"chat": 2 * burst}
         assert Counter(one["to"] for one in posted) == dict.fromkeys(
             (f"a@{DOMAIN}", f"b@{OTHER}"), burst
         )
         # The error, to which nobody answers, was over the other one's limit.
-        assert [one.legacy.meter.refused for one in daemon.services.values()] == [{"rate": 1}] * 2
+        assert [one.handover.meter.refused for one in daemon.services.values()] == [{"rate": 1}] * 2
 
 
 async def test_by_default_a_loop_ends_too() -> None:
-    guard = SenderLimiter(now=(clock := Clock()))
+    limiter = SenderLimiter(now=(clock := Clock()))
     taken = 0
-    while guard.over_rate(make("message", BOT, JULIET)) is None:
+    while limiter.over_rate(make("message", BOT, JULIET)) is None:
         taken += 1
         clock.now += 1 / 700  # as fast as two bots on loopback
         assert taken < 200_000

@@ -118,7 +118,7 @@ async def test_it_is_tried_again_until_it_is_accepted(
     await pass_time(100)
     assert len(life.endpoint.posts) == 5
     assert [one.id for one in life.sent()] == ["r"]
-    assert life.keeper.fullness == 0
+    assert life.queue.fullness == 0
 
 
 @pytest.mark.parametrize("outcome", FINAL)
@@ -240,7 +240,7 @@ async def test_the_budget_ends_the_retries(
     assert tried[-1] < budget_s
     assert len(tried) == {60: 8, 10: 5}[int(budget_s)]
     assert conditions(life.sent()) == ["m resource-constraint wait"]  # as of the last attempt
-    assert life.keeper.fullness == 0
+    assert life.queue.fullness == 0
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ async def test_when_it_is_back_all_go_on_in_order(
     for who in range(20):
         assert [id for id in posted if id.startswith(f"{who}-")] == [f"{who}-{n}" for n in range(3)]
     assert life.sent() == []
-    assert life.keeper.fullness == 0
+    assert life.queue.fullness == 0
     assert len(life.log.of("endpoint is back")) == 1
 
 
@@ -446,7 +446,7 @@ async def test_while_it_is_down_budgets_end_in_time(
     told += conditions(life.sent())
     expected = [f"{m}{who} remote-server-timeout wait" for m in "mn" for who in range(8)]
     assert sorted(told) == expected
-    assert life.keeper.fullness == 0
+    assert life.queue.fullness == 0
 
 
 async def test_what_could_not_expire_behind_another_does_so_after_it(
@@ -678,8 +678,8 @@ def journalled(*stanzas: Stanza, received: float = START) -> MemoryJournal:
     """Give a journal in which stanzas are pending."""
     journal = MemoryJournal()
     for number, one in enumerate(stanzas):
-        admitted = Delivery(one, received, 1, uid=f"msg_{number}")
-        journal.commit([Accept(admitted.to_entry(DOMAIN))])
+        delivery = Delivery(one, received, 1, uid=f"msg_{number}")
+        journal.commit([Accept(delivery.to_entry(DOMAIN))])
     return journal
 
 
@@ -729,7 +729,7 @@ async def test_a_message_beyond_its_budget_gets_one_whole_attempt(
     assert conditions(life.sent()) == ["m remote-server-timeout wait"]
     await life.answer("n")
     assert life.endpoint.ids == ["m", "n"]
-    assert life.keeper.fullness == 0
+    assert life.queue.fullness == 0
     await life.kill()
 
 

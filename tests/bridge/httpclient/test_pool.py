@@ -595,18 +595,18 @@ class WokenForNothing:
 
 
 async def test_a_wake_up_for_nothing_is_waited_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    wire = WokenForNothing()
+    connection = WokenForNothing()
 
     async def open_wire(*_: object) -> WokenForNothing:
         await trio.lowlevel.checkpoint()
-        return wire
+        return connection
 
     monkeypatch.setattr("bridge.httpclient.pool.open_wire", open_wire)
     pool = make_pool()
     assert (await post(pool, 80)).body == b"hello"
-    assert (wire.waits, pool.idle_count) == (3, 1)
+    assert (connection.waits, pool.idle_count) == (3, 1)
     pool.close()
-    assert wire.is_closed
+    assert connection.is_closed
 
 
 # --- the deadline of an exchange

@@ -39,7 +39,7 @@ from xmppstream.errors import StreamCondition
 FAILURE: Final = JournalError("the disk is full")
 
 
-def admitted(id: str, kind: str = "message", body: str = "hi", weight: int = 1000) -> Delivery:
+def delivery(id: str, kind: str = "message", body: str = "hi", weight: int = 1000) -> Delivery:
     inner = "<q xmlns='urn:q'/>" if kind == "iq" else f"<body>{body}</body>"
     type = " type='get'" if kind == "iq" else ""
     one = stanza(f"<{kind} id='{id}' from='a@x/1' to='{BOT}'{type}>{inner}</{kind}>", "cs")
@@ -47,7 +47,7 @@ def admitted(id: str, kind: str = "message", body: str = "hi", weight: int = 100
 
 
 def entry(id: str, kind: str = "message") -> Entry:
-    return admitted(id, kind).to_entry(DOMAIN)
+    return delivery(id, kind).to_entry(DOMAIN)
 
 
 class Keeping:
@@ -73,7 +73,7 @@ class Keeping:
             patch.setattr(committer, "Thread", lambda _: self.disk)
             self.committer = Committer(journal, self.log.logger())
         self.volume = volume or Quota()
-        self.keeper = JournalQueue(
+        self.queue = JournalQueue(
             DOMAIN,
             self.committer,
             self.volume,
@@ -82,11 +82,11 @@ class Keeping:
             lambda: START,
             Quota(window),
         )
-        self.keeper.bind(self._take, self.refused.append, self._note_freed)
+        self.queue.bind(self._take, self.refused.append, self._note_freed)
         found = journal.totals().get(DOMAIN, Totals())
         self.volume.count += found.pending
         self.volume.bytes += found.pending_bytes
-        self.keeper.recover(found)
+        self.queue.recover(found)
 
     def _take(self, one: Delivery) -> None:
         self.delivered.append(one)
@@ -100,7 +100,7 @@ class Keeping:
 
     async def accept(self, *items: Delivery) -> None:
         for one in items:
-            self.keeper.accept(one)
+            self.queue.accept(one)
         await wait_all_tasks_blocked()
 
     async def settle(
@@ -110,7 +110,7 @@ class Keeping:
         sent: list[Outgoing] = []
         for id in ids:
             [one] = [one for one in self.delivered if one.stanza.id == id]
-            sent += await self.keeper.settle(one, list(replies), START, reason)
+            sent += await self.queue.settle(one, list(replies), START, reason)
         await wait_all_tasks_blocked()
         return sent
 
@@ -130,7 +130,7 @@ def start(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Start:
     ) -> Keeping:
         keeping = Keeping(journal, window=window, parse=parse, monkeypatch=monkeypatch)
         await nursery.start(keeping.committer.run)
-        nursery.start_soon(keeping.keeper.run)
+        nursery.start_soon(keeping.queue.run)
         await wait_all_tasks_blocked()
         return keeping
 
@@ -141,58 +141,58 @@ def start(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Start:
 
 
 async def test_memory_delivers_at_once_and_forgets() -> None:
-    keeper = MemoryQueue(Quota(2, 5000))
+    queue = MemoryQueue(Quota(2, 5000))
     delivered: list[Delivery] = []
     freed: list[int] = []
-    keeper.bind(delivered.append, delivered.append, lambda: freed.append(1))
-    one, two = admitted("1"), admitted("2", weight=4000)
-    keeper.accept(one)
-    assert (delivered, keeper.fullness, keeper.durable) == ([one], 0.5, False)
-    keeper.accept(two)
-    assert keeper.fullness == 1
-    keeper.attempted(one)
-    assert await keeper.settle(one, [b"<a/>"], START, "a reason") == [Outgoing(b"<a/>", START)]
-    assert keeper.fullness == 0.8  # by bytes
-    await keeper.settle(two, [], START, None)
-    assert (keeper.fullness, freed) == (0, [1, 1])
-    keeper.confirm([Outgoing(b"", 0)])
-    keeper.abandon(Outgoing(b"", 0), "why")
+    queue.bind(delivered.append, delivered.append, lambda: freed.append(1))
+    one, two = delivery("1"), delivery("2", weight=4000)
+    queue.accept(one)
+    assert (delivered, queue.fullness, queue.durable) == ([one], 0.5, False)
+    queue.accept(two)
+    assert queue.fullness == 1
+    queue.attempted(one)
+    assert await queue.settle(one, [b"<a/>"], START, "a reason") == [Outgoing(b"<a/>", START)]
+    assert queue.fullness == 0.8  # by bytes
+    await queue.settle(two, [], START, None)
+    assert (queue.fullness, freed) == (0, [1, 1])
+    queue.confirm([Outgoing(b"", 0)])
+    queue.abandon(Outgoing(b"", 0), "why")
 
 
 # --- what came of no other stanza
 
 
-def sending(keeper: MemoryQueue | JournalQueue, id: str, claim: Claim | None = None) -> list[Any]:
+def sending(queue: MemoryQueue | JournalQueue, id: str, claim: Claim | None = None) -> list[Any]:
     """Have a stanza kept, and give what is told of it."""
     told: list[Any] = []
     one = stanza(f"<message id='{id}' from='{BOT}' to='a@x/1'><body>hi</body></message>")
-    keeper.send(one, f"msg_{id}", START, claim, told.append)
+    queue.send(one, f"msg_{id}", START, claim, told.append)
     return told
 
 
 def test_memory_keeps_what_is_sent_as_long_as_the_outbox() -> None:
-    keeper = MemoryQueue()
-    [told] = sending(keeper, "1")
-    assert (told.made, told.key, keeper.failure) == (START, None, None)
+    queue = MemoryQueue()
+    [told] = sending(queue, "1")
+    assert (told.made, told.key, queue.failure) == (START, None, None)
     assert b"<body>hi</body>" in told.data
-    assert keeper.fullness == 0
+    assert queue.fullness == 0
 
 
 async def test_what_is_sent_is_kept_and_then_confirmed_or_abandoned(start: Start) -> None:
     keeping = await start(MemoryJournal())
     claim = Claim(b"k", b"digest", "msg_1", START, "sent")
-    told = [sending(keeping.keeper, "1", claim), sending(keeping.keeper, "2")]
+    told = [sending(keeping.queue, "1", claim), sending(keeping.queue, "2")]
     assert told == [[], []], "not before it is committed"
     await wait_all_tasks_blocked()
     [[one], [two]] = told
     assert (one.key, two.key) == (("msg_1", 0), ("msg_2", 0))
     assert keeping.journal.claims([b"k"]) == [claim]
-    assert await keeping.keeper.recovered_replies() == [one, two]
-    assert keeping.keeper.fullness == 0
-    keeping.keeper.confirm([one])
-    keeping.keeper.abandon(two, "it broke the stream")
+    assert await keeping.queue.recovered_replies() == [one, two]
+    assert keeping.queue.fullness == 0
+    keeping.queue.confirm([one])
+    keeping.queue.abandon(two, "it broke the stream")
     await wait_all_tasks_blocked()
-    assert await keeping.keeper.recovered_replies() == []
+    assert await keeping.queue.recovered_replies() == []
     [letter] = keeping.journal.dead(DOMAIN, limit=9)
     assert (letter.entry.uid, letter.reply, letter.reason) == (
         "msg_2",
@@ -204,15 +204,15 @@ async def test_what_is_sent_is_kept_and_then_confirmed_or_abandoned(start: Start
 async def test_what_cannot_be_kept_is_not_sent(start: Start) -> None:
     keeping = await start(MemoryJournal())
     keeping.journal.failure = FAILURE
-    told = sending(keeping.keeper, "1")
+    told = sending(keeping.queue, "1")
     await wait_all_tasks_blocked()
     assert told == [None]
-    assert keeping.keeper.failure is FAILURE
+    assert keeping.queue.failure is FAILURE
 
 
 def test_a_keeper_is_bound_before_it_is_used() -> None:
     with pytest.raises(RuntimeError):
-        MemoryQueue().accept(admitted("1"))
+        MemoryQueue().accept(delivery("1"))
 
 
 # --- accepted means committed
@@ -221,9 +221,9 @@ def test_a_keeper_is_bound_before_it_is_used() -> None:
 async def test_nothing_is_delivered_before_it_is_committed(start: Start) -> None:
     kept = await start(MemoryJournal())
     kept.disk.hold()
-    await kept.accept(admitted("1"))
+    await kept.accept(delivery("1"))
     assert (kept.ids, kept.journal.accepted) == ([], [])
-    assert kept.keeper.fullness > 0
+    assert kept.queue.fullness > 0
     kept.disk.release()
     await wait_all_tasks_blocked()
     assert (kept.ids, kept.journal.accepted) == (["1"], [entry("1")])
@@ -232,18 +232,18 @@ async def test_nothing_is_delivered_before_it_is_committed(start: Start) -> None
 async def test_what_cannot_be_committed_is_refused(start: Start, autojump_clock: MockClock) -> None:
     kept = await start(MemoryJournal())
     kept.journal.failure = FAILURE
-    await kept.accept(admitted("1"), admitted("2"))
+    await kept.accept(delivery("1"), delivery("2"))
     assert [one.stanza.id for one in kept.refused] == ["1", "2"]
-    assert (kept.ids, kept.keeper.fullness) == ([], 0)
+    assert (kept.ids, kept.queue.fullness) == ([], 0)
     kept.journal.failure = None
     await trio.sleep(committer.RETRY_S + 0.1)
-    await kept.accept(admitted("3"))
+    await kept.accept(delivery("3"))
     assert kept.ids == ["3"]
 
 
 async def test_a_reply_is_committed_before_it_goes_out(start: Start, nursery: trio.Nursery) -> None:
     kept = await start(MemoryJournal())
-    await kept.accept(admitted("1"))
+    await kept.accept(delivery("1"))
     kept.disk.hold()
     done = trio.Event()
 
@@ -265,10 +265,10 @@ async def test_a_reply_is_committed_before_it_goes_out(start: Start, nursery: tr
         Reply("msg_1", DOMAIN, 1, b"<a/>", START),
         Reply("msg_1", DOMAIN, 2, b"<b/>", START),
     ]
-    kept.keeper.confirm([Outgoing(b"<a/>", START, ("msg_1", 1)), Outgoing(b"<x/>", START)])
+    kept.queue.confirm([Outgoing(b"<a/>", START, ("msg_1", 1)), Outgoing(b"<x/>", START)])
     await wait_all_tasks_blocked()
-    kept.keeper.abandon(Outgoing(b"<b/>", START, ("msg_1", 2)), "it broke the stream")
-    kept.keeper.abandon(Outgoing(b"<x/>", START), "not of the journal")
+    kept.queue.abandon(Outgoing(b"<b/>", START, ("msg_1", 2)), "it broke the stream")
+    kept.queue.abandon(Outgoing(b"<x/>", START), "not of the journal")
     await wait_all_tasks_blocked()
     assert kept.journal.replies(DOMAIN, limit=9) == []
     [dead] = kept.journal.dead(DOMAIN, limit=9)
@@ -279,7 +279,7 @@ async def test_a_cancelled_settle_is_committed_all_the_same(
     start: Start, autojump_clock: MockClock
 ) -> None:
     kept = await start(MemoryJournal())
-    await kept.accept(admitted("1"))
+    await kept.accept(delivery("1"))
     kept.disk.hold()
     with trio.move_on_after(1):
         await kept.settle("1", replies=(b"<a/>",))
@@ -288,16 +288,16 @@ async def test_a_cancelled_settle_is_committed_all_the_same(
     assert [one.uid for one in kept.journal.settled] == ["msg_1"]
     assert (kept.volume.count, kept.volume.bytes) == (0, 0)
     again = await start(kept.journal)
-    assert [one.data for one in await again.keeper.recovered_replies()] == [b"<a/>"]
+    assert [one.data for one in await again.queue.recovered_replies()] == [b"<a/>"]
 
 
 async def test_attempts_and_dead_letters(start: Start) -> None:
     kept = await start(MemoryJournal())
-    one = admitted("1")
+    one = delivery("1")
     await kept.accept(one)
     for at in (START + 1, START + 2):
         one.attempts.append(Attempt(at, "status 503"))
-        kept.keeper.attempted(one)
+        kept.queue.attempted(one)
     await kept.settle("1", reason="status 503")
     [dead] = kept.journal.dead(DOMAIN, limit=9)
     assert (dead.reason, dead.entry.attempts) == ("status 503", tuple(one.attempts))
@@ -320,13 +320,13 @@ async def test_what_is_pending_is_delivered_after_a_restart(start: Start) -> Non
     kept = await start(journal)
     assert kept.ids == ["1", "2", "3"]
     for one, before in zip(
-        kept.delivered, (admitted("1"), admitted("2", "iq"), admitted("3", "presence")), strict=True
+        kept.delivered, (delivery("1"), delivery("2", "iq"), delivery("3", "presence")), strict=True
     ):
         assert (one.stanza, one.uid, one.xml) == (before.stanza, before.uid, before.xml)
         assert (one.received, one.is_tried) == (START, False)
     assert [one.attempts for one in kept.delivered] == [[], [attempt], []]
     await kept.settle("1", "2", "3")
-    assert kept.keeper.fullness == 0
+    assert kept.queue.fullness == 0
 
 
 async def test_replies_are_recovered_in_order_over_many_pages(start: Start) -> None:
@@ -335,7 +335,7 @@ async def test_replies_are_recovered_in_order_over_many_pages(start: Start) -> N
         reply = Reply(f"msg_{number}", DOMAIN, 1, b"%d" % number, START)
         journal.commit([Accept(entry(str(number))), Settle(f"msg_{number}", (reply,))])
     kept = await start(journal)
-    found = await kept.keeper.recovered_replies()
+    found = await kept.queue.recovered_replies()
     assert [one.data for one in found] == [b"%d" % number for number in range(700)]
     assert found[3] == Outgoing(b"3", START, ("msg_3", 1))
 
@@ -353,7 +353,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(start: Sta
     await kept.settle("1", "3")
     [dead] = journal.dead(DOMAIN, limit=9)
     assert (dead.entry.id, dead.reason.partition(":")[0]) == ("2", "cannot be read")
-    assert kept.keeper.fullness == 0
+    assert kept.queue.fullness == 0
     assert len(kept.log.of("a journalled stanza cannot be read")) == 1
 
 
@@ -363,25 +363,25 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(start: Sta
 async def test_what_memory_does_not_hold_waits_on_disk_in_order(start: Start) -> None:
     kept = await start(MemoryJournal(), window=4)
     ids = [str(number) for number in range(12)]
-    await kept.accept(*(admitted(id) for id in ids))
+    await kept.accept(*(delivery(id) for id in ids))
     assert kept.ids == ids[:4]
     for number, id in enumerate(ids):
         await kept.settle(id)
         assert len(kept.delivered) - number - 1 <= 4
     assert kept.ids == ids
-    assert kept.keeper.fullness == 0
+    assert kept.queue.fullness == 0
     assert kept.journal.totals() == {}
 
 
 async def test_what_comes_while_there_is_more_on_disk_joins_it(start: Start) -> None:
     kept = await start(MemoryJournal(), window=2)
-    await kept.accept(*(admitted(id) for id in "abc"))
+    await kept.accept(*(delivery(id) for id in "abc"))
     await kept.settle("a")  # there would be room for one, but `c` is before it
-    await kept.accept(admitted("d"))
+    await kept.accept(delivery("d"))
     await kept.settle("b")
     assert kept.ids == ["a", "b", "c", "d"]
     await kept.settle("c", "d")
-    await kept.accept(admitted("e"))
+    await kept.accept(delivery("e"))
     assert kept.ids[-1] == "e"
 
 
@@ -396,7 +396,7 @@ async def test_what_comes_while_the_last_is_read_comes_behind_it(start: Start) -
     journal = MemoryJournal()
     journal.commit([Accept(entry("1"))])
     kept = await start(journal, parse=parse)
-    await kept.accept(admitted("2"))
+    await kept.accept(delivery("2"))
     gate.set()
     await wait_all_tasks_blocked()
     assert kept.ids == ["1", "2"]
@@ -404,7 +404,7 @@ async def test_what_comes_while_the_last_is_read_comes_behind_it(start: Start) -
 
 async def test_an_iq_overtakes_what_is_on_disk(start: Start) -> None:
     kept = await start(MemoryJournal(), window=2)
-    await kept.accept(*(admitted(id) for id in "abc"), admitted("q", "iq"))
+    await kept.accept(*(delivery(id) for id in "abc"), delivery("q", "iq"))
     assert kept.ids == ["a", "b", "q"]
     await kept.settle("a", "b", "q")
     assert kept.ids == ["a", "b", "q", "c"]  # and is not delivered again
@@ -413,7 +413,7 @@ async def test_an_iq_overtakes_what_is_on_disk(start: Start) -> None:
 async def test_so_many_iqs_wait_on_disk_too(start: Start) -> None:
     kept = await start(MemoryJournal(), window=2)
     ids = [str(number) for number in range(8)]
-    await kept.accept(*(admitted(id, "iq") for id in ids))
+    await kept.accept(*(delivery(id, "iq") for id in ids))
     assert kept.ids == ids[:4]
     await kept.settle(*ids[:4])
     await kept.settle(*ids[4:6])
@@ -431,7 +431,7 @@ async def test_what_ends_while_its_page_is_loaded_is_not_delivered_again(start: 
         return await parse_soon(data)
 
     kept = await start(MemoryJournal(), window=4, parse=parse)
-    await kept.accept(*(admitted(id) for id in "abcde"), admitted("q", "iq"))
+    await kept.accept(*(delivery(id) for id in "abcde"), delivery("q", "iq"))
     await kept.settle("a", "b", "c")
     assert not reading.is_set()
     await kept.settle("d")
@@ -446,7 +446,7 @@ async def test_when_settling_fails_it_is_not_delivered_again(
     start: Start, autojump_clock: MockClock
 ) -> None:
     kept = await start(MemoryJournal(), window=2)
-    await kept.accept(*(admitted(id) for id in "abcd"))
+    await kept.accept(*(delivery(id) for id in "abcd"))
     kept.journal.failure = FAILURE
     assert await kept.settle("a", replies=(b"<a/>",)) == [Outgoing(b"<a/>", START, ("msg_a", 1))]
     await kept.settle("b")
@@ -457,34 +457,34 @@ async def test_when_settling_fails_it_is_not_delivered_again(
     assert kept.ids == ["a", "b", "c", "d"]
     await kept.settle("c", "d")
     assert [one.uid for one in kept.journal.settled] == ["msg_a", "msg_b", "msg_c", "msg_d"]
-    assert kept.keeper.fullness == 0
+    assert kept.queue.fullness == 0
 
 
 async def test_what_was_revived_is_delivered_though_its_end_was_late(
     start: Start, autojump_clock: MockClock
 ) -> None:
     kept = await start(MemoryJournal())
-    await kept.accept(admitted("a"))
+    await kept.accept(delivery("a"))
     kept.journal.failure = FAILURE
     await kept.settle("a", reason="status 500")
     kept.journal.failure = None
     await trio.sleep(committer.RETRY_S + 0.1)
     await kept.committer.commit(Requeue(("msg_a",), START + 100))
-    kept.keeper.revive(Totals(1, len(admitted("a").xml)))
+    kept.queue.revive(Totals(1, len(delivery("a").xml)))
     await wait_all_tasks_blocked()
     assert kept.ids == ["a", "a"]
     assert kept.delivered[-1].received == START + 100
-    await kept.keeper.settle(kept.delivered[-1], [], START, None)
-    assert kept.keeper.fullness == 0
+    await kept.queue.settle(kept.delivered[-1], [], START, None)
+    assert kept.queue.fullness == 0
 
 
 async def test_what_the_operator_took_away_is_not_waited_for(start: Start) -> None:
     kept = await start(MemoryJournal(), window=2)
-    await kept.accept(*(admitted(id) for id in "abc"))
+    await kept.accept(*(delivery(id) for id in "abc"))
     await kept.committer.commit(Settle("msg_c", (), START, "dropped"))
     await kept.committer.commit(DropDead())
     await kept.settle("a", "b")
-    await kept.accept(admitted("d"))
+    await kept.accept(delivery("d"))
     assert kept.ids == ["a", "b", "d"]
 
 
@@ -495,14 +495,14 @@ async def test_fullness_counts_what_is_not_committed_and_what_is_on_disk(start: 
     kept = await start(MemoryJournal(), window=2)
     kept.volume.limit_count = 4
     kept.disk.hold()
-    await kept.accept(admitted("a"), admitted("b"))
-    assert kept.keeper.fullness == 0.5
+    await kept.accept(delivery("a"), delivery("b"))
+    assert kept.queue.fullness == 0.5
     kept.disk.release()
-    await kept.accept(admitted("c"), admitted("d"))
-    assert kept.keeper.fullness == 1
+    await kept.accept(delivery("c"), delivery("d"))
+    assert kept.queue.fullness == 1
     assert kept.freed == 4  # for each that was committed
     await kept.settle("a")
-    assert (kept.keeper.fullness, kept.freed) == (0.75, 5)
+    assert (kept.queue.fullness, kept.freed) == (0.75, 5)
 
 
 @pytest.mark.parametrize("body", ["x" * 500, "ž" * 500, "<b xmlns='urn:b'/>" * 50])
@@ -510,10 +510,10 @@ async def test_the_bytes_of_what_was_on_disk_are_given_back(start: Start, body: 
     """What it weighs in memory, and what in the journal, are two things."""
     kept = await start(MemoryJournal(), window=2)
     ids = [str(number) for number in range(9)]
-    await kept.accept(*(admitted(id, body=body, weight=123_456) for id in ids[:5]))
+    await kept.accept(*(delivery(id, body=body, weight=123_456) for id in ids[:5]))
     assert kept.volume.bytes == kept.journal.totals()[DOMAIN].pending_bytes
     again = await start(kept.journal, window=2)
-    await again.accept(*(admitted(id, body=body, weight=123_456) for id in ids[5:]))
+    await again.accept(*(delivery(id, body=body, weight=123_456) for id in ids[5:]))
     for id in ids:
         await again.settle(id)
     assert again.ids == ids
@@ -525,7 +525,7 @@ async def test_another_component_is_told_of_room(start: Start) -> None:
     kept = await start(MemoryJournal())
     told: list[int] = []
     kept.volume.freed.append(lambda: told.append(1))
-    await kept.accept(admitted("a"))
+    await kept.accept(delivery("a"))
     await kept.settle("a")
     assert told == [1]
 
@@ -537,7 +537,7 @@ async def test_an_unbound_keeper_is_told_nothing_more(start: Start) -> None:
     kept = await start(MemoryJournal())
     told: list[int] = []
     kept.volume.freed.append(lambda: told.append(1))
-    kept.keeper.unbind()
+    kept.queue.unbind()
     kept.volume.add(1)
     kept.volume.remove(1)
     assert (kept.freed, told) == (0, [1])
@@ -547,7 +547,7 @@ async def test_an_unbound_keeper_is_told_nothing_more(start: Start) -> None:
 async def test_100_000_pending(start: Start) -> None:
     """The first is delivered soon, all in order, and memory holds a window of them."""
     count, page = 100_000, 250
-    template, element = entry("0"), admitted("0").stanza.element
+    template, element = entry("0"), delivery("0").stanza.element
     journal = MemoryJournal()
     journal.commit([Accept(replace(template, uid=f"msg_{n}")) for n in range(count)])
     parsed = 0
@@ -567,7 +567,7 @@ async def test_100_000_pending(start: Start) -> None:
         seen += len(batch)
         async with trio.open_nursery() as nursery:
             for one in batch:
-                nursery.start_soon(kept.keeper.settle, one, [], START, None)
+                nursery.start_soon(kept.queue.settle, one, [], START, None)
         await wait_all_tasks_blocked()
         assert len(kept.delivered) in range(MEMORY_COUNT // 2, MEMORY_COUNT // 2 + page)
     assert kept.volume.count == count - seen

@@ -60,7 +60,7 @@ class Actor:
     written_bytes: int = 0
 
     @property
-    def sight(self) -> ComponentSnapshot:
+    def snapshot(self) -> ComponentSnapshot:
         status = ComponentStatus(
             domain=self.domain,
             link=self.link,
@@ -89,9 +89,9 @@ class Actor:
     def wait(self, from_: str, id: str = "q", received: float = NOW) -> Delivery:
         """Have a message wait."""
         xml = f"<message from={from_!r} to='echo@{self.domain}' id='{id}'><body>x</body></message>"
-        admitted = Delivery(stanza(xml), received, 100)
-        self.conversations.add(admitted)
-        return admitted
+        delivery = Delivery(stanza(xml), received, 100)
+        self.conversations.add(delivery)
+        return delivery
 
 
 @define(eq=False)
@@ -110,15 +110,15 @@ class Stage:
 
     @property
     def view(self) -> DaemonView:
-        desk = QueueAdmin(self.query, [one.domain for one in self.actors], now=lambda: NOW)
+        admin = QueueAdmin(self.query, [one.domain for one in self.actors], now=lambda: NOW)
 
         async def answer(request: AnyRequest) -> object:
             self.asked.append(request)
             assert not isinstance(request, AskStatus)
-            return await desk.answer(request)
+            return await admin.answer(request)
 
         return DaemonView(
-            lambda: [one.sight for one in self.actors],
+            lambda: [one.snapshot for one in self.actors],
             lambda: self.stopping,
             None if self.journal is None else answer,
             None if self.journal is None else self.query,

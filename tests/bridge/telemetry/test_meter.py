@@ -250,7 +250,7 @@ async def test_streams_and_what_they_ended_with(
     server.refusals[BOT] = StreamCondition.RESOURCE_CONSTRAINT
     component = Component(BOT, Secret(SECRET), URL, server.address)
     daemon = Daemon(Settings((component,)))
-    meter = daemon.services[BOT].sight.meter
+    meter = daemon.services[BOT].snapshot.meter
     nursery.start_soon(daemon.run)
     await log.wait("cannot attach")
     assert (meter.streams, meter.attempts_failed, sum(meter.stops.values())) == (0, 1, 0)
@@ -274,12 +274,12 @@ async def test_streams_and_what_they_ended_with(
     assert meter.faults[StreamFault(True, "system-shutdown")] == 1
     assert meter.faults[StreamFault(False, "not-well-formed")] == 1
     assert (meter.streams, meter.attempts_failed) == (3, 1)
-    sight = daemon.services[BOT].sight
-    assert sight.written_bytes == sum(
+    snapshot = daemon.services[BOT].snapshot
+    assert snapshot.written_bytes == sum(
         len(one.received) - one.received.index(b"</handshake>") - len("</handshake>")
         for one in server.sessions[1:]
     )
-    assert sight.read_bytes > 3 * len("<handshake/>")
+    assert snapshot.read_bytes > 3 * len("<handshake/>")
     daemon.stop()
 
 
@@ -298,7 +298,7 @@ async def test_what_is_written_is_counted_by_kind(nursery: trio.Nursery) -> None
     ping = "<ping xmlns='urn:xmpp:ping'/>"
     await session.send(iq("1", payload=ping), message("2", type="chat"))
     await session.receive(2)
-    meter = daemon.services[BOT].sight.meter
+    meter = daemon.services[BOT].snapshot.meter
     assert meter.sent == {"message": 1, "presence": 0, "iq": 1}
     assert meter.counts.answered_by_bridge == 2
     daemon.stop()

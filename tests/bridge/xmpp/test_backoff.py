@@ -83,16 +83,18 @@ def jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> f
 
 
 @pytest.mark.parametrize("course", list(Reaction))
-def test_waits_double_up_to_a_bound(course: Reaction, jitter: float) -> None:
+def test_waits_double_up_to_a_bound(reaction: Reaction, jitter: float) -> None:
     backoff = Backoff()
-    factor = jitter if course in JITTERED else 1
-    assert [backoff.wait_s(course) for _ in WAITS[course]] == [w * factor for w in WAITS[course]]
+    factor = jitter if reaction in JITTERED else 1
+    assert [backoff.wait_s(reaction) for _ in WAITS[reaction]] == [
+        w * factor for w in WAITS[reaction]
+    ]
 
 
 @pytest.mark.parametrize("course", JITTERED)
-def test_jitter_keeps_to_its_bounds(course: Reaction) -> None:
-    waits = {Backoff().wait_s(course) for _ in range(200)}
-    most = WAITS[course][0]
+def test_jitter_keeps_to_its_bounds(reaction: Reaction) -> None:
+    waits = {Backoff().wait_s(reaction) for _ in range(200)}
+    most = WAITS[reaction][0]
     assert len(waits) > 1
     assert all(most / 2 <= wait <= most for wait in waits)
 
@@ -103,22 +105,22 @@ def test_a_restarted_server_is_found_again_within_a_few_seconds() -> None:
 
 
 @pytest.mark.parametrize("course", list(Reaction))
-def test_a_reset_begins_anew(course: Reaction, jitter: float) -> None:
+def test_a_reset_begins_anew(reaction: Reaction, jitter: float) -> None:
     backoff = Backoff()
-    first = backoff.wait_s(course)
-    backoff.wait_s(course)
+    first = backoff.wait_s(reaction)
+    backoff.wait_s(reaction)
     backoff.reset()
-    assert backoff.wait_s(course) == first
+    assert backoff.wait_s(reaction) == first
 
 
 @pytest.mark.parametrize("course", list(Reaction))
 @pytest.mark.parametrize("other", list(Reaction))
-def test_another_course_begins_anew(course: Reaction, other: Reaction, jitter: float) -> None:
+def test_another_course_begins_anew(reaction: Reaction, other: Reaction, jitter: float) -> None:
     backoff = Backoff()
-    first = backoff.wait_s(course)
-    if other is not course:
+    first = backoff.wait_s(reaction)
+    if other is not reaction:
         backoff.wait_s(other)
-        assert backoff.wait_s(course) == first
+        assert backoff.wait_s(reaction) == first
 
 
 def test_s11_a_conflict_after_the_stream_proved_good_waits_long_at_once() -> None:
@@ -134,5 +136,5 @@ def test_s11_a_conflict_while_opening_after_one_that_evicted_us_begins_short() -
 
 
 @pytest.mark.parametrize("course", JITTERED)
-def test_other_ends_of_a_good_stream_wait_short(course: Reaction, jitter: float) -> None:
-    assert Backoff().wait_s(course, was_settled=True) == WAITS[course][0] * jitter
+def test_other_ends_of_a_good_stream_wait_short(reaction: Reaction, jitter: float) -> None:
+    assert Backoff().wait_s(reaction, was_settled=True) == WAITS[reaction][0] * jitter

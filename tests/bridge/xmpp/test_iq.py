@@ -34,24 +34,24 @@ class Ended:
         self.with_.append(answer)
 
 
-def asked(waiters: PendingIqs, one: Stanza, ended: Ended | None = None) -> PendingIq:
-    return waiters.open(one, 10, ended or Ended())
+def asked(pending_iqs: PendingIqs, one: Stanza, ended: Ended | None = None) -> PendingIq:
+    return pending_iqs.open(one, 10, ended or Ended())
 
 
 @pytest.fixture
-def waiters() -> PendingIqs:
+def pending_iqs() -> PendingIqs:
     return PendingIqs(now=lambda: 0)
 
 
 @pytest.mark.parametrize("type", ["result", "error"])
-def test_the_answer_is_taken_once(waiters: PendingIqs, type: str) -> None:
+def test_the_answer_is_taken_once(pending_iqs: PendingIqs, type: str) -> None:
     ended = Ended()
-    question = asked(waiters, request(), ended)
+    question = asked(pending_iqs, request(), ended)
     one = answer(type=type)
-    assert waiters.take(one)
-    assert (question.answer, ended.with_, len(waiters)) == (one, [one], 0)
+    assert pending_iqs.take(one)
+    assert (question.answer, ended.with_, len(pending_iqs)) == (one, [one], 0)
     assert question.over.is_set()
-    assert not waiters.take(one)
+    assert not pending_iqs.take(one)
     assert ended.with_ == [one]
 
 
@@ -74,11 +74,11 @@ def test_the_answer_is_taken_once(waiters: PendingIqs, type: str) -> None:
     ],
     ids=str,
 )
-def test_nobody_else_can_answer(waiters: PendingIqs, other: Stanza) -> None:
-    question = asked(waiters, request())
-    assert not waiters.take(other)
+def test_nobody_else_can_answer(pending_iqs: PendingIqs, other: Stanza) -> None:
+    question = asked(pending_iqs, request())
+    assert not pending_iqs.take(other)
     assert not question.over.is_set()
-    assert waiters.take(answer())
+    assert pending_iqs.take(answer())
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,11 @@ def test_nobody_else_can_answer(waiters: PendingIqs, other: Stanza) -> None:
         ("ju\u0308rgen@example.com/a\u0308", "j\u00fcrgen@example.com/\u00e4"),
     ],
 )
-def test_a_server_may_spell_an_address_otherwise(waiters: PendingIqs, to: str, from_: str) -> None:
-    asked(waiters, request(to=to, from_="Bot@BOT.example/r"))
-    assert waiters.take(answer(from_=from_))
+def test_a_server_may_spell_an_address_otherwise(
+    pending_iqs: PendingIqs, to: str, from_: str
+) -> None:
+    asked(pending_iqs, request(to=to, from_="Bot@BOT.example/r"))
+    assert pending_iqs.take(answer(from_=from_))
 
 
 @pytest.mark.parametrize(
@@ -101,65 +103,65 @@ def test_a_server_may_spell_an_address_otherwise(waiters: PendingIqs, to: str, f
     [("strasse@a.example", "straße@a.example"), ("alice@a.example", "al\u0131ce@a.example")],
 )
 def test_another_account_is_never_taken_for_the_same(
-    waiters: PendingIqs, to: str, from_: str
+    pending_iqs: PendingIqs, to: str, from_: str
 ) -> None:
-    asked(waiters, request(to=to))
-    assert not waiters.take(answer(from_=from_))
+    asked(pending_iqs, request(to=to))
+    assert not pending_iqs.take(answer(from_=from_))
 
 
-def test_one_peer_is_asked_under_an_id_once_at_a_time(waiters: PendingIqs) -> None:
-    first = asked(waiters, request())
+def test_one_peer_is_asked_under_an_id_once_at_a_time(pending_iqs: PendingIqs) -> None:
+    first = asked(pending_iqs, request())
     with pytest.raises(DuplicateId):
-        asked(waiters, request(to=PEER.replace("alice", "Alice")))
-    asked(waiters, request(id="2"))
-    asked(waiters, request(to="bob@example.com"))
-    asked(waiters, request(from_="other@bot.example"))
-    waiters.close(first)
-    asked(waiters, request())
+        asked(pending_iqs, request(to=PEER.replace("alice", "Alice")))
+    asked(pending_iqs, request(id="2"))
+    asked(pending_iqs, request(to="bob@example.com"))
+    asked(pending_iqs, request(from_="other@bot.example"))
+    pending_iqs.close(first)
+    asked(pending_iqs, request())
 
 
 def test_waiters_are_bounded() -> None:
-    waiters = PendingIqs(2, now=lambda: 0)
-    first, _ = asked(waiters, request("1")), asked(waiters, request("2"))
+    pending_iqs = PendingIqs(2, now=lambda: 0)
+    first, _ = asked(pending_iqs, request("1")), asked(pending_iqs, request("2"))
     with pytest.raises(TooManyPending):
-        asked(waiters, request("3"))
-    waiters.close(first)
-    asked(waiters, request("3"))
-    assert len(waiters) == 2
+        asked(pending_iqs, request("3"))
+    pending_iqs.close(first)
+    asked(pending_iqs, request("3"))
+    assert len(pending_iqs) == 2
 
 
-def test_who_has_left_takes_nothing(waiters: PendingIqs) -> None:
+def test_who_has_left_takes_nothing(pending_iqs: PendingIqs) -> None:
     ended = Ended()
-    first = asked(waiters, request(), ended)
-    waiters.close(first)
-    assert not waiters.take(answer())
-    second = asked(waiters, request())
-    waiters.close(first)  # once more: it is not the second
-    assert waiters.take(answer())
+    first = asked(pending_iqs, request(), ended)
+    pending_iqs.close(first)
+    assert not pending_iqs.take(answer())
+    second = asked(pending_iqs, request())
+    pending_iqs.close(first)  # once more: it is not the second
+    assert pending_iqs.take(answer())
     assert (second.over.is_set(), first.over.is_set(), ended.with_) == (True, False, [])
 
 
 async def test_an_answer_that_is_late_is_not_taken(mock_clock: MockClock) -> None:
-    waiters = PendingIqs()
-    question = asked(waiters, request())
+    pending_iqs = PendingIqs()
+    question = asked(pending_iqs, request())
     mock_clock.jump(10.5)
-    assert not waiters.take(answer())
+    assert not pending_iqs.take(answer())
     question.deadline = trio.current_time()
-    assert waiters.take(answer())
+    assert pending_iqs.take(answer())
 
 
-def test_an_answer_that_cannot_be_given_ends_the_question(waiters: PendingIqs) -> None:
+def test_an_answer_that_cannot_be_given_ends_the_question(pending_iqs: PendingIqs) -> None:
     ended = Ended()
-    question = asked(waiters, request(), ended)
-    assert not waiters.refuse(answer(id="2"), "too long")
-    assert waiters.refuse(answer(), "too long")
+    question = asked(pending_iqs, request(), ended)
+    assert not pending_iqs.refuse(answer(id="2"), "too long")
+    assert pending_iqs.refuse(answer(), "too long")
     assert (question.answer, question.why, ended.with_) == (None, "too long", [None])
-    assert not waiters.take(answer())
+    assert not pending_iqs.take(answer())
 
 
-def test_all_end_with_their_component(waiters: PendingIqs) -> None:
+def test_all_end_with_their_component(pending_iqs: PendingIqs) -> None:
     ended = Ended()
-    questions = [asked(waiters, request(id), ended) for id in "12"]
-    waiters.end("it has stopped")
+    questions = [asked(pending_iqs, request(id), ended) for id in "12"]
+    pending_iqs.end("it has stopped")
     assert [one.why for one in questions] == ["it has stopped"] * 2
-    assert (ended.with_, len(waiters)) == ([None, None], 0)
+    assert (ended.with_, len(pending_iqs)) == ([None, None], 0)

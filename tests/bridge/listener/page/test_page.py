@@ -262,8 +262,8 @@ async def test_conversations_that_wait(browser: Browser, stage: Stage) -> None:
     bot, other = stage.actors
     for number in range(12):
         bot.wait(f"u{number}@example.org", received=NOW - number)
-    admitted = other.wait("carol@example.org", received=NOW - 1000)
-    admitted.attempts.append(Attempt(NOW, "status 500"))
+    delivery = other.wait("carol@example.org", received=NOW - 1000)
+    delivery.attempts.append(Attempt(NOW, "status 500"))
     taken = other.conversations.take()
     assert taken is not None
     other.conversations.wait(taken, trio.current_time() + 100)

@@ -583,9 +583,9 @@ async def test_stopping_lets_the_idle_go_and_answers_the_others(
 
 
 async def test_cancelling_waits_for_nobody(world: World, mock_clock: MockClock) -> None:
-    reader, asker, body, idle = [await world.connect() for _ in range(4)]
+    reader, iq_client, body, idle = [await world.connect() for _ in range(4)]
     await reader.send(get("/big"))
-    await asker.send(request(body=PING.encode(), media="application/xmpp+xml"))
+    await iq_client.send(request(body=PING.encode(), media="application/xmpp+xml"))
     await body.send(request(body=b"{", length=100))
     await world.settle()
     start = trio.current_time()
@@ -593,7 +593,7 @@ async def test_cancelling_waits_for_nobody(world: World, mock_clock: MockClock) 
     await world.settle()
     assert trio.current_time() == start
     assert world.server.connections == 0
-    assert await asker.is_closed()
+    assert await iq_client.is_closed()
     assert await body.is_closed()
     assert await idle.is_closed()
 

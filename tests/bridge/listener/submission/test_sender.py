@@ -351,7 +351,7 @@ async def test_a_journal_that_fails_refuses_and_says_why(
 
 async def test_what_the_journal_cannot_keep_is_refused(durable: Stage) -> None:
     voice = durable.life.voices[DOMAIN]
-    voice.keeper.send = lambda *given: given[-1](None)  # type: ignore[method-assign]
+    voice.queue.send = lambda *given: given[-1](None)  # type: ignore[method-assign]
     call = await durable.send(message())
     assert call.refused_by is JournalUnavailable
     assert durable.sent() == []
@@ -595,7 +595,7 @@ async def test_who_leaves_without_a_key_takes_his_question_back(stage: Stage) ->
     await wait_all_tasks_blocked()
     await stage.life.give(answer("q2"))
     assert stage.posted == ["q2"]
-    assert len(stage.life.waiters) == 0
+    assert len(stage.life.pending_iqs) == 0
 
 
 @KEYS
@@ -618,8 +618,8 @@ async def test_one_peer_is_asked_under_an_id_once_at_a_time(
 async def test_only_so_many_wait(
     stage: Stage, with_key: Key | None, autojump_clock: MockClock
 ) -> None:
-    waiters = PendingIqs(2)
-    stage.life.voices[DOMAIN] = evolve(stage.life.voices[DOMAIN], waiters=waiters)
+    pending_iqs = PendingIqs(2)
+    stage.life.voices[DOMAIN] = evolve(stage.life.voices[DOMAIN], pending_iqs=pending_iqs)
     for id in ("a", "b"):
         await stage.ask(request(id))
     assert (await stage.ask(request("c"), 10, with_key)).refused_by is QueueFull
@@ -642,7 +642,7 @@ async def test_an_answer_that_is_too_long_ends_the_waiting(
 @KEYS
 async def test_a_component_that_stops_ends_the_waiting(stage: Stage, with_key: Key | None) -> None:
     call = await stage.ask(request(), 10, with_key)
-    stage.life.waiters.end("the component has stopped")
+    stage.life.pending_iqs.end("the component has stopped")
     await wait_all_tasks_blocked()
     assert call.refused_by is NoAnswer
     assert "has stopped" in str(call.refusal)
@@ -670,11 +670,11 @@ async def test_a_handler_that_answers_a_post_can_ask(nursery: trio.Nursery) -> N
 async def test_the_reader_takes_an_answer_while_the_queue_is_full(nursery: trio.Nursery) -> None:
     stage = Stage(nursery, None)
     await stage.begin(max_in_flight=1)
-    stage.life.keeper._volume = Quota(1)  # type: ignore[attr-defined]
+    stage.life.queue._volume = Quota(1)  # type: ignore[attr-defined]
     await stage.life.give(
         stanza(f"<message from='{PEER}' to='{BOT}' id='p1'><body>x</body></message>")
     )
-    assert stage.life.keeper.fullness == 1
+    assert stage.life.queue.fullness == 1
     call = await stage.ask(request())
     before = trio.current_time()
     await stage.life.give(answer())
@@ -797,14 +797,14 @@ async def test_a_question_that_was_given_up_is_not_asked_again(
         call = await stage.ask(request("b"), 10, key())
         assert call.refused_by is NoAnswer
     assert stage.sent() == []
-    assert len(stage.life.waiters) == 0
+    assert len(stage.life.pending_iqs) == 0
 
 
 async def test_questions_that_were_given_up_hold_no_place(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
-    waiters = PendingIqs(1)
-    stage.life.voices[DOMAIN] = evolve(stage.life.voices[DOMAIN], waiters=waiters)
+    pending_iqs = PendingIqs(1)
+    stage.life.voices[DOMAIN] = evolve(stage.life.voices[DOMAIN], pending_iqs=pending_iqs)
     first = await stage.ask(request("a"), 10, key())
     stage.sent()
     first.scope.cancel()
@@ -820,7 +820,7 @@ async def test_who_leaves_before_it_was_written_takes_it_back_and_frees_his_key(
     first = await stage.ask(request("a"), 10, key())
     first.scope.cancel()
     await wait_all_tasks_blocked()
-    assert len(stage.life.waiters) == 0
+    assert len(stage.life.pending_iqs) == 0
     await stage.ask(request("b"), 10, key())
     assert stage.sent() == ["b"]
 
@@ -835,7 +835,7 @@ async def test_nothing_is_asked_if_all_have_left_when_the_key_is_kept(durable: S
     await wait_all_tasks_blocked()
     durable.life.disk.release()
     await wait_all_tasks_blocked()
-    assert (durable.sent(), len(durable.life.waiters)) == ([], 0)
+    assert (durable.sent(), len(durable.life.pending_iqs)) == ([], 0)
     assert journal_of(durable).kept_claims == {}
     assert (await durable.ask(request("b"), 10, key())).refusal is None
     assert durable.sent() == ["b"]
@@ -858,7 +858,7 @@ async def test_a_journal_that_fails_asks_nothing(durable: Stage) -> None:
     call = await durable.ask(request("a"), 10, key())
     assert call.refused_by is JournalUnavailable
     assert durable.sent() == []
-    assert len(durable.life.waiters) == 0
+    assert len(durable.life.pending_iqs) == 0
     assert (await durable.ask(request("a"), 10)).refusal is None
     assert durable.sent() == ["a"], "without a key nothing is kept"
 
@@ -870,7 +870,7 @@ async def test_a_journal_that_fails_when_the_key_is_to_be_kept(durable: Stage) -
     durable.life.disk.release()
     await wait_all_tasks_blocked()
     assert call.refused_by is JournalUnavailable
-    assert (durable.sent(), len(durable.life.waiters)) == ([], 0)
+    assert (durable.sent(), len(durable.life.pending_iqs)) == ([], 0)
 
 
 class SlowClaims(MemoryIdempotencyStore):
@@ -889,7 +889,7 @@ async def test_a_component_that_ends_as_the_key_is_kept(nursery: trio.Nursery) -
     claims = SlowClaims(now=stage.wall)
     sender = Sender(lambda: stage.life.voices, claims, parse, stage.wall)
     call = await stage.call(partial(sender.ask, request("a"), 10, key()))
-    stage.life.waiters.end("it has stopped")
+    stage.life.pending_iqs.end("it has stopped")
     claims.then()
     await wait_all_tasks_blocked()
     assert call.refused_by is NoAnswer
@@ -902,7 +902,7 @@ async def test_a_component_that_ends_while_the_key_is_kept(durable: Stage) -> No
     durable.life.disk.release()
     durable.life.disk.hold()
     await wait_all_tasks_blocked()
-    durable.life.waiters.end("it has stopped")
+    durable.life.pending_iqs.end("it has stopped")
     durable.life.disk.release()
     await wait_all_tasks_blocked()
     assert call.refused_by is NoAnswer
