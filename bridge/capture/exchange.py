@@ -2,12 +2,13 @@
 
 One JSON object, in one line of the capture:
 
-    {"id": "msg_…", "attempt": 1, "start": 12.003, "duration_s": 0.012, "request": {…},
+    {"uid": "msg_…", "attempt": 1, "start": 12.003, "duration_s": 0.012, "request": {…},
      "status": 200, "headers": {"content-type": "application/json"}, "body": "{…}"}
 
 `body` is the answer's, content codings undone: text, `body_base64` where it is no UTF-8, null where
 it was over the limit. Without an answer there is `"failure": {"kind": …, "why": …}` in place of
 `status`, `headers` and `body`. Of the request there is the JSON alone: no header, no secret.
+Captures of version 0.1 say `id` in place of `uid`; they are read as well.
 """
 
 import base64
@@ -21,7 +22,7 @@ from bridge.webhook.observer import FailureKind, PostAnswer, PostFailure, PostRe
 
 CHANNEL: Final = "http"
 API: Final = "api"
-"""The channel of stanzas that an HTTP client had us send: `{"id": uid, "stanza": XML}`."""
+"""The channel of stanzas that an HTTP client had us send: `{"uid": …, "stanza": XML}`."""
 
 
 class BadExchange(Exception):
@@ -34,7 +35,7 @@ class HttpExchange:
     than 0 where it began in the file before; `request` is the JSON as it was POSTed.
     """
 
-    id: str
+    uid: str
     attempt: int
     start: float
     duration_s: float
@@ -48,7 +49,7 @@ class _Failure(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Written(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    id: str
+    uid: str
     attempt: int
     start: float
     duration_s: float
@@ -60,15 +61,22 @@ class _Written(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     failure: _Failure | msgspec.UnsetType = msgspec.UNSET
 
 
+class _WrittenBefore(_Written, kw_only=True):
+    """As captures of version 0.1 have it."""
+
+    uid: str = msgspec.field(name="id")
+
+
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(_Written)
+_DECODER_BEFORE: Final = msgspec.json.Decoder(_WrittenBefore)
 _STATUSES: Final = range(100, 1000)
 
 
 def encode(exchange: HttpExchange) -> bytes:
     """Write the data of a record."""
     return encode_post(
-        exchange.id,
+        exchange.uid,
         exchange.attempt,
         exchange.start,
         exchange.duration_s,
@@ -106,7 +114,7 @@ def decode(data: bytes) -> HttpExchange:
         BadExchange: it is none.
     """
     try:
-        written = _DECODER.decode(data)
+        written = _read(data)
         request = bytes(written.request)
         msgspec.json.decode(request)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -116,13 +124,25 @@ def decode(data: bytes) -> HttpExchange:
     if written.duration_s < 0:
         raise BadExchange("`duration_s` is less than 0")
     return HttpExchange(
-        written.id,
+        written.uid,
         written.attempt,
         written.start,
         written.duration_s,
         request,
         _result_of(written),
     )
+
+
+def _read(data: bytes) -> _Written:
+    try:
+        return _DECODER.decode(data)
+    except msgspec.ValidationError as error:
+        if b'"uid"' in data:
+            raise
+        try:
+            return _DECODER_BEFORE.decode(data)
+        except msgspec.ValidationError as before:
+            raise (error if "`id`" in str(before) else before) from None
 
 
 def _result_of(written: _Written) -> PostReport:

@@ -119,7 +119,7 @@ class Recorder:
     def submitted(self, uid: str, stanza: bytes) -> None:
         """An HTTP client has had us send a stanza."""
         if self._takes(len(stanza), dispensable=True):
-            data = msgspec.json.encode({"id": uid, "stanza": stanza.decode()})
+            data = msgspec.json.encode({"uid": uid, "stanza": stanza.decode()})
             self._rotation.put(self.now(), API, data)
 
     # --- what waits

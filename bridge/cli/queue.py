@@ -21,8 +21,8 @@ from bridge.config.settings import ConfigError
 from bridge.daemon.control import ControlError
 from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
 from bridge.journal.request import (
-    IDS_LIMIT,
     PAGE_LIMIT,
+    UIDS_LIMIT,
     Changed,
     CommandError,
     Forget,
@@ -114,7 +114,7 @@ def queue(ctx: click.Context, config: str | None) -> None:
     xmpp-bridge queue bridge.toml retry msg_4f0c msg_77ab
 
     Of the file CONFIG only the components are read: which of them are not there any more. The
-    beginning of an id suffices where no other id begins so.
+    beginning of a uid suffices where no other uid begins so.
     """
     ctx.ensure_object(Target).config = config or None
 
@@ -143,14 +143,14 @@ def list_(target: Target, state: Kept | None, component: str | None, limit: int 
 
 
 @queue.command(epilog=EXIT_CODES)
-@click.argument("id")
+@click.argument("uid")
 @_options
 @click.pass_obj
-def show(target: Target, id: str) -> None:
+def show(target: Target, uid: str) -> None:
     """Show all that is kept under ID: the stanza, each attempt, the reason."""
 
-    async def ask(bouncer: QueueClient) -> int:
-        found = await bouncer.ask(Show(id=id), Found)
+    async def ask(client: QueueClient) -> int:
+        found = await client.ask(Show(uid=uid), Found)
         if target.as_json:
             click.echo(view.to_json(found))
         else:
@@ -161,23 +161,23 @@ def show(target: Target, id: str) -> None:
 
 
 @queue.command(epilog=EXIT_CODES)
-@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@click.argument("uids", metavar="UID…", nargs=-1, required=True)
 @_options
 @click.pass_obj
-def retry(target: Target, ids: tuple[str, ...]) -> None:
+def retry(target: Target, uids: tuple[str, ...]) -> None:
     """Make dead letters pending again, with a new budget. A daemon that runs delivers them at once.
     Not possible for an iq, whose sender has had an answer, nor for a reply.
     """
-    _run(target, partial(_change, target, ids, Retry, "pending again"))
+    _run(target, partial(_change, target, uids, Retry, "pending again"))
 
 
 @queue.command(epilog=EXIT_CODES)
-@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@click.argument("uids", metavar="UID…", nargs=-1, required=True)
 @_options
 @click.pass_obj
-def drop(target: Target, ids: tuple[str, ...]) -> None:
+def drop(target: Target, uids: tuple[str, ...]) -> None:
     """Forget dead letters."""
-    _run(target, partial(_change, target, ids, Forget, "dropped"))
+    _run(target, partial(_change, target, uids, Forget, "dropped"))
 
 
 @queue.command(epilog=EXIT_CODES)
@@ -191,8 +191,8 @@ def purge(target: Target, yes: bool) -> None:
             raise click.UsageError("This forgets all dead letters: add --yes.")
         click.confirm("Forget all dead letters?", abort=True, err=True)
 
-    async def ask(bouncer: QueueClient) -> int:
-        purged = await bouncer.ask(Purge(), Purged)
+    async def ask(client: QueueClient) -> int:
+        purged = await client.ask(Purge(), Purged)
         if target.as_json:
             click.echo(view.to_json(purged))
         else:
@@ -206,25 +206,25 @@ def purge(target: Target, yes: bool) -> None:
 
 async def _change(
     target: Target,
-    ids: Sequence[str],
+    uids: Sequence[str],
     request: type[Retry] | type[Forget],
     said: str,
-    bouncer: QueueClient,
+    client: QueueClient,
 ) -> int:
     done: list[str] = []
     failed: dict[str, str] = {}
-    for start in range(0, len(ids), IDS_LIMIT):
-        some = tuple(ids[start : start + IDS_LIMIT])
-        changed = await bouncer.ask(request(ids=some), Changed)
+    for start in range(0, len(uids), UIDS_LIMIT):
+        some = tuple(uids[start : start + UIDS_LIMIT])
+        changed = await client.ask(request(uids=some), Changed)
         done += changed.done
         failed |= changed.failed
     if target.as_json:
         click.echo(view.to_json(Changed(tuple(done), failed)))
     else:
-        for id in done:
-            click.echo(f"{id}: {said}")
-        for id, why in failed.items():
-            click.echo(f"Error: {printable(id)}: {why}.", err=True)
+        for uid in done:
+            click.echo(f"{uid}: {said}")
+        for uid, why in failed.items():
+            click.echo(f"Error: {printable(uid)}: {why}.", err=True)
     return 1 if failed else 0
 
 
@@ -232,7 +232,7 @@ async def _change(
 
 
 async def _pages(
-    bouncer: QueueClient,
+    client: QueueClient,
     states: Sequence[Kept],
     component: str | None,
     limit: int,
@@ -246,7 +246,7 @@ async def _pages(
         while after is not None and not (limit and given >= limit):
             some = min(PAGE_LIMIT, limit - given) if limit else PAGE_LIMIT
             request = ListQueue(state=state, component=component, after=after, limit=some, xml=xml)
-            page = await bouncer.ask(request, Page)
+            page = await client.ask(request, Page)
             if page.items:
                 yield page.items
             given += len(page.items)
@@ -254,11 +254,11 @@ async def _pages(
 
 
 async def _print_tables(
-    bouncer: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
+    client: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     console, rows, shown = Console(), list[Item](), 0
-    kept = (await bouncer.ask(ListTotals(), Holdings)).components
-    async with aclosing(_pages(bouncer, states, component, limit)) as pages:
+    kept = (await client.ask(ListTotals(), Holdings)).components
+    async with aclosing(_pages(client, states, component, limit)) as pages:
         async for items in pages:
             rows += items
             shown += len(items)
@@ -277,26 +277,26 @@ async def _print_tables(
 
 
 async def _print_lines(
-    bouncer: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
+    client: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     click.echo("\t".join(view.COLUMNS))
-    async with aclosing(_pages(bouncer, states, component, limit)) as pages:
+    async with aclosing(_pages(client, states, component, limit)) as pages:
         async for items in pages:
             now = time.time()
             click.echo("\n".join(view.to_line(one, now) for one in items))
-    for line in view.summary((await bouncer.ask(ListTotals(), Holdings)).components, time.time()):
+    for line in view.summary((await client.ask(ListTotals(), Holdings)).components, time.time()):
         click.echo(line, err=True)
     return 0
 
 
 async def _print_json(
-    bouncer: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
+    client: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
     """Print one document, a line for each stanza, without having it in memory."""
-    kept = await bouncer.ask(ListTotals(), Holdings)
+    kept = await client.ask(ListTotals(), Holdings)
     click.echo(f'{{"components": {view.to_json(kept.components, indent=None)},\n"stanzas": [')
     before = ""
-    async with aclosing(_pages(bouncer, states, component, limit, xml=True)) as pages:
+    async with aclosing(_pages(client, states, component, limit, xml=True)) as pages:
         async for items in pages:
             lines = ",\n".join(view.to_json(one, indent=None) for one in items)
             click.echo(before + lines, nl=False)
@@ -327,5 +327,5 @@ async def _with_queue(
     configured: frozenset[str] | None,
     command: Callable[[QueueClient], Awaitable[int]],
 ) -> int:
-    async with open_queue(directory, configured) as bouncer:
-        return await command(bouncer)
+    async with open_queue(directory, configured) as client:
+        return await command(client)

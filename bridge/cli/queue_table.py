@@ -15,10 +15,10 @@ from bridge.telemetry.text import age, printable, size, when
 
 WIDE_COLUMNS: Final = 160
 """A terminal of so many columns has room for each column of a list."""
-_SHORT_ID: Final = 14
+_SHORT_UID: Final = 14
 _STYLES: Final = {"pending": "yellow", "dead": "red", "reply": "cyan"}
 COLUMNS: Final = (
-    "id",
+    "uid",
     "state",
     "component",
     "kind",
@@ -36,7 +36,7 @@ def cells(item: Item, now: float) -> list[str]:
     return [
         printable(one)
         for one in (
-            item.id,
+            item.uid,
             _state(item),
             item.component,
             _kind(item),
@@ -59,16 +59,16 @@ def to_table(items: Iterable[Item], now: float, width: int) -> Table:
     """Give a table, with all columns where there is room. Ids are cut: their beginning suffices."""
     wide = width >= WIDE_COLUMNS
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in COLUMNS if wide else ("id", "state", "age", "tries", "stanza and reason"):
-        short = name in ("id", "age", "attempts", "received")
+    for name in COLUMNS if wide else ("uid", "state", "age", "tries", "stanza and reason"):
+        short = name in ("uid", "age", "attempts", "received")
         table.add_column(name, overflow="fold", no_wrap=short)
     for item in items:
         row = cells(item, now)
-        row[0], row[1], row[6] = row[0][:_SHORT_ID], row[1].replace(", ", "\n"), row[6][:19]
+        row[0], row[1], row[6] = row[0][:_SHORT_UID], row[1].replace(", ", "\n"), row[6][:19]
         if not wide:
-            id, state, component, kind, from_, to, _, old, attempts, reason = row
+            uid, state, component, kind, from_, to, _, old, attempts, reason = row
             stanza = f"{kind} {from_} → {to or component}"
-            row = [id, state, old, attempts, f"{stanza}\n{reason}" if reason else stanza]
+            row = [uid, state, old, attempts, f"{stanza}\n{reason}" if reason else stanza]
         style = _STYLES[item.state]
         table.add_row(*(Text(one, style if n == 1 else "") for n, one in enumerate(row)))
     return table
@@ -106,14 +106,14 @@ def amounts(kept: Holding, now: float) -> str:
 
 
 def to_text(items: Sequence[Item], now: float) -> str:
-    """Give all that is known of what is kept under one id."""
+    """Give all that is known of what is kept under one uid."""
     return "\n\n".join("\n".join(_lines(item, now)) for item in items)
 
 
 def _lines(item: Item, now: float) -> list[str]:
     states = {"pending": "pending", "dead": "dead letter", "reply": "reply, not confirmed yet"}
     orphaned = ", orphaned: its component is not configured" if item.orphaned else ""
-    pairs = [("id", item.id), ("state", states[item.state] + orphaned)]
+    pairs = [("uid", item.uid), ("state", states[item.state] + orphaned)]
     pairs += [("component", item.component), ("kind", _kind(item))]
     pairs += [("from", item.from_), ("to", item.to), ("stanza id", item.stanza_id or "")]
     noun = "made" if item.is_reply else "received"

@@ -123,7 +123,7 @@ def component_status(
     return ComponentStatus(
         domain=component.domain,
         link=link_status(link, str(component.server), refused=refused),
-        endpoint=endpoint_status(dispatcher.health, str(component.post_url)),
+        endpoint=endpoint_status(dispatcher.breaker, str(component.post_url)),
         in_flight=dispatcher.in_flight,
         waiting=dispatcher.waiting,
         counts=counts,
@@ -149,12 +149,12 @@ def link_status(link: Link, server: str, *, refused: bool) -> LinkStatus:
     )
 
 
-def endpoint_status(health: CircuitBreaker, url: str) -> EndpointStatus:
+def endpoint_status(breaker: CircuitBreaker, url: str) -> EndpointStatus:
     """Say how an endpoint is."""
-    probe_at = health.next_probe_at
-    probing = health.is_down and probe_at == math.inf
+    probe_at = breaker.next_probe_at
+    probing = breaker.is_down and probe_at == math.inf
     return EndpointStatus(
-        state="probing" if probing else "down" if health.is_down else "up",
+        state="probing" if probing else "down" if breaker.is_down else "up",
         url=url,
         next_probe=_unix(probe_at),
     )

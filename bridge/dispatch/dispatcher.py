@@ -54,7 +54,7 @@ class Dispatcher:
         *,
         conversations: Conversations,
         policy: RetryPolicy,
-        health: CircuitBreaker | None = None,
+        breaker: CircuitBreaker | None = None,
         max_in_flight: int = 256,
         max_xml_length: int = WRITTEN_FACTOR * 512 * 1024,
         now: Callable[[], float] = time.time,
@@ -71,7 +71,7 @@ class Dispatcher:
         self._log = log
         self._conversations = conversations
         self._policy = policy
-        self._health = health or CircuitBreaker()
+        self._breaker = breaker or CircuitBreaker()
         self._max_in_flight = max_in_flight
         self._max_xml_length = max_xml_length
         self._now = now
@@ -110,9 +110,9 @@ class Dispatcher:
         return self._conversations
 
     @property
-    def health(self) -> CircuitBreaker:
+    def breaker(self) -> CircuitBreaker:
         """What is known of the endpoint; to be read only."""
-        return self._health
+        return self._breaker
 
     def change(self, policy: RetryPolicy, max_in_flight: int, *, moved: bool) -> None:
         """Go by other limits from now on; what is accepted already keeps its budget. An endpoint
@@ -121,7 +121,7 @@ class Dispatcher:
         """
         self._policy, self._max_in_flight = policy, max_in_flight
         if moved or not policy.is_patient:
-            self._health.reset()
+            self._breaker.reset()
         if moved:
             self._conversations.release_all()
         self._wake.set()
@@ -151,7 +151,7 @@ class Dispatcher:
                 self._admission.refuse(stanza, "max_stanza_bytes, written out")
             else:
                 self._admission.limiter.accepted(delivery)
-                self._log.debug("accepted", request=delivery.uid, id=stanza.id)
+                self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
                 self._queue.accept(delivery)
 
     async def _wait_for_room(self) -> None:
@@ -201,7 +201,7 @@ class Dispatcher:
         if budget_s:
             age_s = self._now() - delivery.received
             delivery.deadline = now + budget_s - (age_s if age_s > 0 else 0)
-            if delivery.stanza.is_request or self._health.is_down:
+            if delivery.stanza.is_request or self._breaker.is_down:
                 self._expiry_due = min(self._expiry_due, delivery.deadline)
                 self._wake.set()
         self._in_flight.open(delivery)
@@ -244,9 +244,9 @@ class Dispatcher:
                     await self._wake.wait()
 
     def _start(self, now: float, nursery: trio.Nursery) -> None:
-        health, conversations = self._health, self._conversations
+        breaker, conversations = self._breaker, self._conversations
         while conversations.ready and self._running < self._max_in_flight:
-            if health.is_down and not health.allows(now):
+            if breaker.is_down and not breaker.allows(now):
                 return
             conversation = conversations.take()
             if conversation is None:
@@ -259,20 +259,20 @@ class Dispatcher:
                 nursery.start_soon(self._give_up, conversation)
                 continue
             self._running += 1
-            probe = health.is_down and health.began()
+            probe = breaker.is_down and breaker.try_acquire()
             nursery.start_soon(self._process, conversation, probe, name="attempt")
 
     def _next_due(self) -> float:
         due = min(self._conversations.next_due, self._expiry_due)
         if self._conversations.any_ready and self._running < self._max_in_flight:
-            due = min(due, self._health.next_probe_at)
+            due = min(due, self._breaker.next_probe_at)
         return due
 
     def _expire(self, now: float, nursery: trio.Nursery) -> None:
         """Give up what waits beyond its budget: requests always, since their senders have given
         up too; others while the endpoint is down, else each has the one attempt that it is owed.
         """
-        requests_only = not self._health.is_down
+        requests_only = not self._breaker.is_down
         for delivery in self._in_flight.expired(now, requests_only=requests_only):
             conversation = self._conversations.take_idle(delivery)
             if conversation is not None:
@@ -286,7 +286,7 @@ class Dispatcher:
             why = "its time was up before it could be delivered"
             errors = self._errors(delivery, TimedOut())
             await self._settle(delivery, "expired", errors, why)
-            if not self._done(conversation) or not self._health.is_down:
+            if not self._done(conversation) or not self._breaker.is_down:
                 return
             if conversation.head.deadline > self._trio_now():
                 return
@@ -310,7 +310,7 @@ class Dispatcher:
             except Exception:  # the bridge itself has failed: the one broad `except` of its core
                 self._note_bug(delivery)
             else:
-                if not (result.is_success and self._health.is_fine):
+                if not (result.is_success and self._breaker.is_fine):
                     due = self._due_again(delivery, result, began, probe)
                     if due is not None:
                         self._conversations.wait(conversation, due)
@@ -321,7 +321,7 @@ class Dispatcher:
                 await self._outbox.wait_room()
         finally:
             if result is None:
-                self._health.dropped(probe=probe)
+                self._breaker.release(probe=probe)
             self._running -= 1
             if self._conversations.ready:
                 self._wake.set()
@@ -331,7 +331,7 @@ class Dispatcher:
 
     def _note_bug(self, delivery: Delivery) -> None:
         event = "stanza failed in the bridge"
-        self._log.exception(event, id=delivery.stanza.id, request=delivery.uid)
+        self._log.exception(event, id=delivery.stanza.id, uid=delivery.uid)
 
     def _due_again(
         self, delivery: Delivery, result: AttemptResult, began: float, probe: bool
@@ -345,16 +345,16 @@ class Dispatcher:
         return self._next_attempt(delivery, result.outcome)
 
     def _note_health(self, outcome: Outcome, delivery: Delivery, probe: bool) -> None:
-        if not self._policy.is_patient or (self._health.is_fine and not says_down(outcome)):
+        if not self._policy.is_patient or (self._breaker.is_fine and not says_down(outcome)):
             return
-        was_down = self._health.is_down
+        was_down = self._breaker.is_down
         sender = bare(delivery.stanza.from_ or "")
-        self._health.ended(outcome, sender, self._trio_now(), probe=probe)
+        self._breaker.record(outcome, sender, self._trio_now(), probe=probe)
         self._wake.set()
-        if self._health.is_down and not was_down:
+        if self._breaker.is_down and not was_down:
             self._log.error("endpoint is down, asking it by one POST at a time")
             self._expiry_due = self._trio_now()  # also those that are no requests, from now on
-        elif was_down and not self._health.is_down:
+        elif was_down and not self._breaker.is_down:
             self._log.warning("endpoint is back", waiting=len(self._in_flight))
 
     def _note_attempt(self, delivery: Delivery, began: float, outcome: Outcome) -> None:
@@ -392,7 +392,7 @@ class Dispatcher:
     ) -> None:
         """End a stanza, once: its replies are kept, then sent."""
         if not self._in_flight.close(delivery):
-            self._log.error("a stanza was to be ended twice", request=delivery.uid)
+            self._log.error("a stanza was to be ended twice", uid=delivery.uid)
             return
         self._meter.end(delivery.stanza.kind, end)
         self._admission.limiter.ended(delivery)
@@ -404,7 +404,7 @@ class Dispatcher:
             replies = await self._queue.settle(delivery, encoded, self._now(), reason)
         finally:
             self._ending -= 1
-        self._log.debug("ended", request=delivery.uid, end=end, replies=len(stanzas))
+        self._log.debug("ended", uid=delivery.uid, end=end, replies=len(stanzas))
         self._outbox.put(replies)
         for stanza in stanzas:
             if stanza.type == "groupchat":
@@ -424,7 +424,7 @@ class Dispatcher:
         """Let the next of a conversation have its turn, and tell whether there is one."""
         is_more = self._conversations.done(conversation)
         if is_more:
-            if self._health.is_down:  # it could not expire behind another
+            if self._breaker.is_down:  # it could not expire behind another
                 self._expiry_due = min(self._expiry_due, conversation.head.deadline)
             self._wake.set()
         if self._stopping:

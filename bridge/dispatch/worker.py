@@ -106,7 +106,7 @@ class DeliveryWorker:
                     outcome = BadReply(str(error))
         posted = outcome.name
         meter.posts[posted] += 1
-        self._log.debug("posted", request=delivery.uid, id=stanza.id, outcome=posted)
+        self._log.debug("posted", uid=delivery.uid, id=stanza.id, outcome=posted)
         if self._failed or posted != "replied":
             self._note(outcome, delivery)
         is_success = outcome.is_success
@@ -124,34 +124,34 @@ class DeliveryWorker:
         )
 
     def _note(self, outcome: Outcome, delivery: Delivery) -> None:
-        request, id = delivery.uid, delivery.stanza.id
+        uid, id = delivery.uid, delivery.stanza.id
         match outcome:
             case Replied():
                 pass
             case Unreachable(why=why):
-                self._note_failure(why, request)
+                self._note_failure(why, uid)
                 return
             case TimedOut():
-                self._note_failure(f"no answer within {self._timeout_s:g} s", request)
+                self._note_failure(f"no answer within {self._timeout_s:g} s", uid)
                 return
             case NoReply(ignored=media) if media is not None:
                 self._warn_once(media)
             case BadReply(why=why):
-                self._log.warning("bad reply", why=why, id=id, request=request)
+                self._log.warning("bad reply", why=why, id=id, uid=uid)
             case Rejected(status=status) if status in REFUSES_US:
                 event = "your endpoint refuses the bridge"
-                self._log.warning(event, status=status, id=id, request=request)
+                self._log.warning(event, status=status, id=id, uid=uid)
             case Rejected(status=status):
                 event = "endpoint rejected a stanza"
-                self._log.info(event, status=status, id=id, request=request)
+                self._log.info(event, status=status, id=id, uid=uid)
         if self._failed:
             self._log.info("endpoint answers again", failed=self._failed)
             self._failed = 0
 
-    def _note_failure(self, why: str, request: str) -> None:
+    def _note_failure(self, why: str, uid: str) -> None:
         self._failed += 1
         if self._failed == 1:
-            self._log.error("endpoint fails", why=why, request=request)
+            self._log.error("endpoint fails", why=why, uid=uid)
 
     def _warn_once(self, media: str) -> None:
         if media not in self._warned and len(self._warned) < _WARNED_LIMIT:

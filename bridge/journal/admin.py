@@ -75,12 +75,12 @@ class QueueAdmin:
                 return await self._ask(self._holdings)
             case ListQueue():
                 return await self._ask(partial(self._page, request))
-            case Show(id=id):
-                return await self._ask(partial(self._found, id))
-            case Retry(ids=ids):
-                return await self._ask(partial(self._retry, ids))
-            case Forget(ids=ids):
-                return await self._ask(partial(_forget, ids))
+            case Show(uid=uid):
+                return await self._ask(partial(self._found, uid))
+            case Retry(uids=prefixes):
+                return await self._ask(partial(self._retry, prefixes))
+            case Forget(uids=prefixes):
+                return await self._ask(partial(_forget, prefixes))
             case Purge():
                 return await self._ask(_purge)
             case _:
@@ -104,19 +104,19 @@ class QueueAdmin:
                 return Page(tuple(items))
         return Page(tuple(items), after)
 
-    def _found(self, id: str, journal: JournalStore) -> Found:
-        found = journal.find(resolve(journal, id))
+    def _found(self, prefix: str, journal: JournalStore) -> Found:
+        found = journal.find(resolve(journal, prefix))
         return Found(tuple(self._item(one, whole=True) for one in found))
 
-    def _retry(self, ids: tuple[str, ...], journal: JournalStore) -> Changed:
+    def _retry(self, prefixes: tuple[str, ...], journal: JournalStore) -> Changed:
         letters: dict[str, DeadLetter] = {}
         failed: dict[str, str] = {}
-        for id in ids:
+        for prefix in prefixes:
             try:
-                uid = resolve(journal, id)
+                uid = resolve(journal, prefix)
                 letters[uid] = _revivable(journal.find(uid))
             except CommandError as error:
-                failed[id] = str(error)
+                failed[prefix] = str(error)
         if letters:
             journal.commit([Requeue(tuple(letters), self._now())])
             self._revived(_sums(letters.values()))
@@ -128,7 +128,7 @@ class QueueAdmin:
         if isinstance(one, Reply):
             text = one.data.decode(errors="replace") if whole else None
             return Item(
-                id=one.uid,
+                uid=one.uid,
                 state="reply",
                 component=component,
                 received=one.made,
@@ -141,7 +141,7 @@ class QueueAdmin:
         last = entry.attempts[-1].result if entry.attempts else None
         reply = dead.reply if dead is not None else None
         return Item(
-            id=entry.uid,
+            uid=entry.uid,
             state="pending" if dead is None else "dead",
             component=component,
             kind=entry.kind,
@@ -174,19 +174,19 @@ def holdings(totals: dict[str, Totals], configured: Collection[str] | None) -> d
     }
 
 
-def resolve(journal: JournalStore, id: str) -> str:
-    """Give the uid that an id is, or is the beginning of.
+def resolve(journal: JournalStore, prefix: str) -> str:
+    """Return the uid that `prefix` is, or is the beginning of.
 
     Raises:
         CommandError: nothing has it, or more than one begin so.
     """
-    uids = journal.uids(id, limit=4)
-    if id in uids or len(uids) == 1:
-        return id if id in uids else uids[0]
+    uids = journal.uids(prefix, limit=4)
+    if prefix in uids or len(uids) == 1:
+        return prefix if prefix in uids else uids[0]
     if not uids:
-        raise CommandError(f"nothing with the id {id!r} is kept")
+        raise CommandError(f"nothing with the uid {prefix!r} is kept")
     more = ", …" if len(uids) == 4 else ""
-    raise CommandError(f"several ids begin with {id!r}: {', '.join(uids[:3])}{more}")
+    raise CommandError(f"several uids begin with {prefix!r}: {', '.join(uids[:3])}{more}")
 
 
 def _read(
@@ -224,17 +224,17 @@ def _sums(letters: Collection[DeadLetter]) -> dict[str, Totals]:
     return sums
 
 
-def _forget(ids: tuple[str, ...], journal: JournalStore) -> Changed:
+def _forget(prefixes: tuple[str, ...], journal: JournalStore) -> Changed:
     uids: dict[str, None] = {}
     failed: dict[str, str] = {}
-    for id in ids:
+    for prefix in prefixes:
         try:
-            uid = resolve(journal, id)
+            uid = resolve(journal, prefix)
             if not any(isinstance(one, DeadLetter) for one in journal.find(uid)):
                 raise CommandError("it is no dead letter; only those can be dropped")
             uids[uid] = None
         except CommandError as error:
-            failed[id] = str(error)
+            failed[prefix] = str(error)
     if uids:
         journal.commit([DropDead(tuple(uids))])
     return Changed(tuple(uids), failed)

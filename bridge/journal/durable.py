@@ -233,7 +233,7 @@ class JournalQueue:
         try:
             element = await self._parse(_with_namespace(entry).encode())
         except RemoteError as error:
-            self.log.error("a journalled stanza cannot be read", request=entry.uid, why=str(error))
+            self.log.error("a journalled stanza cannot be read", uid=entry.uid, why=str(error))
             settle = Settle(entry.uid, (), self._now(), f"cannot be read: {error}")
             self._committer.submit(settle)
             self._volume.remove(_size(entry.xml))

@@ -11,15 +11,15 @@ from msgspec import Meta, Struct
 
 from bridge.journal.store import Attempt
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """The version of these values. A request without one is taken to be of ours."""
-IDS_LIMIT: Final = 500
+UIDS_LIMIT: Final = 500
 PAGE_LIMIT: Final = 500
 _MAX_NUMBER: Final = 2**63 - 1
 
-Id = Annotated[str, Meta(min_length=1, max_length=100)]
+Uid = Annotated[str, Meta(min_length=1, max_length=100)]
 """A uid, or the beginning of one."""
-Ids = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=IDS_LIMIT)]
+Uids = Annotated[tuple[Uid, ...], Meta(min_length=1, max_length=UIDS_LIMIT)]
 Kept = Literal["pending", "dead"]
 
 
@@ -51,21 +51,21 @@ class ListQueue(Request, frozen=True, tag="queue.list"):
 
 
 class Show(Request, frozen=True, tag="queue.show"):
-    """What is kept under an id?"""
+    """What is kept under a uid?"""
 
-    id: Id
+    uid: Uid
 
 
 class Retry(Request, frozen=True, tag="queue.retry"):
     """Make dead letters pending again."""
 
-    ids: Ids
+    uids: Uids
 
 
 class Forget(Request, frozen=True, tag="queue.drop"):
     """Forget dead letters."""
 
-    ids: Ids
+    uids: Uids
 
 
 class Purge(Request, frozen=True, tag="queue.purge"):
@@ -81,7 +81,7 @@ QueueRequest = ListTotals | ListQueue | Show | Retry | Forget | Purge
 class Item(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
     """What is kept of a stanza. Times are Unix time, s; `orphaned` is None where nobody knows."""
 
-    id: str
+    uid: str
     state: Literal["pending", "dead", "reply"]
     component: str
     kind: str = ""
@@ -107,7 +107,7 @@ class Page(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """All that is kept under one id."""
+    """All that is kept under one uid."""
 
     items: tuple[Item, ...]
 
@@ -130,7 +130,7 @@ class Holdings(Struct, frozen=True):
 
 
 class Changed(Struct, frozen=True):
-    """What was done, by id; and what was not, by id as given, with the reason."""
+    """What was done, by uid; and what was not, by uid as given, with the reason."""
 
     done: tuple[str, ...] = ()
     failed: Mapping[str, str] = {}

@@ -99,12 +99,12 @@ class CircuitBreaker:
         """Tell whether a POST may begin."""
         return not self.is_down or (not self._probing and now >= self._probe_at)
 
-    def began(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take note of a POST that begins, and tell whether it is the probe."""
         self._probing = self.is_down
         return self._probing
 
-    def ended(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
+    def record(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
         """Take note of what came of a POST."""
         if probe:
             self._probing = False
@@ -120,7 +120,7 @@ class CircuitBreaker:
         elif probe:
             self._schedule(now)
 
-    def dropped(self, *, probe: bool) -> None:
+    def release(self, *, probe: bool) -> None:
         """Take note of a POST that was cancelled."""
         if probe:
             self._probing = False

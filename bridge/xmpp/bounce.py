@@ -35,10 +35,10 @@ class Bouncer:
         self._now = now
 
     def error(
-        self, stanza: Stanza, error: StanzaError, request: str = "", *, quiet: bool = False
+        self, stanza: Stanza, error: StanzaError, uid: str = "", *, quiet: bool = False
     ) -> list[Stanza]:
         """Make the error for the sender; where none may be sent, count that, and, unless `quiet`,
-        log it. `request` is the uid of a stanza that was accepted.
+        log it. `uid` is that of a stanza that was accepted.
         """
         in_room = self._rooms.has_occupant(stanza.from_ or "")
         told = error_for(stanza, error, in_room=in_room)
@@ -50,7 +50,7 @@ class Bouncer:
                     condition=str(error.condition),
                     kind=stanza.kind,
                     id=stanza.id,
-                    **({"request": request} if request else {}),
+                    **({"uid": uid} if uid else {}),
                 )
             return []
         self.counts.errors_sent += 1

@@ -110,8 +110,8 @@ class Link:
             self._outbox.stream_lost(blamed=reaction is Reaction.BLAMED)
             if reaction is Reaction.BLAMED and self._testing_suspect:
                 event = "a stanza broke the stream twice and is given up"
-                request = self._outbox.suspect_request
-                about = {} if request is None else {"request": request}
+                uid = self._outbox.suspect_uid
+                about = {} if uid is None else {"uid": uid}
                 self._log.error(event, why=str(end), **about)
                 self._outbox.abandon_suspect(f"it broke the stream: {end}")
             if reaction is Reaction.REFUSED and not self._accepted_once:

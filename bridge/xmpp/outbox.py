@@ -226,7 +226,7 @@ class Outbox:
         return self._suspects[0].data if self._suspects else None
 
     @property
-    def suspect_request(self) -> str | None:
+    def suspect_uid(self) -> str | None:
         """The uid of the stanza that the suspect came of, where the journal knows it."""
         key = self._suspects[0].key if self._suspects else None
         return None if key is None else key[0]

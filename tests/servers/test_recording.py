@@ -130,7 +130,7 @@ async def record(prosody: Prosody, directory: Path, *arguments: str) -> list[Pat
         check(daemon)
         posted = [request.headers["webhook-id"] for request in endpoint.requests]
     found = sorted(captures.iterdir())
-    assert sorted(one.id for one in map(decode, of(found, "http"))) == sorted(posted)
+    assert sorted(one.uid for one in map(decode, of(found, "http"))) == sorted(posted)
     return found
 
 

@@ -205,7 +205,7 @@ class Rewriter:
 
     def _member(self, key: str, record: dict[str, Any]) -> Any:
         value = record[key]
-        if key == "id" and isinstance(value, str):
+        if key in ("uid", "id") and isinstance(value, str):
             return value if _UID.fullmatch(value) else self._values.name(value)
         if key in ("attempt", "start", "duration_s", "status") and isinstance(value, int | float):
             return value

@@ -180,7 +180,7 @@ class Search:
             self._text(data.decode("utf-8", "replace"))
             return
         for key, one in _members("", value):
-            if known and key in ("id", "kind", "attempt", "content-type", "retry-after"):
+            if known and key in ("uid", "id", "kind", "attempt", "content-type", "retry-after"):
                 continue
             if isinstance(one, str):
                 self._string(key, one)
@@ -188,7 +188,7 @@ class Search:
                 self._text(str(one) if key not in ("start", "duration_s", "status") else "")
 
     def _string(self, key: str, text: str) -> None:
-        if key in ("to", "from", "type", "kind", "id", "received"):
+        if key in ("to", "from", "type", "kind", "uid", "id", "received"):
             self._attribute(key, text)
         elif key == "stanza" or text.lstrip()[:1] == "<":
             self._xml(text)

@@ -81,7 +81,7 @@ _ATTRIBUTES: Final = _table(
         "kind": _any(*KINDS),
         "var node feature": f"FORM_TYPE|{_NAMESPACE}",
         "xml:lang": _LANGUAGE,
-        "id": _UID,
+        "uid id": _UID,
         "code": r"\d{3}",
         "affiliation": "owner|admin|member|outcast|none|publisher|publish-only",
         "role": "moderator|participant|visitor|none",

@@ -84,7 +84,7 @@ class CapturedEndpoint:
         self.duration_s = found.duration_s
         result = found.result
         if isinstance(result, PostFailure) or not 200 <= result.status < 300:
-            following = self._recorded.find(found.id, found.attempt + 1, self._now())
+            following = self._recorded.find(found.uid, found.attempt + 1, self._now())
             self.is_tried_again = following is not None
 
     def ends_within(self, seconds: float) -> bool:
@@ -138,7 +138,7 @@ class CapturedPolicy(RetryPolicy):
 class CapturedBreaker(CircuitBreaker):
     """Holds nothing back: when attempts took place is known."""
 
-    def ended(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
+    def record(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
         """Take no note."""
 
 

@@ -210,7 +210,7 @@ class ReplayHarness:
             log,
             conversations=Conversations(component.order),
             policy=self._make_policy(),
-            health=CircuitBreaker() if self._captured is None else CapturedBreaker(),
+            breaker=CircuitBreaker() if self._captured is None else CapturedBreaker(),
             max_in_flight=http.max_in_flight if self._captured is None else journal.max_stanzas,
             max_xml_length=WRITTEN_FACTOR * stream.max_stanza_bytes,
             now=self._wall,

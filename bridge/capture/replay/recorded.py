@@ -92,7 +92,7 @@ class Recorded:
     def hear(self, exchange: HttpExchange, start: float) -> None:
         """Take an exchange; its file begins at `start` of the story."""
         exchange = evolve(exchange, start=start + exchange.start)
-        told = self._known.get(exchange.id)
+        told = self._known.get(exchange.uid)
         if told is not None:
             told.attempts[exchange.attempt] = exchange
             if told.is_from_before:
@@ -102,7 +102,7 @@ class Recorded:
         if not self._selection.takes_parts(posted.kind or "", posted.sender, posted.receiver):
             return
         self._note_longest(posted, exchange)
-        told = Told(exchange.id, posted, exchange.start, {exchange.attempt: exchange})
+        told = Told(exchange.uid, posted, exchange.start, {exchange.attempt: exchange})
         told.is_from_before = self._is_from_before(told)
         if told.is_from_before:
             self.from_before_until = max(self.from_before_until, told.ends)

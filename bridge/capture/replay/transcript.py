@@ -166,7 +166,7 @@ class Transcript:
         """An exchange under no stanza: of one from before, or an attempt that came much later."""
         exchange = decode(moment.record.data)
         posted = read_posted(exchange.request)
-        if exchange.attempt <= self._shown.get(exchange.id, 0):
+        if exchange.attempt <= self._shown.get(exchange.uid, 0):
             return
         if self.selection.takes_parts(posted.kind or "", posted.sender, posted.receiver):
             of = f"of {posted.kind} from {posted.sender} id {posted.id or 'none'}"

@@ -61,7 +61,7 @@ def _form(session: Session, found: Letters, rows: Markup) -> Markup:
 
 
 def _letter(page: PageSnapshot, item: Item, session: Session) -> Markup:
-    box = tag("input", type="checkbox", name="id", value=item.id, aria_label="select")
+    box = tag("input", type="checkbox", name="uid", value=item.uid, aria_label="select")
     died = item.received if item.died is None else item.died
     kind = f"reply to {item.kind}" if item.is_reply and item.kind else item.kind
     marks = [pill("dim", kind or "reply")]
@@ -87,13 +87,13 @@ def _attempts(item: Item) -> Markup:
     rows = [tag("li", f"{when(one.at)}: {one.result}") for one in shown]
     noun = "attempt" if len(item.attempts) == 1 else "attempts"
     head = tag("summary", f"{len(item.attempts)} {noun}, received {when(item.received)}")
-    return tag("details", head, tag("p", item.id, class_="mono"), tag("ol", rows), class_="dim")
+    return tag("details", head, tag("p", item.uid, class_="mono"), tag("ol", rows), class_="dim")
 
 
 def _buttons(item: Item) -> Markup:
     can = item.kind != "iq" and not item.is_reply
-    retry = tag("button", "Retry", name="retry", value=item.id) if can else None
-    drop = tag("button", "Drop", name="drop", value=item.id, class_="danger")
+    retry = tag("button", "Retry", name="retry", value=item.uid) if can else None
+    drop = tag("button", "Drop", name="drop", value=item.uid, class_="danger")
     return tag("div", retry, drop, class_="buttons")
 
 
@@ -106,15 +106,15 @@ def _pager(found: Letters) -> Markup | None:
     return tag("nav", links, class_="pager") if links else None
 
 
-def drop_question(session: Session, ids: Collection[str], after: int) -> Markup:
+def drop_question(session: Session, uids: Collection[str], after: int) -> Markup:
     """Write the page that asks whether letters are to be dropped."""
-    one = len(ids) == 1
+    one = len(uids) == 1
     text = "It is" if one else "They are"
     fields = [
         hidden("csrf", session.csrf),
         hidden("after", str(after)),
         hidden("confirmed", "yes"),
-        *(hidden("id", id) for id in ids),
+        *(hidden("uid", uid) for uid in uids),
     ]
     form = tag(
         "form",
@@ -125,8 +125,8 @@ def drop_question(session: Session, ids: Collection[str], after: int) -> Markup:
         action="letters",
         class_="buttons",
     )
-    title = f"Drop {'this dead letter' if one else f'{len(ids)} dead letters'}?"
-    listed = tag("ul", [tag("li", id, class_="mono") for id in ids])
+    title = f"Drop {'this dead letter' if one else f'{len(uids)} dead letters'}?"
+    listed = tag("ul", [tag("li", uid, class_="mono") for uid in uids])
     return question(session, title, listed, tag("p", f"{text} forgotten, and not sent."), form)
 
 

@@ -159,49 +159,49 @@ class PageRoutes:
         after = _after(_first(fields, "after"))
         verb = "drop" if "drop" in fields else "retry"
         given = _first(fields, verb)
-        ids = fields.get("id", []) if given == "selected" else [given]
-        ids = list(dict.fromkeys(id for id in ids if 0 < len(id) <= 100))
-        if verb == "drop" and ids and not _first(fields, "confirmed"):
-            return _html(drop_question(session, ids, after))
-        session.notice = await self._do(verb, ids, session)
+        uids = fields.get("uid", []) if given == "selected" else [given]
+        uids = list(dict.fromkeys(uid for uid in uids if 0 < len(uid) <= 100))
+        if verb == "drop" and uids and not _first(fields, "confirmed"):
+            return _html(drop_question(session, uids, after))
+        session.notice = await self._do(verb, uids, session)
         return _go(address(after))
 
-    async def _do(self, verb: str, ids: list[str], session: Session) -> str:
+    async def _do(self, verb: str, uids: list[str], session: Session) -> str:
         """Do it, and say what was done."""
         answer = self.view.answer
         if answer is None:
             return "There is no journal: nothing is kept."
-        if not ids:
+        if not uids:
             return told((), (), "")
         try:
             async with self._deciding:
-                own, failed = await self._own(answer, ids, session)
+                own, failed = await self._own(answer, uids, session)
                 if not own:
                     return told((), failed, "")
-                request = Retry(ids=own) if verb == "retry" else Forget(ids=own)
+                request = Retry(uids=own) if verb == "retry" else Forget(uids=own)
                 changed = await ask(answer, request, Changed)
         except (CommandError, JournalError) as error:
             return f"It was not done: {error}."
         said = "pending again" if verb == "retry" else "dropped"
-        failed += [f"{id}: {why}." for id, why in changed.failed.items()]
+        failed += [f"{uid}: {why}." for uid, why in changed.failed.items()]
         return told(changed.done, failed, said)
 
     async def _own(
-        self, answer: Answer, ids: list[str], session: Session
+        self, answer: Answer, uids: list[str], session: Session
     ) -> tuple[tuple[str, ...], list[str]]:
         """Give those of components that the token may see; and why not, for the others."""
         own: list[str] = []
         failed: list[str] = []
-        for id in ids:
+        for uid in uids:
             try:
-                items = (await ask(answer, Show(id=id), Found)).items
+                items = (await ask(answer, Show(uid=uid), Found)).items
             except CommandError:
                 items = ()
             seen = [one for one in items if may_see(self.view, session.token, one.component)]
             if seen and len(seen) == len(items):
-                own.append(seen[0].id)
+                own.append(seen[0].uid)
             else:
-                failed.append(f"{id} is not here any more.")
+                failed.append(f"{uid} is not here any more.")
         return tuple(own), failed
 
 

@@ -59,7 +59,7 @@
   document.documentElement.classList.add("scripted");
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-all]")) {
-      for (const box of event.target.form.querySelectorAll("input[name=id]")) {
+      for (const box of event.target.form.querySelectorAll("input[name=uid]")) {
         box.checked = event.target.checked;
       }
     }

@@ -156,7 +156,7 @@ async def test_it_is_the_whole_story(world: World, mock_clock: MockClock, log: L
     )
     told = exchanges(records)
     assert [one.request for one in told] == [one.content for one in endpoint.requests]
-    assert [one.id for one in told] == [one.get("webhook-id") for one in endpoint.requests]
+    assert [one.uid for one in told] == [one.get("webhook-id") for one in endpoint.requests]
     for one in told:
         assert isinstance(one.result, PostAnswer)
         assert one.result.status == 200
@@ -549,6 +549,6 @@ async def test_what_an_http_client_has_it_send_is_told_apart(
     await world.stop(daemon)
     [[(_, records)]] = captures(world.directory).values()
     [submitted] = [json.loads(record.data) for record in records if record.channel == "api"]
-    assert submitted["id"] == uid
+    assert submitted["uid"] == uid
     assert f"id='{uid}'" in submitted["stanza"]
     assert submitted["stanza"].encode() in of(records, "out")

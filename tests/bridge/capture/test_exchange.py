@@ -13,7 +13,7 @@ from bridge.webhook.observer import PostAnswer, PostFailure
 NUMBERS = st.integers(0, 10**12).map(lambda micro: micro / 1_000_000)
 EXCHANGES = st.builds(
     HttpExchange,
-    id=st.text(),
+    uid=st.text(),
     attempt=st.integers(1, 100),
     start=st.integers(-(10**9), 10**12).map(lambda micro: micro / 1_000_000),
     duration_s=NUMBERS,
@@ -33,7 +33,7 @@ EXCHANGES = st.builds(
     ),
 )
 WHOLE: dict[str, Any] = {
-    "id": "msg_1",
+    "uid": "msg_1",
     "attempt": 1,
     "start": 0.5,
     "duration_s": 0.25,
@@ -53,9 +53,14 @@ def test_it_reads_like_this() -> None:
     answered = PostAnswer(200, {"content-type": "application/json"}, b'{"body":"hi"}')
     exchange = HttpExchange("msg_1", 1, 0.5, 0.012, b'{"id": "a"}', answered)
     assert encode(exchange) == (
-        b'{"id":"msg_1","attempt":1,"start":0.5,"duration_s":0.012,"request":{"id": "a"},'
+        b'{"uid":"msg_1","attempt":1,"start":0.5,"duration_s":0.012,"request":{"id": "a"},'
         b'"status":200,"headers":{"content-type":"application/json"},"body":"{\\"body\\":\\"hi\\"}"}'
     )
+
+
+def test_captures_of_version_0_1_say_id() -> None:
+    before = {"id" if name == "uid" else name: value for name, value in WHOLE.items()}
+    assert decode(json.dumps(before).encode()) == decode(json.dumps(WHOLE).encode())
 
 
 def test_a_failure_stands_in_place_of_an_answer() -> None:
@@ -104,7 +109,7 @@ def test_each_fault_is_named(change: dict[str, Any], problem: str) -> None:
     assert problem in str(caught.value)
 
 
-@pytest.mark.parametrize("missing", ["id", "attempt", "start", "duration_s", "request"])
+@pytest.mark.parametrize("missing", ["uid", "attempt", "start", "duration_s", "request"])
 def test_what_is_missing_is_named(missing: str) -> None:
     written = {name: value for name, value in WHOLE.items() if name != missing}
     with pytest.raises(BadExchange, match=f"missing required field `{missing}`"):

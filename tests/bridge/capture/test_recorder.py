@@ -153,10 +153,10 @@ async def test_what_is_reported_is_in_the_file(tmp_path: Path, clock: MockClock)
     in_, http, api = site.records()[5:8]
     assert in_.at == pytest.approx(began)
     exchange = decode(http.data)
-    assert (exchange.id, exchange.attempt, exchange.result) == ("msg_1", 1, PostAnswer(204))
+    assert (exchange.uid, exchange.attempt, exchange.result) == ("msg_1", 1, PostAnswer(204))
     assert exchange.start == pytest.approx(began, abs=1e-6)
     assert exchange.duration_s == pytest.approx(0.5)
-    assert api.data == b'{"id":"msg_2","stanza":"<presence/>"}'
+    assert api.data == b'{"uid":"msg_2","stanza":"<presence/>"}'
     assert [line["event"] for line in site.log.told] == ["capturing"]
 
 

@@ -124,7 +124,7 @@ def test_one_file_has_it_all(tmp_path: Path) -> None:
         (2.5, "link"),
     ]
     exchange = decode(records[6].data)
-    assert (exchange.start, exchange.duration_s, exchange.id) == (1.25, 0.25, "msg_1")
+    assert (exchange.start, exchange.duration_s, exchange.uid) == (1.25, 0.25, "msg_1")
     assert records[-1].data == b"end the stream was closed"
 
 

@@ -34,7 +34,7 @@ from bridge.daemon.daemon import Daemon
 from bridge.daemon.status import DaemonStatus
 from bridge.journal.admin import PAGE_BYTES, QueueAdmin
 from bridge.journal.directory import StateDirectory, StateDirectoryError
-from bridge.journal.request import IDS_LIMIT, Holdings, Item, ListQueue, ListTotals, Page
+from bridge.journal.request import UIDS_LIMIT, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.storage import open_storage
 from bridge.journal.store import (
@@ -190,7 +190,7 @@ def test_list_as_json_has_everything(filled: StateDirectory, config: Path) -> No
     first, *_, last = document["stanzas"]
     assert len(document["stanzas"]) == 5
     assert first == {
-        "id": "msg_dead01",
+        "uid": "msg_dead01",
         "state": "dead",
         "component": BOT,
         "kind": "message",
@@ -206,7 +206,11 @@ def test_list_as_json_has_everything(filled: StateDirectory, config: Path) -> No
         "xml": DEAD.xml,
         "reply": None,
     }
-    assert (last["id"], last["state"], last["reason"]) == ("msg_pend01", "pending", "no connection")
+    assert (last["uid"], last["state"], last["reason"]) == (
+        "msg_pend01",
+        "pending",
+        "no connection",
+    )
     assert document["stanzas"][3]["reply"] == "<message>bad</message>"
 
 
@@ -226,7 +230,7 @@ def test_list_can_be_narrowed(filled: StateDirectory, options: list[str], ids: l
     lines = invoke(filled, "list", *options).stdout.splitlines()[1:]
     assert [line.split("\t")[0] for line in lines] == ids
     document = json.loads(invoke(filled, "list", "--json", *options).stdout)
-    assert [one["id"] for one in document["stanzas"]] == ids
+    assert [one["uid"] for one in document["stanzas"]] == ids
 
 
 def test_list_of_nothing(directory: StateDirectory) -> None:
@@ -266,7 +270,7 @@ async def test_a_page_is_bounded_in_bytes(directory: StateDirectory) -> None:
             page = await admin.answer(ListQueue(state="pending", after=after, xml=True))
             assert isinstance(page, Page)
             assert len(page.items) <= 20
-            seen += (one.id for one in page.items)
+            seen += (one.uid for one in page.items)
             if page.next is None:
                 break
             after = page.next
@@ -280,7 +284,7 @@ def test_show_prints_all(filled: StateDirectory, config: Path) -> None:
     out = invoke(filled, "show", "msg_dead01", config=config).stdout
     lines = out.splitlines()
     assert lines[:7] == [
-        "id         msg_dead01",
+        "uid        msg_dead01",
         "state      dead letter",
         f"component  {BOT}",
         "kind       message",
@@ -310,7 +314,7 @@ def test_show_marks_the_orphaned(filled: StateDirectory, config: Path) -> None:
 
 def test_show_as_json(filled: StateDirectory) -> None:
     [item] = json.loads(invoke(filled, "show", "msg_dead01", "--json").stdout)["items"]
-    assert (item["id"], item["xml"]) == ("msg_dead01", DEAD.xml)
+    assert (item["uid"], item["xml"]) == ("msg_dead01", DEAD.xml)
 
 
 def test_the_beginning_of_an_id_suffices(filled: StateDirectory) -> None:
@@ -319,17 +323,17 @@ def test_the_beginning_of_an_id_suffices(filled: StateDirectory) -> None:
 
 def test_an_id_may_be_the_beginning_of_another(directory: StateDirectory) -> None:
     fill(directory, [Accept(entry(uid)) for uid in ("msg_1", "msg_11", "msg_12")])
-    assert invoke(directory, "show", "msg_1").stdout.startswith("id         msg_1\n")
+    assert invoke(directory, "show", "msg_1").stdout.startswith("uid        msg_1\n")
 
 
 @pytest.mark.parametrize("command", ["show", "retry", "drop"])
 def test_an_unclear_id(filled: StateDirectory, command: str) -> None:
     result = invoke(filled, command, "msg_x")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "nothing with the id 'msg_x' is kept." in result.stderr
+    assert "nothing with the uid 'msg_x' is kept." in result.stderr
     result = invoke(filled, command, "msg_")
     assert (result.exit_code, result.stdout) == (1, "")
-    told = "several ids begin with 'msg_': msg_dead01, msg_iq01, msg_orph01, …."
+    told = "several uids begin with 'msg_': msg_dead01, msg_iq01, msg_orph01, …."
     assert told in result.stderr
     assert invoke(filled, command, NASTY).exit_code == 1
     assert invoke(filled, command, "").exit_code == 1
@@ -358,7 +362,7 @@ REFUSALS = [
     ),
     ("msg_pend01", "it is pending already"),
     ("msg_unco01", "it is no dead letter: it is done, what came of it is on the way"),
-    ("msg_none", "nothing with the id 'msg_none' is kept"),
+    ("msg_none", "nothing with the uid 'msg_none' is kept"),
 ]
 
 
@@ -378,14 +382,14 @@ def test_what_can_be_retried_is_in_spite_of_the_others(filled: StateDirectory) -
         "done": ["msg_dead01"],
         "failed": {
             "msg_iq01": "an iq is never retried: its sender has had an answer",
-            "msg_none": "nothing with the id 'msg_none' is kept",
+            "msg_none": "nothing with the uid 'msg_none' is kept",
         },
     }
     assert "msg_dead01" in pending(filled)
 
 
 def test_any_number_of_ids(directory: StateDirectory) -> None:
-    uids = [f"msg_{number:05}" for number in range(2 * IDS_LIMIT + 1)]
+    uids = [f"msg_{number:05}" for number in range(2 * UIDS_LIMIT + 1)]
     fill(directory, [one for uid in uids for one in died(entry(uid))])
     assert len(invoke(directory, "retry", *uids).stdout.splitlines()) == len(uids)
     assert (dead(directory), pending(directory)) == ([], uids)
@@ -436,9 +440,9 @@ def test_nothing_is_forgotten_by_the_way(directory: StateDirectory) -> None:
         (["bridge.toml"], "Missing command"),
         (["bridge.toml", "frobnicate"], "No such command 'frobnicate'"),
         (["list", "bridge.toml"], "unexpected extra argument"),
-        (["show"], "Missing argument 'ID'"),
-        (["retry"], "Missing argument 'ID…'"),
-        (["drop"], "Missing argument 'ID…'"),
+        (["show"], "Missing argument 'UID'"),
+        (["retry"], "Missing argument 'UID…'"),
+        (["drop"], "Missing argument 'UID…'"),
         (["list", "--limit", "-1"], "Invalid value for '--limit'"),
         (["none.toml", "list"], "none.toml: there is no such file."),
     ],
@@ -557,8 +561,8 @@ async def test_a_daemon_that_is_starting_is_waited_for(
 
     with filled.lock():
         nursery.start_soon(start_later)
-        async with open_queue(filled, None) as bouncer:
-            assert await bouncer.ask(ListTotals(), Holdings) == Holdings({})
+        async with open_queue(filled, None) as client:
+            assert await client.ask(ListTotals(), Holdings) == Holdings({})
         nursery.cancel_scope.cancel()
 
 
@@ -576,7 +580,7 @@ async def test_no_daemon_starts_while_a_journal_is_open(filled: StateDirectory) 
 @given(st.text(), st.text())
 def test_no_control_character_reaches_the_terminal(text: str, more: str) -> None:
     item = Item(
-        id=text,
+        uid=text,
         state="dead",
         component=more,
         kind=text,
@@ -604,7 +608,7 @@ def test_no_control_character_reaches_the_terminal(text: str, more: str) -> None
 @pytest.mark.parametrize("width", [80, 100, 159, 160, 300])
 def test_the_table_has_what_fits(width: int) -> None:
     item = Item(
-        id="msg_0123456789abcdef01234567",
+        uid="msg_0123456789abcdef01234567",
         state="pending",
         component=BOT,
         kind="message",
@@ -649,7 +653,15 @@ def at_terminal(directory: StateDirectory, *arguments: str, said: str = "") -> t
 def test_list_at_a_terminal_is_a_table(filled: StateDirectory, config: Path) -> None:
     code, out = at_terminal(filled, "list")
     assert code == 0
-    assert out.splitlines()[0].split() == ["id", "state", "age", "tries", "stanza", "and", "reason"]
+    assert out.splitlines()[0].split() == [
+        "uid",
+        "state",
+        "age",
+        "tries",
+        "stanza",
+        "and",
+        "reason",
+    ]
     assert f"message juliet@capulet.example/x → echo@{BOT}" in " ".join(out.split())
     assert out.splitlines()[-1].startswith(f"{OLD}: 1 dead letter")
 

@@ -154,5 +154,5 @@ def test_one_that_others_can_read_is_warned_of(
     recording = open_recording(CaptureOptions(path), (COMPONENT,))
     assert recording is not None
     [one] = recording.recorders.values()
-    one._series.spool.end()
+    one._rotation.writer.end()
     assert f"others can look into {path}" in capsys.readouterr().err

@@ -110,11 +110,11 @@ async def test_each_line_has_its_answer(nursery: trio.Nursery, path: Path) -> No
     answering = await start(nursery, path)
     client = await raw(path)
     assert await client.ask(STATUS) == {"ok": {"fine": True}}
-    assert await client.ask(STATUS + b'{"command": "queue.show", "id": "a"}\n') == {
+    assert await client.ask(STATUS + b'{"command": "queue.show", "uid": "a"}\n') == {
         "ok": {"fine": True}
     }
     assert await client.line() == {"ok": {"fine": True}}
-    assert answering.asked == [AskStatus(), AskStatus(), Show(id="a")]
+    assert answering.asked == [AskStatus(), AskStatus(), Show(uid="a")]
     await client.stream.aclose()
 
 
@@ -196,17 +196,17 @@ GARBAGE = [
     (b'{"command": 1}', "Expected `str`"),
     (b'{"command": "frobnicate"}', "Invalid value 'frobnicate'"),
     (b'{"command": "status", "more": 1}', "unknown field `more`"),
-    (b'{"command": "queue.show"}', "missing required field `id`"),
-    (b'{"command": "queue.show", "id": ""}', "length >= 1"),
-    (b'{"command": "queue.show", "id": "\\ud800"}', ""),
+    (b'{"command": "queue.show"}', "missing required field `uid`"),
+    (b'{"command": "queue.show", "uid": ""}', "length >= 1"),
+    (b'{"command": "queue.show", "uid": "\\ud800"}', ""),
     (b'{"command": "queue.list", "state": "lost"}', "Invalid enum value"),
     (b'{"command": "queue.list", "state": "dead", "limit": 0}', ">= 1"),
     (b'{"command": "queue.list", "state": "dead", "limit": 100000}', "<= 500"),
     (b'{"command": "queue.list", "state": "dead", "after": 1e300}', ""),
     (b'{"command": "queue.list", "state": "dead", "after": 9223372036854775808}', ""),
-    (b'{"command": "queue.retry", "ids": []}', "length >= 1"),
+    (b'{"command": "queue.retry", "uids": []}', "length >= 1"),
     (b'{"more": ' + b"[" * 30_000, "recursion"),
-    (b'{"command": "status", "protocol": 2}', "speaks version 1 of the control protocol, not 2"),
+    (b'{"command": "status", "protocol": 1}', "speaks version 2 of the control protocol, not 1"),
 ]
 
 
@@ -336,7 +336,7 @@ async def test_what_cannot_be_done_is_told(
     await start(nursery, path, fail)
     client = await connect(path)
     with pytest.raises(CommandError, match=f"^{told}$"):
-        await client.ask(Show(id="x"), Page)
+        await client.ask(Show(uid="x"), Page)
     await client.aclose()
 
 
@@ -363,7 +363,7 @@ async def test_requests_and_answers_arrive_as_they_were(nursery: trio.Nursery, p
     client = await connect(path)
     requests: list[AnyRequest] = [
         Purge(),
-        Retry(ids=("a", "b")),
+        Retry(uids=("a", "b")),
         ListQueue(state="dead", component="ü", after=7),
     ]
     for one in requests:
@@ -473,5 +473,5 @@ async def test_another_version_says_which_it_is(nursery: trio.Nursery, path: Pat
     await start(nursery, path)
     client = await connect(path)
     with pytest.raises(CommandError, match=f"this is xmpp-bridge {__version__}"):
-        await client.ask(Purge(protocol=2), Purged)
+        await client.ask(Purge(protocol=1), Purged)
     await client.aclose()

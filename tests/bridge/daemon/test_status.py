@@ -112,16 +112,16 @@ async def test_a_link_that_was_attached_says_since_when_it_is_not(
 
 
 async def test_an_endpoint_that_is_down_and_one_that_is_asked(nursery: trio.Nursery) -> None:
-    health = CircuitBreaker(jitter=lambda bound_s: bound_s)
+    breaker = CircuitBreaker(jitter=lambda bound_s: bound_s)
     now = trio.current_time()
-    assert endpoint_status(health, "u").state == "up"
+    assert endpoint_status(breaker, "u").state == "up"
     for sender in ("a", "b", "c"):
-        health.ended(Unreachable("no"), sender, now, probe=False)
-    down = endpoint_status(health, "u")
+        breaker.record(Unreachable("no"), sender, now, probe=False)
+    down = endpoint_status(breaker, "u")
     assert down.state == "down"
     assert down.next_probe == pytest.approx(time.time() + 0.5, abs=5)
-    health.began()
-    probing = endpoint_status(health, "u")
+    breaker.try_acquire()
+    probing = endpoint_status(breaker, "u")
     assert (probing.state, probing.next_probe) == ("probing", None)
 
 

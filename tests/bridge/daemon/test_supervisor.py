@@ -426,7 +426,7 @@ async def test_what_an_operator_revives_goes_to_the_new_one(
         client = await connect(StateDirectory(stage.directory).control_socket)
         uid = old.requests[0].get("webhook-id")
         assert uid is not None
-        changed = await client.ask(Retry(ids=(uid,)), Changed)
+        changed = await client.ask(Retry(uids=(uid,)), Changed)
         await client.aclose()
         assert changed.done == (uid,)
         assert [one.id for one in await again.receive(1)] == ["re-m1"]

@@ -256,7 +256,7 @@ class Life:
             log,
             conversations=Conversations(component.order),
             policy=policy or RetryPolicy(jitter=whole),
-            health=CircuitBreaker(jitter=whole),
+            breaker=CircuitBreaker(jitter=whole),
             max_in_flight=max_in_flight,
             now=self.wall,
         )

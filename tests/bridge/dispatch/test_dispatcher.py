@@ -1453,4 +1453,4 @@ async def test_what_its_own_budget_cuts_says_nothing_of_the_endpoint(
         )
     await trio.sleep(11)
     assert [one.type for one in bench.sent()] == ["error"] * 5
-    assert not bench.dispatcher.health.is_down
+    assert not bench.dispatcher.breaker.is_down

@@ -82,7 +82,7 @@ def jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> f
     return {"least": 0.5, "most": 1.0}[request.param]
 
 
-@pytest.mark.parametrize("course", list(Reaction))
+@pytest.mark.parametrize("reaction", list(Reaction))
 def test_waits_double_up_to_a_bound(reaction: Reaction, jitter: float) -> None:
     backoff = Backoff()
     factor = jitter if reaction in JITTERED else 1
@@ -91,7 +91,7 @@ def test_waits_double_up_to_a_bound(reaction: Reaction, jitter: float) -> None:
     ]
 
 
-@pytest.mark.parametrize("course", JITTERED)
+@pytest.mark.parametrize("reaction", JITTERED)
 def test_jitter_keeps_to_its_bounds(reaction: Reaction) -> None:
     waits = {Backoff().wait_s(reaction) for _ in range(200)}
     most = WAITS[reaction][0]
@@ -104,7 +104,7 @@ def test_a_restarted_server_is_found_again_within_a_few_seconds() -> None:
     assert max(backoff.wait_s(RETRY) for _ in range(100)) <= 5
 
 
-@pytest.mark.parametrize("course", list(Reaction))
+@pytest.mark.parametrize("reaction", list(Reaction))
 def test_a_reset_begins_anew(reaction: Reaction, jitter: float) -> None:
     backoff = Backoff()
     first = backoff.wait_s(reaction)
@@ -113,7 +113,7 @@ def test_a_reset_begins_anew(reaction: Reaction, jitter: float) -> None:
     assert backoff.wait_s(reaction) == first
 
 
-@pytest.mark.parametrize("course", list(Reaction))
+@pytest.mark.parametrize("reaction", list(Reaction))
 @pytest.mark.parametrize("other", list(Reaction))
 def test_another_course_begins_anew(reaction: Reaction, other: Reaction, jitter: float) -> None:
     backoff = Backoff()
@@ -135,6 +135,6 @@ def test_s11_a_conflict_while_opening_after_one_that_evicted_us_begins_short() -
     assert [backoff.wait_s(TAKEN) for _ in range(2)] == [5, 10]
 
 
-@pytest.mark.parametrize("course", JITTERED)
+@pytest.mark.parametrize("reaction", JITTERED)
 def test_other_ends_of_a_good_stream_wait_short(reaction: Reaction, jitter: float) -> None:
     assert Backoff().wait_s(reaction, was_settled=True) == WAITS[reaction][0] * jitter

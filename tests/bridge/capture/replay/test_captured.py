@@ -79,8 +79,8 @@ CHANGES = {
         ["POSTed then, not now: the POST of message"],
     ),
     "one more": (
-        'http {"id":"msg_a2"',
-        'note {"id":"msg_a2"',
+        'http {"uid":"msg_a2"',
+        'note {"uid":"msg_a2"',
         ["POSTed now, not then: the POST of message"],
     ),
 }

@@ -317,14 +317,14 @@ async def test_a_token_sees_its_own_components_only(browser: Browser, stage: Sta
     assert "bob@example.org" in page.text
     for hidden in (OTHER, "elsewhere", "gone.example", "Config of all"):
         assert hidden not in page.html
-    assert page.values("id") == ["msg_0001"]
+    assert page.values("uid") == ["msg_0001"]
     await browser.act(drop=["msg_0002"], confirmed="yes")
-    await browser.act(retry="selected", id=["msg_0002", "msg_0003"])
+    await browser.act(retry="selected", uid=["msg_0002", "msg_0003"])
     assert dead(stage) == ["msg_0001", "msg_0002", "msg_0003"]
     browser.client.cookies.clear()
     await browser.login("boss")
     page = await browser.page()
-    assert page.values("id") == ["msg_0001", "msg_0002", "msg_0003"]
+    assert page.values("uid") == ["msg_0001", "msg_0002", "msg_0003"]
     assert "orphaned" in page.text
 
 
@@ -347,7 +347,7 @@ async def test_with_a_journal_that_fails_the_page_is_there(browser: Browser, sta
     failing = await browser.page()
     assert "The journal fails: disk I/O error." in failing.of_class("problems")
     response = await browser.submit(
-        "/letters", {"csrf": page.csrf, "retry": "selected", "id": "msg_0001"}
+        "/letters", {"csrf": page.csrf, "retry": "selected", "uid": "msg_0001"}
     )
     assert response.status_code == 303
     assert await browser.notice() == "It was not done: disk I/O error."
@@ -369,7 +369,7 @@ async def test_retry_one(browser: Browser, stage: Stage) -> None:
     await browser.login()
     page = await browser.page()
     assert page.values("retry") == ["selected", "msg_0001", "msg_0002"]
-    response = await browser.act(retry="msg_0002", id="msg_0001")
+    response = await browser.act(retry="msg_0002", uid="msg_0001")
     assert (response.status_code, response.headers["location"]) == (303, "./")
     assert (dead(stage), pending(stage)) == (["msg_0001"], ["msg_0002"])
     assert await browser.notice() == "1 stanza is pending again."
@@ -380,7 +380,7 @@ async def test_retry_several(browser: Browser, stage: Stage) -> None:
     for _ in range(3):
         stage.die()
     await browser.login()
-    await browser.act(retry="selected", id=["msg_0001", "msg_0003"])
+    await browser.act(retry="selected", uid=["msg_0001", "msg_0003"])
     assert (dead(stage), pending(stage)) == (["msg_0002"], ["msg_0001", "msg_0003"])
     assert await browser.notice() == "2 stanzas are pending again."
 
@@ -389,12 +389,12 @@ async def test_a_drop_is_asked_about(browser: Browser, stage: Stage) -> None:
     stage.die()
     stage.die()
     await browser.login()
-    response = await browser.act(drop="selected", id=["msg_0001", "msg_0002"], after="0")
+    response = await browser.act(drop="selected", uid=["msg_0001", "msg_0002"], after="0")
     question = Page.of(response.text)
     assert "Drop 2 dead letters?" in question.text
     assert "http-equiv" not in question.html
     assert dead(stage) == ["msg_0001", "msg_0002"]
-    fields = {name: question.values(name) for name in ("csrf", "id", "confirmed", "after", "drop")}
+    fields = {name: question.values(name) for name in ("csrf", "uid", "confirmed", "after", "drop")}
     assert (await browser.submit("/letters", fields)).status_code == 303
     assert dead(stage) == []
     assert await browser.notice() == "2 stanzas are dropped."
@@ -407,7 +407,7 @@ async def test_what_cannot_be_retried_can_be_dropped(browser: Browser, stage: St
     page = await browser.page()
     assert page.values("retry") == ["selected"]
     assert page.values("drop") == ["selected", "msg_0001", "msg_0002"]
-    await browser.act(retry="selected", id=["msg_0001"])
+    await browser.act(retry="selected", uid=["msg_0001"])
     assert "an iq is never retried" in await browser.notice()
     await browser.act(drop="msg_0002", confirmed="yes")
     assert dead(stage) == ["msg_0001"]
@@ -416,7 +416,7 @@ async def test_what_cannot_be_retried_can_be_dropped(browser: Browser, stage: St
 async def test_what_is_gone_is_told(browser: Browser, stage: Stage) -> None:
     stage.die()
     await browser.login()
-    await browser.act(retry="selected", id=["msg_0001", "msg_9999"])
+    await browser.act(retry="selected", uid=["msg_0001", "msg_9999"])
     assert await browser.notice() == "1 stanza is pending again. msg_9999 is not here any more."
     for nothing in ({"retry": "selected"}, {"drop": "selected"}, {"retry": ""}, {}):
         await browser.act(**nothing)
@@ -428,17 +428,17 @@ async def test_pages(browser: Browser, stage: Stage) -> None:
         stage.die()
     await browser.login()
     page = await browser.page()
-    found = page.values("id")
+    found = page.values("uid")
     seen = [len(found)]
     while next_page := [one for one in page.addresses if "after=" in one]:
         [address] = next_page
         page = await browser.page("/" + address.removeprefix("./").partition("#")[0])
-        seen.append(len(page.values("id")))
-        found += page.values("id")
+        seen.append(len(page.values("uid")))
+        found += page.values("uid")
     assert seen == [PAGE, PAGE, 5]
     assert found == dead(stage)
     after = page.values("after")[0]
-    response = await browser.act(retry="selected", id=found[-1], after=after)
+    response = await browser.act(retry="selected", uid=found[-1], after=after)
     assert response.headers["location"] == f"./?after={after}#letters"
 
 
@@ -450,7 +450,7 @@ async def test_a_page_that_is_none_is_the_first_or_empty(
     await browser.login()
     response = await browser.client.get("/", params={"after": after})
     assert response.status_code == 200
-    assert Page.of(response.text).values("id") == ["msg_0001"]
+    assert Page.of(response.text).values("uid") == ["msg_0001"]
 
 
 # --- what a form must prove
@@ -517,7 +517,7 @@ async def test_a_guest_may_only_look(browser: Browser, stage: Stage) -> None:
     await browser.login("guest")
     page = await browser.page()
     assert "bob@example.org" in page.text
-    assert page.values("retry") == page.values("drop") == page.values("id") == []
+    assert page.values("retry") == page.values("drop") == page.values("uid") == []
     assert (await browser.act(retry="msg_0001")).status_code == 403
     assert (await browser.act(drop="msg_0001", confirmed="yes")).status_code == 403
     assert not any(isinstance(one, Retry | Forget) for one in stage.asked)
@@ -534,7 +534,7 @@ async def test_nothing_is_done_by_a_get(browser: Browser, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"\xff\xfe", b"&".join([b"id=1"] * 1000), b"retry=msg_0001&csrf=%ff%fe", b"=", b"%"]
+    "body", [b"\xff\xfe", b"&".join([b"uid=1"] * 1000), b"retry=msg_0001&csrf=%ff%fe", b"=", b"%"]
 )
 async def test_a_form_that_is_none_does_nothing(
     browser: Browser, stage: Stage, body: bytes
