@@ -141,28 +141,28 @@ async def forward(stage: Stage) -> None:
     async with (
         stage.bridge(),
         stage.user("alice", "phone") as phone,
-        stage.user("alice", "desk") as admin,
+        stage.user("alice", "desk") as desk,
     ):
         await phone.send(
             f"<message to='{ECHO}' type='chat' id='f1'><body>look what he says</body>{quoted}"
             "</message>"
         )
         await phone.receive(says("I see"))
-        await admin.send(f"<iq type='set' id='carbons'><enable xmlns='{CARBONS}'/></iq>")
-        await admin.receive(has_id("carbons"))
+        await desk.send(f"<iq type='set' id='carbons'><enable xmlns='{CARBONS}'/></iq>")
+        await desk.receive(has_id("carbons"))
         await phone.send(message("copy this", id="f2"))
-        sent = await admin.receive(_carbon("sent", "copy this"))
-        received = await admin.receive(_carbon("received", "copied"))
+        sent = await desk.receive(_carbon("sent", "copy this"))
+        received = await desk.receive(_carbon("received", "copied"))
         await phone.receive(says("copied"))
         for number, body, carbon in ((3, "what I said", sent), (4, "what it said", received)):
             # a private message: the carbon of a carbon would come back to this very client
-            await admin.send(
+            await desk.send(
                 f"<message to='{ECHO}' type='chat' id='f{number}'><body>{body}</body>"
                 f"{_text(carbon)}<private xmlns='{CARBONS}'/></message>"
             )
             await stage.posted(was(body=body))
-        await admin.receive(says("you said it"))
-        await admin.receive(says("it said so"))
+        await desk.receive(says("you said it"))
+        await desk.receive(says("it said so"))
 
 
 async def unicode(stage: Stage) -> None:

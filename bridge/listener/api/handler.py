@@ -55,7 +55,7 @@ class SubmissionHandler:
     default_host: str | None = None
 
     @asynccontextmanager
-    async def delivery(self, request: Request, *scopes: Scope) -> AsyncIterator[Grant]:
+    async def authorized(self, request: Request, *scopes: Scope) -> AsyncIterator[Grant]:
         """Let a request in that may do one of `scopes`, while its token's bound lasts.
 
         Raises:

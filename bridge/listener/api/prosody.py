@@ -69,7 +69,7 @@ class ProsodyRoutes:
         return await self._rest(request, dict(request.path_params))
 
     async def _rest(self, request: Request, head: Fields) -> Response:
-        async with self.handler.delivery(request, "send", "query") as grant:
+        async with self.handler.authorized(request, "send", "query") as grant:
             media = media_type(request, JSON, FORM, TEXT, *([] if head else [XML]))
             body = await self.handler.body(request)
             if media == XML:
@@ -81,7 +81,7 @@ class ProsodyRoutes:
 
     async def msg(self, request: Request) -> Response:
         """mod_post_msg: a message to the address in the path; text, a form, or JSON."""
-        async with self.handler.delivery(request, "send") as grant:
+        async with self.handler.authorized(request, "send") as grant:
             media = media_type(request, TEXT, FORM, JSON)
             body = await self.handler.body(request)
             fields = _fields(media, body, {"kind": "message"})

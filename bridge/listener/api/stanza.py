@@ -39,7 +39,7 @@ class StanzaRoutes:
 
     async def stanza(self, request: Request) -> Response:
         """One stanza, whole."""
-        async with self.handler.delivery(request, "send", "query") as grant:
+        async with self.handler.authorized(request, "send", "query") as grant:
             media = media_type(request, JSON, XML)
             body = await self.handler.body(request)
             stanza = await self.handler.stanza(grant, content_of(media, body))
@@ -47,7 +47,7 @@ class StanzaRoutes:
 
     async def text(self, request: Request) -> Response:
         """The body is text; its head is in the path."""
-        async with self.handler.delivery(request, "send") as grant:
+        async with self.handler.authorized(request, "send") as grant:
             media_type(request, TEXT)
             body = await self.handler.body(request)
             kind, type, to = (request.path_params[name] for name in ("kind", "type", "to"))
@@ -196,7 +196,7 @@ class QueryRoutes:
 
     async def _ask(self, request: Request, name: str) -> Response:
         jid = request.path_params["jid"]
-        async with self.handler.delivery(request, "query") as grant:
+        async with self.handler.authorized(request, "query") as grant:
             content = written(question(name, jid, node=request.query_params.get("node")))
             stanza = await self.handler.stanza(grant, content, request.query_params.get("from"))
             wait_s, preferred = wait_of(request)
