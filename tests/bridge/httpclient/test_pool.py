@@ -601,7 +601,7 @@ async def test_a_wake_up_for_nothing_is_waited_over(monkeypatch: pytest.MonkeyPa
         await trio.lowlevel.checkpoint()
         return connection
 
-    monkeypatch.setattr("bridge.httpclient.pool.open_wire", open_wire)
+    monkeypatch.setattr("bridge.httpclient.pool.open_connection", open_wire)
     pool = make_pool()
     assert (await post(pool, 80)).body == b"hello"
     assert (connection.waits, pool.idle_count) == (3, 1)

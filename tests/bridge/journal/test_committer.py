@@ -455,7 +455,7 @@ import trio
 from bridge.journal.committer import Committer
 from bridge.journal.store import Accept, Confirm, Entry, Reply, Settle
 from bridge.telemetry.log import logger
-from bridge.journal.sqlite.store import SqliteJournal
+from bridge.journal.sqlite.store import SqliteStore
 
 async def work(committer, name):
     for number in range(10**9):
@@ -468,7 +468,7 @@ async def work(committer, name):
             print("settled", uid, flush=True)
 
 async def main():
-    committer = Committer(SqliteJournal(Path(sys.argv[1])), logger())
+    committer = Committer(SqliteStore(Path(sys.argv[1])), logger())
     async with trio.open_nursery() as nursery:
         await nursery.start(committer.run)
         for name in "abcdefgh":

@@ -109,7 +109,7 @@ async def test_every_line_about_a_stanza_has_its_id(stage: Stage, mock_clock: Mo
     told: dict[str, set[str]] = {}
     for line in stage.log.lines:
         for id, uid in uids.items():
-            if line.get("request") == uid:
+            if line.get("uid") == uid:
                 told.setdefault(id, set()).add(line["event"])
             elif line.get("id") == id:
                 pytest.fail(f"a line without the id: {line}")
