@@ -6,7 +6,6 @@ leaves in one `send_all`. A cancelled or failed `send_all` may have sent half a 
 the stream. Reconnecting, logging and what stanzas mean are the caller's business.
 """
 
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -17,6 +16,7 @@ import trio
 from attrs import field, frozen
 
 from xmppstream.component import ComponentConnection, Role, encode
+from xmppstream.dial import TlsFailed, dial, why_failed
 from xmppstream.element import Element
 from xmppstream.errors import XmppError
 from xmppstream.events import (
@@ -140,42 +140,19 @@ async def attach(
 
 
 async def _open_transport(server: Server) -> trio.abc.Stream:
+    context = None
     try:
-        transport = await trio.open_tcp_stream(server.host, server.port)
+        if server.tls:
+            context = ssl.create_default_context(cafile=server.ca_file)
+    except OSError as error:
+        why = why_failed(error)
+        raise StreamFailed(StreamLost(f"TLS with {server} failed: {why}")) from None
+    try:
+        return await dial(server.host, server.port, context, server.tls_name)
+    except TlsFailed as error:
+        raise StreamFailed(StreamLost(f"TLS with {server} failed: {error.why}")) from None
     except OSError as error:
         raise StreamFailed(StreamLost(f"cannot connect to {server}: {why_failed(error)}")) from None
-    if not server.tls:
-        return transport
-    secured = False
-    try:
-        context = ssl.create_default_context(cafile=server.ca_file)
-        name = server.tls_name or server.host
-        secure = trio.SSLStream(transport, context, server_hostname=name, https_compatible=True)
-        await secure.do_handshake()
-        secured = True
-    except (OSError, trio.BrokenResourceError) as error:
-        raise StreamFailed(StreamLost(f"TLS with {server} failed: {why_failed(error)}")) from None
-    finally:
-        if not secured:
-            await trio.aclose_forcefully(transport)
-    return secure
-
-
-def why_failed(error: BaseException) -> str:
-    """Tell in the system's words, or TLS', why a connection failed; causes and groups unfolded."""
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(sorted({why_failed(one) for one in error.exceptions}))
-    if error.__cause__ is not None:
-        return why_failed(error.__cause__)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
-    if isinstance(error, OSError) and error.errno is not None:
-        # trio wraps the system's words; those of getaddrinfo have negative numbers.
-        known = os.strerror(error.errno) if error.errno > 0 else error.strerror
-        return known or str(error)
-    return str(error) or type(error).__name__
 
 
 class ComponentStream:

@@ -3,7 +3,6 @@
 Where a daemon runs, it says itself how its components are; nobody attaches in its place.
 """
 
-import os
 import socket
 import time
 from contextlib import suppress
@@ -339,5 +338,5 @@ def check(config: Path, connect: bool, state_dir: Path | None) -> None:
     settings = settings_of(config, {})
     directory = None
     with suppress(StateDirectoryError):  # without a home: no daemon of ours either
-        directory = StateDirectory(resolve(state_dir, os.environ))
+        directory = StateDirectory(resolve(state_dir))
     run_async(check_settings, settings, connect, directory)

@@ -1,6 +1,5 @@
 """`xmpp-bridge queue`: options, what is printed, exit codes."""
 
-import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -312,7 +311,7 @@ def _run(target: Target, command: Callable[[QueueClient], Awaitable[int]]) -> No
     """Have a command done by whoever answers, and exit."""
     try:
         configured = None if target.config is None else load_domains(Path(target.config))
-        directory = StateDirectory(resolve(target.state_dir, os.environ))
+        directory = StateDirectory(resolve(target.state_dir))
         code = trio.run(_with_queue, directory, configured, command)
     except ConfigError as error:
         click.echo(str(error), err=True)

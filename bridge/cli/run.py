@@ -1,7 +1,6 @@
 """`xmpp-bridge run`: the foreground daemon, and the flags that have it record."""
 
 import gc
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -20,7 +19,7 @@ from bridge.cli.settings import config_argument, settings_of
 from bridge.config.loader import load
 from bridge.config.settings import Component, ListenSettings, LogSettings, Settings
 from bridge.config.validation import SECRET_VARIABLE
-from bridge.telemetry.log import LEVELS, configure, set_level
+from bridge.telemetry.log import LEVELS, RecentErrors, configure, set_level
 
 if TYPE_CHECKING:
     from bridge.capture.recorder import Recorders
@@ -168,7 +167,8 @@ def run(
     from bridge.journal.store import JournalError
     from bridge.telemetry.tracing import open_spans
 
-    configure(log_format, log_level or "info")
+    recent_errors = RecentErrors()
+    configure(log_format, log_level or "info", recent_errors)
     flags = {"--component": component, "--secret-file": secret_file}
     flags |= {"--server": server, "--post-url": post_url}
 
@@ -189,6 +189,7 @@ def run(
         notifier=SystemdNotifier(),
         spans=spans,
         open_listener=_open_listener,
+        recent_errors=recent_errors,
     )
     gc.freeze()  # what is loaded now stays: each parser's end has a full collection
     gc.set_threshold(10_000)  # hardly anything in a stanza's life is a cycle
@@ -196,7 +197,7 @@ def run(
         recording = open_recording(options, settings.components)
         run_async(make(recording=recording).run_with_signals)
     try:
-        directory = StateDirectory(resolve(state_dir, os.environ))
+        directory = StateDirectory(resolve(state_dir))
         with open_storage(directory, settings.journal) as storage:
             recording = open_recording(options, settings.components)
             run_async(make(storage, recording=recording).run_with_signals)

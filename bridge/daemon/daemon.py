@@ -21,7 +21,7 @@ from bridge.daemon.status import ControlHandler
 from bridge.daemon.supervisor import CannotReload, Supervisor
 from bridge.daemon.systemd import SystemdNotifier
 from bridge.journal.storage import Storage
-from bridge.telemetry.log import logger, set_level
+from bridge.telemetry.log import RecentErrors, logger, set_level
 from bridge.telemetry.meter import Counts
 from bridge.telemetry.tracing import Spans
 
@@ -52,10 +52,12 @@ class Daemon:
         spans: Spans | None = None,
         recording: Recorders | None = None,
         open_listener: OpenListener | None = None,
+        recent_errors: RecentErrors | None = None,
     ) -> None:
         """Without `storage`, what is accepted is kept in memory only. `read` reads the
         configuration again; there is none where it came by flags. `recording` is told what the
-        components do. `open_listener` opens the listener of `[listen]`; without it there is none.
+        components do. `open_listener` opens the listener of `[listen]`, whose page
+        shows `recent_errors`.
         """
         self._log = logger()
         self._settings = settings
@@ -66,6 +68,7 @@ class Daemon:
         self._supervisor = Supervisor(settings, storage, spans, recording)
         self._spans = spans
         self._open_listener = open_listener
+        self._recent_errors = recent_errors or RecentErrors()
         self._listener: Listener | None = None
         self._stopping = False
         self._reload_wanted = trio.Event()
@@ -88,6 +91,7 @@ class Daemon:
             self.services,
             lambda: self._stopping,
             limits_written(self._settings),
+            self._recent_errors,
             self._storage,
             answer,
         )

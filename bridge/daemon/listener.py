@@ -15,6 +15,7 @@ from bridge.config.settings import ListenSettings
 from bridge.daemon.component import ComponentService
 from bridge.daemon.control import AnyRequest
 from bridge.journal.storage import Storage
+from bridge.telemetry.log import RecentErrors
 from xmppstream import Limits
 
 
@@ -49,6 +50,7 @@ class DaemonParts:
     stopping: Callable[[], bool]
     written_limits: Limits
     """Limits for stanzas that were written by us, see `limits_written`."""
+    recent_errors: RecentErrors
     storage: Storage | None = None
     answer: Callable[[AnyRequest], Awaitable[object]] | None = None
     """Answers the requests of `xmpp-bridge queue`.

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import trio
 from trio.lowlevel import wait_readable, wait_writable
 
-from xmppstream.trio_stream import why_failed
+from xmppstream.dial import dial, why_failed
 
 TOGETHER_BYTES: Final = 4096
 """What goes at once into the empty buffer of a socket, whatever the system: more may not."""
@@ -182,30 +182,11 @@ class _TlsConnection:
 
 
 async def open_connection(host: str, port: int, context: ssl.SSLContext | None) -> Connection:
-    """Connect, to the first address that answers, and shake hands where there is a context.
-
-    Raises:
-        OSError: no connection, or no TLS on it.
-
-    Cancellation leaves no socket behind.
-    """
-    try:
-        stream = await trio.open_tcp_stream(host, port)
-    except UnicodeError:
-        raise OSError("the host's name is none that could be looked up") from None
-    if context is None:
-        return _TcpConnection(stream)
-    secured = False
-    try:
-        secure = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
-        await secure.do_handshake()
-        secured = True
-        return _TlsConnection(secure)
-    except (trio.BrokenResourceError, ssl.CertificateError) as error:
-        raise OSError(f"TLS failed: {why_failed(error)}") from None
-    finally:
-        if not secured:
-            stream.socket.close()
+    """Connect, over TLS if there is a context; see `dial` for errors and cancellation."""
+    stream = await dial(host, port, context)
+    return (
+        _TcpConnection(stream) if isinstance(stream, trio.SocketStream) else _TlsConnection(stream)
+    )
 
 
 def _acknowledge(setsockopt: Callable[[int, int, int], None]) -> None:

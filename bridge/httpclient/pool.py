@@ -22,7 +22,7 @@ from attrs import frozen
 from bridge.httpclient.connection import Connection, open_connection
 from bridge.httpclient.deadline import Deadlines
 from bridge.httpclient.response import Heads, Response, ResponseLimits, ResponseReader
-from xmppstream.trio_stream import why_failed
+from xmppstream.dial import why_failed
 
 T = TypeVar("T")
 

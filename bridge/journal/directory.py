@@ -6,12 +6,13 @@ journal itself, so that an operator may look into that with `sqlite3` at any tim
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
+from platformdirs import user_state_path
 
 _NAME: Final = "xmpp-bridge"
 
@@ -20,25 +21,23 @@ class StateDirectoryError(Exception):
     """The state directory cannot be used; the message says which, why, and what helps."""
 
 
-def resolve(given: Path | None, environ: Mapping[str, str]) -> Path:
-    """Say where the state directory is: as given, else `$STATE_DIRECTORY` (systemd's; the first of
-    several), else `xmpp-bridge` in `$XDG_STATE_HOME` or `~/.local/state`.
+def resolve(given: Path | None) -> Path:
+    """Return where the state directory is: as given, else `$STATE_DIRECTORY` (systemd's; the first
+    of several), else the user's state directory (XDG Base Directory Specification).
 
     Raises:
-        StateDirectoryError: there is no home directory either.
+        StateDirectoryError: the user has no home directory.
     """
     if given is not None:
         return given
-    first, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
+    first, _, _ = os.environ.get("STATE_DIRECTORY", "").partition(":")
     if first:
         return Path(first)
-    state_home = Path(environ.get("XDG_STATE_HOME", ""))
-    if state_home.is_absolute():  # others are to be ignored (XDG Base Directory Specification)
-        return state_home / _NAME
-    home = Path(environ.get("HOME", ""))
-    if not home.is_absolute():
-        raise StateDirectoryError("no home directory for the bridge's state; give --state-dir")
-    return home / ".local" / "state" / _NAME
+    try:
+        return user_state_path(_NAME)
+    except RuntimeError:
+        message = "no home directory for the bridge's state; give --state-dir"
+        raise StateDirectoryError(message) from None
 
 
 class StateDirectoryTaken(StateDirectoryError):

@@ -96,34 +96,54 @@ def sentence_of(event: EventDict) -> str:
     return f"{text}. {hint[:1].upper()}{hint[1:].rstrip('.')}." if hint else f"{text}."
 
 
-RECENT_ERRORS: Final = RecentErrors()
-"""Those of this process, as logging is the process' own; `log.configure` has it fed."""
-
-
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
-class _Logger(structlog.make_filtering_bound_logger(logging.INFO)):  # type: ignore[misc]
-    """What all loggers are. Its base says which levels are told: so `set_level` also reaches those
-    that were bound before, and a level that is not told costs a call that does nothing.
+class _Threshold:
+    """The level from which lines are written. Logging is the process's own, and so is this."""
+
+    number: int = logging.INFO
+
+
+def _logs(name: str, number: int) -> Callable[..., Any]:
+    def log(self: structlog.BoundLoggerBase, event: str, **values: Any) -> Any:
+        # A line below the level costs this comparison.
+        return self._proxy_to_logger(name, event, **values) if number >= _Threshold.number else None
+
+    return log
+
+
+class _Logger(structlog.BoundLoggerBase):
+    """A bound logger that asks for the level at each line, so that `set_level` also reaches loggers
+    that were bound before.
     """
+
+    debug = _logs("debug", logging.DEBUG)
+    info = _logs("info", logging.INFO)
+    warning = _logs("warning", logging.WARNING)
+    error = _logs("error", logging.ERROR)
+
+    def exception(self, event: str, **values: Any) -> Any:
+        """Log an error with the exception that is being handled."""
+        return self.error(event, **{"exc_info": True, **values})
 
 
 def set_level(level: str) -> None:
-    """Tell, from now on, what is of this level or above."""
-    base = structlog.make_filtering_bound_logger(getattr(logging, level.upper()))
-    _Logger.__bases__ = (base,)
+    """Write lines of this level and above from now on."""
+    _Threshold.number = getattr(logging, level.upper())
 
 
-def configure(format: str, level: str) -> None:
-    """Set up logging for the process; `format` is `text` or `json`."""
+def configure(format: str, level: str, recent: RecentErrors | None = None) -> None:
+    """Set up logging for the process; `format` is `text` or `json`. Warnings and errors are kept in
+    `recent`.
+    """
     set_level(level)
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         Throttle(),
         shorten,
-        RECENT_ERRORS,
+        *([] if recent is None else [recent]),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if format == "json":

@@ -6,14 +6,14 @@ one probe at a time is let through, until any POST is answered. No tasks, no clo
 """
 
 import math
-import random
 from collections.abc import Callable
 from typing import Final, Self
 
-from attrs import field, frozen
+from attrs import frozen
 
 from bridge.config.settings import RetrySettings
 from bridge.webhook.outcome import Outcome, Rejected, TimedOut, Unreachable
+from bridge.xmpp.backoff import Backoff, full_jitter, half_jitter
 from xmppstream import Stanza
 
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 502, 503, 504})
@@ -33,7 +33,7 @@ class RetryPolicy:
 
     message_budget_s: float = 60
     iq_budget_s: float = 10
-    jitter: Callable[[float], float] = field(default=lambda bound_s: random.uniform(0, bound_s))
+    jitter: Callable[[float], float] = full_jitter
 
     @classmethod
     def of(cls, retry: RetrySettings) -> Self:
@@ -58,9 +58,9 @@ class RetryPolicy:
         """
         if not is_passing(outcome):
             return None
-        bound_s = min(_FIRST_S * 2 ** min(attempts - 1, 16), _LAST_S)
+        backoff_s = Backoff(_FIRST_S, _LAST_S, self.jitter).wait_s(attempts)
         asked_s = outcome.retry_after_s if isinstance(outcome, Rejected) else None
-        return max(self.jitter(bound_s), asked_s or 0.0)
+        return max(backoff_s, asked_s or 0.0)
 
 
 def is_passing(outcome: Outcome) -> bool:
@@ -75,9 +75,9 @@ class CircuitBreaker:
 
     def __init__(
         self,
-        jitter: Callable[[float], float] = lambda bound_s: random.uniform(bound_s / 2, bound_s),
+        jitter: Callable[[float], float] = half_jitter,
     ) -> None:
-        self._jitter = jitter
+        self._backoff = Backoff(_FIRST_PROBE_S, _LAST_PROBE_S, jitter)
         self.is_down = False
         self.is_fine = True
         """Whether no POST has failed since the last one that was answered."""
@@ -131,10 +131,8 @@ class CircuitBreaker:
         self._probes = 0
 
     def _schedule(self, now: float) -> None:
-        self._probe_at = now + self._jitter(
-            min(_FIRST_PROBE_S * 2 ** min(self._probes, 16), _LAST_PROBE_S)
-        )
         self._probes += 1
+        self._probe_at = now + self._backoff.wait_s(self._probes)
 
 
 def says_down(outcome: Outcome) -> bool:

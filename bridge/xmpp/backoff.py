@@ -1,8 +1,11 @@
 """What follows the end of a stream: the classes of rule S11, as one table, and waiting times."""
 
 import random
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
+
+from attrs import frozen
 
 from xmppstream import StreamClosed, StreamCondition, StreamEnd, StreamFaulted, StreamLost
 
@@ -16,7 +19,7 @@ class Reaction(Enum):
     BLAMED = auto()  # a stanza of ours broke the stream
 
 
-COURSE_OF_CONDITION: Final = {
+REACTION_TO_CONDITION: Final = {
     StreamCondition.NOT_AUTHORIZED: Reaction.REFUSED,
     StreamCondition.HOST_UNKNOWN: Reaction.REFUSED,
     StreamCondition.IMPROPER_ADDRESSING: Reaction.REFUSED,
@@ -29,26 +32,45 @@ COURSE_OF_CONDITION: Final = {
 }
 """Stream errors that the server sends; any other one, and any other end, is `RETRY`."""
 
-_FIRST_S: Final = {
-    Reaction.RETRY: 0.5,
-    Reaction.BLAMED: 0.5,
-    Reaction.TAKEN: 5.0,
-    Reaction.REFUSED: 30.0,
+
+def no_jitter(bound_s: float) -> float:
+    return bound_s
+
+
+def half_jitter(bound_s: float) -> float:
+    return random.uniform(bound_s / 2, bound_s)
+
+
+def full_jitter(bound_s: float) -> float:
+    return random.uniform(0, bound_s)
+
+
+@frozen
+class Backoff:
+    """Exponential waiting times: `first_s`, doubled at each attempt, at most `last_s`."""
+
+    first_s: float
+    last_s: float
+    jitter: Callable[[float], float] = half_jitter
+
+    def wait_s(self, attempts: int) -> float:
+        """Return the seconds to wait after the `attempts`-th attempt (from 1)."""
+        return self.jitter(min(self.first_s * 2 ** min(attempts - 1, 16), self.last_s))
+
+
+_BACKOFFS: Final = {
+    Reaction.RETRY: Backoff(0.5, 5.0),
+    Reaction.BLAMED: Backoff(0.5, 5.0),
+    Reaction.TAKEN: Backoff(5.0, 120.0, no_jitter),
+    Reaction.REFUSED: Backoff(30.0, 300.0),
 }
-_LAST_S: Final = {
-    Reaction.RETRY: 5.0,
-    Reaction.BLAMED: 5.0,
-    Reaction.TAKEN: 120.0,
-    Reaction.REFUSED: 300.0,
-}
-_JITTERED: Final = frozenset({Reaction.RETRY, Reaction.BLAMED, Reaction.REFUSED})
 
 
 def reaction_to(end: StreamEnd, *, attached: bool) -> Reaction:
     """Classify the end of a stream; `attached` tells whether its handshake had been accepted."""
     match end:
         case StreamFaulted(condition=condition, by_peer=True):
-            reaction = COURSE_OF_CONDITION.get(condition, Reaction.RETRY)
+            reaction = REACTION_TO_CONDITION.get(condition, Reaction.RETRY)
             # Nothing of ours was in a stream that was never attached (but for header and digest).
             if reaction is Reaction.BLAMED and not attached:
                 return Reaction.RETRY
@@ -60,29 +82,27 @@ def reaction_to(end: StreamEnd, *, attached: bool) -> Reaction:
             return Reaction.RETRY
 
 
-class Backoff:
-    """Waiting times between attempts: doubling within a course, from its first to its last."""
+class ReconnectDelay:
+    """Delays before the next attempt to attach: doubling while the reaction stays the same."""
 
     def __init__(self) -> None:
         self._reaction = Reaction.RETRY
-        self._next_s = _FIRST_S[Reaction.RETRY]
+        self._attempts = 0
 
     def reset(self) -> None:
         """Begin anew: a stream has proved good."""
-        self._next_s = _FIRST_S[self._reaction]
+        self._attempts = 0
 
     def wait_s(self, reaction: Reaction, *, was_settled: bool = False) -> float:
-        """Give the seconds to wait; `was_settled`: the stream had proved good before it ended.
+        """Return the seconds to wait. `was_settled`: the stream had proved good before it ended.
 
         A conflict then means that another instance took our place: 120 s at once, or the two would
         kick each other for ever.
         """
+        backoff = _BACKOFFS[reaction]
         if reaction is Reaction.TAKEN and was_settled:
-            return _LAST_S[reaction]
+            return backoff.last_s
         if reaction is not self._reaction:
-            self._reaction, self._next_s = reaction, _FIRST_S[reaction]
-        wait_s = self._next_s
-        self._next_s = min(wait_s * 2, _LAST_S[reaction])
-        if reaction in _JITTERED:
-            wait_s *= random.uniform(0.5, 1.0)
-        return wait_s
+            self._reaction, self._attempts = reaction, 0
+        self._attempts += 1
+        return backoff.wait_s(self._attempts)

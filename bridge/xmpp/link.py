@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import Component
 from bridge.telemetry.meter import Meter, StreamEndKind, StreamFault
-from bridge.xmpp.backoff import Backoff, Reaction, reaction_to
+from bridge.xmpp.backoff import Reaction, ReconnectDelay, reaction_to
 from bridge.xmpp.outbox import Outbox
 from xmppstream import (
     ComponentStream,
@@ -75,7 +75,7 @@ class Link:
         meter: Meter | None = None,
         *,
         open_stream: Callable[[], Awaitable[ComponentStream]] | None = None,
-        backoff: Backoff | None = None,
+        backoff: ReconnectDelay | None = None,
     ) -> None:
         """`open_stream` attaches in another way than to the component's server."""
         self.stream: ComponentStream | None = None
@@ -87,7 +87,7 @@ class Link:
         self._handle = handle
         self._log = log.bind(server=str(component.server))
         self._open_stream = open_stream or self._connect
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or ReconnectDelay()
         self._accepted_once = False
         self._warned_unconfirmed = False
         self._testing_suspect = False

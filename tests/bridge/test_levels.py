@@ -54,7 +54,7 @@ def test_only_the_parser_imports_lxml() -> None:
 
 
 def test_only_the_driver_and_its_threads_import_trio() -> None:
-    assert importers("xmppstream", "trio") == {"thread", "trio_stream"}
+    assert importers("xmppstream", "trio") == {"dial", "thread", "trio_stream"}
 
 
 @pytest.mark.parametrize("package", ["json", "httpx", "structlog"])

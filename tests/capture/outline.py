@@ -89,7 +89,8 @@ def _exchange(data: bytes) -> dict[str, Any]:
     exchange = json.loads(data)
     request = exchange.pop("request")
     request["stanza"] = plain(ET.fromstring(request["stanza"]))
-    del exchange["start"], exchange["duration_s"], exchange["id"]
+    for name in ("start", "duration_s", "uid", "id"):  # `id` in captures of version 0.1
+        exchange.pop(name, None)
     return {**exchange, **{name: _said(value) for name, value in request.items()}}
 
 

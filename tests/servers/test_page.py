@@ -193,13 +193,13 @@ async def test_a_half_made_action_is_not_lost(scene: Scene) -> None:
     def use(window: Window) -> None:
         scene.login(window)
         page = window.page
-        page.locator("#letters input[name=id]").nth(1).check()
+        page.locator("#letters input[name=uid]").nth(1).check()
         page.evaluate("document.activeElement.blur()")
         scene.call(scene.die, 1)
         window.until(lambda: "3 dead letters" in page.inner_text("#summary"))
         assert page.locator("#letters .rows > li").count() == 2
-        assert page.locator("#letters input[name=id]").nth(1).is_checked()
-        page.locator("#letters input[name=id]").nth(1).uncheck()
+        assert page.locator("#letters input[name=uid]").nth(1).is_checked()
+        page.locator("#letters input[name=uid]").nth(1).uncheck()
         page.evaluate("document.activeElement.blur()")
         window.until(lambda: page.locator("#letters .rows > li").count() == 3)
         page.locator("#letters summary").first.click()
@@ -272,7 +272,7 @@ async def test_another_site_can_do_nothing(scene: Scene) -> None:
         scene.login(window)
         page = window.page
         csrf = page.locator("#letters input[name=csrf]").get_attribute("value")
-        id = page.locator("#letters input[name=id]").get_attribute("value")
+        id = page.locator("#letters input[name=uid]").get_attribute("value")
         form = (
             f"<form method=post action='{scene.url}letters'><input name=csrf value='{csrf}'>"
             f"<input name=retry value='{id}'><button>go</button></form>"

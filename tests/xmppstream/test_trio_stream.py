@@ -1179,13 +1179,11 @@ async def test_tls_with_a_server_that_never_speaks(
 async def test_tls_with_a_file_that_is_not_there(
     loopback: Loopback, tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    async def script(peer: Peer) -> None:
-        assert await peer.receive_bytes() == b""
-
     host, port = loopback.server.host, loopback.server.port
     server = Server(host, port, tls=True, ca_file=str(tmp_path / "none.pem"))
-    end = await fail_to_connect(loopback, script, server)
-    assert end == StreamLost(f"TLS with {server} failed: No such file or directory")
+    with pytest.raises(StreamFailed) as caught:
+        await connect(server, DOMAIN, SECRET)
+    assert caught.value.end == StreamLost(f"TLS with {server} failed: No such file or directory")
 
 
 # --- values

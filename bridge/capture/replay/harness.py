@@ -40,7 +40,7 @@ from bridge.webhook.outcome import Outcome
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.webhook.signature import Signer
 from bridge.xmpp.autoresponder import Autoresponder
-from bridge.xmpp.backoff import Backoff, Reaction
+from bridge.xmpp.backoff import Reaction, ReconnectDelay
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import WAIT_LIMIT_S, DuplicateId, PendingIqs, TooManyPending
 from bridge.xmpp.link import Link, Refused
@@ -77,7 +77,7 @@ class Plan:
     max_differences: int = 20
 
 
-class _AtOnce(Backoff):
+class _AtOnce(ReconnectDelay):
     """The story says when the next connection begins."""
 
     def wait_s(self, reaction: Reaction, *, was_settled: bool = False) -> float:

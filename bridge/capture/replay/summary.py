@@ -17,7 +17,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from bridge.capture.replay.difference import Difference
 from bridge.capture.replay.tally import PERCENTILES, Latencies, Tally
-from bridge.telemetry.text import printable
+from bridge.telemetry.text import duration, printable
 from xmppstream.stanza import KINDS
 
 _BAR: Final = 40
@@ -152,15 +152,6 @@ def _verdict(comparison: Comparison) -> Text:
         return Text(f"no difference: {what}{left}", style="green")
     noun = "difference" if comparison.count == 1 else "differences"
     return Text(f"{comparison.count} {noun}; {what}{left}", style="red")
-
-
-def duration(seconds: float) -> str:
-    """Write a duration for people."""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    return f"{seconds:.3g} s"
 
 
 _COUNTED: Final = ("warning", "error")

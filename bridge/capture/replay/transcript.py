@@ -20,10 +20,9 @@ from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.side import HANDSHAKE, Side, stanza_of
 from bridge.capture.replay.story import Moment, Story, StoryReader
-from bridge.capture.replay.summary import duration
 from bridge.capture.replay.transport import is_barrier
 from bridge.journal.delivery import Delivery
-from bridge.telemetry.text import printable
+from bridge.telemetry.text import duration, printable
 from bridge.webhook.observer import PostAnswer
 from xmppstream import Element, Stanza, write
 from xmppstream.builder import (

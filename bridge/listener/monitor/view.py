@@ -12,7 +12,7 @@ from bridge.daemon.listener import DaemonParts
 from bridge.daemon.status import ComponentSnapshot
 from bridge.journal.store import JournalError, JournalStore
 from bridge.listener.monitor.history import History
-from bridge.telemetry.log import RECENT_ERRORS, RecentError
+from bridge.telemetry.log import RecentError
 from bridge.telemetry.meter import Meter
 
 ANSWER_S: Final = 3.0
@@ -36,7 +36,7 @@ class DaemonView:
     stopping: Callable[[], bool]
     answer: Answer | None = None
     query: Query | None = None
-    incidents: Callable[[], list[RecentError]] = lambda: RECENT_ERRORS.latest
+    incidents: Callable[[], list[RecentError]] = list
     history: History = field(factory=History)
     started: float = field(factory=time.time)
 
@@ -57,6 +57,7 @@ def make_view(parts: DaemonParts) -> DaemonView:
         parts.stopping,
         parts.answer,
         None if parts.storage is None else parts.storage.committer.ask,
+        lambda: parts.recent_errors.latest,
     )
 
 

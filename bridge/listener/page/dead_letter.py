@@ -5,10 +5,11 @@ strangers: addresses, reasons, results.
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from markupsafe import Markup
+
 from bridge.journal.request import Item
 from bridge.listener.page.html import (
     Child,
-    Markup,
     card,
     hidden,
     join,

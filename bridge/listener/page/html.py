@@ -1,8 +1,9 @@
 """HTML, made of values: whatever is not markup already is text, and is escaped."""
 
 from collections.abc import Iterable
-from html import escape
 from typing import Final, TypeAlias
+
+from markupsafe import Markup, escape
 
 from bridge import __version__
 from bridge.listener.page.session import Session
@@ -17,17 +18,11 @@ REFRESH_S: Final = 30
 _JID_LIMIT: Final = 120  # of up to 3071 characters; the rest is in the title
 
 
-class Markup(str):
-    """Text that is HTML, and safe."""
-
-    __slots__ = ()
-
-
 def text(value: str) -> Markup:
-    """Write text; what is no visible character is written as its escape, so that neither a line
-    end nor a mark of direction in an address can make another text of the page.
+    """Return text as markup; a character that is not visible is written as its escape, so that
+    neither a line end nor a mark of direction in an address can make another text of the page.
     """
-    return Markup(escape(printable(value)))
+    return escape(printable(value))
 
 
 def join(*children: Child) -> Markup:

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from typing import Final
 
+from markupsafe import Markup
+
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus
 from bridge.dispatch.conversation import Conversation, Phase
 from bridge.journal.request import Holding
 from bridge.listener.monitor.history import STEP_S, Minute, quantile
 from bridge.listener.page import plot
-from bridge.listener.page.html import Child, Markup, card, facts, join, nothing, parties, pill, tag
+from bridge.listener.page.html import Child, card, facts, join, nothing, parties, pill, tag
 from bridge.listener.page.snapshot import PageSnapshot
 from bridge.telemetry.log import RecentError
-from bridge.telemetry.text import age, size, when
+from bridge.telemetry.text import age, duration, size, when
 
 _LATELY: Final = 5  # minutes whose times are shown as a number
 
@@ -149,11 +151,15 @@ def _times(minutes: Sequence[Minute]) -> Markup:
     slow = [one.latency_s(0.95) for one in minutes]
     most = max((one for one in slow if one is not None), default=0.01)
     top = plot.nice(most)
-    median, late = (duration(_lately(minutes, part)) for part in (0.5, 0.95))
+    median, late = (_duration(_lately(minutes, part)) for part in (0.5, 0.95))
     label = f"Time of a POST: half within {median}, 95 of 100 within {late}; top {duration(top)}"
     drawn = plot.lines(label, [("slow", slow), ("median", medians)], top)
     legend = [_key("median", f"{median} median"), _key("slow", f"{late} 95 %")]
     return _figure("Time of a POST", legend, drawn, duration(top))
+
+
+def _duration(seconds: float | None) -> str:
+    return "—" if seconds is None else duration(seconds)
 
 
 def _figure(title: str, legend: Sequence[Markup], drawn: Markup, top: str) -> Markup:
@@ -190,15 +196,6 @@ def _last(found: Sequence[float]) -> str:
 def _lately(minutes: Sequence[Minute], part: float) -> float | None:
     last = [one.latency for one in minutes[-_LATELY:]]
     return quantile(tuple(map(sum, zip(*last, strict=True))), part) if last else None
-
-
-def duration(seconds: float | None) -> str:
-    """Write a short time."""
-    if seconds is None:
-        return "—"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 # --- totals

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import trio
 from attrs import field, frozen
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -25,7 +26,6 @@ from bridge.listener.page.html import (
     ICON,
     SCRIPT,
     STYLE,
-    Markup,
     document,
     header,
     join,

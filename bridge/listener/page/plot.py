@@ -5,8 +5,10 @@ what is to be read stands beside them. Colours are the style sheet's.
 from collections.abc import Sequence
 from typing import Final
 
+from markupsafe import Markup
+
 from bridge.listener.monitor.history import MINUTES
-from bridge.listener.page.html import Markup, join, tag
+from bridge.listener.page.html import join, tag
 
 _STEP: Final = 4
 _WIDTH: Final = MINUTES * _STEP

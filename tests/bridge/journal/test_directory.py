@@ -29,14 +29,21 @@ from tests.bridge.unprivileged import open_directory, unprivileged
     ],
 )
 def test_the_directory_is_the_first_that_is_said(
-    given: str | None, environ: dict[str, str], expected: str
+    given: str | None, environ: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert resolve(Path(given) if given else None, environ) == Path(expected)
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert resolve(Path(given) if given else None) == Path(expected)
 
 
-def test_without_a_home_the_option_is_asked_for() -> None:
+def test_without_a_home_the_option_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no home in passwd either
     with pytest.raises(StateDirectoryError, match="give --state-dir"):
-        resolve(None, {})
+        resolve(None)
 
 
 def test_the_lock_makes_the_directory_and_names_its_owner(tmp_path: Path) -> None:

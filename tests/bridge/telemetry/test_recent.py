@@ -55,14 +55,11 @@ def test_the_last_are_kept_and_the_latest_is_first() -> None:
     assert (incidents.latest[0].at, incidents.latest[0].component) == (5.0, "bot")
 
 
-def test_the_log_feeds_it_and_goes_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_log_feeds_it_and_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     incidents = RecentErrors()
-    monkeypatch.setattr(log, "INCIDENTS", incidents)
     before = structlog.get_config()
     try:
-        configure("json", "info")
+        configure("json", "info", incidents)
         log.logger(component="bot.example").error("endpoint fails", why="no")
         log.logger().info("attached")
     finally:

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from bridge.xmpp.backoff import Backoff, Reaction, reaction_to
+from bridge.xmpp.backoff import Reaction, ReconnectDelay, reaction_to
 from xmppstream import StreamClosed, StreamCondition, StreamEnd, StreamFaulted, StreamLost
 
 RETRY, REFUSED, TAKEN, BLAMED = Reaction.RETRY, Reaction.REFUSED, Reaction.TAKEN, Reaction.BLAMED
@@ -84,7 +84,7 @@ def jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> f
 
 @pytest.mark.parametrize("reaction", list(Reaction))
 def test_waits_double_up_to_a_bound(reaction: Reaction, jitter: float) -> None:
-    backoff = Backoff()
+    backoff = ReconnectDelay()
     factor = jitter if reaction in JITTERED else 1
     assert [backoff.wait_s(reaction) for _ in WAITS[reaction]] == [
         w * factor for w in WAITS[reaction]
@@ -93,20 +93,20 @@ def test_waits_double_up_to_a_bound(reaction: Reaction, jitter: float) -> None:
 
 @pytest.mark.parametrize("reaction", JITTERED)
 def test_jitter_keeps_to_its_bounds(reaction: Reaction) -> None:
-    waits = {Backoff().wait_s(reaction) for _ in range(200)}
+    waits = {ReconnectDelay().wait_s(reaction) for _ in range(200)}
     most = WAITS[reaction][0]
     assert len(waits) > 1
     assert all(most / 2 <= wait <= most for wait in waits)
 
 
 def test_a_restarted_server_is_found_again_within_a_few_seconds() -> None:
-    backoff = Backoff()
+    backoff = ReconnectDelay()
     assert max(backoff.wait_s(RETRY) for _ in range(100)) <= 5
 
 
 @pytest.mark.parametrize("reaction", list(Reaction))
 def test_a_reset_begins_anew(reaction: Reaction, jitter: float) -> None:
-    backoff = Backoff()
+    backoff = ReconnectDelay()
     first = backoff.wait_s(reaction)
     backoff.wait_s(reaction)
     backoff.reset()
@@ -116,7 +116,7 @@ def test_a_reset_begins_anew(reaction: Reaction, jitter: float) -> None:
 @pytest.mark.parametrize("reaction", list(Reaction))
 @pytest.mark.parametrize("other", list(Reaction))
 def test_another_course_begins_anew(reaction: Reaction, other: Reaction, jitter: float) -> None:
-    backoff = Backoff()
+    backoff = ReconnectDelay()
     first = backoff.wait_s(reaction)
     if other is not reaction:
         backoff.wait_s(other)
@@ -124,17 +124,17 @@ def test_another_course_begins_anew(reaction: Reaction, other: Reaction, jitter:
 
 
 def test_s11_a_conflict_after_the_stream_proved_good_waits_long_at_once() -> None:
-    backoff = Backoff()
+    backoff = ReconnectDelay()
     assert backoff.wait_s(TAKEN, was_settled=True) == 120
     assert backoff.wait_s(TAKEN, was_settled=True) == 120
 
 
 def test_s11_a_conflict_while_opening_after_one_that_evicted_us_begins_short() -> None:
-    backoff = Backoff()
+    backoff = ReconnectDelay()
     backoff.wait_s(TAKEN, was_settled=True)
     assert [backoff.wait_s(TAKEN) for _ in range(2)] == [5, 10]
 
 
 @pytest.mark.parametrize("reaction", JITTERED)
 def test_other_ends_of_a_good_stream_wait_short(reaction: Reaction, jitter: float) -> None:
-    assert Backoff().wait_s(reaction, was_settled=True) == WAITS[reaction][0] * jitter
+    assert ReconnectDelay().wait_s(reaction, was_settled=True) == WAITS[reaction][0] * jitter

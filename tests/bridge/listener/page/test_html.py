@@ -4,8 +4,9 @@ from html.parser import HTMLParser
 
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
-from bridge.listener.page.html import Markup, join, tag, text
+from bridge.listener.page.html import join, tag, text
 
 
 def test_an_element() -> None:

@@ -1,0 +1,79 @@
+"""Opens connections, over TCP or TLS: for the component's stream, and for whoever stands above.
+
+Errors are OSErrors in words for people; cancellation leaves no socket behind.
+"""
+
+import os
+import ssl
+from typing import overload
+
+import trio
+
+
+class TlsFailed(OSError):
+    """There is a connection, but no TLS on it; `why` in the words of TLS or the system."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"TLS failed: {why}")
+        self.why = why
+
+
+@overload
+async def dial(host: str, port: int, context: None = None) -> trio.SocketStream: ...
+
+
+@overload
+async def dial(
+    host: str, port: int, context: ssl.SSLContext | None, server_name: str | None = None
+) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]: ...
+
+
+async def dial(
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+    """Connect to the first address of `host` that answers; with `context`, over TLS.
+
+    The certificate must be for `server_name`, by default for `host`.
+
+    Raises:
+        TlsFailed: the TLS handshake failed.
+        OSError: no address answers, or the name cannot be looked up.
+    """
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except UnicodeError:
+        raise OSError("the host's name cannot be looked up") from None
+    if context is None:
+        return stream
+    secured = False
+    try:
+        name = server_name or host
+        secure = trio.SSLStream(stream, context, server_hostname=name, https_compatible=True)
+        await secure.do_handshake()
+        secured = True
+        return secure
+    except (OSError, trio.BrokenResourceError) as error:
+        raise TlsFailed(why_failed(error)) from None
+    finally:
+        if not secured:
+            stream.socket.close()
+
+
+def why_failed(error: BaseException) -> str:
+    """Tell in the system's words, or TLS', why a connection failed; causes and groups unfolded."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(sorted({why_failed(one) for one in error.exceptions}))
+    if error.__cause__ is not None:
+        return why_failed(error.__cause__)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.errno is not None:
+        # trio wraps the system's words; those of getaddrinfo have negative numbers.
+        known = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        return known or str(error)
+    return str(error) or type(error).__name__
