@@ -21,9 +21,8 @@ from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversation, Conversations
 from bridge.dispatch.inflight import InFlight
 from bridge.dispatch.worker import AttemptResult, DeliveryWorker
-from bridge.journal.delivery import Delivery
+from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.queue import DeliveryQueue
-from bridge.journal.store import Attempt
 from bridge.payload.error import INTERNAL, OVERLOADED, STOPPING, UNKEPT
 from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
@@ -146,7 +145,7 @@ class Dispatcher:
             if self._patience_ends is not None:
                 self._end_shedding()
             weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
-            delivery = Delivery(stanza, self._now(), weight)
+            delivery = Delivery(stanza, self._now(), weight, component=self._admission.domain)
             if len(delivery.xml) > self._max_xml_length:
                 self._admission.refuse(stanza, "max_stanza_bytes, written out")
             else:
@@ -358,7 +357,7 @@ class Dispatcher:
             self._log.warning("endpoint is back", waiting=len(self._in_flight))
 
     def _note_attempt(self, delivery: Delivery, began: float, outcome: Outcome) -> None:
-        delivery.attempts.append(Attempt(began, reason_of(outcome)))
+        delivery.attempts = (*delivery.attempts, Attempt(began, reason_of(outcome)))
         delivery.is_tried = True
         self._queue.attempted(delivery)
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final, Protocol, TypeVar, assert_never
 
+from bridge.journal.delivery import Delivery
 from bridge.journal.request import (
     Changed,
     CommandError,
@@ -27,10 +28,11 @@ from bridge.journal.request import (
     Retry,
     Show,
 )
-from bridge.journal.store import DeadLetter, DropDead, Entry, JournalStore, Reply, Requeue, Totals
+from bridge.journal.store import DeadLetter, DropDead, JournalStore, Requeue, Totals
+from bridge.xmpp.outbox import Outgoing
 
 T = TypeVar("T")
-Kind = Entry | Reply | DeadLetter
+Kind = Delivery | Outgoing | DeadLetter
 Revived = Callable[[dict[str, Totals]], None]
 PAGE_BYTES: Final = 512 * 1024
 """A page of a list ends where its stanzas are longer than this."""
@@ -125,7 +127,7 @@ class QueueAdmin:
     def _item(self, one: Kind, *, whole: bool) -> Item:
         component = one.entry.component if isinstance(one, DeadLetter) else one.component
         orphaned = None if self._configured is None else component not in self._configured
-        if isinstance(one, Reply):
+        if isinstance(one, Outgoing):
             text = one.data.decode(errors="replace") if whole else None
             return Item(
                 uid=one.uid,
@@ -144,10 +146,10 @@ class QueueAdmin:
             uid=entry.uid,
             state="pending" if dead is None else "dead",
             component=component,
-            kind=entry.kind,
-            from_=entry.from_,
-            to=entry.to,
-            stanza_id=entry.id,
+            kind=entry.stanza.kind,
+            from_=entry.stanza.from_ or "",
+            to=entry.stanza.to or "",
+            stanza_id=entry.stanza.id,
             received=entry.received,
             attempts=entry.attempts,
             died=None if dead is None else dead.died,
@@ -191,7 +193,7 @@ def resolve(journal: JournalStore, prefix: str) -> str:
 
 def _read(
     journal: JournalStore, state: Kept, component: str | None, after: int, limit: int
-) -> list[Entry] | list[DeadLetter]:
+) -> list[Delivery] | list[DeadLetter]:
     if state == "dead":
         return journal.dead(component, after=after, limit=limit)
     return journal.pending(component, after=after, limit=limit)
@@ -203,13 +205,13 @@ def _revivable(found: list[Kind]) -> DeadLetter:
     Raises:
         CommandError: there is none.
     """
-    if any(isinstance(one, Entry) for one in found):
+    if any(isinstance(one, Delivery) for one in found):
         raise CommandError("it is pending already")
     letters = [one for one in found if isinstance(one, DeadLetter)]
     if not letters:
         raise CommandError("it is no dead letter: it is done, what came of it is on the way")
     for one in letters:
-        if one.reply is None and one.entry.kind != "iq":
+        if one.reply is None and one.entry.stanza.kind != "iq":
             return one
     raise CommandError(_REPLY if letters[0].reply is not None else _ANSWERED)
 

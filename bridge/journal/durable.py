@@ -13,14 +13,11 @@ from bridge.journal.queue import Deliver, Freed, Kept, Quota, unbound
 from bridge.journal.store import (
     SENT_PLACE,
     Abandon,
-    Accept,
     Attempted,
     Claim,
     Confirm,
-    Entry,
     JournalError,
     JournalStore,
-    Reply,
     Send,
     Settle,
     Totals,
@@ -121,7 +118,7 @@ class JournalQueue:
             if not page:
                 return found
             after = page[-1][0]
-            found += (Outgoing(one.data, one.made, (one.uid, one.place)) for _, one in page)
+            found += (one for _, one in page)
 
     async def run(self) -> None:
         """Deliver what is on disk whenever memory has room. Ends only by cancellation."""
@@ -139,9 +136,7 @@ class JournalQueue:
     def accept(self, delivery: Delivery) -> None:
         self._volume.add(_size(delivery.xml))
         self._uncommitted.add(delivery.weight_bytes)
-        self._committer.submit(
-            Accept(delivery.to_entry(self.component)), partial(self._accepted, delivery)
-        )
+        self._committer.submit(delivery, partial(self._accepted, delivery))
 
     def attempted(self, delivery: Delivery) -> None:
         self._committer.submit(Attempted(delivery.uid, delivery.attempts[-1]))
@@ -150,8 +145,8 @@ class JournalQueue:
         self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
         uid = delivery.uid
-        places = [*enumerate(replies, 1)]
-        kept = tuple([Reply(uid, self.component, place, data, made) for place, data in places])
+        places = enumerate(replies, 1)
+        kept = tuple([Outgoing(data, made, self.component, uid, n) for n, data in places])
         try:
             if await self._committer.commit(Settle(uid, kept, made, reason)):
                 self._held.discard(uid)
@@ -163,25 +158,23 @@ class JournalQueue:
             self._volume.remove(_size(delivery.xml))
             if self._unloaded:
                 self._wanted.set()
-        return [Outgoing(data, made, (uid, place)) for place, data in places]
+        return list(kept)
 
     def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
-        reply = Reply(uid, self.component, SENT_PLACE, encode(stanza), made)
-        outgoing = Outgoing(reply.data, made, (uid, reply.place))
+        outgoing = Outgoing(encode(stanza), made, self.component, uid, SENT_PLACE)
         about = (stanza.kind, stanza.from_ or "", stanza.to or "", stanza.id)
         self._committer.submit(
-            Send(reply, *about, claim), lambda done: then(outgoing if done else None)
+            Send(outgoing, *about, claim), lambda done: then(outgoing if done else None)
         )
 
     def confirm(self, replies: Iterable[Outgoing]) -> None:
-        keys = tuple(one.key for one in replies if one.key is not None)
+        keys = tuple([(one.uid, one.place) for one in replies if one.uid])
         if keys:
             self._committer.submit(Confirm(keys))
 
     def abandon(self, reply: Outgoing, why: str) -> None:
-        if reply.key is not None:
-            uid, place = reply.key
-            self._committer.submit(Abandon(uid, place, self._now(), why))
+        if reply.uid:
+            self._committer.submit(Abandon(reply.uid, reply.place, self._now(), why))
 
     # --- between memory and disk
 
@@ -229,40 +222,32 @@ class JournalQueue:
                 # Not before: what is accepted meanwhile comes behind it.
                 self._unloaded = max(self._unloaded - 1, 0)
 
-    async def _load_one(self, entry: Entry) -> None:
+    async def _load_one(self, delivery: Delivery) -> None:
+        xml, uid = delivery.xml, delivery.uid
         try:
-            element = await self._parse(_with_namespace(entry).encode())
+            element = await self._parse(_with_namespace(delivery).encode())
         except RemoteError as error:
-            self.log.error("a journalled stanza cannot be read", uid=entry.uid, why=str(error))
-            settle = Settle(entry.uid, (), self._now(), f"cannot be read: {error}")
-            self._committer.submit(settle)
-            self._volume.remove(_size(entry.xml))
+            self.log.error("a journalled stanza cannot be read", uid=uid, why=str(error))
+            self._committer.submit(Settle(uid, (), self._now(), f"cannot be read: {error}"))
+            self._volume.remove(_size(xml))
             return
-        weight = len(entry.xml) + _TAG_BYTES * entry.xml.count("<")
-        self._hold(
-            Delivery(
-                Stanza(element, entry.lang),
-                entry.received,
-                weight,
-                uid=entry.uid,
-                xml=entry.xml,
-                attempts=list(entry.attempts),
-            )
-        )
+        weight = len(xml) + _TAG_BYTES * xml.count("<")
+        delivery.load(Stanza(element, delivery.stanza.lang), weight)
+        self._hold(delivery)
 
 
-def _pending(journal: JournalStore, *, component: str, after: int) -> list[Entry]:
+def _pending(journal: JournalStore, *, component: str, after: int) -> list[Delivery]:
     return journal.pending(component, after=after, limit=_PAGE)
 
 
-def _replies(journal: JournalStore, *, component: str, after: int) -> list[tuple[int, Reply]]:
+def _replies(journal: JournalStore, *, component: str, after: int) -> list[tuple[int, Outgoing]]:
     return journal.replies(component, after=after, limit=_PAGE)
 
 
-def _with_namespace(entry: Entry) -> str:
-    """Give a stanza as it can be read by itself: it was written for its component's stream."""
-    tag = f"<{entry.kind}"
-    return f"{tag} xmlns='{COMPONENT}'{entry.xml.removeprefix(tag)}"
+def _with_namespace(delivery: Delivery) -> str:
+    """Return the XML that can be parsed by itself: it was written for its component's stream."""
+    tag = f"<{delivery.stanza.kind}"
+    return f"{tag} xmlns='{COMPONENT}'{delivery.xml.removeprefix(tag)}"
 
 
 def _size(xml: str) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from bridge.journal.store import Attempt
+from bridge.journal.delivery import Attempt
 
 PROTOCOL: Final = 2
 """The version of these values. A request without one is taken to be of ours."""

@@ -1,18 +1,18 @@
-"""What must outlive the process: accepted stanzas, replies on their way, dead letters, claims.
+"""What outlives the process: accepted stanzas, replies on their way, dead letters, claims.
 
-Only values and the protocol that a store keeps; `sqlite_journal` is the embedded one. A store
-knows no stanzas' meaning, no clock and no trio: it is given operations, in batches, and is called
-in a thread of its own (`committer`).
+Only values and the protocol of a store are here; `sqlite` is the embedded one. A store knows no
+clock, no trio, and nothing of a stanza but its head: it is given operations, in batches, and is
+called in a thread of its own (`committer`).
 
-An entry is *pending* from its `Accept` to its `Settle`; then its replies are *unconfirmed* until
-their `Confirm`, and it may live on as a *dead letter*. Nothing is ever in two of these as the same
-thing, so that no iq can be answered twice: `Settle` of what is not pending does nothing.
+A delivery is *pending* from its acceptance (a `Delivery` is that operation) to its `Settle`; then
+its replies are *unconfirmed* until their `Confirm`, and it may live on as a *dead letter*. Nothing
+is ever in two of these as the same thing, so that no iq can be answered twice: `Settle` of a
+delivery that is not pending does nothing.
 
-What is made for every stanza (`Entry`, `Accept`, `Reply`, `Settle`) is a `Struct`: it costs a fifth
-of a frozen class of attrs.
+`Settle` is made for every stanza, so it is a `Struct`: a fifth of the cost of a frozen attrs class.
 
-What came of no entry (`Send`) is kept as a reply is, with the place 0. A claim says what became of
-the request that first used an idempotency key; it is forgotten `CLAIM_S` after that.
+A stanza that came of no delivery (`Send`) is kept as a reply is, with the place 0. A claim records
+the outcome of the request that first used an idempotency key; it is forgotten `CLAIM_S` later.
 """
 
 from collections.abc import Collection, Sequence
@@ -21,10 +21,13 @@ from typing import Final, Literal, Protocol
 from attrs import field, frozen
 from msgspec import Struct
 
+from bridge.journal.delivery import Attempt, Delivery
+from bridge.xmpp.outbox import Outgoing
+
 ClaimState = Literal["sent", "asked", "answered", "unanswered"]
 CLAIM_S: Final = 24 * 3600.0
 SENT_PLACE: Final = 0
-"""The place of a `Reply` that came of no entry."""
+"""The place of a stanza that came of no delivery."""
 
 
 class JournalError(Exception):
@@ -41,48 +44,12 @@ class ImpossibleOperation(JournalError):
 
 
 @frozen
-class Attempt:
-    """One POST that did not help: when it began (Unix time, s), and what came of it."""
-
-    at: float
-    result: str
-
-
-class Entry(Struct, frozen=True):
-    """An accepted stanza. `number` is given by the store: a later one is greater."""
-
-    uid: str
-    component: str
-    kind: str
-    from_: str
-    to: str
-    id: str | None
-    lang: str | None
-    xml: str
-    received: float  # Unix time, s
-    attempts: tuple[Attempt, ...] = ()
-    number: int = 0
-
-
-class Reply(Struct, frozen=True):
-    """A stanza that is to be written: the `place`-th (from 1) that came of the entry `uid`; or,
-    with the place 0, one that came of no entry.
-    """
-
-    uid: str
-    component: str
-    place: int
-    data: bytes
-    made: float  # Unix time, s
-
-
-@frozen
 class DeadLetter:
     """What was given up: the entry with all its attempts, or (`reply`) a reply that the server
     would not have.
     """
 
-    entry: Entry
+    entry: Delivery
     died: float  # Unix time, s
     reason: str
     reply: bytes | None = None
@@ -109,12 +76,6 @@ class Claim:
 # --- operations
 
 
-class Accept(Struct, frozen=True):
-    """Keep an entry as pending, behind all others."""
-
-    entry: Entry
-
-
 @frozen
 class Attempted:
     """Note an attempt that failed, of an entry that stays pending."""
@@ -129,7 +90,7 @@ class Settle(Struct, frozen=True):
     """
 
     uid: str
-    replies: tuple[Reply, ...] = ()
+    replies: tuple[Outgoing, ...] = ()
     died: float = 0
     reason: str | None = None
 
@@ -174,7 +135,7 @@ class Send:
     request that it came of; an older claim of that name is forgotten.
     """
 
-    reply: Reply
+    reply: Outgoing
     kind: str
     from_: str
     to: str
@@ -208,9 +169,9 @@ class ReleaseKey:
 
 KeyOperation = ClaimKey | AnswerKey | ReleaseKey
 Operation = (
-    Accept | Attempted | Settle | Confirm | Abandon | Requeue | DropDead | Send | KeyOperation
+    Delivery | Attempted | Settle | Confirm | Abandon | Requeue | DropDead | Send | KeyOperation
 )
-REFUSABLE: Final = (Accept, Send, ClaimKey)
+REFUSABLE: Final = (Delivery, Send, ClaimKey)
 """What begins something new: where it cannot be kept, somebody is told so, and it is forgotten."""
 
 
@@ -235,14 +196,14 @@ class JournalStore(Protocol):
         """Do all, or none where it raises. None at all is a probe, which writes as a batch does.
 
         Raises:
-            ImpossibleOperation: one of them cannot be done, as an `Accept` of what is pending.
+            ImpossibleOperation: one of them cannot be done, as to accept a pending delivery.
             JournalError: none can be done.
         """
 
-    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
         """Give pending entries with a greater number than `after`, in order."""
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
         """Give unconfirmed replies, each with its number, in the order of their `Settle`."""
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
@@ -251,7 +212,7 @@ class JournalStore(Protocol):
     def claims(self, names: Collection[bytes]) -> list[Claim]:
         """Give those of the claims that are kept, in any order."""
 
-    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+    def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         """Give all that is kept under a uid, or under one that begins so where that is unique."""
 
     def uids(self, prefix: str, *, limit: int) -> list[str]:

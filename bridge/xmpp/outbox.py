@@ -47,11 +47,18 @@ def delayed(data: bytes, made: float, domain: str) -> bytes:
 
 
 class Outgoing(NamedTuple):  # one for each reply: a third of what a frozen class costs
-    """An encoded stanza; `made` is Unix time in s, `key` what the journal knows it by."""
+    """An encoded stanza on its way to the server; `made` is Unix time in s.
+
+    The journal knows it by `uid` and `place`: it is the `place`-th (from 1) that came of the
+    delivery `uid`, or, with the place 0, one that came of no delivery. Without a uid it is in
+    memory only.
+    """
 
     data: bytes
     made: float
-    key: tuple[str, int] | None = None
+    component: str = ""
+    uid: str = ""
+    place: int = 0
 
 
 class Outbox:
@@ -228,8 +235,7 @@ class Outbox:
     @property
     def suspect_uid(self) -> str | None:
         """The uid of the stanza that the suspect came of, where the journal knows it."""
-        key = self._suspects[0].key if self._suspects else None
-        return None if key is None else key[0]
+        return self._suspects[0].uid or None if self._suspects else None
 
     def confirm_suspect(self) -> None:
         """Forget the oldest suspect: it has arrived."""

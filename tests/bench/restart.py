@@ -29,8 +29,8 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
+from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.store import SqliteStore
-from bridge.journal.store import Accept, Entry
 from tests.bench.answerer import NOTHING, Request, converse
 from tests.bench.contestant import DOMAIN, SECRET
 from tests.bench.evidence import read_journal
@@ -143,7 +143,7 @@ class Counter:
         return NOTHING
 
 
-def entries(count: int, seed: int) -> Iterator[Accept]:
+def entries(count: int, seed: int) -> Iterator[Delivery]:
     """What was accepted before."""
     dice, numbers = random.Random(seed), [0] * CONVERSATIONS
     to = f"bot@{DOMAIN}"
@@ -154,7 +154,7 @@ def entries(count: int, seed: int) -> Iterator[Accept]:
         xml = f"<message to='{to}' from='{sender}' type='chat' id='{id}'><body>{BODY.decode()}"
         xml += "</body></message>"
         uid, now = f"msg_{place:x}", time.time()
-        yield Accept(Entry(uid, DOMAIN, "message", sender, to, id, None, xml, now))
+        yield Delivery.stored(uid, DOMAIN, "message", sender, to, id, None, xml, now)
 
 
 def fill(file: Path, count: int, seed: int) -> None:

@@ -5,19 +5,12 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.idempotency import ClaimTable
 from bridge.journal.sqlite.statement import Bulk, encode_attempts
 from bridge.journal.sqlite.tally import Tally
-from bridge.journal.store import (
-    Claim,
-    Confirm,
-    Entry,
-    ImpossibleOperation,
-    Operation,
-    Reply,
-    Send,
-    Settle,
-)
+from bridge.journal.store import Claim, Confirm, ImpossibleOperation, Operation, Send, Settle
+from bridge.xmpp.outbox import Outgoing
 
 _ACCEPT: Final = Bulk(
     "INSERT INTO pending (number, uid, component, kind, from_, to_, id, weight, lang, received,"
@@ -76,35 +69,36 @@ class Batch:
         self._claims: list[Claim] = []
         self._confirmed: set[tuple[str, int]] = set()
 
-    def accept(self, entry: Entry) -> None:
-        """Keep an entry.
+    def accept(self, delivery: Delivery) -> None:
+        """Keep a delivery.
 
         Raises:
             ImpossibleOperation: it is pending already. Where that is not known, `write` finds out.
         """
-        if entry.uid in self._known:
-            raise ImpossibleOperation(f"{entry.uid} is pending already")
-        tally, xml = self._tally, entry.xml
+        uid, component, stanza = delivery.uid, delivery.component, delivery.stanza
+        if uid in self._known:
+            raise ImpossibleOperation(f"{uid} is pending already")
+        tally, xml, attempts = self._tally, delivery.xml, delivery.attempts
         tally.number += 1
         weight = len(xml) if xml.isascii() else len(xml.encode())
         self._accepted.append(
             (
                 tally.number,
-                entry.uid,
-                entry.component,
-                entry.kind,
-                entry.from_,
-                entry.to,
-                entry.id,
+                uid,
+                component,
+                stanza.kind,
+                stanza.from_ or "",
+                stanza.to or "",
+                stanza.id,
                 weight,
-                entry.lang,
-                entry.received,
-                encode_attempts(entry.attempts) if entry.attempts else "",
+                stanza.lang,
+                delivery.received,
+                encode_attempts(attempts) if attempts else "",
                 xml,
             )
         )
-        tally.add_pending(entry.component, 1, weight)
-        tally.now = entry.received
+        tally.add_pending(component, 1, weight)
+        tally.now = delivery.received
         self._looked_up = 0
 
     def settle(self, place: int, settle: Settle) -> None:
@@ -144,7 +138,7 @@ class Batch:
         if send.claim is not None:
             self._claims.append(send.claim)
 
-    def _add_reply(self, one: Reply, about: Row) -> None:
+    def _add_reply(self, one: Outgoing, about: Row) -> None:
         if self._confirmed and (one.uid, one.place) in self._confirmed:
             self._write_replies()
         self._tally.number += 1

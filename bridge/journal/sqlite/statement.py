@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from bridge.journal.store import Attempt
+from bridge.journal.delivery import Attempt
 
 _MOST: Final = 64
 _STEP: Final = 16

@@ -13,21 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.file import PROBE, explained, open_file
 from bridge.journal.sqlite.idempotency import find_claims
 from bridge.journal.sqlite.statement import decode_attempts
 from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.sqlite.writer import Writer
-from bridge.journal.store import (
-    CLAIM_S,
-    Claim,
-    DeadLetter,
-    Entry,
-    JournalError,
-    Operation,
-    Reply,
-    Totals,
-)
+from bridge.journal.store import CLAIM_S, Claim, DeadLetter, JournalError, Operation, Totals
+from bridge.xmpp.outbox import Outgoing
 
 _ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts"
 _PENDING: Final = f"SELECT {_ENTRY} FROM pending"
@@ -105,13 +98,13 @@ class SqliteStore:
                 with suppress(sqlite3.Error):  # SQLite has rolled back itself after some faults
                     self._database.execute("ROLLBACK")
 
-    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
         """Give pending entries with a greater number than `after`, in order."""
         if component is not None and not self._writer.tally.pending.get(component, (0, 0))[0]:
             return []
         return [_entry(row) for row in self._page(_PENDING, component, after, limit)]
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
         """Give unconfirmed replies, each with its number, in the order of their `Settle`."""
         return [(row[0], _reply(row)) for row in self._page(_REPLY, component, after, limit)]
 
@@ -124,7 +117,7 @@ class SqliteStore:
         with explained(self._file):
             return find_claims(self._database, names)
 
-    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+    def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         """Give all that is kept under a uid, or under one that begins so where that is unique."""
         found = self._find(uid)
         if found:
@@ -183,7 +176,7 @@ class SqliteStore:
             rows.close()
         return found
 
-    def _find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+    def _find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         where = "WHERE uid = ? ORDER BY number"
         return [
             *(_entry(row) for row in self._rows(f"{_PENDING} {where}", (uid,))),
@@ -201,15 +194,15 @@ class SqliteStore:
             return self._database.execute(query, values).fetchall()
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
+def _entry(row: tuple[Any, ...]) -> Delivery:
     number, uid, component, kind, from_, to, id, lang, xml, received, attempts, *_ = row
     noted = tuple(decode_attempts(attempts))
-    return Entry(uid, component, kind, from_, to, id, lang, xml, received, noted, number)
+    return Delivery.stored(uid, component, kind, from_, to, id, lang, xml, received, noted, number)
 
 
-def _reply(row: tuple[Any, ...]) -> Reply:
+def _reply(row: tuple[Any, ...]) -> Outgoing:
     _, uid, component, place, data, made = row
-    return Reply(uid, component, place, data, made)
+    return Outgoing(data, made, component, uid, place)
 
 
 def _dead_letter(row: tuple[Any, ...]) -> DeadLetter:

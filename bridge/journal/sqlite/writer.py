@@ -9,13 +9,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
+from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.batch import Batch, Row
 from bridge.journal.sqlite.idempotency import ClaimTable
 from bridge.journal.sqlite.statement import encode_attempts
 from bridge.journal.sqlite.tally import KeepLimits, Tally
 from bridge.journal.store import (
     Abandon,
-    Accept,
     AnswerKey,
     Attempted,
     ClaimKey,
@@ -84,8 +84,8 @@ class Writer:
         """Do them in order."""
         run = Batch(self._database, self.tally, self._known, operations)
         for place, one in enumerate(operations):
-            if isinstance(one, Accept):
-                run.accept(one.entry)
+            if isinstance(one, Delivery):
+                run.accept(one)
             elif isinstance(one, Settle):
                 if one.reason is not None:
                     run.write()

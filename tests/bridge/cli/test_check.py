@@ -16,10 +16,11 @@ from bridge.cli.check import check_settings
 from bridge.config.loader import from_table
 from bridge.config.settings import Settings
 from bridge.daemon.daemon import Daemon, ExitCode
+from bridge.journal.delivery import Delivery
 from bridge.journal.directory import StateDirectory
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.storage import open_storage
-from bridge.journal.store import Accept, Entry, Settle
+from bridge.journal.store import Settle
 from tests.bridge.http_server import Exchange, HttpServer, response, saying
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder
@@ -542,11 +543,13 @@ async def test_a_daemon_in_trouble(
     gone = evolve(settings.components[0], domain="gone.example")
     elsewhere = evolve(settings.components[0], server=Server("127.0.0.1", await unused_port()))
     running = evolve(settings, components=(elsewhere, settings.components[1], gone))
-    entry = Entry("u", "old.example", "message", "a", "b", None, None, "<message/>", time.time())
+    entry = Delivery.stored(
+        "u", "old.example", "message", "a", "b", None, None, "<message/>", time.time()
+    )
     ours = replace(entry, uid="v", component=DOMAIN)
     directory.make()
     with closing(SqliteStore(directory.journal_file)) as journal:
-        journal.commit([Accept(entry), Accept(ours), Settle("v", (), time.time(), "status 500")])
+        journal.commit([entry, ours, Settle("v", (), time.time(), "status 500")])
     with ExitStack() as stack:
         await daemon_of(nursery, running, directory, stack)
         await log.wait("the server refuses this component")

@@ -33,21 +33,14 @@ from bridge.daemon.control import AnyRequest, AskStatus, ControlError, connect, 
 from bridge.daemon.daemon import Daemon
 from bridge.daemon.status import DaemonStatus
 from bridge.journal.admin import PAGE_BYTES, QueueAdmin
+from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.directory import StateDirectory, StateDirectoryError
 from bridge.journal.request import UIDS_LIMIT, Holdings, Item, ListQueue, ListTotals, Page
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.storage import open_storage
-from bridge.journal.store import (
-    Abandon,
-    Accept,
-    Attempt,
-    Attempted,
-    Entry,
-    Operation,
-    Reply,
-    Settle,
-)
+from bridge.journal.store import Abandon, Attempted, Operation, Settle
 from bridge.payload.request import body_of
+from bridge.xmpp.outbox import Outgoing
 from tests.bridge.http_server import Exchange, HttpServer, response
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder
@@ -69,16 +62,16 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def entry(uid: str, component: str = BOT, kind: str = "message", **more: Any) -> Entry:
+def entry(uid: str, component: str = BOT, kind: str = "message", **more: Any) -> Delivery:
     xml = f"<{kind}><body>to be, or not to be: {uid}</body></{kind}>"
     from_, to = "juliet@capulet.example/x", f"echo@{component}"
-    return replace(Entry(uid, component, kind, from_, to, "m1", "en", xml, 1e9), **more)
+    return replace(Delivery.stored(uid, component, kind, from_, to, "m1", "en", xml, 1e9), **more)
 
 
-def died(one: Entry, when: float = 1e9 + 10) -> list[Operation]:
+def died(one: Delivery, when: float = 1e9 + 10) -> list[Operation]:
     """Give what makes a dead letter."""
     attempt = Attempted(one.uid, Attempt(1e9 + 5, "status 500"))
-    return [Accept(one), attempt, Settle(one.uid, (), when, "status 500")]
+    return [one, attempt, Settle(one.uid, (), when, "status 500")]
 
 
 DEAD: Final = entry("msg_dead01")
@@ -91,13 +84,15 @@ ALL: Final[list[Operation]] = [
     *died(DEAD),
     *died(IQ),
     *died(ORPHAN),
-    Accept(REFUSED),
-    Settle(REFUSED.uid, (Reply(REFUSED.uid, BOT, 1, b"<message>bad</message>", 1e9 + 1),)),
+    REFUSED,
+    Settle(REFUSED.uid, (Outgoing(b"<message>bad</message>", 1e9 + 1, BOT, REFUSED.uid, 1),)),
     Abandon(REFUSED.uid, 1, 1e9 + 20, "it broke the stream"),
-    Accept(PENDING),
+    PENDING,
     Attempted(PENDING.uid, Attempt(1e9 + 6, "no connection")),
-    Accept(UNCONFIRMED),
-    Settle(UNCONFIRMED.uid, (Reply(UNCONFIRMED.uid, BOT, 1, b"<message>hi</message>", 1e9 + 1),)),
+    UNCONFIRMED,
+    Settle(
+        UNCONFIRMED.uid, (Outgoing(b"<message>hi</message>", 1e9 + 1, BOT, UNCONFIRMED.uid, 1),)
+    ),
 ]
 
 
@@ -249,7 +244,7 @@ def test_without_a_configuration_nothing_is_called_orphaned(filled: StateDirecto
 
 def test_a_long_list_comes_in_pages(directory: StateDirectory) -> None:
     uids = [f"msg_{number:05}" for number in range(1234)]
-    fill(directory, [Accept(entry(uid)) for uid in uids])
+    fill(directory, [entry(uid) for uid in uids])
     lines = invoke(directory, "list").stdout.splitlines()[1:]
     assert [line.split("\t")[0] for line in lines] == uids
     lines = invoke(directory, "list", "--limit", "777").stdout.splitlines()[1:]
@@ -259,7 +254,7 @@ def test_a_long_list_comes_in_pages(directory: StateDirectory) -> None:
 async def test_a_page_is_bounded_in_bytes(directory: StateDirectory) -> None:
     long = "x" * (PAGE_BYTES // 10)
     with opened(directory) as journal:
-        journal.commit([Accept(entry(str(number), xml=long)) for number in range(100)])
+        journal.commit([entry(str(number), xml=long) for number in range(100)])
 
         async def ask(query: Any) -> Any:
             await trio.lowlevel.checkpoint()
@@ -322,7 +317,7 @@ def test_the_beginning_of_an_id_suffices(filled: StateDirectory) -> None:
 
 
 def test_an_id_may_be_the_beginning_of_another(directory: StateDirectory) -> None:
-    fill(directory, [Accept(entry(uid)) for uid in ("msg_1", "msg_11", "msg_12")])
+    fill(directory, [entry(uid) for uid in ("msg_1", "msg_11", "msg_12")])
     assert invoke(directory, "show", "msg_1").stdout.startswith("uid        msg_1\n")
 
 
@@ -667,7 +662,7 @@ def test_list_at_a_terminal_is_a_table(filled: StateDirectory, config: Path) -> 
 
 
 def test_list_at_a_terminal_is_bounded(directory: StateDirectory) -> None:
-    fill(directory, [Accept(entry(f"msg_{number:05}")) for number in range(300)])
+    fill(directory, [entry(f"msg_{number:05}") for number in range(300)])
     _, out = at_terminal(directory, "list")
     assert out.count("msg_") == 100
     assert "These are the first 100; --limit 0 shows all." in out

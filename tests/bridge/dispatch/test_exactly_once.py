@@ -377,7 +377,7 @@ class History:
         if self._journal is None:
             is_dead = False
         else:
-            is_dead = id in {one.entry.id for one in self._journal.dead(DOMAIN, limit=1000)}
+            is_dead = id in {one.entry.stanza.id for one in self._journal.dead(DOMAIN, limit=1000)}
         is_untold = id.startswith("presence") and not self._was_accepted(id)  # S30
         assert is_dead or is_untold or self._is_not_owed(id), f"{id} is lost"
 
@@ -389,7 +389,7 @@ class History:
 
     def _was_accepted(self, id: str) -> bool:
         if isinstance(self._journal, MemoryJournal):
-            return any(entry.id == id for entry in self._journal.accepted)
+            return any(entry.stanza.id == id for entry in self._journal.accepted)
         return False
 
     def _check_order(self) -> None:

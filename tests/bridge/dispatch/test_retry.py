@@ -13,9 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.config.settings import HttpSettings
 from bridge.config.value import parse_post_url
 from bridge.httpclient.response import Response
-from bridge.journal.delivery import Delivery
+from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.queue import Quota
-from bridge.journal.store import Accept, Attempt, Attempted, JournalError, Requeue
+from bridge.journal.store import Attempted, JournalError, Requeue
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import BadReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
@@ -631,7 +631,7 @@ async def test_what_is_given_up_is_kept_with_the_reason_and_every_attempt(
     await pass_time(0.5)
     await life.answer("m", BadReply("no JSON"))
     await pass_time(10)
-    dead = {letter.entry.id: letter for letter in journal.dead(DOMAIN, limit=9)}
+    dead = {letter.entry.stanza.id: letter for letter in journal.dead(DOMAIN, limit=9)}
     assert {id: letter.reason for id, letter in dead.items()} == {
         "m": "bad reply: no JSON",
         "n": "status 404",
@@ -678,8 +678,8 @@ def journalled(*stanzas: Stanza, received: float = START) -> MemoryJournal:
     """Give a journal in which stanzas are pending."""
     journal = MemoryJournal()
     for number, one in enumerate(stanzas):
-        delivery = Delivery(one, received, 1, uid=f"msg_{number}")
-        journal.commit([Accept(delivery.to_entry(DOMAIN))])
+        delivery = Delivery(one, received, 1, uid=f"msg_{number}", component=DOMAIN)
+        journal.commit([delivery])
     return journal
 
 
@@ -757,7 +757,7 @@ async def test_a_clock_that_was_set_back_between_two_stanzas(
     wall = Wall()
     journal = journalled(iq("q1"), received=START + 1000)
     second = journalled(message("x"), iq("q2"), received=START).accepted[1]
-    journal.commit([Accept(second)])
+    journal.commit([second])
     wall.shift_s = 9
     life = await begin(nursery, Life(journal, wall=wall, max_in_flight=1))
     assert life.running == ["q1"]
@@ -828,7 +828,7 @@ async def test_stopping_with_a_journal(nursery: trio.Nursery, autojump_clock: Mo
         "q remote-server-timeout wait",
     ]
     await life.end()
-    pending = [entry.id for entry in journal.pending(DOMAIN, limit=9)]
+    pending = [entry.stanza.id for entry in journal.pending(DOMAIN, limit=9)]
     assert pending == ["a2", "b", "new", "n2"]
     assert {one.reason for one in journal.dead(DOMAIN, limit=9)} == {"the daemon stopped"}
     assert journal.totals()[DOMAIN].replies == 0
@@ -870,7 +870,7 @@ async def test_stopping_does_not_wait_for_what_is_tried_again_by_the_next_proces
     await life.stop(5)
     assert trio.current_time() == 0
     await life.end()
-    assert [entry.id for entry in journal.pending(DOMAIN, limit=9)] == ["m"]
+    assert [entry.stanza.id for entry in journal.pending(DOMAIN, limit=9)] == ["m"]
 
 
 @pytest.mark.parametrize("budget_s", [0, 10])

@@ -3,18 +3,17 @@
 import threading
 from collections.abc import Callable, Collection, Sequence
 
+from bridge.journal.delivery import Delivery
 from bridge.journal.store import (
-    Accept,
     Claim,
     ClaimKey,
     DeadLetter,
-    Entry,
     ImpossibleOperation,
     JournalError,
     Operation,
-    Reply,
     Totals,
 )
+from bridge.xmpp.outbox import Outgoing
 
 
 class FakeJournal:
@@ -47,8 +46,8 @@ class FakeJournal:
             self.failed += 1
             raise failure
         for one in operations:
-            if isinstance(one, Accept) and one.entry.uid in self.impossible:
-                raise ImpossibleOperation(f"{one.entry.uid} is impossible")
+            if isinstance(one, Delivery) and one.uid in self.impossible:
+                raise ImpossibleOperation(f"{one.uid} is impossible")
         self.batches.append(list(operations))
 
     @property
@@ -59,10 +58,10 @@ class FakeJournal:
     def close(self) -> None:
         self.closed = True
 
-    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
-        return [one.entry for one in self.committed if isinstance(one, Accept)][:limit]
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
+        return [one for one in self.committed if isinstance(one, Delivery)][:limit]
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
         return []
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
@@ -72,7 +71,7 @@ class FakeJournal:
         claims = [one.claim for one in self.committed if isinstance(one, ClaimKey)]
         return [one for one in claims if one.name in names]
 
-    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+    def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         return []
 
     def uids(self, prefix: str, *, limit: int) -> list[str]:

@@ -8,10 +8,10 @@ from typing import assert_never
 from attrs import define, evolve, field
 from msgspec.structs import replace
 
+from bridge.journal.delivery import Delivery
 from bridge.journal.store import (
     CLAIM_S,
     Abandon,
-    Accept,
     AnswerKey,
     Attempted,
     Claim,
@@ -19,15 +19,14 @@ from bridge.journal.store import (
     Confirm,
     DeadLetter,
     DropDead,
-    Entry,
     Operation,
     ReleaseKey,
-    Reply,
     Requeue,
     Send,
     Settle,
     Totals,
 )
+from bridge.xmpp.outbox import Outgoing
 
 
 class Refused(Exception):
@@ -43,8 +42,8 @@ class Model:
     limit_age_s: float
     claim_limit_count: int
     claim_limit_bytes: int
-    pending: dict[str, Entry] = field(factory=dict)
-    replies: list[tuple[Reply, Entry]] = field(factory=list)  # with what they reply to
+    pending: dict[str, Delivery] = field(factory=dict)
+    replies: list[tuple[Outgoing, Delivery]] = field(factory=list)  # with what they reply to
     dead: list[DeadLetter] = field(factory=list)
     claims: dict[bytes, Claim] = field(factory=dict)
     now: float = 0
@@ -61,7 +60,7 @@ class Model:
 
     def do(self, operation: Operation) -> None:
         match operation:
-            case Accept(entry=entry):
+            case Delivery() as entry:
                 if entry.uid in self.pending:
                     raise Refused
                 self.pending[entry.uid] = replace(entry, number=0)
@@ -81,7 +80,9 @@ class Model:
             case Abandon(uid=uid, place=place, died=died, reason=reason):
                 if taken := self.take_reply(uid, place):
                     reply, entry_ = taken
-                    stub = replace(entry_, lang=None, xml="", received=reply.made, attempts=())
+                    one = entry_.stanza
+                    head = (one.kind, one.from_ or "", one.to or "", one.id, None)
+                    stub = Delivery.stored(entry_.uid, entry_.component, *head, "", reply.made)
                     stub = replace(stub, component=reply.component)
                     self.dead.append(DeadLetter(stub, died, reason, reply.data))
                     self.now = died
@@ -95,7 +96,7 @@ class Model:
             case Send(reply=reply):
                 self.now = reply.made
                 about = (operation.kind, operation.from_, operation.to, operation.id)
-                stub = Entry(reply.uid, reply.component, *about, None, "", reply.made)
+                stub = Delivery.stored(reply.uid, reply.component, *about, None, "", reply.made)
                 self.replies.append((reply, stub))
                 if operation.claim is not None:
                     self.put(operation.claim)
@@ -114,7 +115,7 @@ class Model:
         self.claims.pop(claim.name, None)
         self.claims[claim.name] = claim
 
-    def take_reply(self, uid: str, place: int) -> tuple[Reply, Entry] | None:
+    def take_reply(self, uid: str, place: int) -> tuple[Outgoing, Delivery] | None:
         for index, (reply, _) in enumerate(self.replies):
             if (reply.uid, reply.place) == (uid, place):
                 return self.replies.pop(index)
@@ -123,7 +124,7 @@ class Model:
     def revive(self, uid: str, received: float) -> None:
         for one in self.dead:
             entry = one.entry
-            if entry.uid == uid and entry.kind != "iq" and one.reply is None:
+            if entry.uid == uid and entry.stanza.kind != "iq" and one.reply is None:
                 if uid not in self.pending:
                     self.dead.remove(one)
                     self.pending[uid] = replace(entry, received=received)
@@ -143,7 +144,7 @@ class Model:
         ):
             del self.claims[next(iter(self.claims))]
 
-    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+    def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         uids = {
             *self.pending,
             *(reply.uid for reply, _ in self.replies),

@@ -7,9 +7,9 @@ from typing import assert_never
 from attrs import evolve
 from msgspec.structs import replace
 
+from bridge.journal.delivery import Delivery
 from bridge.journal.store import (
     Abandon,
-    Accept,
     AnswerKey,
     Attempted,
     Claim,
@@ -17,18 +17,17 @@ from bridge.journal.store import (
     Confirm,
     DeadLetter,
     DropDead,
-    Entry,
     ImpossibleOperation,
     JournalError,
     JournalStore,
     Operation,
     ReleaseKey,
-    Reply,
     Requeue,
     Send,
     Settle,
     Totals,
 )
+from bridge.xmpp.outbox import Outgoing
 
 
 class MemoryJournal:
@@ -36,17 +35,17 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.failure: JournalError | None = None
-        self.accepted: list[Entry] = []
+        self.accepted: list[Delivery] = []
         """All that ever were."""
         self.settled: list[Settle] = []
         """All that ended what was pending."""
         self.commits = 0
         self.pages = 0
         """How often somebody asked for what is pending."""
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, Delivery] = {}
         self._numbers: list[int] = []
         self._number_of: dict[str, int] = {}
-        self._replies: dict[int, Reply] = {}
+        self._replies: dict[int, Outgoing] = {}
         self._dead: list[DeadLetter] = []
         self.kept_claims: dict[bytes, Claim] = {}
         self._last = 0
@@ -56,19 +55,19 @@ class MemoryJournal:
             raise self.failure
         fresh: set[str] = set()
         for one in operations:
-            if isinstance(one, Accept):
-                if one.entry.uid in self._number_of or one.entry.uid in fresh:
-                    raise ImpossibleOperation(f"{one.entry.uid} is pending already")
-                fresh.add(one.entry.uid)
+            if isinstance(one, Delivery):
+                if one.uid in self._number_of or one.uid in fresh:
+                    raise ImpossibleOperation(f"{one.uid} is pending already")
+                fresh.add(one.uid)
         self.commits += 1
         for one in operations:
             self._do(one)
 
     def _do(self, operation: Operation) -> None:
         match operation:
-            case Accept(entry=entry):
+            case Delivery() as entry:
                 self.accepted.append(entry)
-                self._add(entry)
+                self._add(replace(entry))
             case Attempted(uid=uid, attempt=attempt):
                 if (number := self._number_of.get(uid)) is not None:
                     old = self._entries[number]
@@ -88,11 +87,13 @@ class MemoryJournal:
             case Abandon(uid=uid, place=place, died=died, reason=reason):
                 taken = self._take_reply(uid, place)
                 if taken is not None:
-                    stub = Entry(uid, taken.component, "", "", "", None, None, "", taken.made)
+                    stub = Delivery.stored(
+                        uid, taken.component, "", "", "", None, None, "", taken.made
+                    )
                     self._dead.append(DeadLetter(stub, died, reason, taken.data))
             case Requeue(uids=uids, received=received):
                 for one in [one for one in self._dead if one.entry.uid in uids]:
-                    if one.reply is None and one.entry.kind != "iq":
+                    if one.reply is None and one.entry.stanza.kind != "iq":
                         self._dead.remove(one)
                         self._add(replace(one.entry, received=received))
             case DropDead(uids=uids):
@@ -117,21 +118,21 @@ class MemoryJournal:
         self._last += 1
         return self._last
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: Delivery) -> None:
         number = self._next()
         self._numbers.append(number)
         self._number_of[entry.uid] = number
         self._entries[number] = replace(entry, number=number)
 
-    def _take_reply(self, uid: str, place: int) -> Reply | None:
+    def _take_reply(self, uid: str, place: int) -> Outgoing | None:
         for number, reply in self._replies.items():
             if (reply.uid, reply.place) == (uid, place):
                 return self._replies.pop(number)
         return None
 
-    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
         self.pages += 1
-        found: list[Entry] = []
+        found: list[Delivery] = []
         for place in range(bisect_right(self._numbers, after), len(self._numbers)):
             entry = self._entries.get(self._numbers[place])
             if entry is not None and component in (None, entry.component):
@@ -140,7 +141,7 @@ class MemoryJournal:
                     break
         return found
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
         items = self._replies.items()
         return [item for item in items if item[0] > after and item[1].component == component][
             :limit
@@ -152,7 +153,7 @@ class MemoryJournal:
     def claims(self, names: Collection[bytes]) -> list[Claim]:
         return [self.kept_claims[name] for name in names if name in self.kept_claims]
 
-    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+    def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         return [
             *(one for one in self._entries.values() if one.uid == uid),
             *(one for one in self._replies.values() if one.uid == uid),
@@ -203,10 +204,10 @@ class Severable:
     def commit(self, operations: Sequence[Operation]) -> None:
         self._to().commit(operations)
 
-    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Entry]:
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
         return self._to().pending(component, after=after, limit=limit)
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Reply]]:
+    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
         return self._to().replies(component, after=after, limit=limit)
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
@@ -215,7 +216,7 @@ class Severable:
     def claims(self, names: Collection[bytes]) -> list[Claim]:
         return self._to().claims(names)
 
-    def find(self, uid: str) -> list[Entry | Reply | DeadLetter]:
+    def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         return self._to().find(uid)
 
     def uids(self, prefix: str, *, limit: int) -> list[str]:

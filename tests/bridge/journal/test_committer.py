@@ -17,23 +17,21 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.journal.committer import LAST_S, RETRY_S, Committer
+from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.store import (
-    Accept,
-    Attempt,
     Attempted,
     Claim,
     ClaimKey,
     Confirm,
     DropDead,
-    Entry,
     JournalError,
     JournalStore,
     Operation,
-    Reply,
     Send,
     Settle,
 )
+from bridge.xmpp.outbox import Outgoing
 from tests.bridge.journal.fake_journal import FakeJournal
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder
@@ -45,8 +43,8 @@ if TYPE_CHECKING:
 FULL: Final = JournalError("disk full", "make room")
 
 
-def accept(uid: str) -> Accept:
-    return Accept(Entry(uid, "bot", "message", "me@a/x", "you@bot", None, None, "<a/>", 1.5))
+def accept(uid: str) -> Delivery:
+    return Delivery.stored(uid, "bot", "message", "me@a/x", "you@bot", None, None, "<a/>", 1.5)
 
 
 class Bench:
@@ -229,7 +227,7 @@ CLAIM: Final = Claim(b"k", b"digest", "u", 2.5, "asked")
     "operation",
     [
         ClaimKey(CLAIM),
-        Send(Reply("u", "bot", 0, b"<b/>", 2.5), "message", "me@bot", "you@a", None),
+        Send(Outgoing(b"<b/>", 2.5, "bot", "u", 0), "message", "me@bot", "you@a", None),
     ],
     ids=["claim", "send"],
 )
@@ -453,18 +451,20 @@ import sys
 from pathlib import Path
 import trio
 from bridge.journal.committer import Committer
-from bridge.journal.store import Accept, Confirm, Entry, Reply, Settle
+from bridge.journal.delivery import Delivery
+from bridge.journal.store import Confirm, Settle
+from bridge.xmpp.outbox import Outgoing
 from bridge.telemetry.log import logger
 from bridge.journal.sqlite.store import SqliteStore
 
 async def work(committer, name):
     for number in range(10**9):
         uid = f"{name}-{number}"
-        entry = Entry(uid, "bot", "message", "a@a", "b@b", None, None, "<a/>" * 200, 1.5)
-        assert await committer.commit(Accept(entry))
+        head = ("bot", "message", "a@a", "b@b", None, None)
+        assert await committer.commit(Delivery.stored(uid, *head, "<a/>" * 200, 1.5))
         print("accepted", uid, flush=True)
         if number % 2:
-            assert await committer.commit(Settle(uid, (Reply(uid, "bot", 1, b"<b/>", 2.5),)))
+            assert await committer.commit(Settle(uid, (Outgoing(b"<b/>", 2.5, "bot", uid, 1),)))
             print("settled", uid, flush=True)
 
 async def main():
@@ -509,5 +509,5 @@ async def test_queries_and_commits_on_a_file(tmp_path: Path, nursery: trio.Nurse
     assert await committer.commit(accept("a")) is True
     assert await committer.commit(accept("a")) is False
     found = await committer.ask(lambda journal: journal.find("a"))
-    assert [one.uid for one in found if isinstance(one, Entry)] == ["a"]
+    assert [one.uid for one in found if isinstance(one, Delivery)] == ["a"]
     nursery.cancel_scope.cancel()

@@ -12,21 +12,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.journal import committer
 from bridge.journal.committer import Committer
-from bridge.journal.delivery import Delivery
+from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import MEMORY_COUNT, MemoryQueue, Quota
-from bridge.journal.store import (
-    Accept,
-    Attempt,
-    Claim,
-    DropDead,
-    Entry,
-    JournalError,
-    Reply,
-    Requeue,
-    Settle,
-    Totals,
-)
+from bridge.journal.store import Claim, DropDead, JournalError, Requeue, Settle, Totals
 from bridge.xmpp.outbox import Outgoing
 from tests.bridge.dispatch.life import BOT, DOMAIN, START, Disk
 from tests.bridge.dispatch.life import parse as parse_soon
@@ -43,11 +32,11 @@ def delivery(id: str, kind: str = "message", body: str = "hi", weight: int = 100
     inner = "<q xmlns='urn:q'/>" if kind == "iq" else f"<body>{body}</body>"
     type = " type='get'" if kind == "iq" else ""
     one = stanza(f"<{kind} id='{id}' from='a@x/1' to='{BOT}'{type}>{inner}</{kind}>", "cs")
-    return Delivery(one, START, weight, uid=f"msg_{id}")
+    return Delivery(one, START, weight, uid=f"msg_{id}", component=DOMAIN)
 
 
-def entry(id: str, kind: str = "message") -> Entry:
-    return delivery(id, kind).to_entry(DOMAIN)
+def entry(id: str, kind: str = "message") -> Delivery:
+    return delivery(id, kind)
 
 
 class Keeping:
@@ -173,7 +162,7 @@ def sending(queue: MemoryQueue | JournalQueue, id: str, claim: Claim | None = No
 def test_memory_keeps_what_is_sent_as_long_as_the_outbox() -> None:
     queue = MemoryQueue()
     [told] = sending(queue, "1")
-    assert (told.made, told.key, queue.failure) == (START, None, None)
+    assert (told.made, told.uid, queue.failure) == (START, "", None)
     assert b"<body>hi</body>" in told.data
     assert queue.fullness == 0
 
@@ -185,7 +174,7 @@ async def test_what_is_sent_is_kept_and_then_confirmed_or_abandoned(start: Start
     assert told == [[], []], "not before it is committed"
     await wait_all_tasks_blocked()
     [[one], [two]] = told
-    assert (one.key, two.key) == (("msg_1", 0), ("msg_2", 0))
+    assert [(one.uid, one.place), (two.uid, two.place)] == [("msg_1", 0), ("msg_2", 0)]
     assert keeping.journal.claims([b"k"]) == [claim]
     assert await keeping.queue.recovered_replies() == [one, two]
     assert keeping.queue.fullness == 0
@@ -250,8 +239,8 @@ async def test_a_reply_is_committed_before_it_goes_out(start: Start, nursery: tr
     async def settle() -> None:
         sent = await kept.settle("1", replies=(b"<a/>", b"<b/>"))
         assert sent == [
-            Outgoing(b"<a/>", START, ("msg_1", 1)),
-            Outgoing(b"<b/>", START, ("msg_1", 2)),
+            Outgoing(b"<a/>", START, DOMAIN, uid="msg_1", place=1),
+            Outgoing(b"<b/>", START, DOMAIN, uid="msg_1", place=2),
         ]
         done.set()
 
@@ -262,12 +251,16 @@ async def test_a_reply_is_committed_before_it_goes_out(start: Start, nursery: tr
     await done.wait()
     replies = [one for _, one in kept.journal.replies(DOMAIN, limit=9)]
     assert replies == [
-        Reply("msg_1", DOMAIN, 1, b"<a/>", START),
-        Reply("msg_1", DOMAIN, 2, b"<b/>", START),
+        Outgoing(b"<a/>", START, DOMAIN, "msg_1", 1),
+        Outgoing(b"<b/>", START, DOMAIN, "msg_1", 2),
     ]
-    kept.queue.confirm([Outgoing(b"<a/>", START, ("msg_1", 1)), Outgoing(b"<x/>", START)])
+    kept.queue.confirm(
+        [Outgoing(b"<a/>", START, DOMAIN, uid="msg_1", place=1), Outgoing(b"<x/>", START)]
+    )
     await wait_all_tasks_blocked()
-    kept.queue.abandon(Outgoing(b"<b/>", START, ("msg_1", 2)), "it broke the stream")
+    kept.queue.abandon(
+        Outgoing(b"<b/>", START, DOMAIN, uid="msg_1", place=2), "it broke the stream"
+    )
     kept.queue.abandon(Outgoing(b"<x/>", START), "not of the journal")
     await wait_all_tasks_blocked()
     assert kept.journal.replies(DOMAIN, limit=9) == []
@@ -296,7 +289,7 @@ async def test_attempts_and_dead_letters(start: Start) -> None:
     one = delivery("1")
     await kept.accept(one)
     for at in (START + 1, START + 2):
-        one.attempts.append(Attempt(at, "status 503"))
+        one.attempts = (*one.attempts, Attempt(at, "status 503"))
         kept.queue.attempted(one)
     await kept.settle("1", reason="status 503")
     [dead] = kept.journal.dead(DOMAIN, limit=9)
@@ -311,10 +304,10 @@ async def test_what_is_pending_is_delivered_after_a_restart(start: Start) -> Non
     attempt = Attempt(START + 1, "status 503")
     journal.commit(
         [
-            Accept(entry("1")),
-            Accept(replace(entry("2", "iq"), attempts=(attempt,))),
-            Accept(replace(entry("x"), component="another.example")),
-            Accept(entry("3", "presence")),
+            entry("1"),
+            replace(entry("2", "iq"), attempts=(attempt,)),
+            replace(entry("x"), component="another.example"),
+            entry("3", "presence"),
         ]
     )
     kept = await start(journal)
@@ -324,7 +317,7 @@ async def test_what_is_pending_is_delivered_after_a_restart(start: Start) -> Non
     ):
         assert (one.stanza, one.uid, one.xml) == (before.stanza, before.uid, before.xml)
         assert (one.received, one.is_tried) == (START, False)
-    assert [one.attempts for one in kept.delivered] == [[], [attempt], []]
+    assert [one.attempts for one in kept.delivered] == [(), (attempt,), ()]
     await kept.settle("1", "2", "3")
     assert kept.queue.fullness == 0
 
@@ -332,12 +325,12 @@ async def test_what_is_pending_is_delivered_after_a_restart(start: Start) -> Non
 async def test_replies_are_recovered_in_order_over_many_pages(start: Start) -> None:
     journal = MemoryJournal()
     for number in range(700):
-        reply = Reply(f"msg_{number}", DOMAIN, 1, b"%d" % number, START)
-        journal.commit([Accept(entry(str(number))), Settle(f"msg_{number}", (reply,))])
+        reply = Outgoing(b"%d" % number, START, DOMAIN, f"msg_{number}", 1)
+        journal.commit([entry(str(number)), Settle(f"msg_{number}", (reply,))])
     kept = await start(journal)
     found = await kept.queue.recovered_replies()
     assert [one.data for one in found] == [b"%d" % number for number in range(700)]
-    assert found[3] == Outgoing(b"3", START, ("msg_3", 1))
+    assert found[3] == Outgoing(b"3", START, DOMAIN, uid="msg_3", place=1)
 
 
 async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(start: Start) -> None:
@@ -347,12 +340,12 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_stops_nothing(start: Sta
         return await parse_soon(data)
 
     journal = MemoryJournal()
-    journal.commit([Accept(entry(id)) for id in ("1", "2", "3")])
+    journal.commit([entry(id) for id in ("1", "2", "3")])
     kept = await start(journal, parse=parse)
     assert kept.ids == ["1", "3"]
     await kept.settle("1", "3")
     [dead] = journal.dead(DOMAIN, limit=9)
-    assert (dead.entry.id, dead.reason.partition(":")[0]) == ("2", "cannot be read")
+    assert (dead.entry.stanza.id, dead.reason.partition(":")[0]) == ("2", "cannot be read")
     assert kept.queue.fullness == 0
     assert len(kept.log.of("a journalled stanza cannot be read")) == 1
 
@@ -394,7 +387,7 @@ async def test_what_comes_while_the_last_is_read_comes_behind_it(start: Start) -
         return await parse_soon(data)
 
     journal = MemoryJournal()
-    journal.commit([Accept(entry("1"))])
+    journal.commit([entry("1")])
     kept = await start(journal, parse=parse)
     await kept.accept(delivery("2"))
     gate.set()
@@ -448,7 +441,9 @@ async def test_when_settling_fails_it_is_not_delivered_again(
     kept = await start(MemoryJournal(), window=2)
     await kept.accept(*(delivery(id) for id in "abcd"))
     kept.journal.failure = FAILURE
-    assert await kept.settle("a", replies=(b"<a/>",)) == [Outgoing(b"<a/>", START, ("msg_a", 1))]
+    assert await kept.settle("a", replies=(b"<a/>",)) == [
+        Outgoing(b"<a/>", START, DOMAIN, uid="msg_a", place=1)
+    ]
     await kept.settle("b")
     assert kept.ids == ["a", "b"]  # the rest cannot be read
     kept.journal.failure = None
@@ -549,7 +544,7 @@ async def test_100_000_pending(start: Start) -> None:
     count, page = 100_000, 250
     template, element = entry("0"), delivery("0").stanza.element
     journal = MemoryJournal()
-    journal.commit([Accept(replace(template, uid=f"msg_{n}")) for n in range(count)])
+    journal.commit([replace(template, uid=f"msg_{n}") for n in range(count)])
     parsed = 0
 
     async def parse(data: bytes) -> Element:

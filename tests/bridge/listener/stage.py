@@ -13,25 +13,15 @@ from bridge.daemon.control import AnyRequest, AskStatus
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus, EndpointStatus, LinkStatus
 from bridge.dispatch.conversation import Conversations
 from bridge.journal.admin import QueueAdmin
-from bridge.journal.delivery import Delivery
+from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import open_journal
-from bridge.journal.store import (
-    Abandon,
-    Accept,
-    Attempt,
-    Attempted,
-    Entry,
-    JournalError,
-    JournalStore,
-    Reply,
-    Requeue,
-    Settle,
-)
+from bridge.journal.store import Abandon, Attempted, JournalError, JournalStore, Requeue, Settle
 from bridge.listener.monitor.history import History
 from bridge.listener.monitor.view import DaemonView
 from bridge.telemetry.log import RecentErrors
 from bridge.telemetry.meter import Meter
+from bridge.xmpp.outbox import Outgoing
 from tests.bridge.sample import stanza
 
 T = TypeVar("T")
@@ -143,22 +133,20 @@ class Stage:
         assert self.journal is not None
         self._number += 1
         result = keys.pop("result", "status 500")
-        entry = replace(
-            Entry(
-                uid=f"msg_{self._number:04}",
-                component=self.actors[0].domain,
-                kind="message",
-                from_="bob@example.org/phone",
-                to=f"echo@{self.actors[0].domain}",
-                id="q",
-                lang=None,
-                xml="<message><body>hello</body></message>",
-                received=NOW,
-            ),
-            **keys,
-        )
+        head: dict[str, Any] = {
+            "uid": f"msg_{self._number:04}",
+            "component": self.actors[0].domain,
+            "kind": "message",
+            "from_": "bob@example.org/phone",
+            "to": f"echo@{self.actors[0].domain}",
+            "id": "q",
+            "lang": None,
+            "xml": "<message><body>hello</body></message>",
+            "received": NOW,
+        }
+        entry = Delivery.stored(**(head | keys))
         attempted = Attempted(entry.uid, Attempt(NOW, result))
-        self.journal.commit([Accept(entry), attempted, Settle(entry.uid, (), NOW, result)])
+        self.journal.commit([entry, attempted, Settle(entry.uid, (), NOW, result)])
         return entry.uid
 
     def revive(self, uid: str) -> None:
@@ -171,11 +159,11 @@ class Stage:
         assert self.journal is not None
         self._number += 1
         uid, domain = f"msg_{self._number:04}", self.actors[0].domain
-        entry = Entry(
+        entry = Delivery.stored(
             uid, domain, "message", "bob@example.org", domain, "q", None, "<message/>", NOW
         )
-        reply = Reply(uid, domain, 1, b"<message/>", NOW)
-        self.journal.commit([Accept(entry), Settle(uid, (reply,))])
+        reply = Outgoing(b"<message/>", NOW, domain, uid, 1)
+        self.journal.commit([entry, Settle(uid, (reply,))])
         self.journal.commit([Abandon(uid, 1, NOW, "it broke the stream")])
         return uid
 

@@ -328,7 +328,7 @@ class Told:
             now=lambda: MADE,
         )
         self.stanzas = [
-            Outgoing(data, MADE, ("msg_1", place)) for place, data in enumerate(stanzas, 1)
+            Outgoing(data, MADE, uid="msg_1", place=place) for place, data in enumerate(stanzas, 1)
         ]
         self.outbox.put(self.stanzas)
         self.outbox.take()

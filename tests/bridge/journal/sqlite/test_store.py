@@ -22,30 +22,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
+from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.store import (
     CLAIM_S,
     Abandon,
-    Accept,
     AnswerKey,
-    Attempt,
     Attempted,
     Claim,
     ClaimKey,
     Confirm,
     DeadLetter,
     DropDead,
-    Entry,
     ImpossibleOperation,
     JournalError,
     Operation,
     ReleaseKey,
-    Reply,
     Requeue,
     Send,
     Settle,
     Totals,
 )
+from bridge.xmpp.outbox import Outgoing
 from tests.bridge.journal.journal_model import Model, Refused
 from tests.bridge.unprivileged import open_directory, unprivileged
 
@@ -55,23 +53,25 @@ if TYPE_CHECKING:
 EVERYTHING: Final = 10_000
 
 
-def entry(uid: str, *, component: str = "bot", kind: str = "message", xml: str = "<a/>") -> Entry:
-    return Entry(uid, component, kind, "me@a/x", "you@bot", None, "en", xml, 1.5)
+def entry(
+    uid: str, *, component: str = "bot", kind: str = "message", xml: str = "<a/>"
+) -> Delivery:
+    return Delivery.stored(uid, component, kind, "me@a/x", "you@bot", None, "en", xml, 1.5)
 
 
-def reply(uid: str, place: int = 1, *, data: bytes = b"<b/>") -> Reply:
-    return Reply(uid, "bot", place, data, 2.5)
+def reply(uid: str, place: int = 1, *, data: bytes = b"<b/>") -> Outgoing:
+    return Outgoing(data, 2.5, "bot", uid, place)
 
 
-def unnumbered(found: Entry | Reply | DeadLetter) -> Entry | Reply | DeadLetter:
-    if isinstance(found, Entry):
+def unnumbered(found: Delivery | Outgoing | DeadLetter) -> Delivery | Outgoing | DeadLetter:
+    if isinstance(found, Delivery):
         return replace(found, number=0)
     if isinstance(found, DeadLetter):
         return evolve(found, entry=replace(found.entry, number=0))
     return found
 
 
-def uids(entries: list[Entry]) -> list[str]:
+def uids(entries: list[Delivery]) -> list[str]:
     return [one.uid for one in entries]
 
 
@@ -119,7 +119,7 @@ OPTIONAL: Final = st.none() | TEXTS
 ATTEMPTS: Final = st.builds(Attempt, TIMES, TEXTS)
 KINDS: Final = st.sampled_from(["message", "presence", "iq"])
 ENTRIES: Final = st.builds(
-    Entry,
+    Delivery.stored,
     UIDS,
     COMPONENTS,
     KINDS,
@@ -138,7 +138,7 @@ def settlements(draw: st.DrawFn) -> Settle:
     uid = draw(UIDS)
     places = draw(st.lists(PLACES, max_size=3))
     replies = [
-        Reply(uid, draw(COMPONENTS), place, draw(st.binary(max_size=60)), draw(TIMES))
+        Outgoing(draw(st.binary(max_size=60)), draw(TIMES), draw(COMPONENTS), uid, place)
         for place in places
     ]
     return Settle(uid, tuple(replies), draw(TIMES), draw(st.none() | TEXTS))
@@ -161,7 +161,7 @@ CLAIMS: Final = st.builds(
 @st.composite
 def sends(draw: st.DrawFn) -> Send:
     place = draw(st.integers(0, 2))
-    reply = Reply(draw(UIDS), draw(COMPONENTS), place, draw(st.binary(max_size=60)), draw(TIMES))
+    reply = Outgoing(draw(st.binary(max_size=60)), draw(TIMES), draw(COMPONENTS), draw(UIDS), place)
     claim = draw(st.none() | CLAIMS)
     return Send(reply, draw(KINDS), draw(TEXTS), draw(TEXTS), draw(OPTIONAL), claim)
 
@@ -171,7 +171,7 @@ OPERATIONS: Final = st.one_of(
     st.builds(ClaimKey, CLAIMS),
     st.builds(AnswerKey, NAMES, STATES, OPTIONAL, OPTIONAL),
     st.builds(ReleaseKey, NAMES),
-    st.builds(Accept, ENTRIES),
+    ENTRIES,
     settlements(),
     st.builds(Confirm, st.lists(st.tuples(UIDS, PLACES), max_size=3).map(tuple)),
     st.builds(Attempted, UIDS, ATTEMPTS),
@@ -235,7 +235,7 @@ class AgainstModel(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 3), component=st.none() | COMPONENTS)
     def page(self, limit: int, component: str | None) -> None:
-        found: list[Entry] = []
+        found: list[Delivery] = []
         while page := self.journal.pending(
             component, after=found[-1].number if found else 0, limit=limit
         ):
@@ -279,7 +279,7 @@ TestAgainstModel.settings = settings(max_examples=60, stateful_step_count=15, de
 
 
 def send(uid: str, claim: Claim | None = None, *, made: float = 2.5) -> Send:
-    return Send(Reply(uid, "bot", 0, b"<b/>", made), "message", "me@bot", "you@a", "1", claim)
+    return Send(Outgoing(b"<b/>", made, "bot", uid, 0), "message", "me@bot", "you@a", "1", claim)
 
 
 def claim(name: bytes, *, made: float = 2.5, answer: str | None = None) -> Claim:
@@ -289,7 +289,7 @@ def claim(name: bytes, *, made: float = 2.5, answer: str | None = None) -> Claim
 def test_what_is_sent_is_a_reply_then_gone(journal: SqliteStore) -> None:
     journal.commit([send("u"), send("v")])
     assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "v"]
-    assert journal.find("u") == [Reply("u", "bot", 0, b"<b/>", 2.5)]
+    assert journal.find("u") == [Outgoing(b"<b/>", 2.5, "bot", "u", 0)]
     assert journal.totals() == {"bot": Totals(replies=2)}
     journal.commit([Confirm((("u", 0), ("v", 0)))])
     assert journal.totals() == {}
@@ -298,20 +298,24 @@ def test_what_is_sent_is_a_reply_then_gone(journal: SqliteStore) -> None:
 def test_what_was_sent_and_abandoned_is_a_dead_letter_of_its_own(journal: SqliteStore) -> None:
     journal.commit([send("u"), Abandon("u", 0, 4, "it broke the stream")])
     [letter] = journal.dead("bot", limit=9)
-    assert (letter.entry.kind, letter.entry.from_, letter.entry.to) == (
+    assert (letter.entry.stanza.kind, letter.entry.stanza.from_, letter.entry.stanza.to) == (
         "message",
         "me@bot",
         "you@a",
     )
-    assert (letter.entry.id, letter.reply, letter.reason) == ("1", b"<b/>", "it broke the stream")
+    assert (letter.entry.stanza.id, letter.reply, letter.reason) == (
+        "1",
+        b"<b/>",
+        "it broke the stream",
+    )
     journal.commit([Requeue(("u",), 9)])
     assert dead_uids(journal) == ["u"]
 
 
 def test_a_claim_is_kept_with_its_stanza_or_not_at_all(journal: SqliteStore) -> None:
-    journal.commit([Accept(entry("p"))])
+    journal.commit([entry("p")])
     with pytest.raises(ImpossibleOperation):
-        journal.commit([send("u", claim(b"k")), Accept(entry("p"))])
+        journal.commit([send("u", claim(b"k")), entry("p")])
     assert journal.claims([b"k"]) == []
     assert journal.replies("bot", limit=9) == []
     journal.commit([send("u", claim(b"k"))])
@@ -350,9 +354,9 @@ def test_claims_are_bounded_by_bytes_with_their_answers(file: Path) -> None:
 
 def test_a_claim_is_forgotten_after_a_day(journal: SqliteStore) -> None:
     journal.commit([send("u", claim(b"k", made=100))])
-    journal.commit([Accept(replace(entry("p"), received=100 + CLAIM_S))])
+    journal.commit([replace(entry("p"), received=100 + CLAIM_S)])
     assert journal.claims([b"k"]) == [claim(b"k", made=100)]
-    journal.commit([Accept(replace(entry("q"), received=100.5 + CLAIM_S))])
+    journal.commit([replace(entry("q"), received=100.5 + CLAIM_S)])
     assert journal.claims([b"k"]) == []
 
 
@@ -360,7 +364,7 @@ def test_a_claim_is_forgotten_after_a_day(journal: SqliteStore) -> None:
 
 
 def test_an_entry_is_pending_then_a_reply_then_gone(journal: SqliteStore) -> None:
-    journal.commit([Accept(entry("u"))])
+    journal.commit([entry("u")])
     assert uids(journal.pending("bot", limit=9)) == ["u"]
     journal.commit([Settle("u", (reply("u", 1), reply("u", 2)))])
     assert journal.pending("bot", limit=9) == []
@@ -372,14 +376,14 @@ def test_an_entry_is_pending_then_a_reply_then_gone(journal: SqliteStore) -> Non
 def test_to_settle_what_is_not_pending_does_nothing(journal: SqliteStore) -> None:
     journal.commit([Settle("u", (reply("u"),), 5, "late")])
     assert journal.totals() == {}
-    journal.commit([Accept(entry("u")), Settle("u"), Settle("u", (reply("u"),), 5, "twice")])
+    journal.commit([entry("u"), Settle("u"), Settle("u", (reply("u"),), 5, "twice")])
     assert journal.totals() == {}
 
 
 def test_a_revived_letter_keeps_its_attempts_and_goes_behind_all(journal: SqliteStore) -> None:
     tried = Attempt(1.25, "HTTP 500")
-    journal.commit([Accept(entry("u")), Attempted("u", tried), Settle("u", (), 3, "why")])
-    journal.commit([Accept(entry("v"))])
+    journal.commit([entry("u"), Attempted("u", tried), Settle("u", (), 3, "why")])
+    journal.commit([entry("v")])
     journal.commit([Requeue(("u",), 9)])
     first, second = journal.pending("bot", limit=9)
     assert (first.uid, second.uid, second.attempts, second.received) == ("v", "u", (tried,), 9)
@@ -387,45 +391,45 @@ def test_a_revived_letter_keeps_its_attempts_and_goes_behind_all(journal: Sqlite
 
 
 def test_requests_and_abandoned_replies_stay_dead(journal: SqliteStore) -> None:
-    journal.commit([Accept(entry("q", kind="iq")), Settle("q", (), 3, "why")])
-    journal.commit([Accept(entry("u")), Settle("u", (reply("u"),)), Abandon("u", 1, 4, "bad")])
+    journal.commit([entry("q", kind="iq"), Settle("q", (), 3, "why")])
+    journal.commit([entry("u"), Settle("u", (reply("u"),)), Abandon("u", 1, 4, "bad")])
     journal.commit([Requeue(("q", "u"), 9)])
     assert dead_uids(journal) == ["q", "u"]
     assert journal.totals() == {"bot": Totals(dead=2)}
     [_, letter] = journal.dead("bot", limit=9)
-    assert (letter.reply, letter.reason, letter.entry.to) == (b"<b/>", "bad", "you@bot")
+    assert (letter.reply, letter.reason, letter.entry.stanza.to) == (b"<b/>", "bad", "you@bot")
 
 
 def test_what_a_revived_letter_says_again_is_confirmed_last(journal: SqliteStore) -> None:
     told, answered = reply("u", data=b"<error/>"), reply("u", data=b"<answer/>")
-    journal.commit([Accept(entry("u")), Settle("u", (told,), 3, "gone")])
+    journal.commit([entry("u"), Settle("u", (told,), 3, "gone")])
     journal.commit([Requeue(("u",), 9), Settle("u", (answered,))])
     journal.commit([Confirm((("u", 1),))])
     assert [one for _, one in journal.replies("bot", limit=9)] == [answered]
 
 
 def test_one_that_is_impossible_undoes_its_batch(journal: SqliteStore) -> None:
-    journal.commit([Accept(entry("u"))])
+    journal.commit([entry("u")])
     before = journal.totals()
     for operation in (
-        Accept(entry("u")),
-        Accept(replace(entry("x"), xml="\ud800")),
-        Accept(replace(entry("x"), received=float("nan"))),
+        entry("u"),
+        replace(entry("x"), xml="\ud800"),
+        replace(entry("x"), received=float("nan")),
         Confirm((("u", 2**70),)),
     ):
         with pytest.raises(ImpossibleOperation):
-            journal.commit([Accept(entry("v")), DropDead(), operation])
+            journal.commit([entry("v"), DropDead(), operation])
         assert journal.totals() == before
-    journal.commit([Accept(entry("v"))])
+    journal.commit([entry("v")])
 
 
 # --- dead letters are bounded
 
 
 def test_to_accept_what_is_pending_is_impossible_though_it_is_settled_next(file: Path) -> None:
-    batch: list[Operation] = [Accept(entry("u")), Settle("u", (reply("u"),))]
+    batch: list[Operation] = [entry("u"), Settle("u", (reply("u"),))]
     with closing(SqliteStore(file)) as journal:
-        journal.commit([Accept(entry("u"))])
+        journal.commit([entry("u")])
         with pytest.raises(ImpossibleOperation):
             journal.commit(batch)
     with closing(SqliteStore(file)) as journal:  # which does not know it from before
@@ -436,8 +440,8 @@ def test_to_accept_what_is_pending_is_impossible_though_it_is_settled_next(file:
 
 
 def test_what_was_undone_is_not_taken_for_pending(journal: SqliteStore) -> None:
-    journal.commit([Accept(entry("u"))])
-    undone: list[Operation] = [Settle("u"), Accept(entry("v")), Attempted("v", Attempt(1, "x"))]
+    journal.commit([entry("u")])
+    undone: list[Operation] = [Settle("u"), entry("v"), Attempted("v", Attempt(1, "x"))]
     with pytest.raises(ImpossibleOperation):
         journal.commit([*undone, Confirm((("u", 2**70),))])
     journal.commit([Settle("u", (reply("u"),)), Settle("v", (reply("v"),))])
@@ -446,8 +450,8 @@ def test_what_was_undone_is_not_taken_for_pending(journal: SqliteStore) -> None:
 
 
 def test_what_becomes_pending_within_a_batch_is_settled_within_it(journal: SqliteStore) -> None:
-    journal.commit([Accept(entry("d")), Settle("d", (), 3, "why")])
-    journal.commit([Settle("x"), Accept(entry("u")), Settle("u", (reply("u"),))])
+    journal.commit([entry("d"), Settle("d", (), 3, "why")])
+    journal.commit([Settle("x"), entry("u"), Settle("u", (reply("u"),))])
     journal.commit([Settle("x"), Requeue(("d",), 9), Settle("d", (reply("d"),))])
     assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "d"]
     assert journal.totals() == {"bot": Totals(replies=2)}
@@ -469,7 +473,7 @@ SIZES: Final = (1, 15, 16, 17, 47, 63, 64, 65, 79, 80, 131)
 @pytest.mark.parametrize("count", SIZES)
 def test_a_batch_of_any_size_is_done_whole(journal: SqliteStore, count: int) -> None:
     names = [f"u{number:03}" for number in range(count)]
-    journal.commit([Accept(entry(uid)) for uid in names])
+    journal.commit([entry(uid) for uid in names])
     assert uids(journal.pending("bot", limit=EVERYTHING)) == names
     journal.commit([Settle(uid, (reply(uid),)) for uid in names])
     assert journal.pending("bot", limit=EVERYTHING) == []
@@ -482,7 +486,7 @@ def test_a_batch_of_any_size_is_done_whole(journal: SqliteStore, count: int) -> 
 def test_what_is_settled_is_read_only_where_it_is_not_known(
     reads: list[str], journal: SqliteStore, xml: str
 ) -> None:
-    journal.commit([Accept(entry(uid, xml=xml)) for uid in ("u", "v")])
+    journal.commit([entry(uid, xml=xml) for uid in ("u", "v")])
     journal.commit([Settle("u", (reply("u"),)), Settle("v", (reply("v"),))])
     assert len(reads) == (len(xml) > 4096)
     assert [one.uid for _, one in journal.replies("bot", limit=9)] == ["u", "v"]
@@ -491,7 +495,7 @@ def test_what_is_settled_is_read_only_where_it_is_not_known(
 def test_what_is_read_and_known_is_bounded(reads: list[str], journal: SqliteStore) -> None:
     names = [f"u{number}" for number in range(6000)]
     for begin in range(0, 6000, 1000):
-        journal.commit([Accept(entry(uid)) for uid in names[begin : begin + 1000]])
+        journal.commit([entry(uid) for uid in names[begin : begin + 1000]])
     journal.commit([Settle(uid, (), 3, "why") for uid in names])
     assert journal.totals() == {"bot": Totals(dead=6000)}
     assert len(reads) == 5  # a thousand each: the first five thousand were forgotten
@@ -500,24 +504,24 @@ def test_what_is_read_and_known_is_bounded(reads: list[str], journal: SqliteStor
 def test_the_oldest_letters_go_first(file: Path) -> None:
     with closing(SqliteStore(file, dead_limit_count=2)) as journal:
         for uid in "abc":
-            journal.commit([Accept(entry(uid)), Settle(uid, (), 3, "why")])
+            journal.commit([entry(uid), Settle(uid, (), 3, "why")])
         assert dead_uids(journal) == ["b", "c"]
 
 
 def test_letters_are_bounded_by_bytes(file: Path) -> None:
     with closing(SqliteStore(file, dead_limit_bytes=100)) as journal:
         for uid in "abc":
-            journal.commit([Accept(entry(uid, xml="ä" * 25)), Settle(uid, (), 3, "why")])
+            journal.commit([entry(uid, xml="ä" * 25), Settle(uid, (), 3, "why")])
         assert dead_uids(journal) == ["b", "c"]
 
 
 def test_letters_are_bounded_by_age(file: Path) -> None:
     with closing(SqliteStore(file, dead_limit_age_s=10)) as journal:
         for uid, died in (("a", 100), ("b", 105)):
-            journal.commit([Accept(entry(uid)), Settle(uid, (), died, "why")])
-        journal.commit([Accept(replace(entry("c"), received=110))])
+            journal.commit([entry(uid), Settle(uid, (), died, "why")])
+        journal.commit([replace(entry("c"), received=110)])
         assert dead_uids(journal) == ["a", "b"]
-        journal.commit([Accept(replace(entry("d"), received=111))])
+        journal.commit([replace(entry("d"), received=111)])
         assert dead_uids(journal) == ["b"]
 
 
@@ -525,7 +529,7 @@ def test_letters_are_bounded_by_age(file: Path) -> None:
 
 
 def test_the_file_and_its_directory_are_private(journal: SqliteStore, file: Path) -> None:
-    journal.commit([Accept(entry("u"))])
+    journal.commit([entry("u")])
     modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in file.parent.iterdir()}
     assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-shm": 0o600}
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -542,7 +546,7 @@ def test_durability_says_when_the_disk_is_waited_for(
 
 def test_close_leaves_one_file(file: Path) -> None:
     with closing(SqliteStore(file)) as journal:
-        journal.commit([Accept(entry("u"))])
+        journal.commit([entry("u")])
     assert [one.name for one in file.parent.iterdir()] == ["journal.db"]
 
 
@@ -553,7 +557,7 @@ def test_the_file_does_not_grow_with_what_passes(journal: SqliteStore, file: Pat
         settled = range(start - waiting, start - waiting + batch) if start >= waiting else ()
         journal.commit(
             [
-                *(Accept(entry(f"u{number}", xml="<a/>" * 50)) for number in accepted),
+                *(entry(f"u{number}", xml="<a/>" * 50) for number in accepted),
                 *(Settle(f"u{number}", (reply(f"u{number}"),)) for number in settled),
                 *(Confirm(((f"u{number}", 1),)) for number in settled),
             ]
@@ -622,7 +626,7 @@ def test_a_newer_journal_is_left_alone(file: Path) -> None:
 
 def fill(file: Path) -> None:
     with closing(SqliteStore(file)) as journal:
-        journal.commit([Accept(entry(f"u{number}", xml="<a/>" * 100)) for number in range(1000)])
+        journal.commit([entry(f"u{number}", xml="<a/>" * 100) for number in range(1000)])
 
 
 def overwrite(file: Path) -> None:
@@ -681,7 +685,7 @@ def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
             assert journal.claims([b"k"]) == []
     with closing(SqliteStore(file)) as journal:
         journal.commit([send("s", claim(b"k"))])
-        assert journal.replies("bot", limit=9)[-1] == (4, Reply("s", "bot", 0, b"<b/>", 2.5))
+        assert journal.replies("bot", limit=9)[-1] == (4, Outgoing(b"<b/>", 2.5, "bot", "s", 0))
         assert journal.claims([b"k"]) == [claim(b"k")]
     with closing(sqlite3.connect(file)) as database:
         assert database.execute("PRAGMA user_version").fetchall() == [(2,)]
@@ -718,10 +722,10 @@ def test_a_lock_within_this_process_is_somebody_elses(journal: SqliteStore, file
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(JournalError, match="is locked by another process"):
-            journal.commit([Accept(entry("u"))])
+            journal.commit([entry("u")])
         refusal(file, "is locked by another process")
         other.execute("ROLLBACK")
-    journal.commit([Accept(entry("u"))])
+    journal.commit([entry("u")])
     assert uids(journal.pending(None, limit=9)) == ["u"]
 
 
@@ -741,29 +745,29 @@ def test_who_holds_a_lock_is_named(journal: SqliteStore, file: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
         with pytest.raises(JournalError, match=rf"is locked by process {other.pid} \(.+\); end"):
-            journal.commit([Accept(entry("u"))])
+            journal.commit([entry("u")])
         other.communicate()
-    journal.commit([Accept(entry("u"))])
+    journal.commit([entry("u")])
 
 
 def test_a_full_disk_is_said_to_be_full(journal: SqliteStore, file: Path) -> None:
-    journal.commit([Accept(entry("before"))])
+    journal.commit([entry("before")])
     journal._database.execute("PRAGMA max_page_count = 1")  # as many as it has
     with pytest.raises(JournalError, match=r"no room for .*journal.db: its disk is full; make roo"):
-        journal.commit([Accept(entry(f"u{n}", xml="<a/>" * 1000)) for n in range(100)])
+        journal.commit([entry(f"u{n}", xml="<a/>" * 1000) for n in range(100)])
     assert journal.totals()["bot"].pending == 1
     journal._database.execute("PRAGMA max_page_count = 1000000")
-    journal.commit([Accept(entry("after"))])
+    journal.commit([entry("after")])
     assert uids(journal.pending(None, limit=9)) == ["before", "after"]
 
 
 def test_a_write_that_fails_undoes_its_batch(journal: SqliteStore, file: Path) -> None:
-    journal.commit([Accept(entry("before"))])
+    journal.commit([entry("before")])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (file.parent / "journal.db-wal").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
-        batches: list[list[Operation]] = [[Accept(entry("u")), Settle("before")], []]
+        batches: list[list[Operation]] = [[entry("u"), Settle("before")], []]
         for operations in batches:
             with pytest.raises(JournalError, match=r"cannot write or read .*IOERR.*ulimit -f"):
                 journal.commit(operations)
@@ -771,7 +775,7 @@ def test_a_write_that_fails_undoes_its_batch(journal: SqliteStore, file: Path) -
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     journal.commit([])
-    journal.commit([Accept(entry("after"))])
+    journal.commit([entry("after")])
     assert uids(journal.pending(None, limit=9)) == ["before", "after"]
 
 

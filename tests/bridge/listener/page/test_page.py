@@ -9,8 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bridge.journal.delivery import Attempt
 from bridge.journal.request import Forget, Retry
-from bridge.journal.store import Attempt, JournalError
+from bridge.journal.store import JournalError
 from bridge.listener.page import session as session_module
 from bridge.listener.page.session import FAILURE_S, FAILURES, SESSION_S, SESSIONS
 from bridge.listener.page.snapshot import PAGE
@@ -263,7 +264,7 @@ async def test_conversations_that_wait(browser: Browser, stage: Stage) -> None:
     for number in range(12):
         bot.wait(f"u{number}@example.org", received=NOW - number)
     delivery = other.wait("carol@example.org", received=NOW - 1000)
-    delivery.attempts.append(Attempt(NOW, "status 500"))
+    delivery.attempts = (Attempt(NOW, "status 500"),)
     taken = other.conversations.take()
     assert taken is not None
     other.conversations.wait(taken, trio.current_time() + 100)
