@@ -1,4 +1,4 @@
-"""What makes a capture fit to be given away: pseudonyms in place of what people said and are."""
+"""Makes a capture safe to share: pseudonyms replace the names and the words of people."""
 
 from bridge.capture.redact.rewriter import Redactor
 

@@ -1,11 +1,11 @@
-"""Which characters may stand for which: closed classes of one script, one kind, one UTF-8 length.
+"""Classes of characters that may replace each other: of one script, one kind, one UTF-8 length.
 
-A class holds lower-case letters (their upper case belongs to it, and stays upper case), letters
-that have no case, digits, or pictographs. All of its members are as long in UTF-8, and compatible
-with NFKC where the one that asks is, so that what was a valid part of a JID stays one.
+A class holds lower-case letters (upper case belongs to it, and stays upper case), letters without
+case, digits, or pictographs. All members have the same length in UTF-8, and either all of them or
+none change under NFKC. So a valid part of a JID stays valid.
 
-Text is made of `quiet` letters only: those that words of that script cannot do without are left
-out (for Latin the vowels), so that no word comes about by chance.
+Words are replaced by `quiet` letters only: the letters that words of a script cannot do without
+(for Latin the vowels) are left out, so that no real word arises by chance.
 """
 
 import unicodedata
@@ -36,7 +36,7 @@ _RARE_BLOCK: Final = 4096
 
 @frozen
 class Letter:
-    """A character as a member of its class: `alphabet[index]`, in upper case where `upper`."""
+    """A character as a member of its class: `alphabet[index]`, in upper case if `upper`."""
 
     alphabet: str
     index: int
@@ -45,7 +45,7 @@ class Letter:
 
 @lru_cache(maxsize=32_768)
 def letter_of(character: str) -> Letter | None:
-    """Find the class of a letter, digit or pictograph; None for all else, which stays as it is."""
+    """Return the class of a letter, digit or pictograph; None for other characters, which stay."""
     if not character.isalnum() and not _is_pictograph(character):
         return None
     lower = character.lower()
@@ -56,7 +56,7 @@ def letter_of(character: str) -> Letter | None:
 
 @lru_cache(maxsize=1024)
 def quiet(alphabet: str) -> str:
-    """Give the part of an alphabet that text is made of."""
+    """Return the letters of an alphabet that words are replaced by."""
     letters = _QUIET.get(_script(alphabet[0]), frozenset())
     kept = "".join(character for character in alphabet if character in letters)
     return kept if len(kept) >= 8 else alphabet
@@ -78,7 +78,7 @@ def _members(block: range, wanted: "_Kind") -> str:
 
 
 def _range(number: int, kind: "_Kind") -> range:
-    """Give where the others of its class are."""
+    """Return the range that holds the other members of a character's class."""
     for block in _WHOLE_BLOCKS:
         if number in block:
             return block
@@ -102,7 +102,7 @@ class _Kind:
 def _kind(character: str) -> _Kind:
     category = unicodedata.category(character)
     if category == "Lu" and _is_pair(character.lower(), character):
-        category = "of a pair"  # its class is that of its lower case
+        category = "of a pair"  # in the class of its lower case
     upper = character.upper()
     return _Kind(
         category,
@@ -114,7 +114,7 @@ def _kind(character: str) -> _Kind:
 
 
 def _is_pair(lower: str, upper: str) -> bool:
-    """Tell whether two are each other's lower and upper case, and as long."""
+    """Return whether two characters are each other's lower and upper case, of the same length."""
     return (
         lower != upper
         and len(lower) == len(upper) == 1

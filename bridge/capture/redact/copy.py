@@ -1,9 +1,9 @@
-"""Copies captures with pseudonyms: reads them twice, writes them redacted, and searches what it has
-written before that gets its name.
+"""Redacts copies of captures, and searches each copy before it gets its final name.
 
-First a survey: what is to be hidden? Then pseudonyms can be chosen that are none of it by chance.
-Last the search; what it finds is looked up in the originals once more, since the survey is kept as
-a filter that may hold too much. Memory does not depend on the captures' size.
+The first pass is a survey of everything to be hidden, so that no pseudonym is one of those words by
+chance. The second pass writes drafts. The last pass searches them; since the survey is a filter
+with false positives, findings are looked up in the originals once more. Memory does not depend on
+the size of the captures.
 """
 
 import os
@@ -19,43 +19,43 @@ from bridge.capture.redact import Redactor
 from bridge.capture.redact.hidden import Hidden, Suspects
 from bridge.capture.redact.search import Search, Survey, surveyor
 
-_STEP: Final = 256  # records between two looks at the progress
+_STEP: Final = 256  # records between two reports of progress
 _SHOWN: Final = 3
 
 T = TypeVar("T")
 Advance = Callable[[int], None]
-"""Told how many bytes of a file have been read since the last time."""
+"""Called with the number of bytes that have been read since the last call."""
 
 
 class WouldRemain(Exception):
-    """Something that must be hidden would remain; the message says what, in a whole sentence."""
+    """Something that must be hidden would remain; the message is a sentence that names it."""
 
 
 class Progress(Protocol):
-    """Is told how far a copy is: three readings of each file."""
+    """Shows the progress of a copy: three passes over each file."""
 
     def begin(self, what: str) -> Advance:
-        """Begin a reading, described in a few words."""
+        """Begin a pass, described in a few words."""
         ...
 
 
 @frozen
 class CopyJob:
-    """A capture, where it goes, and where it is written until it may have that name."""
+    """A capture, the path of its copy, and the draft that the copy is written to first."""
 
     source: Path
     target: Path
     draft: Path
 
     def discard(self) -> None:
-        with suppress(OSError):  # there is none, most often
+        with suppress(OSError):  # usually there is none
             self.draft.unlink()
 
     def publish(self) -> None:
-        """Give it its name.
+        """Move the draft to its final name.
 
         Raises:
-            CaptureFileError: it cannot have it.
+            CaptureFileError: if that fails.
         """
         try:
             with self.draft.open("rb") as file:
@@ -70,8 +70,8 @@ def redact_all(jobs: list[CopyJob], key: bytes, progress: Progress) -> list[str]
     """Write all drafts, search them, and return lines for the user.
 
     Raises:
-        CaptureFileError: a file cannot be read or written.
-        WouldRemain: a draft holds something that is to be hidden; discard them all.
+        CaptureFileError: if a file cannot be read or written.
+        WouldRemain: if a draft holds something that must be hidden; discard all drafts.
     """
     hidden = Hidden()
     survey = Survey(hidden)
@@ -108,7 +108,7 @@ def _refuse(remaining: dict[str, str]) -> None:
 
 @define
 class _Tally:
-    """What was done."""
+    """Statistics of the copies, and notes for the user."""
 
     records: int = 0
     notes: list[str] = field(factory=list)
@@ -142,7 +142,7 @@ def _write(job: CopyJob, redactor: Redactor, tally: _Tally, advance: Advance) ->
                 raise
             raise CaptureFileError(job.target, error.why) from None
         if capture.cut is not None:
-            tally.notes.append(f"{shown(job.source)}: {capture.cut}; what was before it is there")
+            tally.notes.append(f"{shown(job.source)}: {capture.cut}; everything before was copied")
 
 
 def _search(job: CopyJob, hidden: Hidden, advance: Advance) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""What a capture must not give away: each local part, and each word of four or more letters.
+"""The strings that a capture must not reveal: local parts, and words of four or more letters.
 
-Letter case does not count. They are kept as a Bloom filter of a fixed size, however large the
-capture is: what is in it is always found, what is not seldom (one in a million, at a million
-words). So a pseudonym may well be avoided in vain, and what a search finds is to be confirmed.
+Letter case does not count. They are kept in a Bloom filter of a fixed size, however large the
+capture is. A member is always found; false positives are rare (one in a million, at a million
+words). So a pseudonym may be avoided needlessly, and the findings of a search must be confirmed.
 """
 
 import re
@@ -21,23 +21,23 @@ _RECENT: Final = 32_768
 
 
 class Hidden:
-    """A set of words and local parts that may hold too much, and never too little."""
+    """A set of words and local parts, with false positives but no false negatives."""
 
     def __init__(self, size_bytes: int = _SIZE_BYTES) -> None:
         """`size_bytes` is a power of two."""
         self._filter = bytearray(size_bytes)
-        self._recent: set[str] = set()  # what was added of late
-        self._absent: set[str] = set()  # what was asked for of late, and has nothing hidden in it
+        self._recent: set[str] = set()  # added recently
+        self._absent: set[str] = set()  # looked up recently, and without anything hidden
 
     def add_words(self, words: Iterable[str]) -> None:
-        """Add runs of letters, where they are long enough to be told from others."""
+        """Add the runs of letters that are long enough to be distinctive."""
         for word in set(words) - self._recent:
             if len(word) >= WORD_LENGTH:
                 self._add(word.casefold())
             _remember(self._recent, word)
 
     def add_local(self, local: str) -> None:
-        """Add a local part; it is looked for in texts, too, where it can be told from others."""
+        """Add a local part. If it is distinctive, it is looked for in texts, too."""
         addressed = _ADDRESSED + local
         if addressed in self._recent:
             return
@@ -47,11 +47,11 @@ class Hidden:
             self._add(local.casefold())
 
     def has_local(self, local: str) -> bool:
-        """Tell whether this is a local part that is to be hidden."""
+        """Return whether this is a local part to be hidden."""
         return self._has(_ADDRESSED + local.casefold())
 
     def found(self, text: str) -> Iterator[str]:
-        """Give what of a text is to be hidden, in lower case."""
+        """Yield the parts of a text that must be hidden, in lower case."""
         for run in set(_LOCAL_LIKE.findall(text)) - self._absent:
             found = [token for token in tokens(run.casefold()) if self._has(token)]
             if not found:
@@ -59,7 +59,7 @@ class Hidden:
             yield from found
 
     def avoids(self, pseudonym: str) -> bool:
-        """Tell whether a pseudonym, in lower case, must not be there."""
+        """Return whether a pseudonym, in lower case, must not be used."""
         return self.has_local(pseudonym) or any(self.found(pseudonym))
 
     def _add(self, item: str) -> None:
@@ -78,7 +78,7 @@ class Hidden:
 
 
 class Suspects(Hidden):
-    """As `Hidden`, exactly, of a few: which of those that were found are really there?"""
+    """Confirms findings of a `Hidden`: those that are added again end up in `confirmed`."""
 
     def __init__(self, suspects: frozenset[str]) -> None:
         super().__init__(1)
@@ -91,8 +91,8 @@ class Suspects(Hidden):
 
 
 def is_telling(local: str) -> bool:
-    """Tell whether a local part can be told from other things in a text: it has three characters,
-    of them a letter, or six, of them a digit.
+    """Return whether a local part is distinctive enough to be looked for in a text: it has three
+    characters and among them a letter, or six and among them a digit.
     """
     if len(local) >= 6:
         return any(map(str.isalnum, local))
@@ -100,8 +100,8 @@ def is_telling(local: str) -> bool:
 
 
 def tokens(run: str) -> Iterator[str]:
-    """Give all that may be a hidden word or local part in a run of what a local part can hold: it,
-    and the runs of letters, and of letters and digits, in it.
+    """Yield the candidates for hidden words and local parts in a run of characters that are valid
+    in a local part: the run itself, and its runs of letters, and of letters and digits.
     """
     yield run
     if run.isalpha():

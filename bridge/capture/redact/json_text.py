@@ -1,8 +1,8 @@
-"""JSON as text, valid or not: what strings, numbers and words hold is replaced, the form stays.
+"""Redacts JSON as text, valid or not: strings, numbers and words are replaced, the syntax stays.
 
-Values of the bridge's own keys become what the stanza's become (`to`, `type`, `stanza`, …), so that
-a reply still makes the stanza that was sent. A `body` that is a number or a boolean is written as
-a string, where its pseudonym is no number: as such it makes the same stanza.
+Values of the bridge's own keys (`to`, `type`, `stanza`, …) are replaced like those of the stanza,
+so that a reply still makes the stanza that was sent. A `body` that is a number or a boolean is
+written as a string if its pseudonym is not a number: it makes the same stanza that way.
 """
 
 import re
@@ -25,12 +25,12 @@ _STANZA_KEYS: Final = ("to", "from", "kind", "type", "id", "received")
 
 
 def change_document(tags: Tags, text: str) -> str:
-    """Replace what a JSON text holds; what is no JSON is replaced as text."""
+    """Replace the values in a JSON text; anything that is not JSON is replaced as text."""
     return _Document(tags).change(text)
 
 
 def change_string(tags: Tags, key: str, text: str) -> str:
-    """Replace a string that is the value of a key."""
+    """Replace the string value of a key."""
     values = tags.values
     if key in _STANZA_KEYS:
         return values.attribute(key, text)
@@ -42,7 +42,7 @@ def change_string(tags: Tags, key: str, text: str) -> str:
 
 
 class _Document:
-    """One JSON text on its way; `_key` is the last key in the object that is open."""
+    """A JSON text that is being replaced; `_key` is the last key in the open object."""
 
     def __init__(self, tags: Tags) -> None:
         self._tags = tags

@@ -1,10 +1,10 @@
-"""XML as it comes, cut anywhere, well-formed or not: names and markup stay, the rest is replaced.
+"""Redacts XML in chunks, cut anywhere, well-formed or not: names and markup stay.
 
-A tokeniser, no parser: what it does not understand is text, and all text is replaced. So broken
-input stays broken in the same place, and gives away as little.
+This is a tokeniser, not a parser: anything that it does not understand is text, and all text is
+replaced. So broken input stays broken in the same place, and reveals no more than other input.
 
-What may go on in the next chunk is held back: a tag that has not ended, the last word of a text.
-That is at most `HOLD_BYTES`; what is longer is taken for text.
+Input that may continue in the next chunk is held back: an unfinished tag, the last word of a text.
+At most `HOLD_BYTES` are held; anything longer is treated as text.
 """
 
 import re
@@ -43,16 +43,16 @@ _PART: Final = re.compile(r"([^\s=\"'<>/]+)(\s*=\s*)(?:\"([^\"]*)\"|'([^']*)')|[
 _WORD_BYTES: Final = bytes(
     byte for byte in range(256) if byte >= 0x80 or chr(byte).isalnum() or byte in b"&#;"
 )
-_CUT_CHARACTER: Final = re.compile("[\udc80-\udcff]{1,3}\\Z")  # as `surrogateescape` gives it
+_CUT_CHARACTER: Final = re.compile("[\udc80-\udcff]{1,3}\\Z")  # as decoded with `surrogateescape`
 _CACHED_BYTES: Final = 256
 
 Piece = tuple[int, bytes]
-"""How many bytes of the input, and what they become."""
+"""A number of input bytes, and their replacement."""
 
 
 @frozen
 class _Tag:
-    """A tag that was replaced; `element` is what it opens (its local name), else empty."""
+    """A replaced tag; `element` is the local name of the element that it opens, if any."""
 
     written: bytes
     element: str
@@ -60,14 +60,14 @@ class _Tag:
 
 
 class Tags:
-    """Replaces what tags hold; many streams may share one, for its cache."""
+    """Replaces the values in tags. Streams may share an instance, and so its cache."""
 
     def __init__(self, values: Values) -> None:
         self.values = values
         self._cached = lru_cache(4096)(self._change)
 
     def change(self, raw: bytes) -> _Tag:
-        """Replace the attributes of a tag, and whatever else than names a broken one holds."""
+        """Replace the attributes of a tag; in a broken tag, everything except names."""
         return self._cached(raw) if len(raw) <= _CACHED_BYTES else self._change(raw)
 
     def _change(self, raw: bytes) -> _Tag:
@@ -96,33 +96,33 @@ class Tags:
 
 
 class Markup:
-    """Replaces what one stream holds, as it comes."""
+    """Replaces the values in one stream, chunk by chunk."""
 
     def __init__(self, tags: Tags) -> None:
         self._tags = tags
         self._values = tags.values
         self._rest = bytearray()
-        self._in_tag = False  # what is held back is a tag without its end
+        self._in_tag = False  # whether an unfinished tag is held back
         self._in_cdata = False
-        self._element = ""  # what the last tag has opened
-        self._form_type = 0  # 1 behind <field var='FORM_TYPE'>, 2 in its <value>
+        self._element = ""  # the element that the last tag opened
+        self._form_type = 0  # 1 after <field var='FORM_TYPE'>, 2 in its <value>
         self._pieces: list[Piece] = []
-        self._even: list[bytes] = []  # as long as what they stand for, to be one piece
+        self._even: list[bytes] = []  # replacements of unchanged length, to be joined to one piece
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes are held back."""
+        """Number of bytes held back."""
         return len(self._rest)
 
     def feed(self, data: bytes) -> list[Piece]:
-        """Take bytes; give the pieces that are complete, in order."""
+        """Take bytes, and return the pieces that are complete, in order."""
         self._rest += data
         if self._in_tag and b">" not in data and b"<" not in data and self.held_bytes < HOLD_BYTES:
             return []
         return self._run(final=self.held_bytes >= HOLD_BYTES)
 
     def flush(self) -> list[Piece]:
-        """Give what is held back, as if nothing followed."""
+        """Return the rest, as if nothing followed."""
         return self._run(final=True)
 
     def _run(self, *, final: bool) -> list[Piece]:
@@ -139,7 +139,7 @@ class Markup:
         return pieces
 
     def _take(self, at: int, final: bool) -> int:
-        """Replace what begins there, and give its end; the same place, where that is open."""
+        """Replace the token at `at`, and return its end; return `at` if the token may go on."""
         rest = self._rest
         tag = _TAG.match(rest, at)
         if tag is not None:
@@ -174,14 +174,14 @@ class Markup:
         return self._put(at, end, tag.written)
 
     def _take_special(self, at: int) -> int:
-        """Take the beginning of what a stream must not hold; its inside is read as text."""
+        """Take the beginning of markup that a stream must not hold; its inside is read as text."""
         found = _DECLARATION.match(self._rest, at) or _SPECIAL.match(self._rest, at)
         end = found.end() if found else at + 1
         return self._put(at, end, bytes(self._rest[at:end]))
 
     def _take_text(self, at: int, end: int, final: bool) -> int:
         rest = self._rest
-        behind = bytes(rest[end : end + len(_CDATA)])  # what may become a CDATA section goes on
+        behind = bytes(rest[end : end + len(_CDATA)])  # a CDATA section would continue the text
         if not final and _CDATA.startswith(behind):
             end = self._settled_end(at, end)
             if end == at:
@@ -204,11 +204,11 @@ class Markup:
         return self._form_type == 2 or may_keep_text(self._element)
 
     def _settled_end(self, at: int, end: int) -> int:
-        """Give the end of that part of a text which does not depend on what follows it."""
+        """Return the end of the part of a text that does not depend on the bytes after it."""
         text = bytes(self._rest[at:end])
         if self._may_stay and len(text) <= TEXT_LIMIT:
             return at
-        if end < len(self._rest) or b"<" in text:  # a CDATA section, or what may become one
+        if end < len(self._rest) or b"<" in text:  # a CDATA section, or the beginning of one
             return at if len(self._rest) - at < _HOLD_TEXT_BYTES else end
         tail = text[len(text.rstrip(_WORD_BYTES)) :]
         if not tail:
@@ -251,7 +251,7 @@ class Markup:
 
 
 def change_fragment(tags: Tags, text: str) -> str:
-    """Replace what a piece of XML holds that is there as a whole."""
+    """Replace the values in a complete piece of XML."""
     markup = Markup(tags)
     data = text.encode("utf-8", "surrogatepass")
     pieces = markup.feed(data) + markup.flush()
@@ -259,7 +259,7 @@ def change_fragment(tags: Tags, text: str) -> str:
 
 
 def _open_bytes(tail: bytes) -> int:
-    """Count the bytes at the end of a text that may be part of a longer word, or character."""
+    """Return how many bytes at the end of a text may be part of a longer word or character."""
     text = tail.decode("utf-8", "surrogateescape")
     start = len(_CUT_CHARACTER.sub("", text))
     for match in PIECE.finditer(text):

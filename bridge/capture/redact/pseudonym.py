@@ -1,18 +1,18 @@
-"""Pseudonyms from a key: of words, which nobody can turn back, and of names, which stay different.
+"""Pseudonyms computed from a key: irreversible for words, distinct for names.
 
-Both have as many characters as what they stand for, and each character is one of the same class
-(`alphabet`); what is no letter, digit or pictograph stays. No table grows: a pseudonym is computed
-from the key, and the caches are bounded.
+Both have as many characters as the original, each of the same class (`alphabet`); characters other
+than letters, digits and pictographs stay. No table grows: pseudonyms are computed, and caches are
+bounded.
 
-- A *word* is hashed (keyed BLAKE2). None of its characters stays in its place, so that no part of
-  a word is seen, however it was cut. Two words may get the same pseudonym.
-- A *name* (local part, resource, id) is permuted: all names of one shape are one cycle, in which
-  each has the next one's place under a keyed Feistel network. So two names never become the same,
-  and none stays what it is. Upper and lower case are one name; the letters' case is kept.
+- A *word* is hashed (keyed BLAKE2). None of its characters stays in its place, so no part of a word
+  can be seen, however it was cut. Two words may get the same pseudonym.
+- A *name* (local part, resource, id) is permuted: all names of one shape form one cycle, and a name
+  is replaced by the next one, under a keyed Feistel network. So two names never become the same,
+  and none stays unchanged. Upper and lower case are one name; the letters' case is kept.
 
-What a pseudonym must not be, because it is there to be hidden elsewhere, `avoid` tells: a word is
-then hashed again; a name becomes two characters longer, and begins with one of `MARKS`. No other
-pseudonym does (names that begin so are made longer, too), so that they stay different.
+`avoid` returns whether a pseudonym must not be used, because it is itself hidden elsewhere. A word
+is then hashed again; a name becomes two characters longer, and begins with one of `MARKS`. No other
+pseudonym begins like that (names that do are made longer, too), so names stay distinct.
 """
 
 import re
@@ -31,23 +31,23 @@ from bridge.capture.redact.vocabulary import RESOURCE
 MIN_KEY_BYTES: Final = 16
 MARKS: Final = ("qx", "qz", "qj", "qk", "qv", "qw")
 WORD_LIMIT: Final = 256
-"""Longer runs of letters are taken for several words."""
+"""Longer runs of letters are treated as several words."""
 _ROUNDS: Final = 8
 _LOCAL_LIMIT_BYTES: Final = 1023
-_OPAQUE_LENGTH: Final = 16  # letters and digits of a random id: 2**50 and more, to be hashed
+_OPAQUE_LENGTH: Final = 16  # letters and digits of an id with 2**50 values or more, which is hashed
 _TRIES: Final = 20
-_ENTITIES: Final = ("lt", "gt")  # `&ab;` is to stay an entity that XML does not have
+_ENTITIES: Final = ("lt", "gt")  # `&ab;` must stay an entity that XML does not define
 _CACHE: Final = 16_384
 _CACHED_LENGTH: Final = 64
 _ESCAPE: Final = re.compile(r"\\(?:2[0267f]|3[ace]|40|5c)", re.IGNORECASE)  # XEP-0106 §4.2
 _PUNCTUATION: Final = "!#$%()*+,-.;=?[]^_`{|}~"
 
 Avoid = Callable[[str], bool]
-"""Told a pseudonym, or a piece of one, without letter case: must it not be there?"""
+"""Called with a pseudonym, or a part of one, in lower case; returns whether to avoid it."""
 
 
 class _Cache(dict[str, str]):
-    """What was made of recent strings; forgets all of them where they are too many."""
+    """Pseudonyms of recent strings; forgets all of them when there are too many."""
 
     def __init__(self, make: Callable[[str], str]) -> None:
         super().__init__()
@@ -63,25 +63,25 @@ class _Cache(dict[str, str]):
 
 
 class Pseudonyms:
-    """Gives pseudonyms under one key (16 bytes at least). Not for several threads."""
+    """Computes pseudonyms under one key (at least 16 bytes). Not thread-safe."""
 
     def __init__(self, key: bytes, avoid: Avoid | None = None) -> None:
         if len(key) < MIN_KEY_BYTES:
-            raise ValueError(f"a key has at least {MIN_KEY_BYTES} bytes")
+            raise ValueError(f"a key must have at least {MIN_KEY_BYTES} bytes")
         self._key = blake2b(key, digest_size=32, person=b"xmpp-bridge").digest()
         self._avoid = avoid
         self._tables: dict[str, str] = {}
         self._first_digits = {c: _table("123456789".replace(c, "")) for c in "0123456789"}
         self.words = _Cache(self._make_word)
-        """The pseudonym of a run of letters, of a run of digits, or of a pictograph: look it up."""
+        """Pseudonyms of runs of letters, runs of digits, and pictographs, computed on lookup."""
         self._names = _Cache(self._make_name)
 
     def name(self, name: str) -> str:
-        """Give the pseudonym of a name; no other name has it."""
+        """Return the pseudonym of a name; no other name has it."""
         return self._names[name]
 
     def opaque(self, name: str) -> str:
-        """Give the pseudonym of an id: hashed where it is so long that no two become the same."""
+        """Return the pseudonym of an id, hashed if the id is long enough to rule out collisions."""
         if sum(map(str.isalnum, name)) < _OPAQUE_LENGTH:
             return self.name(name)
         return self.words[name]
@@ -99,7 +99,7 @@ class Pseudonyms:
 
     def _hashed(self, word: str, salt: str) -> str:
         digest = self._digest(word.lower() + salt, len(word))
-        if word[0] in self._first_digits:  # a number must not begin by 0: it may be JSON's
+        if word[0] in self._first_digits:  # JSON numbers must not begin with 0
             first = self._first_digits[word[0]][digest[0]]
             return first + "".join(map(self._other, word[1:], digest[1:]))
         return "".join(map(self._other, word, digest))
@@ -111,7 +111,7 @@ class Pseudonyms:
         return shake_256(self._key + data).digest(size)
 
     def _other(self, character: str, byte: int) -> str:
-        """Give another character of the same class, one of 256 (with repetitions)."""
+        """Return another character of the same class, one of 256 (with repetitions)."""
         table = self._tables.get(character)
         if table is None:
             table = self._tables[character] = self._table_of(character)
@@ -147,7 +147,7 @@ class Pseudonyms:
         return made
 
     def _permuted(self, shape: "_Shape", mark: str) -> str:
-        """Give the next name of the cycle that may be one; with a mark before it, any may."""
+        """Return the next allowed name of the cycle; after a mark, reserved ones are allowed."""
         numbers = shape.numbers
         while True:
             numbers = self._next(shape, numbers, mark)
@@ -156,9 +156,9 @@ class Pseudonyms:
                 return made
 
     def _next(self, shape: "_Shape", numbers: tuple[int, ...], tweak: str) -> tuple[int, ...]:
-        """Go one step along a cycle of all names of that shape: P⁻¹(P(x) + 1)."""
+        """Go one step along the cycle of all names of one shape: P⁻¹(P(x) + 1)."""
         size = prod(shape.radices)
-        side = isqrt(size - 1) + 1  # P permutes the numbers below side², and walks until below size
+        side = isqrt(size - 1) + 1  # P permutes numbers below side²; repeated until below size
         pattern = (shape.pattern + tweak).encode("utf-8", "surrogatepass")
         number = self._permute(_joined(numbers, shape.radices), side, pattern)
         while number >= size:
@@ -191,15 +191,15 @@ class Pseudonyms:
 
 
 def _is_reserved(name: str) -> bool:
-    """Tell whether no pseudonym, but one that was made longer, is like that."""
+    """Return whether only a pseudonym that was made longer may begin like `name`."""
     return name[:2].lower().startswith(MARKS) or name.lower() == RESOURCE
 
 
 @frozen
 class _Shape:
-    """What a name keeps, and the numbers of what it does not.
+    """The part of a name that stays, and the numbers of the letters that are replaced.
 
-    `characters` are those that stay, `letters` the others, by their places in the name.
+    `characters` are all characters of the name, `letters` those to be replaced, by position.
     """
 
     characters: tuple[str, ...]
@@ -210,7 +210,7 @@ class _Shape:
     radices: tuple[int, ...]
 
     def written(self, numbers: tuple[int, ...]) -> str:
-        """Give the name of that shape that has these numbers."""
+        """Return the name of this shape that has these numbers."""
         characters = list(self.characters)
         for (at, letter), number in zip(self.letters, numbers, strict=True):
             one = letter.alphabet[number]
@@ -218,12 +218,12 @@ class _Shape:
         return "".join(characters)
 
     def fits(self, made: str) -> bool:
-        """Tell whether a name has no XEP-0106 escape that its original does not have."""
+        """Return whether a name has no XEP-0106 escape that its original does not have."""
         return "\\" not in made or len(_ESCAPE.findall(made)) == self.escapes
 
 
 def _shape_of(name: str) -> _Shape | None:
-    """Take a name apart; None where nothing of it can be replaced."""
+    """Return the shape of a name; None if nothing in it can be replaced."""
     escapes = [match.span() for match in _ESCAPE.finditer(name)]
     kept = {at for start, end in escapes for at in range(start, end)}
     letters = [

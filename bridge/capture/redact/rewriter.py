@@ -1,9 +1,9 @@
-"""Puts other values into the records of a capture, one after the other, as they come.
+"""Replaces the values in the records of a capture, one record after the other.
 
-Times, channels and their order stay; so do the places where chunks end, as far as the new values
-are as long as what they stand for (else the nearest). Where a chunk ends within a word or a tag, it
-is held back until that is whole, and with it what came after it: at most `HELD_RECORDS` and
-`HELD_BYTES`; then it is taken as it is.
+Times, channels and their order stay. So do the places where chunks end if the new values are as
+long as the old ones (otherwise the nearest place is used). A chunk that ends within a word or a tag
+is held back until that is complete, and with it all records after it: at most `HELD_RECORDS` and
+`HELD_BYTES`. Beyond that, the unfinished word or tag is replaced as it is.
 """
 
 import base64
@@ -41,7 +41,7 @@ _CONDITIONS: Final = frozenset({condition.value for condition in StreamCondition
 
 @define
 class _Waiting:
-    """A record on its way: how many bytes of it are not yet replaced, and what the others are."""
+    """A record in progress: the number of bytes still to be replaced, and the replaced parts."""
 
     record: Record
     missing: int
@@ -52,8 +52,8 @@ class _Waiting:
 
 
 class Rewriter:
-    """Puts other values into one capture, or several that tell one story: `header`, then `feed`
-    each record, then `end`; and again from `header`. Not for several threads.
+    """Replaces the values of one capture, or of several that form one story. For each, call
+    `header`, then `feed` with each record, then `end`. Not thread-safe.
     """
 
     def __init__(self, values: Values) -> None:
@@ -66,13 +66,13 @@ class Rewriter:
         self._reset()
 
     def header(self, header: Header) -> Header:
-        """Rewrite a header; a field says that it was. Within a capture that is continued in another
-        file this may be called at any time; for another component's, only behind `end`.
+        """Return a redacted header, with a field that marks it as redacted. If the file continues
+        the one before, this may be called at any time; for another component, only after `end`.
         """
         domain = header.domain
         if domain != self._values.domain:
             self._values.use(domain)
-            self._tags = Tags(self._values)  # what it remembers has to do with the domain
+            self._tags = Tags(self._values)  # its cache depends on the domain
             self._reset()
         fields = [
             (name, self._field(name, value, domain))
@@ -85,11 +85,11 @@ class Rewriter:
         return evolve(header, origin=origin, fields=(*fields, REDACTED))
 
     def feed(self, record: Record) -> list[Record]:
-        """Take the next record; give those that are ready, in order. It never fails."""
+        """Take the next record, and return those that are ready, in order. Never fails."""
         channel, size = record.channel, len(record.data)
         if channel in self._streams:
             pieces = self._streams[channel].feed(record.data)
-            if not self._waiting and sum(old for old, _ in pieces) == size:  # most often
+            if not self._waiting and sum(old for old, _ in pieces) == size:  # the usual case
                 return [Record(record.at, channel, b"".join([new for _, new in pieces]))]
             waiting = _Waiting(record, size)
             self._of_channel[channel].append(waiting)
@@ -111,7 +111,7 @@ class Rewriter:
         self._held_bytes += len(waiting.record.data)
 
     def end(self) -> list[Record]:
-        """Give what was held back: nothing follows."""
+        """Return the records that are held back; nothing follows."""
         for channel, stream in self._streams.items():
             self._share(channel, stream.flush())
         return self._ready()
@@ -121,7 +121,7 @@ class Rewriter:
         self._of_channel = {channel: deque() for channel in self._streams}
 
     def _share(self, channel: str, pieces: list[Piece]) -> None:
-        """Give each record what stands for its own bytes."""
+        """Distribute replaced pieces to the records that their bytes came from."""
         queue = self._of_channel[channel]
         for size, new in pieces:
             taken = 0
@@ -152,7 +152,7 @@ class Rewriter:
     def _is_over_limit(self) -> bool:
         return len(self._waiting) > HELD_RECORDS or self._held_bytes > HELD_BYTES
 
-    # --- what is no stream
+    # --- other channels
 
     def _other(self, record: Record) -> bytes:
         data = record.data
@@ -173,7 +173,7 @@ class Rewriter:
         return f"{match[1]}{match[2]}{rest}"
 
     def _ending(self, why: str) -> str:
-        """Replace why a connection ended, or a POST failed: our own words stay."""
+        """Replace the reason for which a connection ended or a POST failed; our own words stay."""
         if keeps_reason(why):
             return why
         condition, colon, text = why.partition(":")
@@ -223,7 +223,7 @@ class Rewriter:
         return self._any(key, value)
 
     def _any(self, key: str, value: Any) -> Any:
-        """Replace a value of the JSON that was POSTed, or of a key that is not known."""
+        """Replace a value of the JSON that was POSTed, or of an unknown key."""
         if isinstance(value, str):
             return change_string(self._tags, key, value)
         if isinstance(value, list):
@@ -270,9 +270,9 @@ def _media_type(record: dict[str, Any]) -> str:
 
 class Redactor(Rewriter):
     """Redacts captures of one story: the same names and words get the same pseudonyms, which
-    depend on the key alone. `avoid` tells what no pseudonym may be, see `pseudonym`.
+    depend on the key alone. For `avoid`, see `pseudonym`.
     """
 
     def __init__(self, key: bytes, avoid: Avoid | None = None) -> None:
-        """`key` has 16 bytes at least; who has it can find out what stands for what."""
+        """`key` has at least 16 bytes. Anyone who has it can find out the originals."""
         super().__init__(Values(Pseudonyms(key, avoid)))

@@ -1,10 +1,9 @@
-"""Searches a redacted capture for what it must not hold; a second opinion, which shares nothing
-with the redactor but the tables of `vocabulary`.
+"""Searches a redacted capture for strings that must be hidden. An independent check: it shares
+only the tables of `vocabulary` with the redactor.
 
-Searched are all texts and attributes' values of XML, all of JSON, `link` lines and the header,
-whatever their spelling and letter case, joined where chunks are cut. Not searched is what the
-tables let stay where they let it stay, the domains of addresses, and names of elements and
-attributes.
+It searches all texts and attribute values in XML, all JSON, `link` lines and the header, whatever
+their escapes and letter case, and across chunks. It does not search values that the tables keep, in
+the places where they keep them; the domains of addresses; and names of elements and attributes.
 """
 
 import html
@@ -33,16 +32,16 @@ _MARKUP: Final = re.compile(
 
 
 class Survey(Values):
-    """Changes nothing, and adds what passes to `hidden`."""
+    """Changes nothing, and adds all values to `hidden`."""
 
     def __init__(self, hidden: Hidden) -> None:
         self.domain = ""
         self.attribute = self._attribute
         self.address = self._address
         self.words = 0
-        """How many words, numbers and pictographs there are in texts."""
+        """Number of words, numbers and pictographs in texts."""
         self.addresses = 0
-        """How many addresses there are that have a local part or a resource."""
+        """Number of addresses that have a local part or a resource."""
         self._hidden = hidden
 
     def use(self, domain: str) -> None:
@@ -70,7 +69,7 @@ class Survey(Values):
 
 
 def surveyor(survey: Survey) -> Rewriter:
-    """Give what a capture is to be fed to."""
+    """Return a rewriter that feeds `survey`."""
     return Rewriter(survey)
 
 
@@ -78,11 +77,11 @@ _CONDITIONS: Final = frozenset(condition.value for condition in StreamCondition)
 
 
 class Search:
-    """Takes a header and records, as `Redactor` gives them; `found` is what they hold."""
+    """Searches a header and records as a `Redactor` returns them; `found` holds the findings."""
 
     def __init__(self, hidden: Hidden, limit: int = 10_000) -> None:
         self.found: dict[str, str] = {}
-        """Where each hidden word or local part was first seen; at most `limit` of them."""
+        """The first place of each hidden word or local part; at most `limit` entries."""
         self._hidden = hidden
         self._limit = limit
         self._rest: dict[str, tuple[bytes, float]] = {}
@@ -114,13 +113,13 @@ class Search:
             self._json(record.data, channel in (CHANNEL, API))
 
     def end(self) -> None:
-        """Search what was held back to be joined."""
+        """Search the data that was held back to be joined."""
         for channel, (data, at) in self._rest.items():
             self._place = f"the record at {at:.6f} ({channel})"
             self._xml(data.decode("utf-8", "replace"))
         self._rest.clear()
 
-    # --- what there is
+    # --- kinds of data
 
     def _text(self, text: str) -> None:
         for one in self._hidden.found(html.unescape(text) if "&" in text else text):
@@ -128,7 +127,7 @@ class Search:
                 self.found.setdefault(one, self._place)
 
     def _address(self, address: str, known: bool) -> None:
-        """Search an address, or what looks like one; domains are not searched."""
+        """Search an address, or a value that looks like one; domains are not searched."""
         head, _, resource = html.unescape(address).removeprefix("xmpp:").partition("/")
         local, at, _ = head.partition("@")
         self._text("" if resource == vocabulary.RESOURCE else resource)
@@ -142,7 +141,7 @@ class Search:
         self._text(text)
 
     def _markup(self, match: re.Match[str]) -> str:
-        """Search an attribute's value; give what is left to be searched as text."""
+        """Search an attribute's value, and return the rest, to be searched as text."""
         element, whole, name = match[1], match[2], match[3]
         if element is not None:
             meant = html.unescape(whole)

@@ -1,8 +1,8 @@
-"""Texts in which characters are spelt: `&#x6a;` in XML, `\\u006a` in JSON.
+"""Texts with escaped characters: `&#x6a;` in XML, `\\u006a` in JSON.
 
-A text is read (each character with the way it was spelt), a new one of as many characters is found
-for it, and written with each character spelt as the one whose place it takes; so it is as long. A
-word cannot hide behind a spelling, nor behind the edge of a CDATA section.
+A text is decoded and replaced by one of as many characters. Each new character is then escaped like
+the one that it replaces, so that the length stays. A word cannot hide behind an escape, nor behind
+the edge of a CDATA section.
 """
 
 import re
@@ -24,12 +24,12 @@ _JSON: Final = re.compile(
 _NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _NAME_OF: Final = {character: name for name, character in _NAMED.items()}
 _SHORT: Final = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
-_OPAQUE: Final = "\ufffc"  # stands for what is no character
+_OPAQUE: Final = "\ufffc"  # stands for an escape of an invalid character
 
 
 @frozen
 class _Spelt:
-    """A character, how it was written, and how another one is written in its place (None: so)."""
+    """A character, its source, and a function that escapes its replacement (None: no escape)."""
 
     character: str
     source: str
@@ -37,7 +37,7 @@ class _Spelt:
 
 
 def change_xml(raw: str, change: Change) -> str:
-    """Change what XML's text, or an attribute's value, means."""
+    """Apply `change` to a decoded text or attribute value of XML, and escape the result."""
     if "&" not in raw and "<" not in raw:
         return change(raw)
     spelt: list[_Spelt] = []
@@ -51,7 +51,7 @@ def change_xml(raw: str, change: Change) -> str:
 
 
 def change_json(raw: str, change: Change) -> str:
-    """Change what is between the quotes of a JSON string."""
+    """Apply `change` to the decoded inside of a JSON string, and escape the result."""
     if "\\" not in raw:
         return _respelt(raw, change(raw))
     spelt: list[_Spelt] = []
@@ -65,7 +65,7 @@ def change_json(raw: str, change: Change) -> str:
 
 
 def meaning_of_json(raw: str) -> str:
-    """Give what is between the quotes of a JSON string, read."""
+    """Return the decoded inside of a JSON string."""
     found: list[str] = []
 
     def take(text: str) -> str:
@@ -115,7 +115,9 @@ def _spelt_xml(match: re.Match[str]) -> list[_Spelt]:
 
 
 def _numbered(source: str) -> Callable[[str], str]:
-    """Spell by number, with as many digits as before where they suffice."""
+    """Return a function that writes numeric references, with as many digits as `source` if they
+    suffice.
+    """
     if source[2] == "x":
         return lambda character: f"&#x{ord(character):0{len(source) - 4}x};"
     return lambda character: f"&#{ord(character):0{len(source) - 3}d};"

@@ -1,4 +1,4 @@
-"""Decoded values: an attribute's, a text, an address. Each becomes one of the same form."""
+"""Replaces decoded values: attributes, texts, addresses. Each keeps its form."""
 
 import re
 from collections.abc import Callable
@@ -25,12 +25,12 @@ _WHOLE_ADDRESS: Final = re.compile(
 )
 _URI: Final = "xmpp:"
 _LONGEST_ADDRESS: Final = 3100
-_RECENT_LENGTH: Final = 2048  # an exchange holds a text five times
+_RECENT_LENGTH: Final = 2048  # an exchange contains the same text five times
 
 
 class Values:
-    """Replaces values by pseudonyms; all of them but addresses keep their number of characters,
-    and addresses do, but where `Pseudonyms` must make a name longer.
+    """Replaces values by pseudonyms. They keep their number of characters, except addresses with a
+    name that `Pseudonyms` must make longer.
     """
 
     def __init__(self, pseudonyms: Pseudonyms) -> None:
@@ -42,13 +42,13 @@ class Values:
         self.address: Callable[[str], str] = lru_cache(8192)(self._address)
 
     def use(self, domain: str) -> None:
-        """Take note of whose capture it is: the component's domain."""
+        """Set the domain of the capture's component."""
         if domain != self.domain:
             self.domain = domain
             self.attribute = lru_cache(8192)(self._attribute)
 
     def text(self, text: str) -> str:
-        """Replace all words, numbers and pictographs; what is between them stays."""
+        """Replace all words, numbers and pictographs; everything between them stays."""
         return self._recent(text) if len(text) <= _RECENT_LENGTH else self._text(text)
 
     def _text(self, text: str) -> str:
@@ -61,7 +61,7 @@ class Values:
         return self._pseudonyms.opaque(name)
 
     def _attribute(self, name: str, value: str) -> str:
-        """Replace what an attribute, or a key of the bridge's JSON, holds."""
+        """Replace the value of an attribute, or of a key of the bridge's JSON."""
         if keeps_attribute(name, value, self.domain):
             return value
         name = local_name(name)
@@ -72,8 +72,8 @@ class Values:
         return self.text(value)
 
     def _address(self, address: str) -> str:
-        """Replace local part and resource; a domain stays, where it looks like one: after an `@`,
-        or with a dot, or `localhost`.
+        """Replace local part and resource. A domain stays if it looks like one: after an `@`, with
+        a dot, or `localhost`.
         """
         if len(address) > _LONGEST_ADDRESS:
             return self.text(address)
@@ -98,7 +98,7 @@ class Values:
 
 
 def is_address(value: str) -> bool:
-    """Tell whether a value is an address with a local part, and nothing else."""
+    """Return whether a value is an address with a local part, and nothing else."""
     return (
         "@" in value
         and len(value) <= _LONGEST_ADDRESS

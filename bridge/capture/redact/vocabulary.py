@@ -1,9 +1,9 @@
-"""What stays as it is: the protocol's own words, by the place where they stand. Nothing else does.
+"""The values that redaction keeps: the protocol's own words, each in its own place.
 
-A value stays only where the table of its place has it whole: `type='chat'`, yes, `type='juliet'`,
-no. So a word of a person stays where it is a word of the protocol in the protocol's place, and
-nowhere else. Namespaces (`xmlns`), and the names of elements and attributes, always stay: they are
-what the stream is made of.
+A value is kept only if the table of its place has it as a whole: `type='chat'` is kept,
+`type='juliet'` is not. So a person's word is kept only if it is a word of the protocol in the
+protocol's place. Namespaces (`xmlns`), and the names of elements and attributes, are always kept:
+the stream is made of them.
 """
 
 import errno
@@ -27,13 +27,13 @@ _NAMESPACE: Final = (
     r"|jabber:[\w:#-]*|vcard-temp|muc#\w+|pubsub#\w+|msgoffline|roster:delimiter"
 )
 _LANGUAGE: Final = r"[A-Za-z]{2,3}(?:-(?:Hans|Hant|Latn|Cyrl|Arab))?(?:-(?:[A-Za-z]{2}|\d{3}))?|"
-# the bridge's own ids, which are random: of replies, and of pings to itself (S35)
-_SENTENCES: Final = (  # what the bridge itself tells senders (`outcome`, `admission`)
+_SENTENCES: Final = (  # the texts of errors that the bridge sends (`outcome`, `admission`)
     r"Too much is waiting here; try again later\.|This cannot be kept here now; try again later\."
     r"|The service (?:is stopping; try again later|has failed|has refused this|cannot be reached"
     r"|has not answered in time)\."
     r"|This is over the limit of \d{1,9} (?:bytes(?: of a name)?|levels|attributes)\."
 )
+# The bridge's own ids, which are random: of replies, and of pings to itself (S35).
 _UID: Final = r"msg_[0-9a-f]{20,60}(?:-\d{1,6})?|barrier-[0-9a-f]{12}-\d{1,9}"
 _TYPES: Final = (
     {one for types in TYPES.values() for one in types}
@@ -125,11 +125,11 @@ _TEXTS: Final = _table(
         "utc stamp": _DATE,
         "version": r"\d{1,4}(?:\.\d{1,4}){1,3}",
         "text": _SENTENCES,
-        "name": r"(?!)",  # but the component's own domain, see `value`
+        "name": r"(?!)",  # only the component's own domain, see `keeps_text`
     }
 )
 TEXT_LIMIT: Final = 96
-"""No text that stays is longer than that."""
+"""Length limit of texts that are kept, in bytes."""
 FORM_TYPE: Final = "FORM_TYPE"
 """The form field whose value is a namespace (XEP-0068 §3)."""
 _NAMESPACES: Final = re.compile(_NAMESPACE, re.ASCII)
@@ -151,7 +151,7 @@ _REASON: Final = re.compile(
     re.ASCII,
 )
 RESOURCE: Final = "default"
-"""The resource that the bridge gives itself (contract H6)."""
+"""The resource of the bridge itself (contract H6)."""
 ADDRESSES: Final = frozenset({"to", "from", "jid", "by", "with", "initiator", "responder"})
 NAMES: Final = frozenset({"id", "sid", "queryid"})
 JSON_KEYS: Final = frozenset(
@@ -161,12 +161,12 @@ JSON_KEYS: Final = frozenset(
 
 @lru_cache(maxsize=1024)
 def local_name(name: str) -> str:
-    """Give the name that the tables know: without a prefix, but for `xml:lang`."""
+    """Return the name that the tables use: without a prefix, except `xml:lang`."""
     return name if name == "xml:lang" else name.rpartition(":")[2]
 
 
 def keeps_attribute(name: str, value: str, domain: str = "") -> bool:
-    """Tell whether the value of an attribute (its name as it is written) stays; `domain` as for
+    """Return whether the value of an attribute, by its qualified name, is kept. For `domain`, see
     `keeps_text`.
     """
     if name.startswith("xmlns") and name[5:6] in ("", ":"):
@@ -178,18 +178,18 @@ def keeps_attribute(name: str, value: str, domain: str = "") -> bool:
 
 
 def may_keep_text(element: str) -> bool:
-    """Tell whether there are texts that stay in an element (its local name)."""
+    """Return whether some texts are kept in an element, by its local name."""
     return element in _TEXTS
 
 
 def elements_with_texts() -> tuple[str, ...]:
-    """Give the elements (their local names) in which some texts stay."""
+    """Return the local names of the elements in which some texts are kept."""
     return tuple(_TEXTS)
 
 
 def keeps_text(element: str, text: str, domain: str = "") -> bool:
-    """Tell whether the whole text of an element (its local name) stays; `domain` is the component's
-    own, which is its name where it has no other.
+    """Return whether the whole text of an element, by its local name, is kept. `domain` is the
+    component's own, which is its name if it has no other.
     """
     if element == "name":
         return bool(domain) and text == domain
@@ -198,24 +198,24 @@ def keeps_text(element: str, text: str, domain: str = "") -> bool:
 
 
 def keeps_form_type(text: str) -> bool:
-    """Tell whether the value of a form's FORM_TYPE stays."""
+    """Return whether the value of a form's FORM_TYPE is kept."""
     return _NAMESPACES.fullmatch(text.strip()) is not None
 
 
 def keeps_media_type(text: str) -> bool:
-    """Tell whether a piece of `Content-Type`, between semicolons, stays."""
+    """Return whether a part of `Content-Type`, between semicolons, is kept."""
     text = text.strip()
     return text.lower() in _MEDIA_TYPES or _PARAMETER.fullmatch(text) is not None
 
 
 def keeps_header(name: str, value: str) -> bool:
-    """Tell whether the value of a header of an answer stays, other than `content-type`."""
+    """Return whether the value of a response header, other than `content-type`, is kept."""
     if name == "retry-after":
         return _RETRY_AFTER.fullmatch(value) is not None
     return name == "content-encoding" and value.lower() in _CODINGS
 
 
 def keeps_reason(why: str) -> bool:
-    """Tell whether the reason of an end is in the bridge's own words, or the system's."""
+    """Return whether the reason of an end is in the bridge's own words, or the system's."""
     match = _REASON.fullmatch(why)
     return match is not None and (match[1] is None or match[1] in _REASONS)
