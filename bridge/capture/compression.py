@@ -1,7 +1,7 @@
-"""gzip and zstd by a file's ending: bytes out of a packed file, and into one.
+"""Streaming compression and decompression with gzip and zstd, chosen by a file's suffix.
 
-Nothing here knows what the bytes are. A packed file that has been cut gives what is in it, as far
-as it goes, and then just ends: `Unpacked.is_whole` tells. zstd is imported where it is asked for.
+Knows nothing about the content. A truncated file yields everything that can be decompressed, and
+then ends; `Unpacked.is_whole` is then false. zstd is imported only when it is needed.
 """
 
 import io
@@ -17,31 +17,31 @@ Packing = Literal["none", "gz", "zst"]
 _MAGIC: Final[dict[bytes, Packing]] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
 _READ_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
-_LEVEL: Final = 1  # of captures, gzip's 6 takes thrice the time and saves a seventh
+_LEVEL: Final = 1  # on captures, gzip's level 6 takes three times as long and saves a seventh
 
 
 class DamagedFile(Exception):
-    """What is in a file cannot have been packed as its name says."""
+    """The content of a file is damaged, or not compressed as its suffix says."""
 
 
 class Packer(Protocol):
-    """Packs; what was given before a `flush` can be unpacked without what comes after."""
+    """Compresses. Everything packed before a `flush` can be unpacked without the rest."""
 
     def pack(self, data: bytes) -> bytes:
-        """Take bytes and give packed ones, perhaps later."""
+        """Compress bytes and return the output that is ready, perhaps none."""
         ...
 
     def flush(self) -> bytes:
-        """Give all that is held back."""
+        """Return everything that is held back."""
         ...
 
     def end(self) -> bytes:
-        """Give all that is held back, and the end of the file."""
+        """Return everything that is held back, and the end of the file."""
         ...
 
 
 class _Unpacker(Protocol):
-    """One member of a packed file."""
+    """Decompresses one member of a file."""
 
     @property
     def eof(self) -> bool: ...
@@ -56,7 +56,7 @@ class _Unpacker(Protocol):
 
 
 def packing_of(path: Path) -> Packing:
-    """Tell by its name how a file is packed."""
+    """Return the compression that the suffix of `path` stands for."""
     match path.suffix:
         case ".gz":
             return "gz"
@@ -66,12 +66,12 @@ def packing_of(path: Path) -> Packing:
 
 
 def packing_found(beginning: bytes) -> Packing:
-    """Tell by its first bytes how a file is packed."""
+    """Return the compression of a file, detected from its first bytes."""
     return next((name for magic, name in _MAGIC.items() if beginning.startswith(magic)), "none")
 
 
 def make_packer(packing: Packing) -> Packer:
-    """Make what packs one file."""
+    """Return a packer for one file."""
     match packing:
         case "gz":
             return _Gzip()
@@ -81,13 +81,15 @@ def make_packer(packing: Packing) -> Packer:
 
 
 class Unpacked(io.RawIOBase):
-    """What is in a packed file, in one member or several. `readinto` raises `DamagedFile`."""
+    """The decompressed content of a file, of one or more members. `readinto` raises `DamagedFile`
+    if it cannot be decompressed.
+    """
 
     def __init__(self, file: BinaryIO, packing: Packing) -> None:
         self._file = file
         self._packing = packing
         self._unpacker = _unpacker(packing)
-        self._begun = False  # whether the member has any byte yet
+        self._begun = False  # whether any byte of the member has been read
         self._members = 0
         self.is_whole = True
 
@@ -113,7 +115,9 @@ class Unpacked(io.RawIOBase):
                     self.is_whole = not self._begun
                     return b""
             if not self._begun and not self._members and packing_found(packed) != self._packing:
-                raise DamagedFile(f"its name ends in .{self._packing}, but it is not packed so")
+                raise DamagedFile(
+                    f"its name ends in .{self._packing}, but its content does not match"
+                )
             self._begun = True
             if data := self._unpacker.decompress(packed, size):
                 return data
@@ -141,7 +145,7 @@ class _Gunzip:
         try:
             out = inflater.decompress(inflater.unconsumed_tail + data, max_length)
         except zlib.error:
-            raise DamagedFile("it is damaged: this is no gzip") from None
+            raise DamagedFile("the gzip data is damaged") from None
         self.needs_input = len(out) < max_length and not inflater.unconsumed_tail
         return out
 
@@ -167,7 +171,7 @@ class _Unzstd:
         try:
             return bytes(self._inner.decompress(data, max_length))
         except self._module.ZstdError:
-            raise DamagedFile("it is damaged: this is no zstd") from None
+            raise DamagedFile("the zstd data is damaged") from None
 
 
 class _Plain:
@@ -213,7 +217,7 @@ class _Zstd:
 
 
 def _zstd() -> Any:
-    """Give the module of Python 3.14, or its backport."""
+    """Return the zstd module of Python 3.14, or its backport."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:

@@ -1,14 +1,14 @@
-"""The value of a capture's `http` record: one POST, and what came of it, written when it was over.
+"""The value of a capture's `http` record: one POST and its result, written when it is over.
 
 One JSON object, in one line of the capture:
 
     {"uid": "msg_…", "attempt": 1, "start": 12.003, "duration_s": 0.012, "request": {…},
      "status": 200, "headers": {"content-type": "application/json"}, "body": "{…}"}
 
-`body` is the answer's, content codings undone: text, `body_base64` where it is no UTF-8, null where
-it was over the limit. Without an answer there is `"failure": {"kind": …, "why": …}` in place of
-`status`, `headers` and `body`. Of the request there is the JSON alone: no header, no secret.
-Captures of version 0.1 say `id` in place of `uid`; they are read as well.
+`body` is the response's body, with content codings removed. It is named `body_base64` if it is not
+UTF-8, and null if it was over the limit. Without a response, `"failure": {"kind": …, "why": …}`
+replaces `status`, `headers` and `body`. Of the request only the JSON is kept: no header, no secret.
+Captures of version 0.1, which have `id` in place of `uid`, are read as well.
 """
 
 import base64
@@ -22,17 +22,19 @@ from bridge.webhook.observer import FailureKind, PostAnswer, PostFailure, PostRe
 
 CHANNEL: Final = "http"
 API: Final = "api"
-"""The channel of stanzas that an HTTP client had us send: `{"uid": …, "stanza": XML}`."""
+"""The channel of stanzas that were sent for HTTP clients: `{"uid": …, "stanza": XML}`."""
 
 
 class BadExchange(Exception):
-    """A record is no exchange; the message says what is wrong with it."""
+    """A record is not a valid exchange; the message says why."""
 
 
 @frozen
 class HttpExchange:
-    """One attempt (from 1) to POST a stanza. `start` is in seconds since the capture's date, less
-    than 0 where it began in the file before; `request` is the JSON as it was POSTed.
+    """One attempt (from 1) to POST a stanza.
+
+    `start` is in seconds since the capture's date, less than 0 if the attempt began during the
+    previous file. `request` is the JSON as it was POSTed.
     """
 
     uid: str
@@ -62,7 +64,7 @@ class _Written(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class _WrittenBefore(_Written, kw_only=True):
-    """As captures of version 0.1 have it."""
+    """The form in captures of version 0.1."""
 
     uid: str = msgspec.field(name="id")
 
@@ -74,7 +76,7 @@ _STATUSES: Final = range(100, 1000)
 
 
 def encode(exchange: HttpExchange) -> bytes:
-    """Write the data of a record."""
+    """Return the data of a record."""
     return encode_post(
         exchange.uid,
         exchange.attempt,
@@ -88,7 +90,7 @@ def encode(exchange: HttpExchange) -> bytes:
 def encode_post(
     uid: str, attempt: int, start: float, duration_s: float, request: bytes, result: PostReport
 ) -> bytes:
-    """Write the data of a record whose exchange is none yet."""
+    """Return the data of a record without making an `HttpExchange` first."""
     raw = msgspec.Raw(request)
     # To the microsecond; `round(…, 6)` takes more than twice as long.
     start, duration_s = round(start * 1e6) / 1e6, round(duration_s * 1e6) / 1e6
@@ -108,19 +110,19 @@ def encode_post(
 
 
 def decode(data: bytes) -> HttpExchange:
-    """Read the data of a record.
+    """Return the exchange in the data of a record.
 
     Raises:
-        BadExchange: it is none.
+        BadExchange: if the data is not a valid exchange.
     """
     try:
         written = _read(data)
         request = bytes(written.request)
         msgspec.json.decode(request)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadExchange(f"this is no HTTP exchange: {error}") from None
+        raise BadExchange(f"not a valid HTTP exchange: {error}") from None
     if written.attempt < 1:
-        raise BadExchange("`attempt` counts from 1")
+        raise BadExchange("`attempt` must be at least 1")
     if written.duration_s < 0:
         raise BadExchange("`duration_s` is less than 0")
     return HttpExchange(
@@ -152,12 +154,12 @@ def _result_of(written: _Written) -> PostReport:
                 raise BadExchange(f"`failure` and `{name}` exclude each other")
         return PostFailure(written.failure.kind, written.failure.why)
     if not isinstance(written.status, int):
-        raise BadExchange("there is neither `status` nor `failure`")
+        raise BadExchange("`status` or `failure` is missing")
     if written.status not in _STATUSES:
-        raise BadExchange(f"{written.status} is no status (100 to 999)")
+        raise BadExchange(f"{written.status} is not a valid status (100 to 999)")
     headers = written.headers if isinstance(written.headers, dict) else {}
     if any(name != name.lower() for name in headers):
-        raise BadExchange("names in `headers` are in lower case")
+        raise BadExchange("names in `headers` must be in lower case")
     return PostAnswer(written.status, headers, _body_of(written))
 
 
@@ -169,4 +171,4 @@ def _body_of(written: _Written) -> bytes | None:
     try:
         return base64.b64decode(written.body_base64, validate=True)
     except (binascii.Error, ValueError):
-        raise BadExchange("`body_base64` is no base64") from None
+        raise BadExchange("`body_base64` is not valid base64") from None

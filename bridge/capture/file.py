@@ -1,8 +1,8 @@
-"""Captures as files: opened by their ending (plain, `.gz`, `.zst`), read line by line, written so
-that what is flushed survives a crash. What cannot be read or written is a `CaptureFileError`.
+"""Capture files: plain or compressed by suffix (`.gz`, `.zst`), and read line by line.
 
-A compressed file that a crash has cut gives all its whole lines, and then counts as cut. Nothing is
-read whole: memory is bounded by the longest line.
+Records that were flushed survive a crash. A compressed file that a crash has truncated yields all
+its complete lines, and is then reported as cut off. No file is read into memory as a whole: memory
+is bounded by the longest line. Every failure is a `CaptureFileError`.
 """
 
 import io
@@ -31,9 +31,7 @@ _BLOCK_BYTES: Final = 256 * 1024
 
 
 class CaptureFileError(Exception):
-    """A file cannot be read or written as a capture: which, and why; `line` where it is a line's
-    fault.
-    """
+    """A file cannot be read or written as a capture; `line` is the line at fault, if any."""
 
     def __init__(self, path: Path, why: str, line: int | None = None) -> None:
         super().__init__(f"{shown(path)}: {why}")
@@ -43,37 +41,37 @@ class CaptureFileError(Exception):
 
 
 def shown(path: Path) -> str:
-    """Name a file for people."""
+    """Return the name of a file for people."""
     return "standard input" if path == STDIN else str(path)
 
 
 class Source:
-    """A file that is read, capture or not, unpacked by its ending; see `open_source`."""
+    """A file open for reading, capture or not, decompressed by suffix; see `open_source`."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self._file = file
         self.size_bytes = _size_of(file)
-        """How large the file is, as it lies there; None for a pipe."""
+        """Size of the file on disk; None for a pipe."""
         packing = packing_of(path)
         self._unpacked = None if packing == "none" else Unpacked(file, packing)
         self._buffered = _peekable(file if self._unpacked is None else self._unpacked)
 
     @property
     def position_bytes(self) -> int:
-        """How much of the file has been read, to compare with `size_bytes`; 0 for a pipe."""
+        """Position in the file on disk, comparable with `size_bytes`; 0 for a pipe."""
         return self._file.tell() if self.size_bytes is not None else 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether, at the end, what is packed was all there."""
+        """Whether the compressed data was complete; valid at the end."""
         return self._unpacked is None or self._unpacked.is_whole
 
     def read(self, size: int) -> bytes:
-        """Give at most that many bytes; none at the end.
+        """Return at most `size` bytes; empty at the end.
 
         Raises:
-            CaptureFileError: they cannot be read, or not be unpacked.
+            CaptureFileError: if they cannot be read or decompressed.
         """
         try:
             return self._buffered.read(size)
@@ -81,14 +79,14 @@ class Source:
             self._fail(error)
 
     def begins(self) -> bytes:
-        """Give the first bytes without reading on; errors as `read`."""
+        """Return the first bytes without consuming them. Errors as `read`."""
         try:
             return self._buffered.peek(64)[:64]
         except (DamagedFile, OSError) as error:
             self._fail(error)
 
     def lines(self) -> Iterator[bytes]:
-        """Give the lines; of one over the limit, as much as shows that. Errors as `read`."""
+        """Yield the lines; one over the limit comes in pieces that exceed it. Errors as `read`."""
         readline = self._buffered.readline
         while True:
             try:
@@ -105,14 +103,18 @@ class Source:
 
 
 class CaptureReader:
-    """A capture that is being read. Iterate over it once, for the records; then look at `cut`."""
+    """A capture open for reading. Iterate over it once for the records, then check `cut`."""
 
     def __init__(self, source: Source) -> None:
-        """Raises: CaptureFileError: it is no capture, or one of another version."""
+        """Read the header.
+
+        Raises:
+            CaptureFileError: if this is not a capture, or one of another version.
+        """
         self._source = source
         found = packing_found(source.begins())
         if found != "none":
-            raise CaptureFileError(source.path, f"it is packed: let its name end in .{found}")
+            raise CaptureFileError(source.path, f"it is compressed: its name must end in .{found}")
         try:
             self._capture = read(source.lines())
         except CaptureError as error:
@@ -125,26 +127,28 @@ class CaptureReader:
 
     @property
     def size_bytes(self) -> int | None:
-        """How large the file is; None for a pipe."""
+        """Size of the file on disk; None for a pipe."""
         return self._source.size_bytes
 
     @property
     def position_bytes(self) -> int:
-        """How much of the file has been read."""
+        """Position in the file on disk; 0 for a pipe."""
         return self._source.position_bytes
 
     @property
     def cut(self) -> str | None:
-        """What is missing at the end, for people, once all records were read; None for nothing."""
+        """Description of a truncated end, valid once all records were read; None if complete."""
         if self._capture.cut is not None:
-            return f"line {self._capture.cut} is not whole: the file was cut there"
-        return None if self._source.is_whole else "the file was cut behind its last whole line"
+            return f"line {self._capture.cut} is incomplete: the file was cut off there"
+        return (
+            None if self._source.is_whole else "the file was cut off after its last complete line"
+        )
 
     def __iter__(self) -> Iterator[Record]:
-        """Give the records in order.
+        """Yield the records in order.
 
         Raises:
-            CaptureFileError: a line is none, or cannot be read.
+            CaptureFileError: if a line is not a record, or cannot be read.
         """
         try:
             yield from self._capture
@@ -157,10 +161,10 @@ class CaptureReader:
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
-    """Open a file for reading, unpacked by its ending; `-` is standard input (never unpacked).
+    """Open a file for reading, decompressed by suffix; `-` is standard input (never decompressed).
 
     Raises:
-        CaptureFileError: there is none, it is a directory, or must not be read.
+        CaptureFileError: if it does not exist, is a directory, or may not be read.
     """
     if path == STDIN:
         yield Source(path, sys.stdin.buffer)
@@ -175,22 +179,22 @@ def open_source(path: Path) -> Iterator[Source]:
 
 @contextmanager
 def open_capture(path: Path) -> Iterator[CaptureReader]:
-    """Open a capture for reading; errors as `open_source` and `CaptureReader`."""
+    """Open a capture for reading. Errors as `open_source` and `CaptureReader`."""
     with open_source(path) as source:
         yield CaptureReader(source)
 
 
 def looks_like_capture(source: Source) -> bool:
-    """Tell whether a file begins as a capture does; nothing is read of it. Errors as `read`."""
+    """Return whether a file begins like a capture, without consuming it. Errors as `read`."""
     return is_capture(source.begins())
 
 
 class CaptureWriter:
-    """A new file of mode 0600, packed by its ending; a file that is there already stays as it is.
+    """A new file of mode 0600, compressed by suffix. Existing files are never overwritten.
 
-    What is written is held back until `flush`, or until there is much of it. `close` it, and, where
-    it is given up, `abandon` it. Everything raises `CaptureFileError`, which says what the disk
-    says; the file is then as far as it went.
+    Records are buffered until `flush`, or until the buffer is full. Call `close` at the end, or
+    `abandon` to give up. Every method raises `CaptureFileError` with the system's reason; the file
+    then holds everything that was written before.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -207,7 +211,7 @@ class CaptureWriter:
 
     @property
     def size_bytes(self) -> int:
-        """How large the file is, or will be, without what is held back and not yet packed."""
+        """Size of the file, including the buffer if the file is not compressed."""
         return self._put_bytes + (len(self._held) if self._packing == "none" else 0)
 
     def write(self, record: Record) -> None:
@@ -215,24 +219,24 @@ class CaptureWriter:
         self.write_encoded(encode_record(record))
 
     def write_encoded(self, lines: bytes | bytearray) -> None:
-        """Write records that are lines already."""
+        """Write records that are encoded already."""
         self._held += lines
         if len(self._held) > _BLOCK_BYTES:
             self._put(self._packer.pack(self._take()))
 
     def flush(self) -> None:
-        """Hand all that was written to the operating system, readable to the last record."""
+        """Pass everything to the operating system, so that the last record can be read."""
         self._put(self._packer.pack(self._take()) + self._packer.flush())
 
     def close(self) -> None:
-        """Flush, and end the file."""
+        """Flush and finish the file."""
         try:
             self._put(self._packer.pack(self._take()) + self._packer.end())
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Close the file without writing what is held back."""
+        """Close the file without writing the buffer."""
         file, self._file = self._file, None
         if file is not None:
             try:

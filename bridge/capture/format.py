@@ -1,4 +1,4 @@
-"""The capture format `.xcap`: what came and went, as text that a person can read, edit and repair.
+"""The capture format `.xcap`: recorded traffic as text that a person can read, edit and repair.
 
     xcap 1
     origin: xmpp-bridge 0.1.0
@@ -8,16 +8,17 @@
     0.000000 out <?xml version='1.0'?><stream:stream …>
     0.001240 in <stream:stream …>
 
-First the version, then header fields, one a line, and an empty line; then one record a line: the
-seconds since `date` (never less than in the line before), a channel, the bytes. `in` is what the
-server sent and `out` what it was sent, in chunks as they came; `link` begins and ends a connection;
-other channels are other people's (the bridge's `http`), and pass through here as they are.
+The version comes first, then header fields, one per line, and an empty line. Each further line is
+a record: the seconds since `date` (never less than in the line before), a channel, and the bytes.
+`in` is received from the server and `out` sent to it, in the original chunks. `link` marks the
+beginning and the end of a connection. Other channels (such as the bridge's `http`) have their own
+formats, which are not checked here.
 
-Bytes are written as they came, as UTF-8, but for `\\\\`, `\\n`, `\\r`, `\\t` and `\\xHH`: what is
-no UTF-8, control characters, and what an editor would take for the end of a line. So a line is a
-record, a file can be appended to, and what a crash cuts is its last line.
+Bytes are written as UTF-8, with the escapes `\\\\`, `\\n`, `\\r`, `\\t` and `\\xHH` for bytes that
+are not UTF-8, control characters, and characters that an editor takes for a line break. So a line
+is a record, a file can be appended to, and a crash truncates only the last line.
 
-No clock and no file here: lines in, values out.
+No clock and no file access here: lines in, values out.
 """
 
 import re
@@ -45,7 +46,7 @@ _REQUIRED: Final = ("origin", "domain", "date")
 
 
 class CaptureError(Exception):
-    """A capture cannot be read: in which line (from 1), and what is wrong there."""
+    """A capture cannot be read: the line (from 1), and the problem."""
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(f"line {line}: {problem}")
@@ -55,7 +56,7 @@ class CaptureError(Exception):
 
 @frozen
 class Record:
-    """What happened on a channel, `at` seconds after the capture's date."""
+    """One event on a channel, `at` seconds after the capture's date."""
 
     at: float
     channel: str
@@ -64,7 +65,7 @@ class Record:
 
 @frozen
 class Header:
-    """What a capture is of; `date` is UTC, `fields` are further ones, in order."""
+    """The header of a capture; `date` is UTC, `fields` are the optional fields, in order."""
 
     origin: str
     domain: str
@@ -72,12 +73,12 @@ class Header:
     fields: tuple[tuple[str, str], ...] = ()
 
     def get(self, name: str, default: str = "") -> str:
-        """Give a further field."""
+        """Return the value of an optional field."""
         return dict(self.fields).get(name, default)
 
 
 def encode_header(header: Header) -> bytes:
-    """Write the beginning of a capture."""
+    """Return the lines of a header, and the empty line after it."""
     date = header.date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     first = (("origin", header.origin), ("domain", header.domain), ("date", date))
     lines = (f"{name}: {_escaped(value)}\n" for name, value in (*first, *header.fields))
@@ -85,13 +86,13 @@ def encode_header(header: Header) -> bytes:
 
 
 def encode_record(record: Record) -> bytes:
-    """Write a record; the time to the microsecond."""
+    """Return the line of a record, with its time in microseconds."""
     return encode_line(record.at, record.channel, record.data)
 
 
 def encode_line(at: float, channel: str, data: bytes) -> bytes:
-    """Write a record that is none yet."""
-    # Most of what is recorded is plain; this way takes a fifth of the other's time.
+    """Return the line of a record without making a `Record` first."""
+    # Most data needs no escaping; this path takes a fifth of the time of the other one.
     if len(data.translate(None, _CONTROLS)) == len(data) and (data.isascii() or _is_plain(data)):
         data = data.replace(b"\\", b"\\\\")
     else:
@@ -101,10 +102,10 @@ def encode_line(at: float, channel: str, data: bytes) -> bytes:
 
 @frozen(eq=False)
 class Capture:
-    """A capture that is being read. Iterate over it once, for the records.
+    """A capture that is being read. Iterate over it once for the records.
 
-    Where the last line has no end (a crash, a disk that was full), it is no record: `cut` says so,
-    once all others were read.
+    A last line without a line break (a crash, a full disk) is not a record: `cut` reports it once
+    all others have been read.
     """
 
     header: Header
@@ -114,14 +115,14 @@ class Capture:
 
     @property
     def cut(self) -> int | None:
-        """The number of the line that is not whole, the file's last; None where all are."""
+        """Number of the incomplete last line; None if every line is complete."""
         return self._cut[0] if self._cut else None
 
     def __iter__(self) -> Iterator[Record]:
-        """Give the records in order.
+        """Yield the records in order.
 
         Raises:
-            CaptureError: a line is none.
+            CaptureError: if a line is not a record.
         """
         before = 0.0
         for number, line in enumerate(self._lines, self.first_line):
@@ -131,17 +132,17 @@ class Capture:
                 return
             record = _record_of(line, number)
             if record.at < before:
-                raise CaptureError(number, "its time is before that of the line above")
+                raise CaptureError(number, "its time is earlier than that of the line above")
             before = record.at
             yield record
 
 
 def read(lines: Iterable[bytes]) -> Capture:
-    """Read a capture's header; the lines are as a binary file gives them (bound their length, by
-    `readline(MAX_LINE_BYTES + 1)`).
+    """Read a capture's header. `lines` are those of a binary file; bound their length with
+    `readline(MAX_LINE_BYTES + 1)`.
 
     Raises:
-        CaptureError: it is no capture, or one of another version.
+        CaptureError: if this is not a capture, or one of another version.
     """
     rest = iter(lines)
     _check_magic(next(rest, b""))
@@ -150,16 +151,16 @@ def read(lines: Iterable[bytes]) -> Capture:
         if line == b"\n":
             return Capture(_header_of(found, number), number + 1, rest)
         if number > _MAX_HEADER_LINES:
-            raise CaptureError(number, "the header does not end: an empty line ends it")
+            raise CaptureError(number, "the header does not end: it must end with an empty line")
         name, value = _field_of(line, number)
         if name in found:
-            raise CaptureError(number, f"the field {name!r} is there twice")
+            raise CaptureError(number, f"the field {name!r} appears twice")
         found[name] = value
-    raise CaptureError(len(found) + 1, "the header is not whole: an empty line ends it")
+    raise CaptureError(len(found) + 1, "the header is incomplete: it must end with an empty line")
 
 
 def is_capture(beginning: bytes) -> bool:
-    """Tell whether a file that begins so is a capture, of whatever version."""
+    """Return whether a file with this beginning is a capture, of any version."""
     return beginning.startswith(b"xcap ")
 
 
@@ -168,7 +169,7 @@ def _check_magic(line: bytes) -> None:
         raise CaptureError(1, "the file is empty")
     match = _MAGIC.fullmatch(line)
     if match is None:
-        raise CaptureError(1, f"this is no capture: the first line must be 'xcap {VERSION}'")
+        raise CaptureError(1, f"this is not a capture: the first line must be 'xcap {VERSION}'")
     if int(match[1]) != VERSION:
         raise CaptureError(1, f"this is version {int(match[1])}; only {VERSION} can be read")
 
@@ -179,7 +180,7 @@ def _field_of(line: bytes, number: int) -> tuple[str, str]:
     except UnicodeDecodeError:
         raise CaptureError(number, "the header is not UTF-8") from None
     if match is None:
-        raise CaptureError(number, "this is no header field, as in 'origin: Prosody 0.12.3'")
+        raise CaptureError(number, "this is not a header field such as 'origin: Prosody 0.12.3'")
     return match[1], _unescaped(match[2].encode(), number).decode("utf-8", "replace")
 
 
@@ -190,9 +191,9 @@ def _header_of(found: dict[str, str], number: int) -> Header:
     try:
         date = datetime.fromisoformat(found["date"])
     except ValueError:
-        raise CaptureError(number, f"{found['date']!r} is no date (ISO 8601)") from None
+        raise CaptureError(number, f"{found['date']!r} is not a valid date (ISO 8601)") from None
     if date.tzinfo is None:
-        raise CaptureError(number, "the date has no time zone: end it by Z")
+        raise CaptureError(number, "the date has no time zone: end it with Z")
     rest = tuple((name, value) for name, value in found.items() if name not in _REQUIRED)
     return Header(found["origin"], found["domain"], date, rest)
 
@@ -201,7 +202,7 @@ def _record_of(line: bytes, number: int) -> Record:
     _check_length(line, number)
     match = _RECORD.fullmatch(line)
     if match is None:
-        raise CaptureError(number, "this is no record, as in '0.001240 in <stream:stream …>'")
+        raise CaptureError(number, "this is not a record such as '0.001240 in <stream:stream …>'")
     return Record(float(match[1]), match[2].decode(), _unescaped(match[3], number))
 
 
@@ -211,7 +212,7 @@ def _check_length(line: bytes, number: int) -> None:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Tell whether bytes beyond ASCII are UTF-8, and can have none in them that is escaped."""
+    """Return whether non-ASCII data is UTF-8, and holds no character that may need an escape."""
     if b"\xc2" in data or b"\xe2\x80\xa8" in data or b"\xe2\x80\xa9" in data:
         return False
     try:
@@ -242,6 +243,6 @@ def _unescaped(data: bytes, number: int) -> bytes:
             return _SHORT_BYTES[match[1]]
         if match[2]:
             return bytes.fromhex(match[2].decode())
-        raise CaptureError(number, "a backslash begins none of \\\\, \\n, \\r, \\t, \\xHH")
+        raise CaptureError(number, "a backslash must begin one of \\\\, \\n, \\r, \\t, \\xHH")
 
     return _ESCAPE.sub(replaced, data)

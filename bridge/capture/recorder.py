@@ -1,12 +1,13 @@
-"""Records what one component does, while it works: its connections and its POSTs.
+"""Records the connections and POSTs of one component while it runs.
 
-What happens becomes lines of a `CaptureRotation` at once, in trio's thread; a thread of its own
-packs and writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock
-from trio. Whoever reports never waits, and a disk that fails or is slow does no harm to the bridge:
+Reports become lines of a `CaptureRotation` at once, in trio's thread. A separate thread compresses
+and writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock from
+trio. Reporting never waits, and a failing or slow disk does not harm the bridge:
 
-- where it fails, capturing ends, with one line in the log;
-- where it cannot keep up, so that `LIMIT_BYTES` wait for it, what comes is left out, and counted,
-  until it has written half of that; then a new file begins, since one with a hole is no story.
+- If the disk fails, capturing ends, with one line in the log.
+- If the disk is too slow and `LIMIT_BYTES` wait for it, further reports are dropped and counted
+  until it has written half of that. Then a new file begins, since a file with a gap cannot be
+  replayed.
 """
 
 import time
@@ -32,14 +33,16 @@ from xmppstream.thread import Thread
 
 LIMIT_BYTES: Final = 32 * 1024 * 1024
 LAST_S: Final = 2.0
-"""How long, once `run` is cancelled, the disk may take for a block."""
+"""Time for the disk to write one block, once `run` is cancelled."""
 MOST_S: Final = 10.0
-"""How long it may take for all; redacting is slow."""
+"""Time for the disk to write all blocks, once `run` is cancelled. Redaction is slow."""
 _BATCH_S: Final = 0.25
 
 
 class Recorder:
-    """Is a `Tap` and a `Witness`; `run` is its service."""
+    """Records what a stream reports to it as a `Tap`, and an endpoint as a `PostObserver`. `run` is
+    its service.
+    """
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class Recorder:
         """Open the first file.
 
         Raises:
-            CaptureFileError: it cannot be made.
+            CaptureFileError: if it cannot be created.
         """
         self._rotation = rotation
         self._log = log
@@ -61,76 +64,76 @@ class Recorder:
         self._jobs: deque[tuple[Job, int]] = deque()
         self._handed_bytes = 0
         self._awake = False
-        self._wake = trio.Event()  # there is something
-        self._due = trio.Event()  # there is as much as is worth a run of the thread
+        self._wake = trio.Event()  # something waits to be written
+        self._due = trio.Event()  # enough waits to be worth a run of the thread
         self._stopping = False
         self._missing = 0
         self._ended = False
-        self._between = True  # no connection, or between two stanzas of one
+        self._between = True  # no connection, or between two of its stanzas
         self._attached = False
         rotation.begin(0.0)
         rotation.hand = self._hand
 
-    # --- what is reported: the tap of the stream
+    # --- reports of the stream (`Tap`)
 
     def opened(self, server: str) -> None:
-        """A connection is tried; with all else of its beginning it is recorded in any case."""
+        """Record an attempt to connect. Like the rest of an opening, it is never dropped."""
         self._between = self._attached = False
         if self._takes():
             self._rotation.link_opened(self.now(), server)
 
     def received(self, data: bytes, open_bytes: int) -> None:
-        """A chunk has come."""
+        """Record a chunk that was received."""
         if self._takes(len(data), dispensable=self._attached):
             self._rotation.received(self.now(), data, open_bytes)
         self._between = self._attached and open_bytes == 0
 
     def attached(self) -> None:
-        """The connection has begun."""
+        """Record that the handshake is complete."""
         self._attached = True
         if self._takes():
             self._rotation.attached()
 
     def sent(self, data: bytes) -> None:
-        """A batch is sent."""
+        """Record a batch that is sent."""
         if self._takes(len(data), dispensable=self._attached):
             self._rotation.sent(self.now(), data)
 
     def closed(self, why: str) -> None:
-        """The connection is over."""
+        """Record the end of the connection."""
         self._attached, self._between = False, True
         if self._takes():
             self._rotation.link_closed(self.now(), why)
 
-    # --- and what HTTP has to do with it
+    # --- reports about HTTP (`PostObserver`, and submissions)
 
     def now(self) -> float:
-        """Give the time, in seconds since the capture began."""
+        """Return the time in seconds since the capture began."""
         return self._clock() - self._started
 
     def exchanged(
         self, uid: str, attempt: int, began: float, request: bytes, result: PostReport
     ) -> None:
-        """A POST is over that had begun at `began`, by `now`."""
+        """Record a finished POST, which began at `began` (by `now`)."""
         body = result.body if isinstance(result, PostAnswer) else None
         if self._takes(len(request) + len(body or b""), dispensable=True):
             self._rotation.exchanged(self.now(), uid, attempt, began, request, result)
 
     def submitted(self, uid: str, stanza: bytes) -> None:
-        """An HTTP client has had us send a stanza."""
+        """Record a stanza that was sent for an HTTP client."""
         if self._takes(len(stanza), dispensable=True):
             data = msgspec.json.encode({"uid": uid, "stanza": stanza.decode()})
             self._rotation.put(self.now(), API, data)
 
-    # --- what waits
+    # --- the backlog
 
     @property
     def waiting_bytes(self) -> int:
-        """How much waits for the disk."""
+        """Number of bytes that wait for the disk."""
         return self._handed_bytes + self._rotation.held_bytes
 
     def _takes(self, size_bytes: int = 0, *, dispensable: bool = False) -> bool:
-        """Tell whether a report is recorded; if not, it counts as missing."""
+        """Return whether to record a report; if not, count it as missing."""
         if self._ended:
             return False
         waiting = self._handed_bytes + self._rotation.held_bytes
@@ -144,10 +147,10 @@ class Recorder:
         return True
 
     def _goes_on(self, waiting: int) -> bool:
-        """Pause, or begin again where it has paused and there is room."""
+        """Pause; or resume, if paused, once there is room. Return whether recording has resumed."""
         if not self._missing:
             self._rotation.close()
-            why = f"the disk is too slow: {waiting} bytes wait for it"
+            why = f"the disk is too slow: {waiting} bytes are waiting for it"
             self._log.warning("capture pauses", why=why)
         elif self._between and waiting <= self._limit_bytes // 2:
             self._rotation.resume(self.now(), self._missing)
@@ -164,8 +167,8 @@ class Recorder:
     # --- the service
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write, until cancelled; then write what is left, for at most `MOST_S`. To be started
-        once, before and outside of all that reports.
+        """Write until cancelled, then write the rest for at most `MOST_S`. Start it once, before
+        and outside of everything that reports to it.
         """
         thread = Thread("recorder")
         self._log.info("capturing", file=str(self._rotation.writer.path))
@@ -178,7 +181,7 @@ class Recorder:
                 if scope.cancelled_caught:
                     self._log.error(
                         "capture not finished",
-                        why="it takes too long",
+                        why="it took too long",
                         missing_bytes=self.waiting_bytes,
                     )
         finally:
@@ -218,24 +221,24 @@ class Recorder:
                 self._give_up(error)
                 return
             self._handed_bytes -= weight
-            if self._stopping:  # it goes on, so it may
+            if self._stopping:  # there is progress, so the deadline is extended
                 scope.deadline = min(trio.current_time() + LAST_S, self._last_at)
 
     def _give_up(self, error: CaptureFileError) -> None:
         self._ended = True
         self._jobs.clear()
-        hint = "the bridge goes on; to capture again, start it again"
+        hint = "the bridge keeps running; restart it to capture again"
         self._log.error("capturing stopped", file=str(error.path), why=error.why, hint=hint)
 
 
 class Recorders:
-    """The recorders by domain. `run` is their service."""
+    """The recorders, by domain. `run` is their service."""
 
     def __init__(self, options: CaptureOptions, components: Iterable[Component]) -> None:
         """Open the first file of each component.
 
         Raises:
-            CaptureFileError: one cannot be made.
+            CaptureFileError: if one cannot be created.
         """
         components = list(components)
         self._options = options
@@ -245,8 +248,8 @@ class Recorders:
         self._wake = trio.Event()
 
     def of(self, component: Component) -> Recorder | None:
-        """Give the recorder of a component, which is made if it has none yet; None, and a line in
-        the log, where that cannot be done.
+        """Return the recorder of a component, after creating it if necessary. If that fails, log
+        the reason and return None.
         """
         domain = component.domain
         if domain not in self.recorders:
@@ -260,7 +263,7 @@ class Recorders:
         return self.recorders[domain]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run each recorder, until cancelled; to be started once, before and outside of all that
+        """Run all recorders until cancelled. Start it once, before and outside of everything that
         reports to them.
         """
         async with trio.open_nursery() as nursery:
@@ -284,6 +287,6 @@ class Recorders:
 
 
 def _redaction() -> Redaction:
-    from bridge.capture.redact import Redactor  # only where it is asked for
+    from bridge.capture.redact import Redactor  # imported only if it is needed
 
     return Redactor(token_bytes(32))

@@ -1,4 +1,4 @@
-"""Where captures are put: the directory, and how much of its disk one run may take.
+"""The directory of captures, and the disk space that one run may use.
 
 Files of other runs are never touched.
 """
@@ -20,13 +20,13 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class CaptureDirectoryError(Exception):
-    """The directory cannot be used; the message says which, why, and what helps."""
+    """The directory cannot be used; the message names it, the reason, and the remedy."""
 
 
 @frozen
 class CaptureOptions:
-    """What is recorded, and where to. A file has about `rotate_bytes`, all files of this run
-    together have at most `max_bytes`, both as they lie on the disk.
+    """Settings for capturing. A file has about `rotate_bytes`, and all files of this run together
+    have at most `max_bytes`, both counted on disk, after compression.
     """
 
     directory: Path
@@ -36,12 +36,12 @@ class CaptureOptions:
     redacted: bool = False
 
     def prepare(self) -> str | None:
-        """Make the directory, of mode 0700, if it is missing; give a warning for the operator
-        where others can read it.
+        """Create the directory with mode 0700 if it is missing. Return a warning for the operator
+        if other users have access to it.
 
         Raises:
-            CaptureDirectoryError: it cannot be made, or is no directory. Whether files can be made
-                in it shows with the first one.
+            CaptureDirectoryError: if it cannot be created, or is not a directory. Whether files can
+                be created in it is not checked.
         """
         path = self.directory
         try:
@@ -49,21 +49,21 @@ class CaptureOptions:
         except FileExistsError:
             return _check(path)
         except FileNotFoundError:
-            raise CaptureDirectoryError(f"{path.parent} is not there; make it first") from None
+            raise CaptureDirectoryError(f"{path.parent} does not exist; create it first") from None
         except OSError as error:
-            raise CaptureDirectoryError(f"{path} cannot be made ({error.strerror})") from None
+            raise CaptureDirectoryError(f"{path} cannot be created ({error.strerror})") from None
         return None
 
 
 def _check(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
-    except OSError as error:  # a link to nowhere
+    except OSError as error:  # a dangling link
         raise CaptureDirectoryError(f"{path} cannot be used ({error.strerror})") from None
     if not stat.S_ISDIR(mode):
-        raise CaptureDirectoryError(f"{path} is no directory")
+        raise CaptureDirectoryError(f"{path} is not a directory")
     if mode & _OTHERS:
-        return f"others can look into {path} (the files are for their owner alone): chmod 700"
+        return f"other users have access to {path} (not to the files in it): run chmod 700 on it"
     return None
 
 
@@ -75,9 +75,9 @@ class _Kept:
 
 @frozen
 class Retention:
-    """The files of one run, all components together: the oldest make room for new ones.
+    """The files of one run, of all components. The oldest are deleted to make room for new ones.
 
-    For several threads. A file that is being written counts in full, as `rotate_bytes`.
+    Thread-safe. A file that is being written counts in full, as `rotate_bytes`.
     """
 
     max_bytes: int
@@ -88,12 +88,12 @@ class Retention:
 
     @classmethod
     def of(cls, options: CaptureOptions, components: int) -> "Retention":
-        """Make one; where the bound leaves less for each component, its files are smaller."""
+        """Return a retention for so many components; files are smaller if they have to share."""
         share = options.max_bytes // (2 * components)
         return cls(options.max_bytes, min(options.rotate_bytes, share))
 
     def opened(self, path: Path) -> list[Path]:
-        """Take note of a new file, and give those that are to be deleted for it."""
+        """Register a new file, and return the files to delete for it."""
         with self._lock:
             self._open.append(path)
             room = self.max_bytes - self.rotate_bytes * len(self._open)
@@ -106,7 +106,7 @@ class Retention:
             return gone
 
     def closed(self, path: Path, size_bytes: int) -> None:
-        """Take note that a file is done."""
+        """Register the final size of a file."""
         with self._lock:
             self._open.remove(path)
             self._kept.append(_Kept(path, size_bytes))

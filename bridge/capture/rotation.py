@@ -1,10 +1,10 @@
-"""One component's capture as a series of files, each of which can be replayed by itself.
+"""One component's capture as a series of files, each of which can be replayed on its own.
 
-No trio and no disk here: what is reported becomes lines, in blocks that are handed over, together
-with when a file begins and ends, for a `RotatingWriter` to be told of in that order.
+No trio and no disk access here. Reports become blocks of lines. The calls of a `RotatingWriter`
+that write a block, or begin or end a file, are handed over in order, as jobs.
 
-A file ends between two stanzas of the server's. The next one says in its header what it continues,
-and begins with the stream's opening once more: the first `repeated` records, all of time 0.
+A file ends between two stanzas from the server. The header of the next file names the one that it
+continues. Its first `repeated` records, all of time 0, are a copy of the stream's opening.
 """
 
 import re
@@ -25,11 +25,11 @@ _HANDSHAKE: Final = re.compile(rb"<(?:[^\s<>/]+:)?handshake(?:\s[^<>]*)?(?:/>|>[
 _MAX_OUT_BYTES: Final = 1024 * 1024
 _MAX_OPENING_BYTES: Final = 1024 * 1024
 BLOCK_BYTES: Final = 256 * 1024
-_RECORD_BYTES: Final = 200  # what a record that is to be redacted weighs without its data
-_PACKS_TO: Final = 0.25  # what is not packed yet counts for that part: stanzas pack better
+_RECORD_BYTES: Final = 200  # weight of a record to be redacted, without its data
+_PACKS_TO: Final = 0.25  # assumed compression of data not packed yet; stanzas compress better
 
 Job = Callable[[], None]
-"""A call of the spool's."""
+"""A call of a `RotatingWriter` method."""
 
 
 def _at_once(job: Job, weight_bytes: int) -> None:
@@ -38,9 +38,9 @@ def _at_once(job: Job, weight_bytes: int) -> None:
 
 @define(eq=False)
 class CaptureRotation:
-    """Makes the records of one file after another, timed in seconds since `naming.began`.
+    """Turns reports, timed in seconds since `naming.began`, into the records of several files.
 
-    `hand` gets each of the spool's jobs, in order, and how many bytes it holds.
+    `hand` is called with each job, in order, and the number of bytes that the job holds.
     """
 
     naming: FileNaming
@@ -54,43 +54,43 @@ class CaptureRotation:
         ),
     )
     held_bytes: int = field(init=False, default=0)
-    """What waits to be handed over."""
+    """Number of bytes that wait to be handed over."""
     _lines: bytearray = field(factory=bytearray)
-    _records: list[Record] = field(factory=list)  # in place of lines, where they are redacted
+    _records: list[Record] = field(factory=list)  # in place of lines, if they are to be redacted
     _writing: bool = False
     _number: int = 0
     _handed_bytes: int = 0  # of this file
-    _look_at_bytes: float = 0  # when so much is held it is to be seen whether the file is full
+    _look_at_bytes: float = 0  # when this much is held, check again whether the file is full
     _origin_s: float = 0.0
     _last_s: float = 0.0
     _opening: list[Record] = field(factory=list)
     _opening_in: bytes = b""
     _connected: bool = False
     _attached: bool = False
-    _opened: bool = True  # whether the opening is whole: up to the server's handshake
+    _opened: bool = True  # whether the opening is complete, up to the server's handshake
     _open_bytes: int = 0
     _full: bool = False
     _share: float = 1.0
 
     def link_opened(self, at: float, server: str) -> None:
-        """A connection begins."""
+        """Record the beginning of a connection."""
         self._opening, self._opening_in = [], b""
         self._connected, self._attached, self._opened = True, False, False
         self._open_bytes = 0
         self._put(at, LINK, f"open {server}".encode())
 
     def link_closed(self, at: float, why: str) -> None:
-        """The connection is over."""
+        """Record the end of the connection."""
         self._connected = self._attached = False
         self._put(at, LINK, f"end {why}".encode())
         self._opening, self._opened = [], True
 
     def attached(self) -> None:
-        """The opening is over; from here on a file may end."""
+        """Note that the opening is over; from here on a file may end."""
         self._attached = self._opened = True
 
     def received(self, at: float, data: bytes, open_bytes: int) -> None:
-        """A chunk came; see `Tap.received`."""
+        """Record a chunk that was received; see `Tap.received`."""
         if not self._opened:
             data = self._receive_opening(at, data)
         boundary = len(data) - open_bytes
@@ -105,19 +105,19 @@ class CaptureRotation:
             self._put(at, IN, data)
 
     def _receive_opening(self, at: float, data: bytes) -> bytes:
-        """Record what of a chunk belongs to the opening, and give the rest."""
+        """Record the part of a chunk that belongs to the opening, and return the rest."""
         before = len(self._opening_in)
         self._opening_in += data
         found = _HANDSHAKE.search(self._opening_in)
         end = len(data) if found is None else found.end() - before
         self._put(at, IN, data[:end])
-        if found is None and len(self._opening_in) > _MAX_OPENING_BYTES:  # this is no server
+        if found is None and len(self._opening_in) > _MAX_OPENING_BYTES:  # not an XMPP server
             self._opening, self._opened = [], True
         self._opened = self._opened or found is not None
         return data[end:]
 
     def sent(self, at: float, data: bytes) -> None:
-        """A batch was sent."""
+        """Record a batch that was sent."""
         if self._full:
             self._end_if_between(at)
         for offset in range(0, len(data), _MAX_OUT_BYTES):
@@ -126,7 +126,7 @@ class CaptureRotation:
     def exchanged(
         self, at: float, uid: str, attempt: int, began: float, request: bytes, result: PostReport
     ) -> None:
-        """A POST that had begun at `began` is over."""
+        """Record a finished POST, which began at `began`."""
         if self._full:
             self._end_if_between(at)
         start_s = began - self._origin_s
@@ -146,12 +146,12 @@ class CaptureRotation:
         self._begin(at)
 
     def resume(self, at: float, missing: int) -> None:
-        """Begin a new file, without what is missing in between."""
+        """Begin a new file after a gap of `missing` reports."""
         self._open_bytes = 0
         self._begin(at, missing)
 
     def flush(self) -> None:
-        """Hand over all that there is."""
+        """Hand over everything that is held."""
         weight, self.held_bytes = self.held_bytes, 0
         self._handed_bytes += weight
         if self._lines:
@@ -163,7 +163,7 @@ class CaptureRotation:
         self._look()
 
     def close(self) -> None:
-        """End the file: what comes until `resume` is not written, and only the opening is kept."""
+        """End the file. Until `resume` nothing is written, and only the opening is kept."""
         self.flush()
         if self._writing:
             self._writing = self._full = False
@@ -178,7 +178,7 @@ class CaptureRotation:
         self._begin(at)
 
     def _begin(self, at: float, missing: int = 0) -> None:
-        # To the microsecond, as the header has it, so that times of all files can be compared.
+        # To the microsecond, as in the header, so that times of all files can be compared.
         self._origin_s = self._last_s = round(at, 6)
         self._number += 1
         self._handed_bytes = 0
@@ -217,7 +217,7 @@ class CaptureRotation:
                 self._look()
 
     def _look(self) -> None:
-        """See whether the file is full, and when to look again."""
+        """Check whether the file is full, and decide when to check again."""
         waiting, size = self._handed_bytes, 0
         progress = self.writer.progress
         if progress.file == self._number:

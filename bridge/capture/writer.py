@@ -1,8 +1,7 @@
-"""The files of one series on the disk, one after the other: opened, written, packed, and deleted
-where they are too many.
+"""Writes the files of one series, one after the other, and deletes old ones to make room.
 
-Plain calls, no trio: they may wait for the disk, and are made in the recorder's thread. Everything
-but `abandon` raises `CaptureFileError` where the disk does; then only `abandon` may follow.
+Blocking calls without trio, made in the recorder's thread. Every method except `abandon` raises
+`CaptureFileError` if the disk fails; after that, only `abandon` may be called.
 """
 
 import os
@@ -24,7 +23,7 @@ NOTE: Final = "note"
 
 @frozen
 class FileNaming:
-    """What the files are called, and what their headers say beside the date."""
+    """The names of the files, and the part of their headers that never changes."""
 
     directory: Path
     domain: str
@@ -37,13 +36,13 @@ class FileNaming:
         return packing_of(self.path(1))
 
     def path(self, number: int) -> Path:
-        """Give the `number`-th name."""
+        """Return the path of the `number`-th file."""
         domain = self.domain.replace("/", "_")
         return self.directory / f"{domain}-{self.began:%Y%m%dT%H%M%SZ}-{number:04}{self.suffix}"
 
 
 class Redaction(Protocol):
-    """Puts other values into captures; see `bridge.redact`."""
+    """Replaces the values in captures; see `bridge.capture.redact`."""
 
     def header(self, header: Header) -> Header: ...
 
@@ -54,8 +53,8 @@ class Redaction(Protocol):
 
 @frozen
 class Progress:
-    """Of the `file`-th file (from 1), `size_bytes` are on the disk: what became of `taken_bytes`,
-    by the weight that they were given with.
+    """The state of the `file`-th file (from 1): blocks of `taken_bytes`, by the weights given with
+    them, have become `size_bytes` on disk.
     """
 
     file: int = 0
@@ -65,13 +64,13 @@ class Progress:
 
 @define(eq=False)
 class RotatingWriter:
-    """Writes lines, or records that are to be redacted, to the file that was begun last."""
+    """Writes lines, or records to be redacted, to the file that was begun last."""
 
     naming: FileNaming
     retention: Retention
     redaction: Redaction | None = None
     progress: Progress = field(factory=Progress)
-    """How far it is; may be looked at from any thread."""
+    """The progress so far; may be read from any thread."""
     _writer: CaptureWriter | None = None
     _number: int = 0
     _last_s: float = 0.0
@@ -79,11 +78,13 @@ class RotatingWriter:
 
     @property
     def path(self) -> Path | None:
-        """The file that is written at present."""
+        """Path of the current file."""
         return self._writer.path if self._writer is not None else None
 
     def begin(self, origin_s: float, missing: int, repeated: int) -> None:
-        """Begin a file, `origin_s` after the first; before it so many reports are `missing`."""
+        """Begin a file, `origin_s` seconds after the first. Before it, `missing` reports were
+        dropped; its first `repeated` records are a copy of the opening.
+        """
         path = self._free_path()
         fields = list(self.naming.fields)
         if missing:
@@ -101,27 +102,27 @@ class RotatingWriter:
         if self.redaction is not None:
             header = self.redaction.header(header)
         for old in self.retention.opened(path):
-            with suppress(OSError):  # somebody else has deleted it
+            with suppress(OSError):  # already deleted by someone else
                 old.unlink()
         self._writer = CaptureWriter(path, header)
         self._last_s = 0.0
         self._flush(self._writer, Progress(self.progress.file + 1))
 
     def write(self, lines: bytes | bytearray) -> None:
-        """Hand lines to the operating system."""
+        """Write lines, and pass them to the operating system."""
         if self._writer is not None:
             self._writer.write_encoded(lines)
             self._flush(self._writer, self._taking(len(lines)))
 
     def write_redacted(self, records: list[Record], weight_bytes: int) -> None:
-        """Redact records, and hand to the operating system what there is then."""
+        """Redact records, and pass those that are complete to the operating system."""
         if self._writer is not None and self.redaction is not None:
             for record in records:
                 self._put(self._writer, self.redaction.feed(record))
             self._flush(self._writer, self._taking(weight_bytes))
 
     def end(self) -> None:
-        """End the file."""
+        """Finish the current file."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
@@ -154,17 +155,17 @@ class RotatingWriter:
 
     def _flush(self, writer: CaptureWriter, progress: Progress) -> None:
         writer.flush()
-        # As one value: whoever looks at it is in another thread.
+        # Replaced as a whole, since another thread reads it.
         self.progress = Progress(progress.file, progress.taken_bytes, writer.size_bytes)
 
     def _free_path(self) -> Path:
         self._number += 1
-        while os.path.lexists(self.naming.path(self._number)):  # by a run of the same second
+        while os.path.lexists(self.naming.path(self._number)):  # taken by a run of the same second
             self._number += 1
         return self.naming.path(self._number)
 
 
 def note_of(at: float, channel: str, size_bytes: int) -> bytes:
-    """Write in place of a line that no reader would take that there was one."""
+    """Return a note in place of a line that is too long for any reader."""
     note = f"a record of the channel {channel} had {size_bytes} bytes: left out"
     return encode_line(at, NOTE, note.encode())

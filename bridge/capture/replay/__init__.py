@@ -1,6 +1,6 @@
-"""`xmpp-bridge replay` and `show`: what was captured, run again or printed.
+"""`xmpp-bridge replay` and `show`: captures, replayed or printed.
 
-`story` reads captures (and plain XML, by `plain`) in order; `player` gives their server side to
-the stream; `harness` puts the bridge's own parts together around it; `captured` is the endpoint,
-the policy and the queue of a capture; `expectation` compares.
+`story` reads captures (and, by `plain`, plain XML) in order. `player` feeds their server side to
+the stream. `harness` assembles the bridge's own parts around it. `captured` has an endpoint, a
+retry policy and a queue that follow the capture. `expectation` compares.
 """

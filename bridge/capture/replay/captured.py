@@ -1,8 +1,8 @@
-"""`--answers captured`: an endpoint that answers as the captured one did, when it did.
+"""`--answers captured`: an endpoint that answers as, and when, the captured one did.
 
-It is asked as any other is, and has no socket. An attempt takes place when it took place then, or
-as long later as the stanza came later; so retries need no waiting of their own, and an endpoint
-that was down is down again for each stanza by itself.
+It is called like any other, but has no socket. An attempt takes place at its captured time, or
+later if it is made later. So retries need no waits of their own, and an endpoint that was down is
+down again, for each stanza separately.
 """
 
 import re
@@ -34,24 +34,25 @@ _ATTEMPT: Final = re.compile(rb"^webhook-attempt: ([0-9]+)\r\n", re.MULTILINE)
 
 
 class CapturedEndpoint:
-    """An `Exchange` that has the answers of a capture."""
+    """An `HttpClient` that returns the responses of a capture."""
 
     def __init__(self, recorded: Recorded, now: Callable[[], float]) -> None:
-        """`now` gives the story's time, in s."""
+        """`now` returns the story's time, in s."""
         self._recorded = recorded
         self._now = now
         self.duration_s = 0.0
-        """How long the attempt took that has just ended."""
+        """Duration of the attempt that ended last, in s."""
         self.latest = 0.0
-        """When the latest answer is due, in the story's time."""
+        """Time at which the latest response is due, in s of the story."""
         self.is_tried_again = False
         """Whether the attempt that failed last was followed by another one."""
 
     async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Response:
-        """Answer as it was answered; where nothing was captured, not at all.
+        """Return the captured response when it is due. If no attempt was captured, wait until
+        `deadline`.
 
         Raises:
-            httpx.TransportError: by what failed.
+            httpx.TransportError: if the captured attempt failed, or there is none.
         """
         uid, attempt = _told_by(lines)
         found = self._recorded.find(uid, attempt, self._now())
@@ -70,7 +71,7 @@ class CapturedEndpoint:
         result = found.result
         if isinstance(result, PostFailure):
             if result.kind != "unreachable":
-                # Ours to give up: at the time-out, or as late as it was then.
+                # The bridge itself ended this attempt then, so it does now.
                 await trio.sleep_until(deadline)
             self._note(found)
             if result.kind == "unreachable":
@@ -80,7 +81,7 @@ class CapturedEndpoint:
         return _answer_of(result)
 
     def _note(self, found: HttpExchange) -> None:
-        # Nobody else gets a turn until these are read: what follows is one step.
+        # No checkpoint follows until these are read, so they still belong to this attempt.
         self.duration_s = found.duration_s
         result = found.result
         if isinstance(result, PostFailure) or not 200 <= result.status < 300:
@@ -88,11 +89,11 @@ class CapturedEndpoint:
             self.is_tried_again = following is not None
 
     def ends_within(self, seconds: float) -> bool:
-        """Tell whether the capture ends that soon, as far as is known."""
+        """Return whether the capture ends within `seconds`, as far as it has been read."""
         return self._recorded.known_until < self._now() + seconds
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no connection."""
         await trio.lowlevel.checkpoint()
 
 
@@ -110,22 +111,21 @@ def _answer_of(result: PostAnswer) -> Response:
 
 @frozen
 class CapturedPolicy(RetryPolicy):
-    """Tries again what was tried again, at once: the endpoint waits as long as it took.
+    """Retries at once if there was a retry: the endpoint then waits until its captured time.
 
-    Where the capture ends before another attempt was due, one is made all the same, and gets no
-    answer.
+    If the capture ends before another attempt was due, one is made anyway, and gets no response.
     """
 
     endpoint: CapturedEndpoint = field(kw_only=True)
 
     @classmethod
     def replaying(cls, policy: RetryPolicy, endpoint: CapturedEndpoint) -> Self:
-        """Make it with the budgets of another one."""
+        """Return a policy with the budgets of `policy`."""
         budgets = policy.message_budget_s, policy.iq_budget_s
         return cls(*budgets, jitter=lambda bound_s: bound_s, endpoint=endpoint)
 
     def wait_s(self, outcome: Outcome, attempts: int) -> float | None:
-        # It is asked in the same step in which the endpoint has failed.
+        # No checkpoint since the endpoint failed, so its attributes belong to this attempt.
         longest_s = super().wait_s(outcome, attempts)
         if longest_s is None:
             return None
@@ -136,14 +136,14 @@ class CapturedPolicy(RetryPolicy):
 
 
 class CapturedBreaker(CircuitBreaker):
-    """Holds nothing back: when attempts took place is known."""
+    """Never opens: the capture says when attempts took place."""
 
     def record(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
-        """Take no note."""
+        """Ignore the outcome."""
 
 
 class ReplayQueue(MemoryQueue):
-    """Keeps what is accepted until it is settled, and tells of both."""
+    """Holds accepted stanzas until they are settled, and reports both events."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class ReplayQueue(MemoryQueue):
         tally: Tally,
         now: Callable[[], float],
     ) -> None:
-        """`now` gives the story's time, in s."""
+        """`now` returns the story's time, in s."""
         super().__init__(volume)
         self._recorded = recorded
         self._expectation = expectation
@@ -164,7 +164,7 @@ class ReplayQueue(MemoryQueue):
     def accept(self, delivery: Delivery) -> None:
         self._tally.posted[delivery.stanza.kind] += 1
         told = self._recorded.claim(delivery, self._now())
-        # Without a story the id is the same in each replay all the same.
+        # Without captured attempts, the id is still the same in each replay.
         delivery.uid = f"msg_replay{next(self._number)}" if told is None else told.uid
         if self._expectation is not None:
             then = None if told is None else told.attempts[min(told.attempts)].request
@@ -191,4 +191,4 @@ class ReplayQueue(MemoryQueue):
 
 
 STOPPED = "the daemon stopped"
-"""Dispatch's words for what it gives up at its end."""
+"""The reason with which `dispatch` settles stanzas that it gives up when it stops."""

@@ -1,6 +1,6 @@
-"""One difference, as people read it: where, what was expected, what came, side by side as a diff.
+"""One difference, for people: its time, and a diff from the captured item to the current one.
 
-Nothing of what strangers have sent reaches a terminal as more than visible characters.
+Data from strangers reaches a terminal only as visible characters.
 """
 
 import difflib
@@ -25,7 +25,7 @@ _STYLES: Final = {"-": "red", "+": "green", "@": "cyan"}
 
 @frozen
 class Item:
-    """A stanza or a POST: what it is, and its lines."""
+    """A stanza or a POST: its title, and its lines."""
 
     title: str
     lines: tuple[str, ...]
@@ -33,7 +33,7 @@ class Item:
 
 @frozen
 class Difference:
-    """What differs, when (in s of the story), and what there was then and now."""
+    """The kind of a difference, its time (in s of the story), and the items of then and now."""
 
     what: str
     at: float
@@ -42,7 +42,7 @@ class Difference:
 
     @property
     def text(self) -> str:
-        """All of it, for scripts."""
+        """The title and the diff, for scripts."""
         return "\n".join([self.title, *self.diff])
 
     @property
@@ -52,7 +52,7 @@ class Difference:
 
     @property
     def diff(self) -> list[str]:
-        """Its lines, those of then with `-`, those of now with `+`."""
+        """The lines of the diff: those of then with `-`, those of now with `+`."""
         then = self.then.lines if self.then else ()
         now = self.now.lines if self.now else ()
         if then == now:
@@ -62,7 +62,7 @@ class Difference:
         return list(_bounded(shown))
 
     def to_text(self) -> Text:
-        """Give it coloured."""
+        """Return the title and the diff in colours."""
         text = Text(self.title, style="bold")
         for line in self.diff:
             text.append("\n    ")
@@ -71,7 +71,7 @@ class Difference:
 
 
 def stanza_item(stanza: Stanza, meaning: Element) -> Item:
-    """Give a stanza that was sent, and what counts of it."""
+    """Return the item of a stanza that was sent; its lines show the `meaning`."""
     parts: list[str] = [stanza.kind]
     parts += [stanza.type] if stanza.type else []
     parts.append(f"to {stanza.to}")
@@ -80,7 +80,7 @@ def stanza_item(stanza: Stanza, meaning: Element) -> Item:
 
 
 def post_item(request: bytes) -> Item:
-    """Give a POSTed object."""
+    """Return the item of a POSTed object."""
     one = read_posted(request)
     parts = [f"the POST of {one.kind} from {one.sender}"]
     parts += [f"id {one.id}"] if one.id else []
@@ -109,7 +109,7 @@ def _json_lines(request: bytes) -> Iterator[str]:
 
 
 def _indented(element: Element, inherited: str, depth: int) -> Iterator[str]:
-    """Write an element with one line for each tag; text stays beside its own."""
+    """Yield the lines of an element, one for each tag; an element with text stays on one line."""
     space = "  " * depth
     if not element.elements or len(element.elements) != len(element.children):
         yield _cut(printable(space + write(element, inherited)))
@@ -128,7 +128,7 @@ def _indented(element: Element, inherited: str, depth: int) -> Iterator[str]:
 def _bounded(lines: "list[str] | tuple[str, ...]") -> Iterator[str]:
     yield from lines[:_LINES]
     if len(lines) > _LINES:
-        yield f"  … and {len(lines) - _LINES} lines more"
+        yield f"  … and {len(lines) - _LINES} more lines"
 
 
 def _cut(line: str) -> str:

@@ -1,12 +1,13 @@
-"""`--expect`: what we send and POST now, beside what was sent and POSTed then.
+"""`--expect`: compares the stanzas and POSTs of now with those of then, in the capture.
 
-Stanzas are matched by what they mean, wherever they are among the others; what finds no partner is
-kept, oldest first, up to a window, and then told. Replies of one conversation must also come in the
-order of then; between conversations, and for what the bridge says by itself, there is none.
+Stanzas are matched by meaning, wherever they are among the others. Those without a partner are
+kept, oldest first, up to a window, and then reported. Replies in one conversation must also come in
+the order of then. There is no order between conversations, nor for stanzas that the bridge sends on
+its own.
 
-Not compared: what an HTTP client had us send, barriers, copies that were sent again on another
-connection (S35), and what the capture cannot know of: replies to stanzas from before it began, and
-what its end cut off.
+Not compared: stanzas sent for HTTP clients, barriers, copies sent again on another connection
+(S35), and stanzas that the capture cannot know: replies to stanzas from before it began, and those
+that its end cut off.
 """
 
 import heapq
@@ -27,7 +28,7 @@ from xmppstream.names import STANZA_ERRORS, expanded
 
 WINDOW: Final = 5_000
 _END_S: Final = 1.0
-_WRITTEN_S: Final = 0.25  # a reply is written within that time after its exchange
+_WRITTEN_S: Final = 0.25  # a reply is written within this time after its exchange
 _GRACE_S: Final = 6.0
 _TOO_LATE: Final = expanded(STANZA_ERRORS, StanzaCondition.REMOTE_SERVER_TIMEOUT)
 _SENT_AGAIN: Final = "sent again"
@@ -37,7 +38,7 @@ Conversation = tuple[str, str]
 
 @frozen
 class _Unknown:
-    """A POST of which the capture knows nothing, the `number`-th of all."""
+    """A POST that is not in the capture, the `number`-th of all."""
 
     item: Item
     stanza: Stanza
@@ -50,8 +51,8 @@ class _Unknown:
 
 
 class Expectation:
-    """Compares one story. Give it what happens, in the story's time in s; `end` it; then read
-    `differences`. What is `recorded` tells what a capture cannot know of.
+    """Compares one story. Report its events, with times in s of the story; call `end`; then read
+    `differences`. `recorded` shows which stanzas the capture cannot know.
     """
 
     def __init__(
@@ -82,17 +83,17 @@ class Expectation:
 
     @property
     def differences(self) -> list[Difference]:
-        """The first ones, in the order of the story."""
+        """The first differences, in the order of the story."""
         return heapq.nsmallest(self._limit, self._kept, key=_rank)
 
-    # --- what happens
+    # --- events
 
     def submitted(self, stanza: Stanza) -> None:
-        """Take a stanza that an HTTP client had us send."""
+        """Leave out a stanza that was sent for an HTTP client."""
         self._api[meaning_of(stanza, self._domain)] += 1
 
     def expected(self, stanza: Stanza, at: float, connection: int) -> None:
-        """Take a stanza that was sent then."""
+        """Match a stanza that was sent then."""
         if not self._selection.takes(stanza):
             return
         meaning = meaning_of(stanza, self._domain)
@@ -110,7 +111,7 @@ class Expectation:
             self._tell_missing(self._then.take_oldest())
 
     def sent(self, stanza: Stanza, at: float, connection: int) -> None:
-        """Take a stanza that is sent now."""
+        """Match a stanza that is sent now."""
         if not self._selection.takes(stanza):
             return
         meaning = meaning_of(stanza, self._domain)
@@ -125,13 +126,13 @@ class Expectation:
             self._tell_extra(self._now.take_oldest())
 
     def replied(self, data: bytes, conversation: Conversation) -> None:
-        """Take note of whose conversation a reply, as it is written, belongs to."""
+        """Note the conversation of a reply; `data` is the reply as it is written."""
         self._conversations[data] = conversation
         if len(self._conversations) > WINDOW:
             self._conversations.popitem(last=False)
 
     def posted(self, request: bytes, then: bytes | None, stanza: Stanza, at: float) -> None:
-        """Take a POST of now, and what it was then; None where there was none."""
+        """Compare a POST of now with the one of then; None if there was none."""
         self._post_count += 1
         if then is not None:
             self.posts += 1
@@ -139,13 +140,13 @@ class Expectation:
             if not same_request(then, request):
                 items = post_item(then), post_item(request)
                 self._tell(Difference("POSTed differently", at, *items))
-        elif len(self._unknown) < WINDOW:  # it is known at the end only whether that is right
+        elif len(self._unknown) < WINDOW:  # whether that is right is known only at the end
             self._unknown.append(_Unknown(post_item(request), stanza, at, self._post_count))
         else:
             self._tell(Difference("POSTed now, not then", at, None, post_item(request)))
 
     def _note_posted(self, stanza: Stanza) -> None:
-        if stanza.kind == "iq":  # they overtake
+        if stanza.kind == "iq":  # iqs have no order
             return
         self._last_posts[_conversation(stanza)] = self._post_count
         self._last_posts.move_to_end(_conversation(stanza))
@@ -153,15 +154,15 @@ class Expectation:
             self._last_posts.popitem(last=False)
 
     def unclaimed(self, told: Told) -> None:
-        """Take a POST of then that is not made now."""
+        """Report a POST of then that is not made now."""
         request = told.attempts[min(told.attempts)].request
         self._tell(Difference("POSTed then, not now", told.at, post_item(request), None))
 
     def stopped(self, at: float) -> None:
-        """The bridge stopped then: what is said from now on is said because it stops."""
+        """Note that the bridge stopped then: stanzas from now on are sent because it stops."""
         self._stopped_at = min(self._stopped_at, at)
 
-    # --- what becomes of it
+    # --- results
 
     def _matched(self, then: Sent, now: Sent) -> None:
         self.stanzas += 1
@@ -188,15 +189,15 @@ class Expectation:
             self._given_up.add((error.kind, error.to, error.from_, error.id))
 
     def end(self, at: float, *, in_order: bool) -> None:
-        """Tell of all that has no partner. `in_order`: the capture ends where the bridge or the
-        server ended it, and not in the middle.
+        """Report everything without a partner. `in_order` is whether the capture ends where the
+        bridge or the server ended the connection, and not in the middle.
         """
         cut_at = math.inf if in_order else at - _END_S
         for now in self._now:
             if now.is_late:
                 self._now.remove(now)
                 self._leave_out(_CUT_OFF)
-                # Its sender was told something by itself then.
+                # Then, the same stanza was answered by another error.
                 then = self._then.take_error_of(now) if now.stanza.type == "error" else None
                 if then is not None:
                     self._note_given_up(then.stanza)
@@ -218,15 +219,15 @@ class Expectation:
         self._unknown.clear()
 
     def _may_be_cut_off(self, one: "_Unknown", at: float, in_order: bool) -> bool:
-        """Whether a POST may be missing in the capture since that ends at `at`: of its conversation
-        nothing later was POSTed, and it was not long before.
+        """Return whether a POST may be missing because the capture ends at `at`: nothing later was
+        POSTed in its conversation, and it came shortly before the end.
         """
         if (
             self._recorded is None
             or self._last_posts.get(_conversation(one.stanza), 0) > one.number
         ):
             return False
-        # A daemon that stops POSTs nothing more for a while; else it was under way.
+        # A daemon that stops makes no new POSTs for a while; otherwise the POST was under way.
         window_s = _GRACE_S if in_order else _END_S
         return one.at > min(self._stopped_at, at) - window_s - 2 * self._recorded.longest_s
 

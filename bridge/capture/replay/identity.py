@@ -1,5 +1,5 @@
-"""Which component a story is replayed as: today's, of a configuration file; or one that POSTs what
-was POSTed then.
+"""The component that a story is replayed as: a configured one, or one that POSTs the same kinds of
+stanzas as then.
 """
 
 import re
@@ -25,12 +25,12 @@ NOWHERE: Final = PostUrl("http://captured.invalid/", "the captured answers")
 
 
 class NoComponent(Exception):
-    """The configuration has no component for a story; the message says what to do."""
+    """The configuration has no component for a story; the message names those that it has."""
 
 
 @define
 class Seen:
-    """What was POSTed: which kinds, and whether also messages without a body."""
+    """The stanzas that were POSTed: their kinds, and whether messages without a body were, too."""
 
     kinds: set[str]
     without_body: bool = False
@@ -42,7 +42,7 @@ class Seen:
 
 
 def seen_in(story: Story) -> Seen:
-    """Look through a story for what was POSTed. Fast: lines are searched, not read."""
+    """Return the stanzas that were POSTed in a story. Fast: lines are searched, not decoded."""
     seen = Seen(set())
     for part in story.parts:
         if part.is_plain:
@@ -58,7 +58,7 @@ def seen_in(story: Story) -> Seen:
 
 
 def _look(line: bytes, seen: Seen) -> None:
-    # Quotes inside of values are escaped, so that none of these can be part of one.
+    # Quotes inside values are escaped, so these patterns cannot match within a value.
     request = _REQUEST.search(line)
     match = _KIND.search(request[1]) if request is not None else None
     if request is None or match is None:
@@ -71,27 +71,29 @@ def _look(line: bytes, seen: Seen) -> None:
 
 
 def component_of(settings: Settings, domain: str) -> Component:
-    """Give the configured component that is meant.
+    """Return the configured component for a domain, with that domain.
 
     Raises:
-        NoComponent: there is none.
+        NoComponent: if there is none.
     """
     for component in settings.components:
         if same_domain(component.domain, domain):
             return evolve(component, domain=domain)
-    if len(settings.components) == 1:  # at home it may have another name
+    if len(settings.components) == 1:  # in a test setup its name may differ
         return evolve(settings.components[0], domain=domain)
     names = ", ".join(one.domain for one in settings.components)
-    raise NoComponent(f"it has no component {domain}, which the capture is of, but {names}")
+    raise NoComponent(f"it has no component {domain}, which the capture is from; it has {names}")
 
 
 def has_endpoint(story: Story, seen: Seen) -> bool:
-    """Tell whether a capture is one of a bridge, so that what is not in it was not POSTed."""
+    """Return whether a bridge made the capture: then, POSTs that are not in it were not made."""
     return seen.exchanges > 0 or bool(story.header.get("endpoint"))
 
 
 def component_for(story: Story, seen: Seen, *, captured: bool) -> Component:
-    """Make a component that POSTs what was POSTed. Where nothing was, a live endpoint gets all."""
+    """Return a component that POSTs the same kinds of stanzas as then. If there were none, a live
+    endpoint gets every kind.
+    """
     kinds = seen.kinds if seen.kinds or captured else set(KINDS)
     domain = story.header.domain
     return Component(
@@ -106,8 +108,9 @@ def component_for(story: Story, seen: Seen, *, captured: bool) -> Component:
 
 
 def with_budget(settings: Settings, *, captured: bool) -> Settings:
-    """Give settings for where no configuration has any: with captured answers budgets end nothing,
-    since what was given up then is known; who sits before a live endpoint does not wait a minute.
+    """Return settings for a replay without a configuration file. With captured answers, budgets end
+    nothing, since the capture shows which stanzas were given up. With a live endpoint they are
+    short, since a person is waiting.
     """
     budget_s = _BUDGET_S if captured else _LIVE_BUDGET_S
     return evolve(settings, retry=RetrySettings(budget_s, budget_s))

@@ -1,7 +1,7 @@
-"""What two stanzas, or two POSTs, must have in common to be the same.
+"""Compares stanzas and POSTs by meaning.
 
-Not the order of attributes, not prefixes, not white space between JSON's tokens; not what is made
-anew each time: ids of the bridge's own, times.
+The order of attributes, prefixes, and white space between JSON tokens are ignored. So are values
+that are new each time: the bridge's own ids, and times.
 """
 
 import re
@@ -18,12 +18,12 @@ _LEGACY_DELAY: Final = "{jabber:x:delay}x"
 _DELAY: Final = expanded(DELAY, "delay")
 _DELAYS: Final = (_DELAY, _LEGACY_DELAY)
 TIMES: Final = frozenset({"received"})
-"""What of a POSTed object is a time, and not compared."""
+"""The members of a POSTed object that are times, and not compared."""
 
 
 @frozen
 class Posted:
-    """What of a POSTed JSON object finds it again."""
+    """The members of a POSTed JSON object by which it is found again."""
 
     kind: str | None = None
     sender: str | None = None
@@ -35,7 +35,7 @@ class Posted:
 
     @property
     def key(self) -> tuple[str | None, ...]:
-        """The same for the same stanza, however it is written."""
+        """Equal for the same stanza, however it is written."""
         return (self.kind, self.sender, self.receiver, self.id, self.type)
 
 
@@ -53,7 +53,7 @@ _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
 def read_posted(request: bytes) -> Posted:
-    """Read a POSTed object; of what is none, nothing."""
+    """Return the members of a POSTed object; the defaults if it is not a JSON object."""
     try:
         one = _REQUEST.decode(request)
     except msgspec.MsgspecError:
@@ -66,8 +66,8 @@ def read_posted(request: bytes) -> Posted:
 
 
 def meaning_of(stanza: Stanza, domain: str) -> Element:
-    """Give a stanza in a form that is equal for those that mean the same. `domain` is the
-    component's: a delay that it stamped itself says only how late it was.
+    """Return a form of a stanza that is equal for stanzas with the same meaning. `domain` is the
+    component's: a delay that it stamped itself shows only how late the stanza was.
     """
     element = stanza.element
     children = tuple(
@@ -94,7 +94,7 @@ def _normal(element: Element) -> Element:
 
 
 def same_request(one: bytes, other: bytes) -> bool:
-    """Tell whether two POSTed objects mean the same."""
+    """Return whether two POSTed objects mean the same."""
     head, _, tail = one.rpartition(b',"received":')
     other_head, _, other_tail = other.rpartition(b',"received":')
     if head and head == other_head and b"{" not in tail + other_tail:
@@ -103,7 +103,7 @@ def same_request(one: bytes, other: bytes) -> bool:
 
 
 def request_meaning(request: bytes) -> Any:
-    """Give a POSTed object in a form that is equal for those that mean the same."""
+    """Return a form of a POSTed object that is equal for objects with the same meaning."""
     try:
         value = msgspec.json.decode(request)
     except msgspec.MsgspecError:
@@ -117,7 +117,7 @@ def request_meaning(request: bytes) -> Any:
 
 
 def xml_meaning(text: str) -> Element | str:
-    """Give an element that stands alone in its normal form; what is none stays as it is."""
+    """Return a standalone element in its normal form; other text is returned as it is."""
     try:
         element = parse_element(text.encode())
     except (RemoteError, UnicodeEncodeError):

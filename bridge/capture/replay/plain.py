@@ -1,7 +1,7 @@
-"""Plain XML as if it had been captured: stanzas one after the other, or a whole stream.
+"""Plain XML as if it had been captured: a sequence of stanzas, or a whole stream.
 
-What is a component's stream already, handshake and all, is given byte for byte, faults too.
-Everything else is taken apart, and its stanzas put on such a stream.
+A component's stream, with its handshake, is played byte for byte, including its faults. Anything
+else is taken apart, and its stanzas are put on such a stream.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,13 +35,10 @@ Fail = Callable[[str], Exception]
 
 
 class Plain:
-    """A file of plain XML that is being read. Iterate over it once, for the records."""
+    """A file of plain XML, open for reading. Iterate over it once for the records."""
 
     def __init__(self, source: Source, fail: Fail) -> None:
-        """`fail` makes the error for a file that holds no such XML.
-
-        Raises what `fail` makes.
-        """
+        """`fail` makes the exception that is raised if a file does not hold such XML."""
         self._source = source
         self._fail = fail
         self._begin = source.read(_HEAD_BYTES).lstrip(_SPACE)
@@ -58,9 +55,9 @@ class Plain:
         return None
 
     def __iter__(self) -> Iterator[Record]:
-        """Give the records: a connection, and what the server says on it.
+        """Yield the records: a connection, and the server's data on it.
 
-        Raises what `fail` makes, after the last good stanza.
+        Raises the exception that `fail` makes, after the last good stanza.
         """
         yield Record(0.0, LINK, b"open plain XML")
         if self._is_component:
@@ -79,7 +76,7 @@ class Plain:
             yield data
 
     def _as_it_is(self) -> Iterator[bytes]:
-        """Cut behind the header and the handshake: a server waits for the component there."""
+        """Yield the stream, cut after its header and handshake, where a server waits."""
         cutter, is_open = Cutter(), False
         for data in self._chunks():
             if is_open:
@@ -103,16 +100,18 @@ class Plain:
                     if stanza is not None:
                         yield write(stanza.element, COMPONENT).encode()
                     elif element.namespace not in (STREAMS, COMPONENT):
-                        raise self._fail(f"element {count}: {element.local!r} is no stanza")
+                        raise self._fail(f"element {count}: {element.local!r} is not a stanza")
                 case ElementRefused(limit=limit):
                     count += 1
                     raise self._fail(f"element {count}: it is over the limit of {limit}")
                 case ParserFaulted(text=text):
-                    raise self._fail(f"behind element {count}: this is no XML of XMPP: {text}")
+                    raise self._fail(
+                        f"after element {count}: this is not valid XML for XMPP: {text}"
+                    )
                 case RootClosed():
                     return
         if not side.at_boundary:
-            raise self._fail(f"behind element {count}: the file ends within an element")
+            raise self._fail(f"after element {count}: the file ends within an element")
 
     def _events(self, side: Side) -> Iterator[ParseEvent]:
         chunks = self._chunks()
@@ -124,7 +123,7 @@ class Plain:
 
 
 def _look(begin: bytes) -> tuple[bool, bool]:
-    """Tell whether it is a stream, and whether it is one that a component could get."""
+    """Return whether it is a stream, and whether a component could receive it."""
     events = Side().feed(begin)
     match events:
         case [RootOpened(name=name) as root, *rest]:
@@ -159,7 +158,7 @@ def _without_declaration(data: bytes) -> bytes:
 
 
 def _named(element: Element) -> Element:
-    """Take an element in no namespace for one of a component's stream."""
+    """Return an element, moved to a component's namespace if it has none."""
     if element.namespace:
         return element
     return rehome(element, COMPONENT)

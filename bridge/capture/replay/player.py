@@ -1,7 +1,7 @@
-"""Plays the server's side of a story: chunk by chunk at their times, connection by connection.
+"""Plays the server's side of a story: chunk by chunk at the captured times, on each connection.
 
-What we sent then goes to the expectation. Our own end tag, then, says that the bridge was stopped:
-that is passed on, so that it stops at the same moment now.
+Stanzas that the bridge sent then go to the expectation. Its own end tag shows that it was stopped
+then: that is passed on, so that it stops at the same moment now.
 """
 
 import re
@@ -41,19 +41,19 @@ _TAIL: Final = 15
 
 
 class Pace(Protocol):
-    """Begins with its first moment."""
+    """The clock of a story. It starts when it is created."""
 
     async def wait(self, at: float) -> None:
-        """Wait until the story has come to `at`, in s. A checkpoint, or not."""
+        """Wait until the story has reached `at`, in s. Not always a checkpoint."""
         ...
 
     def now(self) -> float:
-        """Give the story's time."""
+        """Return the story's time, in s."""
         ...
 
 
 class Timed:
-    """`speed` times as fast, by trio's clock."""
+    """Runs `speed` times as fast as trio's clock."""
 
     def __init__(self, speed: float, begins_at: float) -> None:
         self._speed = speed
@@ -70,14 +70,14 @@ class Timed:
 
 
 class Unpaced:
-    """At once, while not too much is under way: `backlog` tells how much."""
+    """Never waits, unless too much is under way: `backlog` returns how much."""
 
     def __init__(self, begins_at: float, backlog: Callable[[], int]) -> None:
         self._at = begins_at
         self._backlog = backlog
 
     async def wait(self, at: float) -> None:
-        # Much is counted in it, by many: to be told of each would cost more than to look.
+        # The backlog is a sum of many counters: polling costs less than notifications.
         while self._backlog() >= BACKLOG_LIMIT:  # noqa: ASYNC110
             await trio.sleep(_POLL_S)
         self._at = max(self._at, at)
@@ -87,16 +87,18 @@ class Unpaced:
 
 
 def parse_speed(text: str) -> float | None:
-    """Read a speed: a factor; None is as fast as can be.
+    """Return a speed as a factor; None means as fast as possible.
 
     Raises:
-        BadValue: it is none.
+        BadValue: if it is not a valid speed.
     """
     if text == "max":
         return None
     match = _FACTOR.fullmatch(text)
     if match is None or float(match[1]) == 0:
-        raise BadValue(f"{text!r} is no speed", "Give a factor such as 1x, 10x or 0.5x, or max")
+        raise BadValue(
+            f"{text!r} is not a valid speed", "Use a factor such as 1x, 10x or 0.5x, or max"
+        )
     return float(match[1])
 
 
@@ -105,8 +107,8 @@ _SECRET: Final = "no capture knows it"
 
 @frozen
 class Stage:
-    """What a tape is played to. `before_end` is called before a connection ends, `stopped` where
-    the bridge was stopped, `submitted` with what an HTTP client had it send.
+    """The environment of a `Player`. `before_end` is called before a connection ends, `stopped`
+    when the bridge was stopped, `submitted` with each stanza that was sent for an HTTP client.
     """
 
     domain: str
@@ -120,14 +122,14 @@ class Stage:
 
 
 class Player:
-    """Plays one tape, from `begins_at` on; of what came before, only the openings."""
+    """Plays one story from `begins_at` on; of the part before, only the stream openings."""
 
     def __init__(
         self, reader: StoryReader, stage: Stage, selection: Selection, begins_at: float = 0.0
     ) -> None:
         self.at = begins_at
         self.is_connected = False
-        """Whether, as far as it is played, a connection has not ended."""
+        """Whether a connection is open at this point of the story."""
         self._reader = reader
         self._stage = stage
         self._selection = selection
@@ -147,16 +149,16 @@ class Player:
 
     @property
     def queued(self) -> int:
-        """How many chunks the stream has not read."""
+        """Number of chunks that the stream has not read."""
         return self._current.waiting if self._current is not None else 0
 
     # --- for the link
 
     async def open_stream(self) -> ComponentStream:
-        """Give the stream of the next connection, once the story has come to it.
+        """Return the stream of the next connection, once the story has reached it.
 
         Raises:
-            StreamFailed: the server would not have it.
+            StreamFailed: if the server refused it.
         """
         while not self._offered:
             self._is_offered = trio.Event()
@@ -170,7 +172,7 @@ class Player:
         """Play to the end.
 
         Raises:
-            CaptureFileError: the rest cannot be read.
+            CaptureFileError: if the rest cannot be read.
         """
         while (moment := self._reader.next()) is not None:
             if moment.at >= self._begins_at:
@@ -246,7 +248,7 @@ class Player:
         return b"".join(unit.data for unit in self._cutter.feed(data) if self._takes(unit, at))
 
     def _takes(self, unit: Unit, at: float) -> bool:
-        """Whether it is selected, or belongs to the stream itself."""
+        """Return whether a unit is selected, or belongs to the stream itself."""
         stanza = stanza_of(unit.event)
         if stanza is None:
             return at >= self._begins_at or _is_opening(unit)

@@ -1,8 +1,8 @@
-"""The endpoint as it was: each stanza is given the exchanges that were captured of it.
+"""Matches the stanzas of a replay with their captured exchanges.
 
-A stanza claims its story when it is accepted, by what would be POSTed of it; from then on it has
-the id that it had, so that whatever it was known by later (a room that gives its message back, an
-error that quotes it) finds it again. What is never claimed was POSTed then, and is not now.
+A stanza claims its exchanges when it is accepted, by the content of its POST. From then on it has
+its captured id, so that stanzas that refer to it later (a room that reflects its message, an error
+that quotes it) find it again. Exchanges that are never claimed were POSTed then, but are not now.
 """
 
 import math
@@ -24,7 +24,7 @@ _UNCLAIMED_S: Final = 300.0
 
 @define
 class Told:
-    """What was captured of one stanza: its attempts by number, `start` in the story's time."""
+    """The captured exchanges of one stanza: attempts by number, `start` in the story's time."""
 
     uid: str
     posted: Posted
@@ -38,12 +38,12 @@ class Told:
 
 
 class Reader(Protocol):
-    """Reads on in a capture."""
+    """Reads further in a capture."""
 
     read_until: float
 
     def read_ahead(self, until: float) -> bool:
-        """Read one record more, if it is before a time."""
+        """Read one more record if it may be before `until`; return whether one was read."""
         ...
 
 
@@ -52,7 +52,7 @@ def _ignore(_: Told) -> None:
 
 
 class Recorded:
-    """The exchanges of a story, of those stanzas that are selected.
+    """The exchanges of the selected stanzas of a story.
 
     Invariant: a `Told` is in `_known` until it is forgotten, and in `_waiting` and `_open` until it
     is claimed. One from before is in `_known` and in `_open`, until it expires.
@@ -73,24 +73,24 @@ class Recorded:
         self._open: dict[str, Told] = {}  # in the order of the capture
         self._reader: Reader | None = None
         self.longest_s = 0.0
-        """How long it was, at the most, from a stanza to the end of an attempt."""
+        """Longest time from receiving a stanza to the end of an attempt, in s."""
         self.from_before_until = -math.inf
-        """When the last exchange was over of a stanza from before the capture, or its part."""
+        """End of the last exchange of a stanza from before the capture, or its replayed part."""
 
     def bind(self, reader: Reader) -> None:
-        """Say how more of the capture is read."""
+        """Set the reader that reads more of the capture."""
         self._reader = reader
 
     @property
     def known_until(self) -> float:
-        """How far the capture has been read."""
+        """Time up to which the capture has been read, in s."""
         return self._reader.read_until if self._reader is not None else 0.0
 
     def _read_on(self, until: float) -> bool:
         return self._reader is not None and self._reader.read_ahead(until)
 
     def hear(self, exchange: HttpExchange, start: float) -> None:
-        """Take an exchange; its file begins at `start` of the story."""
+        """Add an exchange; its file begins at `start` of the story."""
         exchange = evolve(exchange, start=start + exchange.start)
         told = self._known.get(exchange.uid)
         if told is not None:
@@ -106,7 +106,7 @@ class Recorded:
         told.is_from_before = self._is_from_before(told)
         if told.is_from_before:
             self.from_before_until = max(self.from_before_until, told.ends)
-        elif exchange.attempt > 1:  # of a stanza that has come to its end already
+        elif exchange.attempt > 1:  # its stanza has already ended
             return
         self._known[told.uid] = told
         self._open[told.uid] = told
@@ -120,7 +120,7 @@ class Recorded:
         self.longest_s = max(self.longest_s, exchange.start + exchange.duration_s - came)
 
     def _seconds_of(self, posted: Posted) -> float | None:
-        """Give when a stanza was received, in the story's time."""
+        """Return when a stanza was received, in the story's time; None if that is unknown."""
         try:
             received = datetime.fromisoformat(posted.received)
         except ValueError:
@@ -128,13 +128,13 @@ class Recorded:
         return (received - self._start).total_seconds() if received.tzinfo is not None else None
 
     def _is_from_before(self, told: Told) -> bool:
-        """Whether a stanza came in before the story began, or the part of it that is replayed."""
+        """Return whether a stanza came in before the story, or before its replayed part."""
         received = self._seconds_of(told.posted)
-        # It is written with milliseconds: a stanza of the first millisecond is not from before.
+        # `received` is in milliseconds: a stanza of the first millisecond is not from before.
         return received is not None and received < self._begins - 0.001
 
     def claim(self, delivery: Delivery, now: float) -> Told | None:
-        """Give what was captured of a stanza that is to be POSTed."""
+        """Return the captured exchanges of a stanza that is to be POSTed; None if it has none."""
         stanza = delivery.stanza
         key = (stanza.kind, stanza.from_, stanza.to, stanza.id, stanza.type)
         while True:
@@ -158,7 +158,7 @@ class Recorded:
             del self._waiting[told.posted.key]
 
     def find(self, uid: str, attempt: int, now: float) -> HttpExchange | None:
-        """Give an attempt of a stanza that has claimed its story."""
+        """Return an attempt of a stanza that has claimed its exchanges; None if there is none."""
         told = self._known.get(uid)
         if told is None:
             return None
@@ -171,7 +171,7 @@ class Recorded:
         self._known.pop(uid, None)
 
     def expire(self, now: float = math.inf) -> None:
-        """Give up what nobody has claimed until long after it was POSTed; without `now`, all."""
+        """Give up exchanges not claimed until long after they were made; without `now`, all."""
         while self._open:
             told = next(iter(self._open.values()))
             if told.at >= now - _UNCLAIMED_S:

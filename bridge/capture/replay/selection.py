@@ -1,4 +1,4 @@
-"""Which stanzas of a capture are meant: by address, by kind, from when on."""
+"""Selects the stanzas of a capture by address, kind and time."""
 
 import re
 from datetime import UTC, datetime, time, timedelta
@@ -17,18 +17,18 @@ _CLOCK: Final = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?")
 
 @frozen
 class Since:
-    """A moment: in seconds after a capture's start, as a date, or as a time of day (UTC)."""
+    """A time: seconds after a capture's start, a date, or a time of day (UTC)."""
 
     value: float | datetime | time
 
     def after(self, start: datetime) -> float:
-        """Give it in seconds after the start of a capture, never less than 0."""
+        """Return the time in seconds after the start of a capture, never less than 0."""
         match self.value:
             case datetime():
                 return max((self.value - start).total_seconds(), 0.0)
             case time():
                 moment = datetime.combine(start.astimezone(UTC).date(), self.value, UTC)
-                if moment < start:  # it began late in the evening
+                if moment < start:  # the capture began before midnight
                     moment += timedelta(days=1)
                 return (moment - start).total_seconds()
             case _:
@@ -37,7 +37,7 @@ class Since:
 
 @frozen
 class Selection:
-    """What is selected; everything where nothing is said. `only` are addresses in lower case."""
+    """The selected stanzas, by default all. `only` holds addresses in lower case."""
 
     only: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset(KINDS)
@@ -45,15 +45,15 @@ class Selection:
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing is left out, at whatever time."""
+        """Whether nothing is left out, regardless of `since`."""
         return not self.only and len(self.kinds) == len(KINDS)
 
     def takes(self, stanza: Stanza) -> bool:
-        """Tell whether a stanza is one of them, whenever it came."""
+        """Return whether a stanza is selected, regardless of `since`."""
         return self.takes_parts(stanza.kind, stanza.from_, stanza.to)
 
     def takes_parts(self, kind: str, sender: str | None, receiver: str | None) -> bool:
-        """Tell it of a stanza by its kind and addresses."""
+        """Return whether a stanza with this kind and these addresses is selected."""
         if kind not in self.kinds:
             return False
         if not self.only:
@@ -66,26 +66,26 @@ class Selection:
 
 
 def parse_only(text: str) -> str:
-    """Check an address to select by: full, bare, or a domain.
+    """Return an address to select by (full, bare, or a domain) in lower case.
 
     Raises:
-        BadValue: it is none.
+        BadValue: if it is not a valid address.
     """
     try:
         split(text)
     except InvalidJid as error:
-        remedy = "Give user@example.com, user@example.com/resource, or example.com"
-        raise BadValue(f"{text!r} is no address: {error}", remedy) from None
+        remedy = "Use user@example.com, user@example.com/resource, or example.com"
+        raise BadValue(f"{text!r} is not a valid address: {error}", remedy) from None
     return text.casefold()
 
 
 def parse_since(text: str) -> Since:
-    """Read a moment.
+    """Parse a time: seconds, a time of day, or a date.
 
     Raises:
-        BadValue: it is none.
+        BadValue: if it is not a valid time.
     """
-    remedy = "Give seconds (90), a time of day in UTC (17:20:00), or 2026-11-22T17:20:00Z"
+    remedy = "Use seconds (90), a time of day in UTC (17:20:00), or 2026-11-22T17:20:00Z"
     try:
         if _SECONDS.fullmatch(text):
             return Since(float(text))
@@ -93,5 +93,5 @@ def parse_since(text: str) -> Since:
             return Since(time.fromisoformat(text))
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BadValue(f"{text!r} is no moment", remedy) from None
+        raise BadValue(f"{text!r} is not a valid time", remedy) from None
     return Since(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))

@@ -1,5 +1,5 @@
-"""One side of a connection, heard: bytes in, parse events out, without a say in what may follow
-what. Names that were parsed stay with the process (see `xmppstream.parser_thread`).
+"""Parses one side of a connection: bytes in, parse events out. Their order is not checked. Parsed
+names stay in the process's memory (see `xmppstream.parser_thread`).
 """
 
 from collections.abc import Iterator
@@ -21,18 +21,18 @@ HANDSHAKE: Final = expanded(COMPONENT, "handshake")
 
 
 class Side:
-    """Hears what one peer says on one connection."""
+    """Parses the data of one peer on one connection."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self._parser = StreamParser(limits)
 
     @property
     def at_boundary(self) -> bool:
-        """Whether what was heard ends between two elements inside of the root."""
+        """Whether the data so far ends between two elements inside the root."""
         return self._parser.at_boundary
 
     def feed(self, data: bytes) -> list[ParseEvent]:
-        """Take bytes and give what they complete."""
+        """Parse bytes, and return the events that they complete."""
         events = self._parser.feed(data)
         while self._parser.spent:
             rest = self._parser.unparsed
@@ -42,14 +42,14 @@ class Side:
         return events
 
     def close(self) -> None:
-        """Let go of what the parser holds."""
+        """Release the parser's memory."""
         self._parser.close()
 
 
 @define
 class Unit:
-    """The bytes of one element of a stream (or of its header, or its end) and what they say; None
-    for what has not ended.
+    """The bytes of one element of a stream (or of its header or end), and their event; None if they
+    are unfinished.
     """
 
     data: bytes
@@ -64,7 +64,7 @@ class Cutter:
     _held: bytearray = field(factory=bytearray)
 
     def feed(self, data: bytes) -> Iterator[Unit]:
-        """Give the units that end in these bytes."""
+        """Yield the units that end in these bytes."""
         offset = 0
         while offset < len(data):
             end = data.find(b">", offset) + 1 or len(data)
@@ -75,14 +75,14 @@ class Cutter:
                 yield Unit(self.rest(), event)
 
     def rest(self) -> bytes:
-        """Give, and forget, the bytes of what has not ended."""
+        """Return, and forget, the bytes of an unfinished unit."""
         data = bytes(self._held)
         self._held.clear()
         return data
 
 
 def stanza_of(event: ParseEvent | None) -> Stanza | None:
-    """Give the stanza that an event is of; of one over a limit, its addresses only."""
+    """Return the stanza of an event; of one over a limit, only its addresses."""
     match event:
         case ElementParsed(element=element) | ElementRefused(stub=element):
             return Stanza.of(element)

@@ -1,7 +1,8 @@
-"""Captures as stories: files that continue one another are one, with one clock, read as a stream.
+"""Reads captures as stories: files that continue one another form one story with one clock.
 
-A tape can read ahead, since an exchange is written when it is over, behind the stanzas that came
-meanwhile. What was read ahead waits in memory, bounded in bytes.
+A story is read as a stream, and can be read ahead, since an exchange is written when it is over,
+after the stanzas that came meanwhile. Records that were read ahead wait in memory, bounded in
+bytes.
 """
 
 import shutil
@@ -35,7 +36,7 @@ _FIRST_HEADER_LINES: Final = 6  # version, three fields, the empty line; and lin
 
 @frozen
 class File:
-    """A file to be read, and what it is called: standard input lies in a temporary one."""
+    """A file to read, and the path that was given: standard input is read from a temporary file."""
 
     path: Path
     given: Path
@@ -75,7 +76,7 @@ class Story:
 
 @frozen
 class Moment:
-    """A record at its time in the story, in s, with its file's number in it."""
+    """A record, its time in the story in s, and the number of its file in the story."""
 
     at: float
     record: Record
@@ -92,10 +93,10 @@ class _Records(Protocol):
 
 @contextmanager
 def files(paths: Iterable[Path]) -> Iterator[list[File]]:
-    """Give the files to read; standard input is copied to disk, since it is read more than once.
+    """Yield the files to read; standard input is copied to disk, since it is read more than once.
 
     Raises:
-        CaptureFileError: `-` is named twice.
+        CaptureFileError: if `-` is given twice.
     """
     with ExitStack() as stack:
         found = []
@@ -113,10 +114,10 @@ def files(paths: Iterable[Path]) -> Iterator[list[File]]:
 
 
 def stories(given: Sequence[File]) -> list[Story]:
-    """Read the headers, and put the files that continue one another together.
+    """Read the headers, and group the files that continue one another.
 
     Raises:
-        CaptureFileError: one of them cannot be read, or is neither a capture nor XML.
+        CaptureFileError: if one of them cannot be read, or is neither a capture nor XML.
     """
     parts = [_part_of(file) for file in given]
     names = {part.file.path.name: number for number, part in enumerate(parts)}
@@ -163,18 +164,18 @@ def _records_of(file: File, source: Source) -> _Records:
 
 @define
 class StoryReader:
-    """A story that is being read; `heard` is told each exchange as it is read, and its file's start
+    """Reads a story. `heard` is called with each exchange as it is read, and the start of its file
     in the story.
     """
 
     story: Story
     heard: Callable[[HttpExchange, float], None] = lambda _, __: None
     cut: list[str] = field(factory=list)
-    """What is missing at the ends of files, for people."""
+    """Descriptions of missing parts, for people."""
     keeps_exchanges: bool = False
-    """Whether exchanges are given as records, too."""
+    """Whether the records of exchanges keep their data."""
     read_until: float = 0.0
-    """How far it has been read, in s."""
+    """Time up to which the story has been read, in s."""
     _ahead: deque[Moment] = field(factory=deque)
     _ahead_bytes: int = 0
     _failure: CaptureFileError | None = None
@@ -187,14 +188,14 @@ class StoryReader:
 
     @property
     def position_bytes(self) -> int:
-        """How much of the files has been read."""
+        """Number of bytes of the files that have been read."""
         return self._done_bytes + self._position_bytes
 
     def next(self) -> Moment | None:
-        """Give the next record; None at the end.
+        """Return the next record; None at the end.
 
         Raises:
-            CaptureFileError: it cannot be read.
+            CaptureFileError: if it cannot be read.
         """
         if not self._ahead and not self._take():
             if self._failure is not None:
@@ -205,8 +206,8 @@ class StoryReader:
         return moment
 
     def read_ahead(self, until: float) -> bool:
-        """Read one record more, if what was read ends before `until`; False where it does not,
-        where enough waits in memory, or where no more can be read (which `next` then tells).
+        """Read one more record. Return False if the story has been read beyond `until`, if enough
+        waits in memory, or if no more can be read (`next` then raises the error).
         """
         if self.read_until > until or self._ahead_bytes > AHEAD_LIMIT_BYTES:
             return False
@@ -263,13 +264,13 @@ class StoryReader:
 
 
 def _repeated(header: Header) -> int:
-    """Give how many records a file repeats of the one that it continues: the stream's opening."""
+    """Return how many records of the preceding file a file repeats: the stream's opening."""
     count = header.get("repeated", "0")
     return int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
 
 
 def size_of(found: Sequence[Story]) -> int | None:
-    """Give how large all files are together; None where that cannot be known."""
+    """Return the size of all files together; None if it cannot be known."""
     total = 0
     for story in found:
         for part in story.parts:

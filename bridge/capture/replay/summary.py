@@ -1,6 +1,6 @@
-"""What a replay tells at its end: numbers, latencies, differences; for people, or as JSON.
+"""The result of a replay: numbers, latencies and differences, for people or as JSON.
 
-With captured answers nothing here depends on the machine or on the hour.
+With captured answers, nothing here depends on the machine or on the time of day.
 """
 
 import logging
@@ -26,7 +26,7 @@ _HISTOGRAM_FROM: Final = 20
 
 @frozen
 class Comparison:
-    """What `--expect` has found, over all stories."""
+    """The result of `--expect`, over all stories."""
 
     stanzas: int = 0
     posts: int = 0
@@ -45,7 +45,7 @@ class Comparison:
 
 
 def show(console: Console, tally: Tally, comparison: Comparison | None, limit: int) -> None:
-    """Print it all; at most `limit` differences."""
+    """Print the result, with at most `limit` differences."""
     if comparison is not None and comparison.count:
         for difference in comparison.shown[:limit]:
             console.print(difference.to_text(), soft_wrap=True)
@@ -63,7 +63,7 @@ def show(console: Console, tally: Tally, comparison: Comparison | None, limit: i
 
 
 def to_json(tally: Tally, comparison: Comparison | None, seconds: float | None) -> dict[str, Any]:
-    """Give it all for a script; `seconds` is how long it took, where that means anything."""
+    """Return the result for scripts; `seconds` is the duration of the replay, if meaningful."""
     latencies = tally.latencies
     found: dict[str, Any] = {
         "stanzas": _by_kind(tally.stanzas),
@@ -101,10 +101,10 @@ def _table(tally: Tally) -> Table:
     table.add_column(overflow="fold")
     rows: list[tuple[str, int, str]] = [
         ("stanzas from the server", tally.stanzas.total(), _parts(tally.stanzas)),
-        ("of them POSTed", tally.posted.total(), _parts(tally.posted)),
-        ("replies to them", tally.replies, ""),
+        ("of which POSTed", tally.posted.total(), _parts(tally.posted)),
+        ("replies to these", tally.replies, ""),
         ("stanzas sent to the server", tally.sent.total(), _parts(tally.sent)),
-        ("POSTs that came to no good end", tally.errors.total(), _parts(tally.errors)),
+        ("POSTs that failed in the end", tally.errors.total(), _parts(tally.errors)),
     ]
     if tally.connections != 1:
         rows.insert(0, ("connections", tally.connections, ""))
@@ -144,7 +144,7 @@ def _latencies(latencies: Latencies) -> RenderableType:
 
 
 def _verdict(comparison: Comparison) -> Text:
-    what = f"{comparison.stanzas} stanzas and {comparison.posts} POSTs are as they were"
+    what = f"{comparison.stanzas} stanzas and {comparison.posts} POSTs match"
     left = "".join(
         f"; {count} not compared: {why}" for why, count in sorted(comparison.left_out.items())
     )
@@ -160,8 +160,8 @@ _STYLES: Final = {"warning": "yellow", "error": "red"}
 
 
 class ReplayLog:
-    """The end of a logger. With `prints_all` everything above debug is printed; else, with
-    `prints_errors`, the first error of each kind.
+    """The last processor of a logger. With `prints_all`, everything above debug is printed;
+    otherwise, with `prints_errors`, the first error of each kind.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class ReplayLog:
         self._prints_errors = prints_errors
 
     def logger(self) -> FilteringBoundLogger:
-        """Give the logger that ends here."""
+        """Return a logger that ends here."""
         bound: FilteringBoundLogger = structlog.wrap_logger(
             None,
             processors=[structlog.processors.add_log_level, self],

@@ -1,7 +1,7 @@
-"""What a replay has done, in numbers: counts, and how long POSTs took, in bounded memory.
+"""The statistics of a replay: counts, and durations of POSTs, in bounded memory.
 
 Durations are counted in buckets of a tenth of a power of two, from 1 µs, so that a percentile is
-right to within 7 %. Nothing here depends on the order in which things happened.
+accurate to within 7 %. Nothing here depends on the order of events.
 """
 
 import math
@@ -20,7 +20,7 @@ _SMALLEST_S: Final = 1e-6
 
 @define
 class Latencies:
-    """How long something took, many times."""
+    """A histogram of durations."""
 
     count: int = 0
     max_s: float = 0.0
@@ -33,7 +33,7 @@ class Latencies:
         self._buckets[math.ceil(_PER_OCTAVE * math.log2(ratio))] += 1
 
     def percentile(self, percent: float) -> float:
-        """Give the duration within which so many lie, in s; 0 where there are none."""
+        """Return the duration within which `percent` of all lie, in s; 0 if there are none."""
         rank, seen = math.ceil(self.count * percent / 100), 0
         for bucket in sorted(self._buckets):
             seen += self._buckets[bucket]
@@ -42,7 +42,7 @@ class Latencies:
         return 0.0
 
     def histogram(self, rows: int = 16) -> Iterator[tuple[float, int]]:
-        """Give at most so many ranges, each by its upper end in s, and how many lie in it."""
+        """Yield at most `rows` ranges, each as its upper end in s and the number within it."""
         if not self._buckets:
             return
         first, last = min(self._buckets), max(self._buckets)
@@ -55,29 +55,29 @@ class Latencies:
 
 @define
 class Tally:
-    """All that the summary tells."""
+    """The numbers of the summary."""
 
     stanzas: Counter[str] = field(factory=Counter)
-    """What the server sent, by kind."""
+    """Stanzas that the server sent, by kind."""
     posted: Counter[str] = field(factory=Counter)
-    """What was accepted to be POSTed, by kind."""
+    """Stanzas that were accepted to be POSTed, by kind."""
     sent: Counter[str] = field(factory=Counter)
-    """What we sent, by kind; barriers do not count."""
+    """Stanzas that the bridge sent, by kind; barriers do not count."""
     replies: int = 0
     attempts: int = 0
     errors: Counter[str] = field(factory=Counter)
-    """Stanzas whose POST came to no good end, by what came of it."""
+    """Stanzas whose POST failed in the end, by reason."""
     failed_attempts: Counter[str] = field(factory=Counter)
     latencies: Latencies = field(factory=Latencies)
-    """Of each attempt."""
+    """Durations of all attempts."""
     said: Counter[str] = field(factory=Counter)
-    """What the bridge would have logged, by event, warnings and errors."""
+    """Warnings and errors that the bridge would have logged, by event."""
     notes: list[str] = field(factory=list)
     unfinished: int = 0
     connections: int = 0
 
     def outcome(self, outcome: Outcome, duration_s: float) -> None:
-        """Take note of an attempt."""
+        """Count an attempt."""
         self.attempts += 1
         self.latencies.add(duration_s)
         match outcome:
@@ -90,7 +90,7 @@ class Tally:
 
 
 def kind_of(reason: str) -> str:
-    """Give what a failure is counted as: the beginning of its reason."""
+    """Return the kind that a failure is counted as: the beginning of its reason."""
     return reason.partition(":")[0]
 
 

@@ -1,7 +1,6 @@
-"""A capture as people read it: a line for what happens, the exchange with the endpoint under the
-stanza that it is of.
+"""A capture for people: a line for each event, and exchanges with the endpoint under their stanza.
 
-Nothing of what strangers have sent reaches a terminal as more than visible characters.
+Data from strangers reaches a terminal only as visible characters.
 """
 
 from collections.abc import Iterator
@@ -54,7 +53,7 @@ class Transcript:
     _recorded: Recorded = field(init=False)
     _reader: StoryReader = field(init=False)
     _begins_at: float = field(init=False)
-    _shown: dict[str, int] = field(factory=dict)  # how many attempts of a stanza are shown already
+    _shown: dict[str, int] = field(factory=dict)  # attempts shown so far, by stanza
 
     def __attrs_post_init__(self) -> None:
         start, since = self.story.header.date, self.selection.since
@@ -68,11 +67,11 @@ class Transcript:
         self._sides = {IN: Side(), OUT: Side()}
 
     def print(self, console: Console) -> None:
-        """Print it.
+        """Print the story.
 
         Raises:
-            CaptureFileError: the rest cannot be read.
-            OSError: nobody reads what is printed.
+            CaptureFileError: if the rest cannot be read.
+            OSError: if nobody reads the output.
         """
         for line in self._heading():
             console.print(line)
@@ -109,7 +108,7 @@ class Transcript:
         elif record.channel == CHANNEL:
             yield from self._late_exchange(moment)
         elif record.channel == API:
-            yield self._line(moment, "⇠", f"for an HTTP client: {_text(record.data)}", "cyan")
+            yield self._line(moment, "⇠", f"sent for an HTTP client: {_text(record.data)}", "cyan")
         else:
             yield self._line(moment, " ", f"{record.channel} {_text(record.data)}", "dim")
 
@@ -162,7 +161,7 @@ class Transcript:
         self._recorded.forget(told.uid)
 
     def _late_exchange(self, moment: Moment) -> Lines:
-        """An exchange under no stanza: of one from before, or an attempt that came much later."""
+        """Yield an exchange without its stanza, which is from before, or came much earlier."""
         exchange = decode(moment.record.data)
         posted = read_posted(exchange.request)
         if exchange.attempt <= self._shown.get(exchange.uid, 0):
@@ -173,7 +172,7 @@ class Transcript:
             yield self._exchange(exchange, None)
 
     def _exchange(self, exchange: HttpExchange, at: float | None) -> Text:
-        """Give a line of an exchange; `at` is when its stanza came, if that is right above."""
+        """Return the line of an exchange; `at` is when its stanza came, if that is right above."""
         result = exchange.result
         line = Text(_UNDER)
         name = "POST" if exchange.attempt == 1 else f"POST, attempt {exchange.attempt}"
@@ -215,7 +214,7 @@ class Transcript:
 
 
 def _said(event: ParseEvent) -> tuple[str, str]:
-    """Tell of what is no stanza."""
+    """Return the text and the style of an event that is not a stanza."""
     match event:
         case RootOpened(attributes=attributes):
             names = ((name.replace(f"{{{XML}}}", "xml:"), value) for name, value in attributes)
@@ -224,7 +223,7 @@ def _said(event: ParseEvent) -> tuple[str, str]:
         case RootClosed():
             return "stream ends", "magenta"
         case ParserFaulted(condition=condition, text=text):
-            return f"this cannot be read on: {condition}: {text}", "red"
+            return f"cannot be read any further: {condition}: {text}", "red"
         case ElementParsed(element=element) if element.name == HANDSHAKE:
             return "handshake", "magenta"
         case ElementParsed(element=element) if element.namespace == STREAMS:
@@ -245,7 +244,7 @@ def _body(result: PostAnswer) -> str:
     media = result.headers.get("content-type", "")
     if "json" not in media:
         return text
-    try:  # white space between its tokens says nothing
+    try:  # white space between tokens is insignificant
         return msgspec.json.format(text, indent=-1)
     except msgspec.MsgspecError:
         return text

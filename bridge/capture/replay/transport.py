@@ -1,7 +1,7 @@
-"""A connection with nobody behind it: the server's side comes from a capture, ours is listened to.
+"""A connection without a peer: the server's side comes from a capture, and ours is parsed.
 
-Pings of our own to our own domain (S35) are answered here, between two of the server's elements:
-the captured answers have other ids. Whatever handshake we send is taken; the answer is captured.
+Our own pings to our own domain (S35) are answered here, between two elements from the server, since
+the captured answers have other ids. Any handshake is accepted, since the answer is captured.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ Sent = Callable[[Stanza], None]
 
 
 class ReplayStream(trio.abc.Stream):
-    """The transport of one stream, which parses by `parser`: it knows where an element ends."""
+    """The transport of one stream. `parser` is the stream's own, which knows where elements end."""
 
     def __init__(self, domain: str, parser: StreamParserThread, sent: Sent) -> None:
         self.parser = parser
@@ -35,27 +35,27 @@ class ReplayStream(trio.abc.Stream):
 
     @property
     def waiting(self) -> int:
-        """How many chunks have not been read, and may be."""
+        """Number of chunks that the stream may still read."""
         return 0 if self._closed else len(self._chunks)
 
     def give(self, data: bytes) -> None:
-        """Have the stream read these bytes next."""
+        """Add bytes for the stream to read."""
         self._chunks.append(data)
         self._given.set()
 
     def end(self) -> None:
-        """Let the stream come to its end, after all that was given."""
+        """End the stream after all bytes that were given."""
         self._ended = True
         self._given.set()
 
     async def wait_read(self, below: int = 1) -> None:
-        """Wait until fewer chunks than that have not been read, or the stream reads no more."""
+        """Wait until fewer than `below` chunks are unread, or the stream is closed."""
         while len(self._chunks) >= below and not self._closed:
             self._taken = trio.Event()
             await self._taken.wait()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        # Rarely a checkpoint: what is here is bounded, and a turn for nothing costs much.
+        # Rarely a checkpoint: the data is bounded, and needless checkpoints are expensive.
         while True:
             if self._answers and self.parser.at_boundary:
                 data = b"".join(self._answers)
@@ -99,7 +99,7 @@ class ReplayStream(trio.abc.Stream):
 
 
 def is_barrier(stanza: Stanza, domain: str) -> bool:
-    """Tell whether a stanza is a ping by which a stream of ours finds out what has arrived."""
+    """Return whether a stanza is a ping that a stream sends to learn which stanzas arrived."""
     return (
         stanza.kind == "iq"
         and (stanza.id or "").startswith(BARRIER_PREFIX)

@@ -1,4 +1,4 @@
-"""Stanzas of one side, then or now, that have found no partner on the other yet."""
+"""Stanzas of one side, then or now, that have no partner on the other side yet."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ HISTORY: Final = 20_000  # as many as an outbox holds, so as many as can be sent
 
 @define(eq=False)
 class Sent:
-    """A stanza that was sent, then or now: when, on which connection, as the how many-th."""
+    """The `number`-th stanza that was sent, then or now, on the `connection`-th connection."""
 
     meaning: Element
     stanza: Stanza
@@ -21,7 +21,7 @@ class Sent:
     connection: int
     number: int
     is_late: bool = False
-    """Whether it was sent because the bridge stops."""
+    """Whether it was sent because the bridge stopped."""
 
     @property
     def address(self) -> tuple[str, str | None, str | None]:
@@ -42,11 +42,11 @@ class Unmatched:
         return len(self._all)
 
     def __iter__(self) -> Iterator[Sent]:
-        """Give them, oldest first; they may be taken meanwhile."""
+        """Yield all, oldest first; they may be removed meanwhile."""
         return iter(list(self._all.values()))
 
     def enter(self, stanza: Stanza, meaning: Element, at: float, connection: int) -> Sent:
-        """Number a stanza, and remember on which connection its like was sent first."""
+        """Number a stanza, and remember the connection on which its meaning was sent first."""
         self._count += 1
         name = hash(meaning)
         if name not in self._history:
@@ -56,7 +56,7 @@ class Unmatched:
         return Sent(meaning, stanza, at, connection, self._count)
 
     def is_copy(self, sent: Sent) -> bool:
-        """Tell whether its like was sent on an earlier connection already (S35)."""
+        """Return whether a stanza with its meaning was sent on an earlier connection (S35)."""
         return self._history.get(hash(sent.meaning), sent.connection) < sent.connection
 
     def add(self, sent: Sent) -> None:
@@ -77,24 +77,24 @@ class Unmatched:
         return sent
 
     def take(self, meaning: Element) -> Sent | None:
-        """Give the oldest of that meaning, and forget it."""
+        """Remove and return the oldest stanza with a meaning."""
         alike = self._by_meaning.get(meaning)
         return None if alike is None else self.remove(next(iter(alike.values())))
 
     def take_oldest(self) -> Sent:
-        """Give the oldest there is, and forget it."""
+        """Remove and return the oldest stanza."""
         return self.remove(next(iter(self._all.values())))
 
     def take_error_of(self, sent: Sent) -> Sent | None:
-        """Give, and forget, the error for the same stanza, if there is one."""
+        """Remove and return the error for the same stanza, if there is one."""
         for other in self._by_address.get(sent.address, {}).values():
             if other.stanza.type == "error" and other.stanza.id == sent.stanza.id:
                 return self.remove(other)
         return None
 
     def take_like(self, sent: Sent) -> Sent | None:
-        """Give, and forget, what is most likely meant to be the same: between the same two, best of
-        the same type and id.
+        """Remove and return the stanza that most likely corresponds: between the same two
+        addresses, preferably with the same type and id.
         """
         near = self._by_address.get(sent.address)
         if near is None:

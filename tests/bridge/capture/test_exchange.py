@@ -90,11 +90,11 @@ def test_what_is_not_said_of_an_answer_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"attempt": 0}, "`attempt` counts from 1"),
+        ({"attempt": 0}, "`attempt` must be at least 1"),
         ({"attempt": "1"}, "Expected `int`, got `str` - at `$.attempt`"),
         ({"duration_s": -1}, "`duration_s` is less than 0"),
-        ({"status": 99}, "99 is no status"),
-        ({"status": 1000}, "1000 is no status"),
+        ({"status": 99}, "99 is not a valid status"),
+        ({"status": 1000}, "1000 is not a valid status"),
         ({"status": None}, "at `$.status`"),
         ({"headers": {"Content-Type": "x"}}, "in lower case"),
         ({"body_base64": "/w=="}, "`body` and `body_base64` exclude"),
@@ -118,17 +118,17 @@ def test_what_is_missing_is_named(missing: str) -> None:
 
 def test_without_status_there_must_be_a_failure() -> None:
     written = {name: value for name, value in WHOLE.items() if name != "status"}
-    with pytest.raises(BadExchange, match="neither `status` nor `failure`"):
+    with pytest.raises(BadExchange, match="`status` or `failure` is missing"):
         decode(json.dumps(written).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"[]", b'{"id": "\xff"}', b'{"id":'])
 def test_what_is_no_object_is_refused(data: bytes) -> None:
-    with pytest.raises(BadExchange, match="this is no HTTP exchange"):
+    with pytest.raises(BadExchange, match="not a valid HTTP exchange"):
         decode(data)
 
 
 def test_base64_is_strict() -> None:
     written = {name: value for name, value in WHOLE.items() if name != "body"}
-    with pytest.raises(BadExchange, match="`body_base64` is no base64"):
+    with pytest.raises(BadExchange, match="`body_base64` is not valid base64"):
         decode(json.dumps(written | {"body_base64": "a!"}).encode())

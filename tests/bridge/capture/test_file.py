@@ -123,7 +123,7 @@ def test_wherever_a_file_is_cut_its_whole_records_are_read(tmp_path: Path, endin
 def test_a_line_that_is_not_whole_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.xcap"
     path.write_bytes(write(tmp_path / "b.xcap", RECORDS[:2])[:-1])
-    assert read(path) == (RECORDS[:1], "line 7 is not whole: the file was cut there")
+    assert read(path) == (RECORDS[:1], "line 7 is incomplete: the file was cut off there")
 
 
 @pytest.mark.parametrize("ending", [".xcap.gz", ".xcap.zst"])
@@ -133,7 +133,7 @@ def test_a_packed_file_without_its_end_is_cut(tmp_path: Path, ending: str) -> No
     writer.write(RECORDS[0])
     writer.flush()
     writer.abandon()
-    assert read(path) == (RECORDS[:1], "the file was cut behind its last whole line")
+    assert read(path) == (RECORDS[:1], "the file was cut off after its last complete line")
 
 
 @pytest.mark.parametrize("ending", [".xcap.gz", ".xcap.zst"])
@@ -217,7 +217,7 @@ def test_an_empty_file(tmp_path: Path, ending: str) -> None:
 def test_binary(tmp_path: Path) -> None:
     path = tmp_path / "a.xcap"
     path.write_bytes(bytes(range(256)))
-    assert failure(path).why == "line 1: this is no capture: the first line must be 'xcap 1'"
+    assert failure(path).why == "line 1: this is not a capture: the first line must be 'xcap 1'"
 
 
 def test_another_version(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_line_that_is_no_record(tmp_path: Path) -> None:
     with open_capture(path) as reader, pytest.raises(CaptureFileError) as caught:
         list(reader)
     assert caught.value.line == 7
-    assert caught.value.why.startswith("line 7: this is no record")
+    assert caught.value.why.startswith("line 7: this is not a record")
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
@@ -240,11 +240,11 @@ def test_a_name_that_lies(tmp_path: Path, ending: str) -> None:
     plain = write(tmp_path / "a.xcap")
     path = tmp_path / f"b.xcap{ending}"
     path.write_bytes(plain)
-    assert failure(path).why == f"its name ends in {ending}, but it is not packed so"
+    assert failure(path).why == f"its name ends in {ending}, but its content does not match"
     packed = write(tmp_path / f"c.xcap{ending}")
     other = tmp_path / "d.xcap"
     other.write_bytes(packed)
-    assert failure(other).why == f"it is packed: let its name end in {ending}"
+    assert failure(other).why == f"it is compressed: its name must end in {ending}"
 
 
 @pytest.mark.parametrize(("ending", "name"), [(".gz", "gzip"), (".zst", "zstd")])
@@ -253,7 +253,7 @@ def test_damage(tmp_path: Path, ending: str, name: str) -> None:
     data = bytearray(write(path))
     data[-1] ^= 1  # in the check sum, or the length
     path.write_bytes(data)
-    with pytest.raises(CaptureFileError, match=f"it is damaged: this is no {name}"):
+    with pytest.raises(CaptureFileError, match=f"the {name} data is damaged"):
         read(path)
 
 
@@ -261,7 +261,7 @@ def test_damage(tmp_path: Path, ending: str, name: str) -> None:
 def test_rubbish_behind_the_end(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.xcap{ending}"
     path.write_bytes(write(tmp_path / f"b.xcap{ending}") + b"rubbish and more of it")
-    with pytest.raises(CaptureFileError, match="it is damaged"):
+    with pytest.raises(CaptureFileError, match="data is damaged"):
         read(path)
 
 

@@ -37,22 +37,22 @@ def test_one_that_others_can_look_into_is_taken_with_a_warning(tmp_path: Path, m
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     path = tmp_path / "captures"
     path.touch()
-    assert failure(path) == f"{path} is no directory"
+    assert failure(path) == f"{path} is not a directory"
 
 
 def test_its_parent_must_be_there(tmp_path: Path) -> None:
-    assert failure(tmp_path / "a" / "b") == f"{tmp_path}/a is not there; make it first"
+    assert failure(tmp_path / "a" / "b") == f"{tmp_path}/a does not exist; create it first"
 
 
 def test_its_parent_must_be_a_directory(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    assert failure(tmp_path / "a" / "b") == f"{tmp_path}/a/b cannot be made (Not a directory)"
+    assert failure(tmp_path / "a" / "b") == f"{tmp_path}/a/b cannot be created (Not a directory)"
 
 
 def test_its_parent_must_be_writable() -> None:
     with open_directory() as directory, unprivileged():
         path = directory / "captures"
-        assert failure(path) == f"{path} cannot be made (Permission denied)"
+        assert failure(path) == f"{path} cannot be created (Permission denied)"
 
 
 def test_a_link_to_nowhere(tmp_path: Path) -> None:

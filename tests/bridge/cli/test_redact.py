@@ -87,7 +87,7 @@ def test_a_cut_capture_is_redacted_as_far_as_it_goes(source: Path, tmp_path: Pat
     source.write_bytes(source.read_bytes() + b"2.000000 in <mess")
     result = run(source, tmp_path / "out.xcap")
     assert result.exit_code == 0
-    assert f"{source}: line 8 is not whole" in result.output
+    assert f"{source}: line 8 is incomplete" in result.output
     assert "2 records" in result.output
     packed = tmp_path / "in.xcap.gz"
     packed.write_bytes(gzip.compress(capture(*[STANZA] * 2000))[:-20])
@@ -100,12 +100,12 @@ def test_a_cut_capture_is_redacted_as_far_as_it_goes(source: Path, tmp_path: Pat
     ("content", "problem"),
     [
         (b"", "line 1: the file is empty"),
-        (b"\x7fELF\x00\x01\x02", "line 1: this is no capture"),
+        (b"\x7fELF\x00\x01\x02", "line 1: this is not a capture"),
         (b"xcap 2\n\n", "line 1: this is version 2"),
-        (b"xcap 1\norigin: x\n", "line 2: the header is not whole"),
-        (capture(STANZA) + b"rubbish\n" + capture(STANZA), "line 7: this is no record"),
-        (capture(STANZA) + b"1.000000 in \\q\n", "line 7: a backslash begins none"),
-        (gzip.compress(b"x"), "it is packed: let its name end in .gz"),
+        (b"xcap 1\norigin: x\n", "line 2: the header is incomplete"),
+        (capture(STANZA) + b"rubbish\n" + capture(STANZA), "line 7: this is not a record"),
+        (capture(STANZA) + b"1.000000 in \\q\n", "line 7: a backslash must begin one of"),
+        (gzip.compress(b"x"), "it is compressed: its name must end in .gz"),
     ],
 )
 def test_what_is_no_capture(tmp_path: Path, content: bytes, problem: str) -> None:

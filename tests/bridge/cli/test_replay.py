@@ -44,16 +44,24 @@ BAD_FILES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "a line": (
         "c.xcap",
         changed("0.020000 out", "0.020000 ?"),
-        "c.xcap: line 8: this is no record",
+        "c.xcap: line 8: this is not a record",
     ),
-    "time": ("c.xcap", changed("0.020000 out", "0.000000 out"), "line 8: its time is before"),
-    "an exchange": ("c.xcap", changed('"attempt":1', '"attempt":0'), "line 13: `attempt` counts"),
-    "not packed": ("c.xcap.gz", lambda data: data, "its name ends in .gz, but it is not packed so"),
-    "packed": ("c.xcap", gzip.compress, "it is packed: let its name end in .gz"),
+    "time": ("c.xcap", changed("0.020000 out", "0.000000 out"), "line 8: its time is earlier"),
+    "an exchange": ("c.xcap", changed('"attempt":1', '"attempt":0'), "line 13: `attempt` must"),
+    "not packed": (
+        "c.xcap.gz",
+        lambda data: data,
+        "its name ends in .gz, but its content does not match",
+    ),
+    "packed": ("c.xcap", gzip.compress, "it is compressed: its name must end in .gz"),
     "text": ("c.xml", lambda _: b"hello", "neither a capture"),
-    "no stanza": ("c.xml", lambda _: b"<foo xmlns='urn:x'/>", "element 1: 'foo' is no stanza"),
-    "no XML": ("c.xml", lambda _: b"<message><a></message>", "behind element 0: this is no XML"),
-    "half XML": ("c.xml", lambda _: b"<message/><message>", "behind element 1: the file ends"),
+    "no stanza": ("c.xml", lambda _: b"<foo xmlns='urn:x'/>", "element 1: 'foo' is not a stanza"),
+    "no XML": (
+        "c.xml",
+        lambda _: b"<message><a></message>",
+        "after element 0: this is not valid XML",
+    ),
+    "half XML": ("c.xml", lambda _: b"<message/><message>", "after element 1: the file ends"),
 }
 
 
@@ -102,9 +110,9 @@ def test_a_cut_file_is_replayed_to_its_last_whole_line(tmp_path: Path, packed: b
     result = run("replay", path, *CAPTURED, "--expect")
     assert result.exit_code == 0, result.output
     assert f"{path}: " in result.output
-    assert "the file was cut" in result.output
+    assert "the file was cut off" in result.output
     shown = run("show", path)
-    assert (shown.exit_code, "the file was cut" in shown.output) == (0, True)
+    assert (shown.exit_code, "the file was cut off" in shown.output) == (0, True)
 
 
 def test_captured_answers_need_exchanges(tmp_path: Path) -> None:
@@ -128,12 +136,12 @@ def test_standard_input_is_named(tmp_path: Path) -> None:
 
 
 BAD_OPTIONS = {
-    ("--speed", "0"): "'0' is no speed. Give a factor such as 1x, 10x or 0.5x, or max.",
-    ("--speed", "fast"): "'fast' is no speed",
-    ("--speed", "-1"): "'-1' is no speed",
-    ("--since", "later"): "'later' is no moment. Give seconds (90), a time of day",
-    ("--since", "25:00"): "'25:00' is no moment",
-    ("--only", "@@"): "'@@' is no address: its local part is empty. Give user@example.com",
+    ("--speed", "0"): "'0' is not a valid speed. Use a factor such as 1x, 10x or 0.5x, or max.",
+    ("--speed", "fast"): "'fast' is not a valid speed",
+    ("--speed", "-1"): "'-1' is not a valid speed",
+    ("--since", "later"): "'later' is not a valid time. Use seconds (90), a time of day",
+    ("--since", "25:00"): "'25:00' is not a valid time",
+    ("--only", "@@"): "'@@' is not a valid address: its local part is empty. Use user@example.com",
     ("--kind", "letter"): "'letter' is not one of",
     ("--component-post-stanzas", "letter"): "'letter' is no kind of stanza. Use some of message",
     ("--post-url", "http://x/"): "Give either --post-url or --answers captured, not both.",
@@ -252,4 +260,4 @@ def test_show_tells_of_attempts_and_of_what_broke(tmp_path: Path) -> None:
     lines = run("show", script.write(tmp_path / "c.xcap")).output
     assert "↳ POST after 5 ms: 503 in 5 ms" in lines
     assert '↳ POST, attempt 2: 200 in 5 ms {"body":"yes"}' in lines
-    assert "this cannot be read on: not-well-formed" in lines
+    assert "cannot be read any further: not-well-formed" in lines

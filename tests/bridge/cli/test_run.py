@@ -121,12 +121,12 @@ def refusal(directory: Path, path: Path) -> str:
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     path = tmp_path / "captures"
     path.touch()
-    assert f"Error: --capture: {path} is no directory.\n" in refusal(tmp_path, path)
+    assert f"Error: --capture: {path} is not a directory.\n" in refusal(tmp_path, path)
 
 
 def test_its_parent_must_be_there(tmp_path: Path) -> None:
     output = refusal(tmp_path, tmp_path / "a" / "b")
-    assert f"Error: --capture: {tmp_path}/a is not there; make it first.\n" in output
+    assert f"Error: --capture: {tmp_path}/a does not exist; create it first.\n" in output
 
 
 def test_it_must_be_writable() -> None:
@@ -155,4 +155,4 @@ def test_one_that_others_can_read_is_warned_of(
     assert recording is not None
     [one] = recording.recorders.values()
     one._rotation.writer.end()
-    assert f"others can look into {path}" in capsys.readouterr().err
+    assert f"other users have access to {path}" in capsys.readouterr().err

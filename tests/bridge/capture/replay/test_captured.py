@@ -166,7 +166,7 @@ def test_only_the_first_differences_are_shown(tmp_path: Path) -> None:
     result = run(path, "--answers", "captured", "--expect", "--max-differences", "2")
     assert result.output.count("sent differently") == 2
     assert "… and 28 more (--max-differences shows more)" in result.output
-    assert "30 differences; 0 stanzas and 30 POSTs are as they were" in result.output
+    assert "30 differences; 0 stanzas and 30 POSTs match" in result.output
 
 
 # --- what an endpoint did
@@ -394,5 +394,6 @@ def test_a_configuration_of_other_components_is_refused(tmp_path: Path) -> None:
     result = run(path, "--config", str(config))
     assert result.exit_code == 2
     assert (
-        "it has no component bot.localhost, which the capture is of, but a.x, b.x" in result.output
+        "it has no component bot.localhost, which the capture is from; it has a.x, b.x"
+        in result.output
     )

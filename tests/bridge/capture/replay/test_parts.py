@@ -59,7 +59,7 @@ def test_a_speed(text: str, speed: float | None) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "0x", "-1", "1e3", "nan", "inf", "MAX"])
 def test_no_speed(text: str) -> None:
-    with pytest.raises(BadValue, match="is no speed"):
+    with pytest.raises(BadValue, match="is not a valid speed"):
         parse_speed(text)
 
 
