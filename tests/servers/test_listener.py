@@ -20,7 +20,7 @@ from tests.servers.peer import CLIENT, connect_client, name
 from tests.servers.process import LOOPBACK, reserve_port
 from tests.servers.prosody import Prosody
 from tests.servers.scene import BOT, bot_table
-from tests.servers.test_readme import README
+from tests.servers.test_readme import MANUAL, README
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -96,10 +96,11 @@ async def listening(
         assert "on its way" not in log
 
 
-def test_these_are_the_readmes_lines() -> None:
-    text = README.read_text()
-    assert MESSAGE in text
-    assert VERSION in text
+def test_these_are_the_manuals_lines() -> None:
+    page = (MANUAL / "sending.md").read_text()
+    assert MESSAGE in page
+    assert VERSION in page
+    assert MESSAGE in README.read_text()
 
 
 async def test_a_message_to_a_client(server: Prosody | Ejabberd, tmp_path: Path) -> None:

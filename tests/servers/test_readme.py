@@ -1,4 +1,6 @@
-"""The README's five-minute recipe, typed as it stands, on a real Prosody with a real client."""
+"""The README's first bot, typed as it stands, on a real Prosody with a real client; and the
+functions that the manual's page on the contract offers to a service.
+"""
 
 import re
 import shutil
@@ -16,12 +18,19 @@ import trio
 from tests.servers.peer import CLIENT, Peer, connect_client
 from tests.servers.prosody import Prosody
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+MANUAL = ROOT / "bridge" / "manual"
+CONTRACT = MANUAL / "contract.md"
+TYPING = (
+    "<message to='anyone@bot.localhost' type='chat'>"
+    "<composing xmlns='http://jabber.org/protocol/chatstates'/></message>"
+)
 
 
-def block(language: str, holds: str) -> str:
-    """Give the README's block in that language that holds that text."""
-    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.M | re.S)
+def block(language: str, holds: str, page: Path = README) -> str:
+    """Return the block in that language that holds that text; there must be one."""
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
     (found,) = (one for one in blocks if holds in one)
     return found
 
@@ -41,13 +50,16 @@ async def test_the_first_bot(tmp_path: Path, language: str) -> None:
     async with Prosody(
         tmp_path, components={"bot.localhost": secret[1]}, users={"alice": "pw"}
     ) as server:
-        lines = block("toml", "component_post_url").replace("8000", port)
+        lines = block("toml", '[component."bot.localhost"]').replace("8000", port)
         config.write_text(lines.replace("5347", str(server.component_port)))
+        await trio.run_process(["sh", "-euc", block("sh", "bot.secret")], cwd=tmp_path)
         bridge = [sys.executable, "-m", "bridge", "run", str(config)]
         bridge += ["--state-dir", str(tmp_path / "state")]
         async with running([*interpreter, str(bot)]), running(bridge) as daemon:
             async with connect_client(server.c2s_port, "alice@localhost", "pw") as alice:
                 assert await ask(alice) == "Did you say hello?"
+                await alice.send(TYPING)  # must not disturb the bot
+                assert await ask(alice, "still there") == "Did you say still there?"
             daemon.terminate()
             assert await daemon.wait() == 0
 
@@ -55,7 +67,7 @@ async def test_the_first_bot(tmp_path: Path, language: str) -> None:
 def test_repetitions_are_dropped_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(block("python", "def once("), names)
+    exec(block("python", "def once(", CONTRACT), names)
     replies = iter("123")
     seen = [names["once"](id, lambda: next(replies)) for id in ("msg_a", "msg_b", "msg_a")]
     assert seen == ["1", "2", "1"]
@@ -66,7 +78,7 @@ def test_repetitions_are_dropped_in_php(tmp_path: Path) -> None:
         pytest.skip("php is not installed")
     script = tmp_path / "once.php"
     script.write_text(
-        block("php", "function once(")
+        block("php", "function once(", CONTRACT)
         + """$n = 0;
         foreach (["msg_a", "msg_b", "msg_a"] as $id) {
             $_SERVER["HTTP_WEBHOOK_ID"] = $id;
@@ -88,9 +100,9 @@ async def running(command: list[str]) -> AsyncIterator[trio.Process]:
             await process.wait()
 
 
-async def ask(alice: Peer) -> str | None:
+async def ask(alice: Peer, text: str = "hello") -> str | None:
     """Send until daemon and bot are both up: before that, errors come back."""
-    message = "<message to='anyone@bot.localhost' type='chat'><body>hello</body></message>"
+    message = f"<message to='anyone@bot.localhost' type='chat'><body>{text}</body></message>"
     with trio.fail_after(20):
         while True:
             await alice.send(message)
