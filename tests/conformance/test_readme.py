@@ -1,4 +1,4 @@
-"""The README's table of conformance is made of the reports that the suite keeps as fixtures.
+"""The table of conformance in the manual is made of the reports that the suite keeps as fixtures.
 
 `XMPP_BRIDGE_REWRITE=1 python -m pytest tests/conformance/test_readme.py` writes it anew.
 """
@@ -8,32 +8,33 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "bridge" / "manual" / "conformance.md"
 SUBJECTS = ("prosody", "ejabberd", "xmpp-bridge", "slixmpp")
-HEAD = (
-    "| rule | | Prosody 0.12.3 | ejabberd 23.01 | xmpp-bridge | slixmpp |\n"
-    "|---|---|---|---|---|---|\n"
-)
+HEAD = ("rule", "", "Prosody 0.12.3", "ejabberd 23.01", "xmpp-bridge", "slixmpp")
 SIGNS = {"not applicable": "n/a", "not testable": "-", "differs": "*differs*", "fail": "**fail**"}
 
 
 def table() -> str:
+    """Return the table, with its columns padded as mdformat pads them."""
     reports = [
         json.loads((ROOT / "fixtures" / "conformance" / f"{subject}.json").read_text())["rules"]
         for subject in SUBJECTS
     ]
-    lines = []
+    rows = [HEAD]
     for row in zip(*reports, strict=True):
         verdicts = (SIGNS.get(rule["verdict"], rule["verdict"]) for rule in row)
-        lines.append(f"| {row[0]['rule']} | {row[0]['title']} | {' | '.join(verdicts)} |\n")
-    return HEAD + "".join(lines)
+        rows.append((row[0]["rule"], row[0]["title"], *verdicts))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [" | ".join(map(str.ljust, row, widths)) for row in rows]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "".join(f"| {line} |\n" for line in lines)
 
 
 def test_the_table_is_true() -> None:
-    text = README.read_text()
-    start = text.index(HEAD)
+    text, made = PAGE.read_text(), table()
+    start = text.index("| rule |")
     end = text.index("\n\n", start) + 1
     if os.environ.get("XMPP_BRIDGE_REWRITE"):
-        README.write_text(text[:start] + table() + text[end:])
+        PAGE.write_text(text[:start] + made + text[end:])
         return
-    assert text[start:end] == table()
+    assert text[start:end] == made
