@@ -14,31 +14,24 @@ from attrs import define, evolve, field
 from structlog.typing import FilteringBoundLogger
 
 from bridge.capture.recorder import Recorder
-from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, limits_of, limits_written
+from bridge.config.settings import Component, Settings, limits_of, limits_written
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus, component_status, snapshot_of
-from bridge.daemon.voice import Voice
-from bridge.dispatch.admission import Admission
-from bridge.dispatch.conversation import Conversations
-from bridge.dispatch.dispatcher import Dispatcher
+from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.dispatch.ratelimit import SenderLimiter
-from bridge.dispatch.worker import DeliveryWorker
+from bridge.dispatch.submission import Submitter
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import DeliveryQueue, MemoryQueue
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
-from bridge.payload.reply import ReplyComposer
 from bridge.telemetry.log import logger
 from bridge.telemetry.meter import Counts, Meter
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint
-from bridge.webhook.retry import RetryPolicy
+from bridge.webhook.observer import PostObserver
 from bridge.webhook.signature import Signer
-from bridge.xmpp.autoresponder import Autoresponder
-from bridge.xmpp.bounce import Bouncer
-from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.link import Link, Refused, hint_of
 from bridge.xmpp.muc import MucOccupancy
-from bridge.xmpp.outbox import Outbox, Outgoing
+from bridge.xmpp.outbox import Outgoing
 from xmppstream import ElementParserThread, StreamOptions
 from xmppstream.tap import NO_TAP
 
@@ -84,7 +77,6 @@ class ComponentService:
         self.ended = trio.Event()
         self._component = component
         self._settings = settings
-        self._spans = spans
         self._stamps = _stamps(settings)
         self._stopping = trio.Event()
         self._ready = False
@@ -97,11 +89,24 @@ class ComponentService:
         if storage is not None:
             self._entries = ElementParserThread(limits_written(settings))
             queue = self._journal = storage.queue(component.domain, self._entries.parse, self._log)
-        self._outbox = Outbox(component.domain, confirmed=queue.confirm, abandoned=queue.abandon)
-        self._pending_iqs = PendingIqs()
-        self._endpoint = endpoint or make_endpoint(component, settings, spans)
-        self._endpoint.observer = self._recorder = recorder
-        self._dispatcher = self._make_dispatcher(component, settings, queue)
+        self._recorder = recorder
+        self._endpoint = endpoint or make_endpoint(component, settings, spans, recorder)
+        self._pipeline = Pipeline.build(
+            component,
+            settings,
+            queue,
+            self._endpoint,
+            self._elements.parse,
+            self._log,
+            Surroundings(
+                self.handover.limiter,
+                self.handover.rooms,
+                self.handover.meter,
+                spans,
+                self._submitted,
+            ),
+        )
+        self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
         self._link = Link(
             component,
             StreamOptions(
@@ -117,38 +122,6 @@ class ComponentService:
             self.handover.meter,
         )
 
-    def _make_dispatcher(
-        self, component: Component, settings: Settings, queue: DeliveryQueue
-    ) -> Dispatcher:
-        http, log = settings.http, self._log
-        rooms, autoresponder = self.handover.rooms, Autoresponder(component.name)
-        bouncer = self._bouncer = Bouncer(self._outbox, rooms, log, meter=self.handover.meter)
-        composer = ReplyComposer(
-            component.domain, settings.stream.max_send_bytes, self._elements.parse
-        )
-        self.voice = Voice(composer, queue, self._outbox, self._pending_iqs, rooms, self._submitted)
-        limiter, pending_iqs = self.handover.limiter, self._pending_iqs
-        self._admission = Admission(
-            component, autoresponder, rooms, bouncer, log, pending_iqs=pending_iqs, limiter=limiter
-        )
-        self._worker = DeliveryWorker(
-            self._endpoint, composer, autoresponder, rooms, log, http.timeout_s, bouncer.meter
-        )
-        return Dispatcher(
-            self._admission,
-            self._worker,
-            queue,
-            self._outbox,
-            bouncer,
-            rooms,
-            log,
-            conversations=Conversations(component.order),
-            policy=RetryPolicy.of(settings.retry),
-            max_in_flight=http.max_in_flight,
-            max_xml_length=WRITTEN_FACTOR * settings.stream.max_stanza_bytes,
-            spans=self._spans,
-        )
-
     def _submitted(self, uid: str, data: bytes) -> None:
         if self._recorder is not None:
             self._recorder.submitted(uid, data)
@@ -156,7 +129,12 @@ class ComponentService:
     @property
     def counts(self) -> Counts:
         """What was done so far."""
-        return self._bouncer.counts
+        return self.handover.meter.counts
+
+    @property
+    def submitter(self) -> Submitter:
+        """Sends stanzas that the HTTP API accepts."""
+        return self._pipeline.submitter
 
     @property
     def is_open(self) -> bool:
@@ -189,11 +167,11 @@ class ComponentService:
                 nursery.start_soon(self._stop, nursery.cancel_scope)
                 if self._journal is not None:
                     self._outbox.put(await self._recovered(self._journal))
-                    nursery.start_soon(self._journal.run)
+                    nursery.start_soon(self._journal.run, self._dispatcher)
                 nursery.start_soon(self._keep_attached, nursery.cancel_scope)
                 self._ready = True
         finally:
-            self._pending_iqs.end("the component has stopped")
+            self._pipeline.pending_iqs.end("the component has stopped")
             self._elements.close()
             if self._journal is not None and self._storage is not None:
                 self._entries.close()
@@ -289,25 +267,26 @@ class ComponentService:
         moved = component.post_url != self._component.post_url
         self._component, self._settings = component, settings
         self._stamps = _stamps(settings)
-        autoresponder = Autoresponder(component.name)
-        self.handover.limiter.change(settings.limits)
-        self._admission.change(component, autoresponder)
-        self._worker.change(endpoint, autoresponder, settings.http.timeout_s)
-        policy = RetryPolicy.of(settings.retry)
-        self._dispatcher.change(policy, settings.http.max_in_flight, moved=moved)
-        endpoint.observer = self._recorder
+        self._pipeline.change(component, settings, endpoint, moved=moved)
         left, self._endpoint = self._endpoint, endpoint
         return left
 
 
-def make_endpoint(component: Component, settings: Settings, spans: Spans | None = None) -> Endpoint:
+def make_endpoint(
+    component: Component,
+    settings: Settings,
+    spans: Spans | None = None,
+    observer: PostObserver | None = None,
+) -> Endpoint:
     """Make a component's endpoint; no connection is opened yet.
 
     Raises:
         OSError, ssl.SSLError: the certificates of `[http]` cannot be used.
     """
     signer = Signer(component.webhook_secrets)
-    return Endpoint(component.post_url, settings.http, signer=signer, spans=spans)
+    return Endpoint(
+        component.post_url, settings.http, signer=signer, observer=observer, spans=spans
+    )
 
 
 def _shared(settings: Settings) -> tuple[object, ...]:

@@ -24,6 +24,7 @@ from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.telemetry.log import logger
 from bridge.telemetry.tracing import Spans
+from bridge.webhook.client import make_ssl_context
 from bridge.webhook.endpoint import Endpoint
 
 _NO_DOMAINS: Final[tuple[str, ...]] = ()
@@ -171,8 +172,9 @@ class Supervisor:
         """Make what can fail before anything is changed."""
         new = {*plan.added, *plan.changed, *plan.restarted}
         try:
+            make_ssl_context(settings.http)
             return {
-                one.domain: make_endpoint(one, settings, self._spans)
+                one.domain: make_endpoint(one, settings, self._spans, self._recorder_of(one))
                 for one in settings.components
                 if one.domain in new
             }

@@ -1,8 +1,8 @@
-"""From a stanza that came in to the stanzas that go out: the queue, its order, slots, retries.
+"""From an incoming stanza to its replies: order, slots, retries, expiry.
 
-It is given a courier, a keeper and an outbox, and knows no stream. What `admission` lets in is
-kept, then joins its conversation; each attempt to POST a head is one task. A slot is held while a
-task POSTs, and until the outbox has room for what came of it.
+It is given a worker, a queue and an outbox, and knows no stream. A stanza that `admission` lets in
+is kept by the queue, then joins its conversation; each attempt to POST a head is one task. A slot
+is held while a task POSTs, and until the outbox has room for its replies.
 
 Invariants: `_running` counts the slots in use. A stanza is in `_in_flight` from its delivery until
 its end is decided; whoever closes it there, and nobody else, sends its replies or its error.
@@ -11,7 +11,6 @@ its end is decided; whoever closes it there, and nobody else, sends its replies 
 import math
 import time
 from collections.abc import Callable
-from typing import Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -20,22 +19,20 @@ from bridge.config.settings import WRITTEN_FACTOR
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversation, Conversations
 from bridge.dispatch.inflight import InFlight
+from bridge.dispatch.overload import Overload
+from bridge.dispatch.settlement import Settlement
 from bridge.dispatch.worker import AttemptResult, DeliveryWorker
 from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.queue import DeliveryQueue
-from bridge.payload.error import INTERNAL, OVERLOADED, STOPPING, UNKEPT
-from bridge.telemetry.meter import End
+from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
-from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
+from bridge.webhook.outcome import Outcome, TimedOut, reason_of
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
-from xmppstream import Event, Stanza, StanzaReceived
+from xmppstream import Event, StanzaReceived
 from xmppstream.jid import bare
-
-FULL_WAIT_S: Final = 10.0
-CALM_BELOW: Final = 0.75  # of the keeper's limits: it is not full any more
 
 
 class Dispatcher:
@@ -59,14 +56,12 @@ class Dispatcher:
         now: Callable[[], float] = time.time,
         spans: Spans | None = None,
     ) -> None:
-        self._spans = spans
         self._admission = admission
         self._worker = worker
         self._queue = queue
         self._outbox = outbox
         self._bouncer = bouncer
         self._meter = bouncer.meter
-        self._rooms = rooms
         self._log = log
         self._conversations = conversations
         self._policy = policy
@@ -77,16 +72,15 @@ class Dispatcher:
         self._trio_now: Callable[[], float] = trio.current_time
         self._in_flight = InFlight()
         self._running = 0
-        self._ending = 0  # stanzas whose end is being kept
         self._expiry_due = math.inf
         self._nursery: trio.Nursery | None = None  # while `run` runs
         self._wake = trio.Event()
-        self._room = trio.Event()
         self._idle = trio.Event()
-        self._patience_ends: float | None = None
-        self._shedding = 0  # how many were refused since the queue was full
+        self._overload = Overload(queue, bouncer, log)
+        self._settlement = Settlement(
+            self._in_flight, queue, outbox, bouncer, admission.limiter, rooms, log, now, spans
+        )
         self._stopping = False
-        queue.bind(self._deliver, self._refuse, self._note_room)
 
     @property
     def in_flight(self) -> int:
@@ -125,74 +119,40 @@ class Dispatcher:
             self._conversations.release_all()
         self._wake.set()
 
-    # --- room two: what becomes of a stanza that came in
+    # --- incoming stanzas
 
     async def handle(self, event: Event) -> None:
-        """Take what the stream reports. Waits at most `FULL_WAIT_S`, while the queue is full."""
+        """Take an event of the stream. Waits at most `FULL_WAIT_S`, while the queue is full."""
         stanza = self._admission.admit(event)
         if stanza is None:
             return
-        is_full = self._queue.is_full
-        if is_full:
-            await self._wait_for_room()
-            is_full = self._queue.is_full
+        if self._queue.is_full:
+            await self._overload.wait_room()
         if self._stopping and (stanza.is_request or not self._queue.durable):
             self._meter.end(stanza.kind, "stopped")
             self._bouncer.tell(stanza, STOPPING)
-        elif is_full:
-            self._shed(stanza)
-        else:
-            if self._patience_ends is not None:
-                self._end_shedding()
-            weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
-            delivery = Delivery(stanza, self._now(), weight, component=self._admission.domain)
-            if len(delivery.xml) > self._max_xml_length:
-                self._admission.refuse(stanza, "max_stanza_bytes, written out")
-            else:
-                self._admission.limiter.accepted(delivery)
-                self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
-                self._queue.accept(delivery)
-
-    async def _wait_for_room(self) -> None:
-        """Wait for room, `FULL_WAIT_S` from the first stanza that found none.
-
-        Not for each: at an endpoint that is a little too slow, every stanza waits for the place of
-        one other, and a reader that waits all the time is cut off (S16).
-        """
-        if self._patience_ends is None:
-            self._patience_ends = self._trio_now() + FULL_WAIT_S
-        with trio.move_on_at(self._patience_ends):
-            while self._queue.is_full and not self._stopping:
-                await self._room.wait()
-
-    def _note_room(self) -> None:
-        if self._patience_ends is not None:
-            self._room.set()
-            self._room = trio.Event()
-
-    def _shed(self, stanza: Stanza) -> None:
-        if not self._shedding:
-            self._log.error("queue full, refusing stanzas", waiting=len(self._in_flight))
-        self._shedding += 1
-        self._meter.end(stanza.kind, "overloaded")
-        self._bouncer.tell(stanza, OVERLOADED)
-
-    def _end_shedding(self) -> None:
-        if self._queue.fullness > CALM_BELOW:
             return
-        self._patience_ends = None
-        if self._shedding:
-            self._log.warning("queue has room again", refused=self._shedding)
-            self._shedding = 0
+        if self._queue.is_full:
+            self._overload.refuse(stanza, len(self._in_flight))
+            return
+        self._overload.note_room()
+        weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
+        delivery = Delivery(stanza, self._now(), weight, component=self._admission.domain)
+        if len(delivery.xml) > self._max_xml_length:
+            self._admission.refuse(stanza, "max_stanza_bytes, written out")
+        else:
+            self._admission.limiter.accepted(delivery)
+            self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
+            self._queue.accept(delivery, self)
 
-    def _refuse(self, delivery: Delivery) -> None:
-        """Tell the sender of a stanza that could not be kept."""
+    def refuse(self, delivery: Delivery) -> None:
+        """Tell the sender of a stanza that it could not be kept."""
         self._admission.limiter.ended(delivery)
         self._meter.end(delivery.stanza.kind, "unkept")
         self._bouncer.tell(delivery.stanza, UNKEPT)
 
-    def _deliver(self, delivery: Delivery) -> None:
-        """Take a stanza that is kept."""
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a stanza that is kept: it joins its conversation."""
         if self._stopping and self._is_for_later(delivery):
             return
         now = self._trio_now()
@@ -205,8 +165,8 @@ class Dispatcher:
                 self._wake.set()
         self._in_flight.open(delivery)
         self._conversations.add(delivery)
-        # What finds no slot is begun by who leaves one, what is before `run` by `run`, what waits
-        # for a probe by the wake above.
+        # Without a free slot, the task that leaves one begins it; before `run`, `run` does; if it
+        # waits for a probe, the wake above.
         if self._nursery is not None:
             self._start(now, self._nursery)  # by way of `run` it would be a turn of trio's later
 
@@ -283,8 +243,7 @@ class Dispatcher:
         while True:
             delivery = conversation.head
             why = "its time was up before it could be delivered"
-            errors = self._errors(delivery, TimedOut())
-            await self._settle(delivery, "expired", errors, why)
+            await self._settlement.by_error(delivery, "expired", TimedOut(), why)
             if not self._done(conversation) or not self._breaker.is_down:
                 return
             if conversation.head.deadline > self._trio_now():
@@ -292,7 +251,7 @@ class Dispatcher:
             if self._conversations.take_idle(conversation.head) is None:
                 return
 
-    # --- rooms three and four: the POST and what came of it
+    # --- attempts
 
     async def _process(self, conversation: Conversation, probe: bool) -> None:
         """The task of one attempt at a conversation's head."""
@@ -324,8 +283,7 @@ class Dispatcher:
             self._running -= 1
             if self._conversations.ready:
                 self._wake.set()
-        end, stanzas, reason = self._end_of(delivery, result)
-        await self._settle(delivery, end, stanzas, reason)
+        await self._settlement.after_attempt(delivery, result)
         self._done(conversation)
 
     def _note_bug(self, delivery: Delivery) -> None:
@@ -370,55 +328,6 @@ class Dispatcher:
             return None
         return self._trio_now() + wait_s
 
-    def _end_of(
-        self, delivery: Delivery, result: AttemptResult | None
-    ) -> tuple[End, list[Stanza], str | None]:
-        """Give how a stanza ends, what is sent for it, and for a dead letter its reason."""
-        if result is None:
-            return "failed", self._bouncer.error(delivery.stanza, INTERNAL, delivery.uid), "a bug"
-        if result.is_success:
-            self._bouncer.counts.replied += len(result.stanzas)
-            return result.posted, result.stanzas, None
-        errors = self._errors(delivery, result.outcome)
-        return result.posted, errors, reason_of(result.outcome)
-
-    def _errors(self, delivery: Delivery, outcome: Outcome) -> list[Stanza]:
-        assert not isinstance(outcome, Replied | NoReply)
-        return self._bouncer.error(delivery.stanza, error_of(outcome), delivery.uid)
-
-    async def _settle(
-        self, delivery: Delivery, end: End, stanzas: list[Stanza], reason: str | None
-    ) -> None:
-        """End a stanza, once: its replies are kept, then sent."""
-        if not self._in_flight.close(delivery):
-            self._log.error("a stanza was to be ended twice", uid=delivery.uid)
-            return
-        self._meter.end(delivery.stanza.kind, end)
-        self._admission.limiter.ended(delivery)
-        if self._spans is not None and self._spans.samples(delivery.uid):
-            self._export(self._spans, delivery, end, reason)
-        encoded = list(map(Stanza.encode, stanzas))
-        self._ending += 1
-        try:
-            replies = await self._queue.settle(delivery, encoded, self._now(), reason)
-        finally:
-            self._ending -= 1
-        self._log.debug("ended", uid=delivery.uid, end=end, replies=len(stanzas))
-        self._outbox.put(replies)
-        for stanza in stanzas:
-            if stanza.type == "groupchat":
-                self._rooms.observe_sent(stanza)
-
-    def _export(self, spans: Spans, delivery: Delivery, end: End, reason: str | None) -> None:
-        spans.stanza_ended(
-            delivery.uid,
-            delivery.stanza.kind,
-            self._admission.domain,
-            delivery.received,
-            len(delivery.attempts),
-            "" if reason is None else end,
-        )
-
     def _done(self, conversation: Conversation) -> bool:
         """Let the next of a conversation have its turn, and tell whether there is one."""
         is_more = self._conversations.done(conversation)
@@ -435,7 +344,7 @@ class Dispatcher:
     async def drain(self) -> None:
         """Admit nothing more, and wait until all that is to end in this process has ended."""
         self._stopping = True
-        self._room.set()
+        self._overload.stop()
         while self._unfinished:
             self._idle = trio.Event()
             await self._idle.wait()
@@ -443,7 +352,7 @@ class Dispatcher:
     @property
     def _unfinished(self) -> int:
         if self._queue.durable:
-            return self._running + self._ending + len(self._in_flight.requests)
+            return self._running + self._settlement.pending + len(self._in_flight.requests)
         return len(self._in_flight)
 
     async def give_up(self) -> int:
@@ -454,5 +363,6 @@ class Dispatcher:
         async with trio.open_nursery() as nursery:  # so that the journal commits them together
             for delivery in rest:
                 errors = self._bouncer.error(delivery.stanza, STOPPING, delivery.uid)
-                nursery.start_soon(self._settle, delivery, "stopped", errors, "the daemon stopped")
+                why = "the daemon stopped"
+                nursery.start_soon(self._settlement.settle, delivery, "stopped", errors, why)
         return len(rest)

@@ -1,4 +1,9 @@
-"""The durable queue of one component: what was accepted survives the process."""
+"""The durable queue of one component: what was accepted survives the process.
+
+Invariants: while `_unloaded` is not 0, new deliveries join those on disk, so that order holds; but
+for iqs, which may overtake, since their senders would not wait so long. `_held` are the deliveries
+that were given to the receiver and whose end is not committed.
+"""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.committer import Committer
 from bridge.journal.delivery import Delivery
-from bridge.journal.queue import Deliver, Freed, Kept, Quota, unbound
+from bridge.journal.queue import Kept, Quota, Receiver
 from bridge.journal.store import (
     SENT_PLACE,
     Abandon,
@@ -58,9 +63,6 @@ class JournalQueue:
         self._uncommitted = Quota()
         self._parse = parse
         self._now = now
-        self._deliver: Deliver = unbound
-        self._refuse: Deliver = unbound
-        self._freed: list[Freed] = []
         self._held: set[str] = set()
         self._late: set[str] = set()  # of `_held`, those whose end waits for a failing journal
         self._unloaded = 0
@@ -79,17 +81,9 @@ class JournalQueue:
     def failure(self) -> JournalError | None:
         return self._committer.failure
 
-    def bind(self, deliver: Deliver, refuse: Deliver, freed: Freed) -> None:
-        self._deliver, self._refuse = deliver, refuse
-        self._volume.freed.append(freed)
-        self._uncommitted.freed.append(freed)
-        self._freed.append(freed)
-
-    def unbind(self) -> None:
-        """Tell of `fullness` no more: the volume outlives this keeper."""
-        for freed in self._freed:
-            self._volume.freed.remove(freed)
-        self._freed.clear()
+    async def wait_room(self) -> None:
+        while self.is_full:
+            await (self._volume if self._volume.is_full else self._uncommitted).wait_less()
 
     def recover(self, totals: Totals) -> None:
         """Take over what is pending from before; `run` delivers it."""
@@ -120,12 +114,12 @@ class JournalQueue:
             after = page[-1][0]
             found += (one for _, one in page)
 
-    async def run(self) -> None:
-        """Deliver what is on disk whenever memory has room. Ends only by cancellation."""
+    async def run(self, receiver: Receiver) -> None:
+        """Deliver from disk whenever memory has room. Ends only by cancellation."""
         while True:
             while self._unloaded and self._memory.fullness < 0.5:
                 try:
-                    await self._load()
+                    await self._load(receiver)
                 except JournalError:  # the committer tells of it
                     await trio.sleep(_RETRY_S)
             self._wanted = trio.Event()
@@ -133,10 +127,10 @@ class JournalQueue:
 
     # --- what dispatch asks
 
-    def accept(self, delivery: Delivery) -> None:
+    def accept(self, delivery: Delivery, receiver: Receiver) -> None:
         self._volume.add(_size(delivery.xml))
         self._uncommitted.add(delivery.weight_bytes)
-        self._committer.submit(delivery, partial(self._accepted, delivery))
+        self._committer.submit(delivery, partial(self._accepted, delivery, receiver))
 
     def attempted(self, delivery: Delivery) -> None:
         self._committer.submit(Attempted(delivery.uid, delivery.attempts[-1]))
@@ -178,13 +172,13 @@ class JournalQueue:
 
     # --- between memory and disk
 
-    def _accepted(self, delivery: Delivery, committed: bool) -> None:
+    def _accepted(self, delivery: Delivery, receiver: Receiver, committed: bool) -> None:
         self._uncommitted.remove(delivery.weight_bytes)
         if not committed:
             self._volume.remove(_size(delivery.xml))
-            self._refuse(delivery)
+            receiver.refuse(delivery)
         elif self._is_room_for(delivery):
-            self._hold(delivery)
+            self._hold(delivery, receiver)
         else:
             self._unloaded += 1
             self._want()
@@ -194,16 +188,16 @@ class JournalQueue:
             return self._memory.fullness < 2
         return not self._unloaded and not self._memory.is_full
 
-    def _hold(self, delivery: Delivery) -> None:
+    def _hold(self, delivery: Delivery, receiver: Receiver) -> None:
         self._held.add(delivery.uid)
         self._memory.add(delivery.weight_bytes)
-        self._deliver(delivery)
+        receiver.deliver(delivery)
 
     def _want(self) -> None:
         if self._unloaded:
             self._wanted.set()
 
-    async def _load(self) -> None:
+    async def _load(self, receiver: Receiver) -> None:
         counted = self._unloaded
         page = await self._committer.ask(
             partial(_pending, component=self.component, after=self._cursor)
@@ -218,11 +212,11 @@ class JournalQueue:
                 return
             self._cursor = entry.number
             if entry.uid not in held:
-                await self._load_one(entry)
+                await self._load_one(entry, receiver)
                 # Not before: what is accepted meanwhile comes behind it.
                 self._unloaded = max(self._unloaded - 1, 0)
 
-    async def _load_one(self, delivery: Delivery) -> None:
+    async def _load_one(self, delivery: Delivery, receiver: Receiver) -> None:
         xml, uid = delivery.xml, delivery.uid
         try:
             element = await self._parse(_with_namespace(delivery).encode())
@@ -233,7 +227,7 @@ class JournalQueue:
             return
         weight = len(xml) + _TAG_BYTES * xml.count("<")
         delivery.load(Stanza(element, delivery.stanza.lang), weight)
-        self._hold(delivery)
+        self._hold(delivery, receiver)
 
 
 def _pending(journal: JournalStore, *, component: str, after: int) -> list[Delivery]:

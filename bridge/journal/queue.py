@@ -1,48 +1,52 @@
-"""Who keeps what dispatch has accepted: nobody but memory, or the journal.
+"""The queue of accepted stanzas: in memory, or in the journal (`durable`).
 
-Dispatch gives a stanza to its keeper and gets it back (`deliver`) when it may be POSTed: with a
-journal, once it is committed. What is more than memory should hold stays in the journal and is
-delivered later, in order; so are, after a restart, all that were pending.
-
-Invariants of `JournalKeeper`: while `_unloaded` is not 0, whatever is accepted joins those on disk,
-so that order holds; but for iqs, which may overtake, and whose senders would not wait so long.
-`_held` are the stanzas that were delivered and whose end is not committed.
+Dispatch gives a stanza to the queue and gets it back (`Receiver.deliver`) once it may be POSTed:
+with a journal, after it was committed. Deliveries beyond the memory's quota stay in the journal and
+are delivered later, in order; so are, after a restart, all that were pending.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+import trio
 from attrs import define, field
 
 from bridge.journal.delivery import Delivery
-from bridge.journal.store import (
-    Claim,
-    JournalError,
-)
+from bridge.journal.store import Claim, JournalError
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import Stanza, encode
 
 MEMORY_COUNT: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 
-Deliver = Callable[[Delivery], None]
-Freed = Callable[[], None]
 Kept = Callable[[Outgoing | None], None]
+
+
+class Receiver(Protocol):
+    """Takes deliveries from a queue. Neither call waits."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take a delivery that is kept."""
+        ...
+
+    def refuse(self, delivery: Delivery) -> None:
+        """Take back a delivery that could not be kept."""
+        ...
 
 
 @define
 class Quota:
-    """How much is accepted and not ended, and how much may be. `freed` are told when it is less."""
+    """How much may be accepted and not ended, and how much is."""
 
     limit_count: int = MEMORY_COUNT
     limit_bytes: int = MEMORY_BYTES
     count: int = 0
     bytes: int = 0
-    freed: list[Freed] = field(factory=list)
+    _room: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     @property
     def fullness(self) -> float:
-        """By count or by bytes, whichever is more; 1 is full."""
+        """The used share, by count or by bytes, whichever is more; 1 is full."""
         return max(self.count / self.limit_count, self.bytes / self.limit_bytes)
 
     @property
@@ -56,12 +60,16 @@ class Quota:
     def remove(self, weight_bytes: int) -> None:
         self.count -= 1
         self.bytes -= weight_bytes
-        for tell in self.freed:
-            tell()
+        if self._room:
+            self._room.unpark_all()
+
+    async def wait_less(self) -> None:
+        """Wait until something is removed."""
+        await self._room.park()
 
 
 class DeliveryQueue(Protocol):
-    """What dispatch and outbox ask of whoever keeps stanzas."""
+    """The queue as dispatch and the outbox use it."""
 
     durable: bool
 
@@ -76,14 +84,12 @@ class DeliveryQueue(Protocol):
         """Why nothing can be kept now, if so."""
         ...
 
-    def bind(self, deliver: Deliver, refuse: Deliver, freed: Freed) -> None:
-        """Say who takes what was accepted, and what could not be kept after all; and who is told
-        that `fullness` may be less.
-        """
+    async def wait_room(self) -> None:
+        """Wait until the queue is not full. Returns at once if it is not."""
         ...
 
-    def accept(self, delivery: Delivery) -> None:
-        """Keep a stanza; it is then delivered or refused, maybe at once."""
+    def accept(self, delivery: Delivery, receiver: Receiver) -> None:
+        """Keep a stanza; `receiver` then gets it back, maybe at once: to deliver it, or refused."""
         ...
 
     def attempted(self, delivery: Delivery) -> None:
@@ -118,7 +124,6 @@ class MemoryQueue:
 
     def __init__(self, volume: Quota | None = None) -> None:
         self._volume = volume or Quota()
-        self._deliver: Deliver = unbound
 
     @property
     def fullness(self) -> float:
@@ -132,13 +137,13 @@ class MemoryQueue:
     def failure(self) -> JournalError | None:
         return None
 
-    def bind(self, deliver: Deliver, refuse: Deliver, freed: Freed) -> None:
-        self._deliver = deliver
-        self._volume.freed.append(freed)
+    async def wait_room(self) -> None:
+        while self.is_full:
+            await self._volume.wait_less()
 
-    def accept(self, delivery: Delivery) -> None:
+    def accept(self, delivery: Delivery, receiver: Receiver) -> None:
         self._volume.add(delivery.weight_bytes)
-        self._deliver(delivery)
+        receiver.deliver(delivery)
 
     def attempted(self, delivery: Delivery) -> None:
         pass
@@ -157,7 +162,3 @@ class MemoryQueue:
 
     def abandon(self, reply: Outgoing, why: str) -> None:
         pass
-
-
-def unbound(_: Delivery) -> None:
-    raise RuntimeError("a keeper is bound before it is given anything")

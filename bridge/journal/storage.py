@@ -60,7 +60,6 @@ class Storage:
 
     def release(self, queue: JournalQueue) -> None:
         """Forget a keeper that keeps nothing more: another one of its component may follow."""
-        queue.unbind()
         if self._keepers.get(queue.component) is queue:
             del self._keepers[queue.component]
 

@@ -46,6 +46,10 @@ class UnusableReply(Exception):
     """A reply cannot be sent; the message tells the endpoint's developer why, and quotes little."""
 
 
+class NotJson(UnusableReply):
+    """The body should be JSON, and is not."""
+
+
 class ReplyBody(msgspec.Struct, frozen=True, gc=False):
     """A body that promises stanzas, not yet read: of a reply (H2), or of a request to the API."""
 
@@ -116,9 +120,9 @@ def _read_leniently(content: bytes) -> list[ReplyObject]:
     try:
         value = _ANY_DECODER.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnusableReply(f"the body is not JSON: {error}") from None
+        raise NotJson(f"the body is not JSON: {error}") from None
     except RecursionError:
-        raise UnusableReply("the body is JSON nested too deeply") from None
+        raise NotJson("the body is JSON nested too deeply") from None
     objects = value if isinstance(value, list) else [value]
     for one in objects:
         if not isinstance(one, dict):
@@ -196,7 +200,7 @@ class ReplyComposer:
             UnusableReply: it may not be sent.
         """
         one = draft.one
-        if one.says_nothing:
+        if draft.supplied is None and one.says_nothing:
             raise UnusableReply("there is nothing to send: no body, stanza, type or kind")
         if draft.to is None:
             raise UnusableReply("to is missing")

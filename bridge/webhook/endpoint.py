@@ -64,7 +64,7 @@ class Endpoint:
         self._max_reply_bytes = http.max_reply_bytes
         self._signer = signer or Signer()
         self._now = now
-        self.observer = observer
+        self._observer = observer
         self._spans = spans
         self._posting = 0
         self._idle: trio.Event | None = None  # where somebody waits for that
@@ -83,7 +83,7 @@ class Endpoint:
         signed = self._signer.headers(uid, attempt, self._now(), body)
         lines = f"Content-Type: application/json\r\n{trace}{signed}".encode()
         began_ns = time.time_ns() if traced else 0
-        began = self.observer.now() if self.observer is not None else 0.0
+        began = self._observer.now() if self._observer is not None else 0.0
         result: PostReport | Response = _GIVEN_UP
         ended: int | str = "cancelled"
         self._posting += 1
@@ -99,9 +99,9 @@ class Endpoint:
             self._posting -= 1
             if self._idle is not None:
                 self._idle.set()
-            if self.observer is not None:
+            if self._observer is not None:
                 seen = self._seen(result) if isinstance(result, Response) else result
-                self.observer.exchanged(uid, attempt, began, body, seen)
+                self._observer.exchanged(uid, attempt, began, body, seen)
             if traced and self._spans is not None:
                 self._spans.post_ended(uid, span, attempt, began_ns, self.shown, ended)
         return self._outcome_of(answer)

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -61,6 +61,18 @@ class Outgoing(NamedTuple):  # one for each reply: a third of what a frozen clas
     place: int = 0
 
 
+class OutgoingStore(Protocol):
+    """Keeps outgoing stanzas until they have left for good. Neither call waits."""
+
+    def confirm(self, replies: Iterable[Outgoing]) -> None:
+        """Forget stanzas: they have arrived."""
+        ...
+
+    def abandon(self, reply: Outgoing, why: str) -> None:
+        """Give up a stanza that the server will not have."""
+        ...
+
+
 class Outbox:
     """A bounded queue of encoded stanzas, between the tasks of stanzas and one link."""
 
@@ -70,14 +82,12 @@ class Outbox:
         limit_count: int = LIMIT_COUNT,
         limit_bytes: int = LIMIT_BYTES,
         *,
-        confirmed: Callable[[list[Outgoing]], None] = lambda _: None,
-        abandoned: Callable[[Outgoing, str], None] = lambda _, why: None,
+        store: OutgoingStore | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`confirmed` and `abandoned` are told what has left for good, and how."""
+        """`store` is told of each stanza that has left for good."""
         self._domain = domain
-        self._confirmed_by = confirmed
-        self._abandoned_by = abandoned
+        self._store = store
         self._now = now
         self._limit_count = limit_count
         self._limit_bytes = limit_bytes
@@ -215,7 +225,8 @@ class Outbox:
             self._confirmed += 1
             arrived.append(self._unconfirmed.popleft())
         self._free(arrived)
-        self._confirmed_by(arrived)
+        if self._store is not None:
+            self._store.confirm(arrived)
 
     def stream_lost(self, *, blamed: bool) -> None:
         """Have the unconfirmed sent again: in bulk, or one by one where one of it is to blame."""
@@ -239,11 +250,15 @@ class Outbox:
 
     def confirm_suspect(self) -> None:
         """Forget the oldest suspect: it has arrived."""
-        self._confirmed_by([self._drop_suspect()])
+        suspect = self._drop_suspect()
+        if self._store is not None:
+            self._store.confirm([suspect])
 
     def abandon_suspect(self, why: str) -> None:
         """Give up the oldest suspect."""
-        self._abandoned_by(self._drop_suspect(), why)
+        suspect = self._drop_suspect()
+        if self._store is not None:
+            self._store.abandon(suspect, why)
 
     def _drop_suspect(self) -> Outgoing:
         suspect = self._suspects.popleft()

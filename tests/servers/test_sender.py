@@ -167,7 +167,7 @@ async def test_a_key_is_good_for_one_also_after_a_restart(prosody: Prosody, tmp_
             ping = await question(daemon, expanded(PING, "ping"), "p1", alice.jid)
             answer = await daemon.sender.ask(ping, 20, key("q"))
             assert (await alice.receive()).findtext("{jabber:client}body") == "1"
-            outbox = daemon.daemon.services[DOMAIN].voice.outbox
+            outbox = daemon.daemon.services[DOMAIN]._outbox
             with trio.fail_after(20):  # so that it is not written again
                 await until(lambda: not len(outbox))
         seen = len(alice.stanzas)

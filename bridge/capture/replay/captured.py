@@ -20,7 +20,7 @@ from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.tally import Tally, kind_of
 from bridge.httpclient.response import Response
 from bridge.journal.delivery import Delivery
-from bridge.journal.queue import MemoryQueue, Quota
+from bridge.journal.queue import MemoryQueue, Quota, Receiver
 from bridge.payload.request import request_body
 from bridge.webhook.observer import PostAnswer, PostFailure
 from bridge.webhook.outcome import Outcome
@@ -161,7 +161,7 @@ class ReplayQueue(MemoryQueue):
         self._now = now
         self._number = count(1)
 
-    def accept(self, delivery: Delivery) -> None:
+    def accept(self, delivery: Delivery, receiver: Receiver) -> None:
         self._tally.posted[delivery.stanza.kind] += 1
         told = self._recorded.claim(delivery, self._now())
         # Without captured attempts, the id is still the same in each replay.
@@ -170,7 +170,7 @@ class ReplayQueue(MemoryQueue):
             then = None if told is None else told.attempts[min(told.attempts)].request
             body = request_body(delivery.stanza, delivery.xml, delivery.received)
             self._expectation.posted(body, then, delivery.stanza, self._now())
-        super().accept(delivery)
+        super().accept(delivery, receiver)
 
     async def settle(
         self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None

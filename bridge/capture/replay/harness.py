@@ -28,24 +28,16 @@ from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.story import Story, StoryReader
 from bridge.capture.replay.tally import Tally
-from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, limits_of
-from bridge.dispatch.admission import Admission
-from bridge.dispatch.conversation import Conversations
-from bridge.dispatch.dispatcher import Dispatcher
-from bridge.dispatch.worker import DeliveryWorker
+from bridge.config.settings import Component, Settings, limits_of
+from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.journal.queue import Quota
-from bridge.payload.reply import ReplyComposer
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import Outcome
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.webhook.signature import Signer
-from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.backoff import Reaction, ReconnectDelay
-from bridge.xmpp.bounce import Bouncer
-from bridge.xmpp.iq import WAIT_LIMIT_S, DuplicateId, PendingIqs, TooManyPending
+from bridge.xmpp.iq import WAIT_LIMIT_S, DuplicateId, TooManyPending
 from bridge.xmpp.link import Link, Refused
-from bridge.xmpp.muc import MucOccupancy
-from bridge.xmpp.outbox import Outbox
 from xmppstream import (
     ElementParserThread,
     Event,
@@ -194,27 +186,22 @@ class ReplayHarness:
             self._tally,
             self._pace.now,
         )
-        self._outbox = Outbox(component.domain, now=self._wall)
-        self._pending_iqs = PendingIqs(now=self._pace.now)
-        rooms, autoresponder = MucOccupancy(), Autoresponder(component.name)
-        bouncer = Bouncer(self._outbox, rooms, log, now=self._wall)
-        composer = ReplyComposer(component.domain, stream.max_send_bytes, self._elements.parse)
-        poster = _Timing(self._endpoint, self._captured, self._tally)
-        self._dispatcher = Dispatcher(
-            Admission(component, autoresponder, rooms, bouncer, log, pending_iqs=self._pending_iqs),
-            DeliveryWorker(poster, composer, autoresponder, rooms, log, http.timeout_s),
+        self._pipeline = Pipeline.build(
+            component,
+            plan.settings,
             queue,
-            self._outbox,
-            bouncer,
-            rooms,
+            _Timing(self._endpoint, self._captured, self._tally),
+            self._elements.parse,
             log,
-            conversations=Conversations(component.order),
-            policy=self._make_policy(),
-            breaker=CircuitBreaker() if self._captured is None else CapturedBreaker(),
-            max_in_flight=http.max_in_flight if self._captured is None else journal.max_stanzas,
-            max_xml_length=WRITTEN_FACTOR * stream.max_stanza_bytes,
-            now=self._wall,
+            Surroundings(
+                policy=self._make_policy(),
+                breaker=CircuitBreaker() if self._captured is None else CapturedBreaker(),
+                max_in_flight=None if self._captured is None else journal.max_stanzas,
+                now=self._wall,
+                iq_now=self._pace.now,
+            ),
         )
+        self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
 
     def _make_policy(self) -> RetryPolicy:
         policy = RetryPolicy.of(self._plan.settings.retry)
@@ -239,7 +226,7 @@ class ReplayHarness:
             self.expectation.submitted(stanza)
         if stanza.is_request:
             with suppress(DuplicateId, TooManyPending):
-                self._pending_iqs.open(stanza, self._pace.now() + WAIT_LIMIT_S)
+                self._pipeline.pending_iqs.open(stanza, self._pace.now() + WAIT_LIMIT_S)
 
     def now(self) -> float:
         """Give the story's time, in s."""

@@ -29,7 +29,7 @@ from bridge.listener.submission.sender import (
     Sender,
     SendRefused,
 )
-from bridge.payload.reply import ReplyBody, UnusableReply
+from bridge.payload.reply import NotJson, ReplyBody, UnusableReply
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
 
@@ -71,17 +71,23 @@ class SubmissionHandler:
         """Read the body, within the limits. Raises: Problem: 413, 408."""
         return await read_body(request, self.max_body_bytes)
 
-    async def stanza(self, grant: Grant, content: ReplyBody, from_: str | None = None) -> Stanza:
+    async def stanza(
+        self, grant: Grant, content: ReplyBody | Stanza, from_: str | None = None
+    ) -> Stanza:
         """Make the stanza of a request; it is in a name that the token may use.
 
         `from_` is the sender where the content has none, and none has been proved by Basic.
 
         Raises:
-            Problem: 422 for what may not be sent, 403 for a scope or a name that is not its own.
+            Problem: 400 for a body that should be JSON and is not, 422 for a stanza that may not be
+                sent, 403 for a scope or an address that the token does not have.
         """
         default = from_ or grant.user or grant.token.only_address
         try:
             stanza = await self.sender.compose(content, default)
+        except NotJson as error:
+            detail = str(error)
+            raise Problem(400, detail=f"{detail[:1].upper()}{detail[1:]}.") from None
         except UnusableReply as error:
             detail = str(error)
             if default is None and detail.startswith("from"):

@@ -23,7 +23,6 @@ from bridge.listener.api.stanza import (
     content_of,
     decoded,
     question,
-    written,
 )
 from bridge.listener.problem import Problem
 from bridge.payload.reply import ReplyBody
@@ -72,6 +71,7 @@ class ProsodyRoutes:
         async with self.handler.authorized(request, "send", "query") as grant:
             media = media_type(request, JSON, FORM, TEXT, *([] if head else [XML]))
             body = await self.handler.body(request)
+            content: ReplyBody | Stanza
             if media == XML:
                 content = content_of(media, body)
             else:
@@ -89,16 +89,16 @@ class ProsodyRoutes:
             to = fields.get("to") or request.path_params["to"]
             to = self._with_host(to, bare_is_local=True)
             fields = {"type": "chat", **fields, "kind": "message", "to": to}
-            stanza = await self.handler.stanza(grant, written(_stanza(fields)))
+            stanza = await self.handler.stanza(grant, _stanza(fields))
             return await self.handler.take(request, grant, stanza, body, status=201)
 
-    def _content(self, fields: Fields, head: Fields) -> ReplyBody:
+    def _content(self, fields: Fields, head: Fields) -> Stanza:
         fields = {**fields, **head}
         _check(fields, *_HEAD, *_CHILDREN, *QUERIES)
         kind = fields["kind"] = _kind_of(fields)
         if kind != "iq" and fields.get("to"):
             fields["to"] = self._with_host(fields["to"], bare_is_local=False)
-        return written(_stanza(fields))
+        return _stanza(fields)
 
     def _with_host(self, to: str, *, bare_is_local: bool) -> str:
         """Complete an address that has no host. Without `bare_is_local`, what has a dot is one."""

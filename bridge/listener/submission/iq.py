@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from bridge.daemon.voice import Voice
+from bridge.dispatch.submission import OutboxFull, Submitter
 from bridge.journal.delivery import fresh_uid
 from bridge.journal.idempotency import IdempotencyStore
 from bridge.journal.store import Claim
@@ -28,13 +28,12 @@ from bridge.listener.submission.singleflight import (
     unkept,
 )
 from bridge.xmpp.iq import DuplicateId, PendingIq, TooManyPending
-from bridge.xmpp.outbox import Outgoing
 from xmppstream import Stanza, encode, write
 
 FULL: Final = "too much waits to be written to the server"
 _UNWRITTEN: Final = "it could not be written to the server in time, and is not sent"
 
-Speaking = Callable[[Stanza], Voice]
+Speaking = Callable[[Stanza], Submitter]
 
 
 class IqClient:
@@ -47,7 +46,7 @@ class IqClient:
         flights: SingleFlight,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`speaking` gives the voice of a stanza's sender."""
+        """`speaking` gives the submitter of a stanza's sender."""
         self._speaking = speaking
         self._claims = claims
         self._flights = flights
@@ -60,20 +59,20 @@ class IqClient:
         Raises:
             NoAnswer, IdInUse, QueueFull, NotConfigured
         """
-        voice = self._speaking(request)
-        question = self._open(voice, request, deadline)
+        submitter = self._speaking(request)
+        question = self._open(submitter, request, deadline)
         outgoing = None
         try:
             size = len(encode(request))
-            reserve(voice, size)
-            voice.outbox.release(size)
-            outgoing = self._put(voice, request)
+            reserve(submitter, size)
+            submitter.release(size)
+            outgoing = submitter.ask(request, self._now())
             with trio.move_on_at(deadline):
                 await question.over.wait()
         finally:
-            voice.pending_iqs.close(question)
+            submitter.close(question)
             is_open = outgoing is not None and not question.over.is_set()
-            if is_open and outgoing is not None and voice.outbox.withdraw(outgoing):
+            if is_open and outgoing is not None and submitter.withdraw(outgoing):
                 question.why = _UNWRITTEN
         if question.answer is None:
             raise NoAnswer(question.why)
@@ -94,52 +93,45 @@ class IqClient:
 
     def _open(
         self,
-        voice: Voice,
+        submitter: Submitter,
         request: Stanza,
         deadline: float,
         ended: Callable[[Stanza | None], None] = lambda _: None,
     ) -> PendingIq:
         try:
             try:
-                return voice.pending_iqs.open(request, deadline, ended)
+                return submitter.open(request, deadline, ended)
             except (DuplicateId, TooManyPending):
                 for flight in self._flights.all:
                     self._expire(flight)
-                return voice.pending_iqs.open(request, deadline, ended)
+                return submitter.open(request, deadline, ended)
         except DuplicateId:
             raise IdInUse(f"an iq with the id {request.id!r} waits for {request.to}") from None
         except TooManyPending:
             raise QueueFull("too many wait for answers") from None
 
-    def _put(self, voice: Voice, request: Stanza) -> Outgoing:
-        outgoing = Outgoing(encode(request), self._now())
-        voice.outbox.put([outgoing])
-        voice.submitted(request.id or "", outgoing.data)
-        voice.rooms.observe_sent(request)
-        return outgoing
-
     # --- with a key
 
     def _claim(self, request: Stanza, deadline: float, key: Key, flight: Flight) -> None:
         """Have the key kept; then ask, unless nobody waits any more."""
-        voice = self._speaking(request)
+        submitter = self._speaking(request)
         size = len(encode(request))
-        question = self._open(voice, request, deadline, partial(self._ended, flight))
+        question = self._open(submitter, request, deadline, partial(self._ended, flight))
         try:
-            reserve(voice, size)
+            reserve(submitter, size)
         except QueueFull:
-            voice.pending_iqs.close(question)
+            submitter.close(question)
             raise
-        flight.voice, flight.question = voice, question
+        flight.submitter, flight.question = submitter, question
 
         def claimed(kept: bool) -> None:
-            voice.outbox.release(size)
+            submitter.release(size)
             if flight.over.is_set():  # its component has ended
                 return
             if not kept:
-                self._drop(flight, unkept(voice.queue.failure))
+                self._drop(flight, unkept(submitter.failure))
             elif flight.waiting:
-                flight.written = self._put(voice, request)
+                flight.written = submitter.ask(request, self._now())
             else:
                 self._release(flight, _UNWRITTEN)
 
@@ -148,13 +140,13 @@ class IqClient:
 
     def _ended(self, flight: Flight, answer: Stanza | None) -> None:
         """Take the end of a question: its answer is kept before it is given."""
-        assert flight.voice is not None
+        assert flight.submitter is not None
         assert flight.question is not None
         if answer is not None:
             xml = write(answer.element, "")
             kept = partial(self._flights.end, flight, answer)
             self._claims.answer(flight.name, "answered", xml, answer.lang, lambda _: kept())
-        elif flight.written is None or flight.voice.outbox.withdraw(flight.written):
+        elif flight.written is None or flight.submitter.withdraw(flight.written):
             self._release(flight, flight.question.why)
         else:
             self._claims.answer(flight.name, "unanswered", None, None, lambda _: None)
@@ -162,9 +154,9 @@ class IqClient:
 
     def _look_after(self, flight: Flight) -> None:
         """Look after an errand that nobody waits for."""
-        if flight.voice is None or flight.written is None:
+        if flight.submitter is None or flight.written is None:
             return  # not begun yet: whoever begins it sees that nobody waits
-        if flight.voice.outbox.withdraw(flight.written, also_again=False):
+        if flight.submitter.withdraw(flight.written, also_again=False):
             self._release(flight, _UNWRITTEN)
         else:
             self._expire(flight)
@@ -183,17 +175,19 @@ class IqClient:
         self._drop(flight, NoAnswer(why))
 
     def _drop(self, flight: Flight, refusal: SendRefused) -> None:
-        assert flight.voice is not None
+        assert flight.submitter is not None
         assert flight.question is not None
-        flight.voice.pending_iqs.close(flight.question)
+        flight.submitter.close(flight.question)
         self._flights.end(flight, refusal=refusal)
 
 
-def reserve(voice: Voice, size_bytes: int) -> None:
-    """Reserve room in the outbox.
+def reserve(submitter: Submitter, size_bytes: int) -> None:
+    """Reserve room in the outbox, until it is released.
 
     Raises:
-        QueueFull: there is none.
+        QueueFull: there is no room.
     """
-    if not voice.outbox.reserve(size_bytes):
-        raise QueueFull(FULL)
+    try:
+        submitter.reserve(size_bytes)
+    except OutboxFull:
+        raise QueueFull(FULL) from None

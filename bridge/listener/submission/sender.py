@@ -6,7 +6,7 @@ tasks: what was accepted goes its way whether or not he still waits who gave it.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from bridge.daemon.listener import DaemonParts
-from bridge.daemon.voice import Voice, Voices, voice_of
+from bridge.dispatch.submission import OutboxFull, Submitter
 from bridge.journal.delivery import fresh_uid
 from bridge.journal.idempotency import (
     IdempotencyStore,
@@ -22,7 +22,7 @@ from bridge.journal.idempotency import (
     MemoryIdempotencyStore,
 )
 from bridge.journal.store import Claim
-from bridge.listener.submission.iq import IqClient, reserve
+from bridge.listener.submission.iq import FULL, IqClient
 from bridge.listener.submission.singleflight import (
     Flight,
     IdInUse,
@@ -36,11 +36,10 @@ from bridge.listener.submission.singleflight import (
     SingleFlight,
     unkept,
 )
-from bridge.payload.reply import ReplyBody, UnusableReply, read_reply
+from bridge.payload.reply import Draft, ReplyBody, ReplyObject, UnusableReply, read_reply
 from bridge.xmpp.iq import WAIT_LIMIT_S
-from bridge.xmpp.outbox import Outgoing
-from xmppstream import ElementParserThread, Stanza, encode
-from xmppstream.jid import domain_of
+from xmppstream import ElementParserThread, Stanza
+from xmppstream.jid import domain_of, same_domain
 from xmppstream.parser_thread import ParseElement
 
 __all__ = [
@@ -54,10 +53,22 @@ __all__ = [
     "QueueFull",
     "SendRefused",
     "Sender",
-    "Voice",
 ]
 
 _BEFORE_JSON: Final = b"\xef\xbb\xbf \t\r\n"
+
+
+Submitters = Callable[[], Mapping[str, Submitter]]
+"""Returns, by domain, those of the components that can send now."""
+
+
+def submitter_of(submitters: Submitters, address: str) -> Submitter | None:
+    """Return the submitter of an address' domain."""
+    domain = domain_of(address)
+    for name, submitter in submitters().items():
+        if same_domain(name, domain):
+            return submitter
+    return None
 
 
 class Sender:
@@ -65,13 +76,13 @@ class Sender:
 
     def __init__(
         self,
-        voices: Voices,
+        submitters: Submitters,
         claims: IdempotencyStore,
         parse: ParseElement,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`parse` parses answers that were kept, so its limits are wider than the stream's."""
-        self._voices = voices
+        self._submitters = submitters
         self._claims = claims
         self._now = now
         self._flights = SingleFlight(claims, parse)
@@ -80,31 +91,37 @@ class Sender:
     @property
     def domains(self) -> frozenset[str]:
         """The components that can speak now."""
-        return frozenset(self._voices())
+        return frozenset(self._submitters())
 
-    async def compose(self, content: ReplyBody, default_from: str | None) -> Stanza:
+    async def compose(self, content: ReplyBody | Stanza, default_from: str | None) -> Stanza:
         """Make the stanza of a request, checked as one of a reply is (H2, S27 to S31).
 
-        One JSON object, or one element. `to` is required; `from` is by default `default_from`; an
-        iq without an id is given one.
+        `content` is one JSON object, one element, or a stanza that was made of other forms. `to` is
+        required; `from` is by default `default_from`; an iq without an id is given one.
 
         Raises:
+            NotJson: the body should be JSON, and is not.
             UnusableReply: it may not be sent; the message says why.
         """
+        if isinstance(content, Stanza):
+            return self._checked(Draft(ReplyObject(), content), default_from)
         objects = read_reply(content)
         if content.media == "json" and content.content.lstrip(_BEFORE_JSON)[:1] == b"[":
             raise UnusableReply("the body is an array; send one object")
-        voices = self._voices()
-        if not voices:
+        submitters = self._submitters()
+        if not submitters:
             raise UnusableReply("from: no component is at work")
-        draft = await next(iter(voices.values())).composer.draft(objects[0])
+        draft = await next(iter(submitters.values())).composer.draft(objects[0])
+        return self._checked(draft, default_from)
+
+    def _checked(self, draft: Draft, default_from: str | None) -> Stanza:
         sender = default_from if draft.from_ is None else draft.from_
         if sender is None:
             raise UnusableReply("from is missing")
-        voice = voice_of(self._voices, sender)
-        if voice is None:
+        submitter = submitter_of(self._submitters, sender)
+        if submitter is None:
             raise UnusableReply(f"from: {domain_of(sender)[:60]!r} is no component here")
-        return voice.composer.compose_unasked(draft, default_from, fresh_uid())
+        return submitter.composer.compose_unasked(draft, default_from, fresh_uid())
 
     async def send(self, stanza: Stanza, key: Key | None = None) -> str:
         """Accept a stanza that was composed, and give its uid; the same for the same key. One
@@ -145,11 +162,11 @@ class Sender:
             return await self._iq_client.ask(request, deadline)
         return await self._iq_client.ask_once(request, deadline, key)
 
-    def _speaking(self, stanza: Stanza) -> Voice:
-        voice = voice_of(self._voices, stanza.from_ or "")
-        if voice is None:
+    def _speaking(self, stanza: Stanza) -> Submitter:
+        submitter = submitter_of(self._submitters, stanza.from_ or "")
+        if submitter is None:
             raise NotConfigured(f"{domain_of(stanza.from_ or '')} is no component here any more")
-        return voice
+        return submitter
 
     def _keep(self, stanza: Stanza, key: Key | None, flight: Flight) -> None:
         """Have a stanza kept; it then goes out, whoever waits for it.
@@ -157,35 +174,32 @@ class Sender:
         Given to the keeper while its component is at work: if that is to stop now, the next one
         finds it in the journal.
         """
-        voice = self._speaking(stanza)
+        submitter = self._speaking(stanza)
         uid, made = fresh_uid(), self._now()
         if stanza.id is None:
             stanza = Stanza(stanza.element.with_attributes(id=uid))
-        size = len(encode(stanza))
         claim = None if key is None else Claim(flight.name, key.digest, uid, made, "sent")
-        reserve(voice, size)
 
-        def kept(outgoing: Outgoing | None) -> None:
-            voice.outbox.release(size)
-            if outgoing is None:
-                self._flights.end(flight, refusal=unkept(voice.queue.failure))
+        def done(kept: bool) -> None:
+            if not kept:
+                self._flights.end(flight, refusal=unkept(submitter.failure))
                 return
-            voice.outbox.put([outgoing])
-            voice.submitted(uid, outgoing.data)
-            voice.rooms.observe_sent(stanza)
             if claim is not None:
                 self._claims.sent(claim)
             self._flights.end(flight, uid)
 
-        voice.queue.send(stanza, uid, made, claim, kept)
+        try:
+            submitter.submit(stanza, uid, made, claim, done)
+        except OutboxFull:
+            raise QueueFull(FULL) from None
 
 
 @contextmanager
 def open_sender(parts: DaemonParts) -> Iterator[Sender]:
     """Make the sender of a daemon; at the end, its parser's thread ends."""
 
-    def voices() -> dict[str, Voice]:
-        return {domain: one.voice for domain, one in parts.services.items() if one.is_open}
+    def submitters() -> dict[str, Submitter]:
+        return {domain: one.submitter for domain, one in parts.services.items() if one.is_open}
 
     storage = parts.storage
     claims = (
@@ -193,6 +207,6 @@ def open_sender(parts: DaemonParts) -> Iterator[Sender]:
     )
     answers = ElementParserThread(parts.written_limits)
     try:
-        yield Sender(voices, claims, answers.parse)
+        yield Sender(submitters, claims, answers.parse)
     finally:
         answers.close()

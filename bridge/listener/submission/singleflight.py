@@ -12,7 +12,7 @@ from typing import Final
 import trio
 from attrs import define, field, frozen
 
-from bridge.daemon.voice import Voice
+from bridge.dispatch.submission import Submitter
 from bridge.journal.idempotency import IdempotencyStore, claim_name
 from bridge.journal.store import Claim, JournalError
 from bridge.xmpp.iq import PendingIq
@@ -86,7 +86,7 @@ class Flight:
     over: trio.Event = field(factory=trio.Event)
     result: Result | None = None
     refusal: SendRefused | None = None
-    voice: Voice | None = None
+    submitter: Submitter | None = None
     question: PendingIq | None = None
     written: Outgoing | None = None
     """What was put into the outbox for the question."""

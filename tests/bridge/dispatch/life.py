@@ -13,13 +13,9 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.config.settings import Component
+from bridge.config.settings import Component, HttpSettings, Seconds, Settings
 from bridge.config.value import Secret, parse_post_url
-from bridge.daemon.voice import Voice
-from bridge.dispatch.admission import Admission
-from bridge.dispatch.conversation import Conversations
-from bridge.dispatch.dispatcher import Dispatcher
-from bridge.dispatch.worker import DeliveryWorker
+from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.journal import committer
 from bridge.journal.durable import JournalQueue
 from bridge.journal.idempotency import (
@@ -30,14 +26,8 @@ from bridge.journal.idempotency import (
 from bridge.journal.queue import DeliveryQueue, MemoryQueue, Quota
 from bridge.journal.store import JournalStore, Totals
 from bridge.listener.submission.sender import Sender
-from bridge.payload.reply import ReplyComposer
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
-from bridge.xmpp.autoresponder import Autoresponder
-from bridge.xmpp.bounce import Bouncer
-from bridge.xmpp.iq import PendingIqs
-from bridge.xmpp.muc import MucOccupancy
-from bridge.xmpp.outbox import Outbox
 from tests.bridge.journal.memory_journal import Severable
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
@@ -231,35 +221,28 @@ class Life:
                 DOMAIN, self._committer, volume, parse, log, self.wall, memory
             )
             self.journal_keeper.recover(found)
-        self.outbox = Outbox(
-            DOMAIN, confirmed=self.queue.confirm, abandoned=self.queue.abandon, now=self.wall
+        self.pipeline = Pipeline.build(
+            component,
+            Settings((component,), HttpSettings(timeout_s=Seconds(TIMEOUT_S))),
+            self.queue,
+            self.endpoint,
+            parse,
+            log,
+            Surroundings(
+                policy=policy or RetryPolicy(jitter=whole),
+                breaker=CircuitBreaker(jitter=whole),
+                max_in_flight=max_in_flight,
+                now=self.wall,
+            ),
         )
-        rooms, autoresponder = MucOccupancy(), Autoresponder(component.name)
-        self.pending_iqs = PendingIqs()
-        bouncer = Bouncer(self.outbox, rooms, log, self.wall)
-        self.counts, self.meter = bouncer.counts, bouncer.meter
-        composer = ReplyComposer(DOMAIN, 500 * 1024, parse)
-        self.voices = {DOMAIN: Voice(composer, self.queue, self.outbox, self.pending_iqs, rooms)}
+        self.outbox, self.pending_iqs = self.pipeline.outbox, self.pipeline.pending_iqs
+        self.counts, self.meter = self.pipeline.bouncer.counts, self.pipeline.bouncer.meter
+        self.dispatcher = self.pipeline.dispatcher
+        self.submitters = {DOMAIN: self.pipeline.submitter}
         self.claims: IdempotencyStore = MemoryIdempotencyStore(now=self.wall)
         if self._committer is not None:
             self.claims = JournalIdempotencyStore(self._committer, self.wall)
-        self.sender = Sender(lambda: self.voices, self.claims, parse, self.wall)
-        self.dispatcher = Dispatcher(
-            Admission(component, autoresponder, rooms, bouncer, log, pending_iqs=self.pending_iqs),
-            DeliveryWorker(
-                self.endpoint, composer, autoresponder, rooms, log, TIMEOUT_S, bouncer.meter
-            ),
-            self.queue,
-            self.outbox,
-            bouncer,
-            rooms,
-            log,
-            conversations=Conversations(component.order),
-            policy=policy or RetryPolicy(jitter=whole),
-            breaker=CircuitBreaker(jitter=whole),
-            max_in_flight=max_in_flight,
-            now=self.wall,
-        )
+        self.sender = Sender(lambda: self.submitters, self.claims, parse, self.wall)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live, until killed, stopped or cancelled."""
@@ -268,7 +251,7 @@ class Life:
                 if self._committer is not None and self.journal_keeper is not None:
                     await nursery.start(self._committer.run)
                     self.outbox.put(await self.journal_keeper.recovered_replies())
-                    nursery.start_soon(self.journal_keeper.run)
+                    nursery.start_soon(self.journal_keeper.run, self.dispatcher)
                 nursery.start_soon(self._dispatch)
                 task_status.started()
                 await trio.sleep_forever()

@@ -39,6 +39,20 @@ def entry(id: str, kind: str = "message") -> Delivery:
     return delivery(id, kind)
 
 
+class Took:
+    """A receiver."""
+
+    def __init__(self) -> None:
+        self.delivered: list[Delivery] = []
+        self.refused: list[Delivery] = []
+
+    def deliver(self, delivery: Delivery) -> None:
+        self.delivered.append(delivery)
+
+    def refuse(self, delivery: Delivery) -> None:
+        self.refused.append(delivery)
+
+
 class Keeping:
     """A keeper, and what it did with what it was given."""
 
@@ -56,7 +70,6 @@ class Keeping:
         self.log = Recorder()
         self.delivered: list[Delivery] = []
         self.refused: list[Delivery] = []
-        self.freed = 0
         self.most = 0
         with monkeypatch.context() as patch:
             patch.setattr(committer, "Thread", lambda _: self.disk)
@@ -71,17 +84,16 @@ class Keeping:
             lambda: START,
             Quota(window),
         )
-        self.queue.bind(self._take, self.refused.append, self._note_freed)
         found = journal.totals().get(DOMAIN, Totals())
         self.volume.count += found.pending
         self.volume.bytes += found.pending_bytes
         self.queue.recover(found)
 
-    def _take(self, one: Delivery) -> None:
-        self.delivered.append(one)
+    def deliver(self, delivery: Delivery) -> None:
+        self.delivered.append(delivery)
 
-    def _note_freed(self) -> None:
-        self.freed += 1
+    def refuse(self, delivery: Delivery) -> None:
+        self.refused.append(delivery)
 
     @property
     def ids(self) -> list[str | None]:
@@ -89,7 +101,7 @@ class Keeping:
 
     async def accept(self, *items: Delivery) -> None:
         for one in items:
-            self.queue.accept(one)
+            self.queue.accept(one, self)
         await wait_all_tasks_blocked()
 
     async def settle(
@@ -119,7 +131,7 @@ def start(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Start:
     ) -> Keeping:
         keeping = Keeping(journal, window=window, parse=parse, monkeypatch=monkeypatch)
         await nursery.start(keeping.committer.run)
-        nursery.start_soon(keeping.queue.run)
+        nursery.start_soon(keeping.queue.run, keeping)
         await wait_all_tasks_blocked()
         return keeping
 
@@ -131,19 +143,18 @@ def start(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Start:
 
 async def test_memory_delivers_at_once_and_forgets() -> None:
     queue = MemoryQueue(Quota(2, 5000))
-    delivered: list[Delivery] = []
-    freed: list[int] = []
-    queue.bind(delivered.append, delivered.append, lambda: freed.append(1))
+    took = Took()
+    delivered = took.delivered
     one, two = delivery("1"), delivery("2", weight=4000)
-    queue.accept(one)
+    queue.accept(one, took)
     assert (delivered, queue.fullness, queue.durable) == ([one], 0.5, False)
-    queue.accept(two)
+    queue.accept(two, took)
     assert queue.fullness == 1
     queue.attempted(one)
     assert await queue.settle(one, [b"<a/>"], START, "a reason") == [Outgoing(b"<a/>", START)]
     assert queue.fullness == 0.8  # by bytes
     await queue.settle(two, [], START, None)
-    assert (queue.fullness, freed) == (0, [1, 1])
+    assert queue.fullness == 0
     queue.confirm([Outgoing(b"", 0)])
     queue.abandon(Outgoing(b"", 0), "why")
 
@@ -197,11 +208,6 @@ async def test_what_cannot_be_kept_is_not_sent(start: Start) -> None:
     await wait_all_tasks_blocked()
     assert told == [None]
     assert keeping.queue.failure is FAILURE
-
-
-def test_a_keeper_is_bound_before_it_is_used() -> None:
-    with pytest.raises(RuntimeError):
-        MemoryQueue().accept(delivery("1"))
 
 
 # --- accepted means committed
@@ -495,9 +501,8 @@ async def test_fullness_counts_what_is_not_committed_and_what_is_on_disk(start: 
     kept.disk.release()
     await kept.accept(delivery("c"), delivery("d"))
     assert kept.queue.fullness == 1
-    assert kept.freed == 4  # for each that was committed
     await kept.settle("a")
-    assert (kept.queue.fullness, kept.freed) == (0.75, 5)
+    assert kept.queue.fullness == 0.75
 
 
 @pytest.mark.parametrize("body", ["x" * 500, "ž" * 500, "<b xmlns='urn:b'/>" * 50])
@@ -515,28 +520,44 @@ async def test_the_bytes_of_what_was_on_disk_are_given_back(start: Start, body: 
     assert (again.volume.count, again.volume.bytes) == (0, 0)
 
 
-async def test_another_component_is_told_of_room(start: Start) -> None:
-    """The volume is shared: who waits for room must hear of it from whoever makes it."""
+async def test_room_that_another_component_makes_is_seen(
+    start: Start, nursery: trio.Nursery
+) -> None:
+    """The volume is shared: a reader that waits for room must see whoever makes it."""
     kept = await start(MemoryJournal())
-    told: list[int] = []
-    kept.volume.freed.append(lambda: told.append(1))
+    kept.volume.limit_count = 1
     await kept.accept(delivery("a"))
+    other = JournalQueue(
+        "other.example",
+        kept.committer,
+        kept.volume,
+        parse_soon,
+        kept.log.logger(),
+        lambda: START,
+    )
+    passed = trio.Event()
+
+    async def wait() -> None:
+        await other.wait_room()
+        passed.set()
+
+    nursery.start_soon(wait)
+    await wait_all_tasks_blocked()
+    assert other.is_full
+    assert not passed.is_set()
     await kept.settle("a")
-    assert told == [1]
+    await wait_all_tasks_blocked()
+    assert passed.is_set()
+
+
+async def test_there_is_no_wait_where_there_is_room() -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await MemoryQueue(Quota(1)).wait_room()
+    assert not scope.cancelled_caught
 
 
 # --- very many
-
-
-async def test_an_unbound_keeper_is_told_nothing_more(start: Start) -> None:
-    kept = await start(MemoryJournal())
-    told: list[int] = []
-    kept.volume.freed.append(lambda: told.append(1))
-    kept.queue.unbind()
-    kept.volume.add(1)
-    kept.volume.remove(1)
-    assert (kept.freed, told) == (0, [1])
-    assert len(kept.volume.freed) == 1
 
 
 async def test_100_000_pending(start: Start) -> None:

@@ -25,12 +25,12 @@ class FakeSender(Sender):
     """
 
     def __init__(self, *domains: str) -> None:
-        voices: dict[str, Any] = {
+        submitters: dict[str, Any] = {
             domain: SimpleNamespace(composer=ReplyComposer(domain, MAX_SEND_BYTES, parse))
             for domain in domains or (BOT, OTHER)
         }
         nothing: Any = SimpleNamespace()
-        super().__init__(lambda: voices, nothing, parse)
+        super().__init__(lambda: submitters, nothing, parse)
         self.sent: list[tuple[Stanza, Key | None]] = []
         self.asked: list[tuple[Stanza, float, Key | None]] = []
         self.taken_back = 0

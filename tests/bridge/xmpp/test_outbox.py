@@ -1,7 +1,7 @@
 """The outbox: order, bounds, what is sent again, what is suspect, and what is late."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 import trio
@@ -323,8 +323,7 @@ class Told:
         self.abandoned: list[tuple[Outgoing, str]] = []
         self.outbox = Outbox(
             DOMAIN,
-            confirmed=self.confirmed.append,
-            abandoned=lambda one, why: self.abandoned.append((one, why)),
+            store=self,
             now=lambda: MADE,
         )
         self.stanzas = [
@@ -332,6 +331,12 @@ class Told:
         ]
         self.outbox.put(self.stanzas)
         self.outbox.take()
+
+    def confirm(self, replies: Iterable[Outgoing]) -> None:
+        self.confirmed.append(list(replies))
+
+    def abandon(self, reply: Outgoing, why: str) -> None:
+        self.abandoned.append((reply, why))
 
 
 def test_what_has_arrived_is_told_once() -> None:
@@ -496,9 +501,10 @@ def test_whatever_happens_all_arrive_in_order(steps: list[str]) -> None:
     """A server that returns true barriers sees each stanza's first copy in the order of putting,
     and all its copies are alike.
     """
-    arrived, confirmed, put = list[bytes](), list[Outgoing](), list[bytes]()
+    arrived, put = list[bytes](), list[bytes]()
+    told = Told()
     clock = Clock()
-    outbox = Outbox(DOMAIN, confirmed=confirmed.extend, now=clock)
+    outbox = Outbox(DOMAIN, store=told, now=clock)
     mark = outbox.position
 
     def step(name: str) -> None:
@@ -532,7 +538,7 @@ def test_whatever_happens_all_arrive_in_order(steps: list[str]) -> None:
     assert outbox._held_bytes == 0
     copies = list(dict.fromkeys(arrived))
     assert [unmarked(data) for data in copies] == put
-    assert [one.data for one in confirmed] == copies
+    assert [one.data for batch in told.confirmed for one in batch] == copies
 
 
 def unmarked(data: bytes) -> bytes:

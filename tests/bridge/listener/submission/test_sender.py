@@ -139,7 +139,7 @@ def shorten(life: Life, count: int) -> None:
     """Give the component an outbox that takes so many that nobody asked for."""
     outbox = Outbox(DOMAIN, limit_count=count * 4 // 3 + 1, now=life.wall)
     life.outbox = outbox
-    life.voices[DOMAIN] = evolve(life.voices[DOMAIN], outbox=outbox)
+    life.submitters[DOMAIN] = evolve(life.submitters[DOMAIN], outbox=outbox)
 
 
 # --- what may be sent
@@ -253,7 +253,7 @@ async def test_a_sender_is_needed() -> None:
 
 async def test_without_components_nothing_can_be_composed() -> None:
     life = Life()
-    life.voices.clear()
+    life.submitters.clear()
     assert life.sender.domains == frozenset()
     with pytest.raises(UnusableReply, match="no component"):
         await life.sender.compose(ReplyBody("json", b'{"to":"a@b","body":"x"}'), BOT)
@@ -350,16 +350,16 @@ async def test_a_journal_that_fails_refuses_and_says_why(
 
 
 async def test_what_the_journal_cannot_keep_is_refused(durable: Stage) -> None:
-    voice = durable.life.voices[DOMAIN]
-    voice.queue.send = lambda *given: given[-1](None)  # type: ignore[method-assign]
+    queue = durable.life.queue
+    queue.send = lambda *given: given[-1](None)  # type: ignore[method-assign]
     call = await durable.send(message())
     assert call.refused_by is JournalUnavailable
     assert durable.sent() == []
-    assert voice.outbox.reserve(40 * 1024 * 1024), "its room is free again"
+    assert durable.life.outbox.reserve(40 * 1024 * 1024), "its room is free again"
 
 
 async def test_a_component_that_is_gone(stage: Stage) -> None:
-    del stage.life.voices[DOMAIN]
+    del stage.life.submitters[DOMAIN]
     for call in (
         await stage.send(message()),
         await stage.send(message(), key()),
@@ -373,11 +373,11 @@ async def test_a_component_that_is_gone(stage: Stage) -> None:
 async def test_a_component_that_goes_while_its_key_is_looked_for(durable: Stage) -> None:
     durable.life.disk.hold()
     call = await durable.send(message(), key())
-    voice = durable.life.voices.pop(DOMAIN)
+    submitter = durable.life.submitters.pop(DOMAIN)
     durable.life.disk.release()
     await wait_all_tasks_blocked()
     assert call.refused_by is NotConfigured
-    durable.life.voices[DOMAIN] = voice
+    durable.life.submitters[DOMAIN] = submitter
     assert (await durable.send(message(), key())).result
     assert durable.sent() == ["m1"]
 
@@ -619,7 +619,7 @@ async def test_only_so_many_wait(
     stage: Stage, with_key: Key | None, autojump_clock: MockClock
 ) -> None:
     pending_iqs = PendingIqs(2)
-    stage.life.voices[DOMAIN] = evolve(stage.life.voices[DOMAIN], pending_iqs=pending_iqs)
+    stage.life.submitters[DOMAIN] = evolve(stage.life.submitters[DOMAIN], pending_iqs=pending_iqs)
     for id in ("a", "b"):
         await stage.ask(request(id))
     assert (await stage.ask(request("c"), 10, with_key)).refused_by is QueueFull
@@ -804,7 +804,7 @@ async def test_questions_that_were_given_up_hold_no_place(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
     pending_iqs = PendingIqs(1)
-    stage.life.voices[DOMAIN] = evolve(stage.life.voices[DOMAIN], pending_iqs=pending_iqs)
+    stage.life.submitters[DOMAIN] = evolve(stage.life.submitters[DOMAIN], pending_iqs=pending_iqs)
     first = await stage.ask(request("a"), 10, key())
     stage.sent()
     first.scope.cancel()
@@ -887,7 +887,7 @@ async def test_a_component_that_ends_as_the_key_is_kept(nursery: trio.Nursery) -
     stage = Stage(nursery, None)
     await stage.begin()
     claims = SlowClaims(now=stage.wall)
-    sender = Sender(lambda: stage.life.voices, claims, parse, stage.wall)
+    sender = Sender(lambda: stage.life.submitters, claims, parse, stage.wall)
     call = await stage.call(partial(sender.ask, request("a"), 10, key()))
     stage.life.pending_iqs.end("it has stopped")
     claims.then()

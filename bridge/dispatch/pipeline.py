@@ -1,0 +1,126 @@
+"""The one place that wires a component's parts, for the daemon and for a replay.
+
+A stanza goes through `admission`, `queue`, `dispatcher` (its conversation's turn), `worker` (the
+POST), `settlement`, and out by `outbox`, which `Link` empties into the stream.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Self
+
+import trio
+from attrs import field, frozen
+from structlog.typing import FilteringBoundLogger
+
+from bridge.config.settings import WRITTEN_FACTOR, Component, Settings
+from bridge.dispatch.admission import Admission
+from bridge.dispatch.conversation import Conversations
+from bridge.dispatch.dispatcher import Dispatcher
+from bridge.dispatch.ratelimit import SenderLimiter
+from bridge.dispatch.submission import Submitter
+from bridge.dispatch.worker import DeliveryWorker, Poster
+from bridge.journal.queue import DeliveryQueue
+from bridge.payload.reply import ReplyComposer
+from bridge.telemetry.meter import Meter
+from bridge.telemetry.tracing import Spans
+from bridge.webhook.retry import CircuitBreaker, RetryPolicy
+from bridge.xmpp.autoresponder import Autoresponder
+from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.iq import PendingIqs
+from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.outbox import Outbox
+from xmppstream.parser_thread import ParseElement
+
+
+@frozen
+class Surroundings:
+    """What differs between a daemon and a replay. The defaults are a daemon's.
+
+    `now` is Unix time in s, `iq_now` the clock of deadlines of iqs.
+    """
+
+    limiter: SenderLimiter | None = None
+    rooms: MucOccupancy = field(factory=MucOccupancy)
+    meter: Meter = field(factory=Meter)
+    spans: Spans | None = None
+    submitted: Callable[[str, bytes], None] = lambda uid, data: None
+    policy: RetryPolicy | None = None
+    breaker: CircuitBreaker | None = None
+    max_in_flight: int | None = None
+    now: Callable[[], float] = time.time
+    iq_now: Callable[[], float] = trio.current_time
+
+
+@frozen
+class Pipeline:
+    """The parts of one component."""
+
+    admission: Admission
+    worker: DeliveryWorker
+    dispatcher: Dispatcher
+    outbox: Outbox
+    bouncer: Bouncer
+    pending_iqs: PendingIqs
+    submitter: Submitter
+
+    @classmethod
+    def build(
+        cls,
+        component: Component,
+        settings: Settings,
+        queue: DeliveryQueue,
+        endpoint: Poster,
+        parse: ParseElement,
+        log: FilteringBoundLogger,
+        surroundings: Surroundings,
+    ) -> Self:
+        """Wire the parts. `parse` parses the XML of replies."""
+        around, http, stream = surroundings, settings.http, settings.stream
+        rooms, autoresponder = around.rooms, Autoresponder(component.name)
+        outbox = Outbox(component.domain, store=queue, now=around.now)
+        pending_iqs = PendingIqs(now=around.iq_now)
+        bouncer = Bouncer(outbox, rooms, log, around.now, meter=around.meter)
+        composer = ReplyComposer(component.domain, stream.max_send_bytes, parse)
+        admission = Admission(
+            component,
+            autoresponder,
+            rooms,
+            bouncer,
+            log,
+            pending_iqs=pending_iqs,
+            limiter=around.limiter,
+        )
+        worker = DeliveryWorker(
+            endpoint, composer, autoresponder, rooms, log, http.timeout_s, bouncer.meter
+        )
+        dispatcher = Dispatcher(
+            admission,
+            worker,
+            queue,
+            outbox,
+            bouncer,
+            rooms,
+            log,
+            conversations=Conversations(component.order),
+            policy=around.policy or RetryPolicy.of(settings.retry),
+            breaker=around.breaker,
+            max_in_flight=around.max_in_flight or http.max_in_flight,
+            max_xml_length=WRITTEN_FACTOR * stream.max_stanza_bytes,
+            now=around.now,
+            spans=around.spans,
+        )
+        submitter = Submitter(composer, queue, outbox, pending_iqs, rooms, around.submitted)
+        return cls(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter)
+
+    def change(
+        self, component: Component, settings: Settings, endpoint: Poster, *, moved: bool
+    ) -> None:
+        """Work by another configuration of the same domain from now on; a stanza that waits keeps
+        its budget. `moved`: the endpoint is at another address.
+        """
+        autoresponder = Autoresponder(component.name)
+        self.admission.limiter.change(settings.limits)
+        self.admission.change(component, autoresponder)
+        self.worker.change(endpoint, autoresponder, settings.http.timeout_s)
+        policy = RetryPolicy.of(settings.retry)
+        self.dispatcher.change(policy, settings.http.max_in_flight, moved=moved)

@@ -1,0 +1,100 @@
+"""The end of a stanza: what its sender is told, kept before it is sent, exactly once."""
+
+import time
+from collections.abc import Callable
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.dispatch.inflight import InFlight
+from bridge.dispatch.ratelimit import SenderLimiter
+from bridge.dispatch.worker import AttemptResult
+from bridge.journal.delivery import Delivery
+from bridge.journal.queue import DeliveryQueue
+from bridge.payload.error import INTERNAL
+from bridge.telemetry.meter import End
+from bridge.telemetry.tracing import Spans
+from bridge.webhook.outcome import NoReply, Outcome, Replied, error_of, reason_of
+from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.outbox import Outbox
+from xmppstream import Stanza
+
+
+class Settlement:
+    """Ends the stanzas of one component. `pending` of them are being kept at the moment."""
+
+    def __init__(
+        self,
+        in_flight: InFlight,
+        queue: DeliveryQueue,
+        outbox: Outbox,
+        bouncer: Bouncer,
+        limiter: SenderLimiter,
+        rooms: MucOccupancy,
+        log: FilteringBoundLogger,
+        now: Callable[[], float] = time.time,
+        spans: Spans | None = None,
+    ) -> None:
+        self.pending = 0
+        self._in_flight = in_flight
+        self._queue = queue
+        self._outbox = outbox
+        self._bouncer = bouncer
+        self._meter = bouncer.meter
+        self._limiter = limiter
+        self._rooms = rooms
+        self._log = log
+        self._now = now
+        self._spans = spans
+
+    async def after_attempt(self, delivery: Delivery, result: AttemptResult | None) -> None:
+        """End a stanza by its last attempt; None means that the bridge itself has failed."""
+        if result is None:
+            errors = self._bouncer.error(delivery.stanza, INTERNAL, delivery.uid)
+            await self.settle(delivery, "failed", errors, "a bug")
+        elif result.is_success:
+            self._bouncer.counts.replied += len(result.stanzas)
+            await self.settle(delivery, result.posted, result.stanzas, None)
+        else:
+            await self.by_error(delivery, result.posted, result.outcome, reason_of(result.outcome))
+
+    async def by_error(self, delivery: Delivery, end: End, outcome: Outcome, reason: str) -> None:
+        """End a stanza by the error of a failure; it becomes a dead letter with `reason`."""
+        assert not isinstance(outcome, Replied | NoReply)
+        errors = self._bouncer.error(delivery.stanza, error_of(outcome), delivery.uid)
+        await self.settle(delivery, end, errors, reason)
+
+    async def settle(
+        self, delivery: Delivery, end: End, stanzas: list[Stanza], reason: str | None
+    ) -> None:
+        """End a stanza, once: `stanzas` are kept, then sent. With a `reason` it becomes a dead
+        letter.
+        """
+        if not self._in_flight.close(delivery):
+            self._log.error("a stanza was to be ended twice", uid=delivery.uid)
+            return
+        self._meter.end(delivery.stanza.kind, end)
+        self._limiter.ended(delivery)
+        if self._spans is not None and self._spans.samples(delivery.uid):
+            self._export(self._spans, delivery, end, reason)
+        encoded = list(map(Stanza.encode, stanzas))
+        self.pending += 1
+        try:
+            replies = await self._queue.settle(delivery, encoded, self._now(), reason)
+        finally:
+            self.pending -= 1
+        self._log.debug("ended", uid=delivery.uid, end=end, replies=len(stanzas))
+        self._outbox.put(replies)
+        for stanza in stanzas:
+            if stanza.type == "groupchat":
+                self._rooms.observe_sent(stanza)
+
+    def _export(self, spans: Spans, delivery: Delivery, end: End, reason: str | None) -> None:
+        spans.stanza_ended(
+            delivery.uid,
+            delivery.stanza.kind,
+            delivery.component,
+            delivery.received,
+            len(delivery.attempts),
+            "" if reason is None else end,
+        )

@@ -1,0 +1,105 @@
+"""Stanzas that a service sends of its own accord, and iqs that it asks: out of one component.
+
+They take a part of the outbox's room only, and reserve it first, so that a stanza which is still
+being committed counts as well.
+"""
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from bridge.journal.queue import DeliveryQueue
+from bridge.journal.store import Claim, JournalError
+from bridge.payload.reply import ReplyComposer
+from bridge.xmpp.iq import PendingIq, PendingIqs
+from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.outbox import Outbox, Outgoing
+from xmppstream import Stanza, encode
+
+
+class OutboxFull(Exception):
+    """There is no room in the outbox for a stanza that nobody asked for."""
+
+
+@frozen
+class Submitter:
+    """Sends for one component. `composer` makes and checks the stanzas; `submitted` is told of each
+    that goes out, for a capture.
+    """
+
+    composer: ReplyComposer
+    _queue: DeliveryQueue
+    _outbox: Outbox
+    _pending_iqs: PendingIqs
+    _rooms: MucOccupancy
+    _submitted: Callable[[str, bytes], None] = lambda uid, data: None
+
+    @property
+    def failure(self) -> JournalError | None:
+        """Why nothing can be kept now, if so."""
+        return self._queue.failure
+
+    def submit(
+        self,
+        stanza: Stanza,
+        uid: str,
+        made: float,
+        claim: Claim | None,
+        done: Callable[[bool], None],
+    ) -> None:
+        """Keep a stanza, with its claim, and send it. `done` is told whether it is kept, maybe at
+        once. `made` is Unix time in s.
+
+        Raises:
+            OutboxFull
+        """
+        size = len(encode(stanza))
+        self.reserve(size)
+
+        def kept(outgoing: Outgoing | None) -> None:
+            self.release(size)
+            if outgoing is not None:
+                self._put(stanza, uid, outgoing)
+            done(outgoing is not None)
+
+        self._queue.send(stanza, uid, made, claim, kept)
+
+    # --- iqs
+
+    def open(
+        self, request: Stanza, deadline: float, ended: Callable[[Stanza | None], None]
+    ) -> PendingIq:
+        """Wait for the answer to an iq, before it is sent; see `PendingIqs.open`."""
+        return self._pending_iqs.open(request, deadline, ended)
+
+    def close(self, pending: PendingIq) -> None:
+        """Wait for it no more."""
+        self._pending_iqs.close(pending)
+
+    def ask(self, request: Stanza, made: float) -> Outgoing:
+        """Send an iq. It is not kept: whoever asked is gone if the process is."""
+        outgoing = Outgoing(encode(request), made)
+        self._put(request, request.id or "", outgoing)
+        return outgoing
+
+    def withdraw(self, outgoing: Outgoing, *, also_again: bool = True) -> bool:
+        """Take an iq back, and return whether it was never written; see `Outbox.withdraw`."""
+        return self._outbox.withdraw(outgoing, also_again=also_again)
+
+    def reserve(self, size_bytes: int) -> None:
+        """Reserve room in the outbox, until `release`.
+
+        Raises:
+            OutboxFull
+        """
+        if not self._outbox.reserve(size_bytes):
+            raise OutboxFull
+
+    def release(self, size_bytes: int) -> None:
+        """Give reserved room back."""
+        self._outbox.release(size_bytes)
+
+    def _put(self, stanza: Stanza, uid: str, outgoing: Outgoing) -> None:
+        self._outbox.put([outgoing])
+        self._submitted(uid, outgoing.data)
+        self._rooms.observe_sent(stanza)
