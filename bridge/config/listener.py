@@ -1,6 +1,6 @@
-"""`[listen]` and its tokens: from the file's words to `ListenSettings`, with every fault.
+"""Turns `[listen]` and its tokens into `ListenSettings`, and collects every fault.
 
-A secret is read here, and only its digest goes on.
+A secret is read here; only its digest is kept.
 """
 
 import ipaddress
@@ -22,24 +22,24 @@ _NAME: Final = re.compile(r"[\w.@+-]{1,64}")
 _PATH_LIMIT_BYTES: Final = 107  # unix(7)
 _SOURCES: Final = ("secret", "secret_file", "secret_env", "secret_hash")
 _EXAMPLE: Final = (
-    'Write it like "127.0.0.1:5280", "[::1]:5280" or "unix:/run/xmpp-bridge/http.sock"'
+    'Use an address such as "127.0.0.1:5280", "[::1]:5280" or "unix:/run/xmpp-bridge/http.sock"'
 )
-_MAKE: Final = "Make one with: openssl rand -hex 32"
+_MAKE: Final = "Generate one with: openssl rand -hex 32"
 
 
 def parse_listen_address(text: str) -> TcpAddress | UnixAddress:
-    """Read where to listen: an IP address (or localhost) with a port, or the path of a socket.
+    """Parse a listen address: an IP address (or `localhost`) with a port, or the path of a socket.
 
     Raises:
-        BadValue: it is neither.
+        BadValue: if it is neither.
     """
     path = text.removeprefix("unix:")
     if path != text or text.startswith("/"):
         if not PurePosixPath(path).is_absolute() or path.endswith("/"):
-            raise BadValue(f"{path!r} is no absolute path of a socket", _EXAMPLE)
+            raise BadValue(f"{path!r} is not the absolute path of a socket", _EXAMPLE)
         if len(path.encode()) > _PATH_LIMIT_BYTES:
-            problem = f"the path is longer than {_PATH_LIMIT_BYTES} bytes, which no socket can have"
-            raise BadValue(problem, "Use a shorter one")
+            problem = f"the path is longer than {_PATH_LIMIT_BYTES} bytes, the limit for a socket"
+            raise BadValue(problem, "Use a shorter path")
         return UnixAddress(path)
     host, port = parse_server(text)
     if not text.endswith(f":{port}"):
@@ -49,12 +49,12 @@ def parse_listen_address(text: str) -> TcpAddress | UnixAddress:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise BadValue(f"{host!r} is no IP address", _EXAMPLE) from None
+        raise BadValue(f"{host!r} is not an IP address", _EXAMPLE) from None
     return TcpAddress(host, port)
 
 
 class ListenerValidation:
-    """Reads `[listen]` for the components that are configured."""
+    """Validates `[listen]` against the configured components."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class ListenerValidation:
         fault: Callable[[str, str, str], None],
         warn: Callable[[str], None],
     ) -> None:
-        """`secret_file` reads one for a key; `fault` takes key, problem and remedy."""
+        """`secret_file` reads the file that a key names; `fault` takes key, problem and remedy."""
         self._domains = domains
         self._environment = environment
         self._secret_file = secret_file
@@ -73,7 +73,10 @@ class ListenerValidation:
         self._faulty: set[str] = set()
 
     def listen(self, table: ListenTable, faulty: set[str]) -> ListenSettings | None:
-        """Give the settings; None where there are faults. `faulty` are keys that have one."""
+        """Return the settings, or None without a valid address.
+
+        `faulty` holds the keys in which a fault was already found.
+        """
         self._faulty = faulty
         place = self._place(table)
         if table.default_host is not None:
@@ -83,7 +86,9 @@ class ListenerValidation:
                 self._fault("listen.default_host", error.problem, error.remedy)
         tokens = self._tokens(table.token)
         if not table.token and not self._is_faulty("listen.token"):
-            self._warn("[listen] has no token, so nobody can send: add a [[listen.token]]")
+            self._warn(
+                "[listen] has no token, so no client has access: add a [[listen.token]] table"
+            )
         if place is None:
             return None
         return ListenSettings(
@@ -91,7 +96,7 @@ class ListenerValidation:
         )
 
     def _is_faulty(self, key: str) -> bool:
-        """Tell whether a key that seems to be missing is there, with a fault that is known."""
+        """Whether a key that seems missing is present, with a fault that was already found."""
         return any(one.startswith(key) for one in self._faulty)
 
     def _missing(self, key: str, problem: str, remedy: str) -> None:
@@ -109,8 +114,9 @@ class ListenerValidation:
             return None
         if isinstance(place, TcpAddress) and not ipaddress.ip_address(place.host).is_loopback:
             self._warn(
-                f"listen.address: {place} is not on loopback, and there is no TLS: tokens and"
-                " messages can be read on the way; listen on 127.0.0.1 behind a proxy with TLS"
+                f"listen.address: {place} is not a loopback address, and the listener has no TLS:"
+                " tokens and messages cross the network in plain text; listen on 127.0.0.1 behind a"
+                " reverse proxy with TLS"
             )
         return place
 
@@ -123,10 +129,10 @@ class ListenerValidation:
                 continue
             for other in tokens:
                 if other.name == token.name:
-                    problem = f"{token.name!r} is the name of another token, too"
-                    self._fault(f"{key}.name", problem, "Give each its own")
+                    problem = f"another token is also named {token.name!r}"
+                    self._fault(f"{key}.name", problem, "Use a different name for each token")
                 if other.digest == token.digest:
-                    problem = f"its secret is that of the token {other.name!r}, too"
+                    problem = f"the token {other.name!r} has the same secret"
                     self._fault(key, problem, _MAKE)
             tokens.append(token)
         return tuple(tokens)
@@ -134,10 +140,12 @@ class ListenerValidation:
     def _token(self, table: TokenTable, key: str) -> Token | None:
         name = table.name
         if name is None:
-            self._missing(f"{key}.name", "the name is missing", "Name who uses the token")
+            self._missing(
+                f"{key}.name", "the name is missing", "Name the client that uses the token"
+            )
         elif _NAME.fullmatch(name) is None:
-            problem = f"{name!r} is no name of a token"
-            self._fault(f"{key}.name", problem, "Use up to 64 letters, digits and any of ._@+-")
+            problem = f"{name!r} is not a valid token name"
+            self._fault(f"{key}.name", problem, "Use 1 to 64 letters, digits or any of ._@+-")
             name = None
         digest = self._digest(table, key)
         components = self._components(table, key)
@@ -150,7 +158,11 @@ class ListenerValidation:
     def _digest(self, table: TokenTable, key: str) -> bytes | None:
         given = [source for source in _SOURCES if getattr(table, source) is not None]
         if len(given) != 1:
-            problem = "the secret is missing" if not given else f"{' and '.join(given)} are set"
+            problem = (
+                "the secret is missing"
+                if not given
+                else f"only one may be set, not {' and '.join(given)}"
+            )
             remedy = f"Set exactly one of {', '.join(_SOURCES)}"
             self._missing(f"{key}.secret", problem, remedy)
             return None
@@ -158,19 +170,23 @@ class ListenerValidation:
         if table.secret_hash is not None:
             match = _HASH.fullmatch(table.secret_hash)
             if match is None:
-                example = "Write sha256:HEX, of: printf %s SECRET | sha256sum"
-                self._fault(key, "it is no SHA-256 of a secret", example)
+                example = "Use sha256:HEX, with HEX from: printf %s SECRET | sha256sum"
+                self._fault(key, "the value is not a SHA-256 hash", example)
                 return None
             return bytes.fromhex(match[1])
         secret = self._secret(table, key)
         if secret is None:
             return None
         if _VISIBLE.fullmatch(secret) is None:
-            problem = "the secret is empty" if not secret else "the secret is not visible ASCII"
+            problem = (
+                "the secret is empty"
+                if not secret
+                else "it contains characters other than visible ASCII"
+            )
             self._fault(key, problem, _MAKE)
             return None
         if len(secret) < _SHORTEST:
-            problem = f"the secret is shorter than {_SHORTEST} characters, and can be guessed"
+            problem = f"the secret is shorter than {_SHORTEST} characters and could be guessed"
             self._fault(key, problem, _MAKE)
             return None
         return digest_of(secret)
@@ -181,8 +197,8 @@ class ListenerValidation:
             return None if secret is None else secret.value
         if table.secret_env is not None:
             if table.secret_env not in self._environment:
-                problem = f"there is no variable {table.secret_env} in the environment"
-                self._fault(key, problem, "Set it, or name another one")
+                problem = f"the environment variable {table.secret_env} is not set"
+                self._fault(key, problem, "Set it, or name another variable")
             return self._environment.get(table.secret_env)
         return table.secret
 
@@ -191,7 +207,9 @@ class ListenerValidation:
             return frozenset(self._domains)
         key = f"{key}.components"
         if not table.components:
-            self._fault(key, "it names no component", "Name some, or take the key away for all")
+            self._fault(
+                key, "the list is empty", "List a component, or remove the key to allow all"
+            )
         found = set()
         for name in table.components:
             domain = self._component(name)
@@ -202,38 +220,40 @@ class ListenerValidation:
         return frozenset(found)
 
     def _component(self, name: str) -> str | None:
-        """Give a component's domain as it is configured."""
+        """Return a component's domain as configured; `name` may differ in letter case."""
         return next((one for one in self._domains if one.lower() == name.lower()), None)
 
     def _no_component(self, key: str, name: str) -> None:
         close = get_close_matches(name, self._domains, 1)
         known = ", ".join(self._domains) or "none"
-        remedy = f'Did you mean "{close[0]}"' if close else f"Configured are: {known}"
-        self._fault(key, f"{name!r} is no component", remedy)
+        remedy = f'Perhaps you meant "{close[0]}"' if close else f"Configured components: {known}"
+        self._fault(key, f"{name!r} is not a configured component", remedy)
 
     def _local_parts(self, table: TokenTable, key: str) -> frozenset[str] | None:
         if table.local_parts is None:
             return None
         key = f"{key}.local_parts"
         if not table.local_parts:
-            self._fault(key, "it names no local part", "Name some, or take the key away for any")
+            self._fault(
+                key, "the list is empty", "List a local part, or remove the key to allow any"
+            )
         for local in table.local_parts:
             if local and not _is_local(local):
-                remedy = 'Use what stands before the @, or "" for the domain itself'
-                self._fault(key, f"{local!r} is no local part", remedy)
+                remedy = 'Use the part before the @, or "" for the domain itself'
+                self._fault(key, f"{local!r} is not a valid local part", remedy)
         return frozenset(table.local_parts)
 
     def _scopes(self, table: TokenTable, key: str) -> frozenset[Scope]:
         key = f"{key}.scopes"
         every = ", ".join(f'"{scope}"' for scope in SCOPES)
         if not table.scopes:
-            self._missing(key, "the scopes are missing", f"Set some of {every}")
+            self._missing(key, "the scopes are missing", f"Use any of {every}")
             return frozenset()
         for name in table.scopes:
             if name not in SCOPES:
                 close = get_close_matches(name, SCOPES, 1)
-                remedy = f'Did you mean "{close[0]}"' if close else f"Use some of {every}"
-                self._fault(key, f"{name!r} is no scope", remedy)
+                remedy = f'Perhaps you meant "{close[0]}"' if close else f"Use any of {every}"
+                self._fault(key, f"{name!r} is not a scope", remedy)
         return frozenset(scope for scope in SCOPES if scope in table.scopes)
 
 

@@ -1,8 +1,8 @@
-"""Loading: a configuration file, or the command line's words, into `Settings`.
+"""Loads a configuration file, or a table made from command-line options, into `Settings`.
 
-Two steps. `structure` takes the table apart. Then files and the environment are read for secrets,
-and what depends on two keys is checked. Both collect every fault, each with its key and a remedy,
-before `ConfigError` is raised.
+There are two steps. `structure` checks the shape of the table. `Validation` reads secrets from
+files and the environment, and checks dependencies between keys. Both collect every fault, each with
+its key and a remedy, before `ConfigError` is raised.
 """
 
 import os
@@ -27,33 +27,34 @@ def load(path: Path) -> Settings:
     """Read a configuration file.
 
     Raises:
-        ConfigError: with every fault found.
+        ConfigError: if it has faults; the error lists all of them.
     """
     table = _read(path)
     settings = from_table(table, str(path), directory=path.parent)
     if _holds_secret(table, settings):
-        note = readable_by_all(path, "the configuration file with a secret in it")
+        note = readable_by_all(path, "the configuration file, which holds a secret")
         settings = evolve(settings, warnings=(*note, *settings.warnings))
     return settings
 
 
 def load_domains(path: Path) -> frozenset[str]:
-    """Read which components a configuration file has, and no more of it: its secrets may be for
-    the daemon's eyes only.
+    """Return the domains of the components in a configuration file.
+
+    Nothing else is checked, and no secret is read: those may be readable by the daemon only.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: if the file cannot be read.
     """
     components = _read(path).get("component")
     return frozenset(components if isinstance(components, dict) else ())
 
 
 def load_without_secrets(path: Path) -> Settings:
-    """Read a configuration file where its components' secrets are not, and not needed; each then
-    has another one.
+    """Read a configuration file without its components' secrets, for use where they are neither
+    available nor needed. Each component gets a placeholder.
 
     Raises:
-        ConfigError: with every fault found.
+        ConfigError: if it has other faults; the error lists all of them.
     """
     table = _read(path)
     components = table.get("component")
@@ -66,11 +67,11 @@ def load_without_secrets(path: Path) -> Settings:
 
 
 def load_file(path: Path) -> ConfigFile:
-    """Read what a configuration file says, and nothing that it names: that may be for the daemon's
-    eyes only.
+    """Read a configuration file, but none of the files that it names: those may be readable by the
+    daemon only.
 
     Raises:
-        ConfigError: with every fault found.
+        ConfigError: if it has faults; the error lists all of them.
     """
     faults: list[ConfigFault] = []
     file = structure(_read(path), faults)
@@ -84,7 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
-        fault = ConfigFault("", "there is no such file", "Name an existing configuration file")
+        fault = ConfigFault("", "there is no such file", "Check the path of the configuration file")
         raise ConfigError(source, [fault]) from None
     except OSError as error:
         fault = ConfigFault(
@@ -92,15 +93,17 @@ def _read(path: Path) -> dict[str, Any]:
         )
         raise ConfigError(source, [fault]) from None
     except UnicodeDecodeError:
-        fault = ConfigFault("", "it is not UTF-8 text", "Save it as UTF-8")
+        fault = ConfigFault("", "the file is not UTF-8 text", "Save it as UTF-8")
         raise ConfigError(source, [fault]) from None
     except tomllib.TOMLDecodeError as error:
         fault = ConfigFault(
-            "", f"it is not TOML: {error}", "Mend the syntax there (https://toml.io)"
+            "", f"the file is not valid TOML: {error}", "Correct the syntax (see https://toml.io)"
         )
         raise ConfigError(source, [fault]) from None
-    except (ValueError, RecursionError):  # of an integer, of nested brackets: not tomllib's own
-        fault = ConfigFault("", "a number or a nesting in it is far too long", "Shorten it")
+    except (ValueError, RecursionError):  # not tomllib's own: a huge integer, deep nesting
+        fault = ConfigFault(
+            "", "a number is too long, or brackets are nested too deeply", "Shorten it"
+        )
         raise ConfigError(source, [fault]) from None
 
 
@@ -111,10 +114,10 @@ def from_table(
     directory: Path,
     environment: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Make settings of a parsed file; relative paths in it start at `directory`.
+    """Return the settings of a parsed file. Relative paths in it start at `directory`.
 
     Raises:
-        ConfigError: with every fault found.
+        ConfigError: if there are faults; the error lists all of them.
     """
     reading = Validation(directory, environment)
     file = structure(table, reading.faults)
@@ -125,7 +128,7 @@ def from_table(
 
 
 def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
-    """Tell whether the file itself holds one: in a key, in an address, or in a header."""
+    """Whether the file itself holds a secret: in a key, a URL or a header."""
     headers = table.get("http", {}).get("headers", {})
     return (
         any(

@@ -1,7 +1,7 @@
-"""Strict structuring: a parsed TOML file into `config.File`, by cattrs, with nothing converted.
+"""Strict structuring of a parsed TOML file into a `ConfigFile`, by cattrs, without conversions.
 
-Every fault is collected with its full key: unknown keys (the nearest known one is named), wrong
-types, numbers out of range. What depends on two keys, or on files, is `loader`'s business.
+Every fault is collected with its full key: unknown keys (the nearest known key is suggested), wrong
+types, numbers out of range. `validation` checks files, and dependencies between keys.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,11 +33,11 @@ _MAX_DEPTH: Final = 200  # attrs' == and repr of a tree raise RecursionError abo
 
 
 def structure(table: Mapping[str, Any], faults: list[ConfigFault]) -> ConfigFile:
-    """Make a `ConfigFile` of what is good in a table, and add what is wrong to `faults`."""
+    """Return a `ConfigFile` of the valid parts of a table; add everything else to `faults`."""
     try:
         return _converter().structure(table, ConfigFile)
     except cattrs.ClassValidationError as error:
-        # Go on with what can be read, so that all faults are told at once.
+        # Continue with the valid parts, so that all faults are reported at once.
         faults += _faults_of(error, "")
         return _structure_what_is_good(table, faults)
 
@@ -68,36 +68,45 @@ def _converter() -> cattrs.Converter:
 def _string(value: Any, _: Any) -> str:
     if type(value) is not str:
         raise BadValue(f"must be a string, not {_noun(value)}", "Put it in quotes")
-    if "\0" in value:  # no path, name or address can hold it; calls of the system raise
-        raise BadValue("holds a NUL character", "Take it away")
+    if "\0" in value:  # no path, name or address can hold it; system calls raise
+        raise BadValue("contains a NUL character", "Remove it")
     return value
 
 
 def _boolean(value: Any, _: Any) -> bool:
     if type(value) is not bool:
-        raise BadValue(f"must be true or false, not {_noun(value)}", "Take the quotes away")
+        raise BadValue(
+            f"must be true or false, not {_noun(value)}", "Write true or false without quotes"
+        )
     return value
 
 
 def _number(value: Any, _: Any) -> float:
     if type(value) not in (int, float):
-        raise BadValue(f"must be a number, not {_noun(value)}", "Write it without quotes")
+        raise BadValue(
+            f"must be a number, not {_noun(value)}", "Write it in digits, without quotes"
+        )
     if value != value:
-        raise BadValue("must be a number, not nan", "Write it with digits")
+        raise BadValue("must be a number, not nan", "Write it in digits")
     return float(value)
 
 
 def _seconds(value: Any, kind: Any) -> float:
     number = _number(value, kind)
     if not 0 < number <= 86_400:
-        raise BadValue(f"must be above 0 and at most 86400 seconds, not {value}", "Change it")
+        raise BadValue(
+            f"must be above 0 and at most 86400 seconds, not {value}", "Use a time in that range"
+        )
     return number
 
 
 def _budget(value: Any, kind: Any) -> float:
     number = _number(value, kind)
     if not 0 <= number <= 86_400:
-        raise BadValue(f"must be 0 (one attempt) to 86400 seconds, not {value}", "Change it")
+        raise BadValue(
+            f"must be from 0 to 86400 seconds, not {value}",
+            "Use 0 for a single attempt, or a time in that range",
+        )
     return number
 
 
@@ -105,7 +114,8 @@ def _age(value: Any, kind: Any) -> float:
     number = _number(value, kind)
     if not 0 < number <= _MAX_AGE_S:
         raise BadValue(
-            f"must be above 0 and at most {_MAX_AGE_S} seconds, not {value}", "Change it"
+            f"must be above 0 and at most {_MAX_AGE_S} seconds, not {value}",
+            "Use a time in that range",
         )
     return number
 
@@ -113,29 +123,37 @@ def _age(value: Any, kind: Any) -> float:
 def _rate(value: Any, kind: Any) -> float:
     number = _number(value, kind)
     if number != 0 and not 0.001 <= number <= 1_000_000:
-        raise BadValue(f"must be 0 (no rate) or 0.001 to 1000000, not {value}", "Change it")
+        raise BadValue(
+            f"must be 0, or from 0.001 to 1000000, not {value}",
+            "Use 0 for no rate limit, or a rate in that range",
+        )
     return number
 
 
 def _ratio(value: Any, kind: Any) -> float:
     number = _number(value, kind)
     if not 0 <= number <= 1:
-        raise BadValue(f"must be from 0 (none) to 1 (all), not {value}", "Change it")
+        raise BadValue(
+            f"must be from 0 to 1, not {value}",
+            "Use 0 for none, 1 for all, or a fraction such as 0.1",
+        )
     return number
 
 
 def _count(value: Any, _: Any) -> int:
     if type(value) is not int:
-        raise BadValue(f"must be a whole number, not {_noun(value)}", "Write digits only")
+        raise BadValue(f"must be a whole number, not {_noun(value)}", "Write it in digits only")
     if not 0 < value <= 2**31:
-        raise BadValue(f"must be above 0 and at most {2**31}, not {value}", "Change it")
+        raise BadValue(
+            f"must be above 0 and at most {2**31}, not {value}", "Use a number in that range"
+        )
     return value
 
 
 def _depth(value: Any, kind: Any) -> int:
     number = _count(value, kind)
     if number > _MAX_DEPTH:
-        raise BadValue(f"must be at most {_MAX_DEPTH} levels, not {value}", "Change it")
+        raise BadValue(f"must be at most {_MAX_DEPTH} levels, not {value}", "Use a lower limit")
     return number
 
 
@@ -146,21 +164,24 @@ def _is_choice(kind: Any) -> bool:
 def _choice(value: Any, kind: Any) -> Any:
     if value not in kind.__args__ or not isinstance(value, str):
         choices = ", ".join(f'"{one}"' for one in kind.__args__)
-        raise BadValue(f"{value!r} is not known here", f"Use one of {choices}")
+        raise BadValue(f"{value!r} is not a valid value", f"Use one of {choices}")
     return value
 
 
 def _strings(value: Any, _: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        given = "one that holds others" if isinstance(value, list) else _noun(value)
-        raise BadValue(f"must be a list of strings, not {given}", 'Write it like ["message"]')
+        given = "a list of other values" if isinstance(value, list) else _noun(value)
+        raise BadValue(
+            f"must be a list of strings, not {given}",
+            'Write quoted strings in brackets, such as ["one", "two"]',
+        )
     return value
 
 
 def _tokens(converter: cattrs.Converter) -> Callable[[Any, Any], list[TokenTable]]:
     def structure(value: Any, kind: Any) -> list[TokenTable]:
         if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-            raise BadValue("must be an array of tables", "Write it as [[listen.token]]")
+            raise BadValue("must be an array of tables", "Begin each with [[listen.token]]")
         tables, errors = [], []
         for index, one in enumerate(value):
             try:
@@ -198,7 +219,7 @@ def _component_table(converter: cattrs.Converter) -> Callable[[Any, Any], Compon
             isinstance(inner, dict) and name not in known for name, inner in value.items()
         ):
             raise BadValue(
-                "a table inside a component's table",
+                "contains an unexpected table; a domain without quotes is split at its dots",
                 'Put the domain in quotes: [component."bot.example.com"]',
             )
         return structure(value, kind)
@@ -207,13 +228,13 @@ def _component_table(converter: cattrs.Converter) -> Callable[[Any, Any], Compon
 
 
 def _noun(value: Any) -> str:
-    nouns = {str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    nouns = {str: "a string", bool: "a boolean", int: "a number", float: "a decimal number"}
     nouns |= {list: "a list", dict: "a table"}
     return nouns.get(type(value), "a date or time")
 
 
 def _faults_of(error: BaseException, key: str, model: type = ConfigFile) -> Iterator[ConfigFault]:
-    """Walk cattrs' tree of errors and give each leaf with its full key."""
+    """Yield a fault with its full key for each leaf of cattrs' tree of errors."""
     if isinstance(error, cattrs.BaseValidationError):
         for inner in error.exceptions:
             yield from _faults_of(inner, _key_of(inner, key), getattr(error, "cl", model))
@@ -221,8 +242,8 @@ def _faults_of(error: BaseException, key: str, model: type = ConfigFile) -> Iter
         known = [attribute.name for attribute in fields(error.cl or model)]
         for name in sorted(error.extra_fields):
             close = get_close_matches(name, known, 1)
-            remedy = f"Did you mean {close[0]}" if close else f"Known here: {', '.join(known)}"
-            yield ConfigFault(f"{key}.{name}".lstrip("."), "this key is not known", remedy)
+            remedy = f"Perhaps you meant {close[0]}" if close else f"Known keys: {', '.join(known)}"
+            yield ConfigFault(f"{key}.{name}".lstrip("."), "this key is unknown", remedy)
     elif isinstance(error, BadValue):
         yield ConfigFault(key, error.problem, error.remedy)
     else:
@@ -245,7 +266,7 @@ def _under(key: str, name: str) -> str:
 
 
 def _structure_what_is_good(table: Mapping[str, Any], faults: list[ConfigFault]) -> ConfigFile:
-    """Structure again without the keys at fault, so that the second step finds its faults too."""
+    """Structure again without the faulty keys, so that the second step can find its faults too."""
     bad = {fault.key for fault in faults}
 
     def prune(value: Any, key: str) -> Any:

@@ -1,6 +1,6 @@
-"""The settings: what a configuration file may say, and what a daemon is made of. Frozen values.
+"""The contents of a configuration file, and the settings of a daemon, as frozen values.
 
-`structure` makes the one of TOML, `loader` the other; what a value must look like is theirs.
+`schema.structure` makes the former from TOML, `loader` the latter; they also check the values.
 """
 
 from typing import Final, Literal, NewType
@@ -15,7 +15,7 @@ Durability = Literal["power", "process", "off"]
 
 
 WRITTEN_FACTOR: Final = 4
-"""A stanza may grow by so much when it is written: each character escaped, prefixes spelt out."""
+"""How much a stanza may grow when written: characters are escaped, prefixes are spelt out."""
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 
@@ -33,7 +33,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 @frozen
 class ConfigFault:
-    """One thing that is wrong: where, what, and what to do about it."""
+    """One fault: its key, the problem, and the remedy."""
 
     key: str
     problem: str
@@ -45,7 +45,7 @@ class ConfigFault:
 
 
 class ConfigError(Exception):
-    """The configuration has faults; all of them."""
+    """The configuration has faults; the message lists all of them, one per line."""
 
     def __init__(self, source: str, faults: list[ConfigFault]) -> None:
         super().__init__("\n".join(f"{source}: {fault}" for fault in faults))
@@ -55,7 +55,7 @@ class ConfigError(Exception):
 
 @frozen
 class HttpSettings:
-    """`[http]`: how the endpoint is asked."""
+    """`[http]`: requests to the endpoint."""
 
     timeout_s: Seconds = Seconds(30.0)
     connect_timeout_s: Seconds = Seconds(10.0)
@@ -71,7 +71,7 @@ class HttpSettings:
 
 @frozen
 class StreamSettings:
-    """`[stream]`: limits and patience towards the XMPP server."""
+    """`[stream]`: limits and time-outs of the stream to the XMPP server."""
 
     max_stanza_bytes: Count = Count(512 * _KIB)
     max_depth: Depth = Depth(128)
@@ -86,7 +86,7 @@ class StreamSettings:
 
 @frozen
 class RetryTable:
-    """`[retry]`, as it stands in the file; `budget_s` sets both."""
+    """`[retry]`, as written in the file; `budget_s` sets both other keys."""
 
     budget_s: Budget | None = None
     message_budget_s: Budget | None = None
@@ -95,7 +95,7 @@ class RetryTable:
 
 @frozen
 class RetrySettings:
-    """`[retry]`, ready to run: budgets in seconds from a stanza's acceptance; 0 is one attempt."""
+    """`[retry]`, validated: budgets in seconds since a stanza was accepted; 0 is one attempt."""
 
     message_budget_s: float = 60
     iq_budget_s: float = 10
@@ -103,7 +103,7 @@ class RetrySettings:
 
 @frozen
 class JournalSettings:
-    """`[journal]`: what outlives the process, and how much of it."""
+    """`[journal]`: which failures stanzas survive, and how many are kept."""
 
     durability: Durability = "process"
     max_stanzas: Count = Count(1_000_000)
@@ -115,7 +115,7 @@ class JournalSettings:
 
 @frozen
 class SenderLimits:
-    """`[limits]`: what one sender (bare JID) may cost; `stanzas_per_s` 0 is without a rate."""
+    """`[limits]`: limits per sender (bare JID); with `stanzas_per_s` 0, there is no rate limit."""
 
     stanzas_per_s: Rate = Rate(100.0)
     burst: Count = Count(100_000)
@@ -125,7 +125,7 @@ class SenderLimits:
 
 @frozen
 class TracingSettings:
-    """`[tracing]`: where spans go; without `endpoint`, where the environment says."""
+    """`[tracing]`: span export; without `endpoint`, the environment names the address."""
 
     endpoint: str | None = field(default=None, repr=False)
     ratio: Ratio = Ratio(1.0)
@@ -140,7 +140,7 @@ class LogSettings:
 
 @frozen
 class ComponentTable:
-    """`[component."DOMAIN"]`, as it stands in the file."""
+    """`[component."DOMAIN"]`, as written in the file."""
 
     component_secret: str | None = field(default=None, repr=False)
     component_secret_file: str | None = None
@@ -162,7 +162,7 @@ class ComponentTable:
 
 @frozen
 class TokenTable:
-    """`[[listen.token]]`, as it stands in the file."""
+    """`[[listen.token]]`, as written in the file."""
 
     name: str | None = None
     secret: str | None = field(default=None, repr=False)
@@ -176,7 +176,7 @@ class TokenTable:
 
 @frozen
 class ListenTable:
-    """`[listen]`, as it stands in the file."""
+    """`[listen]`, as written in the file."""
 
     address: str | None = None
     default_host: str | None = None
@@ -187,7 +187,7 @@ class ListenTable:
 
 @frozen
 class TcpAddress:
-    """Where the listener is, by IP address; port 0 is any that is free."""
+    """The IP address and port of the listener; port 0 is any free port."""
 
     host: str
     port: int
@@ -198,7 +198,7 @@ class TcpAddress:
 
 @frozen
 class UnixAddress:
-    """Where the listener is, by a socket in the file system."""
+    """The path of the listener's Unix socket."""
 
     path: str
 
@@ -208,7 +208,7 @@ class UnixAddress:
 
 @frozen
 class ListenSettings:
-    """`[listen]`, ready to run."""
+    """`[listen]`, validated."""
 
     place: TcpAddress | UnixAddress
     tokens: tuple[Token, ...]
@@ -219,7 +219,7 @@ class ListenSettings:
 
 @frozen
 class ConfigFile:
-    """The whole file, as it stands."""
+    """The whole file, as written."""
 
     server: str = "127.0.0.1:5347"
     tls: bool = False
@@ -238,7 +238,7 @@ class ConfigFile:
 
 @frozen
 class Component:
-    """One component, ready to run."""
+    """The settings of one component, validated."""
 
     domain: str
     secret: Secret
@@ -255,7 +255,7 @@ class Component:
 
 @frozen
 class Settings:
-    """All that a daemon needs; `warnings` are sentences for the operator."""
+    """All settings of a daemon; `warnings` are sentences for the operator."""
 
     components: tuple[Component, ...]
     http: HttpSettings = field(factory=HttpSettings)
@@ -270,7 +270,7 @@ class Settings:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Give the limits of a stream."""
+    """Return the limits of a stream."""
     stream = settings.stream
     return Limits(
         max_stanza_bytes=stream.max_stanza_bytes,
@@ -282,8 +282,8 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def limits_written(settings: Settings) -> Limits:
-    """Give limits by which everything that a stream has accepted can be read back, as we have
-    written it: with other escapes, and a namespace declared at each name.
+    """Return the limits for reading back stanzas that a stream accepted and the bridge has written:
+    with other escapes, and with a namespace declaration for each name.
     """
     limits = limits_of(settings)
     return evolve(

@@ -1,7 +1,7 @@
-"""A token of the listener: who asks, as whom it may speak, and what it may do. Frozen values.
+"""A token of the HTTP API: its name, the addresses it may send as, and its scopes. Frozen values.
 
-Its secret is nowhere in it: what is kept is the SHA-256 of the secret, which for a secret of 128
-random bits is as hard to turn back as any slow hash, and takes the same time for each guess.
+It holds the SHA-256 of its secret, not the secret. For a secret of 128 random bits, this is as hard
+to reverse as any slow hash, and each guess takes the same time.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 @frozen
 class Token:
-    """One token. `local_parts` of None is any; `""` among them is the bare domain itself."""
+    """One token. `local_parts` None allows any local part; `""` among them is the domain itself."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -27,14 +27,16 @@ class Token:
     local_parts: frozenset[str] | None = None
 
     def speaks_as(self, sender: Jid) -> bool:
-        """Tell whether it may send in this name; the resource is free."""
+        """Whether the token may send as `sender`; its resource does not matter."""
         own = any(same_domain(sender.domain, domain) for domain in self.components)
         return own and (self.local_parts is None or sender.local in self.local_parts)
 
     @property
     def only_address(self) -> str | None:
-        """The one bare address that it speaks as, or the domain of the one component where it
-        may use any local part; None where there are several.
+        """The bare address of a request that names no sender; None if it is ambiguous.
+
+        It is the domain of the only component, if that is allowed, or else the only local part
+        there.
         """
         if len(self.components) != 1:
             return None
@@ -48,5 +50,5 @@ class Token:
 
 
 def digest_of(secret: str) -> bytes:
-    """Give what is kept of a secret."""
+    """Return the digest that is kept of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

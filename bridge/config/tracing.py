@@ -1,4 +1,4 @@
-"""Whether spans are exported, and where to: `[tracing]`, or the variables of OpenTelemetry."""
+"""Whether and where to export spans: `[tracing]`, or the variables of OpenTelemetry."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -14,11 +14,12 @@ _PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http
 def resolve(
     table: TracingSettings | None, environment: Mapping[str, str]
 ) -> TracingSettings | None:
-    """Give what is to be exported and where to, by `[tracing]` or else by the variables of
-    OpenTelemetry; None for nothing.
+    """Return the tracing settings from `[tracing]`, or else from the variables of OpenTelemetry;
+    None if nothing is to be exported.
 
     Raises:
-        BadValue: `[tracing]` without an address; or what is needed for it is not installed.
+        BadValue: if the address is missing, not valid, or holds credentials; or if a package is not
+            installed.
     """
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -30,14 +31,14 @@ def resolve(
     if table.endpoint is not None:
         url = parse_post_url(table.endpoint)
         if url.authorization is not None:
-            remedy = "Take them away, and set OTEL_EXPORTER_OTLP_HEADERS"
-            raise BadValue("the address holds credentials", remedy)
+            remedy = "Remove them, and set OTEL_EXPORTER_OTLP_HEADERS in the environment"
+            raise BadValue("the URL contains credentials", remedy)
     elif not named:
         remedy = f'Set endpoint = "http://127.0.0.1:4318", or {_ENDPOINTS[1]} in the environment'
-        raise BadValue("there is no address to export spans to", remedy)
+        raise BadValue("the URL to export spans to is missing", remedy)
     if not all(_is_installed(name) for name in _PACKAGES):
-        problem = "spans are to be exported, but OpenTelemetry is not installed"
-        remedy = "pip install 'xmpp-bridge[tracing]', or take the address away"
+        problem = "exporting spans needs OpenTelemetry, which is not installed"
+        remedy = "Run: pip install 'xmpp-bridge[tracing]', or remove the URL"
         raise BadValue(problem, remedy)
     return table
 
@@ -45,5 +46,5 @@ def resolve(
 def _is_installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
+    except ModuleNotFoundError:  # not even its parent package is installed
         return False

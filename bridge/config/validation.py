@@ -1,4 +1,4 @@
-"""The second step of loading: from the words of the file to settings."""
+"""The second step of loading: turns the tables of the file into settings."""
 
 import importlib.util
 import ssl
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Validation:
-    """The second step: from the file's words to settings, collecting faults and warnings."""
+    """Turns the tables of the file into settings; collects faults and warnings."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.faults: list[ConfigFault] = []
@@ -54,7 +54,7 @@ class Validation:
     def settings(self, file: ConfigFile) -> Settings:
         if not file.component and not any(f.key.startswith("component") for f in self.faults):
             example = '[component."bot.example.com"]'
-            self._fault("component", "there is no component", f"Add a table {example}")
+            self._fault("component", "no component is configured", f"Add a table {example}")
         self._check_twins(file)
         components = [self._component(file, domain) for domain in file.component]
         cert_file, key_file = self._client_certificate(file.http)
@@ -104,7 +104,7 @@ class Validation:
         if table.budget_s is not None:
             for name in ("message_budget_s", "iq_budget_s"):
                 if getattr(table, name) is not None:
-                    problem = f"it is set by budget_s and by {name}"
+                    problem = f"budget_s and {name} are both set"
                     self._fault(f"retry.{name}", problem, "Keep one of the two")
             return RetrySettings(table.budget_s, table.budget_s)
         given = {
@@ -115,19 +115,19 @@ class Validation:
         return RetrySettings(**given)
 
     def _client_certificate(self, http: HttpSettings) -> tuple[str | None, str | None]:
-        """Check that the two files are there and belong together; one may hold both."""
+        """Check that certificate and key can be read and match; one file may hold both."""
         if http.client_cert_file is None:
             if http.client_key_file is not None:
-                problem = "there is no client_cert_file that it is the key of"
-                self._fault("http.client_key_file", problem, "Set client_cert_file, too")
+                problem = "client_key_file is set without client_cert_file"
+                self._fault("http.client_key_file", problem, "Set client_cert_file as well")
             return None, None
         cert = self._directory / http.client_cert_file
         key = cert if http.client_key_file is None else self._directory / http.client_key_file
         try:
             ssl.create_default_context().load_cert_chain(cert, key, _no_password)
         except ssl.SSLError:
-            problem = f"{cert} and {key} are no certificate with its key"
-            remedy = "Name a certificate and its key in PEM, without a passphrase"
+            problem = f"{cert} and {key} do not hold a certificate and its key"
+            remedy = "Use PEM files of a certificate and its key, without a passphrase"
             self._fault("http.client_cert_file", problem, remedy)
         except OSError as error:
             problem = f"{cert} or {key} cannot be read ({error.strerror})"
@@ -138,15 +138,17 @@ class Validation:
 
     def _check_http2(self, http: HttpSettings) -> None:
         if http.http2 and importlib.util.find_spec("h2") is None:
-            problem = "HTTP/2 needs a package that is not installed"
-            self._fault("http.http2", problem, "pip install 'httpx[http2]', or set it to false")
+            problem = "HTTP/2 needs the package h2, which is not installed"
+            self._fault(
+                "http.http2", problem, "Run: pip install 'httpx[http2]', or set http2 = false"
+            )
 
     def _check_twins(self, file: ConfigFile) -> None:
         seen: dict[str, str] = {}
         for domain in file.component:
             other = seen.setdefault(domain.casefold(), domain)
             if other != domain:
-                problem = f"it is the same domain as {other}"
+                problem = f"this is the same domain as {other}"
                 self._fault(f'component."{domain}"', problem, "Keep one of the two")
 
     def _component(self, file: ConfigFile, domain: str) -> Component | None:
@@ -157,8 +159,8 @@ class Validation:
         url = None
         if table.component_post_url is None:
             if not any(f.key == f"{key}.component_post_url" for f in self.faults):
-                problem = "the endpoint's address is missing"
-                remedy = 'Set it, such as "https://example.com/your-api"'
+                problem = "the URL of the endpoint is missing"
+                remedy = 'Set it to a URL such as "https://example.com/your-api"'
                 self._fault(f"{key}.component_post_url", problem, remedy)
         else:
             url = self._try(f"{key}.component_post_url", parse_post_url, table.component_post_url)
@@ -170,7 +172,9 @@ class Validation:
                 split(address)
             except InvalidJid as error:
                 remedy = "Use JIDs (user@example.com) or domains (example.com)"
-                self._fault(f"{key}.allow_from", f"{address!r} is no address: {error}", remedy)
+                self._fault(
+                    f"{key}.allow_from", f"{address!r} is not a valid address: {error}", remedy
+                )
         webhook_secrets = self._webhook_secrets(table, key)
         if len(self.faults) > known or secret is None or url is None or server is None:
             return None
@@ -189,7 +193,7 @@ class Validation:
         )
 
     def _webhook_secrets(self, table: ComponentTable, key: str) -> tuple[Secret, ...]:
-        """Read the secrets that POSTs are signed with: a list, or a file with one in each line."""
+        """Return the secrets that POSTs are signed with: a list, or a file with one per line."""
         name, texts = f"{key}.webhook_secrets", table.webhook_secrets or []
         if table.webhook_secrets_file is not None:
             if table.webhook_secrets is not None:
@@ -213,8 +217,8 @@ class Validation:
         if name is not None:
             self._try(name_key, check_host, name)
         if not tls and (table.ca_file is not None or table.tls_name is not None):
-            remedy = "Set tls = true, or take ca_file and tls_name away"
-            self._fault(f"{key}.tls", "ca_file and tls_name mean nothing without TLS", remedy)
+            remedy = "Set tls = true, or remove ca_file and tls_name"
+            self._fault(f"{key}.tls", "ca_file and tls_name have no effect without TLS", remedy)
         ca_file = self._certificates(ca_key, ca_file)
         return None if address is None else Server(*address, tls, ca_file, name)
 
@@ -223,18 +227,20 @@ class Validation:
         kinds = table.component_post_stanzas
         if table.post_stanza_types is not None:
             if kinds is not None:
-                problem = "post_stanza_types is another name of component_post_stanzas"
+                problem = (
+                    "post_stanza_types is an alias of component_post_stanzas, which is also set"
+                )
                 self._fault(f"{key}.post_stanza_types", problem, "Keep one of the two")
             name, kinds = "post_stanza_types", table.post_stanza_types
         if kinds is None:
             return frozenset({"message"})
         for kind in kinds:
             if kind not in KINDS:
-                remedy = f"Use some of {', '.join(KINDS)}"
+                remedy = f"Use any of {', '.join(KINDS)}"
                 close = get_close_matches(kind, KINDS, 1)
                 if close:
-                    remedy = f'Did you mean "{close[0]}"'
-                self._fault(f"{key}.{name}", f"{kind!r} is no kind of stanza", remedy)
+                    remedy = f'Perhaps you meant "{close[0]}"'
+                self._fault(f"{key}.{name}", f"{kind!r} is not a kind of stanza", remedy)
         return frozenset(kinds)
 
     def _secret(self, table: ComponentTable, key: str, *, single: bool) -> Secret | None:
@@ -256,7 +262,7 @@ class Validation:
             self._fault(f"{key}.component_secret", "the secret is missing", remedy)
             return None
         if not inline:
-            remedy = "Use the secret that the server's configuration has for this component"
+            remedy = "Use the secret that the server is configured with for this component"
             self._fault(f"{key}.component_secret", "the secret is empty", remedy)
             return None
         return Secret(inline)
@@ -274,13 +280,13 @@ class Validation:
             return None
         value = value.removesuffix("\n").removesuffix("\r")
         if not value:
-            self._fault(key, f"{path} is empty", "Put the value into it")
+            self._fault(key, f"{path} is empty", "Write the value into it")
             return None
         self.warnings += readable_by_all(path, "the secret in it")
         return Secret(value)
 
     def _headers(self, table: dict[str, str]) -> dict[str, str]:
-        """`NAME`, `NAME_file` (a file holds the value), `NAME_env` (a variable holds it)."""
+        """Return the headers by name. `NAME_file` and `NAME_env` say where the value is."""
         headers: dict[str, str] = {}
         for entry, given in table.items():
             key = f"http.headers.{entry}"
@@ -294,8 +300,8 @@ class Validation:
             elif entry.endswith("_env"):
                 name = entry.removesuffix("_env")
                 if given not in self._environment:
-                    problem = f"there is no variable {given} in the environment"
-                    self._fault(key, problem, "Set it, or name another one")
+                    problem = f"the environment variable {given} is not set"
+                    self._fault(key, problem, "Set it, or name another variable")
                     continue
                 value = self._environment[given]
             if name.lower() in (known.lower() for known in headers):
@@ -314,10 +320,12 @@ class Validation:
         try:
             ssl.create_default_context(cafile=path)
         except ssl.SSLError:
-            self._fault(key, f"{path} holds no certificates", "Name a file of them in PEM")
+            self._fault(
+                key, f"{path} contains no certificates", "Use a PEM file of CA certificates"
+            )
         except OSError as error:
             problem = f"{path} cannot be read ({error.strerror})"
-            self._fault(key, problem, "Name a file of certificates in PEM")
+            self._fault(key, problem, "Use a readable PEM file of CA certificates")
         return str(path)
 
     def _try(self, key: str, check: Callable[[str], T], value: str) -> T | None:
@@ -339,10 +347,10 @@ def readable_by_all(path: Path, what: str) -> list[str]:
     except OSError:
         return []
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
-        return [f"{path}: everyone on this machine can read {what}; chmod 640 {path}"]
+        return [f"{path}: everyone on this machine can read {what}; run: chmod 640 {path}"]
     return []
 
 
 def _no_password() -> str:
-    """Have OpenSSL fail rather than ask at the terminal."""
+    """Return an empty passphrase: OpenSSL then fails instead of asking on the terminal."""
     return ""

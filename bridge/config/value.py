@@ -1,4 +1,4 @@
-"""Single values of the configuration that have a form of their own: checked, and safe to show."""
+"""Single configuration values with a syntax of their own: checked, and safe to show."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ DEFAULT_PORT: Final = 5347
 _LABEL: Final = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?|_[\w-]{0,62}")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
-_URL_LIMIT: Final = 8_000  # RFC 9110 §4.1 asks for that much; httpx refuses 65,536
+_URL_LIMIT: Final = 8_000  # RFC 9110 §4.1 recommends supporting this much; httpx refuses 65,536
 _NOT_IN_HOST: Final = frozenset("/@\"'<>\\%[]")
 _OURS: Final = frozenset(
     {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
@@ -24,7 +24,7 @@ _OURS: Final = frozenset(
 
 
 class BadValue(ValueError):
-    """A value cannot be what it should be: the problem, and the remedy."""
+    """A value is not valid: the problem, and the remedy."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}. {remedy}")
@@ -44,8 +44,8 @@ class Secret:
 
 @frozen
 class PostUrl:
-    """An endpoint's address, its credentials apart. `str()` is safe to show: no credentials,
-    no query (tokens live there).
+    """An endpoint's URL, with its credentials apart. `str()` is safe to show: it has no credentials
+    and no query, which may hold tokens.
     """
 
     url: str = field(repr=False)
@@ -57,29 +57,30 @@ class PostUrl:
 
 
 def parse_post_url(text: str) -> PostUrl:
-    """Take an http or https address apart.
+    """Parse an http or https URL.
 
     Raises:
-        BadValue: no such scheme, no host, a port out of range, white space or control characters.
+        BadValue: if the scheme is not http or https, the host is missing or not valid, the port is
+            out of range, or the URL is too long or contains white space or control characters.
     """
-    example = 'Write it like "https://example.com/your-api"'
+    example = 'Use a URL such as "https://example.com/your-api"'
     if any(character.isspace() or not character.isprintable() for character in text):
-        raise BadValue("the address holds white space or control characters", example)
+        raise BadValue("the URL contains white space or control characters", example)
     if len(text) > _URL_LIMIT:
-        raise BadValue(f"the address is longer than {_URL_LIMIT} characters", example)
+        raise BadValue(f"the URL is longer than {_URL_LIMIT} characters", example)
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise BadValue("the address has no valid host or port (1 to 65535)", example) from None
+        raise BadValue("the URL has no valid host or port (1 to 65535)", example) from None
     if parts.scheme not in ("http", "https"):
-        raise BadValue("the address must begin with http:// or https://", example)
+        raise BadValue("the URL must begin with http:// or https://", example)
     if not parts.hostname:
-        raise BadValue("the address has no host", example)
+        raise BadValue("the URL has no host", example)
     if port == 0:
         raise BadValue("port 0 is out of range (1 to 65535)", example)
     if not _is_host(parts.hostname):
-        raise BadValue("the address' host is no domain name or IP address", example)
+        raise BadValue("the host of the URL is not a domain name or IP address", example)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if not host.isascii():
         host = host.encode("idna").decode()
@@ -94,17 +95,17 @@ def parse_post_url(text: str) -> PostUrl:
 
 
 def parse_server(text: str) -> tuple[str, int]:
-    """Split `host:port`, `[ipv6]:port`, or a host alone (then port 5347).
+    """Split `host:port` or `[ipv6]:port`; the port defaults to 5347.
 
     Raises:
-        BadValue: no host, or a port out of range.
+        BadValue: if the host is missing or not valid, or the port is out of range.
     """
-    example = 'Write it like "127.0.0.1:5347" or "[::1]:5347"'
+    example = 'Use an address such as "127.0.0.1:5347" or "[::1]:5347"'
     host, port = text, str(DEFAULT_PORT)
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
-            raise BadValue(f"{text!r} is no IPv6 address with a port", example)
+            raise BadValue(f"{text!r} is not an IPv6 address with a port", example)
         port = rest[1:] if rest else port
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
@@ -113,22 +114,24 @@ def parse_server(text: str) -> tuple[str, int]:
     if not _is_host(host):
         raise BadValue(f"{text!r} has no valid host", example)
     if not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) <= 65535:
-        raise BadValue(f"{port!r} is no port (1 to 65535)", example)
+        raise BadValue(f"{port!r} is not a valid port (1 to 65535)", example)
     return host, int(port)
 
 
 def check_host(text: str) -> None:
-    """Check a name or IP address that a certificate is to be for.
+    """Check the name or IP address that a certificate must be valid for.
 
     Raises:
-        BadValue: it is neither.
+        BadValue: if it is neither.
     """
     if not _is_host(text):
-        raise BadValue(f"{text!r} is no domain name or IP address", 'Write it like "example.com"')
+        raise BadValue(
+            f"{text!r} is not a domain name or IP address", 'Use a name such as "example.com"'
+        )
 
 
 def _is_host(text: str) -> bool:
-    """Tell whether the resolver, TLS and httpx can be asked for this: all else raises there."""
+    """Whether the resolver, TLS and httpx accept this host; they raise for anything else."""
     try:
         if ":" in text:
             return bool(ipaddress.IPv6Address(text))
@@ -141,7 +144,7 @@ def _is_host(text: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its name or address alone."""
+    """Whether a host is this machine, judged by its name or address alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -149,57 +152,60 @@ def is_loopback(host: str) -> bool:
 
 
 def check_domain(text: str) -> None:
-    """Check a component's domain: labels of 1 to 63 characters, together at most 253.
+    """Check a component's domain: labels of 1 to 63 characters, at most 253 bytes in all.
 
     Raises:
-        BadValue: it is no domain.
+        BadValue: if it is not a valid domain.
     """
     labels = text.split(".")
     if not text or len(text.encode()) > 253 or not all(_LABEL.fullmatch(one) for one in labels):
-        raise BadValue(f"{text!r} is no domain", 'Write it like "bot.example.com"')
+        raise BadValue(f"{text!r} is not a valid domain", 'Use a domain such as "bot.example.com"')
 
 
 def check_text(text: str) -> None:
-    """Check a text that people on XMPP are shown.
+    """Check a text that is shown to people on XMPP.
 
     Raises:
-        BadValue: XML cannot hold it.
+        BadValue: if it contains a character that XML forbids.
     """
     try:
         escape_text(text)
     except IllegalCharacter as error:
-        raise BadValue(str(error), "Take it away") from None
+        raise BadValue(str(error), "Remove it") from None
 
 
 def check_header(name: str, value: str) -> None:
     """Check a header that is sent with each POST.
 
     Raises:
-        BadValue: not a header, or one that the bridge sets itself.
+        BadValue: if it is not a valid header, or the bridge sets it itself.
     """
     if _TOKEN.fullmatch(name) is None:
-        raise BadValue(f"{name!r} is no header name", "Use letters, digits and dashes")
+        raise BadValue(f"{name!r} is not a valid header name", "Use letters, digits and hyphens")
     if name.lower() in _OURS:
-        raise BadValue(f"{name} is set by the bridge", "Take it away")
+        raise BadValue(f"{name} is set by the bridge", "Remove it")
     if _FIELD_VALUE.fullmatch(value) is None:
-        raise BadValue("its value holds characters that a header cannot", "Mend the value")
+        raise BadValue(
+            "the value contains characters that a header cannot hold",
+            "Use printable ASCII, without spaces at either end",
+        )
 
 
 PREFIX: Final = "whsec_"
-_KEY_BYTES: Final = range(24, 65)  # as the specification asks
+_KEY_BYTES: Final = range(24, 65)  # as the specification of Standard Webhooks requires
 
 
 def parse_key(text: str) -> Secret:
-    """Check a signing secret: `whsec_` and then base64 of 24 to 64 bytes.
+    """Check a signing secret: `whsec_` followed by 24 to 64 bytes in base64.
 
     Raises:
-        BadValue: it is none; the message does not show it.
+        BadValue: if it is not valid; the message does not show it.
     """
-    remedy = 'Make one like this: echo "whsec_$(openssl rand -base64 32)"'
+    remedy = 'Generate one with: echo "whsec_$(openssl rand -base64 32)"'
     try:
         key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if not text.startswith(PREFIX) or len(key) not in _KEY_BYTES:
-        raise BadValue("must be whsec_ and 24 to 64 bytes in base64", remedy)
+        raise BadValue("must be whsec_ followed by 24 to 64 bytes in base64", remedy)
     return Secret(text)

@@ -414,7 +414,7 @@ async def test_command_with_a_wrong_secret(tmp_path: Path, start: Any) -> None:
         (["localhost:5347", "--domain", DOMAIN], "Missing option '--secret-file'"),
         ([":5347", "--domain", DOMAIN, "--secret-file", "good"], "HOST:PORT"),
         (["localhost:99999", "--domain", DOMAIN, "--secret-file", "good"], "HOST:PORT"),
-        (["localhost:5347", "--domain", "a b", "--secret-file", "good"], "is no domain"),
+        (["localhost:5347", "--domain", "a b", "--secret-file", "good"], "is not a valid domain"),
         (["localhost:5347", "--domain", DOMAIN, "--secret-file", "none"], "cannot be read"),
         (["localhost:5347", "--domain", DOMAIN, "--secret-file", "empty"], "is empty"),
         (["localhost:5347", "--domain", DOMAIN, "--secret-file", "binary"], "is not UTF-8"),

@@ -155,7 +155,7 @@ def test_bad_configuration_shows_no_secret(command: str, path: Path) -> None:
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_a_missing_file(command: str) -> None:
     result = invoke(command, "none.toml")
-    told = "none.toml: there is no such file. Name an existing configuration file.\n"
+    told = "none.toml: there is no such file. Check the path of the configuration file.\n"
     assert (result.exit_code, result.stderr.startswith(told)) == (2, True)
 
 
@@ -166,12 +166,12 @@ def test_a_directory(command: str, tmp_path: Path) -> None:
 
 
 BAD_FLAGS = [
-    ("--component", "a b", "component.\"a b\": 'a b' is no domain"),
-    ("--component", "bot@x", "component.\"bot@x\": 'bot@x' is no domain"),
-    ("--post-url", "127.0.0.1:8000", "the address must begin with http:// or https://"),
-    ("--post-url", "http://", "the address has no host"),
+    ("--component", "a b", "component.\"a b\": 'a b' is not a valid domain"),
+    ("--component", "bot@x", "component.\"bot@x\": 'bot@x' is not a valid domain"),
+    ("--post-url", "127.0.0.1:8000", "the URL must begin with http:// or https://"),
+    ("--post-url", "http://", "the URL has no host"),
     ("--post-url", "http://u:hunter2@h:99999/", "no valid host or port"),
-    ("--server", "127.0.0.1:0", "server: '0' is no port (1 to 65535)"),
+    ("--server", "127.0.0.1:0", "server: '0' is not a valid port (1 to 65535)"),
     ("--server", "::1", "server: '::1' has more than one colon"),
     ("--secret-file", "none", "cannot be read (No such file or directory)"),
     ("--secret-file", ".", "cannot be read (Is a directory)"),

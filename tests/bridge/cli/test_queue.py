@@ -478,7 +478,7 @@ def test_the_state_directory_is_found_as_run_finds_it(
 def test_a_file_that_is_no_toml(filled: StateDirectory, config: Path) -> None:
     config.write_text("nonsense")
     result = invoke(filled, "list", config=config)
-    assert (result.exit_code, f"{config}: it is not TOML" in result.stderr) == (2, True)
+    assert (result.exit_code, f"{config}: the file is not valid TOML" in result.stderr) == (2, True)
 
 
 # --- trouble

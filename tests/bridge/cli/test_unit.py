@@ -150,7 +150,7 @@ def test_by_the_command_line(tmp_path: Path) -> None:
     file.write_text("streem = 1")
     result = CliRunner().invoke(main, ["print-unit", str(file)])
     assert result.exit_code == 2
-    assert f"{file}: streem: this key is not known. Did you mean stream" in result.output
+    assert f"{file}: streem: this key is unknown. Perhaps you meant stream" in result.output
 
 
 @pytest.mark.systemd

@@ -167,7 +167,7 @@ def test_secrets_from_elsewhere(tmp_path: Path) -> None:
 def test_not_on_loopback() -> None:
     for address in ("0.0.0.0:1", "[::]:1", "192.0.2.1:1"):
         (warning,) = settings_of(LISTEN.replace("127.0.0.1:5280", address) + TOKEN).warnings
-        assert warning.startswith(f"listen.address: {address} is not on loopback")
+        assert warning.startswith(f"listen.address: {address} is not a loopback address")
     for address in ("127.1.2.3:1", "[::1]:1", "localhost:1", "/run/http.sock"):
         assert not settings_of(LISTEN.replace("127.0.0.1:5280", address) + TOKEN).warnings
 
@@ -193,7 +193,7 @@ def test_a_file_with_a_token_that_all_can_read(tmp_path: Path) -> None:
 
 # --- faults
 
-MAKE: Final = "Make one with: openssl rand -hex 32."
+MAKE: Final = "Generate one with: openssl rand -hex 32."
 SOURCES: Final = "Set exactly one of secret, secret_file, secret_env, secret_hash."
 FIRST: Final = "listen.token[0]"
 
@@ -202,27 +202,27 @@ FIRST: Final = "listen.token[0]"
     ("text", "faults"),
     [
         ("listen = 3\n", ["listen: must be a table. Write it as [listen]."]),
-        ("[listen]\n", ["listen.address: the address is missing. Write it like"]),
+        ("[listen]\n", ["listen.address: the address is missing. Use an address such as"]),
         ("[listen]\naddress = 5280\n", ["listen.address: must be a string, not a number."]),
         (
             "[listen]\naddres = 'x'\n",
             [
-                "listen.addres: this key is not known. Did you mean address.",
+                "listen.addres: this key is unknown. Perhaps you meant address.",
                 "listen.address: the address is missing.",
             ],
         ),
         (LISTEN + "max_body_bytes = 0\n", ["listen.max_body_bytes: must be above 0"]),
         (LISTEN + "max_connections = true\n", ["listen.max_connections: must be a whole number"]),
-        (LISTEN + "default_host = 'a b'\n", ["listen.default_host: 'a b' is no domain."]),
+        (LISTEN + "default_host = 'a b'\n", ["listen.default_host: 'a b' is not a valid domain."]),
         (LISTEN + "token = 3\n", ["listen.token: must be an array of tables."]),
         (LISTEN + "[listen.token]\nname = 'a'\n", ["listen.token: must be an array of tables."]),
         (LISTEN + "token = ['a']\n", ["listen.token: must be an array of tables."]),
         (
             LISTEN + "[[listen.token]]\n",
             [
-                f"{FIRST}.name: the name is missing. Name who uses the token.",
+                f"{FIRST}.name: the name is missing. Name the client that uses the token.",
                 f"{FIRST}.secret: the secret is missing. {SOURCES}",
-                f'{FIRST}.scopes: the scopes are missing. Set some of "send", "query", "watch",',
+                f'{FIRST}.scopes: the scopes are missing. Use any of "send", "query", "watch",',
             ],
         ),
         (
@@ -231,33 +231,33 @@ FIRST: Final = "listen.token[0]"
                 f"{FIRST}.name: must be a string",
                 f"{FIRST}.secret: must be a string",
                 f"{FIRST}.scopes: must be a list of strings",
-                f"{FIRST}.scope: this key is not known. Did you mean scopes.",
+                f"{FIRST}.scope: this key is unknown. Perhaps you meant scopes.",
             ],
         ),
         (
             LISTEN + TOKEN.replace('"a"', '"a b"'),
-            [f"{FIRST}.name: 'a b' is no name of a token. Use up to 64 letters"],
+            [f"{FIRST}.name: 'a b' is not a valid token name. Use 1 to 64 letters"],
         ),
         (
             LISTEN + TOKEN + "secret_env = 'X'\n",
-            [f"{FIRST}.secret: secret and secret_env are set. {SOURCES}"],
+            [f"{FIRST}.secret: only one may be set, not secret and secret_env. {SOURCES}"],
         ),
         (
             LISTEN + TOKEN.replace(SECRET, "0123456789abcde"),
-            [f"{FIRST}.secret: the secret is shorter than 16 characters, and can be guessed."],
+            [f"{FIRST}.secret: the secret is shorter than 16 characters and could be guessed."],
         ),
         (LISTEN + TOKEN.replace(SECRET, ""), [f"{FIRST}.secret: the secret is empty. {MAKE}"]),
         (
             LISTEN + TOKEN.replace(SECRET, SECRET + " x"),
-            [f"{FIRST}.secret: the secret is not visible ASCII. {MAKE}"],
+            [f"{FIRST}.secret: it contains characters other than visible ASCII. {MAKE}"],
         ),
         (
             LISTEN + TOKEN.replace(f'secret = "{SECRET}"', 'secret_hash = "sha256:12"'),
-            [f"{FIRST}.secret_hash: it is no SHA-256 of a secret. Write sha256:HEX, of:"],
+            [f"{FIRST}.secret_hash: the value is not a SHA-256 hash. Use sha256:HEX,"],
         ),
         (
             LISTEN + TOKEN.replace(f'secret = "{SECRET}"', 'secret_env = "NONE"'),
-            [f"{FIRST}.secret_env: there is no variable NONE in the environment."],
+            [f"{FIRST}.secret_env: the environment variable NONE is not set."],
         ),
         (
             LISTEN + TOKEN.replace(f'secret = "{SECRET}"', 'secret_file = "none"'),
@@ -266,32 +266,32 @@ FIRST: Final = "listen.token[0]"
         (
             LISTEN + TOKEN.replace('"send"', '"sent", "x"'),
             [
-                f"{FIRST}.scopes: 'sent' is no scope. Did you mean \"send\".",
-                f"{FIRST}.scopes: 'x' is no scope. Use some of",
+                f"{FIRST}.scopes: 'sent' is not a scope. Perhaps you meant \"send\".",
+                f"{FIRST}.scopes: 'x' is not a scope. Use any of",
             ],
         ),
         (LISTEN + TOKEN.replace('["send"]', "[]"), [f"{FIRST}.scopes: the scopes are missing."]),
         (
             LISTEN + TOKEN + 'components = ["bot.exmple.com", "x"]\n',
             [
-                f"{FIRST}.components: 'bot.exmple.com' is no component. Did you mean",
-                f"{FIRST}.components: 'x' is no component. Configured are: bot.example.com, Other",
+                f"{FIRST}.components: 'bot.exmple.com' is not a configured component. Perhaps",
+                f"{FIRST}.components: 'x' is not a configured component. Configured components:",
             ],
         ),
-        (LISTEN + TOKEN + "components = []\n", [f"{FIRST}.components: it names no component."]),
-        (LISTEN + TOKEN + "local_parts = []\n", [f"{FIRST}.local_parts: it names no local part."]),
+        (LISTEN + TOKEN + "components = []\n", [f"{FIRST}.components: the list is empty."]),
+        (LISTEN + TOKEN + "local_parts = []\n", [f"{FIRST}.local_parts: the list is empty."]),
         (
             LISTEN + TOKEN + 'local_parts = ["a@b", "ok", "c d"]\n',
             [
-                f"{FIRST}.local_parts: 'a@b' is no local part. Use what stands before the @",
-                f"{FIRST}.local_parts: 'c d' is no local part. Use",
+                f"{FIRST}.local_parts: 'a@b' is not a valid local part. Use the part before the @",
+                f"{FIRST}.local_parts: 'c d' is not a valid local part. Use",
             ],
         ),
         (
             LISTEN + TOKEN + TOKEN,
             [
-                "listen.token[1].name: 'a' is the name of another token, too. Give each its own.",
-                f"listen.token[1]: its secret is that of the token 'a', too. {MAKE}",
+                "listen.token[1].name: another token is also named 'a'. Use a different name",
+                f"listen.token[1]: the token 'a' has the same secret. {MAKE}",
             ],
         ),
     ],

@@ -355,9 +355,9 @@ def test_a_secret_file_may_have_an_absolute_path(tmp_path: Path) -> None:
 
 
 BAD_SECRET_FILES = [
-    (b"", "is empty. Put the value into it."),
-    (b"\n", "is empty. Put the value into it."),
-    (b"\r\n", "is empty. Put the value into it."),
+    (b"", "is empty. Write the value into it."),
+    (b"\n", "is empty. Write the value into it."),
+    (b"\r\n", "is empty. Write the value into it."),
     (b"\xff\xfe", "is not UTF-8 text. Save it as UTF-8."),
 ]
 
@@ -410,7 +410,7 @@ def test_a_secret_file_that_everyone_reads_is_warned_about(
     path.write_text("s3cret")
     path.chmod(mode)
     settings = settings_of(f'{WITHOUT_SECRET}component_secret_file = "secret"', tmp_path)
-    warning = f"{path}: everyone on this machine can read the secret in it; chmod 640 {path}"
+    warning = f"{path}: everyone on this machine can read the secret in it; run: chmod 640 {path}"
     assert settings.warnings == (warning,) * count
 
 
@@ -454,8 +454,8 @@ def test_a_configuration_with_a_secret_that_everyone_reads_is_warned_about(
     path.write_text(text)
     path.chmod(mode)
     warning = (
-        f"{path}: everyone on this machine can read the configuration file with a secret in it; "
-        f"chmod 640 {path}"
+        f"{path}: everyone on this machine can read the configuration file, which holds a secret; "
+        f"run: chmod 640 {path}"
     )
     assert load(path).warnings == (warning,) * count
 
@@ -506,7 +506,7 @@ def test_faults_show_no_secret(text: str) -> None:
 WEBHOOK_SECRETS = [
     f"whsec_{base64.b64encode(bytes([n]) * size).decode()}" for n, size in ((1, 24), (2, 64))
 ]
-NO_WEBHOOK_SECRET = "must be whsec_ and 24 to 64 bytes in base64. Make one like this"
+NO_WEBHOOK_SECRET = "must be whsec_ followed by 24 to 64 bytes in base64. Generate one with"
 
 
 def test_webhook_secrets_in_a_list() -> None:
@@ -582,15 +582,15 @@ def test_a_headers_file_that_everyone_reads_is_warned_about(tmp_path: Path) -> N
 HEADER_FAULTS = [
     ('X_file = "none"', "X_file: {here}/none cannot be read (No such file or directory)"),
     ('X_file = "."', "X_file: {here} cannot be read (Is a directory)"),
-    ('X_env = "NO_SUCH"', "X_env: there is no variable NO_SUCH in the environment"),
+    ('X_env = "NO_SUCH"', "X_env: the environment variable NO_SUCH is not set"),
     ('X = "a"\nx = "b"', "x: x is set twice"),
     ('X = "a"\nX_env = "TOKEN"', "X_env: X is set twice"),
-    ('"X Y" = "a"', "X Y: 'X Y' is no header name"),
-    ('"" = "a"', ": '' is no header name"),
-    ('_env = "TOKEN"', "_env: '' is no header name"),
+    ('"X Y" = "a"', "X Y: 'X Y' is not a valid header name"),
+    ('"" = "a"', ": '' is not a valid header name"),
+    ('_env = "TOKEN"', "_env: '' is not a valid header name"),
     ('Host = "a"', "Host: Host is set by the bridge"),
-    ('X = "a\\nb"', "X: its value holds characters that a header cannot"),
-    ('X = "é"', "X: its value holds characters that a header cannot"),
+    ('X = "a\\nb"', "X: the value contains characters that a header cannot"),
+    ('X = "é"', "X: the value contains characters that a header cannot"),
     ("X = 1", "X: must be a string, not a number"),
     ("X = true", "X: must be a string, not a boolean"),
     ('X = ["a"]', "X: must be a string, not a list"),
@@ -625,14 +625,14 @@ def test_a_components_certificates_come_before_the_tops(tmp_path: Path) -> None:
 
 CERTIFICATE_FAULTS = [
     (f'tls = true\nca_file = "none"\n{TOP}', "ca_file: {here}/none cannot be read (No such"),
-    (f'tls = true\nca_file = "junk"\n{TOP}', "ca_file: {here}/junk holds no certificates"),
+    (f'tls = true\nca_file = "junk"\n{TOP}', "ca_file: {here}/junk contains no certificates"),
     (f'tls = true\nca_file = "."\n{TOP}', "ca_file: {here} "),
     (f'tls = true\nca_file = ""\n{TOP}', "ca_file: {here} "),
     (f'{TOP}tls = true\nca_file = "none"', f"{KEY}.ca_file: {{here}}/none cannot be read"),
     (f'{TOP}[http]\nca_file = "none"', "http.ca_file: {here}/none cannot be read (No such"),
-    (f'{TOP}[http]\nca_file = "junk"', "http.ca_file: {here}/junk holds no certificates"),
-    (f'{TOP}[http]\nca_file = "empty"', "http.ca_file: {here}/empty holds no certificates"),
-    (f'{TOP}ca_file = "junk"\ntls = false', f"{KEY}.tls: ca_file and tls_name mean nothing"),
+    (f'{TOP}[http]\nca_file = "junk"', "http.ca_file: {here}/junk contains no certificates"),
+    (f'{TOP}[http]\nca_file = "empty"', "http.ca_file: {here}/empty contains no certificates"),
+    (f'{TOP}ca_file = "junk"\ntls = false', f"{KEY}.tls: ca_file and tls_name have no effect"),
 ]
 
 
@@ -680,21 +680,24 @@ def test_a_key_that_everyone_reads_is_warned_about(client_files: Path) -> None:
     path.chmod(0o644)
     settings = settings_of(f'{TOP}[http]\nclient_cert_file = "both.pem"', client_files)
     assert settings.warnings == (
-        f"{path}: everyone on this machine can read the key in it; chmod 640 {path}",
+        f"{path}: everyone on this machine can read the key in it; run: chmod 640 {path}",
     )
 
 
 CLIENT_FAULTS = [
-    ('client_key_file = "key.pem"', "client_key_file: there is no client_cert_file"),
+    (
+        'client_key_file = "key.pem"',
+        "client_key_file: client_key_file is set without client_cert_file",
+    ),
     (
         'client_cert_file = "cert.pem"',
-        "client_cert_file: {here}/cert.pem and {here}/cert.pem are no certificate with its key",
+        "client_cert_file: {here}/cert.pem and {here}/cert.pem do not hold a certificate",
     ),
     (
         'client_cert_file = "cert.pem"\nclient_key_file = "other.pem"',
-        "client_cert_file: {here}/cert.pem and {here}/other.pem are no certificate with its key",
+        "client_cert_file: {here}/cert.pem and {here}/other.pem do not hold a certificate",
     ),
-    ('client_cert_file = "junk"', "client_cert_file: {here}/junk and {here}/junk are no"),
+    ('client_cert_file = "junk"', "client_cert_file: {here}/junk and {here}/junk do not hold"),
     ('client_cert_file = "none"', "client_cert_file: {here}/none or {here}/none cannot be read"),
 ]
 
@@ -713,7 +716,9 @@ def test_http2_needs_its_package(monkeypatch: pytest.MonkeyPatch, is_installed: 
         assert settings_of(text).http.http2
     else:
         (told,) = faults_of(text)
-        assert told.startswith("http.http2: HTTP/2 needs a package that is not installed. pip")
+        assert told.startswith(
+            "http.http2: HTTP/2 needs the package h2, which is not installed. Run: pip"
+        )
 
 
 # --- single faults, by key
@@ -797,17 +802,17 @@ WRONG_TYPES = [
     if noun not in good
 ]
 WRONG_TYPES += [
-    (key, table, text, "is not known here.")
+    (key, table, text, "is not a valid value.")
     for key, table in CHOICES
     for noun, text in VALUES.items()
 ]
 WRONG_TYPES += [
-    (key, table, text, "must be a list of strings, not one that holds others.")
+    (key, table, text, "must be a list of strings, not a list of other values.")
     for key, table in LISTS
     for text in ("[1]", '["message", 1]', '[["message"]]')
 ]
 WRONG_TYPES += [
-    (key, table, "1.5", "must be a whole number, not a number.") for key, table in COUNTS
+    (key, table, "1.5", "must be a whole number, not a decimal number.") for key, table in COUNTS
 ]
 WRONG_TYPES += [
     (key, table, text, f"must be above 0 and at most {2**31}, not {text}.")
@@ -820,7 +825,7 @@ WRONG_TYPES += [
     for text in ("0", "-1", "86401", "inf", "-inf")
 ]
 WRONG_TYPES += [
-    (key, table, text, f"must be 0 (one attempt) to 86400 seconds, not {text}.")
+    (key, table, text, f"must be from 0 to 86400 seconds, not {text}.")
     for key, table in BUDGET_KEYS
     for text in ("-1", "-0.5", "86401", "inf", "-inf")
 ]
@@ -900,7 +905,7 @@ UNKNOWN_KEYS = [
 def test_unknown_key_names_the_nearest(table: str, key: str, near: str) -> None:
     place = f"{table}.{key}" if table else key
     told = faults_of(placed(table, f"{key} = 1"))
-    assert told == [f"{place}: this key is not known. Did you mean {near}."]
+    assert told == [f"{place}: this key is unknown. Perhaps you meant {near}."]
 
 
 KNOWN_KEYS = [
@@ -940,57 +945,63 @@ KNOWN_KEYS = [
 def test_unknown_key_far_from_all_lists_them(table: str, known: str) -> None:
     place = f"{table}.zzz" if table else "zzz"
     told = faults_of(placed(table, "zzz = 1"))
-    assert told == [f"{place}: this key is not known. Known here: {known}."]
+    assert told == [f"{place}: this key is unknown. Known keys: {known}."]
 
 
 SINGLE_FAULTS = [
     (f'{TOP}server = ""', f"{KEY}.server: '' has no valid host"),
-    (f'server = "h:0"\n{TOP}', "server: '0' is no port"),
-    (f'{TOP}server = "h:70000"', f"{KEY}.server: '70000' is no port"),
-    (f'{TOP}tls = true\ntls_name = ""', f"{KEY}.tls_name: '' is no domain name"),
-    (f'{TOP}tls = true\ntls_name = ".x"', f"{KEY}.tls_name: '.x' is no domain name"),
-    (f'tls = true\ntls_name = ".x"\n{TOP}', "tls_name: '.x' is no domain name"),
-    (f'{TOP}tls_name = "x"', f"{KEY}.tls: ca_file and tls_name mean nothing without TLS"),
-    (f'{TOP}allow_from = ["a@@b"]', f"{KEY}.allow_from: 'a@@b' is no address"),
-    (f'{TOP}allow_from = [""]', f"{KEY}.allow_from: '' is no address"),
-    (f'{TOP}component_post_stanzas = ["x"]', f"{KEY}.component_post_stanzas: 'x' is no kind"),
-    (f'{TOP}component_post_stanzas = ["Iq"]', f"{KEY}.component_post_stanzas: 'Iq' is no kind"),
-    (f'{TOP}post_stanza_types = ["mesage"]', f"{KEY}.post_stanza_types: 'mesage' is no kind"),
-    (f'{TOP}component_order = "Bare"', f"{KEY}.component_order: 'Bare' is not known here"),
-    (f'{TOP}component_post_messages = ""', f"{KEY}.component_post_messages: '' is not known here"),
-    (f'{TOP}name = "a\\u0000b"', f"{KEY}.name: holds a NUL character"),
+    (f'server = "h:0"\n{TOP}', "server: '0' is not a valid port"),
+    (f'{TOP}server = "h:70000"', f"{KEY}.server: '70000' is not a valid port"),
+    (f'{TOP}tls = true\ntls_name = ""', f"{KEY}.tls_name: '' is not a domain name"),
+    (f'{TOP}tls = true\ntls_name = ".x"', f"{KEY}.tls_name: '.x' is not a domain name"),
+    (f'tls = true\ntls_name = ".x"\n{TOP}', "tls_name: '.x' is not a domain name"),
+    (f'{TOP}tls_name = "x"', f"{KEY}.tls: ca_file and tls_name have no effect without TLS"),
+    (f'{TOP}allow_from = ["a@@b"]', f"{KEY}.allow_from: 'a@@b' is not a valid address"),
+    (f'{TOP}allow_from = [""]', f"{KEY}.allow_from: '' is not a valid address"),
+    (f'{TOP}component_post_stanzas = ["x"]', f"{KEY}.component_post_stanzas: 'x' is not a kind"),
+    (f'{TOP}component_post_stanzas = ["Iq"]', f"{KEY}.component_post_stanzas: 'Iq' is not a kind"),
+    (f'{TOP}post_stanza_types = ["mesage"]', f"{KEY}.post_stanza_types: 'mesage' is not a kind"),
+    (f'{TOP}component_order = "Bare"', f"{KEY}.component_order: 'Bare' is not a valid value"),
+    (
+        f'{TOP}component_post_messages = ""',
+        f"{KEY}.component_post_messages: '' is not a valid value",
+    ),
+    (f'{TOP}name = "a\\u0000b"', f"{KEY}.name: contains a NUL character"),
     (
         f'{WITHOUT_SECRET}component_secret_file = "a\\u0000b"',
-        f"{KEY}.component_secret_file: holds a NUL character",
+        f"{KEY}.component_secret_file: contains a NUL character",
     ),
-    (f'{TOP}[http]\nca_file = "a\\u0000b"', "http.ca_file: holds a NUL character"),
+    (f'{TOP}[http]\nca_file = "a\\u0000b"', "http.ca_file: contains a NUL character"),
     (f"{TOP}[stream]\nmax_depth = 201", "stream.max_depth: must be at most 200 levels, not"),
     (
         f"{TOP}[retry]\nbudget_s = 5\nmessage_budget_s = 5",
-        "retry.message_budget_s: it is set by budget_s and by message_budget_s. Keep one",
+        "retry.message_budget_s: budget_s and message_budget_s are both set. Keep one",
     ),
     (
         f"{TOP}[retry]\nbudget_s = 0\niq_budget_s = 5",
-        "retry.iq_budget_s: it is set by budget_s and by iq_budget_s. Keep one of the two",
+        "retry.iq_budget_s: budget_s and iq_budget_s are both set. Keep one of the two",
     ),
-    (f'{TOP}[journal]\ndurability = ""', "journal.durability: '' is not known here."),
-    (f"{TOP}[limits]\nstanzas_per_s = -1", "limits.stanzas_per_s: must be 0 (no rate) or 0.001"),
-    (f"{TOP}[limits]\nstanzas_per_s = 1e-9", "limits.stanzas_per_s: must be 0 (no rate) or 0.001"),
+    (f'{TOP}[journal]\ndurability = ""', "journal.durability: '' is not a valid value."),
+    (f"{TOP}[limits]\nstanzas_per_s = -1", "limits.stanzas_per_s: must be 0, or from 0.001"),
+    (f"{TOP}[limits]\nstanzas_per_s = 1e-9", "limits.stanzas_per_s: must be 0, or from 0.001"),
     (f"{TOP}[limits]\nstanzas_per_s = nan", "limits.stanzas_per_s: must be a number, not nan"),
     (f'{TOP}[limits]\nstanzas_per_s = "5"', "limits.stanzas_per_s: must be a number, not a str"),
     (f"{TOP}[limits]\nburst = 0", "limits.burst: must be above 0"),
     (f"{TOP}[limits]\nmax_waiting = 1.5", "limits.max_waiting: must be a whole number"),
     (f"{TOP}[limits]\nmax_conversations = 0", "limits.max_conversations: must be above 0"),
-    (f"{TOP}[tracing]", "tracing.endpoint: there is no address to export spans to. Set endpoint"),
-    (f'{TOP}[tracing]\nendpoint = "x"', "tracing.endpoint: the address must begin with http"),
-    (f"{TOP}[tracing]\nratio = 1.1", "tracing.ratio: must be from 0 (none) to 1 (all), not 1.1"),
-    (f'{TOP}[log]\nlevel = "loud"', "log.level: 'loud' is not known here. Use one of \"debug\""),
+    (
+        f"{TOP}[tracing]",
+        "tracing.endpoint: the URL to export spans to is missing. Set endpoint",
+    ),
+    (f'{TOP}[tracing]\nendpoint = "x"', "tracing.endpoint: the URL must begin with http"),
+    (f"{TOP}[tracing]\nratio = 1.1", "tracing.ratio: must be from 0 to 1, not 1.1"),
+    (f'{TOP}[log]\nlevel = "loud"', "log.level: 'loud' is not a valid value. Use one of \"debug\""),
     (
         f'{TOP}[journal]\ndurability = "fsync"',
-        'journal.durability: \'fsync\' is not known here. Use one of "power", "process", "off"',
+        'journal.durability: \'fsync\' is not a valid value. Use one of "power", "process", "off"',
     ),
-    (WITHOUT_URL, f"{KEY}.component_post_url: the endpoint's address is missing. Set it"),
-    (f'{WITHOUT_URL}component_post_url = ""', f"{KEY}.component_post_url: the address must begin"),
+    (WITHOUT_URL, f"{KEY}.component_post_url: the URL of the endpoint is missing. Set it to"),
+    (f'{WITHOUT_URL}component_post_url = ""', f"{KEY}.component_post_url: the URL must begin"),
 ]
 
 
@@ -1002,12 +1013,12 @@ def test_single_fault(text: str, fault: str) -> None:
 
 def test_the_nearest_kind_is_named() -> None:
     (fault,) = faults_of(f'{TOP}component_post_stanzas = ["presense"]')
-    assert 'Did you mean "presence"' in fault
+    assert 'Perhaps you meant "presence"' in fault
 
 
 def test_a_kind_far_from_all_lists_them() -> None:
     (fault,) = faults_of(f'{TOP}component_post_stanzas = ["x"]')
-    assert fault.endswith("Use some of message, presence, iq.")
+    assert fault.endswith("Use any of message, presence, iq.")
 
 
 # --- whole files
@@ -1054,7 +1065,7 @@ def one_fault_of(path: Path) -> str:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     told = one_fault_of(tmp_path / "none.toml")
-    assert told == "there is no such file. Name an existing configuration file."
+    assert told == "there is no such file. Check the path of the configuration file."
 
 
 def test_a_directory(tmp_path: Path) -> None:
@@ -1078,7 +1089,7 @@ HUGE = [
 def test_toml_beyond_what_python_reads(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bridge.toml"
     path.write_text(text)
-    assert one_fault_of(path).startswith("a number or a nesting in it is far too long")
+    assert one_fault_of(path).startswith("a number is too long, or brackets are nested too deeply")
 
 
 def test_a_secret_file_is_found_beside_the_configuration(

@@ -152,11 +152,15 @@ def test_what_is_exported(
     [
         (
             TracingSettings(),
-            "there is no address to export spans to",
+            "the URL to export spans to is missing",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
         ),
         (TracingSettings("localhost:4317"), "must begin with http://", "https://example.com"),
-        (TracingSettings("http://me:hush@h/"), "holds credentials", "OTEL_EXPORTER_OTLP_HEADERS"),
+        (
+            TracingSettings("http://me:hush@h/"),
+            "contains credentials",
+            "OTEL_EXPORTER_OTLP_HEADERS",
+        ),
     ],
 )
 def test_what_cannot_be_exported(table: TracingSettings, problem: str, remedy: str) -> None:
