@@ -1,7 +1,7 @@
-"""Logs to stderr: readable lines, or JSON lines; one line per event, never a flood.
+"""Logs to stderr, as readable lines or JSON lines: one line per event, never a flood.
 
-What strangers can cause again and again (bad replies, refused stanzas) is limited per event: the
-lines left out are counted, and the count is told by the next line of that event.
+Strangers can cause some events again and again (bad replies, refused stanzas). So lines are limited
+per event and component: suppressed lines are counted, and the next line of the event has the count.
 """
 
 import logging
@@ -23,19 +23,19 @@ _PLAIN: Final = {
     "answers dropped, the server does not read": "Answers were dropped: the server does not read",
     "bad reply": "The endpoint's reply could not be used",
     "cannot attach": "Cannot attach to the server",
-    "configuration": "The configuration can be better",
+    "configuration": "The configuration could be improved",
     "detached": "The stream to the server ended",
     "endpoint fails": "The endpoint does not answer",
     "endpoint is back": "The endpoint is back",
-    "endpoint is down, asking it by one POST at a time": "The endpoint is down; it is asked by one"
-    " POST at a time",
+    "endpoint is down, asking it by one POST at a time": "The endpoint is down; it is probed with"
+    " one POST at a time",
     "journal fails": "The journal cannot be written",
     "journal hangs": "The journal hangs",
     "queue full, refusing stanzas": "The queue is full: stanzas are refused",
     "reply ignored": "The endpoint's reply was ignored",
-    "sender not told": "A sender may not be told of a failure",
-    "stanza failed in the bridge": "A stanza failed by a fault of the bridge; its log has more",
-    "stanza refused": "A stanza is over a limit",
+    "sender not told": "A sender may not have been told of a failure",
+    "stanza failed in the bridge": "A stanza failed because of a bug in the bridge; see its log",
+    "stanza refused": "A stanza exceeds a limit",
     "stanza without address dropped": "A stanza without addresses was dropped",
     "your endpoint refuses the bridge": "The endpoint refuses the bridge",
 }
@@ -45,7 +45,7 @@ _NUMBERS: Final = {
     "count": "count",
     "pending": "pending",
     "dead": "dead letters",
-    "suppressed": "more like it",
+    "suppressed": "suppressed lines",
 }
 _BURST: Final = 20
 _WINDOW_S: Final = 10.0
@@ -54,7 +54,7 @@ _VALUE_LIMIT: Final = 300
 
 @frozen
 class RecentError:
-    """One of them; `at` is Unix time in s, `component` is empty where it is of none."""
+    """A warning or error. `at` is Unix time in s; `component` is empty if it concerns none."""
 
     at: float
     level: str
@@ -63,7 +63,7 @@ class RecentError:
 
 
 class RecentErrors:
-    """A structlog processor that keeps the last `LIMIT` of them, and lets all lines pass."""
+    """A structlog processor that keeps the last `LIMIT` warnings and errors; all lines pass."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
@@ -78,12 +78,12 @@ class RecentErrors:
 
     @property
     def latest(self) -> list[RecentError]:
-        """All that are kept, the latest first."""
+        """All kept entries, the latest first."""
         return list(reversed(self._kept))
 
 
 def sentence_of(event: EventDict) -> str:
-    """Say in a sentence what a line of the log says."""
+    """Return a line of the log as an English sentence."""
     name = str(event["event"])
     text = _PLAIN.get(name) or name[:1].upper() + name[1:]
     reason = next((str(event[key]) for key in _REASONS if event.get(key)), "")
@@ -100,7 +100,7 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 class _Threshold:
-    """The level from which lines are written. Logging is the process's own, and so is this."""
+    """The level from which lines are written; process-wide, as logging is."""
 
     number: int = logging.INFO
 
@@ -114,7 +114,7 @@ def _logs(name: str, number: int) -> Callable[..., Any]:
 
 
 class _Logger(structlog.BoundLoggerBase):
-    """A bound logger that asks for the level at each line, so that `set_level` also reaches loggers
+    """A bound logger that checks the level at each line, so that `set_level` also affects loggers
     that were bound before.
     """
 
@@ -170,13 +170,13 @@ def configure(format: str, level: str, recent: RecentErrors | None = None) -> No
 
 
 def logger(**context: str) -> FilteringBoundLogger:
-    """Give a logger that adds `context` to each of its lines."""
+    """Return a logger that adds `context` to each of its lines."""
     bound: FilteringBoundLogger = structlog.get_logger().bind(**context)
     return bound
 
 
 class Throttle:
-    """Lets `_BURST` lines of one event pass in `_WINDOW_S` seconds."""
+    """Passes at most `_BURST` lines per event and component in `_WINDOW_S` seconds."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -197,7 +197,7 @@ class Throttle:
 
 
 def shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Cut what strangers may have made long (ids, addresses, reasons)."""
+    """Cut values that strangers may have made long (ids, addresses, reasons)."""
     if event["level"] != "debug":
         for key, value in event.items():
             if isinstance(value, str) and len(value) > _VALUE_LIMIT and key != "exception":
@@ -206,7 +206,7 @@ def shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Escape what would command a terminal: an id from XML may hold U+009B, the short CSI."""
+    """Escape terminal control characters: an id from XML may hold U+009B, the short CSI."""
     for key, value in event.items():
         if isinstance(value, str) and key != "exception":
             event[key] = printable(value)

@@ -1,18 +1,18 @@
-"""Times, spans and sizes as a person reads them."""
+"""Times, durations, sizes and untrusted text, formatted for people."""
 
 from datetime import UTC, datetime
 
 
 def when(at: float) -> str:
-    """Write a Unix time as the operator's clock shows it."""
+    """Format a Unix time (s) in the operator's time zone."""
     try:
         return datetime.fromtimestamp(at, UTC).astimezone().isoformat(" ", "seconds")
-    except (ValueError, OverflowError, OSError):  # a clock, or a file, that was very wrong
+    except (ValueError, OverflowError, OSError):  # from a clock or a file that is far off
         return f"{at:g} s since 1970"
 
 
 def age(seconds: float) -> str:
-    """Write a span of time in its greatest unit."""
+    """Format a duration in its largest unit."""
     for unit, span in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * span:
             return f"{seconds / span:.0f} {unit}"
@@ -20,7 +20,7 @@ def age(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Write a number of bytes in its greatest unit."""
+    """Format a number of bytes in its largest unit."""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
@@ -28,7 +28,7 @@ def size(count: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what is no visible character or space, line ends among it."""
+    """Escape all characters but visible ones and the space; line ends are escaped too."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

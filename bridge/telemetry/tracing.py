@@ -1,11 +1,11 @@
-"""Traces (W3C Trace Context; OpenTelemetry): which POST belongs to which stanza, also elsewhere.
+"""Traces (W3C Trace Context; OpenTelemetry): which POST belongs to which stanza, across systems.
 
-The trace and its first span are named by the stanza's uid, so that all attempts are of one trace,
-also over a restart, and nothing has to be kept for it. Each attempt is a span of its own. Spans are
-only made, and opentelemetry is only imported, where they are to be exported; that is done in a
-thread of the SDK's, from a bounded queue. What cannot be exported is dropped and told of.
+The IDs of the trace and its first span are derived from the stanza's uid. So all attempts belong to
+one trace, even across a restart, and nothing has to be stored for it. Each attempt is a span of its
+own. Spans are made, and opentelemetry is imported, only if spans are exported. A thread of the SDK
+exports them from a bounded queue. Spans that cannot be exported are dropped and logged.
 
-No span holds a body, or more of an address than a domain of ours.
+No span holds a body, or more of an address than one of our domains.
 """
 
 import logging
@@ -30,38 +30,35 @@ _PATH: Final = "/v1/traces"
 
 @frozen
 class Ids:
-    """The names of a stanza's trace and of its first span."""
+    """The IDs of a stanza's trace and of its first span."""
 
     trace: int
     span: int
 
 
 def ids_of(uid: str) -> Ids:
-    """Give what a stanza's trace is called; always the same for the same stanza."""
+    """Return the IDs of a stanza's trace; they depend only on its uid."""
     digest = blake2b(uid.encode(), digest_size=24).digest()
     return Ids(int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:], "big"))
 
 
 def fresh_span() -> int:
-    """Give a new name for a span; never 0, which is none."""
+    """Return a random span ID, never 0."""
     return random.getrandbits(64) or 1
 
 
 def traceparent(uid: str, span: int, *, sampled: bool = False) -> str:
-    """Write the header line that tells an endpoint of an attempt's trace and span."""
+    """Return the header line that tells an endpoint the trace and span of an attempt."""
     trace = blake2b(uid.encode(), digest_size=24).hexdigest()[:32]
     # `to_bytes` and `hex` take half the time of the format `016x`.
     return f"traceparent: 00-{trace}-{span.to_bytes(8).hex()}-{'01' if sampled else '00'}\r\n"
-
-
-# --- configuration
 
 
 # --- spans
 
 
 class Spans:
-    """Exports spans. All calls but `close` are made in one thread, and none waits."""
+    """Exports spans. All methods but `close` are called in one thread, and none waits."""
 
     def __init__(self, ratio: float, exporter: "SpanExporter") -> None:
         """`exporter` is called in a thread of its own."""
@@ -74,14 +71,14 @@ class Spans:
         self._below = int(ratio * 2**64)
         resource = Resource.create({"service.version": __version__})
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
-            # Neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES says another one.
+            # Neither OTEL_SERVICE_NAME nor OTEL_RESOURCE_ATTRIBUTES names another one.
             resource = resource.merge(Resource({"service.name": "xmpp-bridge"}))
         self._resource = resource
         self._scope = InstrumentationScope("xmpp-bridge", __version__)
         self._processor = BatchSpanProcessor(exporter)
 
     def samples(self, uid: str) -> bool:
-        """Tell whether a stanza is one of those that are traced; the same at each attempt."""
+        """Whether a stanza is traced; the same at each of its attempts."""
         return ids_of(uid).trace % 2**64 < self._below
 
     def post_ended(
@@ -93,7 +90,7 @@ class Spans:
         url: str,
         result: int | str,
     ) -> None:
-        """Export an attempt, the `number`-th (from 1): `result` is the status, or what failed."""
+        """Export an attempt, the `number`-th (from 1). `result` is the status or the failure."""
         attributes: dict[str, AttributeValue] = {
             "http.request.method": "POST",
             "url.full": url,
@@ -112,7 +109,7 @@ class Spans:
     def stanza_ended(
         self, uid: str, kind: str, component: str, received: float, attempts: int, failed: str
     ) -> None:
-        """Export a stanza, from `received` (Unix time, s) to now; `failed` says why, if it did."""
+        """Export a stanza, from `received` (Unix time, s) to now. `failed` is why, or ""."""
         attributes: dict[str, AttributeValue] = {
             "messaging.system": "xmpp",
             "messaging.operation.name": "process",
@@ -162,12 +159,12 @@ class Spans:
         )
 
     def close(self) -> None:
-        """Export what is left. This takes as long as the collector does: call it in a thread."""
-        self._processor.shutdown()  # type: ignore[no-untyped-call]  # as the SDK has it
+        """Export the rest. This takes as long as the collector does: call it in a thread."""
+        self._processor.shutdown()  # type: ignore[no-untyped-call]  # untyped in the SDK
 
 
 def open_spans(tracing: TracingSettings) -> Spans:
-    """Begin to export; no connection is opened yet."""
+    """Start to export; no connection is opened yet."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     _redirect_log(logger())
@@ -178,7 +175,7 @@ def open_spans(tracing: TracingSettings) -> Spans:
 
 
 class _LogHandler(logging.Handler):
-    """Tells in our log what OpenTelemetry tells by `logging`, as one event, which is throttled."""
+    """Forwards OpenTelemetry's warnings to our log, as one event, which is throttled."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         super().__init__(logging.WARNING)

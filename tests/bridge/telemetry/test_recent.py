@@ -28,7 +28,7 @@ from bridge.telemetry.log import LIMIT, RecentErrors, configure, sentence_of
         ),
         (
             {"event": "bad reply", "why": "no", "suppressed": 7},
-            "The endpoint's reply could not be used: no (more like it 7).",
+            "The endpoint's reply could not be used: no (suppressed lines 7).",
         ),
         (
             {"event": "fault in the configuration", "problem": "no", "remedy": "do it"},
@@ -42,7 +42,7 @@ def test_a_sentence(line: dict[str, Any], sentence: str) -> None:
 
 def test_who_sent_what_is_in_no_sentence() -> None:
     line = {"event": "stanza refused", "limit": "9 bytes", "sender": "bob@x", "id": "i<d"}
-    assert sentence_of(line) == "A stanza is over a limit: 9 bytes."
+    assert sentence_of(line) == "A stanza exceeds a limit: 9 bytes."
 
 
 def test_the_last_are_kept_and_the_latest_is_first() -> None:
