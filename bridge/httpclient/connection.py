@@ -1,9 +1,9 @@
-"""One connection to a server, TCP or TLS, as few calls above the system's as can be.
+"""One connection to a server, TCP or TLS, with as few calls above the system calls as possible.
 
-Nothing of HTTP is here. Errors are OSError, TLS' own among them, in words for people.
+It knows nothing of HTTP. Errors, including those of TLS, are OSError with a message for people.
 
-Gap: over TLS, what the server sends unasked in the same breath as an answer, but in a record of its
-own, is not noticed by `is_stale`: trio has it already, and does not tell.
+Gap: over TLS, `is_stale` does not notice unexpected data that arrives together with a response, but
+in a record of its own: trio has already read it, and does not show it.
 """
 
 import select
@@ -20,23 +20,23 @@ from trio.lowlevel import wait_readable, wait_writable
 from xmppstream.dial import dial, why_failed
 
 TOGETHER_BYTES: Final = 4096
-"""What goes at once into the empty buffer of a socket, whatever the system: more may not."""
+"""The size that every system takes at once into the empty buffer of a socket."""
 
 
-_TOGETHER_COUNT: Final = 64  # so that the first waits some ms at the most
+_TOGETHER_COUNT: Final = 64  # so that the first one waits a few ms at most
 _CURRENT: Final = trio.lowlevel.RunVar["SendCoalescer"]("departure")
 _CHUNK_BYTES: Final = 16 * 1024
 
 
 class SendCoalescer(trio.abc.Instrument):
-    """What is ready to be sent."""
+    """Collects small sends until trio waits for I/O, and then makes them together."""
 
     def __init__(self) -> None:
         self._ready: list[tuple[socket.socket, bytes]] = []
 
     @classmethod
     def current(cls) -> "SendCoalescer":
-        """Give that of this trio run."""
+        """Return the coalescer of this trio run."""
         try:
             return _CURRENT.get()
         except LookupError:
@@ -46,19 +46,19 @@ class SendCoalescer(trio.abc.Instrument):
             return coalescer
 
     def put(self, to: socket.socket, data: bytes) -> None:
-        """Have at most `TOGETHER_BYTES` sent, whole, to a socket that has sent all before.
+        """Queue at most `TOGETHER_BYTES` for a socket that has sent everything before.
 
-        Where that fails, whoever reads from the socket finds its end.
+        If they cannot be sent in one call, the socket is shut down: its reader finds the end.
         """
         self._ready.append((to, data))
         if len(self._ready) >= _TOGETHER_COUNT:
             self.before_io_wait(0)
 
     def before_io_wait(self, timeout: float) -> None:
-        """Send what is ready. Called by trio, which would call no more if this raised."""
+        """Send everything queued. Trio calls this; if it raised, trio would not call it again."""
         for to, data in self._ready:
             is_sent = False
-            with suppress(OSError):  # also where it was closed meanwhile
+            with suppress(OSError):  # also if it was closed meanwhile
                 is_sent = to.send(data) == len(data)
             if not is_sent:
                 with suppress(OSError):
@@ -70,42 +70,46 @@ _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Connection(Protocol):
-    """What a connection asks of its socket. Each call may raise OSError."""
+    """A connection as the pool uses it. Each call may raise OSError."""
 
     def send(self, data: bytes) -> int:
-        """Send what goes at once, or in a moment, and give how many bytes that is; the rest is for
-        `send_all`.
+        """Send as much as possible now or in a moment, and return its number of bytes; pass the
+        rest to `send_all`.
         """
         ...
 
     async def send_all(self, data: memoryview) -> None: ...
 
     def wait(self) -> Awaitable[None]:
-        """Wait until something has come, or the end."""
+        """Wait until data or the end has arrived."""
         ...
 
     def receive(self) -> bytes:
-        """Give what has come; nothing at the end. BlockingIOError: it was nothing, `wait` again."""
+        """Return the data that has arrived; it is empty at the end.
+
+        Raises:
+            BlockingIOError: if there is none after all: `wait` again.
+        """
         ...
 
     def acknowledge(self) -> None:
-        """Do not wait with the ACK: the peer may hold back the rest until it comes."""
+        """Send the ACK at once: the peer may hold back the rest until it arrives."""
         ...
 
     def is_stale(self) -> object:
-        """Tell, by its truth, whether an idle connection has something to read: its end, or what
-        nobody asked for.
+        """Return a true value if an idle connection has something to read: its end, or unexpected
+        data.
         """
         ...
 
     def close(self) -> None:
-        """Close it, also under a task that waits: that gets `trio.ClosedResourceError`."""
+        """Close it, even while a task waits; that task gets `trio.ClosedResourceError`."""
         ...
 
 
 class _TcpConnection:
-    """A socket without trio's layers: one system call, one wait. What is asked for each answer is
-    bound to its socket here, so that no Python of ours is between.
+    """A socket without trio's layers: one system call, one wait. The calls that each response needs
+    are bound to the socket here, so none of our Python code runs in between.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -145,7 +149,7 @@ class _TcpConnection:
 
 
 class _TlsConnection:
-    """TLS. Closed without a word: the answer was whole, or is not wanted."""
+    """TLS, closed without close_notify: the response was complete, or is not wanted."""
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
@@ -153,7 +157,7 @@ class _TlsConnection:
         self._received = b""
 
     def send(self, data: bytes) -> int:
-        return 0  # trio can only do it whole
+        return 0  # trio can only send everything
 
     async def send_all(self, data: memoryview) -> None:
         try:

@@ -1,9 +1,9 @@
 """Deadlines for many short exchanges, without a timer for each.
 
-A cancel scope around each POST was measured to cost a tenth of all that the bridge does. Here it is
-an entry in a dictionary, and one task that looks through it, a few times a second, while there is
-anything to look for. It is a system task of trio's, since a transport has no nursery; it ends at
-`close`, and by itself when nothing has been watched for a while.
+A cancel scope around each POST was measured to cost a tenth of all the work of the bridge. Here a
+deadline is an entry in a dictionary, which one task scans a few times a second while it has
+entries. It is a system task of trio, since a transport has no nursery; it ends at `close`, and by
+itself after a while without entries.
 """
 
 from typing import Final, Protocol
@@ -15,31 +15,31 @@ _IDLE_TICKS: Final = 40
 
 
 class Expirable(Protocol):
-    """What can be told that its time is up."""
+    """An object that can be told that its time is up."""
 
     def expire(self) -> None: ...
 
 
 class Deadlines:
-    """Tells what is late, at most `TICK_S` after its deadline by trio's clock."""
+    """Expires objects, at most `TICK_S` after their deadline by trio's clock."""
 
     def __init__(self) -> None:
         self._deadlines: dict[Expirable, float] = {}
         self._watching: trio.CancelScope | None = None
 
     def add(self, one: Expirable, deadline: float) -> None:
-        """Watch it until `remove`."""
+        """Watch an object until `remove`."""
         self._deadlines[one] = deadline
         if self._watching is None:
             self._watching = trio.CancelScope()
             trio.lowlevel.spawn_system_task(self._look, self._watching)
 
     def remove(self, one: Expirable) -> None:
-        """Watch it no more, if it was watched."""
+        """Stop watching an object, if it is watched."""
         self._deadlines.pop(one, None)
 
     def close(self) -> None:
-        """Watch nothing more, until the next `add`."""
+        """Stop watching everything, until the next `add`."""
         self._deadlines.clear()
         if self._watching is not None:
             self._watching.cancel()

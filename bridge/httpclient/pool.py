@@ -1,12 +1,12 @@
-"""Connections to HTTP servers, kept for the next request: HTTP/1.1 on trio.
+"""A pool of connections to HTTP servers: HTTP/1.1 on trio.
 
-Taking a connection costs the same at one and at a thousand: idle ones are a stack per origin, the
-newest on top, so that expired ones gather at the bottom.
+Taking a connection costs the same with one as with a thousand: idle ones are a stack per origin,
+the newest on top, so expired ones gather at the bottom.
 
-Invariants: a connection is idle (in `_idle`) or serves one `exchange`, never both; one whose
-exchange did not end with a whole answer is closed, also by cancellation, so that no half-used one
-is ever idle. `_open` counts both kinds. Exchanges under way and `_room` make `max_connections`;
-who leaves hands its room to who waits longest, so that none is overtaken.
+Invariants: a connection is either idle (in `_idle`) or serves one `exchange`. It is closed if its
+exchange did not end with a complete response, also on cancellation: no half-used connection is ever
+idle. `_open` counts both kinds. Running exchanges and `_room` add up to `max_connections`. A
+finished exchange hands its room to the longest waiter, so no waiter is overtaken.
 """
 
 import math
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Origin(NamedTuple):
-    """Whom a connection is to. A tuple, since it is looked up for each request."""
+    """The server of a connection. A tuple, since it is looked up for each request."""
 
     scheme: str
     host: str
@@ -37,7 +37,7 @@ class Origin(NamedTuple):
 
 @frozen
 class PoolLimits:
-    """How many connections there may be, and how long an idle one is kept."""
+    """The maximum number of connections, and how long an idle one is kept."""
 
     max_connections: int = 256
     keepalive_s: float = 30.0
@@ -45,7 +45,7 @@ class PoolLimits:
 
 @frozen
 class Timeouts:
-    """For each phase of an exchange, in seconds; infinite by default: the caller has a scope."""
+    """The time-out of each phase, in seconds. Infinite by default: the caller has a scope."""
 
     connect: float = math.inf
     write: float = math.inf
@@ -54,7 +54,7 @@ class Timeouts:
 
 
 class _PooledConnection:
-    """One connection, and the reader of its answers."""
+    """One connection, and the reader of its responses."""
 
     def __init__(self, connection: Connection, reader: ResponseReader) -> None:
         self.socket = connection
@@ -65,16 +65,17 @@ class _PooledConnection:
         self.expired = False
 
     def expire(self) -> None:
-        """End the exchange that is under way: its time is up."""
+        """End the running exchange: its time is up."""
         self.expired = True
         self.socket.close()
 
     async def exchange(self, method: str, data: bytes, timeouts: Timeouts) -> Response:
-        """Send a request and read its answer.
+        """Send a request and return its response.
 
         Raises:
-            httpx.WriteError, httpx.WriteTimeout, httpx.ReadError, httpx.ReadTimeout,
-            httpx.RemoteProtocolError
+            httpx.WriteError, httpx.WriteTimeout: if the request cannot be sent.
+            httpx.ReadError, httpx.ReadTimeout: if the response cannot be read.
+            httpx.RemoteProtocolError: if the response is not valid.
         """
         reader, connection = self.reader, self.socket
         reader.begin(method)
@@ -86,7 +87,7 @@ class _PooledConnection:
                     rest = memoryview(data)[sent:]
                     await _within(timeouts.write, httpx.WriteTimeout, connection.send_all, rest)
             except OSError as error:
-                unsent = error  # an answer may be here all the same: "too large", and closed
+                unsent = error  # a response may be here all the same: "too large", then closed
             answer = None
             while answer is None:
                 if timeouts.read == math.inf:
@@ -137,7 +138,7 @@ class Pool:
 
     @property
     def open_count(self) -> int:
-        """How many connections there are, idle and in use."""
+        """The number of connections, idle and in use."""
         return self._open
 
     @property
@@ -152,16 +153,16 @@ class Pool:
         timeouts: Timeouts,
         deadline: float = math.inf,
     ) -> Response:
-        """Send a request, as it stands in `data`, and give the answer, until `deadline` by trio's
-        clock (and `TICK_S` more).
+        """Send the request in `data` and return its response, until `deadline` by trio's clock (and
+        `TICK_S` more).
 
-        A kept connection that the server has closed meanwhile is noticed; where that shows only by
-        the request's failure, without a byte of an answer, it is sent again on a fresh one, once.
+        A kept connection that the server has closed meanwhile is noticed. If only the failing
+        request shows it, without a byte of a response, the request is sent once more on a new one.
 
         Raises:
-            httpx.TransportError: one of its kinds, by what failed.
+            httpx.TransportError: if the exchange fails; the subclass says how.
 
-        Cancellation closes the connection that was in use.
+        Cancellation closes the connection in use.
         """
         if self._room:
             self._room -= 1
@@ -188,14 +189,14 @@ class Pool:
                     self._put(connection, origin, answer)
                 connection = None
         finally:
-            # Where there is room, nobody waits; asking that first saves a call.
+            # If there is room, nobody waits; checking it first saves a call.
             if not self._room and self._waiting:
                 self._waiting.unpark()
             else:
                 self._room += 1
 
     def close(self) -> None:
-        """Close what is idle now, and what is in use when it is done."""
+        """Close the idle connections now, and the others when they are done."""
         self._closed = True
         for connections in self._idle.values():
             for connection in connections:
@@ -237,7 +238,7 @@ class Pool:
     async def _connect(
         self, origin: Origin, timeouts: Timeouts, deadline: float
     ) -> _PooledConnection:
-        if self._open >= self._limits.max_connections:  # then some are idle: this one has room
+        if self._open >= self._limits.max_connections:  # then some are idle: this exchange has room
             idle = next(idle for idle in self._idle.values() if idle)
             self._discard(idle.popleft())
         self._open += 1
@@ -271,12 +272,12 @@ async def _within(
         with trio.fail_after(max(timeout_s, 0)):
             return await call(*arguments)
     except trio.TooSlowError:
-        raise too_slow(f"not within {timeout_s:g} s") from None
+        raise too_slow(f"not completed within {timeout_s:g} s") from None
 
 
 def _seconds_of(keep_alive: bytes) -> float:
-    """How long the server says that it keeps an idle connection (RFC 2068 §19.7.1.1), less what a
-    request takes to get there.
+    """Return how long the server keeps an idle connection (RFC 2068 §19.7.1.1), less the time that
+    a request takes to arrive, in seconds.
     """
     for part in keep_alive.split(b","):
         name, _, value = part.partition(b"=")

@@ -1,11 +1,11 @@
-"""An HTTP/1.1 answer from its bytes: httptools (llhttp in C), and the limits that it has not.
+"""Parses HTTP/1.1 responses with httptools (llhttp in C), and adds the limits that it lacks.
 
-No socket and no await. One `ResponseReader` serves one connection, one answer after the other; what
-an answer breaks is told by httpx's exceptions, in words that quote nothing of the peer.
+No socket and no await. One `ResponseReader` serves one connection, one response after the other.
+Violations raise httpx's exceptions, whose messages quote nothing of the peer.
 
-Invariant: an answer costs at most `max_head_bytes` and eight times `max_body_bytes` (framing
-included: a chunk of one byte takes six), whatever the peer sends; a trailer, or the extensions of
-one chunk, at most `max_head_bytes` more than what came with the last of the body.
+Invariant: whatever the peer sends, at most `max_head_bytes` and eight times `max_body_bytes` of a
+response are read (framing included: a chunk of one byte takes six). A trailer, or the extensions of
+one chunk, may take at most `max_head_bytes` after the last of the body.
 """
 
 import zlib
@@ -36,14 +36,14 @@ _CONTROL: Final = frozenset({*range(0x20), 0x7F} - {0x09})
 
 @frozen
 class ResponseLimits:
-    """How much of an answer is taken, in bytes; the body counts as it comes, and decoded."""
+    """The maximum size of a response, in bytes; for the body, both as received and decoded."""
 
     max_head_bytes: int = 64 * 1024
     max_body_bytes: int = 1024 * 1024
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):  # one for each POST, never in a cycle
-    """A whole answer; header names are as they came. `body` is None where it was over the limit."""
+    """A complete response, with header names as received; `body` is None if over the limit."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -51,57 +51,57 @@ class Response(msgspec.Struct, frozen=True, gc=False):  # one for each POST, nev
     reason: bytes = b""
     version: str = "1.1"
     fields: Mapping[bytes, bytes] = {}
-    """The first value of each header, by its name in lower case; by default made of `headers`."""
+    """The first value of each header, by its name in lower case; made from `headers` by default."""
 
     def __post_init__(self) -> None:
         if not self.fields:
             fields = {name.lower(): value for name, value in reversed(self.headers)}
             force_setattr(self, "fields", fields)
 
-    def __repr__(self) -> str:  # what is in the body is nobody's business
-        return f"Answer(status={self.status}, headers={self.headers})"
+    def __repr__(self) -> str:  # without the body, which may be confidential
+        return f"Response(status={self.status}, headers={self.headers})"
 
     def header(self, name: bytes) -> str | None:
-        """Give the first value of a header, by its name in lower case."""
+        """Return the first value of a header, by its name in lower case."""
         value = self.fields.get(name)
         return None if value is None else value.decode("latin-1").strip()
 
 
 _Parsed = tuple[int, int, tuple[tuple[bytes, bytes], ...], bytes, str, Mapping[bytes, bytes]]
 Heads = dict[bytes, _Parsed]
-"""Heads that llhttp has parsed. With each: how long the answer is, body included, and what an
-`Response` has but for its body. At most `_HEADS_LIMIT` of `_HEAD_BYTES`: 3 MB at the very worst.
+"""Heads that llhttp has parsed. Each maps to the length of the response, body included, and to the
+fields of the `Response` except its body. At most `_HEADS_LIMIT` of `_HEAD_BYTES`: 3 MB at worst.
 """
 
 
 class ResponseReader:
-    """Takes the bytes of one connection; `begin` before each request.
+    """Reads the responses of one connection; call `begin` before each request.
 
-    A server's heads are the same for a second at least (by their date). So an answer that comes in
-    one piece, and has a head that is known, is taken apart without llhttp: in a fourth of the time.
+    The heads of a server often stay the same until their date changes, once a second. So a response
+    that arrives in one piece, with a known head, is split without llhttp: in a fourth of the time.
     """
 
     def __init__(self, limits: ResponseLimits, heads: Heads | None = None) -> None:
-        """`heads` are those of readers with the same limits, if they are to be shared."""
+        """`heads`, if given, is shared with other readers that have the same limits."""
         self._limits = limits
         self._heads = {} if heads is None else heads
         self._parser = httptools.HttpResponseParser(self)
-        # RFC 9112 §2.2: a line may end in LF alone, and httpx's own transport takes that. Gap: of a
-        # chunk that is one byte short, the CR behind it is taken for data.
+        # RFC 9112 §2.2: a line may end in LF alone, and httpx's own transport accepts it. Gap: if a
+        # chunk is one byte short, the CR behind it is taken as data.
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
         self._total_limit = limits.max_head_bytes + FRAMING_FACTOR * limits.max_body_bytes
         self.begin("POST")
         self._start()
 
     def begin(self, method: str) -> None:
-        """Expect the answer to a request of that method."""
-        self.begun = False  # whether a byte of the answer has come
+        """Prepare for the response to a request with that method."""
+        self.begun = False  # whether a byte of the response has arrived
         self.reusable = False  # whether the connection can take another request
         self._bodiless = method == "HEAD"
 
     def _start(self) -> None:
         self._total_bytes = 0
-        self._limit = self._limits.max_head_bytes  # on them, until there is progress
+        self._limit = self._limits.max_head_bytes  # on `_total_bytes`, until there is progress
         self._complete = False
         self._reset()
 
@@ -116,10 +116,11 @@ class ResponseReader:
         self._seen_bytes = -1  # of the body, when `_limit` was raised
 
     def feed(self, data: bytes) -> Response | None:
-        """Take what has come; None until the answer is whole, or its body over the limit.
+        """Process received data. Return the response once it is complete or its body over the
+        limit, and None before that.
 
         Raises:
-            httpx.RemoteProtocolError: this is no answer, or over the limits.
+            httpx.RemoteProtocolError: if this is not a valid response, or over the limits.
         """
         if self.begun:
             return self._feed(data)
@@ -138,7 +139,7 @@ class ResponseReader:
         return answer
 
     def _remember(self, head: bytes, length: int, answer: Response) -> None:
-        """Know this head the next time, if it is one, and nothing is behind the body."""
+        """Store this head for the next time, if it is one and nothing follows the body."""
         if answer.body is None or len(head) + len(answer.body) != length:
             return
         if head.count(b"\n") != len(answer.headers) + 2:  # a line may end in LF alone: it is more
@@ -160,7 +161,7 @@ class ResponseReader:
             return self._take(data)
         answer = self._take(data[:room])
         if answer is not None:
-            self.reusable = False  # more than was asked for
+            self.reusable = False  # more than one response
             return answer
         if self._limit > self._total_bytes:
             return self._feed(data[room:])
@@ -169,15 +170,17 @@ class ResponseReader:
         raise _fault("has too much framing for its body")
 
     def end(self) -> Response:
-        """Take the end of the connection: it completes an answer without length.
+        """Process the end of the connection: it completes a response without length.
 
         Raises:
-            httpx.RemoteProtocolError: the answer is not whole, or there is none.
+            httpx.RemoteProtocolError: if the response is incomplete, or there is none.
         """
         if not self.begun:
-            raise httpx.RemoteProtocolError("the connection was closed without an answer")
+            raise httpx.RemoteProtocolError("the connection was closed without a response")
         if self._in_head or self._framed:
-            raise httpx.RemoteProtocolError("the connection was closed within the answer")
+            raise httpx.RemoteProtocolError(
+                "the connection was closed in the middle of the response"
+            )
         return self._answer()
 
     def _take(self, data: bytes) -> Response | None:
@@ -189,7 +192,7 @@ class ResponseReader:
             if not self._complete and self._body is not None:
                 if isinstance(error.__context__, httpx.RemoteProtocolError):  # our own
                     raise error.__context__ from None
-                raise _fault(f"is no HTTP: {_words(error)}") from None
+                raise _fault(f"is not valid HTTP: {_words(error)}") from None
         if self._complete or self._body is None:
             return self._answer()
         if not self._in_head and len(self._body) > self._seen_bytes:
@@ -207,7 +210,7 @@ class ResponseReader:
             self._version,
         )
 
-    # --- httptools calls these; after the answer they may be told of more, nobody asked for it
+    # --- called by httptools, also for unexpected data after the response
 
     def on_message_begin(self) -> None:
         if self._complete:
@@ -228,9 +231,9 @@ class ResponseReader:
         self._status = status = self._parser.get_status_code()
         self._version = version = self._parser.get_http_version()
         if version not in _VERSIONS or status < 100:
-            raise _fault("has a status line that is not HTTP/1's")
+            raise _fault("has a status line that is not of HTTP/1.0 or 1.1")
         if status == 101:
-            raise _fault("switches to a protocol that was not asked for")
+            raise _fault("switches to a protocol that was not requested")
         if self._reason != b"OK" and not _CONTROL.isdisjoint(self._reason):
             raise _fault("has a control character in its status line")
         self._read_framing()
@@ -238,12 +241,12 @@ class ResponseReader:
             self._complete = True
 
     def _read_framing(self) -> None:
-        # llhttp refuses two lengths, and a length beside a coding; it takes any list of codings.
+        # llhttp refuses two lengths, and a length with a coding; it accepts any list of codings.
         for name, value in self._headers:
             if len(name) in _FRAMING_LENGTHS and (key := name.lower()) in _FRAMING:
                 if key == b"transfer-encoding":
                     if self._framed or value.lower() != b"chunked":
-                        raise _fault("has a Transfer-Encoding that is not chunked")
+                        raise _fault("has a Transfer-Encoding other than chunked")
                     self._chunked = True
                 self._framed = True
 
@@ -257,7 +260,7 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         if self._complete:
             return
-        if self._status < 200:  # 1xx: the answer is yet to come
+        if self._status < 200:  # 1xx: the final response is yet to come
             self._reset()
             return
         self._complete = True
@@ -267,10 +270,11 @@ class ResponseReader:
 
 
 def decoded(answer: Response, limit_bytes: int) -> bytes | None:
-    """Undo the content codings gzip and deflate; None where more than `limit_bytes` come out.
+    """Return the body without its content codings, gzip and deflate; None if it is longer than
+    `limit_bytes`.
 
     Raises:
-        httpx.DecodingError: another coding, or a body that is not what its header says.
+        httpx.DecodingError: if there is another coding, or the body does not match its header.
     """
     body = answer.body
     if _ENCODING not in answer.fields:
@@ -290,14 +294,16 @@ def decoded(answer: Response, limit_bytes: int) -> bytes | None:
         elif coding == "deflate":
             body = _inflate(body, _deflate_bits(body), limit_bytes)
         else:
-            raise httpx.DecodingError(f"Content-Encoding {coding[:30]!r} was not asked for")
+            raise httpx.DecodingError(f"Content-Encoding {coding[:30]!r} was not requested")
         if body is None:
             return None
     return body
 
 
 def _deflate_bits(body: bytes) -> int:
-    """`deflate` is zlib's format; some send the bare one (RFC 9110 §8.4.1.2)."""
+    """Return zlib's window bits: `deflate` is zlib's format, but some servers send raw deflate (RFC
+    9110 §8.4.1.2).
+    """
     has_zlib_header = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
     return zlib.MAX_WBITS if has_zlib_header else -zlib.MAX_WBITS
 
@@ -306,7 +312,7 @@ def _inflate(body: bytes, bits: int, limit_bytes: int) -> bytes | None:
     parts: list[bytes] = []
     room = limit_bytes
     try:
-        while body:  # gzip may have several members; each copies what is after it
+        while body:  # gzip may have several members; each copies the rest
             if len(parts) == _MEMBERS_LIMIT:
                 raise httpx.DecodingError(f"more than {_MEMBERS_LIMIT} members in a gzip body")
             inflater = zlib.decompressobj(bits)
@@ -316,7 +322,7 @@ def _inflate(body: bytes, bits: int, limit_bytes: int) -> bytes | None:
                 return None
             parts.append(part)
             if not inflater.eof:
-                raise httpx.DecodingError("the compressed body is not whole")
+                raise httpx.DecodingError("the compressed body is incomplete")
             body = inflater.unused_data
     except zlib.error:
         raise httpx.DecodingError("the body is not compressed as its header says") from None
@@ -324,9 +330,9 @@ def _inflate(body: bytes, bits: int, limit_bytes: int) -> bytes | None:
 
 
 def _words(error: Exception) -> str:
-    """llhttp's own words; they quote nothing of the peer."""
+    """Return llhttp's message; it quotes nothing of the peer."""
     return str(error) or type(error).__name__
 
 
 def _fault(how: str) -> httpx.RemoteProtocolError:
-    return httpx.RemoteProtocolError(f"the answer {how}")
+    return httpx.RemoteProtocolError(f"the response {how}")

@@ -1,10 +1,10 @@
-"""An httpx transport on trio and httptools, for the one thing that the bridge does all the time.
+"""An httpx transport on trio and httptools, for the bridge's most frequent operation.
 
 httpx's own transport scans its whole pool at each request (measured: 8 ms of CPU at 64
-connections); this one does not. What it does not do: proxies and HTTP/2, for which `endpoint`
-takes httpx's own.
+connections); this one does not. It supports neither proxies nor HTTP/2: for those, `endpoint` uses
+httpx's own.
 
-`exchange` is the short way for a caller whose request is the same every time but for its body;
+`exchange` is the short way for a caller whose requests differ only in the body;
 `handle_async_request` is httpx's extension point, and builds on it.
 """
 
@@ -24,11 +24,11 @@ _FORBIDDEN: Final = re.compile(rb"[\0\r\n]")
 
 
 class BodyTooLarge(httpx.RemoteProtocolError):
-    """The body, or what is compressed in it, is over the limit."""
+    """The body is over the limit, as received or decompressed."""
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """HTTP/1.1 with keep-alive. Each answer is read whole before it is given."""
+    """HTTP/1.1 with keep-alive. Each response is read completely before it is returned."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Transport(httpx.AsyncBaseTransport):
         return await self.pool.exchange(origin, method, data, timeouts)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and give its response with its body read.
+        """Send a request, and return its response with its body read.
 
-        Time-outs are taken from `request.extensions["timeout"]`, as httpx's own transport does.
+        Time-outs come from `request.extensions["timeout"]`, as in httpx's own transport.
 
         Raises:
-            httpx.TransportError: what httpx's own transport would raise; `BodyTooLarge` for a body
-                over the limit.
-            httpx.DecodingError: the body is not compressed as its header says.
+            httpx.TransportError: if httpx's own transport would raise it; `BodyTooLarge` if the
+                body is over the limit.
+            httpx.DecodingError: if the body is not compressed as its header says.
         """
         origin = origin_of(request.url)
         data = head_of(request) + _framed(request, await request.aread())
@@ -73,15 +73,15 @@ class Transport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the connections that are idle, at once, and the others when they are done."""
+        """Close the idle connections now, and the others when they are done."""
         self.pool.close()
 
 
 def origin_of(url: httpx.URL) -> Origin:
-    """Give whom to connect to.
+    """Return the origin to connect to.
 
     Raises:
-        httpx.UnsupportedProtocol: neither http nor https.
+        httpx.UnsupportedProtocol: if the scheme is neither http nor https.
     """
     if url.scheme not in _PORTS:
         raise httpx.UnsupportedProtocol(f"the scheme {url.scheme!r} is not http or https")
@@ -90,18 +90,18 @@ def origin_of(url: httpx.URL) -> Origin:
 
 
 def head_of(request: httpx.Request) -> bytes:
-    """Write a request's line and headers, up to the empty line.
+    """Return a request's line and headers, up to the empty line.
 
     Raises:
-        httpx.LocalProtocolError: the method or a header would not stay one.
+        httpx.LocalProtocolError: if the method or a header contains a forbidden character.
     """
     method = request.method.encode("utf-8")
     if not _TOKEN.fullmatch(method):
-        raise httpx.LocalProtocolError("the method holds a forbidden character")
+        raise httpx.LocalProtocolError("the method contains a forbidden character")
     parts = [method, b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
     for name, value in request.headers.raw:
         if not _TOKEN.fullmatch(name) or _FORBIDDEN.search(value):
-            raise httpx.LocalProtocolError(f"the header {name!r} holds a forbidden character")
+            raise httpx.LocalProtocolError(f"the header {name!r} contains a forbidden character")
         parts += [name, b": ", value, b"\r\n"]
     return b"".join(parts)
 
@@ -109,7 +109,7 @@ def head_of(request: httpx.Request) -> bytes:
 def _framed(request: httpx.Request, body: bytes) -> bytes:
     if "transfer-encoding" not in request.headers:
         if request.headers.get("content-length", "0") != str(len(body)):
-            raise httpx.LocalProtocolError("Content-Length is not that of the body")
+            raise httpx.LocalProtocolError("Content-Length does not match the body")
         return b"\r\n" + body
     chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
     return b"\r\n" + chunk + b"0\r\n\r\n"

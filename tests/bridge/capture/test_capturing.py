@@ -288,7 +288,7 @@ async def test_a_post_without_an_answer_is_recorded_with_why(
     await world.stop(daemon)
     [[(_, records)]] = captures(world.directory).values()
     [one] = exchanges(records)
-    why = "RemoteProtocolError: the connection was closed without an answer"
+    why = "RemoteProtocolError: the connection was closed without a response"
     assert one.result == PostFailure("unreachable", why)
 
 

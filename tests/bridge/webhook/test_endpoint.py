@@ -163,7 +163,7 @@ OK_TABLE: Final[list[tuple[str, bytes, Outcome]]] = [
     (
         "a coding that was not asked for",
         headed(JSON, LENGTH, "Content-Encoding: br"),
-        BadReply("Content-Encoding 'br' was not asked for"),
+        BadReply("Content-Encoding 'br' was not requested"),
     ),
     (
         "an empty body has no coding",
