@@ -1,4 +1,4 @@
-"""An XMPP component's stream (XEP-0114), usable on its own.
+"""The stream of an XMPP component (XEP-0114), usable on its own.
 
 A sans-IO core with both roles (`ComponentConnection`), frozen values, and a driver on trio
 (`connect`, `ComponentStream`). Nothing here knows JSON or HTTP.

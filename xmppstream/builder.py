@@ -1,7 +1,7 @@
-"""What an XML parser calls: builds elements below the root, and refuses what must not be there.
+"""The target of an XML parser: builds elements below the root, and refuses forbidden content.
 
-It keeps the limits that can be seen from start tags (depth, attributes, names), forbids what S19
-forbids, and makes parse events. The bytes, and what is told about them, are `parser`'s business.
+It enforces the limits that start tags show (depth, attributes, names), refuses content that S19
+forbids, and makes parse events. `parser` handles the bytes and their limits.
 """
 
 from typing import Any, Final
@@ -25,7 +25,7 @@ _ELEMENT_WEIGHT_BYTES: Final = 400  # an Element with its tuples, measured on CP
 
 @frozen
 class RootOpened:
-    """The root's start tag is in; `namespaces` are its declarations, the default one under ""."""
+    """The root's start tag is complete. `namespaces` has its declarations, the default under ""."""
 
     name: str
     attributes: tuple[tuple[str, str], ...]
@@ -33,7 +33,7 @@ class RootOpened:
 
 
 class ElementParsed(Struct, frozen=True, gc=False):
-    """A whole child of the root is in."""
+    """A child of the root is complete."""
 
     element: Element
     weight_bytes: int
@@ -41,7 +41,7 @@ class ElementParsed(Struct, frozen=True, gc=False):
 
 @frozen
 class ElementRefused:
-    """A child of the root went over a limit; `stub` has its addresses and nothing else."""
+    """A child of the root exceeded a limit; `stub` has only the parts that an answer needs."""
 
     stub: Element
     limit: str
@@ -49,12 +49,12 @@ class ElementRefused:
 
 @frozen
 class RootClosed:
-    """The root's end tag is in; whatever follows is not looked at."""
+    """The root's end tag is complete; anything that follows is ignored."""
 
 
 @frozen
 class ParserFaulted:
-    """The input is not a stream that may be read on; the last event."""
+    """The input is not a valid stream, and is not read any further; the last event."""
 
     condition: StreamCondition
     text: str
@@ -64,7 +64,7 @@ ParseEvent = RootOpened | ElementParsed | ElementRefused | RootClosed | ParserFa
 
 
 class Fault(Exception):
-    """Ends the parse; `parser` makes a `ParserFaulted` or a `RemoteError` of it."""
+    """Ends parsing; `parser` turns it into a `ParserFaulted` or a `RemoteError`."""
 
     def __init__(self, condition: StreamCondition, text: str) -> None:
         super().__init__(text)
@@ -73,7 +73,7 @@ class Fault(Exception):
 
 
 class Builder:
-    """What lxml calls: builds elements at depth two and below, refuses what S19 forbids."""
+    """Called by lxml: builds elements at depth two and below, refuses content that S19 forbids."""
 
     def __init__(self, limits: Limits, dictionary: Dictionary) -> None:
         self.events: list[ParseEvent] = []
@@ -90,7 +90,7 @@ class Builder:
         self._text: list[str] = []
 
     def refuse(self, limit: str) -> None:
-        """From now on consume, without building, until the top-level element ends."""
+        """Consume input without building anything, until the top-level element ends."""
         if self._refused is None:
             self._refused = limit
             self._text.clear()
@@ -105,7 +105,7 @@ class Builder:
     def start(self, name: str, attributes: Any, namespaces: Any) -> None:
         depth = self.depth = self.depth + 1
         limits, all_known, within = self._limits, self._known.issuperset, True
-        # A name that is known was judged before, and takes no more room.
+        # A known name was checked before, and takes no more room.
         if name not in self._known or (attributes and not all_known(attributes)):
             within = self._dictionary.add((name, *attributes), limits.max_name_bytes)
         if namespaces and not (all_known(namespaces) and all_known(namespaces.values())):
@@ -137,7 +137,7 @@ class Builder:
         if self.depth == 1:
             if text.strip(_SPACE):
                 raise Fault(StreamCondition.BAD_FORMAT, "text between stanzas")
-        elif self._refused is None and text:  # an empty CDATA section is none
+        elif self._refused is None and text:  # an empty CDATA section is no text
             self._text.append(text)
 
     def end(self, name: str) -> None:
@@ -175,7 +175,7 @@ class Builder:
         raise Fault(StreamCondition.RESTRICTED_XML, DTD_TEXT)
 
     def close(self) -> None:
-        """lxml asks for it at the end of a document, which a stream does not have."""
+        """Called by lxml at the end of a document, which a stream does not have."""
 
 
 def _stub_attributes(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -1,8 +1,8 @@
-"""The component protocol (XEP-0114) without input and output: both roles in one class.
+"""The component protocol (XEP-0114) without I/O: both roles in one class.
 
-Bytes in give events, values in give bytes. No clock, no socket, no await: `trio_stream` drives it,
-tests join two of them. The state of each side is in `state`'s table; here is what the roles add:
-who may send what first, what the elements mean, and what a fault is.
+Bytes go in and events come out; values go in and bytes come out. No clock, no socket, no await:
+`trio_stream` drives it, and tests join two of them. `state` has the table of each side's states.
+This module adds the order of the handshakes, the meaning of elements, and the faults.
 """
 
 import hashlib
@@ -54,20 +54,20 @@ class Role(Enum):
 
 
 def digest(stream_id: str, secret: str) -> str:
-    """Compute the handshake's text: hex SHA-1 of id and secret, both in UTF-8 (rules S4, S5)."""
+    """Return the handshake's text: hex SHA-1 of id and secret, both in UTF-8 (rules S4, S5)."""
     return hashlib.sha1((stream_id + secret).encode(), usedforsecurity=False).hexdigest()
 
 
 def verify(received: str, stream_id: str, secret: str) -> bool:
-    """Tell, in constant time, whether a component knows the secret."""
+    """Whether a component knows the secret; the comparison takes constant time."""
     return hmac.compare_digest(received.encode(), digest(stream_id, secret).encode())
 
 
 def encode(stanza: Stanza) -> bytes:
-    """Write a stanza as it goes on a stream, in the stream's default namespace (S24).
+    """Return the bytes of a stanza, written in the default namespace of a stream (S24).
 
     Raises:
-        IllegalCharacter: XML cannot hold it (S27).
+        IllegalCharacter: if it contains a character that XML forbids (S27).
     """
     return stanza.encode()
 
@@ -75,12 +75,12 @@ def encode(stanza: Stanza) -> bytes:
 class ComponentConnection:
     """One stream between a component and a server, seen from one end.
 
-    `receive_data` never raises for what the peer does; a `StreamFaulted` is then the last event,
-    and the fault latches. The other methods raise `LocalError` where the state forbids the call.
+    `receive_data` never raises for a fault of the peer: a `StreamFaulted` is then the last event,
+    and the fault latches. The other methods raise `LocalError` if the state forbids the call.
     """
 
     def __init__(self, role: Role, *, domain: str = "", limits: Limits | None = None) -> None:
-        """`domain` is the component's; a server may leave it to the component's header."""
+        """`domain` is the component's; a server may take it from the component's header instead."""
         self.role = role
         self.domain = domain
         self.local = Side.IDLE
@@ -92,16 +92,16 @@ class ComponentConnection:
 
     @property
     def established(self) -> bool:
-        """Whether both handshakes are through, so that stanzas may flow."""
+        """Whether both handshakes are complete, so stanzas may flow."""
         return self.local is Side.READY and self.remote is Side.READY
 
     @property
     def _attached(self) -> bool:
-        # What the peer sends counts until its own end, also after we have closed our side (S12).
+        # Input of the peer counts until its own end, even after we have closed our side (S12).
         return self.remote is Side.READY and self.local is not Side.OPEN
 
     def open(self, *, stream_id: str = "", lang: str | None = None) -> bytes:
-        """Give the stream header (S1, S2); a server names the id that the digest is made with."""
+        """Return the stream header (S1, S2); a server passes the id for the digest."""
         header = f"<stream:stream xmlns='{COMPONENT}' xmlns:stream='{STREAMS}'"
         if self.role is Role.COMPONENT:
             header += f" to='{escape_value(self.domain)}'"
@@ -115,7 +115,7 @@ class ComponentConnection:
         return f"<?xml version='1.0'?>{header}>".encode()
 
     def authenticate(self, secret: str) -> bytes:
-        """Component: give the handshake for the id that the server has sent (S4 to S6)."""
+        """Component: return the handshake for the id that the server has sent (S4 to S6)."""
         if self.role is not Role.COMPONENT:
             raise LocalError("only a component authenticates")
         if self.remote is not Side.OPEN or not self.stream_id:
@@ -131,27 +131,27 @@ class ComponentConnection:
         return b"<handshake/>"
 
     def send(self, stanza: Stanza) -> bytes:
-        """Give the bytes of a stanza.
+        """Return the bytes of a stanza.
 
         Raises:
-            LocalError: the stream is not established, or the stanza cannot be written (S27).
+            LocalError: if the stream is not established, or the stanza cannot be written (S27).
         """
         data = encode(stanza)
         self.count_sent()
         return data
 
     def count_sent(self) -> None:
-        """Take note of a stanza that was encoded elsewhere and is sent now; errors as `send`.
+        """Check that a stanza that was encoded elsewhere may be sent now; raises as `send`.
 
-        By `state`'s table a side that is READY stays so: nothing is to be changed.
+        In `state`'s table a READY side stays READY, so no state changes.
         """
         if not self.established:
             raise LocalError("the stream is not established (S7)")
 
     def close(self, fault: StreamFaulted | None = None) -> bytes:
-        """Give the end of our side (S12): before it the stream error, where a fault is to be told.
+        """Return the end of our side (S12), after a stream error if `fault` is not the peer's.
 
-        A side that is closed, or was never opened, has nothing to say: no bytes.
+        A side that is closed, or was never opened, sends nothing.
         """
         if self.local in (Side.IDLE, Side.CLOSED):
             return b""
@@ -163,7 +163,7 @@ class ComponentConnection:
         return told + _CLOSE
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Take bytes of the peer and give what they complete."""
+        """Process bytes of the peer and return the events that they complete."""
         events = self.receive_events(self._parser.feed(data))
         while self._parser.spent:
             rest = self._parser.unparsed
@@ -173,12 +173,12 @@ class ComponentConnection:
         return events
 
     def receive_events(self, parsed: list[ParseEvent]) -> list[Event]:
-        """Take what a parser that runs elsewhere (`trio_stream`'s thread) has found."""
+        """Process the results of a parser that runs elsewhere (`trio_stream`'s thread)."""
         events: list[Event] = []
         for item in parsed:
             if self._faulted or self.remote is Side.CLOSED:
                 break
-            if isinstance(item, ElementParsed):  # nearly every one
+            if isinstance(item, ElementParsed):  # nearly always
                 event = self._receive_element(item.element, item.weight_bytes)
             else:
                 event = self._receive(item)
@@ -206,7 +206,7 @@ class ComponentConnection:
     def _receive_header(self, root: RootOpened) -> Event:
         self.remote = state.after(self.remote, Sent.HEADER)
         if local_of(root.name) != "stream":
-            return self._fault(StreamCondition.BAD_FORMAT, "the root is no stream")
+            return self._fault(StreamCondition.BAD_FORMAT, "the root is not a stream")
         if root.name != _ROOT or dict(root.namespaces).get("") != COMPONENT:
             return self._fault(StreamCondition.INVALID_NAMESPACE, f"expected {COMPONENT}")
         values = dict(root.attributes)

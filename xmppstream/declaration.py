@@ -1,6 +1,6 @@
 """The first bytes of a stream: byte order mark, encoding and XML declaration (rule S18).
 
-libxml2 would obey another encoding, or guess one; so these bytes are looked at before it sees any.
+libxml2 would obey another encoding, or guess one; so these bytes are checked before it sees any.
 """
 
 import re
@@ -20,7 +20,11 @@ _DECLARATION: Final = re.compile(
 
 
 def without_declaration(head: bytes, limits: Limits) -> bytes | None:
-    """Look at the first bytes ourselves (S18); None while they may still turn out either way."""
+    """Return the first bytes without the declaration (S18); None if more bytes are needed.
+
+    Raises:
+        Fault: if the encoding or the declaration is not allowed, or the declaration is too long.
+    """
     if head[:1] in (b"\xfe", b"\xff", b"\x00") or head[1:2] == b"\x00":
         raise Fault(StreamCondition.UNSUPPORTED_ENCODING, "not UTF-8")
     if len(head) < 2 or (len(head) < len(_BOM) and _BOM.startswith(head)):
@@ -41,7 +45,7 @@ def header_too_long(limits: Limits) -> Fault:
 
 
 def _declaration_end(body: bytes) -> int:
-    """Check an XML declaration and give its length, 0 where there is none (S18)."""
+    """Check an XML declaration and return its length, 0 if there is none (S18)."""
     if _DECLARATION_START.match(body) is None:
         return 0
     found = _DECLARATION.fullmatch(body[: body.index(b"?>") + 2])

@@ -1,6 +1,6 @@
-"""Opens connections, over TCP or TLS: for the component's stream, and for whoever stands above.
+"""Opens connections, over TCP or TLS: for the component's stream, and for packages above this one.
 
-Errors are OSErrors in words for people; cancellation leaves no socket behind.
+Errors are OSErrors with a message for people; cancellation leaves no socket behind.
 """
 
 import os
@@ -11,7 +11,7 @@ import trio
 
 
 class TlsFailed(OSError):
-    """There is a connection, but no TLS on it; `why` in the words of TLS or the system."""
+    """The TLS handshake failed on an open connection; `why` is the reason given by TLS."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"TLS failed: {why}")
@@ -34,18 +34,18 @@ async def dial(
     context: ssl.SSLContext | None = None,
     server_name: str | None = None,
 ) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
-    """Connect to the first address of `host` that answers; with `context`, over TLS.
+    """Connect to the first address of `host` that answers; if `context` is given, over TLS.
 
     The certificate must be for `server_name`, by default for `host`.
 
     Raises:
-        TlsFailed: the TLS handshake failed.
-        OSError: no address answers, or the name cannot be looked up.
+        TlsFailed: if the TLS handshake fails.
+        OSError: if no address answers, or the name cannot be looked up.
     """
     try:
         stream = await trio.open_tcp_stream(host, port)
     except UnicodeError:
-        raise OSError("the host's name cannot be looked up") from None
+        raise OSError("the host name is not valid") from None
     if context is None:
         return stream
     secured = False
@@ -63,7 +63,7 @@ async def dial(
 
 
 def why_failed(error: BaseException) -> str:
-    """Tell in the system's words, or TLS', why a connection failed; causes and groups unfolded."""
+    """Return why a connection failed, in the words of the system or TLS; unfold causes, groups."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(sorted({why_failed(one) for one in error.exceptions}))
     if error.__cause__ is not None:
@@ -73,7 +73,7 @@ def why_failed(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     if isinstance(error, OSError) and error.errno is not None:
-        # trio wraps the system's words; those of getaddrinfo have negative numbers.
+        # trio wraps the system's message; errors of getaddrinfo have negative numbers.
         known = os.strerror(error.errno) if error.errno > 0 else error.strerror
         return known or str(error)
     return str(error) or type(error).__name__

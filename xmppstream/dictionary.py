@@ -1,23 +1,22 @@
-"""What libxml2's dictionary has taken in: each distinct name, for as long as its thread lives.
+"""The contents of libxml2's dictionary: each distinct name, for as long as its thread lives.
 
 Element names, attribute names, prefixes and namespaces go in there; values and texts do not (all
-measured). What a parser has read when it ends within an element, or in a fault, may have names that
-it never told, and is charged whole.
+measured). If a parser ends within an element, or with a fault, its input may contain names that it
+never reported: all bytes since the last boundary are charged.
 """
 
 import math
 from collections.abc import Iterable
 from typing import Final
 
-_NAME_WEIGHT_BYTES: Final = 100  # what a name costs beside its bytes, there and here
+_NAME_WEIGHT_BYTES: Final = 100  # the cost of a name besides its bytes, there and here
 _BUDGET_BYTES: Final = 2 * 1024 * 1024
 
 
 class Dictionary:
-    """Names that were met, and how much they take.
+    """The names met so far, and the memory that they take.
 
-    Without a budget it is never full. Beyond `_BUDGET_BYTES` names are counted, but not known
-    again.
+    Without a budget it is never full. Beyond `_BUDGET_BYTES` names are counted, but not remembered.
     """
 
     def __init__(self, budget_bytes: float = math.inf) -> None:
@@ -27,11 +26,11 @@ class Dictionary:
         self._known: dict[int, set[str]] = {}
 
     def known(self, max_name_bytes: int) -> set[str]:
-        """Give the names that were added with this limit and are within it. It grows."""
+        """Return the names that were added with this limit and are within it. The set grows."""
         return self._known.setdefault(max_name_bytes, set())
 
     def add(self, names: Iterable[str], max_name_bytes: int) -> bool:
-        """Take in what is new of these names; tell whether all are within the limit."""
+        """Add the new ones of these names; return whether all are within the limit."""
         known, within = self.known(max_name_bytes), True
         for name in names:
             if name not in known:
@@ -44,10 +43,10 @@ class Dictionary:
         return within
 
     def charge(self, size_bytes: int) -> None:
-        """Count bytes that may be names, and are not known."""
+        """Count bytes that may be names which were never reported."""
         self._taken_bytes += size_bytes
         self.full = self._taken_bytes > self._budget_bytes
 
 
 PROCESS: Final = Dictionary(_BUDGET_BYTES)
-"""The dictionary of the thread that trio runs in. Once full, it is so for the process' life."""
+"""The dictionary of the thread that trio runs in. Once full, it stays full."""

@@ -1,6 +1,6 @@
-"""The frozen tree that stands for XML everywhere outside the parser: equal by value, hashable.
+"""The frozen tree that represents XML outside the parser: equal by value, hashable.
 
-Normal form: no empty text, no two texts side by side. Prefixes are not kept (rule S25).
+Normal form: no empty text, no adjacent texts. Prefixes are not kept (rule S25).
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from xmppstream.names import expanded, local_of, namespace_of
 
 
 class Element(Struct, frozen=True, gc=False):
-    """One element: expanded name, attributes as they came, children in order."""
+    """One element: expanded name, attributes in their original order, children in order."""
 
-    # A Struct, as what is made for every stanza: an attrs value takes six times as long to make.
-    # `gc=False` is for values that are never in a cycle: frozen, and of nothing but such values.
+    # A Struct, since each stanza makes some: an attrs value takes six times as long to make.
+    # `gc=False` is for values that are never in a cycle: frozen, and made only of such values.
     name: str
     attributes: tuple[tuple[str, str], ...] = ()
     children: "tuple[Element | str, ...]" = ()
@@ -30,7 +30,7 @@ class Element(Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The text directly inside, joined; that of children is not part of it."""
+        """The text directly inside, joined, without the text of child elements."""
         if len(self.children) == 1 and isinstance(self.children[0], str):
             return self.children[0]
         return "".join(child for child in self.children if isinstance(child, str))
@@ -41,24 +41,24 @@ class Element(Struct, frozen=True, gc=False):
         return tuple(child for child in self.children if not isinstance(child, str))
 
     def get(self, name: str) -> str | None:
-        """Give the value of an attribute by its expanded name."""
+        """Return the value of an attribute by its expanded name."""
         for key, value in self.attributes:
             if key == name:
                 return value
         return None
 
     def find(self, name: str) -> "Element | None":
-        """Give the first child of that expanded name."""
+        """Return the first child with that expanded name."""
         return next(self.find_all(name), None)
 
     def find_all(self, name: str) -> "Iterator[Element]":
-        """Give the children of that expanded name, in order."""
+        """Yield the children with that expanded name, in order."""
         for child in self.children:
             if not isinstance(child, str) and child.name == name:
                 yield child
 
     def with_attributes(self, **changes: str | None) -> Self:
-        """Set attributes by their local names (`from_` for `from`); None takes one away."""
+        """Return a copy with attributes set by local name (`from_` is `from`); None removes one."""
         new = {name.rstrip("_"): value for name, value in changes.items()}
         kept = ((k, new.pop(k, None)) if k in new else (k, v) for k, v in self.attributes)
         pairs = [(k, v) for k, v in kept if v is not None]
@@ -67,10 +67,10 @@ class Element(Struct, frozen=True, gc=False):
 
 
 def rehome(element: Element, namespace: str) -> Element:
-    """Move an element, with what it holds of its own namespace, to another one.
+    """Return a copy of an element in another namespace, with its content of the same namespace.
 
-    A payload in a foreign namespace is left as it is, with all that is inside of it: a forwarded
-    stanza keeps `jabber:client` (rules S23, S24).
+    A payload in a foreign namespace stays as it is, with everything inside: a forwarded stanza
+    keeps `jabber:client` (rules S23, S24).
     """
     old = element.namespace
     if old == namespace:

@@ -1,8 +1,8 @@
-"""Conditions of stream and stanza errors, and the exceptions, split by who erred.
+"""Conditions of stream and stanza errors, and the exceptions, split by the side at fault.
 
-`LocalError` is a mistake of the caller's: nothing was sent, the stream is unharmed. `RemoteError`
-tells what the peer did. The core never raises the latter for bytes on a stream (it reports a
-`StreamFaulted`); it is raised where a value is asked for and foreign input does not hold one.
+`LocalError` is a mistake of the caller: nothing was sent, the stream is unharmed. `RemoteError` is
+a mistake of the peer. The core never raises the latter for bytes on a stream (it reports a
+`StreamFaulted`), only if a caller asks for a value that foreign input does not contain.
 """
 
 from enum import StrEnum
@@ -66,7 +66,7 @@ class StanzaCondition(StrEnum):
 
 
 class ErrorType(StrEnum):
-    """What the sender of a stanza may do about its error (RFC 6120 §8.3.2)."""
+    """The possible reactions of a stanza's sender to its error (RFC 6120 §8.3.2)."""
 
     AUTH = "auth"
     CANCEL = "cancel"
@@ -76,15 +76,15 @@ class ErrorType(StrEnum):
 
 
 class XmppError(Exception):
-    """The root of all that this package raises."""
+    """The base class of all exceptions of this package."""
 
 
 class LocalError(XmppError):
-    """The caller asked for what the protocol or the stream's state forbids; nothing was sent."""
+    """The protocol or the stream's state forbids the call; nothing was sent."""
 
 
 class RemoteError(XmppError):
-    """The peer sent what it must not; `condition` names the fault as RFC 6120 does."""
+    """The peer violated the protocol; `condition` names the fault as RFC 6120 does."""
 
     def __init__(self, condition: StreamCondition, text: str) -> None:
         super().__init__(f"{condition}: {text}" if text else str(condition))

@@ -1,4 +1,4 @@
-"""What the core reports, in the order in which it happened. Frozen, equal by value."""
+"""The events that the core reports, in the order of their cause. Frozen, equal by value."""
 
 from attrs import frozen
 from msgspec import Struct
@@ -10,7 +10,7 @@ from xmppstream.stanza import Stanza
 
 @frozen
 class StreamOpened:
-    """The peer's stream header is in. `id` may be missing where an early error follows (S3)."""
+    """The peer's stream header is complete. `id` may be missing if an early error follows (S3)."""
 
     id: str | None
     from_: str | None = None
@@ -21,18 +21,18 @@ class StreamOpened:
 
 @frozen
 class HandshakeReceived:
-    """Server's role: the component has sent its digest (XEP-0114 §3)."""
+    """Server role: the component has sent its digest (XEP-0114 §3)."""
 
     digest: str
 
 
 @frozen
 class HandshakeAccepted:
-    """Component's role: the server has sent `<handshake/>`."""
+    """Component role: the server has sent `<handshake/>`."""
 
 
 class StanzaReceived(Struct, frozen=True, gc=False, eq=False):
-    """A whole stanza is in; `weight_bytes` estimates what it costs to keep, and is not compared."""
+    """A stanza is complete. `weight_bytes` estimates its memory, and is not compared."""
 
     stanza: Stanza
     weight_bytes: int = 0
@@ -46,10 +46,10 @@ class StanzaReceived(Struct, frozen=True, gc=False, eq=False):
 
 @frozen
 class StanzaRefused:
-    """A stanza went over a limit and was consumed without being built (S17).
+    """A stanza exceeded a limit and was consumed without being built (S17).
 
-    `stanza` holds only what an answer needs: the addresses, type and id, and an empty muc#user
-    child where there was one (S30). `limit` says which limit, with its number.
+    `stanza` has only the parts that an answer needs: the addresses, type and id, and an empty
+    muc#user child if there was one (S30). `limit` names the limit, with its number.
     """
 
     stanza: Stanza
@@ -58,17 +58,18 @@ class StanzaRefused:
 
 @frozen
 class ElementIgnored:
-    """An unknown top-level element came; it is to be logged and left alone (S33)."""
+    """An unknown top-level element: callers log it and ignore it (S33)."""
 
     name: str
 
 
 @frozen
 class StreamFaulted:
-    """The stream is over: by an error that the peer sent, or by a fault of the peer's input.
+    """The stream is over: the peer sent a stream error, or its input is at fault.
 
-    The last event of a connection. `by_peer` tells whether the peer sent a stream error (then
-    `application` is its application-specific element); otherwise `close(fault)` tells the peer.
+    The last event of a connection. `by_peer` is whether the peer sent a stream error, and then
+    `application` is its application-specific element. If not, `close(fault)` reports it to the
+    peer.
     """
 
     condition: StreamCondition

@@ -1,6 +1,6 @@
-"""Addresses: split and compare (RFC 7622 §3.1). No mapping, no normalising beyond letter case.
+"""Splits and compares addresses (RFC 7622 §3.1). Nothing is normalised but letter case.
 
-An address stays a string in stanzas; `split` is asked where its parts matter.
+An address stays a string in stanzas; `split` it if its parts matter.
 """
 
 import re
@@ -19,12 +19,12 @@ _RESOURCE: Final = re.compile(rf"[^{_CONTROL}]+")
 
 
 class InvalidJid(LocalError, ValueError):
-    """A string is not an address; the message says which part is at fault."""
+    """A string is not an address; the message names the part at fault."""
 
 
 @frozen
 class Jid:
-    """An address in its three parts; `local` and `resource` are `""` where absent."""
+    """An address in its three parts; `local` and `resource` are `""` if absent."""
 
     local: str
     domain: str
@@ -41,10 +41,10 @@ class Jid:
 
 
 def split(address: str) -> Jid:
-    """Take an address apart: the resource begins at the first `/`, the local part ends at `@`.
+    """Split an address: the resource begins at the first `/`, the local part ends at `@`.
 
     Raises:
-        InvalidJid: a part is empty, longer than 1023 bytes, or holds a forbidden character.
+        InvalidJid: if a part is empty, longer than 1023 bytes, or contains a forbidden character.
     """
     head, slash, resource = address.partition("/")
     local, at, domain = head.partition("@")
@@ -53,7 +53,7 @@ def split(address: str) -> Jid:
     if at or local:
         _check("local part", local, _LOCAL)
     _check("domain", domain, _DOMAIN)
-    # RFC 7622 §3.2: a trailing dot is no part of the domain; a label is not empty.
+    # RFC 7622 §3.2: a trailing dot is not part of the domain; labels are not empty.
     if domain.startswith(".") or domain.endswith(".") or ".." in domain:
         raise InvalidJid("its domain has an empty label")
     if slash:
@@ -65,21 +65,21 @@ def _check(part: str, value: str, allowed: re.Pattern[str]) -> None:
     if not value:
         raise InvalidJid(f"its {part} is empty")
     if allowed.fullmatch(value) is None:
-        raise InvalidJid(f"its {part} holds a forbidden character")
+        raise InvalidJid(f"its {part} contains a forbidden character")
     if len(value.encode()) > _PART_LIMIT_BYTES:
         raise InvalidJid(f"its {part} is longer than {_PART_LIMIT_BYTES} bytes")
 
 
 def bare(address: str) -> str:
-    """Cut the resource off, without checking the rest (for addresses that a server vouches for)."""
+    """Return an address without its resource, unchecked: a server must vouch for the address."""
     return address.partition("/")[0]
 
 
 def domain_of(address: str) -> str:
-    """Give the domain, without checking the rest (for addresses that a server vouches for)."""
+    """Return the domain of an address, unchecked: a server must vouch for the address."""
     return bare(address).rpartition("@")[2]
 
 
 def same_domain(one: str, other: str) -> bool:
-    """Tell whether two domains are one, whatever their letter case."""
+    """Whether two domains are equal, ignoring letter case."""
     return one == other or one.lower() == other.lower()

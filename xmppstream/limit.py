@@ -1,4 +1,4 @@
-"""How much a peer may send before it is refused, or the stream is given up (rule S17)."""
+"""How much a peer may send before an element is refused or the stream ends (rule S17)."""
 
 from typing import Final
 
@@ -9,8 +9,9 @@ KIB: Final = 1024
 
 @frozen
 class Limits:
-    """What a peer may send. Over the first four, an element is consumed and refused; beyond
-    `endless_factor` times `max_stanza_bytes`, or over `max_header_bytes`, the stream is at fault.
+    """Limits on the input of a peer. An element over one of the first four is consumed and refused.
+    Beyond `endless_factor` times `max_stanza_bytes`, or over `max_header_bytes`, the stream is at
+    fault. A parser is replaced after `life_bytes`.
     """
 
     max_stanza_bytes: int = 512 * KIB

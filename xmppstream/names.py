@@ -1,6 +1,6 @@
 """Namespaces and expanded names (`{namespace}local`, Clark's notation).
 
-Holds no logic beyond taking a name apart and putting it together.
+Splits and joins such names; no other logic is here.
 """
 
 from typing import Final
@@ -24,18 +24,18 @@ LANG: Final = f"{{{XML}}}lang"
 
 
 def expanded(namespace: str, local: str) -> str:
-    """Put an expanded name together; no namespace gives the bare local name."""
+    """Return an expanded name; without a namespace, it is the local name."""
     return f"{{{namespace}}}{local}" if namespace else local
 
 
 def namespace_of(name: str) -> str:
-    """Give the namespace of an expanded name, `""` for none.
+    """Return the namespace of an expanded name, `""` if it has none.
 
-    A namespace may hold a `}`; a local name cannot.
+    A namespace may contain a `}`; a local name cannot.
     """
     return name[1 : name.rindex("}")] if name.startswith("{") else ""
 
 
 def local_of(name: str) -> str:
-    """Give the local part of an expanded name."""
+    """Return the local part of an expanded name."""
     return name[name.rindex("}") + 1 :] if name.startswith("{") else name

@@ -1,26 +1,27 @@
 """Bytes to parse events: a restricted, limited, renewable XML parser around lxml's target parser.
 
 The only module that imports lxml. Its state is the depth, the root's start tag, and some counts;
-what a stream may hold at what moment is `component`'s business.
+`component` decides what a stream may contain at which moment.
 
 Invariants:
-- Events do not depend on how the bytes were cut into chunks. (A gap: of long text between stanzas
-  with `]]>` in it, either is reported. A fault in text may show as late as the next markup, that of
-  a bare `&` as late as the next `;`: libxml2 waits for it.)
+- Events do not depend on how the bytes were cut into chunks. (Gaps: if long text between stanzas
+  contains `]]>`, either fault is reported. A fault in text may be reported as late as the next
+  markup, a bare `&` as late as the next `;`: libxml2 waits for it.)
 - A fault latches: it is the last event, after the good elements before it.
-- Bytes are counted before libxml2 sees them, so that no limit is found out by memory (S17).
+- Bytes are counted before libxml2 sees them, so no limit depends on available memory (S17).
 
-How: every chunk is cut behind each `/>` and `</…>`, since only there can an element end. So each
-piece ends at most one top-level element, at its very last byte, and sizes are exact. It is cut at
-`<!X` and `]]>` too, so that a fault has the same name in one piece as byte by byte. In a chunk
-without these, and without NUL, most elements are one piece: from a boundary up to the first end
-tag of that name (half the pieces, two thirds of the time). libxml2 keeps every distinct name for
-as long as the *thread* lives. So a parser that has read `life_bytes`, or whose `dictionary` is
-full, is `spent` at the next boundary, and its `successor()` is to go on, with `unparsed`: in a new
-thread, or with a dictionary that is not full.
+How it works: every chunk is cut behind each `/>` and `</…>`, since an element can end only there.
+So each piece ends at most one top-level element, at its very last byte, and sizes are exact. Chunks
+are also cut at `<!X` and `]]>`, so that a fault has the same name in one piece as byte by byte. In
+a chunk without these, and without NUL, most elements are one piece: from a boundary up to the first
+end tag of that name (half the pieces, two thirds of the time).
+
+libxml2 keeps every distinct name for as long as the *thread* lives. So a parser that has read
+`life_bytes`, or whose `dictionary` is full, is `spent` at the next boundary. Its `successor()`
+continues with `unparsed`: in a new thread, or with a dictionary that is not full.
 
 Checked against lxml 6.1.3 with libxml2 2.14.6: no namespace-constraint error is fatal there, so
-the parser's error log is looked at after each piece (S20).
+the parser's error log is checked after each piece (S20).
 """
 
 import re
@@ -47,8 +48,8 @@ from xmppstream.limit import Limits
 _SPACE: Final = b" \t\r\n"
 _POSITION: Final = re.compile(r",? line \d+(?:, column \d+)?")  # the parser's, not the stream's
 _DTD: Final = re.compile(rb"<![A-Za-z]")
-# A top-level element with an element in it. What ends with the first `>` is its start tag, or is
-# at fault: `<` comes next, which a value cannot hold.
+# A top-level element that contains an element. The part up to the first `>` is its start tag, or is
+# at fault: `<` comes next, which a value cannot contain.
 _ELEMENT: Final = re.compile(
     rb"[ \t\r\n]*+(<([^ \t\r\n<>/?]++)[^>]*+(?<!/)>(?:<(?!/\2)[^<]*+)*+</\2[^<>]*+>)"
 )
@@ -57,9 +58,9 @@ _LONE_ROOT: Final = b"<root>"
 
 
 class StreamParser:
-    """Parse one stream, root and all, out of chunks of any size.
+    """Parses one stream, including its root, from chunks of any size.
 
-    After `feed`, look at `spent`: a spent parser must not be fed again; `successor()` takes over,
+    After `feed`, check `spent`: a spent parser must not be fed again; `successor()` takes over,
     and is fed `unparsed` first.
     """
 
@@ -70,9 +71,9 @@ class StreamParser:
         root: bytes | None = None,
         dictionary: Dictionary | None = None,
     ) -> None:
-        """Start before the root, or (with `root`, its start tag) right behind it.
+        """Start before the root or, if `root` is its start tag, right behind it.
 
-        `dictionary` is that of the thread, where it outlives the parser.
+        `dictionary` is that of the thread, if the thread outlives the parser.
         """
         self._limits = limits or Limits()
         self._dictionary = dictionary or Dictionary()
@@ -91,36 +92,36 @@ class StreamParser:
         self.spent = False
 
     def successor(self, dictionary: Dictionary | None = None) -> "StreamParser":
-        """Give a fresh parser that goes on inside the same root."""
+        """Return a fresh parser that continues inside the same root."""
         return StreamParser(self._limits, root=self._root, dictionary=dictionary)
 
     def close(self) -> None:
-        """Let go of what libxml2 holds; nothing can be fed any more.
+        """Release the memory of libxml2; nothing can be fed any more.
 
-        An lxml parser that is only dropped never frees its document, nor with it the names. Once
+        An lxml parser that is only dropped never frees its document, nor the names in it. Once
         closed, it is freed by the next full garbage collection (it and its context are a cycle).
         """
         if self._lxml is not None:
-            if not self.at_boundary:  # what it has met, and will in `close`, without telling us
+            if not self.at_boundary:  # names it has met, or will in `close`, unreported
                 self._dictionary.charge(len(self._root) + self._count)
             with suppress(etree.XMLSyntaxError, Fault):
                 self._lxml.close()
             self._lxml = None
-            self._target.events = []  # they would wait for the collection with it
+            self._target.events = []  # else they would live until that collection
         self._over = True
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the root is open and nothing of a child element has come yet."""
+        """Whether the root is open and nothing of a child element has arrived yet."""
         return not self._over and self._target.depth == 1 and self._count == 0
 
     @property
     def open_bytes(self) -> int:
-        """How much of a child element has come that is not whole; only once the root is open."""
+        """The bytes of an incomplete child element so far; valid once the root is open."""
         return self._count
 
     def feed(self, data: bytes) -> list[ParseEvent]:
-        """Parse some bytes and give the events that they complete; after the last one, nothing."""
+        """Parse bytes and return the events that they complete; after the last event, none."""
         if self._over:
             return []
         events = self._target.events = []
@@ -149,7 +150,7 @@ class StreamParser:
 
     def _feed_pieces(self, data: bytes) -> None:
         target, limits = self._target, self._limits
-        # An end tag is then markup, or at fault; between elements the last chunk does not matter.
+        # Any end tag is then markup or a fault; between elements, earlier chunks do not matter.
         plain = not (b"<!" in data or b"]]>" in data or b"\0" in data)
         offset, first_end = 0, data.find(b">") + 1
         while offset < len(data):
@@ -190,7 +191,7 @@ class StreamParser:
         self._over = target.depth == 0
 
     def _over_limit(self, piece: bytes, before: int) -> bytes:
-        """Parse what is within the limits, so that a fault in it is found first; give the rest."""
+        """Parse the part within the limit first, so that its faults come first; return the rest."""
         limits = self._limits
         room = limits.max_stanza_bytes - before
         if room >= 0:
@@ -207,7 +208,7 @@ class StreamParser:
         return piece
 
     def _feed_header(self, piece: bytes) -> None:
-        # The root's start tag is no `ending`: go on by single `>` until it is in.
+        # Chunks are not cut at the root's start tag: parse up to each `>` until it is complete.
         offset = 0
         while offset < len(piece):
             end = piece.find(b">", offset) + 1 or len(piece)
@@ -226,9 +227,9 @@ class StreamParser:
             self._feed_piece(piece[end:])
 
     def _parse_marked(self, piece: bytes) -> None:
-        """Parse what may hold `<!`, `]]>` or NUL."""
+        """Parse a piece that may contain `<!`, `]]>` or NUL."""
         nul = piece.find(b"\0")
-        if nul >= 0:  # in CDATA libxml2 would look no further than that, for good
+        if nul >= 0:  # in CDATA, libxml2 would never look any further
             self._parse_marked(piece[:nul])
             raise Fault(StreamCondition.NOT_WELL_FORMED, "a NUL character")
         window = self._last + piece
@@ -262,16 +263,16 @@ class StreamParser:
 
 
 class ElementParser:
-    """Parse elements that stand alone, one after the other, under the restrictions of a stream.
+    """Parses elements that stand alone, one after the other, under the restrictions of a stream.
 
-    One parser serves many elements, since making one costs more than most elements do. Look at
-    `spent` between them, as with `StreamParser`.
+    One parser serves many elements, since making a parser costs more than parsing most elements.
+    Check `spent` between them, as with `StreamParser`.
     """
 
     def __init__(
         self, limits: Limits | None = None, *, dictionary: Dictionary | None = None
     ) -> None:
-        """`dictionary` is that of the thread, where it outlives the parser."""
+        """`dictionary` is that of the thread, if the thread outlives the parser."""
         self._limits = limits or Limits()
         self._dictionary = dictionary
         self._parser = self._fresh()
@@ -279,14 +280,14 @@ class ElementParser:
 
     @property
     def spent(self) -> bool:
-        """Whether this parser has read its share, and the next one belongs into a new thread."""
+        """Whether this parser has read its share, and the next one belongs in a new thread."""
         return self._fed > self._limits.life_bytes
 
     def parse(self, data: bytes) -> Element:
         """Parse exactly one element.
 
         Raises:
-            RemoteError: `data` is not exactly one element, is over a limit, or is not allowed.
+            RemoteError: if `data` is not exactly one element, is over a limit, or is not allowed.
         """
         self._fed += len(data)
         try:
@@ -294,7 +295,7 @@ class ElementParser:
         except Fault as fault:
             raise RemoteError(fault.condition, fault.text) from None
         if not body:
-            raise RemoteError(StreamCondition.NOT_WELL_FORMED, "it holds no element")
+            raise RemoteError(StreamCondition.NOT_WELL_FORMED, "it contains no element")
         events, parser = self._parser.feed(body), self._parser
         whole = parser.at_boundary and not parser.unparsed.strip(_SPACE)
         if not whole or parser.spent:
@@ -308,12 +309,14 @@ class ElementParser:
                 text = f"it is over the limit of {limit}"
                 raise RemoteError(StreamCondition.POLICY_VIOLATION, text)
             case []:
-                raise RemoteError(StreamCondition.NOT_WELL_FORMED, "it holds no whole element")
+                raise RemoteError(
+                    StreamCondition.NOT_WELL_FORMED, "it contains no complete element"
+                )
             case _:
                 raise RemoteError(StreamCondition.BAD_FORMAT, "it is not exactly one element")
 
     def close(self) -> None:
-        """Let go of what libxml2 holds; the next element is parsed afresh."""
+        """Release the memory of libxml2; the next element gets a fresh parser."""
         self._parser.close()
         self._parser = self._fresh()
 
@@ -322,11 +325,11 @@ class ElementParser:
 
 
 def parse_element(data: bytes, limits: Limits | None = None) -> Element:
-    """Parse one element that stands alone. The names in it stay with the calling thread: for
-    foreign input use `ElementParser` in a thread of bounded life (`parser_thread`).
+    """Parse one element that stands alone. Its names stay with the calling thread: for foreign
+    input use `ElementParser` in a thread of bounded life (`parser_thread`).
 
     Raises:
-        RemoteError: as `ElementParser.parse`.
+        RemoteError: as in `ElementParser.parse`.
     """
     parser = ElementParser(limits)
     try:
@@ -337,25 +340,25 @@ def parse_element(data: bytes, limits: Limits | None = None) -> Element:
 
 def _make_lxml(target: Builder) -> Any:
     # `huge_tree` lifts libxml2's own limits (10 MB of text, 50 kB of a name), which end the
-    # stream; ours come first. `encoding` keeps it from obeying or guessing another one.
+    # stream; ours apply first. `encoding` keeps it from obeying or guessing another one.
     parser = etree.XMLParser(
-        target=cast("Any", target),  # the stubs would have `str | bytes` everywhere
+        target=cast("Any", target),  # the stubs want `str | bytes` everywhere
         encoding="utf-8",
-        # With False, `&amp;` in a value would come as `&#38;`; the stubs lag behind lxml 5.
+        # With False, `&amp;` in a value would arrive as `&#38;`; the stubs lag behind lxml 5.
         resolve_entities=cast("Any", "internal"),
         load_dtd=False,
         no_network=True,
         huge_tree=True,
     )
-    parser.feed(b"    ")  # the first four bytes are stored and not parsed, so that events would lag
+    parser.feed(b"    ")  # the first four bytes are stored, not parsed: events would be late
     return parser
 
 
 def _next_cut(data: bytes, offset: int, first_end: int) -> int:
-    """Give the next offset to cut at (see above), or the end of the chunk.
+    """Return the next offset to cut at (see above), or the end of the chunk.
 
-    An end tag that began in an earlier chunk has its `>` as the first one of this chunk: it ends
-    at `first_end`.
+    If an end tag began in an earlier chunk, its `>` is the first one of this chunk: it ends at
+    `first_end`.
     """
     match = _CUT.search(data, offset)
     end = match.end() if match is not None else len(data)
@@ -364,7 +367,7 @@ def _next_cut(data: bytes, offset: int, first_end: int) -> int:
 
 def _classify(error: etree.XMLSyntaxError, log: Any, in_dtd: bool) -> Fault:
     kinds = {entry.type_name for entry in log}
-    if in_dtd and "ERR_NAME_REQUIRED" in kinds:  # behind the root libxml2 takes it for a start tag
+    if in_dtd and "ERR_NAME_REQUIRED" in kinds:  # behind the root, libxml2 takes it for a start tag
         return Fault(StreamCondition.RESTRICTED_XML, DTD_TEXT)
     if kinds & {"ERR_UNDECLARED_ENTITY", "WAR_UNDECLARED_ENTITY"}:
         return Fault(StreamCondition.RESTRICTED_XML, "an entity beyond the five of XML")

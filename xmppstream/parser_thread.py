@@ -1,14 +1,14 @@
-"""Where foreign XML is parsed: by whoever asks, for as long as its names are few; else in threads.
+"""Parses foreign XML: in the calling thread while its names are few, else in threads of its own.
 
 libxml2 keeps every distinct name for as long as the thread lives that parsed it (lxml before 7).
-What is said to a component has a few hundred names in all, and is parsed where it is asked for: a
-hop into a thread costs more than most chunks. Once the process has met more names than its
+Traffic to a component has a few hundred names in all, and is parsed in the calling thread: a hop
+into another thread costs more than most chunks. Once the process has met more names than its
 `dictionary` may take, all parsing is done in plain threads of our own that are replaced after a
-bounded number of bytes (trio's worker threads are reused and would not do): the dictionary of the
-asking thread never shrinks again, so that is for good. A hop (`thread`) serves a whole chunk.
+bounded number of bytes (trio's worker threads are reused and would not do). There is no way back:
+the dictionary of the calling thread never shrinks. A hop (`thread`) serves a whole chunk.
 
-What the process keeps is bounded by the dictionary's budget and, for each stream, the one element
-within which it filled up.
+The memory that stays taken is bounded by the dictionary's budget and, for each stream, the one
+element within which it filled up.
 """
 
 import gc
@@ -24,11 +24,11 @@ from xmppstream.parser import ElementParser, StreamParser
 from xmppstream.thread import Thread
 
 _NAME: Final = "xml-parser"
-_INLINE_BYTES: Final = 64 * KIB  # of an element, as of a stream's chunk: milliseconds
+_INLINE_BYTES: Final = 64 * KIB  # for an element; parsing it takes milliseconds
 
 
 class StreamParserThread:
-    """`StreamParser` with its successors, in threads where need be. Close it when the stream is
+    """A `StreamParser` and its successors, in threads if needed. Close it when the stream is
     over.
     """
 
@@ -38,7 +38,7 @@ class StreamParserThread:
         thread: Callable[[str], Thread] = Thread,
         dictionary: Dictionary = PROCESS,
     ) -> None:
-        """`thread` makes a thread of that name; `dictionary` is that of the asking thread."""
+        """`thread` makes a thread by name; `dictionary` is that of the calling thread."""
         self._make_thread = thread
         self._dictionary = dictionary
         self._thread: Thread | None = None
@@ -46,11 +46,11 @@ class StreamParserThread:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether what was fed ends between two elements inside of the root."""
+        """Whether the input so far ends between two elements inside the root."""
         return self._parser.at_boundary
 
     async def feed(self, data: bytes) -> list[ParseEvent]:
-        """Parse a chunk. Not cancelled half-way: it takes milliseconds at the most."""
+        """Parse a chunk. This cannot be cancelled half-way; it takes milliseconds at most."""
         events = await self._feed(data)
         while self._parser.spent:
             rest = self._parser.unparsed
@@ -65,7 +65,7 @@ class StreamParserThread:
         return await self._thread.run(partial(self._parser.feed, data))
 
     def _place(self) -> Dictionary | None:
-        """Tell the next parser's dictionary; once it is full, make a thread, which has its own."""
+        """Return the next parser's dictionary; if it is full, make a thread, which has its own."""
         if not self._dictionary.full:
             return self._dictionary
         self._thread = self._make_thread(_NAME)
@@ -73,19 +73,19 @@ class StreamParserThread:
 
     @property
     def open_bytes(self) -> int:
-        """How much of an element has come that is not whole: 0 between two."""
+        """The bytes of an incomplete element so far: 0 between two elements."""
         return self._parser.open_bytes
 
     def close(self) -> None:
-        """Let go of what the parser holds, and its thread end."""
+        """Release the parser's memory, and end its thread."""
         if self._thread is None:
-            self._parser.close()  # the next collection that is due frees it, which is soon enough
+            self._parser.close()  # the next regular collection frees it, which is soon enough
         else:
             _end(self._thread, self._parser)
 
 
 class ElementParserThread:
-    """`ElementParser`; for large elements, or where need be, in a thread of its own, which begins
+    """An `ElementParser`; for large elements, or if needed, in a thread of its own, which starts
     with the first of those.
     """
 
@@ -95,7 +95,7 @@ class ElementParserThread:
         thread: Callable[[str], Thread] = Thread,
         dictionary: Dictionary = PROCESS,
     ) -> None:
-        """`thread` makes a thread of that name; `dictionary` is that of the asking thread."""
+        """`thread` makes a thread by name; `dictionary` is that of the calling thread."""
         self._limits = limits
         self._make_thread = thread
         self._dictionary = dictionary
@@ -107,7 +107,7 @@ class ElementParserThread:
         """Parse one element.
 
         Raises:
-            RemoteError: as `ElementParser.parse`.
+            RemoteError: as in `ElementParser.parse`.
         """
         if len(data) <= _INLINE_BYTES and not self._dictionary.full:
             return self._inline.parse(data)
@@ -117,7 +117,7 @@ class ElementParserThread:
         return await self._thread.run(partial(self._parser.parse, data))
 
     def close(self) -> None:
-        """Let go of what the parser holds, and its thread end after what it has been given."""
+        """Release the parser's memory, and end its thread after the pending calls."""
         self._inline.close()
         self._end_thread()
 
@@ -128,7 +128,7 @@ class ElementParserThread:
 
 
 def _end(thread: Thread, parser: StreamParser | ElementParser) -> None:
-    # What a closed parser held is freed by the collection, and its names with the thread.
+    # The collection frees the memory of a closed parser; the end of the thread frees its names.
     thread.close(parser.close, gc.collect)
 
 

@@ -1,6 +1,6 @@
 """The frozen stanza around one element, its answers, and stanza errors.
 
-`reply` and `error_reply` refuse what RFC 6120 forbids, so that no caller can send it by mistake.
+`reply` and `error_reply` refuse answers that RFC 6120 forbids, so none is sent by mistake.
 """
 
 from typing import Final, Literal, Self, cast
@@ -34,14 +34,14 @@ _UNREAD: Final = cast("Kind", "")
 
 @frozen
 class StanzaError:
-    """A stanza error: condition, what its receiver may do, and text for a person."""
+    """A stanza error: condition, possible reaction of its receiver, and text for a person."""
 
     condition: StanzaCondition
     type: ErrorType
     text: str = ""
 
     def to_element(self) -> Element:
-        """Give the `<error/>` (RFC 6120 §8.3.2)."""
+        """Return the `<error/>` element (RFC 6120 §8.3.2)."""
         children = [Element(expanded(STANZA_ERRORS, self.condition))]
         if self.text:
             children.append(Element(expanded(STANZA_ERRORS, "text"), (), (self.text,)))
@@ -49,28 +49,28 @@ class StanzaError:
 
 
 class Stanza(Struct, frozen=True, gc=False, eq=False):
-    """A message, presence or iq; what is asked of it is read from its element.
+    """A message, presence or iq; its fields are read from its element.
 
-    `lang` is the language that it inherits from the stream's header (rule S26). The rest is not
-    for callers to give, and no part of equality.
+    `lang` is the language that it inherits from the stream's header (rule S26). The other fields
+    are not for callers to set, and are not compared.
     """
 
     element: Element
     lang: str | None = None
-    # Read once, or known to `make`: these are asked for many times in a stanza's life.
+    # Read once, or passed by `make`, since they are needed many times in a stanza's life.
     kind: Kind = _UNREAD
     type: str | None = None
     id: str | None = None
     from_: str | None = None
     to: str | None = None
     is_request: bool = False
-    """Whether this is an iq get or set, which is owed exactly one answer (rule S29)."""
+    """Whether this is an iq get or set, which must get exactly one answer (rule S29)."""
     _encoded: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.kind is _UNREAD:
             kind, value = _KIND_OF_NAME[self.element.name], dict(self.element.attributes).get
-            type, put = value("type"), force_setattr  # the instance is frozen from now on
+            type, put = value("type"), force_setattr  # the instance is frozen
             put(self, "kind", kind)
             put(self, "type", type)
             put(self, "id", value("id"))
@@ -91,7 +91,7 @@ class Stanza(Struct, frozen=True, gc=False, eq=False):
 
     @classmethod
     def of(cls, element: Element, lang: str | None = None) -> Self | None:
-        """Take an element for a stanza, moved to the component namespace; None where it is none."""
+        """Return the stanza of an element, in the component namespace; None if it is not one."""
         kind = _KIND_OF_NAME.get(element.name)
         if kind is None:
             return None
@@ -100,10 +100,10 @@ class Stanza(Struct, frozen=True, gc=False, eq=False):
         return cls(element, lang)
 
     def encode(self) -> bytes:
-        """Write it as it goes on a stream, in the stream's default namespace (S24); only once.
+        """Return its bytes, written in the default namespace of a stream (S24), and keep them.
 
         Raises:
-            IllegalCharacter: XML cannot hold it (S27).
+            IllegalCharacter: if it contains a character that XML forbids (S27).
         """
         encoded = self._encoded
         if encoded is None:
@@ -117,14 +117,14 @@ class Stanza(Struct, frozen=True, gc=False, eq=False):
         return next(iter(self.element.elements), None)
 
     def child(self, local: str) -> Element | None:
-        """Give the first child of the stanza's own namespace with that name."""
+        """Return the first child with that local name in the stanza's own namespace."""
         return self.element.find(expanded(COMPONENT, local))
 
     def reply(self, *children: Element, type: str | None = None) -> "Stanza":
-        """Make an answer: addresses swapped, for an iq its id and (by default) `result`.
+        """Return an answer: addresses swapped, and for an iq its id and (by default) `result`.
 
         Raises:
-            LocalError: for an error, an iq result, an iq without id, or one without sender.
+            LocalError: if this is an error, an iq result, or an iq without id, or has no sender.
         """
         self._refuse_unanswerable()
         if self.kind == "iq":
@@ -132,10 +132,10 @@ class Stanza(Struct, frozen=True, gc=False, eq=False):
         return self._answer(type, children, self.id if self.kind == "iq" else None)
 
     def error_reply(self, error: StanzaError) -> "Stanza":
-        """Make the error for this stanza (rule S31, RFC 6120 §8.3.1).
+        """Return the error for this stanza (rule S31, RFC 6120 §8.3.1).
 
         Raises:
-            LocalError: for an error, an iq result, an iq without id, or one without sender.
+            LocalError: if this is an error, an iq result, or an iq without id, or has no sender.
         """
         self._refuse_unanswerable()
         return self._answer("error", (error.to_element(),), self.id)
@@ -163,7 +163,7 @@ def make(
     id: str | None = None,
     children: tuple[Element | str, ...] = (),
 ) -> Stanza:
-    """Build a stanza; None leaves an attribute out."""
+    """Return a new stanza; None leaves an attribute out."""
     attributes = []
     if to is not None:
         attributes.append(("to", to))
@@ -182,5 +182,5 @@ def _is_request(kind: Kind, type: str | None) -> bool:
 
 
 def language_of(element: Element) -> str | None:
-    """Give an element's own xml:lang."""
+    """Return an element's own xml:lang."""
     return element.get(LANG)

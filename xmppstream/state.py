@@ -1,9 +1,8 @@
-"""The life of one side of a stream, as a table.
+"""The states of one side of a stream, as a table.
 
-A stream has two sides, what we send and what the peer sends, and both go through the same table,
-whoever is the component and whoever the server: a header, a handshake, stanzas, the end. What the
-table does not list is forbidden. That the component's handshake comes first is the only thing that
-depends on the role, and `component` sees to it.
+A stream has two sides, ours and the peer's. Both follow the same table, as component and as server:
+a header, a handshake, stanzas, the end. Everything that the table does not list is forbidden. Only
+one thing depends on the role, and `component` checks it: the component's handshake comes first.
 
     IDLE --header--> OPEN --handshake--> READY --stanza--> READY
                        |                   |
@@ -28,7 +27,7 @@ class Side(Enum):
 
 
 class Sent(Enum):
-    """What a side can send."""
+    """The kinds of things that a side can send."""
 
     HEADER = auto()
     HANDSHAKE = auto()
@@ -47,10 +46,10 @@ TRANSITIONS: Final[dict[Side, dict[Sent, Side]]] = {
 
 
 def after(side: Side, sent: Sent) -> Side:
-    """Give the state that follows.
+    """Return the state that follows.
 
     Raises:
-        LocalError: the table forbids it.
+        LocalError: if the table forbids it.
     """
     try:
         return TRANSITIONS[side][sent]

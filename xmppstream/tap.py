@@ -1,6 +1,6 @@
-"""Who listens in on a component's connections: is told bytes, and not what they mean.
+"""The interface of an observer of a component's connections: it gets the bytes, not their meaning.
 
-No opinions here: what becomes of the bytes is the listener's business.
+The use of the bytes is up to the observer.
 """
 
 from typing import Final, Protocol
@@ -9,37 +9,37 @@ SHOWN_HANDSHAKE: Final = b"<handshake>redacted</handshake>"
 
 
 class Tap(Protocol):
-    """Is told what comes and goes on one component's connections, in order; one at a time.
+    """Gets the traffic on one component's connections, in order, one connection at a time.
 
-    Nothing may wait or raise. Each connection begins with `opened` and ends with `closed`, also one
-    that never came about.
+    No method may wait or raise. Each connection begins with `opened` and ends with `closed`, even
+    if it was never established.
     """
 
     def opened(self, server: str) -> None:
-        """A connection is tried."""
+        """A connection attempt begins."""
         ...
 
     def received(self, data: bytes, open_bytes: int) -> None:
-        """A chunk has come; with its end `open_bytes` of an element are there that is not whole: 0
-        between two.
+        """A chunk has arrived. At its end, `open_bytes` bytes belong to an incomplete element: 0
+        between two elements.
         """
         ...
 
     def attached(self) -> None:
-        """The server has accepted the handshake, in the chunk before."""
+        """The server has accepted the handshake, in the previous chunk."""
         ...
 
     def sent(self, data: bytes) -> None:
-        """A batch is sent, of whole stanzas; in place of the handshake, `SHOWN_HANDSHAKE`."""
+        """A batch of whole stanzas is sent; `SHOWN_HANDSHAKE` replaces the handshake."""
         ...
 
     def closed(self, why: str) -> None:
-        """The connection is over, or did not come about."""
+        """The connection is over, or was not established."""
         ...
 
 
 class _NoTap:
-    """Listens to nothing."""
+    """Ignores everything."""
 
     def opened(self, server: str) -> None:
         pass

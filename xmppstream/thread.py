@@ -1,7 +1,7 @@
-"""A thread of our own that is driven from trio: one call after the other.
+"""A thread of our own, driven from trio: one call after the other.
 
-For what trio's worker threads would not do: calls that must be made in one thread, or in a thread
-that ends. A hop costs about 70 µs.
+For calls that trio's worker threads do not suit: those that must be made in one thread, or in a
+thread that ends. A hop costs about 70 µs.
 """
 
 import queue
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Thread:
-    """A daemon thread, which begins at once and ends after `close`."""
+    """A daemon thread that starts at once and ends after `close`."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -28,10 +28,10 @@ class Thread:
             job()
 
     async def run(self, call: Callable[[], T], *, abandon: bool = False) -> T:
-        """Give what a call gives or raises, made in the thread after those before it.
+        """Make a call in the thread, after the earlier ones; return its result or raise its error.
 
-        Cancellation does nothing while it waits; with `abandon` it ends the waiting, though not the
-        call.
+        Cancellation has no effect while this waits. With `abandon`, it ends the waiting, but not
+        the call.
         """
         token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
         waiting = True
@@ -42,7 +42,7 @@ class Thread:
 
         def job() -> None:
             result = outcome.capture(call)
-            with suppress(trio.RunFinishedError):  # nobody waits any more
+            with suppress(trio.RunFinishedError):  # nobody waits for it any more
                 token.run_sync_soon(give, result)
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -55,25 +55,24 @@ class Thread:
         return given
 
     def close(self, *last_calls: Callable[[], object]) -> None:
-        """Let the thread end after what it was given and these calls, which must not raise."""
+        """End the thread after its pending calls and these, which must not raise."""
         for call in last_calls:
             self._jobs.put(call)
         self._jobs.put(None)
 
 
 class InlineThread(Thread):
-    """No thread at all: calls are made at once, by whoever asks, and nothing else runs meanwhile.
+    """Not a thread: calls are made at once, by the caller, and nothing else runs meanwhile.
 
-    For a replay under a clock that jumps: trio would not know that a thread is at work, and its
-    order of events would not be the same each time. Names (see `parser_thread`) then stay with the
-    process.
+    For a replay under a clock that jumps: trio would not know that a thread is busy, and the order
+    of events would vary. Names (see `parser_thread`) then stay with the process.
     """
 
     def __init__(self, name: str) -> None:
-        """Begin nothing."""
+        """Start nothing."""
 
     async def run(self, call: Callable[[], T], *, abandon: bool = False) -> T:
-        """Give what a call gives or raises. This is no checkpoint."""
+        """Make the call; return its result or raise its error. This is not a checkpoint."""
         return call()
 
     def close(self, *last_calls: Callable[[], object]) -> None:

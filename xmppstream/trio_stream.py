@@ -1,9 +1,9 @@
-"""A component's stream on trio: the only module that touches the network.
+"""A component's stream on trio: besides `dial`, the only module that touches the network.
 
-`connect` gives an attached `ComponentStream`; its `serve` reads until the stream is over and says
-how. One task reads, one writes: what others send is only appended, and everything that is ready
-leaves in one `send_all`. A cancelled or failed `send_all` may have sent half a stanza, so it ends
-the stream. Reconnecting, logging and what stanzas mean are the caller's business.
+`connect` returns an attached `ComponentStream`; its `serve` reads until the stream is over and
+returns how it ended. One task reads, one writes: other tasks only append, and everything that is
+ready leaves in one `send_all`. A cancelled or failed `send_all` may have sent half a stanza, so it
+ends the stream. Reconnecting, logging and the meaning of stanzas are up to the caller.
 """
 
 import ssl
@@ -35,14 +35,14 @@ from xmppstream.stanza import Stanza, make
 from xmppstream.state import Side
 from xmppstream.tap import NO_TAP, SHOWN_HANDSHAKE, Tap
 
-_CHUNK_BYTES: Final = 8 * 1024  # some 40 stanzas: while one is parsed, nothing else runs
+_CHUNK_BYTES: Final = 8 * 1024  # some 40 stanzas: nothing else runs while a chunk is parsed
 _PROBES: Final = 3
 _BARRIER_PREFIX: Final = "barrier-"
 
 
 @frozen
 class Server:
-    """Where the server listens for components; `tls` is direct TLS with a verified certificate.
+    """The address of a server for components; `tls` is direct TLS with a verified certificate.
 
     The certificate names the server, not the component: it is checked for `tls_name`, by default
     the host.
@@ -61,7 +61,7 @@ class Server:
 
 @frozen
 class StreamOptions:
-    """Limits and patience; all times in seconds, above 0. The tap listens in."""
+    """Limits and time-outs; all times in seconds, above 0. `tap` observes the traffic."""
 
     limits: Limits = field(factory=Limits)
     handshake_timeout_s: float = 20
@@ -74,7 +74,7 @@ class StreamOptions:
 
 @frozen
 class StreamLost:
-    """The connection is gone, or was given up, without a word in the stream."""
+    """The connection was lost or given up, without an error or an end tag in the stream."""
 
     text: str
 
@@ -87,7 +87,7 @@ Handler = Callable[[Event], Awaitable[None]]
 
 
 class StreamFailed(XmppError):
-    """A stream ended (or never began) where one was needed; `end` says how."""
+    """A stream that was needed ended, or never began; `end` says how."""
 
     def __init__(self, end: StreamEnd) -> None:
         super().__init__(str(end))
@@ -97,10 +97,10 @@ class StreamFailed(XmppError):
 async def connect(
     server: Server, domain: str, secret: str, options: StreamOptions | None = None
 ) -> "ComponentStream":
-    """Attach to a server as `domain`, within `handshake_timeout_s` for all of it.
+    """Attach to a server as `domain`; `handshake_timeout_s` is the limit for all of it.
 
     Raises:
-        StreamFailed: no connection, a refusal, or no handshake in time.
+        StreamFailed: if there is no connection, a refusal, or no handshake in time.
 
     Cancellation closes the connection.
     """
@@ -133,7 +133,7 @@ async def attach(
     options: StreamOptions,
     parser: StreamParserThread | None = None,
 ) -> "ComponentStream":
-    """Attach over a connection that is there; errors and cancellation as `connect`. Bound it."""
+    """Attach over an open connection. Errors and cancellation as `connect`, but no time-out."""
     stream = ComponentStream(transport, domain, options, parser)
     await stream._attach(secret)
     return stream
@@ -156,7 +156,7 @@ async def _open_transport(server: Server) -> trio.abc.Stream:
 
 
 class ComponentStream:
-    """An attached stream. `serve` once; `send`, `flush`, `barrier` and `aclose` while it runs.
+    """An attached stream. Call `serve` once; `send`, `flush`, `barrier`, `aclose` while it runs.
 
     Invariant: `_end` is set exactly once, and then nobody waits for this stream any more.
     """
@@ -181,10 +181,10 @@ class ComponentStream:
         self._buffer: list[bytes] = []
         self._unsent_bytes = 0
         self._appended = trio.Event()
-        self._batch = trio.Event()  # set when what is in the buffer now has been sent
-        self._sending = trio.Event()  # set when what the writer took last has been sent
+        self._batch = trio.Event()  # set when the present buffer has been sent
+        self._sending = trio.Event()  # set when the writer's last batch has been sent
         self._sending.set()
-        self._last_words: StreamEnd | None = None  # what the peer's stream ended with
+        self._last_words: StreamEnd | None = None  # how the peer's stream ended
         self._spoken = trio.Event()  # set with them
         self._end: StreamEnd | None = None
         self._ended = trio.Event()
@@ -196,36 +196,36 @@ class ComponentStream:
 
     @property
     def end(self) -> StreamEnd | None:
-        """How the stream ended; None while it lives."""
+        """How the stream ended; None while it is alive."""
         return self._end
 
     @property
     def unsent_bytes(self) -> int:
-        """How much was appended that the writer has not taken yet: wait for `flush` to bound it."""
+        """The appended bytes that the writer has not taken yet: wait for `flush` to bound them."""
         return self._unsent_bytes
 
     def send(self, stanza: Stanza) -> None:
-        """Append a stanza to what the writer sends next.
+        """Append a stanza to the writer's next batch.
 
         Raises:
-            LocalError: the stanza cannot be written.
-            StreamFailed: the stream is over, or either side of it.
+            LocalError: if the stanza cannot be written.
+            StreamFailed: if the stream is over, or either side of it.
         """
         self.send_encoded(encode(stanza))
 
     def send_encoded(self, data: bytes) -> None:
-        """Append a stanza that `encode` has written; errors as `send`."""
+        """Append a stanza that `encode` has written; raises as `send`."""
         if self._end is not None:
             raise StreamFailed(self._end)
-        if not self._connection.established:  # either side has sent its last
+        if not self._connection.established:  # either side has ended
             raise StreamFailed(StreamLost("the stream is ending"))
         self._append(data)
 
     async def flush(self) -> None:
-        """Wait until what was appended so far has been handed to the operating system.
+        """Wait until everything appended so far has been handed to the operating system.
 
         Raises:
-            StreamFailed: the stream ended before. Cancellation takes nothing back.
+            StreamFailed: if the stream ended before. Cancellation takes nothing back.
         """
         await (self._batch if self._buffer else self._sending).wait()
         if self._end is not None:
@@ -235,7 +235,7 @@ class ComponentStream:
         """Wait until everything sent before has reached the server (rule S35).
 
         Raises:
-            StreamFailed: the stream ended before. Cancellation forgets this barrier only.
+            StreamFailed: if the stream ended before. Cancellation forgets this barrier only.
         """
         if self._end is not None:
             raise StreamFailed(self._end)
@@ -252,9 +252,9 @@ class ComponentStream:
             raise StreamFailed(self._end)
 
     async def serve(self, handle: Handler) -> StreamEnd:
-        """Read until the stream is over, giving every event to `handle`, and say how it ended.
+        """Read until the stream is over, pass every event to `handle`, and return how it ended.
 
-        `handle` may wait, and then nothing is read (S16); what was read is given to it even where
+        While `handle` waits, nothing is read (S16); events that were read are passed to it even if
         the stream ends meanwhile. Cancellation drops the connection as it is; `aclose` ends it in
         order.
         """
@@ -275,7 +275,7 @@ class ComponentStream:
         return self._end
 
     async def aclose(self) -> None:
-        """End the stream in order (S12): our end tag, then wait, bounded, for the peer's."""
+        """End the stream in order (S12): send our end tag, then wait, bounded, for the peer's."""
         if self._end is None:
             self._append(self._connection.close())
             with trio.move_on_after(self._options.close_timeout_s):
@@ -294,7 +294,7 @@ class ComponentStream:
                 for number, event in enumerate(events):
                     match event:
                         case StreamOpened(id=id):
-                            # Without an id an error is to follow; it may be here already (S3).
+                            # Without an id, an error follows; it may be here already (S3).
                             if id and self._connection.remote is Side.OPEN:
                                 handshake = self._connection.authenticate(secret)
                                 await self._tell(handshake, shown=SHOWN_HANDSHAKE)
@@ -320,7 +320,7 @@ class ComponentStream:
 
     async def _tell(self, data: bytes, *, shown: bytes | None = None) -> None:
         self._tap.sent(data if shown is None else shown)
-        # Where the server has hung up on us, its reason may still be readable.
+        # If the server has hung up on us, its reason may still be readable.
         with suppress(trio.BrokenResourceError):
             await self._transport.send_all(data)
 
@@ -387,7 +387,7 @@ class ComponentStream:
             seconds = f"{self._options.write_timeout_s:g} s"
             self._finish(StreamLost(f"the server has read nothing for {seconds}"))
         except (OSError, trio.BrokenResourceError) as error:
-            # It fails first where the server reset us; its stream error may still be readable.
+            # Writing fails first if the server reset us; its stream error may still be readable.
             with trio.move_on_after(self._options.close_timeout_s):
                 await self._spoken.wait()
             self._finish(self._last_words or StreamLost(f"connection broke: {why_failed(error)}"))
@@ -402,9 +402,9 @@ class ComponentStream:
             await trio.sleep_until(due)
 
     async def _prove_alive(self) -> None:
-        """Have the server return a barrier at once, and again after each long silence (S15).
+        """Wait for a barrier to return at once, and again after each long silence (S15).
 
-        A server that never returned one is not held to it.
+        If the first one never returns, the server is not probed.
         """
         try:
             await self.barrier()
@@ -434,10 +434,10 @@ class ComponentStream:
         self._appended.set()
 
     def _is_barrier(self, stanza: Stanza) -> bool:
-        """Take note of a barrier that comes back, of whatever iq type, and keep it to ourselves."""
+        """Return whether this is a returning barrier, of any iq type, and wake its waiter."""
         if stanza.kind != "iq":
             return False
-        addresses = (stanza.from_ or "", stanza.to or "")  # a server may write them its own way
+        addresses = (stanza.from_ or "", stanza.to or "")  # a server may change their case
         if not all(same_domain(one, self.domain) for one in addresses):
             return False
         id = stanza.id or ""

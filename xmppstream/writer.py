@@ -1,7 +1,7 @@
-"""Element to text: escaping, namespace declarations, and the refusal of illegal characters (S27).
+"""Writes elements as text: escapes, declares namespaces, refuses illegal characters (S27).
 
 Elements are written without prefixes, with a default namespace wherever it changes. Names come
-from the parser or from constants; they are checked all the same, since one bad byte ends a stream.
+from the parser or from constants, but are checked all the same: one bad byte ends a stream.
 """
 
 import re
@@ -14,7 +14,7 @@ from xmppstream.names import XML, local_of, namespace_of
 
 # Everything outside the Char production of XML 1.0 §2.2.
 _ILLEGAL: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# What is to be escaped or refused. No printable character is, beyond the four that are asked for
+# Characters to escape or refuse. The only printable ones among them are four that are looked for
 # before any search: so nearly all values are found to be fine three times as fast.
 _TEXT_SPECIAL: Final = re.compile("[^\t\n\u0020-%'-;=?-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _VALUE_SPECIAL: Final = re.compile("[^\u0020-%(-;=?-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -36,14 +36,14 @@ _ESCAPES: Final = {
 
 
 class IllegalCharacter(LocalError, ValueError):
-    """A value holds a character that XML 1.0 forbids; it would end the stream (S27)."""
+    """A value contains a character that XML 1.0 forbids; it would end the stream (S27)."""
 
 
 def write(element: Element, namespace: str) -> str:
-    """Write an element for a place where `namespace` is the default one.
+    """Return an element as text, for a place where `namespace` is the default one.
 
     Raises:
-        IllegalCharacter: for text, a value or a name that XML cannot hold.
+        IllegalCharacter: if a text, value or name is not allowed in XML.
     """
     parts: list[str] = []
     _write(element, namespace, parts)
@@ -59,7 +59,7 @@ def _write(element: Element, inherited: str, parts: list[str]) -> None:
     else:
         append(declared)
     for name, value in element.attributes:
-        # `escape_value` would ask the same: its call costs more than the answer.
+        # `escape_value` checks the same, but calling it costs more than the check.
         if not value.isprintable() or "&" in value or "<" in value or ">" in value or "'" in value:
             value = escape_value(value)
         append(_attribute(name) or _prefixed(name, element))
@@ -78,10 +78,10 @@ def _write(element: Element, inherited: str, parts: list[str]) -> None:
 
 
 def escape_text(text: str) -> str:
-    """Escape character data.
+    """Return escaped character data.
 
     Raises:
-        IllegalCharacter: XML cannot hold it.
+        IllegalCharacter: if it contains a character that XML forbids.
     """
     if text.isprintable() and not ("&" in text or "<" in text or ">" in text):
         return text
@@ -90,10 +90,10 @@ def escape_text(text: str) -> str:
 
 
 def escape_value(value: str) -> str:
-    """Escape an attribute's value for single quotes.
+    """Return an attribute's value, escaped for single quotes.
 
     Raises:
-        IllegalCharacter: XML cannot hold it.
+        IllegalCharacter: if it contains a character that XML forbids.
     """
     if value.isprintable() and not ("&" in value or "<" in value or ">" in value or "'" in value):
         return value
@@ -110,16 +110,16 @@ def _refuse_illegal(text: str) -> None:
 def _split(name: str) -> tuple[str, str]:
     namespace, local = namespace_of(name), local_of(name)
     if _NAME.fullmatch(local) is None:
-        raise IllegalCharacter(f"{local!r} is no XML name")
+        raise IllegalCharacter(f"{local!r} is not an XML name")
     return namespace, local
 
 
-# What is written of a name, as far as it is always the same.
+# The written parts of a name that are always the same.
 
 
 @lru_cache(maxsize=1024)
 def _tag(name: str) -> tuple[str | None, str, str, str]:
-    """Give the namespace, the start tag where that is the default one and where not, and the end.
+    """Return the namespace, the start tag without and with its declaration, and the end tag.
 
     None stands for the namespace of `xml:`, which cannot be declared (Namespaces in XML 1.0 §3).
     """
@@ -132,7 +132,7 @@ def _tag(name: str) -> tuple[str | None, str, str, str]:
 
 @lru_cache(maxsize=1024)
 def _attribute(name: str) -> str:
-    """Give what is before an attribute's value, or "" where its namespace has to be declared."""
+    """Return the text before an attribute's value, or "" if its namespace must be declared."""
     space, local = _split(name)
     if space == XML:
         local = f"xml:{local}"
@@ -140,7 +140,7 @@ def _attribute(name: str) -> str:
 
 
 def _prefixed(name: str, element: Element) -> str:
-    """Give what is before the value of an attribute that needs a prefix: its place makes one."""
+    """Return the text before the value of an attribute that needs a prefix, made of its index."""
     space, local = _split(name)
     number = [other for other, _ in element.attributes].index(name)
     return f" xmlns:n{number}='{escape_value(space)}' n{number}:{local}='"

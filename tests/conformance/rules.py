@@ -649,7 +649,7 @@ WELL_FORMEDNESS_ROWS: Final = (
         "a root of another name",
         b"<html>",
         FORMAT,
-        sent=HEADER_OUT + told(StreamCondition.BAD_FORMAT, "the root is no stream"),
+        sent=HEADER_OUT + told(StreamCondition.BAD_FORMAT, "the root is not a stream"),
     ),
     opening(
         "S20",

@@ -133,9 +133,9 @@ def test_good_names(local: str) -> None:
 )
 @pytest.mark.parametrize("namespace", ["", "{urn:x}"])
 def test_what_is_no_name_is_refused(local: str, namespace: str) -> None:
-    with pytest.raises(IllegalCharacter, match="is no XML name"):
+    with pytest.raises(IllegalCharacter, match="is not an XML name"):
         write(Element(f"{namespace}{local}"), "")
-    with pytest.raises(IllegalCharacter, match="is no XML name"):
+    with pytest.raises(IllegalCharacter, match="is not an XML name"):
         write(Element("a", ((f"{namespace}{local}", "v"),)), "")
 
 
