@@ -1,4 +1,4 @@
-"""What is said about a subject, rule by rule; as a table, as JSON, as an exit code."""
+"""The report on a subject, rule by rule: as a table, as JSON, as an exit code."""
 
 from collections import Counter
 from enum import StrEnum
@@ -11,11 +11,11 @@ from bridge.conformance.rule import BY_ID, RULES
 
 
 class NothingTried(Exception):
-    """There is nothing to report on; the message says why, in a sentence for a person."""
+    """No check could be run. The message is a sentence for a person."""
 
 
 class Verdict(StrEnum):
-    """What became of one check."""
+    """Result of one check."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -29,7 +29,7 @@ _COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.DIFFERS: "yellow
 
 @frozen
 class Finding:
-    """One check of one rule: what was tried, the verdict, and what was seen."""
+    """One check of one rule: its name, the verdict, and the observation."""
 
     rule: str
     check: str
@@ -49,13 +49,13 @@ class Report:
         return any(finding.verdict is Verdict.FAIL for finding in self.findings)
 
     def verdict_of(self, rule: str) -> Verdict:
-        """The verdict of a rule: that of its worst check; without one it is not testable."""
+        """Return the verdict of a rule's worst check; "not testable" if it has no check."""
         worst = (Verdict.FAIL, Verdict.DIFFERS, Verdict.PASS, Verdict.NOT_APPLICABLE)
         found = {finding.verdict for finding in self.findings if finding.rule == rule}
         return next((verdict for verdict in worst if verdict in found), Verdict.NOT_TESTABLE)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data, for `--json`."""
+        """Return the report as plain data, for `--json`."""
         return {
             "subject": self.subject,
             "rules": [
@@ -79,7 +79,7 @@ class Report:
         }
 
     def to_table(self) -> Table:
-        """The report for a terminal: a line for each check."""
+        """Return the report for a terminal, one row per check."""
         table = Table(title=self.subject, title_justify="left")
         for column in ("rule", "check", "verdict", "seen"):
             table.add_column(column, overflow="fold")
@@ -90,13 +90,13 @@ class Report:
         return table
 
     def summary(self) -> str:
-        """One line: how many rules came out how."""
+        """Return one line with the number of rules per verdict."""
         counts = Counter(self.verdict_of(rule.id) for rule in RULES)
         parts = (f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
         return f"{len(RULES)} rules: " + ", ".join(parts)
 
 
 def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
-    """Sort findings by the number of their rule, keeping the order of checks."""
+    """Return findings sorted by rule number; the order of a rule's checks is kept."""
     numbers = {rule: number for number, rule in enumerate(BY_ID)}
     return tuple(sorted(findings, key=lambda finding: numbers[finding.rule]))

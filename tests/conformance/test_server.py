@@ -180,7 +180,7 @@ LET_THROUGH: Final = [
     ("S2", "the ids of two streams"),
     ("S4", "a wrong digest"),
     ("S4", "an empty handshake"),
-    ("S18", "a byte that UTF-8 does not have"),
+    ("S18", "a byte that is invalid in UTF-8"),
     ("S18", "UTF-16"),
     ("S19", "a comment between stanzas"),
     ("S19", "a comment in a stanza"),
@@ -188,8 +188,8 @@ LET_THROUGH: Final = [
     ("S19", "a DTD"),
     ("S19", "an undefined entity"),
     ("S20", "an unbound prefix of an element"),
-    ("S20", "two attributes of one expanded name"),
-    ("S20", "tags that do not match"),
+    ("S20", "two attributes with one expanded name"),
+    ("S20", "mismatched tags"),
     ("S27", "&#1;"),
     ("S27", "NUL"),
     ("S28", "a foreign from"),
@@ -209,9 +209,9 @@ RIGHT: Final = [
     ("S1", "a header with the component's own domain"),
     ("S4", "the right digest"),
     ("S17", "a message of 10,000 bytes"),
-    ("S21", "all bytes singly, characters cut"),
+    ("S21", "byte by byte, splitting characters"),
     ("S32", "100 messages"),
-    ("S35", "a ping to oneself"),
+    ("S35", "a ping to the component's domain"),
 ]
 
 
@@ -230,7 +230,7 @@ async def test_a_server_that_lets_everything_through_fails(fast: MockClock, star
 
 async def test_a_server_that_returns_nothing_is_reported_on(fast: MockClock, start: Any) -> None:
     found = verdicts(await probe(await start(Lenient(returns=False))))
-    assert found["S35", "a ping to oneself"] is Verdict.DIFFERS
+    assert found["S35", "a ping to the component's domain"] is Verdict.DIFFERS
     assert found["S32", "100 messages"] is Verdict.FAIL
     assert found["S1", "a header with the component's own domain"] is Verdict.PASS
 
@@ -246,9 +246,7 @@ async def test_a_server_that_lets_in_no_more_ends_the_run(fast: MockClock, start
 
     findings = tried(await probe(await start(conflict_later)))
     failed = [one for one in findings if one.verdict is Verdict.FAIL]
-    assert failed[-1].seen == (
-        "the server does not let the component in any more (stream error conflict)"
-    )
+    assert failed[-1].seen == ("the server no longer lets the component in (stream error conflict)")
     assert findings[-1].verdict is Verdict.NOT_TESTABLE
     assert findings[-1].seen == f"not tried: {failed[-1].seen}"
 
@@ -267,9 +265,9 @@ async def test_a_server_that_is_lost_ends_the_run(fast: MockClock, nursery: trio
         nursery.start_soon(serve_three)
         findings = tried(await probe(listener.socket.getsockname()[1]))
         scope.cancel()
-    lost = next(one for one in findings if "any more" in one.seen)
+    lost = next(one for one in findings if "no longer" in one.seen)
     assert lost.verdict is Verdict.FAIL
-    assert lost.seen == "the server cannot be reached any more (Connection refused)"
+    assert lost.seen == "the server can no longer be reached (Connection refused)"
     assert findings[-1].seen == f"not tried: {lost.seen}"
 
 
@@ -352,12 +350,15 @@ async def unknown(stream: trio.SocketStream) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
-        (http, 'does not speak XMPP, but says "HTTP/1.1 400 Bad Request": is it a component'),
-        (silence, "accepts the connection, but says nothing for 5 s: is it a component"),
-        (hang_up, "closes the connection without a word: is it a component's port?"),
-        (clients_port, "speaks jabber:client: is it a component's port?"),
-        (other_xml, "speaks XML, but not XMPP: is it a component's port?"),
-        (binary, 'does not speak XMPP, but says "?????'),
+        (
+            http,
+            'does not speak XMPP, but sends "HTTP/1.1 400 Bad Request": is it a component port?',
+        ),
+        (silence, "accepts the connection, but sends nothing for 5 s: is it a component port?"),
+        (hang_up, "closes the connection without sending anything: is it a component port?"),
+        (clients_port, "speaks jabber:client: is it a component port?"),
+        (other_xml, "speaks XML, but not XMPP: is it a component port?"),
+        (binary, 'does not speak XMPP, but sends "?????'),
         (
             refusal,
             "does not let bot.localhost in: stream error not-authorized; "

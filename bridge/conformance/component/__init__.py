@@ -1,1 +1,1 @@
-"""How a component behaves: a scripted server with the quirks of a known one (`probe`)."""
+"""Tests of a component, by a scripted server with the quirks of a known one (`probe`)."""

@@ -1,4 +1,4 @@
-"""Checks of how a stream ends, and of what the component does then (S8, S10 to S12)."""
+"""Checks of how a stream ends and how the component reacts (S8, S10 to S12)."""
 
 from functools import partial
 from typing import Final
@@ -19,11 +19,11 @@ from bridge.conformance.component.session import Session
 from bridge.conformance.component.subject import Subject
 
 _HAMMERING: Final = 2
-"""So many reconnects within `count_s` are too many."""
+"""So many reconnects within `count_s` fail the check."""
 
 
 async def ends(session: Session, within_s: float) -> bool:
-    """Wait for the component's end of a stream or connection; tell whether it came."""
+    """Wait until the component ends the stream or the connection. Return whether it did in time."""
     return await session.until(lambda: session.ended or session.gone, within_s)
 
 
@@ -34,21 +34,21 @@ async def conflict(moment: Moment, subject: Subject) -> Observation:
     session = await _refused(subject, "conflict", moment)
     ended = await ends(session, subject.patience.answer_s)
     if not ended:
-        return failed("it leaves the stream open")
+        return failed("leaves the stream open")
     count = await _reconnects(subject, "conflict", moment)
     if count >= _HAMMERING:
-        return failed("it comes again at once, again and again")
-    return differs("it comes again within 3 s") if count else passed(_stays_away(subject))
+        return failed("reconnects at once, repeatedly")
+    return differs("reconnects within 3 s") if count else passed(_stays_away(subject))
 
 
 async def refused(subject: Subject) -> Observation:
     session = await _refused(subject, "not-authorized", Moment.HANDSHAKE)
     if not await ends(session, subject.patience.answer_s):
-        return failed("it leaves the stream open")
+        return failed("leaves the stream open")
     count = await _reconnects(subject, "not-authorized", Moment.HANDSHAKE)
     if count >= _HAMMERING:
-        return failed("it comes again at once, again and again")
-    return differs("it comes again within 3 s") if count else passed(_stays_away(subject))
+        return failed("reconnects at once, repeatedly")
+    return differs("reconnects within 3 s") if count else passed(_stays_away(subject))
 
 
 def _stays_away(subject: Subject) -> str:
@@ -77,7 +77,7 @@ async def _refuse(session: Session, condition: str, moment: Moment) -> None:
 
 
 async def _reconnects(subject: Subject, condition: str, moment: Moment) -> int:
-    """Count them, and refuse each in the same way."""
+    """Count the reconnects, and refuse each in the same way."""
     count = 0
     with trio.move_on_after(subject.patience.count_s):
         while (session := await subject.comes(subject.patience.count_s)) is not None:
@@ -98,8 +98,8 @@ async def stream_error(subject: Subject) -> Observation:
     await session.answers_ping()
     await session.fail("reset")
     if not await ends(session, subject.patience.answer_s):
-        return failed("it leaves the stream open")
-    how = "" if session.ended else "without its end tag, "
+        return failed("leaves the stream open")
+    how = "" if session.ended else "sends no end tag, "
     return passed(f"{how}{await _afterwards(subject, subject.patience.answer_s)}")
 
 
@@ -115,7 +115,7 @@ async def system_shutdown(subject: Subject) -> Observation:
 
 async def _afterwards(subject: Subject, within_s: float) -> str:
     if await subject.comes(within_s) is not None:
-        return "comes again"
+        return "reconnects"
     if subject.source.exit_code is not None:
         return "exits"
     return f"stays away for {within_s:g} s"
@@ -126,29 +126,29 @@ async def end_tag(subject: Subject) -> Observation:
     await session.answers_ping()
     await session.close()
     if not await ends(session, subject.patience.answer_s):
-        return failed("it leaves the stream open")
-    return passed() if session.ended else failed("it closes the connection without")
+        return failed("leaves the stream open")
+    return passed() if session.ended else failed("closes the connection without an end tag")
 
 
 async def sigterm(subject: Subject) -> Observation:
     if not subject.source.can_restart:
-        return not_testable("it was started by hand")
+        return not_testable("started by hand")
     session = await subject.attached()
     await session.answers_ping()
     await subject.source.terminate()
     if not await ends(session, 2 * subject.patience.answer_s):
-        return failed("it runs on")
-    return passed() if session.ended else differs("it closes the connection without")
+        return failed("keeps running")
+    return passed() if session.ended else differs("closes the connection without an end tag")
 
 
 CHECKS: Final = (
-    Check("S12", "its end tag on SIGTERM", sigterm),
-    Check("S12", "its end tag behind ours", end_tag),
+    Check("S12", "end tag on SIGTERM", sigterm),
+    Check("S12", "end tag in reply to ours", end_tag),
     Check("S10", "a stream error", stream_error),
-    Check("S11", "system-shutdown: it comes again", system_shutdown),
+    Check("S11", "system-shutdown: reconnects", system_shutdown),
     *(
-        Check("S8", f"a conflict {moment}: it ends the stream and waits", partial(conflict, moment))
+        Check("S8", f"a conflict {moment}: ends the stream and waits", partial(conflict, moment))
         for moment in Moment
     ),
-    Check("S11", "not-authorized: it gives up, or waits", refused),
+    Check("S11", "not-authorized: gives up or waits", refused),
 )

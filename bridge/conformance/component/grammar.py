@@ -1,4 +1,4 @@
-"""Checks of what XML a component takes and what it must refuse (S13, S18 to S25)."""
+"""Checks of the XML that a component must accept or refuse (S13, S18 to S25)."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,16 +33,16 @@ def _answered(session: Session, answered: bool) -> Observation:
     return passed() if answered else failed(session.silence)
 
 
-# --- what must be refused
+# --- XML that must be refused
 
 
 async def between(data: str, wanted: str, subject: Subject) -> Observation:
-    """Send it between two stanzas."""
+    """Send `data` between two stanzas."""
     return await _within(await _calm(subject), data, wanted)
 
 
 async def inside(payload: str, wanted: str, subject: Subject) -> Observation:
-    """Send it as the payload of an iq."""
+    """Send `payload` inside an iq."""
     session = await _calm(subject)
     return await _within(session, session.iq(payload, id=session.in_flight.fresh_id()), wanted)
 
@@ -54,7 +54,7 @@ async def latin1_bytes(subject: Subject) -> Observation:
 
 
 async def _calm(subject: Subject) -> Session:
-    """A stream that has been of use before it breaks, so that the component soon comes again."""
+    """Return a stream on which a stanza was exchanged, so that the component reconnects soon."""
     session = await subject.attached()
     await session.answers_ping(within_s=1)
     return session
@@ -65,15 +65,15 @@ async def _within(session: Session, data: str | bytes, wanted: str) -> Observati
     id = session.in_flight.fresh_id()
     await session.send(data)
     await session.send(session.iq(PING_PAYLOAD, id=id))
-    return await _refusal(session, wanted, lambda: bool(session.answers(id)), "it reads on")
+    return await _refusal(session, wanted, lambda: bool(session.answers(id)), "keeps reading")
 
 
 async def before(header: str | bytes, wanted: str, subject: Subject) -> Observation:
-    """Send it in place of a header."""
+    """Send `header` in place of the stream header."""
     session = await subject.opened()
     session.spoilt = True
     await session.open(header)
-    swallowed = "it goes on to the handshake"
+    swallowed = "continues to the handshake"
     return await _refusal(session, wanted, lambda: session.handshake is not None, swallowed)
 
 
@@ -84,10 +84,10 @@ async def _refusal(
     if went_on():
         return failed(swallowed)
     if not session.over:
-        return failed("neither an error nor an end")
+        return failed("no error, and the stream stays open")
     await session.until(lambda: session.ended, 2)
     if session.error == wanted:
-        return passed() if session.ended else differs(f"{wanted}, without the end tag")
+        return passed() if session.ended else differs(f"{wanted}, without an end tag")
     return differs(session.silence)
 
 
@@ -111,7 +111,7 @@ async def external_entity(subject: Subject) -> Observation:
         header = f"<?xml version='1.0'?>{dtd}<stream:stream {_NAMESPACES} id='x'>&x;"
         observation = await before(header, "restricted-xml", subject)
         nursery.cancel_scope.cancel()
-    return failed("it fetches the entity") if fetched else observation
+    return failed("fetches the entity") if fetched else observation
 
 
 _RESTRICTED: Final = "restricted-xml"
@@ -172,7 +172,7 @@ _BROKEN_STREAMS: Final = (
             ("an undefined entity", "<q xmlns='u:q'>&nbsp;</q>"),
         ),
     ),
-    Check("S18", "bytes that are Latin-1", latin1_bytes),
+    Check("S18", "Latin-1 bytes", latin1_bytes),
     *_rows(
         "S20",
         _MALFORMED,
@@ -180,7 +180,7 @@ _BROKEN_STREAMS: Final = (
         (
             ("an unbound prefix", "<q xmlns='u:q'><x:y/></q>"),
             (
-                "an attribute twice, by two prefixes",
+                "an attribute twice, with two prefixes",
                 "<q xmlns='u:q' xmlns:a='u:n' xmlns:b='u:n' a:v='1' b:v='2'/>",
             ),
             ("a prefix bound to nothing", "<q xmlns='u:q'><z xmlns:p=''/></q>"),
@@ -188,7 +188,7 @@ _BROKEN_STREAMS: Final = (
         ),
     ),
 )
-# In turn, since a component waits ever longer where it has not been attached in between.
+# Alternating: a component that was not attached in between waits longer before each reconnect.
 HOSTILE: Final = tuple(
     check
     for pair in zip_longest(_BROKEN_STREAMS, _BROKEN_OPENINGS)
@@ -197,7 +197,7 @@ HOSTILE: Final = tuple(
 )
 
 
-# --- what must be taken
+# --- XML that must be accepted
 
 
 async def byte_order_mark(subject: Subject) -> Observation:
@@ -255,7 +255,7 @@ async def _taken(
     alive = await session.answers_ping()
     if await session.until(lambda: bool(session.answers(id)) or session.over, 1):
         return passed() if session.answers(id) else otherwise(session.silence)
-    return otherwise("no answer to it, but to the next one" if alive else session.silence)
+    return otherwise("not answered, but the next iq is" if alive else session.silence)
 
 
 async def root_prefix(subject: Subject) -> Observation:
@@ -269,7 +269,7 @@ async def root_prefix(subject: Subject) -> Observation:
     if by_prefix is None:
         return failed(session.silence)
     same = _kind(plain) == _kind(by_prefix)
-    return passed() if same else failed("answered in another way than with its own declaration")
+    return passed() if same else failed("answered differently than with a declaration of its own")
 
 
 def _kind(stanza: Stanza | None) -> str | None:
@@ -278,11 +278,11 @@ def _kind(stanza: Stanza | None) -> str | None:
 
 TAKEN: Final = (
     Check("S13", "white space between two pings", white_space),
-    Check("S21", "a character cut in pieces", cut_character),
+    Check("S21", "characters split between writes", cut_character),
     Check("S22", "an iq with a prefix", prefixed),
     Check("S23", "an iq in jabber:client", client_namespace),
     Check("S18", "a byte order mark", byte_order_mark),
     Check("S18", "standalone in the declaration", standalone),
-    Check("S21", "header and iq byte by byte", byte_by_byte),
-    Check("S25", "a prefix that the root declares", root_prefix),
+    Check("S21", "a header and an iq byte by byte", byte_by_byte),
+    Check("S25", "a prefix declared on the root", root_prefix),
 )

@@ -1,4 +1,4 @@
-"""The ids and addresses that a component was asked with, over all its connections."""
+"""Ids and addresses of the iqs that were sent to a component, over all its connections."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -7,12 +7,12 @@ from typing import Final
 from attrs import define, field, frozen
 
 SERVER: Final = "capulet.example"
-"""Where the component's correspondents live."""
+"""Domain of the addresses that the scripted server sends from."""
 
 
 @frozen
 class Asked:
-    """Addresses of an iq that the component was sent."""
+    """Addresses of an iq that was sent to the component."""
 
     from_: str
     to: str
@@ -20,8 +20,8 @@ class Asked:
 
 @define
 class Ledger:
-    """Ids and addresses that were used: one for all connections of a component, since it may give
-    an answer again on its next stream.
+    """Used ids and addresses. All connections of a component share one ledger, because a component
+    may repeat an answer on its next stream.
     """
 
     asked: dict[str, Asked] = field(factory=dict)
@@ -31,5 +31,5 @@ class Ledger:
         return f"probe-{next(self._numbers)}"
 
     def fresh_address(self) -> str:
-        """An address that nothing else has to do with."""
+        """Return an address that is used nowhere else."""
         return f"juliet{next(self._numbers)}@{SERVER}/balcony"

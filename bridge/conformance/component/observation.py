@@ -1,4 +1,4 @@
-"""What one check of a component saw, and the row that a check is in its table."""
+"""The result of one check of a component, and a check as a row of its table."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,7 +10,7 @@ from bridge.conformance.report import Verdict
 
 @frozen
 class Observation:
-    """A verdict, and what was seen: in words that are the same each time (no ids, no times)."""
+    """A verdict, and a text that is the same in every run (no ids, no times)."""
 
     verdict: Verdict
     seen: str = ""
@@ -18,9 +18,9 @@ class Observation:
 
 @frozen
 class Check:
-    """One row: the rule, what is tried, and the function that tries it.
+    """One row: the rule, the name of the check, and the function that runs it.
 
-    `run` may raise `Absent` where the component does not come: it is then not testable.
+    `run` may raise `Absent` if the component does not connect: the check is then not testable.
     """
 
     rule: str
@@ -29,25 +29,25 @@ class Check:
 
 
 def passed(seen: str = "") -> Observation:
-    """The rule holds."""
+    """Return an observation that the rule holds."""
     return Observation(Verdict.PASS, seen)
 
 
 def failed(seen: str) -> Observation:
-    """The rule is broken."""
+    """Return an observation that the rule is broken."""
     return Observation(Verdict.FAIL, seen)
 
 
 def differs(seen: str) -> Observation:
-    """It behaves in another way, which no specification forbids, or which does little harm."""
+    """Return an observation of a deviation that is not forbidden, or does little harm."""
     return Observation(Verdict.DIFFERS, seen)
 
 
 def not_applicable(why: str) -> Observation:
-    """The rule says nothing about this component facing this server."""
+    """Return an observation that the rule does not apply to this component and server."""
     return Observation(Verdict.NOT_APPLICABLE, why)
 
 
 def not_testable(why: str) -> Observation:
-    """It cannot be seen from outside, or not now."""
+    """Return an observation that the rule cannot be tested from outside, or not in this run."""
     return Observation(Verdict.NOT_TESTABLE, why)

@@ -1,4 +1,4 @@
-"""Checks of how a component attaches: header, digest, handshake (S1 to S9)."""
+"""Checks of how a component attaches: header, digest and handshake (S1 to S9)."""
 
 import hashlib
 from typing import Final
@@ -83,16 +83,16 @@ async def early_error_without_id(subject: Subject) -> Observation:
 
 
 async def _early_error(subject: Subject, header: str) -> Observation:
-    """As Prosody and Openfire do: header, error and end tag at once."""
+    """Send header, error and end tag in one write, as Prosody and Openfire do."""
     session = await subject.opened()
     await session.fail("host-unknown", header)
     ended = await ends(session, session.answer_s)
     if session.handshake is not None:
-        return failed("it sends a handshake")
+        return failed("sends a handshake")
     code = subject.source.exit_code
     if code is not None and code < 0:
         return failed(f"killed by signal {-code}")
-    return passed() if ended else differs("it leaves the connection open")
+    return passed() if ended else differs("leaves the connection open")
 
 
 async def digest(subject: Subject) -> Observation:
@@ -112,24 +112,24 @@ async def digest_of_unicode(subject: Subject) -> Observation:
 
 
 async def _digest(session: Session) -> Observation:
-    """Compare what matters here; letter case and white space are checks of their own."""
+    """Compare the digests. Letter case and white space have checks of their own."""
     await session.open()
     attached = await session.accept()
     text = session.handshake
     if text is None:
         return failed(f"no handshake{_end_of(session)}")
     if text.strip().lower() == session.digest:
-        return passed() if attached else failed("the end of the stream behind it")
+        return passed() if attached else failed("the stream ends after it")
     return failed(_explained(text.strip().lower(), session))
 
 
 def _explained(text: str, session: Session) -> str:
     secret, id = session.secret.encode(), session.id.encode()
     known = {
-        "the id was hashed with its escapes": escaped(session.id).encode() + secret,
-        "hashed as Latin-1, with ? for the rest": id
+        "the id was hashed with its XML escapes": escaped(session.id).encode() + secret,
+        "hashed as Latin-1, with ? for other characters": id
         + session.secret.encode("latin-1", errors="replace"),
-        "hashed as Latin-1, without the rest": id
+        "hashed as Latin-1, without other characters": id
         + session.secret.encode("latin-1", errors="ignore"),
         "hashed as UTF-16": (session.id + session.secret).encode("utf-16-le"),
         "the secret without the id": secret,
@@ -138,7 +138,7 @@ def _explained(text: str, session: Session) -> str:
     for seen, data in known.items():
         if hashlib.sha1(data, usedforsecurity=False).hexdigest() == text:
             return seen
-    return "another digest"
+    return "an unknown digest"
 
 
 async def lower_case(subject: Subject) -> Observation:
@@ -146,13 +146,13 @@ async def lower_case(subject: Subject) -> Observation:
     if all(text == text.lower() for text in texts):
         return passed()
     if subject.profile.any_case:
-        return differs(f"upper case, which {subject.profile.name} takes")
+        return differs(f"upper case, which {subject.profile.name} accepts")
     return failed("upper case")
 
 
 async def no_white_space(subject: Subject) -> Observation:
     texts = [one.handshake for one in subject.sessions if one.handshake is not None]
-    return failed("it is there") if any(set(text) & set(" \t\r\n") for text in texts) else passed()
+    return failed("white space") if any(set(text) & set(" \t\r\n") for text in texts) else passed()
 
 
 async def holds_back(subject: Subject) -> Observation:
@@ -166,9 +166,9 @@ async def holds_back(subject: Subject) -> Observation:
     await trio.sleep(subject.patience.hold_s)
     early = [name_of(stanza) for stanza in session.stanzas]
     if early:
-        return failed(f"{early[0]} is sent before")
+        return failed(f"{early[0]} is sent too early")
     if session.over:
-        return failed("it does not wait for the answer")
+        return failed("does not wait for the answer")
     await session.accept()
     return passed() if await session.answers_ping() else failed("no answer afterwards")
 
@@ -197,25 +197,25 @@ async def asked_at_once(subject: Subject) -> Observation:
 CHECKS: Final = (
     Check("S1", "the header's namespaces", header_namespaces),
     Check("S1", "the header's to", header_to),
-    Check("S2", "it sends no version", no_version),
-    Check("S2", "a header with nothing but an id", bare_header),
+    Check("S2", "no version in the header", no_version),
+    Check("S2", "a header with only an id", bare_header),
     Check("S2", "a header with version, from, to and xml:lang", full_header),
     Check("S4", f"the digest of {_VECTOR_ID} and {_VECTOR_SECRET}", digest),
     Check("S4", "an id with XML escapes", digest_of_escapes),
     Check("S5", f"the secret {SECRET}", digest_of_unicode),
-    Check("S7", "nothing for a second before the handshake is accepted", holds_back),
-    Check("S9", "disco#info and version behind the handshake", asked_at_once),
+    Check("S7", "nothing is sent until the handshake is accepted (1 s)", holds_back),
+    Check("S9", "disco#info and version right after the handshake", asked_at_once),
 )
-"""What needs a connection of its own."""
+"""Checks that need a connection of their own."""
 
 EARLY_ERRORS: Final = (
     Check("S3", "an early error with an empty id", early_error_empty_id),
     Check("S3", "an early error without id", early_error_without_id),
 )
-"""What may make a component stay away."""
+"""Checks after which a component may stay away."""
 
 SEEN_ALL_ALONG: Final = (
     Check("S4", "lower case", lower_case),
     Check("S6", "no white space in any handshake", no_white_space),
 )
-"""What is read from all connections in the end."""
+"""Checks of all connections, made at the end."""

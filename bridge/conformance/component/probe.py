@@ -1,8 +1,8 @@
-"""How a component behaves towards servers, rule by rule: the table of all checks, and its run.
+"""`xmpp-bridge conformance component`: the table of all checks of a component, and its run.
 
-Adding a check is one function and one row, in the module of its kind: `opening`, `ending`,
-`grammar`, `exchange`, `transcript`. The order is that of effort: connections are reused as long as
-they are whole, and what makes a component stay away comes last.
+To add a check, add a function and a row to the module of its kind: `opening`, `ending`, `grammar`,
+`stanza`, `transcript`. The checks are ordered by effort: connections are reused as long as they are
+intact, and checks that make a component stay away come last.
 """
 
 import tempfile
@@ -32,11 +32,18 @@ CHECKS: Final[tuple[Check, ...]] = (
 )
 
 UNTRIED: Final = (
-    Finding("S15", "white space", Verdict.NOT_APPLICABLE, "there is nothing to look for"),
-    Finding("S26", "the language", Verdict.NOT_TESTABLE, "not seen from outside"),
-    Finding("S32", "the order", Verdict.NOT_TESTABLE, "what it does with messages is its own"),
-    Finding("S35", "the way back", Verdict.NOT_APPLICABLE, "a rule for servers; this one obeys"),
-    Finding("S36", "the echo of a room", Verdict.NOT_TESTABLE, "it need not join any"),
+    Finding("S15", "white space", Verdict.NOT_APPLICABLE, "nothing can be observed"),
+    Finding("S26", "the language", Verdict.NOT_TESTABLE, "not observable from outside"),
+    Finding(
+        "S32", "the order", Verdict.NOT_TESTABLE, "a component may handle messages as it likes"
+    ),
+    Finding(
+        "S35",
+        "the way back",
+        Verdict.NOT_APPLICABLE,
+        "a rule for servers; the scripted one follows it",
+    ),
+    Finding("S36", "the echo of a room", Verdict.NOT_TESTABLE, "a component need not join a room"),
 )
 
 
@@ -48,12 +55,13 @@ async def probe_component(
     slow: bool,
     advance: Callable[[str, int], None],
 ) -> Report:
-    """Play a server against a component, started by `command` or coming to the port `listen`.
+    """Play a server towards a component, and return the report.
+
+    The component is started with `command`, or connects to the port `listen` by itself. If
+    cancelled, the component is stopped.
 
     Raises:
-        NothingTried: it cannot be started, or never came.
-
-    Cancellation stops it.
+        NothingTried: if the component cannot be started or never connects.
     """
     patience = Patience()
     with tempfile.TemporaryDirectory(prefix="conformance-") as name:
@@ -79,10 +87,10 @@ async def examine(
     patience: Patience,
     slow: bool = False,
 ) -> list[Finding]:
-    """Run checks, one after the other, and stop the component.
+    """Run checks one after the other, then stop the component.
 
     Raises:
-        Absent: it never came. A later absence is a finding.
+        Absent: if the component never connects. A later absence is a finding.
     """
     never_came: Absent | None = None
     findings: list[Finding] = []

@@ -1,7 +1,8 @@
 """How Prosody, ejabberd and Openfire differ towards a component, as frozen values.
 
-What a scripted server (`session`) says in its own words, and what findings are measured by. From
-the servers' sources and the wire of Prosody 0.12.3; what no profile changes does not belong here.
+A profile determines the exact bytes that the scripted server (`session`) sends, and the limits that
+findings are measured by. Sources: the servers' code, and the wire of Prosody 0.12.3. Behaviour that
+all three share does not belong here.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ _KIB: Final = 1024
 
 
 class Moment(StrEnum):
-    """When a stream error comes."""
+    """When a stream error is sent."""
 
     HEADER = "with the header"
     HANDSHAKE = "instead of the handshake"
@@ -37,24 +38,24 @@ class Profile:
     make_id: Callable[[], str]
     conflicts: frozenset[Moment]
     any_case: bool
-    """Takes a digest in upper case; white space around it is refused by all three."""
+    """Accepts a digest in upper case. All three refuse white space around it."""
     checks_from: bool
     max_stanza_bytes: int | None
     idle_close_s: float | None
     asks_at_once: bool
-    """Asks disco#info and jabber:iq:version right behind the handshake (S9)."""
+    """Sends disco#info and jabber:iq:version requests right after the handshake (S9)."""
 
     def open(self, domain: str, id: str) -> str:
-        """Give the header that the handshake follows."""
+        """Return the header that precedes a handshake."""
         return self.header.format(domain=escaped(domain), id=escaped(id))
 
     def open_early(self, domain: str) -> str:
-        """Give the header that precedes an early error (S3)."""
+        """Return the header that precedes an early error (S3)."""
         return self.early_header.format(domain=escaped(domain))
 
 
 def escaped(value: str) -> str:
-    """Escape an attribute's value for quotes of either kind."""
+    """Escape an attribute value for use in single or double quotes."""
     return escape_value(value).replace('"', "&quot;")
 
 
@@ -67,7 +68,7 @@ PROSODY: Final = Profile(
     early_header=f"<?xml version='1.0'?><stream:stream {_NAMESPACES} version='1.0' id=''>",
     handshake="<handshake xmlns='jabber:component:accept'/>",
     make_id=lambda: str(uuid4()),
-    # The latter with component_conflict_resolve = "kick_old".
+    # ATTACHED only with component_conflict_resolve = "kick_old".
     conflicts=frozenset({Moment.HANDSHAKE, Moment.ATTACHED}),
     any_case=True,
     checks_from=True,

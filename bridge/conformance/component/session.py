@@ -1,9 +1,10 @@
-"""The scripted server's end of one connection: sends anything, forbids nothing, keeps all it got.
+"""The scripted server's end of one connection. It sends anything and keeps everything it receives.
 
-What the component sends is read by the core's parser, and kept as it came: elements with their own
-namespaces, since a rule may be about them. What is right about it is the checks' business.
+The component's bytes are read by the core's parser. Elements keep their own namespaces, because a
+rule may be about them. Nothing is judged here; the checks do that.
 
-Like a server, it returns what the component sends to its own domain (S35), and answers its end tag.
+Like a server, it returns stanzas that the component sends to its own domain (S35), and answers an
+end tag.
 """
 
 from collections.abc import Callable
@@ -50,7 +51,7 @@ _ERROR: Final = expanded(STREAMS, "error")
 
 
 class Session:
-    """One connection; `read` runs in a task of its owner's until either side is gone."""
+    """One connection. Its owner runs `read` in a task until either side closes."""
 
     def __init__(
         self,
@@ -71,12 +72,12 @@ class Session:
         self.header: RootOpened | None = None
         self.elements: list[Element] = []
         self.fault: ParserFaulted | None = None
-        self.ended = False  # its end tag is in
-        self.gone = False  # the TCP connection is over
-        self.touched = False  # something was sent
+        self.ended = False  # the component sent its end tag
+        self.gone = False  # the TCP connection is closed
+        self.touched = False  # we sent something
         self.attached = False
-        self.spoilt = False  # a check has broken it on purpose
-        self.dismissed = False  # by an error after which a component should stay away
+        self.spoilt = False  # a check broke the stream on purpose
+        self.dismissed = False  # we sent an error after which a component should stay away
         self.keepalives = 0
         self._transport = transport
         self._parser = StreamParser(_LIMITS)
@@ -84,11 +85,11 @@ class Session:
         self._sending = trio.Lock()
         self._closed = False
 
-    # --- what came
+    # --- received
 
     @property
     def whole(self) -> bool:
-        """Whether stanzas may be exchanged here."""
+        """Whether stanzas can be exchanged on this stream."""
         return self.attached and not (self.over or self.spoilt)
 
     @property
@@ -97,12 +98,12 @@ class Session:
 
     @property
     def handshake(self) -> str | None:
-        """The text of its handshake."""
+        """Text of the handshake that the component sent."""
         return next((one.text for one in self.elements if one.name == _HANDSHAKE), None)
 
     @property
     def error(self) -> str | None:
-        """The condition of the stream error that it sent."""
+        """Condition of the stream error that the component sent."""
         error = next((one for one in self.elements if one.name == _ERROR), None)
         if error is None:
             return None
@@ -111,21 +112,21 @@ class Session:
 
     @property
     def silence(self) -> str:
-        """Say how it did not answer."""
+        """Describe in which way an answer is missing."""
         if self.fault is not None:
-            return "closed with what cannot be read"
+            return "closed with unreadable data"
         if self.error is not None:
             return f"closed with {self.error}"
-        return "closed without a word" if self.over else "no answer"
+        return "closed without an error" if self.over else "no answer"
 
     @property
     def stanzas(self) -> list[Stanza]:
-        """The stanzas that it sent, in order; their namespace is not looked at here."""
+        """Stanzas that the component sent, in order and of any namespace."""
         found = (Stanza.of(element) for element in self.elements)
         return [stanza for stanza in found if stanza is not None]
 
     def answers(self, id: str) -> list[Stanza]:
-        """Give the iq answers with that id."""
+        """Return the iq answers with this id."""
         return [
             stanza
             for stanza in self.stanzas
@@ -133,40 +134,43 @@ class Session:
         ]
 
     def said_to(self, address: str) -> list[Stanza]:
-        """Give all stanzas that it sent to that address."""
+        """Return all stanzas that the component sent to this address."""
         return [stanza for stanza in self.stanzas if stanza.to == address]
 
     async def until(self, condition: Callable[[], bool], within_s: float) -> bool:
-        """Wait until it holds, as long as anything may still come; tell whether it does."""
+        """Wait until `condition` holds or the connection is closed. Return whether it holds."""
         with trio.move_on_after(within_s):
             while not (condition() or self.gone):
                 await self._changed.wait()
         return condition()
 
     async def greets(self, within_s: float) -> bool:
-        """Wait for its header; tell whether it came."""
+        """Wait for the component's header. Return whether it came in time."""
         return await self.until(lambda: self.header is not None, within_s)
 
     async def answers_to(self, id: str) -> bool:
-        """Wait for an answer with that id; tell whether it came."""
+        """Wait for an answer with this id. Return whether it came in time."""
         return await self.until(lambda: bool(self.answers(id)), self.answer_s)
 
     async def shakes_hands(self) -> bool:
-        """Wait for its handshake; tell whether it came, on a stream that still stands."""
+        """Wait for the handshake. Return whether it came and the stream is still open."""
         await self.until(lambda: self.handshake is not None or self.over, self.answer_s)
         return self.handshake is not None and not self.over
 
-    # --- what is sent
+    # --- sent
 
     async def send(self, data: str | bytes) -> bool:
-        """Send as it is; False where it is not taken. Cut off after 10 s: then nothing follows."""
+        """Send `data` unchanged. Return False if the component closed, or did not read for 10 s.
+
+        After such a timeout the stream is unusable.
+        """
         async with self._sending:
             return await self._write(data.encode() if isinstance(data, str) else data)
 
     async def send_in_pieces(
         self, data: bytes, pause_s: Callable[[int], float] = lambda _: 0.0005
     ) -> None:
-        """Send byte by byte, each by itself as far as the system lets it, with a pause behind."""
+        """Send byte by byte with a pause after each, in separate segments as far as TCP allows."""
         async with self._sending:
             for byte in data:
                 if not await self._write(bytes([byte])):
@@ -183,11 +187,11 @@ class Session:
         return True
 
     async def open(self, header: str | bytes | None = None) -> None:
-        """Send a header, by default that of the profile."""
+        """Send a header, by default the one of the profile."""
         await self.send(header or self.profile.open(self.domain, self.id))
 
     async def accept(self) -> bool:
-        """Accept the handshake, be it right or wrong; False where none comes in time."""
+        """Accept the handshake, whether right or wrong. Return False if none comes in time."""
         if not await self.shakes_hands():
             return False
         self.attached = True
@@ -196,11 +200,11 @@ class Session:
 
     @property
     def digest(self) -> str:
-        """The handshake that is right."""
+        """The correct text of the handshake."""
         return digest(self.id, self.secret)
 
     def greeting(self) -> str:
-        """Write what Openfire asks at once (S9)."""
+        """Return the requests that Openfire sends right after the handshake (S9)."""
         disco, version = self.greeting_ids
         return self.iq(f"<query xmlns='{DISCO_INFO}'/>", id=disco, from_=SERVER) + self.iq(
             f"<query xmlns='{VERSION}'/>", id=version, from_=SERVER
@@ -215,7 +219,7 @@ class Session:
         from_: str | None = None,
         to: str | None = None,
     ) -> str:
-        """Write an iq to the component and keep its addresses."""
+        """Return an iq to the component, and record its addresses."""
         from_, to = from_ or f"juliet@{SERVER}/balcony", to or self.domain
         self.in_flight.asked[id] = Asked(from_, to)
         values = {"from": from_, "to": to, "type": type, "id": id}
@@ -225,22 +229,22 @@ class Session:
     async def ask(
         self, payload: str, *, type: str = "get", within_s: float | None = None
     ) -> Stanza | None:
-        """Ask, and give the first answer, of whatever kind."""
+        """Send a request, and return the first result or error; None if none comes in time."""
         id = self.in_flight.fresh_id()
         await self.send(self.iq(payload, id=id, type=type))
         await self.until(lambda: bool(self.answers(id)) or self.over, within_s or self.answer_s)
         return next(iter(self.answers(id)), None)
 
     async def answers_ping(self, within_s: float | None = None) -> bool:
-        """Tell whether it is alive, and has read all that was sent before."""
+        """Return whether the component answers a ping, so has read everything sent before."""
         return await self.ask(PING_PAYLOAD, within_s=within_s) is not None
 
     async def fail(self, condition: str, header: str = "") -> None:
-        """End the stream by an error, as servers do: in one write."""
+        """End the stream with an error, in one write, as servers do."""
         self.spoilt = self._closed = True
         self.dismissed = condition in _DISMISSALS
         told = Element(expanded(STREAM_ERRORS, condition))
-        text = Element(expanded(STREAM_ERRORS, "text"), (), ("told by the conformance suite",))
+        text = Element(expanded(STREAM_ERRORS, "text"), (), ("sent by the conformance tests",))
         error = Element(_ERROR, (), (told, text))
         await self.send(header + write(error, COMPONENT) + CLOSE)
 
@@ -252,14 +256,14 @@ class Session:
             await self.send(CLOSE)
 
     async def hang_up(self) -> None:
-        """Close the connection. Always succeeds."""
+        """Close the connection. Never fails."""
         self.spoilt = True
         await trio.aclose_forcefully(self._transport)
 
     # --- reading
 
     async def read(self) -> None:
-        """Read until the component has ended its stream, or the connection is gone."""
+        """Read until the component ends its stream or the connection is closed."""
         try:
             while not self.ended:
                 data = await self._transport.receive_some(_CHUNK_BYTES)
@@ -312,13 +316,13 @@ class Session:
 
 
 def name_of(stanza: Stanza) -> str:
-    """Say what a stanza is, without what changes from run to run."""
+    """Describe a stanza without anything that differs from run to run."""
     type = f" of type {stanza.type}" if stanza.type else ""
     return f"{local_of(stanza.element.name)}{type}"
 
 
 def condition_of(stanza: Stanza) -> str:
-    """Give the condition of a stanza error, whatever its namespace is."""
+    """Return the condition of a stanza error, whatever its namespace."""
     error = next((one for one in stanza.element.elements if one.local == "error"), None)
     if error is None:
         return "no error element"

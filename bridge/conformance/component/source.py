@@ -1,7 +1,7 @@
-"""Where a component's connections come from: a command that is run, or somebody's own start of it.
+"""Where a component's connections come from: a command that is run, or a start by hand.
 
-Invariants: at most one process of it runs at a time; each start has a port of its own, so that no
-late connection is taken for another's.
+Invariants: at most one process of the component runs at a time. Each start has its own port, so a
+late connection of an earlier process is never taken for one of the current process.
 """
 
 import os
@@ -19,44 +19,44 @@ from bridge.conformance.report import NothingTried
 
 HOST: Final = "127.0.0.1"
 SECRET: Final = "Schlüssel-Ключ-鍵-🔑"
-"""Not Latin-1, since some hash it as that (S5)."""
+"""Not Latin-1: some components hash the secret as Latin-1 (S5)."""
 _POLL_S: Final = 0.03
 _TAIL_BYTES: Final = 2000
 
 
 @frozen
 class Patience:
-    """How long is waited for what; all times in seconds."""
+    """Waiting times, all in seconds."""
 
     come_s: float = 10
-    """For a started component to connect."""
+    """For a component that was just started to connect."""
     first_s: float = 600
-    """For one that is started by hand to connect at all …"""
+    """For a component that is started by hand to connect the first time."""
     again_s: float = 150
-    """… and to come again: after a conflict, two minutes of absence are in order."""
+    """For it to reconnect: after a conflict, it may stay away for two minutes."""
     return_s: float = 1.2
-    """For a started one to come again by itself, before it is started anew."""
+    """For a started component to reconnect by itself, before it is restarted."""
     answer_s: float = 5
     settle_s: float = 0.25
-    """For what must not come, behind an answer that shows that all was read."""
+    """For stanzas that must not come, after an answer which shows that everything was read."""
     hold_s: float = 1
     count_s: float = 3.5
-    """For reconnects, where there should be few."""
+    """For counting reconnects, of which there should be few."""
     flood_s: float = 8
     restart_s: float = 15
     quiet_s: float = 5
-    """For the last of what has a cause, before silence is looked at."""
+    """For pending stanzas to arrive, before the silence is measured."""
     silence_s: float = 125
     stop_s: float = 2
     """After SIGTERM, before SIGKILL."""
 
 
 class Absent(NothingTried):
-    """The component did not come."""
+    """The component did not connect."""
 
 
 class Source(Protocol):
-    """Where connections come from."""
+    """A source of connections from the component."""
 
     can_restart: bool
 
@@ -64,25 +64,25 @@ class Source(Protocol):
     def exit_code(self) -> int | None: ...
 
     async def start(self, secret: str) -> None:
-        """Have the component come, anew.
+        """Start or restart the component, or start to wait for it.
 
         Raises:
-            Absent: it cannot be started.
+            Absent: if it cannot be started.
         """
 
     async def accept(self, within_s: float) -> trio.SocketStream | None:
-        """Give its next connection; None where none comes in time, or it has ended."""
+        """Return the next connection; None if none comes in time or the process has ended."""
 
     async def terminate(self) -> None: ...
 
     async def stop(self) -> None: ...
 
     def absence(self, within_s: float) -> str:
-        """Say in a sentence that it did not come."""
+        """Return a sentence for a person: the component did not connect."""
 
 
 class Launched:
-    """A component that is started by a command, on a port of its own each time."""
+    """A component that is started with a command, each time on a new port."""
 
     can_restart = True
 
@@ -102,7 +102,7 @@ class Launched:
         return None if self._process is None else self._process.poll()
 
     async def start(self, secret: str) -> None:
-        """Start it; what runs is stopped first. Raises: Absent."""
+        """Stop the running process, if any, and start a new one. Raises: Absent."""
         await self.stop()
         [self._listener] = await trio.open_tcp_listeners(0, host=HOST)
         port = self._listener.socket.getsockname()[1]
@@ -124,7 +124,7 @@ class Launched:
                     stdout=log,
                     stderr=log,
                     env={**os.environ, **names, "XMPP_SECRET": secret},
-                    start_new_session=True,  # so that what it starts can be stopped as well
+                    start_new_session=True,  # so that its child processes can be stopped, too
                 )
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
@@ -138,17 +138,17 @@ class Launched:
                 ended = self.exit_code is not None
                 with trio.move_on_after(_POLL_S):
                     return await self._listener.accept()
-                if ended:  # and nothing was left in the queue of connections
+                if ended:  # and no connection was left in the backlog
                     return None
         return None
 
     async def terminate(self) -> None:
-        """Send SIGTERM to it and to what it has started."""
+        """Send SIGTERM to the process and its children."""
         self._signal(signal.SIGTERM)
         await trio.lowlevel.checkpoint()
 
     async def stop(self) -> None:
-        """End the process, by SIGKILL where SIGTERM does not help, and forget its port."""
+        """End the process, with SIGKILL if SIGTERM does not, and close its port."""
         with trio.CancelScope(shield=True):
             if self._process is not None:
                 await self.terminate()
@@ -185,7 +185,7 @@ class Launched:
 
 
 class Awaited:
-    """A component that is started by hand, and comes again by itself. Nothing stops it."""
+    """A component that is started by hand and reconnects by itself. Nothing here stops it."""
 
     can_restart = False
     exit_code = None
@@ -197,7 +197,7 @@ class Awaited:
         self._listener: trio.SocketListener | None = None
 
     async def start(self, secret: str) -> None:
-        """Listen, and say so. Raises: Absent where the port is taken."""
+        """Listen, and print the address. Raises: Absent, if the port is in use."""
         if self._listener is not None:
             return
         file = self._directory / "secret"
@@ -207,7 +207,7 @@ class Awaited:
             [self._listener] = await trio.open_tcp_listeners(self._port, host=HOST)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
-            raise Absent(f"Nothing can listen on {HOST}:{self._port}: {why}.") from None
+            raise Absent(f"Cannot listen on {HOST}:{self._port}: {why}.") from None
         print(
             f"Waiting on {HOST}:{self._port} for the component {self._domain};"
             f" its secret is in {file}",
@@ -230,7 +230,7 @@ class Awaited:
             self._listener = None
 
     def absence(self, within_s: float) -> str:
-        return f"The component did not come to {HOST}:{self._port} within {within_s:g} s."
+        return f"The component did not connect to {HOST}:{self._port} within {within_s:g} s."
 
 
 def _filled(word: str, values: dict[str, str]) -> str:

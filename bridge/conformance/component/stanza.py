@@ -1,7 +1,7 @@
-"""Checks of what a component does with stanzas (S14, S16, S17, S29, S30, S33, S34).
+"""Checks of how a component handles stanzas (S14, S16, S17, S29, S30, S33, S34).
 
-What must not be answered is sent from an address that nothing else has to do with, and followed by
-a ping, so that silence is told from sleep.
+A stanza that must not be answered is sent from an address that is used nowhere else, and followed
+by a ping: its answer shows that the component has read the stanza and chose not to answer.
 """
 
 from functools import partial
@@ -44,7 +44,7 @@ async def answered_once(type: str, payload: str, subject: Subject) -> Observatio
 async def refused(
     type: str, payload: str, condition: str | None, silence: str, subject: Subject
 ) -> Observation:
-    """An iq that is owed an error; `condition` names the one that it should be."""
+    """Send an iq that must be answered with an error; `condition` is the expected one, if any."""
     session = await subject.attached()
     id = session.in_flight.fresh_id()
     await session.send(session.iq(payload, id=id, type=type))
@@ -55,30 +55,30 @@ async def refused(
         why = "no answer" if alive else session.silence
         return differs(why) if silence == "differs" and alive else failed(why)
     if answer.type != "error":
-        return failed("answered by a result")
+        return failed("answered with a result")
     seen = condition_of(answer)
     return passed(seen) if condition in (None, seen) else differs(seen)
 
 
 async def silent(stanzas: str, subject: Subject) -> Observation:
-    """Nothing is sent to the sender of these; `{}` is their addresses."""
+    """Expect no stanza to the sender of `stanzas`; `{}` in them stands for the addresses."""
     session = await subject.attached()
     sender = session.in_flight.fresh_address()
     answers = await _answers_to(session, sender, stanzas, subject)
     if session.over:
         return failed(session.silence)
-    return passed() if not answers else failed(f"answered by {name_of(answers[0])}")
+    return passed() if not answers else failed(f"answered with {name_of(answers[0])}")
 
 
 async def no_errors(stanzas: str, subject: Subject) -> Observation:
-    """As `silent`, but only errors count."""
+    """Expect no error to the sender of `stanzas`; other answers are allowed."""
     session = await subject.attached()
     sender = session.in_flight.fresh_address()
     answers = await _answers_to(session, sender, stanzas, subject)
     if session.over:
         return failed(session.silence)
     errors = [answer for answer in answers if answer.type == "error"]
-    return passed() if not errors else failed(f"answered by {name_of(errors[0])}")
+    return passed() if not errors else failed(f"answered with {name_of(errors[0])}")
 
 
 async def without_id(subject: Subject) -> Observation:
@@ -88,7 +88,7 @@ async def without_id(subject: Subject) -> Observation:
     answers = await _answers_to(session, sender, iq, subject)
     if session.over:
         return differs(session.silence)
-    return passed() if not answers else differs(f"answered by {name_of(answers[0])}")
+    return passed() if not answers else differs(f"answered with {name_of(answers[0])}")
 
 
 async def _answers_to(
@@ -121,7 +121,7 @@ async def other_domain(subject: Subject) -> Observation:
     if (answer.from_ or "").endswith(_OTHER_DOMAIN):
         seen = "answered from that domain"
         return failed(seen) if subject.profile.checks_from else differs(seen)
-    return passed(f"from its own domain: {condition_of(answer)}")
+    return passed(f"answered from its own domain: {condition_of(answer)}")
 
 
 async def without_sender(subject: Subject) -> Observation:
@@ -132,11 +132,11 @@ async def without_sender(subject: Subject) -> Observation:
     await trio.sleep(subject.patience.settle_s)
     if not alive:
         return failed(session.silence)
-    return differs("answered, to nobody") if session.answers(id) else passed()
+    return differs("answered despite the missing from") if session.answers(id) else passed()
 
 
 async def flood(subject: Subject) -> Observation:
-    """Results that nobody waits for: they are read, and have no answer."""
+    """Send a flood of results that nobody waits for: they must be read, and not answered."""
     session = await subject.attached()
     text = "x" * 4000
     one = session.iq(f"<q xmlns='u:q'>{text}</q>", id="unasked", type="result").encode()
@@ -147,7 +147,7 @@ async def flood(subject: Subject) -> Observation:
     if answered:
         return passed()
     session.spoilt = True
-    return failed(session.silence if session.over else "it stops reading")
+    return failed(session.silence if session.over else "stops reading")
 
 
 async def ten_thousand(subject: Subject) -> Observation:
@@ -192,7 +192,7 @@ async def keepalive(subject: Subject) -> Observation:
 _MESSAGE_ERROR: Final = f"<message {{}} type='error' id='e1'><body>lost</body>{_ERROR}</message>"
 _CHECKS_REFUSED: Final = (
     ("an unknown payload is refused", "get", _UNKNOWN, None, "fails"),
-    ("a get without child is refused", "get", "", "bad-request", "fails"),
+    ("a get without a child is refused", "get", "", "bad-request", "fails"),
     ("a get with two children is refused", "get", PING_PAYLOAD + _UNKNOWN, "bad-request", "fails"),
     ("an iq of unknown type is refused", "fetch", PING_PAYLOAD, "bad-request", "differs"),
 )

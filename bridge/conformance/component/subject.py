@@ -1,6 +1,7 @@
 """The component under test: its connections, in the state that a check needs.
 
-Invariant: one of them is in use, the `session`; the others are only kept for what was seen on them.
+Invariant: at most one connection is in use, `_session`. Earlier ones are kept in `sessions` because
+some checks look at everything that was received.
 """
 
 from typing import Final
@@ -13,11 +14,11 @@ from bridge.conformance.component.session import Session
 from bridge.conformance.component.source import SECRET, Absent, Patience, Source
 
 _MISSES: Final = 2
-"""So often in a row is a component waited for that does not come again by itself."""
+"""After so many failed waits in a row, the component is restarted at once."""
 
 
 class Subject:
-    """What the checks are given: brings connections in the state that they need."""
+    """The component, as checks use it: provides connections in the state that they need."""
 
     def __init__(
         self,
@@ -44,16 +45,17 @@ class Subject:
 
     @property
     def was_here(self) -> bool:
-        """Whether it has ever sent a stream header."""
+        """Whether the component has ever sent a stream header."""
         return any(session.header is not None for session in self.sessions)
 
     async def opened(self, secret: str = SECRET, *, anew: bool = False) -> Session:
-        """Give a connection on which the component has sent its header, and nothing was answered.
+        """Return a connection on which the component sent its header and nothing was answered yet.
 
-        With `anew` it is that of a process which has had none before. A component that is started
-        by hand has one secret, whatever is asked for.
+        With `anew`, it is the first connection of a new process. A component that is started by
+        hand has one secret: `secret` and `anew` are then ignored.
+
         Raises:
-            Absent: it does not come, or sends no header.
+            Absent: if the component does not connect, or sends no header.
         """
         if not self.source.can_restart:
             secret, anew = SECRET, False
@@ -65,7 +67,7 @@ class Subject:
             if returned is not None:
                 return returned
             if not self.source.can_restart:
-                raise Absent("The component did not come again.")
+                raise Absent("The component did not reconnect.")
         return await self._restarted(secret)
 
     async def _restarted(self, secret: str) -> Session:
@@ -81,8 +83,9 @@ class Subject:
         raise Absent(self.source.absence(within_s))
 
     async def _returned(self) -> Session | None:
-        """Let go of the connection in use, and wait for the component to come again by itself: a
-        little, since that costs less than a start, but not where it has reasons to stay away.
+        """Close the connection in use, and wait for the component to reconnect by itself.
+
+        A short wait costs less than a restart; but not if the component has a reason to stay away.
         """
         session, self._session = self._session, None
         if session is not None:
@@ -103,17 +106,17 @@ class Subject:
 
     async def _next(self, within_s: float) -> Session | None:
         with trio.move_on_after(within_s):
-            # One that is gone before it was looked at has lain in the queue; there may be more.
+            # A connection that closed before its header came from the backlog: try the next one.
             while (session := await self.comes(within_s)) is not None:
                 if await session.greets(within_s):
                     return session
         return None
 
     async def attached(self, *, fresh: bool = False) -> Session:
-        """Give a connection on which the handshake was accepted; that in use, unless `fresh`.
+        """Return a connection with an accepted handshake: the one in use, unless `fresh`.
 
         Raises:
-            Absent: it does not come, or sends no handshake.
+            Absent: if the component does not connect, or sends no handshake.
         """
         session = self._session
         if session is not None and session.whole and not fresh and self._secret == SECRET:
@@ -125,7 +128,7 @@ class Subject:
         return session
 
     async def comes(self, within_s: float) -> Session | None:
-        """Give the next connection, by the component's own doing; None where none comes."""
+        """Return the next connection that the component opens; None if none comes in time."""
         transport = await self.source.accept(within_s)
         if transport is None:
             return None
@@ -143,7 +146,7 @@ class Subject:
         return session
 
     async def stop(self) -> None:
-        """Leave the component in peace: stop the process, or end its stream."""
+        """Stop the process, or end the stream of a component that was started by hand."""
         if self._session is not None and self._session.whole and not self.source.can_restart:
             await self._session.close()
         await self.source.stop()

@@ -1,4 +1,4 @@
-"""Checks of everything that a component has sent, in the end (S17, S24, S27, S28, S31, S33)."""
+"""Checks of everything that a component sent (S17, S24, S27, S28, S31, S33)."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -63,7 +63,7 @@ async def within_limit(subject: Subject) -> Observation:
         return passed("no limit by default")
     for stanza in _stanzas(subject):
         if len(write(stanza.element, COMPONENT).encode()) > limit:
-            return failed(f"{name_of(stanza)} is longer")
+            return failed(f"{name_of(stanza)} is over the limit")
     return passed()
 
 
@@ -71,7 +71,7 @@ async def only_stanzas(subject: Subject) -> Observation:
     for session in subject.sessions:
         for element in session.elements:
             if Stanza.of(element) is None and element.name not in _KNOWN:
-                return failed(f"it sends {element.name}")
+                return failed(f"sends {element.name}")
     return passed()
 
 
@@ -83,7 +83,7 @@ async def error_shape(subject: Subject) -> Observation:
         if stanza.type == "error"
     ]
     if not errors:
-        return not_testable("it sent no error")
+        return not_testable("no error was sent")
     faults = (fault for stanza, asked in errors for fault in _faults(stanza, asked))
     fault = next(faults, None)
     return passed() if fault is None else failed(fault)
@@ -98,12 +98,12 @@ def _faults(stanza: Stanza, asked: Asked | None) -> Iterator[str]:
     if error.namespace != stanza.element.namespace:
         yield f"an error element in {error.namespace or 'no namespace'}"
     if error.get("type") not in ErrorType.__members__.values():
-        yield f"the error type {error.get('type')}"
+        yield f"the invalid error type {error.get('type')}"
     yield from _condition_faults(error)
     if stanza.kind == "iq" and asked is None:
-        yield "an id that was not asked with"
+        yield "an id that no request had"
     elif asked is not None and stanza.to != asked.from_:
-        yield "it does not go back to the sender"
+        yield "not sent back to the sender of the request"
 
 
 def _condition_faults(error: Element) -> Iterator[str]:
@@ -112,16 +112,16 @@ def _condition_faults(error: Element) -> Iterator[str]:
     if len(conditions) != 1:
         yield f"{len(conditions)} conditions in one error"
     elif conditions[0] not in StanzaCondition.__members__.values():
-        yield f"the condition {conditions[0]}"
+        yield f"the unknown condition {conditions[0]}"
 
 
 CHECKS: Final = (
-    Check("S17", "nothing that it sent is over the server's limit", within_limit),
-    Check("S24", "no stanza that it sent is in jabber:client", no_client_namespace),
-    Check("S27", "all that it sent can be read", readable),
-    Check("S28", "all that it sent has to and from", addressed),
-    Check("S28", "all that it sent is from its own domain", from_own_domain),
-    Check("S31", "the shape of the errors that it sent", error_shape),
-    Check("S33", "it sent no unknown top-level element", only_stanzas),
+    Check("S17", "no sent stanza is over the server's limit", within_limit),
+    Check("S24", "no sent stanza is in jabber:client", no_client_namespace),
+    Check("S27", "all sent bytes can be parsed", readable),
+    Check("S28", "every sent stanza has to and from", addressed),
+    Check("S28", "every sent stanza is from the component's domain", from_own_domain),
+    Check("S31", "the structure of sent errors", error_shape),
+    Check("S33", "no unknown top-level element is sent", only_stanzas),
 )
-"""Read from all connections, when there will be no more."""
+"""Checks of all connections, run after all others."""

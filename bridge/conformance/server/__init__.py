@@ -1,1 +1,1 @@
-"""How a server treats components: a component that breaks what it can (`probe`)."""
+"""Tests of a server, by a component that breaks the rules on purpose (`probe`)."""

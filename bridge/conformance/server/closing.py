@@ -1,4 +1,4 @@
-"""How a server ends a stream, and what keeps it: rules S10, S12, S13, S17 and S21."""
+"""Checks of how a server ends or keeps a stream: rules S10, S12, S13, S17 and S21."""
 
 from typing import Final
 
@@ -31,7 +31,7 @@ async def error_in_order(target: Target) -> Judgement:
     if not ended:
         await wire.send(END_TAG)
         ended = await wire.read_until(lambda: wire.gone, CLOSE_S)
-        seen.append("connection closed behind our end tag" if ended else "connection stays open")
+        seen.append("connection closed after our end tag" if ended else "the connection stays open")
     else:
         seen.append("connection closed")
     whole = wire.condition is not None and wire.end_tag and ended
@@ -54,7 +54,7 @@ async def end_tag(target: Target) -> Judgement:
     closed = await wire.read_until(lambda: wire.gone, CLOSE_S)
     told = f"stream error {wire.condition}" if wire.condition else ""
     tag = "end tag" if wire.end_tag else "no end tag"
-    end = "connection closed" if closed else "the connection is left to us"
+    end = "connection closed" if closed else "the connection is left for us to close"
     seen = ", ".join(part for part in (told, tag, end) if part)
     return judged(wire.end_tag and not told, not wire.end_tag, seen)
 
@@ -65,7 +65,7 @@ async def before_end_tag(target: Target) -> Judgement:
     await wire.send(target.fill((_MESSAGE % "last").encode()) + END_TAG)
     await wire.read_until(lambda: wire.ended, ANSWER_S)
     back = len(wire.stanzas) > before
-    return judged(back, False, "passed on before the end" if back else "not passed back to us")
+    return judged(back, False, "passed on before the end" if back else "not passed on")
 
 
 async def space_around_handshake(target: Target) -> Judgement:
@@ -95,8 +95,8 @@ async def singly(target: Target) -> Judgement:
 
 
 CHECKS: Final = (
-    Check("S10", "the end behind a stream error", error_in_order),
-    Check("S10", "a message behind a stream error", nothing_behind_error),
+    Check("S10", "the end after a stream error", error_in_order),
+    Check("S10", "a message after a stream error", nothing_behind_error),
     Check("S12", "an end tag", end_tag),
     Check("S12", "a message right before the end tag", before_end_tag),
     sends("S13", "white space between stanzas", f" \r\n\t \n{_MESSAGE % 'x'}  ", intact("x")),
@@ -109,5 +109,5 @@ CHECKS: Final = (
     ),
     Check("S17", f"a message of {LARGE_BYTES:,} bytes", large),
     sends("S21", "characters of one to four bytes", _MESSAGE % _TEXT, intact(_TEXT_READ)),
-    Check("S21", "all bytes singly, characters cut", singly),
+    Check("S21", "byte by byte, splitting characters", singly),
 )

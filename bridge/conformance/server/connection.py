@@ -1,7 +1,7 @@
-"""One raw connection: any bytes out, and what comes in read by the parser and kept.
+"""One raw connection: any bytes can be sent; received bytes are parsed and kept.
 
-Nothing the other end does raises here: bytes sent to one that is gone are lost, as on a network,
-and a fault in what it sends is kept like everything else. Nothing here judges or retries.
+Nothing that the peer does raises here: bytes sent to a closed peer are lost, as on a network, and a
+fault in its XML is kept like everything else. Nothing here judges or retries.
 """
 
 from collections.abc import Callable
@@ -20,17 +20,17 @@ END_TAG: Final = b"</stream:stream>"
 CLOSE_S: Final = 3.0
 _HEAD_BYTES: Final = 200
 _CHUNK_BYTES: Final = 65536
-# A probe reads little, and the whole program ends after it: no renewal, no limit within reach.
+# A probe reads little and the program ends after it: no parser is renewed, no limit is reached.
 _LIMITS: Final = Limits(max_stanza_bytes=8 * 1024 * 1024, life_bytes=1 << 40)
 _ERROR: Final = expanded(STREAMS, "error")
 _HANDSHAKE: Final = expanded(COMPONENT, "handshake")
 
 
 class Wire:
-    """A connection, and all that has come over it: `root`, then `elements`, then how it ended.
+    """A connection and everything received on it: `root`, then `elements`, then its end.
 
-    `condition` is that of the other end's stream error; `fault` is what is wrong with what it sent;
-    `end_tag` and `gone` (end of the connection, in order or not) may follow either.
+    `condition` is that of the peer's stream error, `fault` the error in the peer's XML. `end_tag`
+    and `gone` (the connection is closed, cleanly or not) may follow either.
     """
 
     def __init__(self, transport: trio.SocketStream) -> None:
@@ -46,40 +46,41 @@ class Wire:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to be expected."""
+        """Whether nothing more is expected from the peer."""
         return self.condition is not None or self.fault is not None or self.end_tag or self.gone
 
     @property
     def accepted(self) -> bool:
-        """Whether a server has accepted a handshake."""
+        """Whether the server accepted a handshake."""
         return any(element.name == _HANDSHAKE for element in self.elements)
 
     @property
     def stanzas(self) -> list[Stanza]:
-        """The stanzas that have come, in order."""
+        """Received stanzas, in order."""
         found = (Stanza.of(element) for element in self.elements)
         return [stanza for stanza in found if stanza is not None]
 
     def attribute(self, name: str) -> str | None:
-        """Give an attribute of the other end's header."""
+        """Return an attribute of the peer's header; None if absent."""
         return dict(self.root.attributes).get(name) if self.root is not None else None
 
     async def send(self, data: bytes) -> None:
-        """Write bytes as they are. A cancelled call may have written a part."""
+        """Send bytes unchanged. A cancelled call may have sent a part."""
         try:
             await self._transport.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            await trio.lowlevel.checkpoint()  # what it said before is still to be read
+            await trio.lowlevel.checkpoint()  # earlier data of the peer can still be read
 
     async def send_singly(self, data: bytes) -> None:
-        """Write bytes one by one, each in a segment of its own as far as TCP allows."""
+        """Send bytes one by one, in separate segments as far as TCP allows."""
         for offset in range(len(data)):
             await self.send(data[offset : offset + 1])
             await trio.sleep(0.0005)
 
     async def read_until(self, done: Callable[[], bool], within_s: float) -> bool:
-        """Read until something holds, the connection is gone, or the time is over; tell whether
-        it holds.
+        """Read until `done()` holds, the connection is closed or the time is over.
+
+        Return whether `done()` holds.
         """
         with trio.move_on_after(within_s):
             while not done() and not self.gone:
@@ -87,8 +88,9 @@ class Wire:
         return done()
 
     async def close(self) -> None:
-        """Close in order (S12): our end tag, the other end's end of the connection, bounded. A
-        cancelled call closes at once.
+        """Close cleanly (S12): send the end tag and wait, at most `CLOSE_S`, for the peer to close.
+
+        If cancelled, close at once.
         """
         try:
             with trio.move_on_after(CLOSE_S):

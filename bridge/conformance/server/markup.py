@@ -1,4 +1,4 @@
-"""How a server reads XML: checks of rules S18 to S20, S22, and S24 to S27."""
+"""Checks of how a server reads XML: rules S18 to S20, S22, and S24 to S27."""
 
 from typing import Final
 
@@ -41,7 +41,7 @@ def _raw(content: bytes) -> bytes:
 
 
 def _declared(rule: str, name: str, declaration: str, judge: Judge) -> Check:
-    """Make a check that attaches with something before the stream header."""
+    """Return a check that attaches with `declaration` before the stream header."""
 
     async def probe(target: Target) -> Judgement:
         _, outcome = await target.enter(declaration.encode() + target.header)
@@ -67,10 +67,10 @@ async def latin_1(target: Target) -> Judgement:
     await wire.send(target.fill(_raw("é".encode("latin-1"))))
     outcome = await target.settle(wire)
     if outcome.passed_on or not outcome.ended:
-        return Judgement(
-            Verdict.FAIL, f"the header is accepted; a byte beyond ASCII: {outcome.seen}"
-        )
-    return Judgement(Verdict.DIFFERS, f"the declaration is ignored; the byte: {outcome.seen}")
+        return Judgement(Verdict.FAIL, f"the header is accepted; a non-ASCII byte: {outcome.seen}")
+    return Judgement(
+        Verdict.DIFFERS, f"the declaration is ignored; a non-ASCII byte: {outcome.seen}"
+    )
 
 
 async def foreign_prefix(target: Target) -> Judgement:
@@ -79,7 +79,7 @@ async def foreign_prefix(target: Target) -> Judgement:
     name = expanded(_FOREIGN, "x")
     changed = bool(outcome.passed_on) and outcome.passed_on[0].element.find(name) is None
     if changed:
-        return Judgement(Verdict.FAIL, "passed on with another name")
+        return Judgement(Verdict.FAIL, "passed on with a different name")
     return passed_on(Verdict.DIFFERS)(outcome)
 
 
@@ -107,11 +107,11 @@ async def own_lang(target: Target) -> Judgement:
 
 
 def _holds(wanted: Element, otherwise: Verdict) -> Judge:
-    """The stanza must be passed on with this payload."""
+    """Return a judge: the stanza must be passed on with the payload `wanted`."""
 
     def judge(outcome: Outcome) -> Judgement:
         if outcome.passed_on and wanted not in _payloads(outcome.passed_on):
-            return Judgement(Verdict.FAIL, "passed on changed")
+            return Judgement(Verdict.FAIL, "passed on with a different payload")
         return passed_on(otherwise)(outcome)
 
     return judge
@@ -138,7 +138,7 @@ CHECKS: Final = (
     ),
     _declared(
         "S18",
-        "an XML declaration with standalone",  # RFC 6120 §11.5: ignore it, or close the stream
+        "an XML declaration with standalone",  # RFC 6120 §11.5: ignore it or close the stream
         "<?xml version='1.0' standalone='yes'?>",
         turned_away(
             "restricted-xml", "not-well-formed", "bad-format", "invalid-xml", let_in=Verdict.PASS
@@ -165,9 +165,9 @@ CHECKS: Final = (
     ),
     Check("S18", "UTF-16", utf_16),
     Check("S18", "ISO-8859-1 declared", latin_1),
-    sends("S18", "a byte that UTF-8 does not have", _raw(b"\xff"), _NOT_UTF8),
+    sends("S18", "a byte that is invalid in UTF-8", _raw(b"\xff"), _NOT_UTF8),
     sends("S18", "an overlong form", _raw(b"\xc0\xaf"), _NOT_UTF8),
-    sends("S18", "half of a surrogate pair", _raw(b"\xed\xa0\x80"), _NOT_UTF8),
+    sends("S18", "a lone surrogate", _raw(b"\xed\xa0\x80"), _NOT_UTF8),
     sends("S19", "a comment between stanzas", "<!-- x -->" + _body("x"), _RESTRICTED),
     sends("S19", "a comment in a stanza", _body("a<!-- x -->b"), _RESTRICTED),
     sends("S19", "a processing instruction", _body("a<?x y?>b"), _RESTRICTED),
@@ -177,7 +177,7 @@ CHECKS: Final = (
     sends("S19", "an undefined entity", _body("&undefined;"), _RESTRICTED),
     sends(
         "S19",
-        "the five entities and character references",
+        "the predefined entities and character references",
         _body("&lt;&amp;&gt;&quot;&apos;&#65;&#x42;"),
         intact("<&>\"'AB"),
     ),
@@ -186,7 +186,7 @@ CHECKS: Final = (
     sends("S20", "an unbound prefix of an attribute", _MESSAGE % "<x p:y='1'/>", not_well_formed),
     sends(
         "S20",
-        "two attributes of one expanded name",
+        "two attributes with one expanded name",
         _MESSAGE % f"<x xmlns='{_FOREIGN}' xmlns:p='{_FOREIGN}' xmlns:q='{_FOREIGN}'"
         " p:y='1' q:y='2'/>",
         not_well_formed,
@@ -194,7 +194,7 @@ CHECKS: Final = (
     sends("S20", "xmlns:p=''", _MESSAGE % "<x xmlns:p=''/>", not_well_formed),
     sends("S20", "a name with two colons", _MESSAGE % "<a:b:c xmlns:a='urn:a'/>", not_well_formed),
     sends("S20", "an attribute twice", _MESSAGE % "<x y='1' y='2'/>", _ILL_FORMED),
-    sends("S20", "tags that do not match", _MESSAGE % "<x></y>", _ILL_FORMED),
+    sends("S20", "mismatched tags", _MESSAGE % "<x></y>", _ILL_FORMED),
     sends("S20", "an attribute without quotes", _MESSAGE % "<x y=1/>", _ILL_FORMED),
     sends(
         "S22",

@@ -1,4 +1,4 @@
-"""What a server does while a component attaches: checks of rules S1 to S9."""
+"""Checks of how a server lets a component attach: rules S1 to S9."""
 
 from typing import Final
 
@@ -42,7 +42,7 @@ async def server_header(target: Target) -> Judgement:
 async def unique_id(target: Target) -> Judgement:
     one, other = await target.open(), await target.open()
     same = one.attribute("id") == other.attribute("id")
-    return judged(not same, same, "both the same" if same else "two different ids")
+    return judged(not same, same, "the same id twice" if same else "two different ids")
 
 
 async def no_features(target: Target) -> Judgement:
@@ -94,19 +94,20 @@ def _unknown_header(target: Target) -> bytes:
 
 
 def early(wire: Wire, *conditions: str) -> Judgement:
-    """An early refusal has a header, with an id and a from, and a stream error (RFC 6120 §4.9.1.2);
-    what the header lacks, a component must not complain of (S3).
+    """Judge an early refusal: it needs a header with id and from, and a stream error.
+
+    RFC 6120 §4.9.1.2. A component must cope with a refusal whose header lacks them (S3).
     """
     if wire.condition is None:
         what = "closed without a stream error" if wire.ended else "not refused"
         return Judgement(Verdict.FAIL, what)
     whole = bool(wire.attribute("id") and wire.attribute("from"))
-    seen = f"stream error {wire.condition}; header with {shown(wire) or 'nothing'}"
+    seen = f"stream error {wire.condition}; header with {shown(wire) or 'no attributes'}"
     return judged(whole and wire.condition in conditions, wire.root is None, seen)
 
 
 def shown(wire: Wire) -> str:
-    """Say which attributes a server's header has."""
+    """Describe the attributes of the server's header."""
     names = []
     for name, label in _SHOWN:
         value = wire.attribute(name)
@@ -178,11 +179,11 @@ async def silent_before(target: Target) -> Judgement:
     if wire.ended:
         return Judgement(Verdict.FAIL, f"the stream ends ({wire.condition or 'no error'})")
     names = ", ".join(element.local for element in wire.elements)
-    return judged(not names, False, names or "nothing but the header")
+    return judged(not names, False, names or "only the header")
 
 
 async def second_connection(target: Target) -> Judgement:
-    # No barriers here: with two links of one domain, who gets a stanza may be left to chance.
+    # No barriers here: with two links of one domain, a server may choose at random between them.
     first = await target.attach()
     second = await target.open()
     if not second.ended:
@@ -191,7 +192,7 @@ async def second_connection(target: Target) -> Judgement:
     await first.read_until(lambda: first.ended, SILENCE_S)
     if second.ended:
         what = second.condition or "an end without a stream error"
-        when = "behind an accepted" if second.accepted else "instead of an accepted"
+        when = "after an accepted" if second.accepted else "instead of an accepted"
         seen = f"{what} for the second, {when} handshake" + (
             "; the first ends too" if first.ended else ""
         )
@@ -200,7 +201,7 @@ async def second_connection(target: Target) -> Judgement:
     if first.ended:
         what = first.condition or "an end without a stream error"
         return judged(first.condition == "conflict", False, f"{what} for the first")
-    seen = "both are attached" if second.accepted else "no answer to the second"
+    seen = "both are attached" if second.accepted else "no answer to the second connection"
     return Judgement(Verdict.DIFFERS, seen)
 
 
@@ -221,7 +222,7 @@ async def questions(target: Target) -> Judgement:
         if stanza.is_request and stanza.payload is not None
         if not (stanza.id or "").startswith("barrier-")
     )
-    return judged(not asked, False, f"asks {', '.join(asked)}" if asked else "nothing is asked")
+    return judged(not asked, False, f"requests {', '.join(asked)}" if asked else "no requests")
 
 
 CHECKS: Final = (
@@ -241,12 +242,12 @@ CHECKS: Final = (
     Check("S4", "a wrong digest", wrong_digest),
     Check("S4", "an empty handshake", no_digest),
     Check("S4", "the digest in upper case", upper_case),
-    Check("S5", "a secret beyond ASCII", unicode_secret),
+    Check("S5", "a non-ASCII secret", unicode_secret),
     Check("S6", "white space around the digest", space_in_handshake),
     Check("S7", "a message before the handshake", message_before),
-    Check("S7", "an iq without any handshake", iq_without_handshake),
-    Check("S7", "what the server sends before the handshake", silent_before),
+    Check("S7", "an iq without a handshake", iq_without_handshake),
+    Check("S7", "data from the server before the handshake", silent_before),
     Check("S8", "a second connection for the domain", second_connection),
-    Check("S8", "the domain after an orderly end", free_again),
-    Check("S9", "what the server asks at once", questions),
+    Check("S8", "a new connection after a clean end", free_again),
+    Check("S9", "requests from the server after the handshake", questions),
 )

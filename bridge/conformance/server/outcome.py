@@ -1,10 +1,10 @@
-"""What became of something that was sent to a server, and the judgement of it.
+"""How a server reacted to a probe, and the judgement of it.
 
-How is decided: *pass* is what the RFC or XEP-0114 asks. *Fail* is the opposite of what it demands:
-forbidden input that is let through, bytes that must be understood and are not, a stanza that comes
-back changed or in the wrong place, an error that is not told. *Differs* is all between: a deviation
-that is tolerated, another error than the one asked for, an end without a stream error, and what no
-specification says, so that servers may do either. Each judge below is one such scale.
+The verdicts: *pass* is the behaviour that the RFC or XEP-0114 asks for. *Fail* is the opposite:
+forbidden input is let through, bytes that must be understood are not, a stanza comes back changed
+or in the wrong place, an error is not reported. *Differs* is everything between: a tolerated
+deviation, a different error than the specified one, an end without a stream error, and behaviour
+that no specification defines, so that servers are free. Each judge below is one such scale.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from xmppstream.stanza import Stanza
 
 @frozen
 class Judgement:
-    """A verdict, and what was seen: the same words for the same behaviour, whenever it is tried."""
+    """A verdict and a text, which is the same for the same behaviour in every run."""
 
     verdict: Verdict
     seen: str
@@ -26,12 +26,12 @@ class Judgement:
 
 @frozen
 class Outcome:
-    """What came of a probe.
+    """The server's reaction to a probe.
 
-    `stanzas` are those that came behind it (no barrier among them); `condition` is that of a stream
-    error; `garbled` the fault in what the server sent; `ended` says that the stream or connection
-    is over; `alive` that the barrier behind the probe came back. `opening`: the probe was part of
-    attaching, so that it is accepted rather than ignored.
+    `stanzas` arrived after the probe (barriers excluded). `condition` is that of a stream error,
+    `garbled` the error in the server's XML. `ended`: the stream or connection is over. `alive`: the
+    barrier sent after the probe came back. `opening`: the probe was part of attaching, so silence
+    is reported as "accepted", not as "ignored".
     """
 
     stanzas: tuple[Stanza, ...] = ()
@@ -43,29 +43,29 @@ class Outcome:
 
     @property
     def error(self) -> str | None:
-        """The stanza error that came, as `condition/type`."""
+        """The received stanza error, as `condition/type`."""
         return next((described(one) for one in self.stanzas if one.type == "error"), None)
 
     @property
     def passed_on(self) -> tuple[Stanza, ...]:
-        """What was routed back to us."""
+        """Stanzas that were routed back to us."""
         return tuple(stanza for stanza in self.stanzas if stanza.type != "error")
 
     @property
     def ignored(self) -> bool:
-        """Whether nothing came of it."""
+        """Whether the probe had no effect."""
         return self.alive and not self.stanzas and not self.ended
 
     @property
     def seen(self) -> str:
-        """All of it in a few words."""
+        """The whole outcome in a few words."""
         parts = []
         if self.passed_on:
             parts.append("passed on")
         if self.error:
             parts.append(f"stanza error {self.error}")
         if self.garbled:
-            parts.append(f"what comes back cannot be read ({self.garbled})")
+            parts.append(f"the returned XML cannot be parsed ({self.garbled})")
         elif self.condition:
             parts.append(f"stream error {self.condition}")
         elif self.ended:
@@ -73,7 +73,7 @@ class Outcome:
         elif not self.alive and not (self.opening and parts):
             parts.append("no answer, the stream stays open")
         elif not parts:
-            parts.append("accepted" if self.opening else "ignored, the stream lives")
+            parts.append("accepted" if self.opening else "ignored, the stream continues")
         return ", then ".join(parts)
 
 
@@ -81,7 +81,7 @@ Judge = Callable[[Outcome], Judgement]
 
 
 def described(stanza: Stanza) -> str:
-    """Give the condition and type of a stanza error."""
+    """Return the condition and type of a stanza error."""
     error = stanza.child("error")
     if error is None:
         return "without <error/>"
@@ -91,12 +91,12 @@ def described(stanza: Stanza) -> str:
 
 
 def judged(good: bool, bad: bool, seen: str) -> Judgement:
-    """Pass where it is good, else fail where it is bad, else it differs."""
+    """Return *pass* if `good`, else *fail* if `bad`, else *differs*."""
     return Judgement(Verdict.PASS if good else Verdict.FAIL if bad else Verdict.DIFFERS, seen)
 
 
 def refused(*conditions: str) -> Judge:
-    """It must end the stream, by one of these stream errors: fail where it does not end it."""
+    """Return a judge: the probe must end the stream, with one of these stream errors."""
 
     def judge(outcome: Outcome) -> Judgement:
         good = outcome.condition in conditions and not outcome.passed_on
@@ -107,8 +107,9 @@ def refused(*conditions: str) -> Judge:
 
 
 def not_well_formed(outcome: Outcome) -> Judgement:
-    """Namespaces that do not hold: a stream error `not-well-formed`, or a stanza error; never
-    passed on (RFC 6120 §11.3).
+    """Judge XML with invalid namespaces: a stream error `not-well-formed` is right.
+
+    A stanza error or another end differs; passing it on is a failure (RFC 6120 §11.3).
     """
     good = outcome.condition == "not-well-formed" and not outcome.passed_on
     through = bool(outcome.passed_on or outcome.garbled) or not (outcome.ended or outcome.error)
@@ -116,7 +117,7 @@ def not_well_formed(outcome: Outcome) -> Judgement:
 
 
 def turned_away(*conditions: str, let_in: Verdict) -> Judge:
-    """It should be refused by one of these stream errors; `let_in` is what accepting it is."""
+    """Return a judge: one of these stream errors is right; `let_in` is the verdict if accepted."""
 
     def judge(outcome: Outcome) -> Judgement:
         if outcome.alive and not outcome.ended:
@@ -127,7 +128,7 @@ def turned_away(*conditions: str, let_in: Verdict) -> Judge:
 
 
 def accepted(otherwise: Verdict) -> Judge:
-    """It should be accepted; `otherwise` is what a refusal is."""
+    """Return a judge: acceptance is right; `otherwise` is the verdict on a refusal."""
 
     def judge(outcome: Outcome) -> Judgement:
         good = outcome.alive and not outcome.ended
@@ -137,7 +138,10 @@ def accepted(otherwise: Verdict) -> Judge:
 
 
 def passed_on(otherwise: Verdict) -> Judge:
-    """It should be passed on; `otherwise` is what a refusal is, but a stanza lost is a failure."""
+    """Return a judge: passing it on is right; `otherwise` is the verdict on a refusal.
+
+    A lost stanza is always a failure.
+    """
 
     def judge(outcome: Outcome) -> Judgement:
         if outcome.garbled or not (outcome.stanzas or outcome.ended):
@@ -149,12 +153,12 @@ def passed_on(otherwise: Verdict) -> Judge:
 
 
 def intact(text: str) -> Judge:
-    """A message must be passed on with exactly this body."""
+    """Return a judge: a message must be passed on with exactly this body."""
 
     def judge(outcome: Outcome) -> Judgement:
         bodies = [body.text for one in outcome.passed_on if (body := one.child("body")) is not None]
         if bodies and bodies != [text]:
-            return Judgement(Verdict.FAIL, "passed on with another text")
+            return Judgement(Verdict.FAIL, "passed on with a different text")
         return passed_on(Verdict.FAIL)(outcome)
 
     return judge
@@ -166,8 +170,9 @@ def not_passed_on(
     ignored: Verdict = Verdict.DIFFERS,
     otherwise: Verdict = Verdict.DIFFERS,
 ) -> Judge:
-    """It should be answered by one of these stream errors or stanza errors. `ignored` is what
-    silence is, `otherwise` what passing it on is; any other error differs.
+    """Return a judge: one of these stream errors (`conditions`) or stanza errors is right.
+
+    `ignored` is the verdict on silence, `otherwise` on passing it on. Any other error differs.
     """
 
     def judge(outcome: Outcome) -> Judgement:

@@ -1,12 +1,12 @@
-"""`xmpp-bridge conformance server`: try a server, check by check, and report rule by rule.
+"""`xmpp-bridge conformance server`: the table of all checks of a server, and their run.
 
-The checks are tables (`opening`, `closing`, `markup`, `routing`): a
-rule, a name, a function that opens connections by the `target` and gives a judgement; to add one is
-to add a function and a row. How a verdict is found is said in `outcome`. Most is probed with
-messages to one's own domain, which a server routes back.
+The checks are rows of tables (`opening`, `closing`, `markup`, `routing`): a rule, a name, and a
+function that opens connections through the `target` and returns a judgement. To add a check, add a
+function and a row. `outcome` explains the verdicts. Most probes are messages to the component's own
+domain, which a server routes back.
 
-Invariant: one check at a time, each bounded in time, each with connections of its own that are
-closed behind it. What no check of this side can find out has a row below, with the reason.
+Invariant: one check runs at a time, with a time limit; its connections are closed after it. Rules
+that cannot be tested from this side have a row below, with the reason.
 """
 
 from collections.abc import Callable
@@ -32,26 +32,28 @@ _OURS: Final = Verdict.NOT_APPLICABLE
 _UNSEEN: Final = Verdict.NOT_TESTABLE
 NOT_TRIED: Final = (
     Finding("S7", "a handshake that never comes", _UNSEEN, "takes minutes"),
-    Finding("S11", "what follows an error", _OURS, "when to come again is the component's matter"),
+    Finding("S11", "the reaction to an error", _OURS, "reconnecting is up to the component"),
     Finding("S14", "a keepalive in time", _OURS, "the component sends it"),
-    Finding("S15", "proof of a living peer", _OURS, "the component asks for it; see S35"),
+    Finding("S15", "proof that the peer is alive", _OURS, "the component asks for it; see S35"),
     Finding("S16", "a component that does not read", _UNSEEN, "takes minutes and many megabytes"),
     Finding("S34", "a stanza for another domain", _UNSEEN, "needs a second domain"),
-    Finding("S36", "one's own groupchat messages", _OURS, "a room sends them, not the server"),
+    Finding(
+        "S36", "the component's groupchat messages", _OURS, "a room sends them, not the server"
+    ),
 )
 
 
 async def probe_server(
     host: str, port: int, domain: str, secret: str, advance: Callable[[str, int], None]
 ) -> Report:
-    """Attach again and again as `domain`, try everything, and report; takes most of a minute.
+    """Attach as `domain` again and again, run all checks, and return the report.
 
-    Where the server is lost on the way, or lets the component in no more, the check that meets it
-    fails, and the rest is not tried. A cancelled call closes its connections in order, for some
-    seconds at most.
+    Takes most of a minute. If the server becomes unreachable or refuses the component, the current
+    check fails and the remaining ones are not run. A cancelled call closes its connections cleanly,
+    which takes a few seconds at most.
 
     Raises:
-        NothingTried: there is no server, or it does not let the component in.
+        NothingTried: if there is no server, or it refuses the component.
     """
     target = Target(host, port, domain, secret)
     await target.greet()
@@ -68,18 +70,18 @@ async def probe_server(
 
 
 async def _run(check: Check, target: Target) -> tuple[Judgement, str]:
-    """Run one check; give what it says, and why there is no use in going on."""
+    """Run one check. Return its judgement, and the reason to stop the run, "" if there is none."""
     said = Judgement(Verdict.NOT_TESTABLE, f"no verdict within {CHECK_S:g} s")
     lost = ""
     try:
         with trio.move_on_after(CHECK_S):
             said = await check.probe(target)
     except NotAttached as why:
-        lost = f"the server does not let the component in any more ({why})"
+        lost = f"the server no longer lets the component in ({why})"
     except trio.TooSlowError:
-        lost = "the server cannot be reached any more"
+        lost = "the server can no longer be reached"
     except OSError as error:
-        lost = f"the server cannot be reached any more ({reason_of(error)})"
+        lost = f"the server can no longer be reached ({reason_of(error)})"
     finally:
         await target.close_all()
     return (Judgement(Verdict.FAIL, lost), lost) if lost else (said, "")

@@ -1,4 +1,4 @@
-"""What a server does with stanzas: checks of rules S23, S28 to S33, and S35."""
+"""Checks of how a server handles stanzas: rules S23, S28 to S33, and S35."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from xmppstream.names import COMPONENT, PING, STANZA_ERRORS, local_of
 from xmppstream.stanza import KINDS, Stanza
 
 MANY: Final = 100
-NOWHERE: Final = "nobody@no-such-host.invalid"  # RFC 2606: never a domain
+NOWHERE: Final = "nobody@no-such-host.invalid"  # RFC 2606: never resolves
 _IQ: Final = f"<iq from='a@DOMAIN' to='b@DOMAIN' %s><ping xmlns='{PING}'/></iq>"
 _MESSAGE: Final = "<message %s id='probe'><body>x</body></message>"
 _ADDRESSED: Final = not_passed_on("improper-addressing")
@@ -19,7 +19,7 @@ _NO_JID: Final = not_passed_on(
     *("invalid-from", "improper-addressing"), errors=("jid-malformed",), otherwise=Verdict.FAIL
 )
 _UNANSWERABLE: Final = not_passed_on(errors=("bad-request",))
-_BAD_REQUEST: Final = not_passed_on(errors=("bad-request",), ignored=Verdict.FAIL)  # it is lost
+_BAD_REQUEST: Final = not_passed_on(errors=("bad-request",), ignored=Verdict.FAIL)  # iq is lost
 _LEFT_ALONE: Final = not_passed_on("unsupported-stanza-type", ignored=Verdict.PASS)
 
 
@@ -47,12 +47,12 @@ async def error_of_server(target: Target) -> Judgement:
     faults = [
         fault
         for fault, holds in (
-            ("another id", error.id == "probe"),
-            ("another sender", error.from_ == NOWHERE),
-            ("another receiver", error.to == f"probe@{target.domain}"),
+            ("a different id", error.id == "probe"),
+            ("a different sender", error.from_ == NOWHERE),
+            ("a different receiver", error.to == f"probe@{target.domain}"),
             ("not exactly one condition", len(conditions) == 1),
             ("an unknown condition", set(conditions) <= set(map(str, StanzaCondition))),
-            ("an illegal type", found is not None and found.get("type") in list(ErrorType)),
+            ("an invalid type", found is not None and found.get("type") in list(ErrorType)),
         )
         if not holds
     ]
@@ -68,13 +68,13 @@ async def error_answered(target: Target) -> Judgement:
     )
     last = await _unreachable(target, error)
     if last is None:
-        return Judgement(Verdict.NOT_TESTABLE, f"nothing is answered within {ANSWER_S:g} s")
+        return Judgement(Verdict.NOT_TESTABLE, f"no answer within {ANSWER_S:g} s")
     answered = last.id == "never"
-    return judged(not answered, True, "answered by an error" if answered else "not answered")
+    return judged(not answered, True, "answered with an error" if answered else "not answered")
 
 
 async def _unreachable(target: Target, first: str) -> Stanza | None:
-    """Send something, and behind it an iq to an address that cannot be; give the first error."""
+    """Send `first`, then an iq to an address that cannot exist. Return the first error, or None."""
     wire = await target.attach()
     iq = f"<iq from='probe@DOMAIN' to='{NOWHERE}' id='probe' type='get'><ping xmlns='{PING}'/></iq>"
     await wire.send(target.fill((first + iq).encode()))
@@ -97,8 +97,8 @@ async def in_order(target: Target) -> Judgement:
     if came == numbers:
         return Judgement(Verdict.PASS, f"{MANY} in order")
     if sorted(map(str, came)) == sorted(numbers):
-        return Judgement(Verdict.FAIL, "all came, in another order")
-    return Judgement(Verdict.FAIL, f"{len(set(came) & set(numbers))} of {MANY} came")
+        return Judgement(Verdict.FAIL, "all arrived, out of order")
+    return Judgement(Verdict.FAIL, f"{len(set(came) & set(numbers))} of {MANY} arrived")
 
 
 async def barrier(target: Target) -> Judgement:
@@ -110,9 +110,9 @@ async def barrier(target: Target) -> Judgement:
 
     await wire.read_until(lambda: bool(back()) or wire.ended, ANSWER_S)
     if not back():
-        return Judgement(Verdict.DIFFERS, "it does not come back")
+        return Judgement(Verdict.DIFFERS, "not returned")
     kind = back()[0].type
-    return judged(kind == "get", False, "it comes back" if kind == "get" else f"answered: {kind}")
+    return judged(kind == "get", False, "returned" if kind == "get" else f"answered: {kind}")
 
 
 async def barrier_behind(target: Target) -> Judgement:
@@ -123,9 +123,9 @@ async def barrier_behind(target: Target) -> Judgement:
     await wire.read_until(lambda: len(wire.stanzas) > before + 20 or wire.ended, ANSWER_S)
     ids = _ids(wire.stanzas[before:])
     if "self" not in ids or ids.count("probe") != 20:
-        return Judgement(Verdict.DIFFERS, "they do not all come back")
+        return Judgement(Verdict.DIFFERS, "not all are returned")
     behind = ids.index("self") == 20
-    return judged(behind, True, "behind all messages" if behind else "it overtakes messages")
+    return judged(behind, True, "after all messages" if behind else "overtakes messages")
 
 
 def _ids(stanzas: list[Stanza]) -> list[str | None]:
@@ -133,7 +133,7 @@ def _ids(stanzas: list[Stanza]) -> list[str | None]:
 
 
 CHECKS: Final = (
-    Check("S23", "the namespace of what is passed on", namespace),
+    Check("S23", "the namespace of stanzas that are passed on", namespace),
     sends("S28", "no to", _MESSAGE % "from='DOMAIN'", _ADDRESSED),
     sends(
         "S28",
@@ -165,7 +165,7 @@ CHECKS: Final = (
     sends("S29", "an iq of unknown type", _IQ % "id='probe' type='bogus'", _BAD_REQUEST),
     sends(
         "S29",
-        "an iq without child",
+        "an iq without a child",
         "<iq from='a@DOMAIN' to='b@DOMAIN' id='probe' type='get'/>",
         _BAD_REQUEST,
     ),
@@ -175,8 +175,8 @@ CHECKS: Final = (
         (_IQ % "id='probe' type='get'").replace("</iq>", "<x xmlns='urn:example:x'/></iq>"),
         _BAD_REQUEST,
     ),
-    Check("S30", "a message of type error to nowhere", error_answered),
-    Check("S31", "the error for an iq to nowhere", error_of_server),
+    Check("S30", "a message of type error to an unknown host", error_answered),
+    Check("S31", "the error for an iq to an unknown host", error_of_server),
     Check("S32", f"{MANY} messages", in_order),
     sends(
         "S33", "an unknown element in another namespace", "<x xmlns='urn:example:x'/>", _LEFT_ALONE
@@ -187,6 +187,6 @@ CHECKS: Final = (
         "<x from='a@DOMAIN' to='b@DOMAIN'/>",
         _LEFT_ALONE,
     ),
-    Check("S35", "a ping to oneself", barrier),
-    Check("S35", "a ping to oneself behind messages", barrier_behind),
+    Check("S35", "a ping to the component's domain", barrier),
+    Check("S35", "a ping to the component's domain after messages", barrier_behind),
 )

@@ -1,8 +1,8 @@
-"""The server under test: how a check connects, attaches, and finds out what became of a probe.
+"""The server under test: connects, attaches, and determines the outcome of a probe.
 
-Invariant: at most one check runs at a time, and `close_all` ends the connections that it opened, in
-order, so that the domain is free for the next. A conflict all the same (a server that is slow to
-let go) is met by trying again for a few seconds.
+Invariant: at most one check runs at a time, and `close_all` closes its connections cleanly, so that
+the domain is free for the next check. If there is a conflict all the same, because the server is
+slow to free the domain, `enter` retries for a few seconds.
 """
 
 import os
@@ -21,11 +21,11 @@ from xmppstream.component import digest
 from xmppstream.names import COMPONENT, PING, STREAMS, expanded
 
 ANSWER_S: Final = 5.0
-"""For what must come: long, since the wait ends when it does."""
+"""For an expected answer. Long, because the wait ends when the answer comes."""
 SILENCE_S: Final = 1.0
-"""For what must not come: paid in full."""
+"""For data that must not come. Short, because this wait always takes its full time."""
 BLIND_S: Final = 0.3
-"""For each probe of a server that returns no barriers, so that none can tell the end of it."""
+"""After each probe of a server that returns no barriers, which would mark the end of it."""
 CLOSE_S: Final = 3.0
 CLOSE_ALL_S: Final = 10.0
 ATTACH_S: Final = 10.0
@@ -35,16 +35,16 @@ _DOMAIN: Final = b"DOMAIN"
 
 
 class NotAttached(Exception):
-    """The server, which did let us in before, does so no longer; the message says why."""
+    """The server refuses the component, which it accepted before. The message says why."""
 
 
 def handshake(text: str) -> bytes:
-    """Give a handshake with this text, whatever it is."""
+    """Return a handshake with any text."""
     return f"<handshake>{text}</handshake>".encode()
 
 
 class Target:
-    """A server, and a domain to attach as. `returns_barriers` is found out by `greet`."""
+    """A server, and a domain to attach as. `greet` sets `returns_barriers`."""
 
     def __init__(self, host: str, port: int, domain: str, secret: str) -> None:
         self.host = host
@@ -66,22 +66,22 @@ class Target:
         return self.header_with("")
 
     def header_with(self, more: str, *, to: str | None = None, declaration: str = "") -> bytes:
-        """Give a header with further attributes, another domain, or a declaration before it."""
+        """Return a header with more attributes, another domain, or a declaration before it."""
         return (
             f"{declaration}<stream:stream xmlns='{COMPONENT}' xmlns:stream='{STREAMS}'"
             f" to='{self.domain if to is None else to}'{more}>"
         ).encode()
 
     def fill(self, xml: bytes) -> bytes:
-        """Put the domain where a probe says DOMAIN."""
+        """Replace DOMAIN in a probe with the domain."""
         return xml.replace(_DOMAIN, self.domain.encode())
 
     async def connect(self) -> Wire:
-        """Open a connection, and say nothing.
+        """Open a connection and send nothing.
 
         Raises:
-            OSError: nothing listens there.
-            trio.TooSlowError: nothing answers.
+            OSError: if nothing listens there.
+            trio.TooSlowError: if nothing answers.
         """
         with trio.fail_after(ANSWER_S):
             wire = Wire(await trio.open_tcp_stream(self.host, self.port))
@@ -89,26 +89,27 @@ class Target:
         return wire
 
     async def open(self, header: bytes | None = None) -> Wire:
-        """Connect, send a header, and read the server's, or its refusal. Raises as `connect`."""
+        """Connect, send a header, and read the server's header or refusal. Raises as `connect`."""
         wire = await self.connect()
         await wire.send(self.header if header is None else header)
         await wire.read_until(lambda: wire.root is not None or wire.ended, ANSWER_S)
         return wire
 
     def digest(self, wire: Wire) -> str:
-        """Give the right text of the handshake for this connection (S4)."""
+        """Return the correct text of the handshake for this connection (S4)."""
         return digest(wire.attribute("id") or "", self.secret)
 
     async def shake(self, wire: Wire, text: str | None = None) -> None:
-        """Send a handshake (the right one by default), and read what the server makes of it."""
+        """Send a handshake, by default the correct one, and read the server's reaction."""
         await wire.send(handshake(self.digest(wire) if text is None else text))
         await wire.read_until(lambda: wire.accepted or wire.ended, ANSWER_S)
 
     async def enter(
         self, header: bytes | None = None, text: Callable[[str], str] = str
     ) -> tuple[Wire, Outcome]:
-        """Attach with any header, and with the right digest changed by `text`; a conflict with our
-        own last connection is waited out. Raises as `connect`.
+        """Attach with any header, and with the correct digest changed by `text`.
+
+        Retries while there is a conflict with our own last connection. Raises as `connect`.
         """
         deadline = trio.current_time() + ATTACH_S
         while True:
@@ -122,32 +123,33 @@ class Target:
             await trio.sleep(RETRY_S)
 
     async def attach(self, header: bytes | None = None) -> Wire:
-        """Attach, and see that stanzas flow. Raises as `connect`.
+        """Attach, and verify that stanzas are routed. Raises as `connect`.
 
         Raises:
-            NotAttached: the server will not have us.
+            NotAttached: if the server refuses the component.
         """
         wire, outcome = await self.enter(header)
         if not outcome.alive and wire.accepted and not outcome.ended:
-            # ejabberd routes at random among the links of a domain: to one that dies, perhaps.
+            # ejabberd routes at random among the links of a domain, perhaps to one that is closing.
             outcome = await self.settle(wire)
         if not outcome.alive:
             raise NotAttached(outcome.seen)
         return wire
 
     async def try_stanza(self, xml: bytes, header: bytes | None = None) -> Outcome:
-        """Attach, send something (DOMAIN stands for the domain), and tell what came of it. Raises
-        as `attach`.
+        """Attach, send `xml` (DOMAIN stands for the domain), and return the outcome.
+
+        Raises as `attach`.
         """
         wire = await self.attach(header)
         await wire.send(self.fill(xml))
         return await self.settle(wire)
 
     async def settle(self, wire: Wire, *, opening: bool = False) -> Outcome:
-        """Tell what became of all that was sent: a barrier (S35) shows that it was read.
+        """Return the outcome since the last call, once a barrier (S35) shows that all was read.
 
-        Gives what came since the last call. Of a server that returns no barriers it is known only
-        that the stream still stands a moment later.
+        If the server returns no barriers, the outcome shows only whether the stream is still open a
+        moment later.
         """
         since = self._marks.get(wire, 0)
         self._barriers += 1
@@ -173,27 +175,27 @@ class Target:
         )
 
     def barrier(self, id: str) -> bytes:
-        """Give a ping from the domain to itself."""
+        """Return a ping from the domain to itself."""
         ping = f"<iq from='DOMAIN' to='DOMAIN' id='{id}' type='get'><ping xmlns='{PING}'/></iq>"
         return self.fill(ping.encode())
 
     async def close(self, wire: Wire) -> None:
-        """Close a connection and see its end."""
+        """Close a connection and wait for its end."""
         self._wires.remove(wire)
         self._marks.pop(wire, None)
         await wire.close()
 
     async def close_all(self) -> None:
-        """Close what is open, also where the caller is cancelled; bounded in time."""
+        """Close all connections, even if the caller is cancelled. Takes at most `CLOSE_ALL_S`."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_ALL_S):
             while self._wires:
                 await self.close(self._wires[-1])
 
     async def greet(self) -> None:
-        """Attach once, and say in words why, where that cannot be done.
+        """Attach once, to find out whether the server can be tested.
 
         Raises:
-            NothingTried: there is no server, no component's port, or no way in.
+            NothingTried: if there is no server, the port is not for components, or we are refused.
         """
         try:
             wire, outcome = await self.enter()
@@ -215,7 +217,7 @@ Probe = Callable[[Target], Awaitable[Judgement]]
 
 @frozen
 class Check:
-    """One thing to try about one rule. The probe opens its own connections, by the target."""
+    """One check of one rule. The probe opens its own connections through the target."""
 
     rule: str
     name: str
@@ -223,7 +225,7 @@ class Check:
 
 
 def sends(rule: str, name: str, xml: str | bytes, judge: Judge) -> Check:
-    """Make a check that sends something (DOMAIN for the domain) on an attached stream."""
+    """Return a check that sends `xml` (DOMAIN for the domain) on an attached stream."""
     data = xml.encode() if isinstance(xml, str) else xml
 
     async def probe(target: Target) -> Judgement:
@@ -233,9 +235,9 @@ def sends(rule: str, name: str, xml: str | bytes, judge: Judge) -> Check:
 
 
 def reason_of(error: OSError) -> str:
-    """Give the operating system's words, which trio puts behind its own."""
+    """Return the operating system's error text, which trio chains to its own exception."""
     causes = [error.__cause__ or error]
-    if isinstance(causes[0], BaseExceptionGroup):  # one for each address
+    if isinstance(causes[0], BaseExceptionGroup):  # one per address
         causes = list(causes[0].exceptions)
     reasons = [_words(one) for one in causes if isinstance(one, OSError)]
     return ", ".join(dict.fromkeys(reasons)) or str(error)
@@ -248,8 +250,8 @@ def _words(error: OSError) -> str:
 
 
 def _stranger(wire: Wire) -> str:
-    """Say what else it is than a component's port; "" where it is one."""
-    ask = "is it a component's port?"
+    """Describe a peer that is not a component port; "" if it is one."""
+    ask = "is it a component port?"
     if wire.root is not None:
         if wire.root.name != expanded(STREAMS, "stream"):
             return f"speaks XML, but not XMPP: {ask}"
@@ -257,11 +259,11 @@ def _stranger(wire: Wire) -> str:
         return "" if namespace == COMPONENT else f"speaks {namespace[:60]}: {ask}"
     if not wire.head:
         if wire.gone:
-            return f"closes the connection without a word: {ask}"
-        return f"accepts the connection, but says nothing for {ANSWER_S:g} s: {ask} With TLS?"
+            return f"closes the connection without sending anything: {ask}"
+        return f"accepts the connection, but sends nothing for {ANSWER_S:g} s: {ask} With TLS?"
     line = wire.head.splitlines()[0][:60].decode("ascii", "replace")
     shown = "".join(one if one.isprintable() else "?" for one in line)
-    return f'does not speak XMPP, but says "{shown}": {ask}'
+    return f'does not speak XMPP, but sends "{shown}": {ask}'
 
 
 def _refusal(outcome: Outcome) -> str:
