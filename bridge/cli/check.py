@@ -1,6 +1,6 @@
-"""`xmpp-bridge check`: what can be found out about a configuration without disturbing anyone.
+"""`xmpp-bridge check`: test a configuration without disturbing a running daemon.
 
-Where a daemon runs, it says itself how its components are; nobody attaches in its place.
+If a daemon runs, it reports the status of its components itself; `check` does not attach as them.
 """
 
 import socket
@@ -44,12 +44,12 @@ _TIMEOUT_S: Final = 10.0
 
 
 class _Report:
-    """The table of what was tried."""
+    """The table of checks and results."""
 
     def __init__(self) -> None:
         self.code = ExitCode.OK
-        self._table = Table(title="What was tried", title_justify="left", show_lines=False)
-        for column in ("component", "what", "result", "details"):
+        self._table = Table(title="Checks", title_justify="left", show_lines=False)
+        for column in ("component", "check", "result", "details"):
             self._table.add_column(column, overflow="fold")
 
     def good(self, domain: str, what: str, details: str) -> None:
@@ -63,7 +63,7 @@ class _Report:
         self.code = max(self.code, code)
 
     def _add(self, domain: str, what: str, result: str, details: str) -> None:
-        # Brackets in an address, or in what a server says, are no markup of ours.
+        # Brackets in an address or in a server's text must not be read as rich's markup.
         self._table.add_row(
             escape(domain), escape(printable(what)), result, escape(printable(details))
         )
@@ -75,10 +75,10 @@ class _Report:
 async def check_settings(
     settings: Settings, attach: bool, directory: StateDirectory | None = None
 ) -> ExitCode:
-    """Try everything, print the report, and give the exit code (0 only where all is well).
+    """Run all checks, print the report, and return the exit code: 0 only if all succeeded.
 
-    A daemon that runs in `directory` is asked how its components are; then `attach` is only for
-    those that it has not.
+    If a daemon runs in `directory`, it is asked for the status of its components; `attach` then
+    applies only to components that it does not have.
     """
     console, report = Console(), _Report()
     daemon, answers = await _ask_daemon(directory, report)
@@ -86,11 +86,11 @@ async def check_settings(
     attached_here = {one.domain for one in settings.components if attach and answers} - set(theirs)
     if attached_here:
         console.print(
-            "[yellow]--connect attaches as each component: a running daemon for it would be "
+            "[yellow]--connect attaches as each component: a daemon that is already attached is "
             "evicted or disturbed.[/]\n"
         )
     elif attach:
-        console.print("A daemon runs here: it is asked, and nobody attaches in its place.\n")
+        console.print("A daemon is running here: --connect does not attach in its place.\n")
     report.good("", "configuration", f"{len(settings.components)} component(s)")
     for warning in settings.warnings:
         report.warn("", "configuration", warning)
@@ -106,17 +106,17 @@ async def check_settings(
     for component in settings.components:
         _print_server_lines(component, console)
     report.show(console)
-    console.print("To record what comes and goes: xmpp-bridge run --capture DIR (see run --help).")
+    console.print("To record traffic: xmpp-bridge run --capture DIR (see run --help).")
     return report.code
 
 
-# --- a daemon that runs
+# --- a running daemon
 
 
 async def _ask_daemon(
     directory: StateDirectory | None, report: _Report
 ) -> tuple[DaemonStatus | None, bool]:
-    """Give a daemon's answer, where one runs; and False where one runs that gives none."""
+    """Return the status of a running daemon, and False if a daemon runs but does not answer."""
     if directory is None:
         return None, True
     try:
@@ -151,9 +151,9 @@ def _report_daemon(daemon: DaemonStatus, settings: Settings, report: _Report) ->
     ours = {one.domain for one in settings.components}
     theirs = {one.domain for one in daemon.components}
     for domain in sorted(ours - theirs):
-        report.warn(domain, "configuration", "the daemon does not have it yet: send it SIGHUP")
+        report.warn(domain, "configuration", "the daemon has not loaded it yet: send SIGHUP")
     for domain in sorted(theirs - ours):
-        report.warn(domain, "configuration", "the daemon has this component, the file has not")
+        report.warn(domain, "configuration", "the daemon has this component, but the file does not")
 
 
 def _report_component(status: ComponentStatus, component: Component, report: _Report) -> None:
@@ -163,7 +163,7 @@ def _report_component(status: ComponentStatus, component: Component, report: _Re
         (status.endpoint.url, str(component.post_url)),
     ):
         if running != ours:
-            details = f"the daemon has {running}, the file {ours}: send it SIGHUP"
+            details = f"the daemon uses {running}, the file says {ours}: send SIGHUP"
             report.warn(domain, "configuration", details)
     _report_link(domain, status.link, report)
     _report_endpoint(domain, status.endpoint, report)
@@ -184,9 +184,9 @@ def _report_link(domain: str, link: LinkStatus, report: _Report) -> None:
     if link.state == "attached":
         report.good(domain, what, since)
     elif link.state == "refused":
-        report.bad(domain, what, f"no, for good: {link.why}", ExitCode.REFUSED)
+        report.bad(domain, what, f"no, permanently refused: {link.why}", ExitCode.REFUSED)
     else:
-        details = f"not {since}".rstrip() + (f": {link.why}" if link.why else "")
+        details = f"not attached {since}".rstrip() + (f": {link.why}" if link.why else "")
         if link.next_attempt is not None:
             details += f"; next attempt in {age(link.next_attempt - time.time())}"
         report.bad(domain, what, details)
@@ -195,17 +195,17 @@ def _report_link(domain: str, link: LinkStatus, report: _Report) -> None:
 def _report_endpoint(domain: str, endpoint: EndpointStatus, report: _Report) -> None:
     what = f"daemon: endpoint {endpoint.url}"
     if endpoint.state == "up":
-        report.good(domain, what, "not found to be down")
+        report.good(domain, what, "up, as far as known")
         return
     details = "down"
     if endpoint.state == "probing":
-        details += "; being asked by a POST now"
+        details += "; a POST is testing it now"
     elif endpoint.next_probe is not None:
-        details += f"; asked by a POST in {age(endpoint.next_probe - time.time())}"
+        details += f"; the next POST will test it in {age(endpoint.next_probe - time.time())}"
     report.bad(domain, what, details)
 
 
-# --- what is tried from here
+# --- checks from this machine
 
 
 async def _check_server(component: Component, report: _Report) -> None:
@@ -220,7 +220,7 @@ async def _check_server(component: Component, report: _Report) -> None:
     addresses = ", ".join(dict.fromkeys(str(one[4][0]) for one in found))
     report.good(component.domain, f"resolve {server.host}", addresses)
     if not server.tls and not is_loopback(server.host):
-        details = "not encrypted, and not on loopback: set tls = true, or use a tunnel"
+        details = "not encrypted and not on loopback: set tls = true, or use a tunnel"
         report.warn(component.domain, f"stream to {server}", details)
 
 
@@ -230,7 +230,7 @@ async def _check_endpoint(component: Component, settings: Settings, report: _Rep
     try:
         with trio.fail_after(min(_TIMEOUT_S, settings.http.timeout_s)):
             status = await endpoint.options()
-        report.good(component.domain, what, f"answers, with status {status}")
+        report.good(component.domain, what, f"answers with status {status}")
     except httpx.TransportError as error:
         report.bad(component.domain, what, str(error) or type(error).__name__)
     except trio.TooSlowError:
@@ -259,9 +259,9 @@ async def _check_attach(component: Component, settings: Settings, report: _Repor
 
 
 async def _prove(stream: ComponentStream) -> StreamEnd | None:
-    """Have a barrier returned and leave; give the stream's end, where the server has ended it.
+    """Send a barrier, wait for it, and close. Return the stream's end if the server ended it.
 
-    Some servers return none: one that keeps the stream open for that long will do.
+    Some servers return no barrier: then it suffices that the stream stays open for `_TIMEOUT_S`.
     """
     ended: StreamEnd | None = None
 
@@ -291,7 +291,7 @@ def _print_server_lines(component: Component, console: Console) -> None:
         '    component_secret = "THE SECRET"',
     ]
     if server.tls:
-        prosody.insert(0, "-- Prosody has no direct TLS for components: put stunnel before it")
+        prosody.insert(0, "-- Prosody has no direct TLS for components: put stunnel in front of it")
     ejabberd = [
         "listen:",
         f"  - port: {server.port}",
@@ -318,25 +318,30 @@ def _print_server_lines(component: Component, console: Console) -> None:
 @click.option(
     "--connect",
     is_flag=True,
-    help="Also attach and shake hands. This would evict or disturb a running daemon.",
+    help="Also attach as each component. This would evict or disturb a running daemon.",
 )
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
-    help="Where a running daemon's control socket is. [default: as for run]",
+    help="Look for the running daemon's control socket here. [default: as for run]",
 )
 def check(config: Path, connect: bool, state_dir: Path | None) -> None:
-    """Check the file CONFIG: report every fault in it, resolve the server, ask the endpoint by
-    OPTIONS (never by a POST), and print the lines that the server's configuration needs.
+    """Check a configuration, its servers and its endpoints.
 
-    Where a daemon runs, report how it is; --connect then attaches only as components that it does
-    not have.
+    \b
+    xmpp-bridge check bridge.toml
+
+    Reports every error in the file CONFIG, resolves the server, sends OPTIONS (never a POST) to the
+    endpoint, and prints the lines that the server's own configuration needs.
+
+    If a daemon is running, its status is reported; --connect then attaches only as components that
+    the daemon does not have.
     """
     from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
 
     configure("text", "error")
     settings = settings_of(config, {})
     directory = None
-    with suppress(StateDirectoryError):  # without a home: no daemon of ours either
+    with suppress(StateDirectoryError):  # without a home directory there is no daemon of ours
         directory = StateDirectory(resolve(state_dir))
     run_async(check_settings, settings, connect, directory)

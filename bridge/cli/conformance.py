@@ -16,17 +16,22 @@ from bridge.conformance.report import NothingTried, Report
 
 T = TypeVar("T")
 Advance = Callable[[str, int], None]
-"""Told before each check: its name, and how many there are in all."""
+"""Called before each check with its name and the total number of checks."""
 
 EXIT_CODES = """\b
-Exit codes: 0 no rule failed ("differs" is no failure), 1 a rule failed or nothing could be
-tried, 2 usage error."""
+Exit codes: 0 no rule failed ("differs" is not a failure),
+1 a rule failed or no check could be run, 2 usage error."""
 
 
 @click.group(epilog=EXIT_CODES)
 def conformance() -> None:
-    """Report, rule by rule (S1 to S36, see the README), how a server treats components, or how a
-    component behaves towards servers.
+    """Test a server or a component against rules S1 to S36.
+
+    \b
+    xmpp-bridge conformance server --help
+    xmpp-bridge conformance component --help
+
+    The README lists the rules, and the results of known servers and components.
     """
 
 
@@ -59,7 +64,7 @@ def _run(probe: Callable[[Advance], Awaitable[Report]], advance: Advance) -> Rep
     try:
         report = trio.run(probe, advance)
     except* KeyboardInterrupt:
-        pass  # a bare one, or in the group of the nursery that it hit
+        pass  # bare, or in the exception group of the nursery that it interrupted
     if report is None:
         raise click.Abort
     return report
@@ -67,14 +72,24 @@ def _run(probe: Callable[[Advance], Awaitable[Report]], advance: Advance) -> Rep
 
 @conformance.command(epilog=EXIT_CODES)
 @click.argument("address", metavar="HOST:PORT")
-@click.option("--domain", required=True, help="A component's domain to spare.")
 @click.option(
-    "--secret-file", required=True, type=click.Path(path_type=Path), help="Its secret, in a file."
+    "--domain", required=True, help="Attach as this component. Nothing else may use the domain."
 )
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON, for machines.")
+@click.option(
+    "--secret-file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Read the component's secret from this file.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def server(address: str, domain: str, secret_file: Path, as_json: bool) -> None:
-    """Attach to the server at HOST:PORT as a component, again and again, and report how it treats
-    components. This breaks streams on purpose: give it a domain that nothing else uses.
+    """Test how a server treats components.
+
+    \b
+    xmpp-bridge conformance server 127.0.0.1:5347 --domain spare.localhost --secret-file secret
+
+    Attaches to the server at HOST:PORT as a component, again and again, and breaks streams on
+    purpose: use a domain that nothing else uses.
     """
     from bridge.conformance.server.probe import probe_server
 
@@ -83,7 +98,7 @@ def server(address: str, domain: str, secret_file: Path, as_json: bool) -> None:
     secret = _secret(secret_file)
     click.echo(
         f"This attaches to {address} as {domain} many times and breaks streams on purpose;\n"
-        "a component that uses this domain would be disturbed.",
+        "a component that uses this domain is disturbed.",
         err=True,
     )
     show(partial(probe_server, host, port, domain, secret), as_json=as_json)
@@ -91,17 +106,28 @@ def server(address: str, domain: str, secret_file: Path, as_json: bool) -> None:
 
 @conformance.command(epilog=EXIT_CODES, context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
-@click.option("--listen", type=click.IntRange(1, 65535), help="Wait here for one started by hand.")
-@click.option("--domain", default="conformance.localhost", show_default=True)
+@click.option(
+    "--listen",
+    type=click.IntRange(1, 65535),
+    help="Wait on this port for a component that is started by hand.",
+)
+@click.option(
+    "--domain",
+    default="conformance.localhost",
+    show_default=True,
+    help="Accept a component with this domain.",
+)
 @click.option(
     "--profile",
     type=click.Choice(["prosody", "ejabberd", "openfire"]),
     default="prosody",
     show_default=True,
-    help="Whose quirks the scripted server has.",
+    help="Imitate the quirks of this server.",
 )
-@click.option("--slow", is_flag=True, help="Also wait for the keepalive (S14): two minutes more.")
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON, for machines.")
+@click.option(
+    "--slow", is_flag=True, help="Also wait for the keepalive (S14), which takes two more minutes."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def component(
     command: tuple[str, ...],
     listen: int | None,
@@ -110,19 +136,21 @@ def component(
     slow: bool,
     as_json: bool,
 ) -> None:
-    """Play a server against a component, and report how it behaves. The component is started with
-    COMMAND, again and again, in whose words {host}, {port}, {domain} and {secret_file} are
-    replaced; XMPP_HOST, XMPP_PORT, XMPP_DOMAIN and XMPP_SECRET are set. With --listen PORT, one
-    started by hand is waited for on 127.0.0.1; it must come again after each stream.
+    """Test how a component behaves towards a server.
 
     \b
     xmpp-bridge conformance component -- xmpp-bridge run --component {domain} \\
         --secret-file {secret_file} --server {host}:{port} --post-url http://127.0.0.1:9/
+
+    Starts the component with COMMAND, again and again. In COMMAND, {host}, {port}, {domain} and
+    {secret_file} are replaced; XMPP_HOST, XMPP_PORT, XMPP_DOMAIN and XMPP_SECRET are set in the
+    environment. With --listen, start the component by hand instead: it must connect to 127.0.0.1,
+    and reconnect after each stream.
     """
     from bridge.conformance.component.probe import probe_component
 
     if bool(command) == (listen is not None):
-        raise click.UsageError("Give either a COMMAND behind --, or --listen PORT.")
+        raise click.UsageError("Use either a COMMAND after --, or --listen PORT.")
     _checked("--domain", check_domain, domain)
     show(
         partial(probe_component, command, listen, domain, profile, slow),

@@ -1,7 +1,7 @@
-"""`xmpp-bridge demo`: both ends of the bridge, embedded, and the conversation as it happens.
+"""`xmpp-bridge demo`: the bridge between an embedded server and an embedded endpoint.
 
-The peer is the core in the server's role behind a real loopback socket; the endpoint is a dozen
-lines of the standard library's HTTP server. Between them runs the daemon, the very same as `run`.
+The peer is the core in the server role on a real loopback socket. The endpoint is a dozen lines of
+the standard library's HTTP server. Between them runs the same daemon as in `run`.
 """
 
 import http.server
@@ -50,7 +50,7 @@ Say = Callable[[str, str, str], None]
 
 @frozen
 class _Line:
-    """One stanza of the script, and how many stanzas it should bring back."""
+    """One stanza of the script, and the number of stanzas expected in return."""
 
     about: str
     stanza: Stanza
@@ -69,16 +69,16 @@ def _get(id: str, to: str, payload: Element) -> Stanza:
 SCRIPT: Final = (
     _Line("A message: the endpoint replies.", _chat("m1", "Good night, good night!"), 1),
     _Line("The endpoint may answer with several stanzas at once.", _chat("m2", "twice, please"), 2),
-    _Line("… or say nothing at all (status 204).", _chat("m3", "nothing"), 0),
-    _Line("An endpoint that fails (500): the sender is told.", _chat("m4", "fail"), 1),
+    _Line("… or with none at all (status 204).", _chat("m3", "nothing"), 0),
+    _Line("If the endpoint fails (500), the sender gets an error.", _chat("m4", "fail"), 1),
     _Line(
-        "A subscription: presence is not POSTed here, the bridge answers itself.",
+        "A subscription: presence is not POSTed here, the bridge answers it.",
         make("presence", _BOT, "juliet@localhost", type="subscribe"),
         2,
     ),
     _Line("A ping, answered by the bridge.", _get("q1", DOMAIN, Element(f"{{{PING}}}ping")), 1),
     _Line(
-        "What are you? Service discovery, answered by the bridge.",
+        "Service discovery, answered by the bridge.",
         _get("q2", _BOT, Element(f"{{{DISCO_INFO}}}query")),
         1,
     ),
@@ -86,7 +86,7 @@ SCRIPT: Final = (
 
 
 async def run_demo(serve: bool) -> ExitCode:
-    """Run the script and print both sides; give `OTHER` where an answer is missing."""
+    """Run the script and print both sides. Return `OTHER` if an answer is missing."""
     console = Console()
     say = _speaker(console)
     peer = _Peer(say)
@@ -113,9 +113,9 @@ async def run_demo(serve: bool) -> ExitCode:
     for name, value in (
         ("stanzas sent to the component", counts.received),
         ("POSTed to the endpoint", counts.posted),
-        ("replies of the endpoint", counts.replied),
+        ("replies from the endpoint", counts.replied),
         ("answered by the bridge itself", counts.answered_by_bridge),
-        ("errors for failures", counts.errors_sent),
+        ("errors sent for failures", counts.errors_sent),
         ("answers missing", missing),
     ):
         table_out.add_row(name, str(value))
@@ -139,7 +139,7 @@ async def _play(console: Console, peer: "_Peer") -> int:
 
 async def _keep_serving(console: Console, peer: "_Peer") -> None:
     with trio.open_signal_receiver(*_stop_signals()) as signals:
-        console.print("Serving on; Ctrl-C ends it.")
+        console.print("Still running; press Ctrl-C to stop.")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_for_ever, peer)
             async for _ in signals:
@@ -162,7 +162,7 @@ def _stop_signals() -> tuple[int, ...]:
 
 
 class _Peer:
-    """A server with one user behind it: what the component sends to itself goes back (S35)."""
+    """A server with one user. Stanzas from the component to itself are returned (S35)."""
 
     def __init__(self, say: Say) -> None:
         self.attached = trio.Event()
@@ -175,17 +175,17 @@ class _Peer:
         self._answered = trio.Event()
 
     async def ask(self, stanza: Stanza, answers: int) -> None:
-        """Send a stanza as the user, and wait for so many stanzas to the user."""
+        """Send a stanza as the user, and wait until the user has received `answers` stanzas."""
         self._say("xmpp", "→ to the component", write(stanza.element, COMPONENT))
         self._missing, self._answered = answers, trio.Event()
         await self._send(self._connection.send(stanza))
         if answers:
             await self._answered.wait()
         else:
-            await trio.sleep(0.3)  # so that one can see that nothing comes
+            await trio.sleep(0.3)  # long enough to see that nothing comes
 
     async def serve(self, transport: trio.SocketStream) -> None:
-        """Serve the one component."""
+        """Serve the only component, until it disconnects."""
         self._transport = transport
         try:
             while data := await transport.receive_some(65536):
@@ -221,7 +221,7 @@ class _Peer:
 
 
 class _EchoEndpoint:
-    """The HTTP service: echoes bodies. A thread of its own, as a service elsewhere would be."""
+    """The HTTP service, which echoes bodies, in its own thread like a separate process."""
 
     def __init__(self, say: Say) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -240,7 +240,7 @@ class _EchoEndpoint:
                 self.wfile.write(content)
 
             def log_message(self, *_: Any) -> None:
-                """Be silent: the conversation is printed elsewhere."""
+                """Log nothing: the conversation is printed elsewhere."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -278,10 +278,15 @@ def _speaker(console: Console) -> Say:
 
 
 @click.command(epilog=EXIT_CODES)
-@click.option("--serve", is_flag=True, help="Keep running, a message every 5 s, until Ctrl-C.")
+@click.option("--serve", is_flag=True, help="Keep running until Ctrl-C, with a message every 5 s.")
 def demo(serve: bool) -> None:
-    """Show the bridge at work: an XMPP peer and an echo endpoint, both embedded, some stanzas
-    through the very same code as `run`, and the conversation on both sides. Needs no server.
+    """Show the bridge in action; no XMPP server is needed.
+
+    \b
+    xmpp-bridge demo
+
+    Starts an embedded XMPP peer and an embedded echo endpoint, sends some stanzas through the same
+    code as `run`, and prints the conversation on both sides.
     """
     configure("text", "error")
     run_async(run_demo, serve)

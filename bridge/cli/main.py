@@ -1,6 +1,4 @@
-"""The group of commands. What a command does lives in its own module, which is imported when it is
-asked for.
-"""
+"""The group of commands. Each command has its own module, which is imported when it is needed."""
 
 import difflib
 from importlib import import_module
@@ -26,7 +24,7 @@ _COMMANDS: Final = {
 
 
 class Commands(click.Group):
-    """Imports a command when it is asked for; names the nearest one where one is unknown."""
+    """Imports commands lazily, and suggests the closest name for an unknown command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -54,11 +52,13 @@ class Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="xmpp-bridge")
 def main() -> None:
-    """Puts an HTTP service behind XMPP: attaches to a server as an external component (XEP-0114),
-    POSTs each stanza as JSON, and sends the reply.
+    """Put an HTTP service behind XMPP.
 
     \b
-    First look, no server needed:   xmpp-bridge demo
-    On your own server:             xmpp-bridge check bridge.toml
-                                    xmpp-bridge run bridge.toml
+    Without a server:      xmpp-bridge demo
+    With your own server:  xmpp-bridge check bridge.toml
+                           xmpp-bridge run bridge.toml
+
+    The daemon attaches to an XMPP server as an external component (XEP-0114), POSTs each incoming
+    stanza as JSON, and sends the reply back as a stanza.
     """

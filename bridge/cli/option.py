@@ -1,4 +1,4 @@
-"""Options that `replay` and `show` have in common, and their values, checked."""
+"""Options that several commands share, and the parsing of their values."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -12,8 +12,8 @@ from bridge.config.value import BadValue
 from xmppstream.stanza import KINDS
 
 EXIT_CODES: Final = """\b
-Exit codes: 0 all is well, 2 usage error, 130 Ctrl-C,
-1 anything else (with --expect: any difference)."""
+Exit codes: 0 success, 2 usage error, 130 Ctrl-C,
+1 any other error (with --expect, any difference)."""
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _SIZE: Final = re.compile(r"([0-9]{1,15})(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)
@@ -22,7 +22,7 @@ _SIZE: Final = re.compile(r"([0-9]{1,15})(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE
 def checked(
     parse: Callable[[str], T], ctx: click.Context, parameter: click.Parameter, value: str
 ) -> T:
-    """Have a value parsed; what is wrong with it is a usage error."""
+    """Return `parse(value)`. A value that it refuses is a usage error."""
     try:
         return parse(value)
     except BadValue as error:
@@ -30,7 +30,7 @@ def checked(
 
 
 def value(parse: Callable[[str], T]) -> Callable[..., T | None]:
-    """Make a callback for an option that may be absent."""
+    """Return a callback for an option that may be absent."""
 
     def take(ctx: click.Context, parameter: click.Parameter, given: str | None) -> T | None:
         return None if given is None else checked(parse, ctx, parameter, given)
@@ -39,7 +39,7 @@ def value(parse: Callable[[str], T]) -> Callable[..., T | None]:
 
 
 def values(parse: Callable[[str], T]) -> Callable[..., frozenset[T]]:
-    """Make a callback for an option that may be given many times."""
+    """Return a callback for an option that may be repeated."""
 
     def take(ctx: click.Context, parameter: click.Parameter, given: Iterable[str]) -> frozenset[T]:
         return frozenset(map(partial(checked, parse, ctx, parameter), given))
@@ -48,29 +48,32 @@ def values(parse: Callable[[str], T]) -> Callable[..., frozenset[T]]:
 
 
 def selecting(command: F) -> F:
-    """Take the options that select."""
+    """Add the options that select stanzas of a capture to a command."""
     only = click.option(
         "--only",
         multiple=True,
         metavar="JID",
         callback=values(parse_only),
-        help="Only stanzas from or to this address: full, bare, or a domain. May be repeated.",
+        help="Select stanzas from or to this full or bare address or domain. May be repeated.",
     )
     kind = click.option(
-        "--kind", multiple=True, type=click.Choice(KINDS), help="Only this kind. May be repeated."
+        "--kind",
+        multiple=True,
+        type=click.Choice(KINDS),
+        help="Select stanzas of this kind. May be repeated.",
     )
     since = click.option(
         "--since",
         metavar="T",
         callback=value(parse_since),
-        help="Only from then on: seconds after the start, a time of day in UTC (17:20:00), or a"
-        " date (2026-11-22T17:20:00Z).",
+        help="Select stanzas from then on: seconds after the start, a time of day in UTC"
+        " (17:20:00), or a date (2026-11-22T17:20:00Z).",
     )
     return only(kind(since(command)))
 
 
 def selection_of(only: frozenset[str], kind: tuple[str, ...], since: Since | None) -> Selection:
-    """Make of them what is selected."""
+    """Return the selection that the options describe."""
     return Selection(only, frozenset(kind or KINDS), since)
 
 
@@ -80,14 +83,14 @@ _FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 def size_from(
     min_bytes: int,
 ) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
-    """Give an option's callback that makes bytes of a size; K, M, G and T are powers of 1024."""
+    """Return a callback that parses a size to bytes. K, M, G and T are powers of 1024."""
 
     def convert(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
         if text is None:
             return None
         found = _SIZE.fullmatch(text.strip())
         if found is None:
-            raise click.BadParameter(f"{text!r} is no size. Write it like 64M or 1G.", ctx, param)
+            raise click.BadParameter(f"{text!r} is not a valid size: use 64M or 1G.", ctx, param)
         size = int(found[1]) * _FACTORS[(found[2] or "").upper()]
         if size < min_bytes:
             raise click.BadParameter(f"{text!r} is less than {written(min_bytes)}.", ctx, param)
@@ -97,7 +100,7 @@ def size_from(
 
 
 def written(size_bytes: int) -> str:
-    """Write a size as one would give it, in the largest unit that divides it."""
+    """Return a size as the option takes it, in the largest unit that divides it."""
     for unit, factor in reversed(_FACTORS.items()):
         if size_bytes and size_bytes % factor == 0:
             return f"{size_bytes // factor}{unit}"

@@ -1,4 +1,4 @@
-"""How far a replay is: a bar at a terminal; with the rate and the time that is left."""
+"""Progress of a replay: a bar at a terminal, with the rate and the remaining time."""
 
 import time
 from types import TracebackType
@@ -20,8 +20,9 @@ _LINE_EVERY_S: Final = 5.0
 
 
 class Bar:
-    """Shows progress on stderr, drawn anew a few times a second; nothing where it is not asked for.
-    Where stderr is no terminal, a line every few seconds.
+    """Shows progress on stderr, if `shown`: a bar that is redrawn a few times a second.
+
+    If stderr is not a terminal, a line is printed every few seconds instead.
     """
 
     def __init__(self, total_bytes: int | None, *, shown: bool, console: Console) -> None:
@@ -67,18 +68,18 @@ class Bar:
 
     @property
     def rate(self) -> str:
-        """How many stanzas a second, on average."""
+        """Average number of stanzas per second, as text."""
         return f"{self.stanzas / max(self.seconds, 1e-3):.0f} stanzas/s"
 
     def advance(self, position_bytes: int) -> None:
-        """Count a stanza; so much has been read."""
+        """Count a stanza, up to which `position_bytes` have been read."""
         self.stanzas += 1
         self._calls += 1
         if self._calls % _LOOK_EVERY == 0:
             self.look(position_bytes)
 
     def look(self, position_bytes: int) -> None:
-        """Draw it, if it is time."""
+        """Redraw the progress if it is due."""
         if (self._bar is None and not self._lines) or time.monotonic() < self._due:
             return
         if self._bar is not None:

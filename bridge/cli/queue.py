@@ -1,4 +1,4 @@
-"""`xmpp-bridge queue`: options, what is printed, exit codes."""
+"""`xmpp-bridge queue`: options, output, exit codes."""
 
 import sys
 import time
@@ -41,7 +41,7 @@ from bridge.journal.store import JournalError
 from bridge.telemetry.text import printable
 
 EXIT_CODES: Final = """\b
-Exit codes: 0 all is well, 2 usage error, 1 anything else (not found, not possible)."""
+Exit codes: 0 success, 2 usage error, 1 any other error (not found, not possible)."""
 TERMINAL_LIMIT: Final = 100
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,7 +49,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @define
 class Target:
-    """Whose queue is meant, and how it is to be shown."""
+    """The queue to work on, and the output format."""
 
     config: str | None = None
     state_dir: Path | None = None
@@ -57,7 +57,7 @@ class Target:
 
 
 class Queue(click.Group):
-    """Takes CONFIG before the command, or no CONFIG."""
+    """Takes an optional CONFIG before the command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         options, config, rest = list[str](), "", list(args)
@@ -75,7 +75,7 @@ class Queue(click.Group):
 
 
 def _options(command: F) -> F:
-    """Take the options that are good before and behind the command."""
+    """Add the options that are allowed both before and after the command name."""
 
     def take(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value:
@@ -86,7 +86,7 @@ def _options(command: F) -> F:
         type=click.Path(path_type=Path),
         expose_value=False,
         callback=take,
-        help="Where the daemon's journal is. [default: as for run]",
+        help="Look for the daemon's journal here. [default: as for run]",
     )
     as_json = click.option(
         "--json",
@@ -94,7 +94,7 @@ def _options(command: F) -> F:
         is_flag=True,
         expose_value=False,
         callback=take,
-        help="JSON, for machines, with all there is.",
+        help="Print JSON, with all fields.",
     )
     return state_dir(as_json(command))
 
@@ -104,34 +104,43 @@ def _options(command: F) -> F:
 @_options
 @click.pass_context
 def queue(ctx: click.Context, config: str | None) -> None:
-    """Look at what is kept of stanzas, and decide on dead letters: stanzas that were given up,
-    with the reason. Works while the daemon runs and while it is stopped.
+    """Inspect the queue, and retry or drop dead letters.
 
     \b
     xmpp-bridge queue bridge.toml list
     xmpp-bridge queue bridge.toml show msg_4f0c
     xmpp-bridge queue bridge.toml retry msg_4f0c msg_77ab
 
-    Of the file CONFIG only the components are read: which of them are not there any more. The
-    beginning of a uid suffices where no other uid begins so.
+    A dead letter is a stanza that could not be delivered; it is kept with the reason. The commands
+    work whether or not the daemon is running. From the file CONFIG only the names of components are
+    read, to mark stanzas of removed components as orphaned. A unique prefix of a uid is enough.
     """
     ctx.ensure_object(Target).config = config or None
 
 
 @queue.command("list", epilog=EXIT_CODES)
-@click.option("--dead", "state", flag_value="dead", help="Only dead letters.")
-@click.option("--pending", "state", flag_value="pending", help="Only what is to be delivered.")
-@click.option("--component", metavar="DOMAIN", help="Only of this component.")
+@click.option("--dead", "state", flag_value="dead", help="List only dead letters.")
+@click.option(
+    "--pending",
+    "state",
+    flag_value="pending",
+    help="List only stanzas that are still to be delivered.",
+)
+@click.option("--component", metavar="DOMAIN", help="List only stanzas of this component.")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
-    help=f"At most so many; 0 is all. [default: {TERMINAL_LIMIT} at a terminal, else 0]",
+    help=f"List at most this many; 0 lists all. [default: {TERMINAL_LIMIT} at a terminal, else 0]",
 )
 @_options
 @click.pass_obj
 def list_(target: Target, state: Kept | None, component: str | None, limit: int | None) -> None:
-    """List dead letters, then what is pending, the oldest of each first. Piped, it is a line for
-    each, with tabs between the columns.
+    """List dead letters, then pending stanzas, oldest first.
+
+    \b
+    xmpp-bridge queue bridge.toml list --dead
+
+    If the output is not a terminal, each stanza is a line with tabs between the columns.
     """
     states: tuple[Kept, ...] = ("dead", "pending") if state is None else (state,)
     at_terminal = sys.stdout.isatty() and not target.as_json
@@ -146,7 +155,13 @@ def list_(target: Target, state: Kept | None, component: str | None, limit: int 
 @_options
 @click.pass_obj
 def show(target: Target, uid: str) -> None:
-    """Show all that is kept under ID: the stanza, each attempt, the reason."""
+    """Show everything that is stored under UID.
+
+    \b
+    xmpp-bridge queue bridge.toml show msg_4f0c
+
+    Prints the stanza, each attempt to deliver it, and the reason of a dead letter.
+    """
 
     async def ask(client: QueueClient) -> int:
         found = await client.ask(Show(uid=uid), Found)
@@ -164,8 +179,13 @@ def show(target: Target, uid: str) -> None:
 @_options
 @click.pass_obj
 def retry(target: Target, uids: tuple[str, ...]) -> None:
-    """Make dead letters pending again, with a new budget. A daemon that runs delivers them at once.
-    Not possible for an iq, whose sender has had an answer, nor for a reply.
+    """Deliver dead letters again, with a new retry budget.
+
+    \b
+    xmpp-bridge queue bridge.toml retry msg_4f0c msg_77ab
+
+    A running daemon delivers them at once. An iq cannot be retried, because its sender has already
+    had an answer; neither can a reply.
     """
     _run(target, partial(_change, target, uids, Retry, "pending again"))
 
@@ -175,20 +195,30 @@ def retry(target: Target, uids: tuple[str, ...]) -> None:
 @_options
 @click.pass_obj
 def drop(target: Target, uids: tuple[str, ...]) -> None:
-    """Forget dead letters."""
+    """Delete dead letters.
+
+    \b
+    xmpp-bridge queue bridge.toml drop msg_4f0c
+    """
     _run(target, partial(_change, target, uids, Forget, "dropped"))
 
 
 @queue.command(epilog=EXIT_CODES)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_options
 @click.pass_obj
 def purge(target: Target, yes: bool) -> None:
-    """Forget all dead letters, of all components. Asks before, at a terminal."""
+    """Delete all dead letters of all components.
+
+    \b
+    xmpp-bridge queue bridge.toml purge --yes
+
+    Asks for confirmation at a terminal; elsewhere, --yes is required.
+    """
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError("This forgets all dead letters: add --yes.")
-        click.confirm("Forget all dead letters?", abort=True, err=True)
+            raise click.UsageError("This deletes all dead letters: add --yes.")
+        click.confirm("Delete all dead letters?", abort=True, err=True)
 
     async def ask(client: QueueClient) -> int:
         purged = await client.ask(Purge(), Purged)
@@ -238,7 +268,7 @@ async def _pages(
     *,
     xml: bool = False,
 ) -> AsyncGenerator[tuple[Item, ...], None]:
-    """Give what is kept, page by page; at most `limit`, where that is not 0."""
+    """Yield the stored items, page by page: at most `limit`, or all if that is 0."""
     given = 0
     for state in states:
         after: int | None = 0
@@ -261,7 +291,7 @@ async def _print_tables(
         async for items in pages:
             rows += items
             shown += len(items)
-            if len(rows) >= PAGE_LIMIT:  # a table is made in memory
+            if len(rows) >= PAGE_LIMIT:  # a table is built in memory
                 console.print(view.to_table(rows, time.time(), console.width))
                 rows.clear()
     if rows:
@@ -270,7 +300,7 @@ async def _print_tables(
         click.echo(f"These are the first {shown}; --limit 0 shows all.")
     if shown:
         click.echo()
-    for line in view.summary(kept, time.time()) or ["Nothing is kept."]:
+    for line in view.summary(kept, time.time()) or ["Nothing is stored."]:
         click.echo(line)
     return 0
 
@@ -291,7 +321,7 @@ async def _print_lines(
 async def _print_json(
     client: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
 ) -> int:
-    """Print one document, a line for each stanza, without having it in memory."""
+    """Print one document with a line per stanza, without holding it in memory."""
     kept = await client.ask(ListTotals(), Holdings)
     click.echo(f'{{"components": {view.to_json(kept.components, indent=None)},\n"stanzas": [')
     before = ""
@@ -308,7 +338,7 @@ async def _print_json(
 
 
 def _run(target: Target, command: Callable[[QueueClient], Awaitable[int]]) -> None:
-    """Have a command done by whoever answers, and exit."""
+    """Run a command on the daemon or its journal, and exit."""
     try:
         configured = None if target.config is None else load_domains(Path(target.config))
         directory = StateDirectory(resolve(target.state_dir))

@@ -1,8 +1,7 @@
-"""Who answers about a queue: the daemon that runs, or, where none does, its journal itself.
+"""Access to a queue: through the running daemon or, if none runs, to its journal directly.
 
-A stopped daemon's journal is opened under the lock of its state directory, so that no daemon
-begins meanwhile. One that begins or stops at this moment has the lock and no socket: it is waited
-for.
+A stopped daemon's journal is opened under the lock of its state directory, so that no daemon starts
+meanwhile. A daemon that is starting or stopping holds the lock but has no socket: wait for it.
 """
 
 import math
@@ -28,27 +27,27 @@ T = TypeVar("T")
 
 
 class QueueClient(Protocol):
-    """Answers commands about a queue."""
+    """Answers requests about a queue."""
 
     async def ask(self, request: QueueRequest, answer: type[T]) -> T:
-        """Give the answer to a request.
+        """Return the answer to a request.
 
         Raises:
-            CommandError: it cannot be done.
-            ControlError, JournalError: whoever should answer cannot.
+            CommandError: if the request cannot be fulfilled.
+            ControlError, JournalError: if the daemon or the journal cannot answer.
         """
         ...
 
 
 class LocalQueue:
-    """Answers from a journal that is open here."""
+    """Answers from a journal that this process has opened."""
 
     def __init__(self, journal: JournalStore, configured: Collection[str] | None) -> None:
         self._journal = journal
         self._admin = QueueAdmin(self._query, configured)
 
     async def ask(self, request: QueueRequest, answer: type[T]) -> T:
-        """Give the answer to a request."""
+        """Return the answer to a request."""
         given = await self._admin.answer(request)
         assert isinstance(given, answer)
         return given
@@ -62,13 +61,15 @@ class LocalQueue:
 async def open_queue(
     directory: StateDirectory, configured: Collection[str] | None
 ) -> AsyncIterator[QueueClient]:
-    """Give who answers. `configured` are the components that there are, where that is known; a
-    daemon knows better.
+    """Open a client of the running daemon, or of the journal if none runs.
+
+    `configured` are the names of the configured components, None if unknown. A running daemon uses
+    its own.
 
     Raises:
-        ControlError: a daemon runs, and cannot be asked.
-        StateDirectoryError: there is no journal, or it is not ours to open.
-        JournalError: the journal cannot be used.
+        ControlError: if a daemon runs and cannot be asked.
+        StateDirectoryError: if there is no journal, or we may not open it.
+        JournalError: if the journal cannot be used.
     """
     patience_ends = trio.current_time() + PATIENCE_S
     with ExitStack() as stack:
@@ -90,8 +91,9 @@ async def open_queue(
             except StateDirectoryTaken as error:
                 if trio.current_time() >= patience_ends:
                     raise ControlError(
-                        f"{error.owner} has the state directory {directory.path}, and does not"
-                        f" answer at {directory.control_socket.name}: it starts or stops; try again"
+                        f"{error.owner} has the state directory {directory.path}, but does not"
+                        f" answer at {directory.control_socket.name}: it is starting or stopping;"
+                        " try again"
                     ) from None
             await trio.sleep(_AGAIN_S)
         journal = stack.enter_context(closing(_open(directory)))
@@ -99,16 +101,16 @@ async def open_queue(
 
 
 def _check(directory: StateDirectory) -> None:
-    """Check that there is a journal, and that it is ours to open.
+    """Check that there is a journal and that we may open it.
 
     Raises:
-        StateDirectoryError
+        StateDirectoryError: if not.
     """
     try:
         os.stat(directory.journal_file)
     except (FileNotFoundError, NotADirectoryError):
         raise StateDirectoryError(
-            f"there is no journal in {directory.path}: no daemon has kept anything there; "
+            f"there is no journal in {directory.path}: no daemon has used this directory; "
             "name the daemon's state directory with --state-dir"
         ) from None
     except OSError as error:
@@ -118,12 +120,12 @@ def _check(directory: StateDirectory) -> None:
     for path in (directory.path, directory.journal_file, directory.lock_file):
         if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             raise StateDirectoryError(
-                f"{path} is not ours to read and write; {run_as_owner(directory.path)}"
+                f"no permission to read and write {path}; {run_as_owner(directory.path)}"
             )
 
 
 def _open(directory: StateDirectory) -> SqliteStore:
-    """Open the journal, as durable as can be, and without forgetting anything beyond limits."""
+    """Open the journal with full durability, and delete nothing that exceeds the limits."""
     return SqliteStore(
         directory.journal_file,
         "power",

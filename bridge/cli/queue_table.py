@@ -1,5 +1,6 @@
-"""How a queue is shown: tables at a terminal, plain lines elsewhere, JSON. Nothing of what
-strangers have sent reaches a terminal as more than visible characters.
+"""Output of `queue`: tables at a terminal, plain lines elsewhere, JSON.
+
+Text from strangers never reaches a terminal except as visible characters.
 """
 
 import json
@@ -14,7 +15,7 @@ from bridge.journal.request import Holding, Item
 from bridge.telemetry.text import age, printable, size, when
 
 WIDE_COLUMNS: Final = 160
-"""A terminal of so many columns has room for each column of a list."""
+"""Minimum terminal width, in characters, for a list with all columns."""
 _SHORT_UID: Final = 14
 _STYLES: Final = {"pending": "yellow", "dead": "red", "reply": "cyan"}
 COLUMNS: Final = (
@@ -32,7 +33,7 @@ COLUMNS: Final = (
 
 
 def cells(item: Item, now: float) -> list[str]:
-    """Give what `COLUMNS` say of an item, safe to print."""
+    """Return an item's cells for `COLUMNS`, safe to print."""
     return [
         printable(one)
         for one in (
@@ -51,12 +52,12 @@ def cells(item: Item, now: float) -> list[str]:
 
 
 def to_line(item: Item, now: float) -> str:
-    """Give an item as a line with tabs between its columns."""
+    """Return an item as a line with tabs between its columns."""
     return "\t".join(cells(item, now))
 
 
 def to_table(items: Iterable[Item], now: float, width: int) -> Table:
-    """Give a table, with all columns where there is room. Ids are cut: their beginning suffices."""
+    """Return a table, with all columns if there is room. Uids are cut to a prefix."""
     wide = width >= WIDE_COLUMNS
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in COLUMNS if wide else ("uid", "state", "age", "tries", "stanza and reason"):
@@ -83,7 +84,7 @@ def _kind(item: Item) -> str:
 
 
 def summary(kept: Mapping[str, Holding], now: float) -> list[str]:
-    """Say how much is kept: a line for each component."""
+    """Return the amounts stored, one line per component."""
     lines = []
     for component, one in kept.items():
         orphaned = " (orphaned: no such component is configured)" if one.orphaned else ""
@@ -92,7 +93,7 @@ def summary(kept: Mapping[str, Holding], now: float) -> list[str]:
 
 
 def amounts(kept: Holding, now: float) -> str:
-    """Say how much is kept."""
+    """Return the amounts stored, as text."""
     parts = []
     if kept.pending:
         old = f", the oldest {age(now - kept.oldest)} old" if kept.oldest is not None else ""
@@ -102,11 +103,11 @@ def amounts(kept: Holding, now: float) -> str:
     if kept.replies:
         noun = "reply" if kept.replies == 1 else "replies"
         parts.append(f"{kept.replies:,} {noun} not confirmed by the server yet")
-    return ", ".join(parts) or "nothing is kept"
+    return ", ".join(parts) or "nothing stored"
 
 
 def to_text(items: Sequence[Item], now: float) -> str:
-    """Give all that is known of what is kept under one uid."""
+    """Return everything known about the items with one uid."""
     return "\n\n".join("\n".join(_lines(item, now)) for item in items)
 
 
@@ -133,7 +134,7 @@ def _lines(item: Item, now: float) -> list[str]:
 
 
 def to_json(value: object, *, indent: int | None = 2) -> str:
-    """Write JSON that is safe at a terminal: what is not visible is escaped, by JSON's rules."""
+    """Return JSON that is safe at a terminal: invisible characters are JSON escapes."""
     text = json.dumps(plain(value), indent=indent, ensure_ascii=False)
     if text.replace("\n", "").isprintable():
         return text
@@ -141,7 +142,7 @@ def to_json(value: object, *, indent: int | None = 2) -> str:
 
 
 def plain(value: object) -> Any:
-    """Give a value of `request` as plain data."""
+    """Return a value of `journal.request` as plain data."""
     return msgspec.to_builtins(value)
 
 

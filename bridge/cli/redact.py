@@ -17,8 +17,8 @@ from bridge.capture.redact.copy import Advance, CopyJob, WouldRemain, redact_all
 from bridge.capture.redact.pseudonym import MIN_KEY_BYTES
 
 EXIT_CODES: Final = """\b
-Exit codes: 0 done, and nothing was found, 1 a file cannot be read or written, or something would
-remain (then nothing is written), 2 usage error."""
+Exit codes: 0 success, 2 usage error, 1 a file cannot be read or written, or a name or text
+would remain (then no file is written)."""
 _KEY_BYTES: Final = 32
 _MAX_KEY_BYTES: Final = 1024 * 1024
 
@@ -30,22 +30,22 @@ _MAX_KEY_BYTES: Final = 1024 * 1024
 @click.option(
     "--key-file",
     type=click.Path(path_type=Path),
-    help="Make pseudonyms with the key in this file (16 bytes or more, secret): the same ones each"
-    " time. [default: a new key, which nobody gets to know]",
+    help="Derive the pseudonyms from the secret key in this file (at least 16 bytes), to get the"
+    " same ones each time. [default: a new random key, which is not stored]",
 )
-@click.option("--force", is_flag=True, help="Overwrite OUT.")
+@click.option("--force", is_flag=True, help="Overwrite OUT if it exists.")
 def redact(files: tuple[Path, ...], key_file: Path | None, force: bool) -> None:
-    """Copy the capture IN to OUT with pseudonyms in place of what persons wrote and are called: fit
-    to be given away, and it still replays the same way.
+    """Copy a capture with pseudonyms for names and texts.
 
     \b
     xmpp-bridge redact yesterday.xcap shared.xcap
-    xmpp-bridge redact captures/*.xcap.zst shared/     # one story: the same names in all
+    xmpp-bridge redact captures/*.xcap.zst shared/     # the same pseudonyms in all files
 
-    Texts, numbers, and local parts and resources of addresses become others of the same script and
-    length; domains, times and the protocol's own words stay. Of several files each goes into the
-    directory OUT under its own name. The result is searched for every local part and for every
-    word of four or more letters before it gets its name.
+    The copy OUT can be given away, and replays in the same way as IN. Texts, numbers, and local
+    parts and resources of addresses are replaced by others of the same script and length; domains,
+    times and the words of the protocol stay. With several files, OUT is a directory and each copy
+    keeps its file name. Before a copy gets its name, it is searched for every local part and for
+    every word of four or more letters. If anything is found, no file is written.
     """
     jobs = _jobs(files, force)
     key = secrets.token_bytes(_KEY_BYTES) if key_file is None else _read_key(key_file)
@@ -67,23 +67,23 @@ def redact(files: tuple[Path, ...], key_file: Path | None, force: bool) -> None:
 def _jobs(files: tuple[Path, ...], force: bool) -> list[CopyJob]:
     *sources, out = files
     if not sources:
-        raise click.UsageError("Give a capture, and where its redacted copy goes: IN OUT.")
+        raise click.UsageError("Name a capture and the file for its redacted copy: IN OUT.")
     if Path("-") in files:
-        raise click.UsageError("Captures are read several times: give files, not '-'.")
-    into_directory = os.path.isdir(out)  # unlike Path's, these say no where nobody may look
+        raise click.UsageError("Captures are read several times: name files, not '-'.")
+    into_directory = os.path.isdir(out)  # unlike Path's, it returns False without permission
     if len(sources) > 1 and not into_directory:
-        raise click.UsageError(f"{out} is no directory: of several captures, OUT must be one.")
+        raise click.UsageError(f"{out} is not a directory: with several captures, OUT must be one.")
     targets = [out / source.name if into_directory else out for source in sources]
     for source, target in zip(sources, targets, strict=True):
         if targets.count(target) > 1:
-            raise click.UsageError(f"Two captures would become {target}.")
+            raise click.UsageError(f"Two captures would be written to {target}.")
         is_there = os.path.exists(target)
         if is_there and os.path.exists(source) and os.path.samefile(source, target):
             raise click.UsageError(f"{source} cannot be overwritten by its own copy.")
         if os.path.isdir(target):
             raise click.UsageError(f"{target} is a directory.")
         if is_there and not force:
-            raise click.UsageError(f"{target} is there already; --force overwrites it.")
+            raise click.UsageError(f"{target} already exists: use --force to overwrite it.")
     return [
         CopyJob(source, target, target.with_name(f".{secrets.token_hex(4)}-{target.name}"))
         for source, target in zip(sources, targets, strict=True)
@@ -96,23 +96,25 @@ def _read_key(path: Path) -> bytes:
             key = file.read(_MAX_KEY_BYTES)
     except OSError as error:
         raise click.UsageError(
-            f"--key-file {path}: it cannot be read ({error.strerror})."
+            f"--key-file {path}: the file cannot be read ({error.strerror})."
         ) from None
     if len(key) < MIN_KEY_BYTES:
-        remedy = f"Make one by: openssl rand -out {path} 32"
-        raise click.UsageError(f"--key-file {path}: it has {len(key)} bytes, of 16. {remedy}")
+        remedy = f"Create one with: openssl rand -out {path} 32"
+        raise click.UsageError(
+            f"--key-file {path}: {len(key)} bytes; at least 16 are required. {remedy}"
+        )
     return key
 
 
 class _Progress:
-    """The progress, at a terminal: three readings of each file."""
+    """The progress bar at a terminal. Each file counts three times, as it is read three times."""
 
     def __init__(self, bar: Progress, total: int) -> None:
         self._bar = bar
         self._task = bar.add_task("", total=total)
 
     def begin(self, what: str) -> Advance:
-        """Begin with a file."""
+        """Show the next file. Return a function that advances the bar by bytes."""
         self._bar.update(self._task, description=what)
         return lambda by: self._bar.advance(self._task, by)
 

@@ -46,7 +46,7 @@ def _parse_kinds(text: str) -> frozenset[str]:
     kinds = [word.strip() for word in text.split(",") if word.strip()]
     for kind in kinds:
         if kind not in KINDS:
-            raise BadValue(f"{kind!r} is no kind of stanza", f"Use some of {', '.join(KINDS)}")
+            raise BadValue(f"{kind!r} is not a kind of stanza", f"Use some of {', '.join(KINDS)}")
     return frozenset(kinds)
 
 
@@ -56,7 +56,7 @@ def _parse_speed(text: str) -> float:
 
 @frozen(kw_only=True)
 class Asked:
-    """What the command line says."""
+    """The options of the command line."""
 
     post_url: PostUrl | None
     captured: bool
@@ -77,45 +77,56 @@ class Asked:
     "--post-url",
     metavar="URL",
     callback=value(parse_post_url),
-    help="Where stanzas are POSTed.",
+    help="POST stanzas to this URL.",
 )
 @click.option(
     "--answers",
     type=click.Choice(["captured"]),
-    help="Instead: answer as the endpoint did then. Nothing leaves this machine, and no time is"
-    " spent waiting; the result is the same each time.",
+    help="Use the captured answers instead of an endpoint. Nothing leaves this machine, no time is"
+    " spent waiting, and the result is the same each time.",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Replay as the component of this configuration file: what is POSTed, where (if there is"
-    " no --post-url), how, in which order. Its secret and its journal are not used.",
+    help="Replay with the component of this configuration file: its kinds of stanzas, order, HTTP"
+    " options and, without --post-url, its URL. Its secret and journal are not used.",
 )
 @click.option(
     "--component-post-stanzas",
     "post_stanzas",
     metavar="KINDS",
     callback=value(_parse_kinds),
-    help="Which kinds are POSTed, such as message,iq. [default: CONFIG's, else those that were]",
+    help="POST these kinds of stanzas, such as message,iq. [default: those of --config, else those"
+    " that were POSTed in the capture]",
 )
 @click.option(
     "--speed",
     metavar="FACTOR",
     callback=value(_parse_speed),
-    help="10x, 0.5x, or max. [default: 1x with a live endpoint, else max]",
+    help="Replay at this speed: 10x, 0.5x or max. [default: 1x with a live endpoint, else max]",
 )
 @selecting
 @click.option(
-    "--expect", "expects", is_flag=True, help="Compare what is sent and POSTed with the capture."
+    "--expect",
+    "expects",
+    is_flag=True,
+    help="Compare the stanzas sent and the POSTs with the capture.",
 )
 @click.option(
-    "--max-differences", type=click.IntRange(min=0), default=20, show_default=True, metavar="N"
+    "--max-differences",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Print at most N differences.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON, for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
-    "--progress/--no-progress", default=None, help="Show it on stderr. [default: at a terminal]"
+    "--progress/--no-progress",
+    default=None,
+    help="Show the progress on stderr. [default: at a terminal]",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Print what the bridge logs.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the log of the bridge.")
 def replay(
     paths: tuple[Path, ...],
     answers: str | None,
@@ -124,21 +135,23 @@ def replay(
     since: Since | None,
     **options: Any,
 ) -> NoReturn:
-    """Run the captured server side of FILEs again, through the very code of `run`: captures
-    (.xcap, .xcap.gz, .xcap.zst), or plain XML: stanzas, or a whole stream; `-` is standard input.
-    Files of one rotation are one story; others are replayed one after the other.
+    """Replay captured traffic of a server against an endpoint.
 
     \b
     xmpp-bridge replay yesterday.xcap --answers captured --expect
     xmpp-bridge replay yesterday.xcap --post-url http://127.0.0.1:8000/ --expect --speed max
     xmpp-bridge replay message.xml --post-url http://127.0.0.1:8000/
+
+    Plays the server side of each FILE, through the same code as `run`. FILE is a capture (.xcap,
+    .xcap.gz, .xcap.zst) or plain XML (stanzas or a whole stream); `-` is standard input. Files of
+    one rotation are replayed as one capture, others one after the other.
     """
     selection = selection_of(only, kind, since)
     asked = Asked(captured=answers is not None, selection=selection, **options)
     if asked.captured and asked.post_url is not None:
-        raise click.UsageError("Give either --post-url or --answers captured, not both.")
+        raise click.UsageError("Use either --post-url or --answers captured, not both.")
     if not asked.captured and asked.post_url is None and asked.config is None:
-        raise click.UsageError("Give --post-url URL, --answers captured, or --config CONFIG.")
+        raise click.UsageError("Use --post-url URL, --answers captured, or --config CONFIG.")
     settings = _settings(asked)
     try:
         with files(paths) as given:
@@ -169,7 +182,7 @@ def _plan(asked: Asked, story: Story, settings: Settings) -> Plan:
     if asked.captured or asked.config is None:
         seen = seen_in(story)
         if asked.captured and not has_endpoint(story, seen):
-            why = "it holds no HTTP exchanges, so there are no captured answers: give --post-url"
+            why = "it has no HTTP exchanges, so there are no captured answers: use --post-url"
             raise CaptureFileError(story.parts[0].file.given, why)
     if asked.config is not None:
         component = component_of(settings, story.header.domain)
@@ -196,7 +209,7 @@ def _plan(asked: Asked, story: Story, settings: Settings) -> Plan:
 
 @define
 class Replayer:
-    """Replays stories one after the other, and tells of it."""
+    """Replays captures one after the other, and prints the result."""
 
     asked: Asked
     work: Sequence[tuple[Story, Plan]]
@@ -206,10 +219,10 @@ class Replayer:
     is_interrupted: bool = False
 
     def run(self) -> int:
-        """Give the exit code."""
+        """Replay everything, print the result, and return the exit code."""
         asked, told = self.asked, Console(stderr=True, highlight=False)
         shown = told.is_terminal if asked.progress is None else asked.progress
-        gc.freeze()  # what is loaded now stays: each parser's end has a full collection
+        gc.freeze()  # keep loaded objects out of the full collection that ends each parser
         bar = Bar(size_of([story for story, _ in self.work]), shown=shown, console=told)
         replay_log = ReplayLog(
             self.tally, told, prints_all=asked.verbose, prints_errors=not asked.captured
@@ -218,7 +231,7 @@ class Replayer:
         with bar:
             try:
                 trio.run(self._run, bar, replay_log, clock=clock)
-            except* KeyboardInterrupt:  # before, or behind, what watches for it
+            except* KeyboardInterrupt:  # before or after the signal receiver is open
                 self.is_interrupted = True
         self._show(bar)
         if self.is_interrupted:
@@ -273,7 +286,7 @@ class Replayer:
         if not asked.captured and unreachable:
             self.errors.append(f"{unreachable} stanzas: the endpoint could not be reached")
         if self.is_interrupted:
-            self.tally.notes.append("interrupted: this is as far as it came")
+            self.tally.notes.append("interrupted: the replay is not complete")
         seconds = None if asked.captured else bar.seconds
         if asked.as_json:
             found = summary.to_json(self.tally, comparison, seconds)

@@ -1,4 +1,4 @@
-"""`xmpp-bridge run`: the foreground daemon, and the flags that have it record."""
+"""`xmpp-bridge run`: the daemon in the foreground, and the options for captures."""
 
 import gc
 from collections.abc import Callable
@@ -32,60 +32,60 @@ _FLAGS: Final = (
         "--capture",
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="Record what comes and goes, in files DIR/DOMAIN-TIME-NUMBER.xcap, for xmpp-bridge"
-        " replay and show. Never with a secret; but messages are in them, as they are.",
+        help="Record all traffic in files DIR/DOMAIN-TIME-NUMBER.xcap, for xmpp-bridge replay and"
+        " show. They never contain a secret, but they do contain messages as they are.",
     ),
     click.option(
         "--redact",
         is_flag=True,
-        help="With --capture: replace texts and names of persons by others of the same length.",
+        help="With --capture, replace personal names and texts with others of the same length.",
     ),
     click.option(
         "--capture-rotate-bytes",
         metavar="SIZE",
         callback=size_from(MIN_BYTES),
-        help=f"Begin a new file after that much. [default: {written(ROTATE_BYTES)}]",
+        help=f"Begin a new file after this size. [default: {written(ROTATE_BYTES)}]",
     ),
     click.option(
         "--capture-max-bytes",
         metavar="SIZE",
         callback=size_from(MIN_BYTES),
-        help="Keep at most that much of this run, and delete its oldest files."
+        help="Keep at most this much data of this run; the oldest files are deleted."
         f" [default: {written(MAX_BYTES)}]",
     ),
     click.option(
         "--capture-format",
         type=click.Choice(list(_PACKINGS)),
-        help="Pack the files. [default: plain]",
+        help="Compress the files. [default: plain]",
     ),
 )
 
 
 def capture_flags(command: Command) -> Command:
-    """Give a command the flags; it gets them as keywords, for `options_of`."""
+    """Add the capture options to a command. It gets them as keywords, for `options_of`."""
     for flag in reversed(_FLAGS):
         command = flag(command)
     return command
 
 
 def options_of(flags: dict[str, Any]) -> Options | None:
-    """Make the options; None without `--capture`.
+    """Return the capture options; None without `--capture`.
 
     Raises:
-        click.UsageError: flags that contradict each other.
+        click.UsageError: if the flags contradict each other.
     """
     flags = {name: value for name, value in flags.items() if value}
     directory = flags.pop("capture", None)
     if directory is None:
         for name in flags:
             flag = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"{flag} is for captures: give --capture DIR too.")
+            raise click.UsageError(f"{flag} is for captures: use it with --capture DIR.")
         return None
     rotate_bytes = flags.get("capture_rotate_bytes", ROTATE_BYTES)
     max_bytes = flags.get("capture_max_bytes", MAX_BYTES)
     if "capture_rotate_bytes" in flags and rotate_bytes > max_bytes // 2:
         raise click.UsageError(
-            f"--capture-max-bytes {written(max_bytes)} must hold two files of"
+            f"--capture-max-bytes {written(max_bytes)} must have room for two files of"
             f" {written(rotate_bytes)} (--capture-rotate-bytes)."
         )
     packing = _PACKINGS[flags.get("capture_format", "plain")]
@@ -95,10 +95,10 @@ def options_of(flags: dict[str, Any]) -> Options | None:
 def open_recording(
     options: Options | None, components: tuple[Component, ...]
 ) -> "Recorders | None":
-    """Make the directory, and open the first file of each component; None without options.
+    """Create the directory and open the first file of each component; None without options.
 
     Raises:
-        click.UsageError: that cannot be done.
+        click.UsageError: if that fails.
     """
     if options is None:
         return None
@@ -117,25 +117,32 @@ def open_recording(
 
 @click.command(epilog=EXIT_CODES)
 @config_argument
-@click.option("--component", metavar="DOMAIN", help="The component's domain, instead of a file.")
+@click.option("--component", metavar="DOMAIN", help="Run as this component, without a file.")
 @click.option(
     "--secret-file",
     metavar="FILE",
-    help=f"A file with the component's secret (or set {SECRET_VARIABLE}).",
+    help=f"Read the component's secret from this file (or set {SECRET_VARIABLE}).",
 )
-@click.option("--server", metavar="HOST:PORT", help="Where the server listens for components.")
-@click.option("--post-url", metavar="URL", help="Where stanzas are POSTed.")
+@click.option(
+    "--server", metavar="HOST:PORT", help="Connect to the server here. [default: 127.0.0.1:5347]"
+)
+@click.option("--post-url", metavar="URL", help="POST stanzas to this URL.")
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
-    help="Where the journal and the control socket are. [default: $STATE_DIRECTORY, else"
+    help="Keep the journal and the control socket here. [default: $STATE_DIRECTORY, else"
     " ~/.local/state/xmpp-bridge]",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Write the log in this format. [default: text]",
+)
 @click.option(
     "--log-level",
     type=click.Choice(LEVELS),
-    help="Instead of level in [log] of CONFIG. [default: info]",
+    help="Override level in [log] of CONFIG. [default: info]",
 )
 @capture_flags
 def run(
@@ -149,7 +156,7 @@ def run(
     log_level: str | None,
     **capture: Any,
 ) -> None:
-    """Run in the foreground, with the file CONFIG, or without one:
+    """Run the daemon in the foreground.
 
     \b
     xmpp-bridge run bridge.toml
@@ -157,8 +164,9 @@ def run(
         --server 127.0.0.1:5347 --post-url http://127.0.0.1:8000/
     xmpp-bridge run bridge.toml --capture captures
 
-    SIGTERM and SIGINT finish what is running, for at most grace_s; a second one stops at once.
-    SIGHUP reads CONFIG again and works by it; where it has a fault, nothing is changed.
+    Use either the file CONFIG, or the options for a single component. SIGTERM or SIGINT waits for
+    running requests, at most grace_s; a second signal stops at once. SIGHUP reloads CONFIG; if it
+    has an error, nothing changes.
     """
     from bridge.daemon.daemon import Daemon
     from bridge.daemon.systemd import SystemdNotifier
@@ -191,8 +199,8 @@ def run(
         open_listener=_open_listener,
         recent_errors=recent_errors,
     )
-    gc.freeze()  # what is loaded now stays: each parser's end has a full collection
-    gc.set_threshold(10_000)  # hardly anything in a stanza's life is a cycle
+    gc.freeze()  # keep loaded objects out of the full collection that ends each parser
+    gc.set_threshold(10_000)  # handling a stanza makes hardly any reference cycles
     if settings.journal.durability == "off":
         recording = open_recording(options, settings.components)
         run_async(make(recording=recording).run_with_signals)
@@ -208,7 +216,7 @@ def run(
 def _open_listener(
     listen: ListenSettings, parts: "DaemonParts"
 ) -> AbstractContextManager["Listener"]:
-    """Open the listener; what it is made of is imported where one is configured, and only there."""
+    """Open the listener. Its modules are imported only here, if one is configured."""
     from bridge.listener.listener import Listener
 
     return Listener.opened(listen, parts)

@@ -1,4 +1,4 @@
-"""Settings from a configuration file, or from flags, with the faults printed."""
+"""Settings from a configuration file or from options; errors in them are printed."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def settings_of(config: Path | None, flags: dict[str, Any]) -> Settings:
     given = {name: value for name, value in flags.items() if value is not None}
     if config is not None and given:
         names = ", ".join(given)
-        raise click.UsageError(f"Give either a file or {names}, not both.")
+        raise click.UsageError(f"Use either a file or {names}, not both.")
     try:
         if config is not None:
             return load(config)
@@ -30,9 +30,9 @@ def _of_flags(flags: dict[str, Any]) -> Settings:
     if not flags["--component"] or not flags["--post-url"]:
         missing = [name for name in ("--component", "--post-url") if not flags[name]]
         file = "Name a configuration file (xmpp-bridge run bridge.toml)"
-        raise click.UsageError(f"{file}, or give {' and '.join(missing)}.")
+        raise click.UsageError(f"{file}, or use {' and '.join(missing)}.")
     if not flags["--secret-file"] and not os.environ.get(SECRET_VARIABLE):
-        raise click.UsageError(f"Give --secret-file, or set {SECRET_VARIABLE} in the environment.")
+        raise click.UsageError(f"Use --secret-file, or set {SECRET_VARIABLE} in the environment.")
     table: dict[str, Any] = {"component_post_url": flags["--post-url"]}
     if flags["--secret-file"]:
         table["component_secret_file"] = flags["--secret-file"]
@@ -46,5 +46,5 @@ def fail(error: ConfigError) -> NoReturn:
     for fault in error.faults:
         click.echo(f"{error.source}: {fault}", err=True)
     count = len(error.faults)
-    click.echo(f"{count} {'fault' if count == 1 else 'faults'} in the configuration.", err=True)
+    click.echo(f"{count} {'error' if count == 1 else 'errors'} in the configuration.", err=True)
     raise SystemExit(2)

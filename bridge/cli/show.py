@@ -1,4 +1,4 @@
-"""`xmpp-bridge show`: options, and where the lines go."""
+"""`xmpp-bridge show`: options and output."""
 
 import os
 import sys
@@ -16,10 +16,10 @@ from bridge.cli.option import EXIT_CODES, selecting, selection_of
 
 
 class _Console(Console):
-    """One whose reader may have had enough, such as `head`."""
+    """A console whose pipe may be closed early, as `head` does."""
 
     def on_broken_pipe(self) -> NoReturn:
-        # Nor may the interpreter's own last flush complain.
+        # Otherwise the interpreter's final flush of stdout would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
 
@@ -27,7 +27,7 @@ class _Console(Console):
 @click.command(epilog=EXIT_CODES)
 @click.argument("paths", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @selecting
-@click.option("--full", is_flag=True, help="Whole stanzas and bodies, however long.")
+@click.option("--full", is_flag=True, help="Print stanzas and bodies in full, however long.")
 def show(
     paths: tuple[Path, ...],
     only: frozenset[str],
@@ -35,11 +35,13 @@ def show(
     since: Since | None,
     full: bool,
 ) -> None:
-    """Print captures as conversations: what came (→), what became of it at the endpoint, and what
-    was sent (←). Takes what replay takes; `-` is standard input.
+    """Print captures as conversations.
 
     \b
     xmpp-bridge show yesterday.xcap --only juliet@example.com | less -R
+
+    Prints the stanzas received (→), their POSTs with the results, and the stanzas sent (←). FILE is
+    a capture or plain XML, as for `replay`; `-` is standard input.
     """
     console = _Console(highlight=False, soft_wrap=True)
     selection = selection_of(only, kind, since)

@@ -1,8 +1,8 @@
-"""The unit file for systemd: how the daemon is run, watched, reloaded and confined.
+"""The unit file for systemd: how the daemon is started, watched, reloaded and sandboxed.
 
-For systemd 252 (Debian 12) and later. It has `Type=notify`, which also takes the messages of a
-reload; `Type=notify-reload` came with 253. What the sandbox forbids is what the daemon never does:
-it needs sockets of the Internet and of the file system, its state directory, and no more.
+For systemd 252 (Debian 12) and later. It uses `Type=notify`, which also understands the messages of
+a reload; `Type=notify-reload` needs 253. The sandbox forbids everything that the daemon never does:
+it needs only Internet and Unix sockets, and its state directory.
 """
 
 import math
@@ -23,7 +23,7 @@ NAME: Final = "xmpp-bridge"
 CREDENTIALS: Final = f"/run/credentials/{NAME}.service"
 WATCHDOG_S: Final = 60
 _DEFAULT_CONFIG: Final = Path("/etc/xmpp-bridge/bridge.toml")
-_AFTER_GRACE_S: Final = 10  # 2 s for the streams, 5 s for the journal, and some
+_AFTER_GRACE_S: Final = 10  # 2 s for the streams, 5 s for the journal, the rest is reserve
 _HOMES: Final = ("/home", "/root", "/run/user")
 _LAST_PRIVILEGED_PORT: Final = 1023
 
@@ -60,7 +60,7 @@ UMask=0077
 
 @frozen
 class _Credential:
-    """A file with a secret: the key that names it, its name as a credential, where it is."""
+    """A file with a secret: its configuration key, its name as a credential, its path."""
 
     key: str
     name: str
@@ -68,12 +68,12 @@ class _Credential:
 
     @property
     def is_given(self) -> bool:
-        """Whether the configuration names it as systemd does."""
+        """Whether the configuration already uses systemd's path of the credential."""
         return self.path.is_relative_to("/run/credentials")
 
 
 def unit_of(config: Path | None, file: ConfigFile | None, command: str) -> str:
-    """Write the unit that runs `command` with a configuration file, whose content is `file`."""
+    """Return the unit that runs `command` with the file `config`, whose content is `file`."""
     path = _DEFAULT_CONFIG if config is None else config.absolute()
     file = file or ConfigFile()
     stop_s = math.ceil(file.stream.grace_s) + _AFTER_GRACE_S
@@ -89,12 +89,12 @@ def unit_of(config: Path | None, file: ConfigFile | None, command: str) -> str:
         "NotifyAccess=main",
         f"ExecStart={command} run {_quoted(str(path))}",
         "ExecReload=/bin/kill -HUP $MAINPID",
-        "# 2 is a faulty configuration, 3 a refusal by the server: trying again is no help.",
+        "# 2 is a configuration error, 3 a refusal by the server: a restart does not help.",
         "Restart=on-failure",
         "RestartSec=2",
         "RestartPreventExitStatus=2 3",
         f"WatchdogSec={WATCHDOG_S}",
-        f"# Above grace_s of [stream], which is {file.stream.grace_s:g}, and what comes after it.",
+        f"# Longer than grace_s of [stream] ({file.stream.grace_s:g}) and the shutdown after it.",
         f"TimeoutStopSec={stop_s}",
         "",
         "DynamicUser=yes",
@@ -110,7 +110,7 @@ def unit_of(config: Path | None, file: ConfigFile | None, command: str) -> str:
 
 
 def installed_command(program: str, python: str) -> str:
-    """Give how a program that runs now is run by absolute paths: `program` is `sys.argv[0]`."""
+    """Return a command with absolute paths for this program; `program` is `sys.argv[0]`."""
     script = Path(program).absolute()
     if script.name == "__main__.py":
         return f"{_quoted(python)} -m {script.parent.name}"
@@ -119,16 +119,16 @@ def installed_command(program: str, python: str) -> str:
 
 def _notes(path: Path, file: ConfigFile) -> Iterator[str]:
     yield f"# /etc/systemd/system/{NAME}.service, as `xmpp-bridge print-unit` wrote it."
-    yield f"# The service's user must be able to read {path}: chmod 644 it, and"
-    yield "# keep no secret in it, but in files of root's that LoadCredential= passes on."
+    yield f"# The service user must be able to read {path}: chmod 644 it, and"
+    yield "# keep no secrets in it: put them in files of root, which LoadCredential= passes on."
     for domain, table in file.component.items():
         if table.component_secret is not None:
-            yield f"# The secret of {domain} stands in the file: move it into one of its own."
+            yield f"# The secret of {domain} is in that file: move it to a file of its own."
     yield ""
 
 
 def _credential_lines(path: Path, file: ConfigFile) -> Iterator[str]:
-    """Pass on the secrets; these are copies, which only a restart replaces."""
+    """Yield lines that pass on the secrets. systemd copies them: only a restart updates them."""
     for one in _credentials(path, file):
         if one.is_given:
             yield f"LoadCredential={one.name}:{path.parent / one.name}"
@@ -141,7 +141,7 @@ def _credential_lines(path: Path, file: ConfigFile) -> Iterator[str]:
 
 
 def _credentials(path: Path, file: ConfigFile) -> Iterator[_Credential]:
-    """Find the files that are secret; the same one under one name, others under names of theirs."""
+    """Yield each file with a secret once, under a unique name."""
     seen: dict[Path, str] = {}
     for key, text in _secret_files(file):
         place = path.parent / text
@@ -172,12 +172,12 @@ def _secret_files(file: ConfigFile) -> Iterator[tuple[str, str]]:
 
 def _listener_lines(file: ConfigFile) -> Iterator[str]:
     if file.listen is not None and (file.listen.address or "").startswith("unix:"):
-        yield f"# For a socket in /run/{NAME}; a group that is to reach it needs its own directory."
+        yield f"# For a socket in /run/{NAME}. To give a group access, use another directory."
         yield f"RuntimeDirectory={NAME}"
 
 
 def _capabilities(file: ConfigFile) -> str:
-    """Give what a listener on a port that is the system's needs; else nothing."""
+    """Return the capability to listen on a privileged port, "" if it is not needed."""
     address = "" if file.listen is None else file.listen.address or ""
     _, _, port = address.rpartition(":")
     low = port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _LAST_PRIVILEGED_PORT
@@ -185,13 +185,13 @@ def _capabilities(file: ConfigFile) -> str:
 
 
 def _home(config: Path, command: str) -> str:
-    """Hide the homes, but where something in one is needed."""
+    """Return the value of `ProtectHome`: hide home directories unless a file in one is needed."""
     needed = any(one.startswith(_HOMES) for one in (str(config), command))
     return "read-only" if needed else "yes"
 
 
 def _quoted(text: str) -> str:
-    """Write a word of a command line; systemd takes `%` and `$` for its own."""
+    """Return a quoted word of a command line; systemd expands `%` and `$`."""
     text = text.replace("%", "%%").replace("$", "$$")
     if any(character.isspace() or character in "\"'\\;" for character in text):
         text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -201,11 +201,13 @@ def _quoted(text: str) -> str:
 @click.command("print-unit", epilog=EXIT_CODES)
 @config_argument
 def print_unit(config: Path | None) -> None:
-    """Print a unit file for systemd (252 or later), sandboxed; with CONFIG, made for that file.
+    """Print a sandboxed unit file for systemd.
 
     \b
     xmpp-bridge print-unit /etc/xmpp-bridge/bridge.toml \\
         > /etc/systemd/system/xmpp-bridge.service
+
+    For systemd 252 or later. With CONFIG, the unit fits that file: its path, secrets and listener.
     """
     try:
         file = None if config is None else load_file(config)

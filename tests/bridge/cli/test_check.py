@@ -169,7 +169,7 @@ async def test_any_http_answer_counts(
     http = await endpoint(nursery, status)
     settings = settings_of(f"http://127.0.0.1:{http.port}/")
     assert await check_settings(settings, attach=False) is ExitCode.OK
-    expected = [("ok", f"answers, with status {status[:3]}")]
+    expected = [("ok", f"answers with status {status[:3]}")]
     assert rows(capsys.readouterr().out, "OPTIONS") == expected
 
 
@@ -520,12 +520,12 @@ async def test_a_daemon_that_runs_says_how_it_is_and_is_not_disturbed(
         ((result, details),) = rows(out, "daemon: attached to")
         assert (result, details.startswith("since ")) == ("ok", True)
         assert [result for result, _ in rows(out, "daemon: endpoint")] == ["ok"]
-        told = "0 being POSTed, 0 waiting in memory; nothing is kept"
+        told = "0 being POSTed, 0 waiting in memory; nothing stored"
         assert rows(out, "daemon: queue") == [("ok", told)]
         ((result, details),) = rows(out, "journal")
-        assert (result, details) == ("ok", "durability 'process'; nothing is kept")
+        assert (result, details) == ("ok", "durability 'process'; nothing stored")
         assert rows(out, "attach to") == []
-        assert ("nobody attaches in its place" in out) is attach
+        assert ("--connect does not attach in its place" in out) is attach
         assert "evicted" not in out
         assert len(xmpp.sessions) == 1
 
@@ -558,14 +558,14 @@ async def test_a_daemon_in_trouble(
         out = capsys.readouterr().out
         results = [result for result, _ in rows(out, "daemon: attached to")]
         assert results == ["failed", "failed"]
-        assert "no, for good: host-unknown" in out
+        assert "no, permanently refused: host-unknown" in out
         assert "next attempt in" in out
         assert "1 dead letter: see xmpp-bridge queue" in out
         orphaned = rows(out, "orphaned")
         assert [result for result, _ in orphaned] == ["warning"]
-        assert f"the daemon has {elsewhere.server}, the file {xmpp.address}" in out
-        assert "the daemon does not have it yet: send it SIGHUP" in out
-        assert "the daemon has this component, the file has not" in out
+        assert f"the daemon uses {elsewhere.server}, the file says {xmpp.address}" in out
+        assert "the daemon has not loaded it yet: send SIGHUP" in out
+        assert "the daemon has this component, but the file does not" in out
 
 
 async def test_with_connect_only_what_the_daemon_has_not_is_attached(

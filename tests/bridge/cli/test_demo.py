@@ -83,9 +83,9 @@ def test_each_side_is_in_its_order(shown: "subprocess.CompletedProcess[str]") ->
 SUMMARY = [
     ("stanzas sent to the component", "7"),
     ("POSTed to the endpoint", "4"),
-    ("replies of the endpoint", "3"),
+    ("replies from the endpoint", "3"),
     ("answered by the bridge itself", "4"),
-    ("errors for failures", "1"),
+    ("errors sent for failures", "1"),
     ("answers missing", "0"),
 ]
 
@@ -109,7 +109,7 @@ def test_with_serve_it_goes_on_until_it_is_stopped(number: signal.Signals) -> No
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("Serving on; Ctrl-C ends it."):
+            if line.startswith("Still running; press Ctrl-C to stop."):
                 break
         running = process.poll() is None
         process.send_signal(number)

@@ -48,7 +48,7 @@ def test_help(command: list[str], option: str) -> None:
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_documents_the_exit_codes(command: list[str]) -> None:
     text = " ".join(invoke(*command, "--help").output.split())
-    assert "0 all is well, 2 usage or configuration error, 3 the server refused" in text
+    assert "0 success, 2 usage or configuration error, 3 the server refused" in text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -101,22 +101,22 @@ USAGE = [
     (["check"], "Missing argument 'CONFIG'"),
     (["check", "a.toml", "b.toml"], "unexpected extra argument"),
     (["demo", "bridge.toml"], "unexpected extra argument"),
-    (["run"], "Name a configuration file (xmpp-bridge run bridge.toml), or give --component and"),
-    (["run", "--component", "bot.x"], "or give --post-url."),
-    (["run", "--post-url", URL], "or give --component."),
-    (["run", "--secret-file", "f"], "or give --component and --post-url."),
-    (["run", "--component", "", "--post-url", ""], "or give --component and --post-url."),
+    (["run"], "Name a configuration file (xmpp-bridge run bridge.toml), or use --component and"),
+    (["run", "--component", "bot.x"], "or use --post-url."),
+    (["run", "--post-url", URL], "or use --component."),
+    (["run", "--secret-file", "f"], "or use --component and --post-url."),
+    (["run", "--component", "", "--post-url", ""], "or use --component and --post-url."),
     (
         ["run", "--component", "bot.x", "--post-url", URL],
-        "Give --secret-file, or set XMPP_BRIDGE_SECRET in the environment.",
+        "Use --secret-file, or set XMPP_BRIDGE_SECRET in the environment.",
     ),
-    (["run", "b.toml", "--component", "x"], "Give either a file or --component, not both."),
-    (["run", "b.toml", "--secret-file", "x"], "Give either a file or --secret-file, not both."),
-    (["run", "b.toml", "--server", "x"], "Give either a file or --server, not both."),
-    (["run", "b.toml", "--post-url", URL], "Give either a file or --post-url, not both."),
+    (["run", "b.toml", "--component", "x"], "Use either a file or --component, not both."),
+    (["run", "b.toml", "--secret-file", "x"], "Use either a file or --secret-file, not both."),
+    (["run", "b.toml", "--server", "x"], "Use either a file or --server, not both."),
+    (["run", "b.toml", "--post-url", URL], "Use either a file or --post-url, not both."),
     (
         ["run", "b.toml", "--component", "x", "--server", "y"],
-        "Give either a file or --component, --server, not both.",
+        "Use either a file or --component, --server, not both.",
     ),
 ]
 
@@ -140,7 +140,7 @@ def test_bad_configuration_ends_with_2(command: str, path: Path) -> None:
 @pytest.mark.parametrize("path", BAD_FILES, ids=lambda path: path.stem)
 def test_each_fault_is_a_line_and_the_last_counts_them(path: Path) -> None:
     *faults, last = invoke("check", str(path)).stderr.splitlines()
-    noun = "fault" if len(faults) == 1 else "faults"
+    noun = "error" if len(faults) == 1 else "errors"
     assert all(line.startswith(f"{path}: ") for line in faults)
     assert last == f"{len(faults)} {noun} in the configuration."
 

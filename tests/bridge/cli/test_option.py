@@ -43,7 +43,7 @@ def test_without_it_there_is_none() -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     result = given(text)
     assert result.exit_code == 2
-    assert f"{text!r} is no size. Write it like 64M or 1G." in result.output
+    assert f"{text!r} is not a valid size: use 64M or 1G." in result.output
 
 
 def test_what_is_too_little_is_refused() -> None:

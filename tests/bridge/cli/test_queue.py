@@ -450,7 +450,7 @@ def test_wrong_usage(arguments: list[str], told: str) -> None:
 @pytest.mark.parametrize("command", ["list", "show", "retry", "drop", "purge"])
 def test_help(command: str) -> None:
     result = CliRunner().invoke(main, ["queue", command, "--help"])
-    assert (result.exit_code, "Exit codes: 0 all is well" in result.stdout) == (0, True)
+    assert (result.exit_code, "Exit codes: 0 success" in result.stdout) == (0, True)
     assert "--state-dir" in result.stdout
     assert "--json" in result.stdout
 
@@ -539,7 +539,7 @@ async def test_whoever_has_the_directory_and_does_not_answer(
         async with open_queue(filled, None):
             pass
     assert f"process {os.getpid()} has the state directory {filled.path}" in str(caught.value)
-    assert "it starts or stops; try again" in str(caught.value)
+    assert "it is starting or stopping; try again" in str(caught.value)
     assert trio.current_time() - start == pytest.approx(PATIENCE_S, abs=0.2)
 
 
@@ -672,12 +672,12 @@ def test_list_at_a_terminal_is_bounded(directory: StateDirectory) -> None:
 
 def test_list_of_nothing_at_a_terminal(directory: StateDirectory) -> None:
     fill(directory, [])
-    assert at_terminal(directory, "list") == (0, "Nothing is kept.\n")
+    assert at_terminal(directory, "list") == (0, "Nothing is stored.\n")
 
 
 def test_purge_asks_at_a_terminal(filled: StateDirectory) -> None:
     code, out = at_terminal(filled, "purge", said="n\n")
-    assert (code, "Forget all dead letters? [y/N]" in out) == (1, True)
+    assert (code, "Delete all dead letters? [y/N]" in out) == (1, True)
     assert len(dead(filled)) == 4
     code, out = at_terminal(filled, "purge", said="y\n")
     assert (code, out.endswith("4 dead letters dropped\n")) == (0, True)

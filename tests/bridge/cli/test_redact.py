@@ -146,12 +146,12 @@ def test_usage(source: Path, tmp_path: Path) -> None:
     wrong: list[tuple[list[object], str]] = [
         ([source], "IN OUT"),
         (["-", out], "not '-'"),
-        ([source, out], f"{out} is there already; --force overwrites it."),
+        ([source, out], f"{out} already exists: use --force to overwrite it."),
         (["--force", source, source], "cannot be overwritten by its own copy"),
         (["--force", source, tmp_path / "same.xcap"], "cannot be overwritten by its own copy"),
-        ([source, source, out], "is no directory"),
-        (["--key-file", key, source, tmp_path / "new"], "it has 5 bytes, of 16"),
-        (["--key-file", tmp_path, source, tmp_path / "new"], "it cannot be read"),
+        ([source, source, out], "is not a directory"),
+        (["--key-file", key, source, tmp_path / "new"], "5 bytes; at least 16 are required"),
+        (["--key-file", tmp_path, source, tmp_path / "new"], "the file cannot be read"),
     ]
     for arguments, problem in wrong:
         result = run(*arguments)
@@ -160,7 +160,7 @@ def test_usage(source: Path, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     result = run(source, source, tmp_path / "dir")
     assert result.exit_code == 2
-    assert "Two captures would become" in result.output
+    assert "Two captures would be written to" in result.output
     assert out.read_bytes() == b"precious"
     assert run("--force", source, out).exit_code == 0
     assert len(read(out)) == len(STANZA)

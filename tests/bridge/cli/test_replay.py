@@ -119,10 +119,10 @@ def test_captured_answers_need_exchanges(tmp_path: Path) -> None:
     script = Script().open().came(message("m1")).stop()
     result = run("replay", script.write(tmp_path / "c.xcap", endpoint=""), *CAPTURED)
     assert result.exit_code == 1
-    assert "it holds no HTTP exchanges, so there are no captured answers" in result.stderr
+    assert "it has no HTTP exchanges, so there are no captured answers" in result.stderr
     plain = tmp_path / "message.xml"
     plain.write_text(message("m1"))
-    assert "it holds no HTTP exchanges" in run("replay", plain, *CAPTURED).stderr
+    assert "it has no HTTP exchanges" in run("replay", plain, *CAPTURED).stderr
 
 
 def test_standard_input_is_named(tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ BAD_OPTIONS = {
     ("--since", "25:00"): "'25:00' is not a valid time",
     ("--only", "@@"): "'@@' is not a valid address: its local part is empty. Use user@example.com",
     ("--kind", "letter"): "'letter' is not one of",
-    ("--component-post-stanzas", "letter"): "'letter' is no kind of stanza. Use some of message",
-    ("--post-url", "http://x/"): "Give either --post-url or --answers captured, not both.",
+    ("--component-post-stanzas", "letter"): "'letter' is not a kind of stanza. Use some of message",
+    ("--post-url", "http://x/"): "Use either --post-url or --answers captured, not both.",
     ("--config", "none.toml"): "there is no such file",
 }
 
@@ -159,7 +159,7 @@ def test_a_bad_option_is_a_usage_error(tmp_path: Path, options: tuple[str, str],
 def test_it_must_be_said_who_answers(tmp_path: Path) -> None:
     result = run("replay", conversation().write(tmp_path / "c.xcap"))
     assert result.exit_code == 2
-    assert "Give --post-url URL, --answers captured, or --config CONFIG." in result.stderr
+    assert "Use --post-url URL, --answers captured, or --config CONFIG." in result.stderr
 
 
 # --- processes
@@ -186,7 +186,7 @@ def test_ctrl_c_ends_it_with_a_summary(tmp_path: Path) -> None:
         told, errors = process.communicate(timeout=60)
     found = json.loads(told)
     assert (process.returncode, found["connections"]) == (130, 1)
-    assert "interrupted: this is as far as it came" in found["notes"]
+    assert "interrupted: the replay is not complete" in found["notes"]
     assert "Traceback" not in errors
 
 

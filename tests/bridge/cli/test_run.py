@@ -75,7 +75,7 @@ def test_all_of_it_can_be_said() -> None:
 def test_the_others_are_for_captures(flag: list[str]) -> None:
     result, _ = parsed(*flag)
     assert result.exit_code == 2
-    assert f"{flag[0]} is for captures: give --capture DIR too." in result.output
+    assert f"{flag[0]} is for captures: use it with --capture DIR." in result.output
 
 
 def test_two_files_must_fit() -> None:
@@ -83,7 +83,7 @@ def test_two_files_must_fit() -> None:
         "--capture", "x", "--capture-rotate-bytes", "6M", "--capture-max-bytes", "10M"
     )
     assert result.exit_code == 2
-    assert "--capture-max-bytes 10M must hold two files of 6M" in result.output
+    assert "--capture-max-bytes 10M must have room for two files of 6M" in result.output
 
 
 def test_the_bound_alone_makes_files_smaller() -> None:
@@ -93,7 +93,7 @@ def test_the_bound_alone_makes_files_smaller() -> None:
 
 @pytest.mark.parametrize("flag", ["--capture-rotate-bytes", "--capture-max-bytes"])
 @pytest.mark.parametrize(
-    ("size", "problem"), [("64", "'64' is less than 64K."), ("much", "'much' is no size.")]
+    ("size", "problem"), [("64", "'64' is less than 64K."), ("much", "'much' is not a valid size")]
 )
 def test_sizes_are_checked(flag: str, size: str, problem: str) -> None:
     result, _ = parsed("--capture", "x", flag, size)

@@ -96,7 +96,7 @@ def test_secrets_of_files_are_passed_on(tmp_path: Path) -> None:
 
 def test_a_secret_in_the_file_is_named_but_not_shown(tmp_path: Path) -> None:
     unit, _ = unit_for(tmp_path, f'{COMPONENT}component_secret = "hush"\n')
-    assert "The secret of bot.example stands in the file" in unit
+    assert "The secret of bot.example is in that file" in unit
     assert "hush" not in unit
 
 
