@@ -1,21 +1,19 @@
-"""The control socket: how commands ask a running daemon.
+"""The control socket: how commands talk to a running daemon.
 
-A Unix stream socket, `control.sock`, of mode 0600, in the state directory. Each line is an object
-of JSON: `{"command": "status"}`; each has one line as its answer, in order: `{"ok": …}` or
-`{"error": "…"}`. Who may open the socket may do all; nothing secret is ever answered.
+It is a Unix stream socket, `control.sock`, mode 0600, in the state directory. Each line is a JSON
+object such as `{"command": "status"}`, answered in order by one line: `{"ok": …}` or
+`{"error": "…"}`. Whoever may open the socket may do everything; no answer holds a secret.
 
-The lock of the state directory says that one daemon has it, so a socket that is there already is
-one that a daemon has left when it was killed. What a client costs is bounded: a line, an answer,
-and the time that it may take for either; so is the number of clients.
+A socket that is already there was left by a daemon that was killed, since the lock of the state
+directory admits one daemon. The cost of a client is bounded: a line, an answer, the time for
+either, and the number of clients.
 """
 
 import errno
-import os
 import pwd
 import socket
-import stat
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +22,7 @@ import trio
 from msgspec import Struct
 
 from bridge import __version__
+from bridge.daemon.unix_socket import address, bound
 from bridge.journal.request import PROTOCOL, CommandError, QueueRequest, Request
 from bridge.journal.store import JournalError
 
@@ -35,16 +34,15 @@ ANSWER_S: Final = 10.0
 """How long the daemon may take for an answer."""
 ASK_S: Final = 15.0
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
-_ADDRESS_LIMIT_BYTES: Final = 107  # unix(7)
 T = TypeVar("T")
 
 
 class BadRequest(CommandError):
-    """What came is no request."""
+    """A line is not a valid request."""
 
 
 class AskStatus(Request, frozen=True, tag="status"):
-    """How is the daemon?"""
+    """Ask for the daemon's status."""
 
 
 AnyRequest = AskStatus | QueueRequest
@@ -62,7 +60,7 @@ def decode_request(line: bytes) -> AnyRequest:
     """Read a request.
 
     Raises:
-        BadRequest: it is none, or of another version.
+        BadRequest: it is not a valid request, or of another version.
     """
     try:
         spoken = _SPOKEN.decode(line).protocol
@@ -73,18 +71,18 @@ def decode_request(line: bytes) -> AnyRequest:
             )
         return _REQUEST.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"no request: {error}") from None
+        raise BadRequest(f"not a valid request: {error}") from None
 
 
 Answer = Callable[[AnyRequest], Awaitable[object]]
 
 
 class ControlError(Exception):
-    """The control socket cannot be made or asked; the message says which, why, and what helps."""
+    """The control socket cannot be made or used; the message says why, and the remedy."""
 
 
 class NobodyListens(ControlError):
-    """There is no daemon at the socket."""
+    """No daemon listens at the socket."""
 
 
 class _Answered(msgspec.Struct, frozen=True):
@@ -98,78 +96,41 @@ class _Answered(msgspec.Struct, frozen=True):
 async def serve(
     path: Path, answer: Answer, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Answer at the socket until cancelled; then it is removed.
+    """Answer at the socket until cancelled; then remove it.
 
-    `answer` may raise `CommandError` and `JournalError`, which the client is told. It is cancelled
-    where it takes too long.
+    `answer` may raise `CommandError` and `JournalError`, which are reported to the client. It is
+    cancelled if it takes too long.
 
     Raises:
-        ControlError: the socket cannot be made; this is before `started`.
+        ControlError: the socket cannot be made; raised before `started`.
     """
-    with _listening(path) as server:
-        task_status.started()
-        await trio.serve_listeners(_Server(answer).converse, [trio.SocketListener(server)])
-
-
-@contextmanager
-def _listening(path: Path) -> Iterator[trio.socket.SocketType]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+    with ExitStack() as resources:
         try:
-            _remove(path)
-            with _address(path) as address:
-                server.bind(address)
-            path.chmod(0o600)  # before it listens: until then nobody gets in, whatever the umask
-            server.listen(CLIENT_LIMIT)
+            server = resources.enter_context(bound(path, 0o600, CLIENT_LIMIT))
         except OSError as error:
             why = error.strerror or error
-            raise ControlError(f"cannot make the control socket {path}: {why}") from error
-        server.setblocking(False)
-        try:
-            yield trio.socket.from_stdlib_socket(server)
-        finally:
-            with suppress(OSError):
-                _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """Remove a socket; what is none stays."""
-    with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.lstat().st_mode):
-            path.unlink()
-
-
-@contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """Give a name of a socket that is short enough for the system: through its directory."""
-    name = str(path.absolute())
-    if len(os.fsencode(name)) <= _ADDRESS_LIMIT_BYTES:
-        yield name
-        return
-    if not Path("/proc/self/fd").is_dir():
-        raise ControlError(
-            f"the path of the control socket {path} is longer than {_ADDRESS_LIMIT_BYTES} bytes;"
-            " give a shorter one with --state-dir"
-        )
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
+            remedy = "; give a shorter one with --state-dir"
+            remedy = remedy if error.errno == errno.ENAMETOOLONG else ""
+            message = f"cannot make the control socket {path}: {why}{remedy}"
+            raise ControlError(message) from error
+        task_status.started()
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(server))
+        await trio.serve_listeners(_Server(answer).converse, [listener])
 
 
 class _Server:
-    """Converses with clients, so many at a time."""
+    """Serves clients, at most `CLIENT_LIMIT` at a time."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._clients = 0
 
     async def converse(self, stream: trio.abc.Stream) -> None:
-        """Answer one client until it leaves, is silent for too long, or is not understood."""
+        """Answer one client until it leaves, is silent for too long, or sends too long a line."""
         self._clients += 1
         try:
             if self._clients > CLIENT_LIMIT:
-                await _send(stream, {"error": "too many others ask the daemon now; try again"})
+                await _send(stream, {"error": "too many other clients are connected; try again"})
                 return
             lines = _Lines(stream, LINE_LIMIT_BYTES)
             while True:
@@ -196,7 +157,7 @@ class _Server:
 
 
 async def _send(stream: trio.abc.Stream, response: object) -> bool:
-    """Send a line, and tell whether it was read in time."""
+    """Send a line, and return whether it was read in time."""
     sent = False
     with trio.move_on_after(IDLE_S), suppress(trio.BrokenResourceError):
         await stream.send_all(msgspec.json.encode(response) + b"\n")
@@ -205,11 +166,11 @@ async def _send(stream: trio.abc.Stream, response: object) -> bool:
 
 
 class _TooLong(Exception):
-    """A line is over the limit."""
+    """A line is longer than the limit."""
 
 
 class _Lines:
-    """Cuts what comes into lines."""
+    """Splits a stream into lines."""
 
     def __init__(self, stream: trio.abc.Stream, limit_bytes: int) -> None:
         self._stream = stream
@@ -217,7 +178,7 @@ class _Lines:
         self._rest = bytearray()
 
     async def next(self) -> bytes | None:
-        """Give a line without its end; None where there is no whole one any more."""
+        """Return the next line without its end, or None at the end of the stream."""
         searched = 0
         while (end := self._rest.find(b"\n", searched)) < 0:
             searched = len(self._rest)
@@ -238,7 +199,7 @@ class _Lines:
 
 
 class Client:
-    """Asks a daemon, one question after the other. `connect` makes it."""
+    """A connection to a daemon, for one request after another; made by `connect`."""
 
     def __init__(self, path: Path, stream: trio.SocketStream) -> None:
         self._path = path
@@ -246,7 +207,7 @@ class Client:
         self._lines = _Lines(stream, _ANSWER_LIMIT_BYTES)
 
     async def ask(self, request: AnyRequest, answer: type[T]) -> T:
-        """Give the answer to a request. After a cancellation nothing more can be asked.
+        """Return the answer to a request. After a cancellation the client is unusable.
 
         Raises:
             CommandError: the daemon says why it cannot.
@@ -273,22 +234,22 @@ class Client:
             ) from None
 
     async def aclose(self) -> None:
-        """Leave."""
+        """Disconnect."""
         await trio.aclose_forcefully(self._stream)
 
 
 async def connect(path: Path) -> Client:
-    """Give a client of the daemon that listens at a control socket.
+    """Connect to the daemon that listens at a control socket.
 
     Raises:
-        NobodyListens: no daemon does.
-        ControlError: it may not be asked by us, or does not accept.
+        NobodyListens: no daemon listens there.
+        ControlError: this user may not connect, or the daemon does not accept.
     """
     asked = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connected = False
     try:
-        with trio.move_on_after(ASK_S), _address(path) as address:
-            await asked.connect(address)
+        with trio.move_on_after(ASK_S), address(path) as name:
+            await asked.connect(name)
             connected = True
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
         raise NobodyListens(f"no daemon listens at {path}") from error
@@ -306,7 +267,7 @@ async def connect(path: Path) -> Client:
 
 
 def run_as_owner(path: Path) -> str:
-    """Advise to be the user to whom a path belongs, or the nearest above it that we may see."""
+    """Return advice to run as the owner of a path, or of its nearest visible parent."""
     for one in (path, *path.absolute().parents):
         with suppress(OSError):
             owner = one.stat().st_uid

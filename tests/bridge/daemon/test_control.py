@@ -160,7 +160,7 @@ def file(path: Path) -> Path:
 
 
 async def test_what_is_no_socket_stays(file: Path) -> None:
-    with pytest.raises(ControlError, match=f"{file}: Address already in use"):
+    with pytest.raises(ControlError, match=f"{file}: there is a file that is not a socket"):
         await serve(file, fine_answer)
     assert mode(file) == "-rw-r--r--"
 
@@ -272,7 +272,7 @@ async def test_clients_are_bounded_in_number(nursery: trio.Nursery, path: Path) 
         assert await one.ask(STATUS) == {"ok": {"fine": True}}
     late = await raw(path)
     answer = await late.line()
-    assert answer == {"error": "too many others ask the daemon now; try again"}
+    assert answer == {"error": "too many other clients are connected; try again"}
     assert await late.line() is None
     await late.stream.aclose()
     await clients.pop().stream.aclose()
