@@ -14,8 +14,8 @@ from bridge.capture.compression import Packing
 from bridge.capture.retention import MAX_BYTES, MIN_BYTES, ROTATE_BYTES, CaptureDirectoryError
 from bridge.capture.retention import CaptureOptions as Options
 from bridge.cli.exit import EXIT_CODES, run_async
-from bridge.cli.option import size_from, written
 from bridge.cli.settings import config_argument, settings_of
+from bridge.cli.size import size_from, written
 from bridge.config.loader import load
 from bridge.config.settings import Component, ListenSettings, LogSettings, Settings
 from bridge.config.validation import SECRET_VARIABLE

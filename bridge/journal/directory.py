@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from platformdirs import user_state_path
 
 _NAME: Final = "xmpp-bridge"
 
@@ -33,6 +32,8 @@ def resolve(given: Path | None) -> Path:
     first, _, _ = os.environ.get("STATE_DIRECTORY", "").partition(":")
     if first:
         return Path(first)
+    from platformdirs import user_state_path  # a quarter of a MB, only if it is asked
+
     try:
         return user_state_path(_NAME)
     except RuntimeError:

@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.cli.option import size_from, written
+from bridge.cli.size import size_from, written
 
 
 @click.command()
