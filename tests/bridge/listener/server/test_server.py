@@ -7,14 +7,13 @@ waits.
 import errno
 import json
 import math
-import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,6 +30,7 @@ from tests.bridge.leak import nothing_left
 from tests.bridge.listener.api.test_stanza import MESSAGE, PING
 from tests.bridge.listener.conftest import TOKENS, bearer
 from tests.bridge.listener.fake_sender import BOT, FakeSender
+from tests.bridge.listener.server.client import Client, get
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 
@@ -53,67 +53,6 @@ def request(
     size = len(body) if length is None else length
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media}\r\n"
     return f"{head}Content-Length: {size}\r\n{more}\r\n".encode() + body
-
-
-def get(path: str, more: str = "") -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode()
-
-
-@frozen
-class Answer:
-    """A response."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def problem(self) -> Any:
-        assert self.headers["content-type"] == "application/problem+json"
-        value = json.loads(self.body)
-        assert value["status"] == self.status
-        return value
-
-
-@define
-class Client:
-    """A connection to the listener."""
-
-    stream: trio.SocketStream
-    rest: bytes = b""
-
-    async def send(self, data: bytes) -> None:
-        await self.stream.send_all(data)
-
-    async def receive(self, *, has_body: bool = True) -> Answer:
-        """Read one response. Raises: AssertionError: the listener closed before its end."""
-        while b"\r\n\r\n" not in self.rest:
-            assert await self._more(), self.rest
-        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
-        first, *lines = head.decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (one.partition(": ") for one in lines)}
-        length = int(headers.get("content-length", "0")) if has_body else 0
-        while len(self.rest) < length:
-            assert await self._more(), self.rest
-        body, self.rest = self.rest[:length], self.rest[length:]
-        return Answer(int(first.split()[1]), headers, body)
-
-    async def _more(self) -> bool:
-        data = await self.stream.receive_some(65536)
-        self.rest += data
-        return bool(data)
-
-    async def is_closed(self) -> bool:
-        """Tell whether the listener has closed, and said nothing more."""
-        await wait_all_tasks_blocked(0.01)
-        try:
-            data = os.read(self.stream.socket.fileno(), 1)
-        except BlockingIOError:
-            return False
-        except ConnectionResetError:
-            return True
-        assert not data, data
-        return True
 
 
 @define
@@ -444,6 +383,21 @@ async def test_a_body_that_nobody_wants(world: World, mock_clock: MockClock, mor
     await world.pass_s(LINGER_S)
     assert await client.is_closed()
     assert world.server.connections == 0
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_BODY_BYTES, 400), (MAX_BODY_BYTES + 1, 413)])
+async def test_the_size_of_a_chunked_body(
+    world: World, mock_clock: MockClock, size: int, status: int
+) -> None:
+    client = await world.connect()
+    more = f"{AUTH}Transfer-Encoding: chunked\r\n"
+    head = request(body=b"", more=more).replace(b"Content-Length: 0\r\n", b"")
+    await client.send(head)
+    for start in range(0, size, 20_000):
+        chunk = b"x" * min(20_000, size - start)
+        await client.send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+    await client.send(b"0\r\n\r\n")
+    assert (await client.receive()).problem["status"] == status
 
 
 async def test_a_body_without_end(world: World, mock_clock: MockClock) -> None:
