@@ -92,6 +92,6 @@ async def on_disconnect(_: Request, __: Exception) -> Response:
 
 
 async def on_fault(request: Request, _: Exception) -> Response:
-    """Answer a fault of our own; the server logs its traceback."""
+    """Answer a fault of our own; the server logs its traceback, and ends the connection."""
     detail = f"This is a fault of the bridge; its log has more, near {request.state.request_id}."
-    return Problem(500, detail=detail).response()
+    return Problem(500, detail=detail, headers={"Connection": "close"}).response()

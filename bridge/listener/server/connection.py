@@ -1,117 +1,33 @@
-"""One client's connection: bytes in both directions, each within bounds of size and time.
+"""One client's connection: requests one after the other, in HTTP/1.1 by h11.
 
-A client may take so long for the head of a request, be idle for so long between two, and take so
-long to read a piece of a response; the time for a body is `body`'s business. Nothing here is
-shielded: when the listener is cancelled, a connection is closed at once.
+One task reads, runs the application and writes. A client may take so long for the head of a
+request, and be idle for so long between two; the time for a body is the application's business,
+the time for a response the stream's. Nothing is upgraded: HTTP/1.1 goes on, whatever else was
+offered (RFC 9110 §7.8 allows that).
 """
 
-import math
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Final
 
+import h11
 import trio
-from anycorn.app_wrappers import ASGIWrapper
-from anycorn.config import Config
-from anycorn.events import Closed, Event, RawData, Updated
-from anycorn.typing import (
-    AppWrapper,
-    ASGIReceiveEvent,
-    ASGISendEvent,
-    ConnectionState,
-    HTTPDisconnectEvent,
-    Scope,
-    TaskGroup,
-)
-from anycorn.worker_context import WorkerContext
+from starlette.types import ASGIApp
+from structlog.typing import FilteringBoundLogger
 
-from bridge.listener.server.protocol import Protocol
+from bridge.listener.problem import Problem
+from bridge.listener.server.exchange import Exchange, make_scope
+from bridge.listener.server.stream import ClientStream
 
-_GONE: Final = HTTPDisconnectEvent(type="http.disconnect")
+HEAD_LIMIT_BYTES: Final = 16 * 1024
 HEAD_S: Final = 10.0
 IDLE_S: Final = 60.0
-WRITE_S: Final = 20.0
-LINGER_S: Final = 1.0
-LINGER_BYTES: Final = 256 * 1024
-_RECEIVE_BYTES: Final = 16 * 1024
-
-
-class Inbox:
-    """One request's events: one at a time, so that a body waits in the socket."""
-
-    def __init__(self) -> None:
-        self._event: ASGIReceiveEvent | None = None
-        self._gone = False
-        self._closed = False
-        self._changed = trio.Event()
-
-    async def put(self, event: ASGIReceiveEvent) -> None:
-        """Add an event, when the one before has been taken; what nobody will take is dropped.
-        That the client has left is told at once.
-        """
-        if event["type"] == "http.disconnect":
-            self._gone = True
-            self._change()
-            return
-        while self._event is not None and not self._closed and not self._gone:
-            await self._changed.wait()
-        if not self._closed and not self._gone:
-            self._event = event
-            self._change()
-
-    async def receive(self) -> ASGIReceiveEvent:
-        """Give the next event; after the last one, that the client has left, again and again."""
-        while self._event is None and not self._gone:
-            await self._changed.wait()
-        event, self._event = self._event, None
-        self._change()
-        return _GONE if event is None else event
-
-    def close(self) -> None:
-        """Nothing is taken any more."""
-        self._closed = True
-        self._change()
-
-    def _change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
-
-
-class Applications:
-    """Runs the application for one connection: what anycorn calls a task group."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-
-    async def spawn_app(
-        self,
-        app: AppWrapper,
-        config: Config,
-        scope: Scope,
-        send: Callable[[ASGISendEvent | None], Awaitable[None]],
-    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        """Start it for a request, and give what takes the request's events."""
-        inbox = Inbox()
-        self._nursery.start_soon(_run, app, scope, inbox, send)
-        return inbox.put
-
-
-async def _run(
-    app: AppWrapper,
-    scope: Scope,
-    inbox: Inbox,
-    send: Callable[[ASGISendEvent | None], Awaitable[None]],
-) -> None:
-    """Run the application. What it raises ends the connection; its answer was sent before."""
-    try:
-        await app(scope, inbox.receive, send, _never, _never)
-    finally:
-        inbox.close()
-    await send(None)
-
-
-def _never(*_: Any) -> None:
-    """Stand in for what WSGI would need."""
-    raise AssertionError("an ASGI application needs no thread")
+_DETAILS: Final = {
+    400: "This is no HTTP/1.1 request, or its path is no UTF-8.",
+    431: f"The head of the request is longer than {HEAD_LIMIT_BYTES} bytes.",
+    500: "This is a fault of the bridge; its log has more.",
+    501: "The only Transfer-Encoding here is chunked.",
+    505: "HTTP/1.1 is spoken here.",
+}
 
 
 class Connection:
@@ -119,107 +35,91 @@ class Connection:
 
     def __init__(
         self,
-        app: ASGIWrapper,
-        config: Config,
-        context: WorkerContext,
+        app: ASGIApp,
         stream: trio.SocketStream,
         on_idle: Callable[["Connection", bool], None],
+        log: FilteringBoundLogger,
     ) -> None:
         """`on_idle` is told when it begins, or ceases, to wait for a request."""
         self._app = app
-        self._config = config
-        self._context = context
-        self._stream = stream
+        self._stream = ClientStream(stream)
         self._on_idle = on_idle
-        self._send_lock = trio.Lock()
-        self._reading = trio.CancelScope()
-        self._idle = True
-        self._head_begun = False
-        self._lingering = False
+        self._log = log
+        self._protocol = h11.Connection(h11.SERVER, HEAD_LIMIT_BYTES)
+        self._waiting = trio.CancelScope()
+        self._is_ending = False
 
     async def run(self) -> None:
         """Serve the client until it leaves, or until it takes too long."""
+        pause_s = HEAD_S
         try:
-            async with trio.open_nursery() as nursery:
-                self._protocol = Protocol(
-                    self._app,
-                    self._config,
-                    self._context,
-                    cast("TaskGroup", Applications(nursery)),
-                    ConnectionState({}),
-                    None,
-                    None,
-                    self._send,
-                    None,
-                )
-                self._reading.deadline = trio.current_time() + HEAD_S
-                with self._reading:
-                    await self._read()
-                await self._protocol.handle(Closed())
+            while await self._serve(pause_s):
+                self._protocol.start_next_cycle()
+                self._on_idle(self, True)
+                pause_s = IDLE_S
         finally:
-            await trio.aclose_forcefully(self._stream)
+            self._stream.close()
 
     def end(self) -> None:
-        """Read no more: an idle client is let go, another one gets its response before."""
-        self._reading.cancel()
+        """Serve no further request: an idle client is let go, another one gets its response."""
+        self._is_ending = True
+        self._waiting.cancel()
 
-    async def _read(self) -> None:
-        lingered = 0
-        while True:
-            try:
-                data = await self._stream.receive_some(_RECEIVE_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
-            if not data:
-                return
-            if self._lingering:
-                lingered += len(data)
-                if lingered > LINGER_BYTES:
-                    return
-                continue
-            if self._idle and not self._head_begun:
-                self._head_begun = True
-                self._reading.deadline = trio.current_time() + HEAD_S
-            await self._protocol.handle(RawData(bytes(data)))
+    async def _serve(self, pause_s: float) -> bool:
+        """Serve one request, and tell whether there may be another one.
 
-    async def _send(self, event: Event) -> None:
-        match event:
-            case RawData(data=data):
-                await self._write(data)
-            case Updated(idle=idle):
-                self._set_idle(idle)
-            case Closed():
-                await self._finish()
-
-    async def _write(self, data: bytes) -> None:
-        """Write, or give the client up where it does not read."""
-        async with self._send_lock:
-            with trio.move_on_after(WRITE_S) as scope:
-                try:
-                    await self._stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    scope.cancel()
-        if scope.cancel_called:
-            await trio.aclose_forcefully(self._stream)  # half of a response may be there
-            self._reading.cancel()
-
-    def _set_idle(self, idle: bool) -> None:
-        self._idle, self._head_begun = idle, False
-        if not self._lingering:
-            self._reading.deadline = trio.current_time() + IDLE_S if idle else math.inf
-        self._on_idle(self, idle)
-
-    async def _finish(self) -> None:
-        """Say that no more comes, and read on for a moment: closing with bytes unread would reset
-        the connection, and take back the response that the client has not read yet.
+        What the application raises, or h11 by a fault of its own, costs this connection only: the
+        stream to the XMPP server is worth more.
         """
-        if not self._lingering:
-            self._lingering = True
-            try:
-                await self._stream.send_eof()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._reading.cancel()
-            except trio.BusyResourceError:
-                pass  # another response is being written, to a client that pipelines
-            self._reading.deadline = trio.current_time() + LINGER_S
-        await self._protocol.handle(Closed())
+        request, refused = None, 0
+        try:
+            request = await self._read_head(pause_s)
+            if request is None:
+                return False
+            await self._exchange(request).run(self._app, make_scope(request))
+        except h11.RemoteProtocolError as error:
+            refused = error.error_status_hint
+        except Exception:
+            self._log.error("a connection of the listener failed", exc_info=True)
+            refused = 500
+        if refused and self._protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._log.debug("http request refused", status=refused)
+            response = Problem(refused, detail=_DETAILS.get(refused, "")).response()
+            await self._exchange(request, is_last=True).run(response, {"type": "http"})
+        if self._stream.is_closed:  # requests may be left that nobody waits for
+            return False
+        ours, theirs = self._protocol.our_state, self._protocol.their_state
+        if ours is h11.DONE and theirs is h11.DONE and not self._is_ending:
+            return True
+        if ours in (h11.DONE, h11.MUST_CLOSE):  # else half of a response is out
+            await self._stream.linger()
+        return False
+
+    def _exchange(self, request: h11.Request | None, *, is_last: bool = False) -> Exchange:
+        is_head = request is not None and request.method == b"HEAD"
+        return Exchange(
+            self._protocol, self._stream, lambda: is_last or self._is_ending, is_head=is_head
+        )
+
+    async def _read_head(self, pause_s: float) -> h11.Request | None:
+        """Wait `pause_s` for the first byte of a request and `HEAD_S` for the others; return None
+        if it does not come.
+
+        Raises:
+            h11.RemoteProtocolError: it is malformed, or too long.
+        """
+        has_begun = bool(self._protocol.trailing_data[0])  # the request before was not waited for
+        limit_s = HEAD_S if has_begun else pause_s
+        self._waiting = trio.CancelScope(deadline=trio.current_time() + limit_s)
+        try:
+            with self._waiting:
+                while (event := self._protocol.next_event()) is h11.NEED_DATA:
+                    if self._is_ending or not (data := await self._stream.receive()):
+                        return None
+                    if not has_begun:
+                        has_begun = True
+                        self._waiting.deadline = trio.current_time() + HEAD_S
+                    self._protocol.receive_data(data)
+        finally:
+            self._on_idle(self, False)
+        return event if isinstance(event, h11.Request) else None

@@ -2,8 +2,6 @@
 
 Over the bound the client that has been idle for longest is let go; where none is idle, or none for
 long enough, the new one.
-What a connection does wrong costs that connection: foreign code runs in it (anycorn, h11), and the
-stream to the XMPP server is worth more than any of them.
 """
 
 import errno
@@ -12,13 +10,10 @@ import socket
 from typing import Final
 
 import trio
-from anycorn.app_wrappers import ASGIWrapper
-from anycorn.worker_context import WorkerContext
 from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from bridge.listener.server.connection import Connection
-from bridge.listener.server.protocol import make_config
 from bridge.telemetry.log import logger
 
 FILES_KEPT: Final = 256
@@ -38,7 +33,7 @@ class Server:
     def __init__(
         self, app: ASGIApp, max_connections: int, log: FilteringBoundLogger | None = None
     ) -> None:
-        self._app = ASGIWrapper(app)  # type: ignore[arg-type]  # starlette's types are looser
+        self._app = app
         self._log = log or logger()
         self._limit = within_files(max_connections)
         if self._limit < max_connections:
@@ -48,8 +43,6 @@ class Server:
                 accepted=self._limit,
                 hint="raise the limit of open files (LimitNOFILE, ulimit -n)",
             )
-        self._config = make_config()
-        self._context = WorkerContext(None)
         self._all: set[Connection] = set()
         self._idle: dict[Connection, float] = {}
         """Those that wait for a request, and since when; the longest first."""
@@ -78,8 +71,7 @@ class Server:
                 task_status.started()
                 await stopping.wait()
                 accepting.cancel_scope.cancel()
-            await self._context.terminated.set()
-            for connection in tuple(self._idle):
+            for connection in tuple(self._all):
                 connection.end()
             await trio.sleep_forever()
 
@@ -94,9 +86,7 @@ class Server:
                 await trio.sleep(FULL_PAUSE_S)
                 continue
             if self._has_room():
-                connection = Connection(
-                    self._app, self._config, self._context, stream, self._on_idle
-                )
+                connection = Connection(self._app, stream, self._on_idle, self._log)
                 self._all.add(connection)
                 self._idle[connection] = trio.current_time()
                 connections.start_soon(self._serve, connection)
@@ -108,8 +98,6 @@ class Server:
     async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
-        except Exception:
-            self._log.error("a connection of the listener failed", exc_info=True)
         finally:
             self._forget(connection)
 

@@ -17,8 +17,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import TcpAddress, UnixAddress
 from bridge.listener.server.binding import bound
-from bridge.listener.server.connection import HEAD_S, IDLE_S, LINGER_S, WRITE_S
+from bridge.listener.server.connection import HEAD_S, IDLE_S
+from bridge.listener.server.exchange import CHUNKS_AT_ONCE
 from bridge.listener.server.server import Server
+from bridge.listener.server.stream import LINGER_S, WRITE_S
 from tests.bridge.leak import nothing_left
 from tests.bridge.listener.server.client import Client, get
 from tests.bridge.recorder import Recorder
@@ -81,6 +83,11 @@ class App:
             "stream": lambda: respond(send, b"one", b"two", has_length=False),
             "split": lambda: respond(send, b"x", headers=[(b"x-split", b"a\r\nb: c")]),
             "scope": lambda: respond(send, _told(scope)),
+            "nothing": trio.lowlevel.checkpoint,
+            "raise": _fail,
+            "begin": lambda: _begin(send),
+            "cancel": lambda: _cancel(send),
+            "question": lambda: send({"type": "websocket.accept"}),
         }
         await handlers.get(path.split("/")[1], lambda: respond(send, path.encode()))()
 
@@ -121,6 +128,22 @@ class App:
         """Answer at `hold`, and never read the body."""
         await self.hold.wait()
         await respond(send, b"held")
+
+
+async def _fail() -> None:
+    raise RuntimeError("of the application")
+
+
+async def _begin(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    await _fail()
+
+
+async def _cancel(send: Send) -> None:
+    """Lose patience with a client that does not read."""
+    with trio.move_on_after(1):
+        await respond(send, b"x" * PIECE)
 
 
 def _told(scope: Scope) -> bytes:
@@ -248,7 +271,79 @@ async def test_the_time_of_a_later_head_begins_with_its_first_byte(
     assert world.server.connections == 0
 
 
+async def test_the_time_of_a_head_that_has_begun_before_the_response_ended(
+    world: World, mock_clock: MockClock
+) -> None:
+    client = await world.connect(get("/hold") + b"GET /z HT")
+    await world.pass_s(2 * HEAD_S)
+    world.app.hold.set()
+    assert (await client.receive()).body == b"held"
+    await world.pass_s(HEAD_S + 1)
+    assert await client.is_closed()
+
+
 # --- the body
+
+
+@pytest.mark.parametrize(
+    ("lines", "version", "status"),
+    [
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "1.1", 400),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 8\r\n", "1.1", 400),
+        ("Transfer-Encoding: chunked\r\n", "1.0", 400),
+        ("Transfer-Encoding: gzip\r\n", "1.1", 501),
+        ("Transfer-Encoding: gzip, chunked\r\n", "1.1", 501),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "1.1", 501),
+        ("Content-Length: 3, 4\r\n", "1.1", 400),
+        ("Content-Length: -3\r\n", "1.1", 400),
+    ],
+)
+async def test_a_body_whose_length_is_in_doubt(
+    world: World, mock_clock: MockClock, lines: str, version: str, status: int
+) -> None:
+    """RFC 9112 §6.1: what follows could be taken for a request, so the connection ends."""
+    head = f"POST /echo HTTP/{version}\r\nHost: x\r\n{lines}\r\n"
+    client = await world.connect(head.encode() + b"0\r\n\r\n" + get("/x"))
+    answer = await client.receive()
+    assert answer.problem["status"] == status
+    assert answer.headers["connection"] == "close"
+    assert await client.receive_rest() == b""
+    assert not world.app.paths
+
+
+@pytest.mark.parametrize("path", ["/%ff", "/x", "/echo"])
+async def test_a_malformed_body_is_refused_if_nothing_else_was_answered(
+    world: World, mock_clock: MockClock, path: str
+) -> None:
+    client = await world.connect(chunked(path) + b"not a length\r\n" + get("/y"))
+    answer = await client.receive()
+    assert (answer.status, answer.headers["connection"]) == (200 if path == "/x" else 400, "close")
+    assert await client.receive_rest() == b""
+    assert "/y" not in world.app.paths
+
+
+async def test_100_continue_is_not_said_where_the_body_is_not_wanted(
+    world: World, mock_clock: MockClock
+) -> None:
+    client = await world.connect(post("/x", more="Expect: 100-continue\r\n", length=3))
+    answer = await client.receive()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+async def test_a_body_that_is_not_read(world: World, mock_clock: MockClock) -> None:
+    """The connection goes on if the body was there with its head, and ends otherwise."""
+    client = await world.connect(post("/x", b"abc"))
+    assert "connection" not in (await client.receive()).headers
+    await client.send(post("/x", b"ab", length=3))
+    assert (await client.receive()).headers["connection"] == "close"
+    assert await client.receive_rest() == b""
+
+
+async def test_many_small_chunks(world: World, mock_clock: MockClock) -> None:
+    client = await world.connect(chunked("/echo", *[b"x"] * 5000, b""))
+    assert (await client.receive()).body == b"x" * 5000
+    sizes = [len(message["body"]) for message in world.app.received]
+    assert max(sizes) <= CHUNKS_AT_ONCE  # others had their turn
 
 
 async def test_a_body_waits_in_the_socket_until_it_is_wanted(
@@ -303,8 +398,20 @@ async def test_pipelined_requests_of_a_client_that_never_reads(
 ) -> None:
     client = await world.connect()
     assert await pushed(world, client, get("/" + 1000 * "x") * 10) < HELD_LIMIT
+    count = len(world.app.paths)
     await world.pass_s(WRITE_S)
     assert world.server.connections == 0
+    assert len(world.app.paths) == count  # the others would be answered to nobody
+
+
+async def test_pipelined_requests_of_a_client_that_has_left(
+    world: World, mock_clock: MockClock
+) -> None:
+    client = await world.connect(get("/pieces") + get("/x") * 10)
+    await client.stream.aclose()
+    await world.settle()
+    assert world.server.connections == 0
+    assert world.app.paths == ["/pieces"]
 
 
 async def test_http_1_0_has_one_request_for_each_connection(
@@ -365,6 +472,38 @@ async def test_a_header_that_would_be_two(
     assert len(log.of("a connection of the listener failed")) == 1
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/raise", "/question"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_fault_of_the_application_is_answered(
+    world: World, mock_clock: MockClock, log: Recorder, path: str, method: str
+) -> None:
+    client = await world.connect(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    answer = await client.receive(has_body=method == "GET")
+    assert (answer.status, answer.headers["connection"]) == (500, "close")
+    assert await client.receive_rest() == b""
+    assert len(log.of("a connection of the listener failed")) == 1
+    assert len(log.told) == 1
+
+
+async def test_a_fault_within_a_response_cuts_it_off(
+    world: World, mock_clock: MockClock, log: Recorder
+) -> None:
+    client = await world.connect(get("/begin"))
+    assert (await client.receive_rest()).endswith(b"\r\n\r\n5\r\nbegun\r\n")
+    assert len(log.of("a connection of the listener failed")) == 1
+    assert world.server.connections == 0
+
+
+async def test_nothing_follows_a_piece_whose_sending_was_cancelled(
+    world: World, mock_clock: MockClock
+) -> None:
+    client = await world.connect(get("/cancel") + get("/x"))
+    await world.pass_s(1)
+    assert world.server.connections == 0
+    assert (await client.receive_rest()).endswith(b"xx")
+    assert world.app.paths == ["/cancel"]
+
+
 # --- what the application is told
 
 
@@ -382,7 +521,15 @@ async def test_the_scope(world: World, mock_clock: MockClock) -> None:
     }
 
 
-@pytest.mark.parametrize("request_", [get("/wait"), post("/wait", b"abc"), chunked("/wait", b"")])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        get("/wait"),
+        post("/wait", b"abc"),
+        chunked("/wait", b""),
+        get("/wait") + get("/x") * 10,  # also if it has not waited for this response
+    ],
+)
 async def test_a_client_that_leaves_while_it_waits(
     world: World, mock_clock: MockClock, request_: bytes
 ) -> None:
@@ -394,12 +541,15 @@ async def test_a_client_that_leaves_while_it_waits(
     assert world.server.connections == 0
 
 
-async def test_a_client_that_leaves_within_its_body(world: World, mock_clock: MockClock) -> None:
+async def test_a_client_that_leaves_within_its_body(
+    world: World, mock_clock: MockClock, log: Recorder
+) -> None:
     client = await world.connect(post("/echo", b"abc", length=10))
     await client.stream.aclose()
     await world.settle()
     assert world.app.received[-1] == {"type": "http.disconnect"}
     assert world.server.connections == 0
+    assert not log.told
 
 
 async def test_a_client_that_stays_is_answered(world: World, mock_clock: MockClock) -> None:
@@ -427,11 +577,23 @@ async def test_at_the_end_no_further_request_of_a_connection_is_served(
     world.stopping.set()
     await world.settle()
     world.app.hold.set()
-    assert (await client.receive()).body == b"held"
+    answer = await client.receive()
+    assert (answer.body, answer.headers["connection"]) == (b"held", "close")
     await world.pass_s(LINGER_S)
     assert await client.is_closed()
     assert world.app.paths == ["/hold"]
     assert world.server.connections == 0
+
+
+async def test_at_the_end_a_response_that_has_begun_is_sent(
+    world: World, mock_clock: MockClock
+) -> None:
+    client = await world.connect(get("/pieces") + get("/x"))
+    world.stopping.set()
+    await world.settle()
+    assert len((await client.receive()).body) == PIECES * PIECE
+    assert await client.receive_rest() == b""
+    assert world.app.paths == ["/pieces"]
 
 
 class TestUnixSocket:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
+import h11
 import pytest
 import trio
 from attrs import define, field
@@ -24,8 +25,9 @@ from bridge.listener.api.request import BODY_S
 from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from bridge.listener.server.binding import bound
-from bridge.listener.server.connection import HEAD_S, IDLE_S, LINGER_S, WRITE_S, Connection
+from bridge.listener.server.connection import HEAD_S, IDLE_S
 from bridge.listener.server.server import FILES_KEPT, FULL_PAUSE_S, YOUNG_S, Server, within_files
+from bridge.listener.server.stream import LINGER_S, WRITE_S
 from tests.bridge.leak import nothing_left
 from tests.bridge.listener.api.test_stanza import MESSAGE, PING
 from tests.bridge.listener.conftest import TOKENS, bearer
@@ -206,6 +208,7 @@ async def test_what_is_no_request(
     answer = await client.receive()
     assert answer.status == status
     assert answer.problem["title"]
+    assert answer.headers["connection"] == "close"
     await world.pass_s(LINGER_S)
     assert await client.is_closed()
     assert world.server.connections == 0
@@ -562,7 +565,8 @@ async def test_a_fault_of_the_application_costs_its_connection_only(
     client = await world.connect()
     world.sender.fault = RuntimeError("broken")
     await client.send(request())
-    assert (await client.receive()).problem["status"] == 500
+    answer = await client.receive()
+    assert (answer.problem["status"], answer.headers["connection"]) == (500, "close")
     await world.settle()
     assert len(world.log.of("a connection of the listener failed")) == 1
     world.sender.fault = None
@@ -585,12 +589,13 @@ async def test_a_response_that_is_malformed_costs_its_connection_only(
 async def test_a_fault_of_a_connection_costs_that_only(
     world: World, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run(_: Connection) -> None:
-        raise AssertionError("of anycorn")
+    def fail(_: h11.Connection) -> None:
+        raise AssertionError("of h11")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Connection, "_read", run)
-        await world.connect()
+        patch.setattr(h11.Connection, "next_event", fail)
+        client = await world.connect()
+        assert (await client.receive()).problem["status"] == 500
     assert len(world.log.of("a connection of the listener failed")) == 1
     client = await world.connect()
     await client.send(request())
