@@ -1,15 +1,14 @@
-"""Where the listener is: a bound socket, of either family, taken away at the end."""
+"""The socket that the listener listens on, TCP or Unix; it is closed and removed at the end."""
 
 import errno
-import os
 import socket
-import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, assert_never
 
 from bridge.config.settings import TcpAddress, UnixAddress
+from bridge.daemon import unix_socket
 from bridge.daemon.listener import ListenError
 
 BACKLOG: Final = 1024
@@ -17,10 +16,10 @@ MODE: Final = 0o660
 
 
 def bound(place: TcpAddress | UnixAddress) -> AbstractContextManager[socket.socket]:
-    """Give a socket that listens; at the end it is closed, and its file removed.
+    """Return a listening socket; at the end it is closed, and its file removed.
 
     Entering it raises:
-        ListenError: it cannot be made.
+        ListenError: it cannot be bound; the message names the key and the remedy.
     """
     match place:
         case TcpAddress():
@@ -47,49 +46,17 @@ def _tcp(place: TcpAddress) -> Iterator[socket.socket]:
 
 @contextmanager
 def _unix(place: UnixAddress) -> Iterator[socket.socket]:
-    path = Path(place.path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+    with ExitStack() as resources:
         try:
-            _remove_stale(path)
-            server.bind(place.path)
-            path.chmod(MODE)  # before it listens: until then nobody gets in, whatever the umask
-            server.listen(BACKLOG)
-            own = path.lstat()
+            server = resources.enter_context(unix_socket.bound(Path(place.path), MODE, BACKLOG))
         except OSError as error:
             raise _error(place, error) from error
-        server.setblocking(False)
-        try:
-            yield server
-        finally:
-            with suppress(OSError):  # another daemon's may be there by now
-                if os.path.samestat(own, path.lstat()):
-                    path.unlink()
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket where nobody listens any more; what is none stays, and so does one in use.
-
-    Raises:
-        OSError: EADDRINUSE, or what the file system says.
-    """
-    with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise OSError(errno.EADDRINUSE, "there is a file that is no socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(str(path))
-            except (ConnectionRefusedError, FileNotFoundError):
-                path.unlink()
-                return
-            except BlockingIOError:  # its backlog is full, so somebody is there
-                pass
-        raise OSError(errno.EADDRINUSE, "another process listens there")
+        yield server
 
 
 def _error(place: TcpAddress | UnixAddress, error: OSError) -> ListenError:
     why = error.strerror or str(error)
-    remedy = "choose another one, or stop what has it"
+    remedy = "choose another one, or stop the process that uses it"
     if isinstance(place, TcpAddress) and error.errno in (errno.EACCES, errno.EPERM):
         remedy = "choose a port above 1023"
     elif isinstance(place, TcpAddress) and error.errno == errno.EADDRNOTAVAIL:

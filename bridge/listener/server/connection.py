@@ -22,11 +22,11 @@ HEAD_LIMIT_BYTES: Final = 16 * 1024
 HEAD_S: Final = 10.0
 IDLE_S: Final = 60.0
 _DETAILS: Final = {
-    400: "This is no HTTP/1.1 request, or its path is no UTF-8.",
+    400: "This is not a valid HTTP/1.1 request, or its path is not UTF-8.",
     431: f"The head of the request is longer than {HEAD_LIMIT_BYTES} bytes.",
-    500: "This is a fault of the bridge; its log has more.",
-    501: "The only Transfer-Encoding here is chunked.",
-    505: "HTTP/1.1 is spoken here.",
+    500: "This is a bug in the bridge; its log has more.",
+    501: "The only Transfer-Encoding supported here is chunked.",
+    505: "Only HTTP/1.1 is supported here.",
 }
 
 
@@ -66,7 +66,7 @@ class Connection:
         self._waiting.cancel()
 
     async def _serve(self, pause_s: float) -> bool:
-        """Serve one request, and tell whether there may be another one.
+        """Serve one request, and return whether there may be another one.
 
         What the application raises, or h11 by a fault of its own, costs this connection only: the
         stream to the XMPP server is worth more.

@@ -106,7 +106,7 @@ class Exchange:
                 raise ValueError(f"{other} is not a message of a response in HTTP/1.1")
 
     def _parse_body(self) -> bool:
-        """Parse what has come of the body, and tell whether it is there to its end."""
+        """Parse what has come of the body, and return whether it is complete."""
         try:
             for _ in range(CHUNKS_AT_ONCE):
                 if self._protocol.their_state is not h11.SEND_BODY:

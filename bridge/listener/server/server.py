@@ -1,7 +1,7 @@
-"""The listener at work: connections in, so many at a time, until the daemon ends.
+"""Accepts connections, a bounded number at a time, until the daemon ends.
 
-Over the bound the client that has been idle for longest is let go; where none is idle, or none for
-long enough, the new one.
+Over the bound, the client that has been idle for longest is disconnected; if none has been idle for
+long enough, the new one is.
 """
 
 import errno
@@ -19,10 +19,10 @@ from bridge.telemetry.log import logger
 FILES_KEPT: Final = 256
 """File descriptors that are left to the rest of the daemon."""
 YOUNG_S: Final = 2.0
-"""For how long a connection is not closed for the sake of another one."""
+"""How long a connection is safe from being closed for another one."""
 FULL_PAUSE_S: Final = 0.02
-"""How long nobody is let in after one was turned away: who comes again and again at once would
-otherwise take the time that the stanzas need.
+"""How long no connection is accepted after one was refused. A client that reconnects at once, again
+and again, would otherwise take the time that the stanzas need.
 """
 _NO_MORE_FILES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -45,11 +45,11 @@ class Server:
             )
         self._all: set[Connection] = set()
         self._idle: dict[Connection, float] = {}
-        """Those that wait for a request, and since when; the longest first."""
+        """Connections that wait for a request, and since when; the longest first."""
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """The number of open connections."""
         return len(self._all)
 
     async def run(
@@ -59,8 +59,8 @@ class Server:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until cancelled. Once `stopping` is set nobody new gets in, those who are idle are
-        let go, and those who wait for a response get it, unless `run` is cancelled before.
+        """Serve until cancelled. Once `stopping` is set, no connection is accepted, idle ones are
+        closed, and requests under way get their response, unless `run` is cancelled before.
 
         Cancellation closes all connections at once.
         """
@@ -102,7 +102,7 @@ class Server:
             self._forget(connection)
 
     def _has_room(self) -> bool:
-        """Make room for one more where there is none, and tell whether there is."""
+        """Return whether there is room for one more, after closing an idle one if need be."""
         if len(self._all) < self._limit:
             return True
         for oldest, since in self._idle.items():
@@ -124,7 +124,7 @@ class Server:
 
 
 def within_files(connections: int) -> int:
-    """Give how many of so many connections the limit of open files leaves room for."""
+    """Return how many of `connections` the limit of open files leaves room for."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return connections

@@ -42,7 +42,7 @@ def test_an_address_in_use() -> None:
             pass
     assert str(caught.value) == (
         f"listen.address: cannot listen at {place}: Address already in use;"
-        " choose another one, or stop what has it"
+        " choose another one, or stop the process that uses it"
     )
     with bound(place):  # free again at once
         pass
@@ -105,7 +105,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
             path.mkdir()
         case _:
             path.symlink_to(tmp_path / "nothing")
-    with pytest.raises(ListenError, match="there is a file that is no socket"):
+    with pytest.raises(ListenError, match="there is a file that is not a socket"):
         bound(UnixAddress(str(path))).__enter__()
     assert path.is_symlink() or path.exists()
 
