@@ -1,5 +1,6 @@
 """One POST to the endpoint: its outcome, and when to try again.
 
-`endpoint` POSTs, through an HTTP client of `client`; `outcome` is the result of a POST and the
-table of H4; `retry` holds the retry policy and the circuit breaker; `signature` signs requests.
+`endpoint` POSTs through an HTTP client from `client`. `outcome` has the results of a POST and the
+table of H4, `retry` the retry policy and the circuit breaker. `signature` signs requests, and
+`observer` is the protocol through which a capture sees each POST.
 """

@@ -1,4 +1,4 @@
-"""The HTTP clients that an endpoint can POST with."""
+"""HTTP clients for one endpoint: over our own transport, or over httpx's."""
 
 import ssl
 from collections.abc import Coroutine
@@ -19,13 +19,13 @@ USER_AGENT: Final = f"xmpp-bridge/{__version__}"
 
 
 class HttpClient(Protocol):
-    """How requests to one endpoint are made."""
+    """Makes requests to one endpoint."""
 
     async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Response:
-        """Send a request with more header lines, and give the answer.
+        """Send a request with additional header lines, and return the response.
 
         Raises:
-            httpx.TransportError: by what failed.
+            httpx.TransportError: if the exchange fails; the subclass says how.
         """
         ...
 
@@ -33,7 +33,7 @@ class HttpClient(Protocol):
 
 
 class DirectClient:
-    """By our own transport; the head of a request is bytes that are there already."""
+    """Uses our own transport. The head that all requests share is encoded once."""
 
     def __init__(self, request: httpx.Request, transport: Transport, timeouts: Timeouts) -> None:
         self._origin = origin_of(request.url)
@@ -54,7 +54,7 @@ class DirectClient:
 
 
 class HttpxClient:
-    """By httpx's own transport, which knows proxies and HTTP/2."""
+    """Uses httpx's transport, which supports proxies and HTTP/2."""
 
     def __init__(
         self,
@@ -89,15 +89,15 @@ class HttpxClient:
         return Response(response.status_code, tuple(response.headers.raw), content)
 
     async def _body(self, response: httpx.Response) -> bytes | None:
-        """Read the body as it came; None where it is over the limit."""
+        """Return the body as received, without decoding; None if it is over the limit."""
         parts, size = [], 0
         try:
             async for part in response.aiter_raw():
                 size += len(part)
                 parts.append(part)
                 if size > self._max_body_bytes:
-                    # Not `break`: a failing read unwinds httpcore's generators, which otherwise
-                    # are left to the garbage collector.
+                    # Not `break`: a read that fails unwinds httpcore's generators, which would
+                    # otherwise be left to the garbage collector.
                     parts.clear()
                     await response.aclose()
         except httpx.TransportError:
@@ -110,10 +110,10 @@ class HttpxClient:
 
 
 def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
-    """Make the connections to one component's endpoint; none is opened yet.
+    """Return a client for one component's endpoint. It opens no connection yet.
 
     Raises:
-        OSError, ssl.SSLError: the certificates cannot be used.
+        OSError, ssl.SSLError: if the certificates cannot be used.
     """
     headers = httpx.Headers(
         {
@@ -144,10 +144,10 @@ def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
 
 
 def make_ssl_context(http: HttpSettings) -> ssl.SSLContext:
-    """Make the TLS context: verifying, with the configured authority and client certificate.
+    """Return a verifying TLS context with the configured CA and client certificate.
 
     Raises:
-        OSError, ssl.SSLError: a file cannot be read, or holds no such thing.
+        OSError, ssl.SSLError: if a file cannot be read, or does not hold a certificate or key.
     """
     context = ssl.create_default_context(cafile=http.ca_file)
     if http.client_cert_file is not None:
@@ -156,7 +156,7 @@ def make_ssl_context(http: HttpSettings) -> ssl.SSLContext:
 
 
 def _proxy_for(url: httpx.URL) -> str | None:
-    """Give the proxy that the environment names for an address (HTTPS_PROXY, NO_PROXY, …)."""
+    """Return the proxy for a URL from the environment (HTTPS_PROXY, NO_PROXY, …), if any."""
     proxies = getproxies()
     if proxy_bypass(url.host):
         return None

@@ -1,8 +1,8 @@
 """One POST: an HTTP exchange in, an `Outcome` out. httpx's exceptions are mapped here only.
 
-What two POSTs have in common is built once. A request goes to the transport directly: httpx's
-client would add cookies, redirects and auth flows, none of which is wanted. The time-out for the
-whole is the caller's, as a cancel scope.
+Everything that POSTs have in common is built once. Requests go directly to the transport, because
+httpx's client would add cookies, redirects and auth flows. The caller sets the time-out for the
+whole POST, as a deadline.
 """
 
 import math
@@ -39,7 +39,7 @@ _MEDIA: Final[dict[str, Literal["json", "xml"]]] = {
     "application/json": "json",
     "application/xmpp+xml": "xml",
 }
-_QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 quotes what it got
+_QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 quotes what it read
 _GIVEN_UP: Final = PostFailure("given_up")
 _RETRY_AFTER_CAP_S: Final = 86_400.0
 _SEEN: Final = {name.encode(): name for name in HEADERS}
@@ -58,7 +58,7 @@ class Endpoint:
         observer: PostObserver | None = None,
         spans: Spans | None = None,
     ) -> None:
-        """Raises: OSError, ssl.SSLError: the certificates of `http` cannot be used."""
+        """Raises: OSError, ssl.SSLError: if the certificates of `http` cannot be used."""
         self.shown = str(url)
         self._exchange = exchange or make_client(url, http)
         self._max_reply_bytes = http.max_reply_bytes
@@ -67,15 +67,15 @@ class Endpoint:
         self._observer = observer
         self._spans = spans
         self._posting = 0
-        self._idle: trio.Event | None = None  # where somebody waits for that
+        self._idle: trio.Event | None = None  # set by `post` while `retire` waits
 
     async def post(
         self, body: bytes, uid: str, attempt: int = 1, deadline: float = math.inf
     ) -> Outcome:
-        """POST one stanza's JSON, until `deadline` by trio's clock. Never raises for what the
-        endpoint does.
+        """POST one stanza's JSON and return the outcome; at `deadline` (trio's clock), `TimedOut`.
 
-        Cancellation closes the connection that was in use.
+        Failures of the endpoint are outcomes, never exceptions. Cancellation closes the connection
+        in use.
         """
         span = fresh_span()
         traced = self._spans is not None and self._spans.samples(uid)
@@ -107,32 +107,32 @@ class Endpoint:
         return self._outcome_of(answer)
 
     async def options(self) -> int:
-        """Ask what may be asked without effect, and give the status.
+        """Send an OPTIONS request, which has no side effects, and return the status.
 
         Raises:
-            httpx.TransportError: there is no HTTP at the other end.
+            httpx.TransportError: if the other end does not answer in HTTP.
         """
         return (await self._exchange.request("OPTIONS", b"", b"", math.inf)).status
 
     async def aclose(self) -> None:
-        """Close the connections that are kept."""
+        """Close all connections."""
         await self._exchange.aclose()
 
     async def retire(self) -> None:
-        """Close them when nothing is being POSTed any more; `post` is not to be called again."""
+        """Close all connections once no POST is running. Do not call `post` again."""
         while self._posting:
             self._idle = trio.Event()
             await self._idle.wait()
         await self.aclose()
 
     def _seen(self, answer: Response) -> PostAnswer:
-        """Give what a witness is to know of an answer, its content codings undone."""
+        """Return the observer's report of an answer, with its content codings undone."""
         body, fields = answer.body, answer.fields
         headers = {
             name: fields[key].decode("latin-1") for key, name in _SEEN.items() if key in fields
         }
         if "content-encoding" in headers:
-            with suppress(httpx.DecodingError):  # else it is kept as it came
+            with suppress(httpx.DecodingError):  # then report it as received
                 body = decoded(answer, self._max_reply_bytes)
                 del headers["content-encoding"]
         return PostAnswer(answer.status, headers, body)
@@ -163,20 +163,20 @@ class Endpoint:
 
 @lru_cache(maxsize=64)
 def _media_of(content_type: bytes) -> tuple[str, Literal["json", "xml"] | None]:
-    """Give a Content-Type without its parameters, in lower case; and what it is to us."""
+    """Return a Content-Type in lower case without parameters, and the format of its stanzas."""
     media = content_type.decode("latin-1").partition(";")[0].strip().lower()
     return media or "none", _MEDIA.get(media)
 
 
 def _seconds(retry_after: str | None, now: float) -> float | None:
-    """Read a Retry-After header: seconds or a date (RFC 9110 §10.2.3); None for neither."""
+    """Return the delay in a Retry-After header (RFC 9110 §10.2.3), in s; None if malformed."""
     if retry_after is None:
         return None
     if retry_after.isascii() and retry_after.isdigit():
         return min(float(retry_after[:9]), _RETRY_AFTER_CAP_S)
     try:
         moment = parsedate_to_datetime(retry_after)
-        if moment.tzinfo is None:  # asctime's form has none, and is in UTC (RFC 9110 §5.6.7)
+        if moment.tzinfo is None:  # asctime's form has no zone and means UTC (RFC 9110 §5.6.7)
             moment = moment.replace(tzinfo=UTC)
         wait_s = moment.timestamp() - now
     except (ValueError, OverflowError):

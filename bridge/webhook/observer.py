@@ -1,17 +1,17 @@
-"""What is reported of each POST, to a capture for instance."""
+"""The report of each POST to an observer, such as a capture."""
 
 from typing import Final, Literal, Protocol
 
 from attrs import field, frozen
 
 HEADERS: Final = ("content-type", "retry-after", "content-encoding")
-"""The headers of an answer that matter; the last is kept only where it could not be undone."""
+"""The response headers in a report. The last is left out if the coding was undone."""
 FailureKind = Literal["unreachable", "timed_out", "given_up"]
 
 
 @frozen
 class PostFailure:
-    """Why there is no answer: nobody there or no HTTP, too late, or we stopped waiting."""
+    """Why there is no answer: no connection or no HTTP, too late, or the POST was cancelled."""
 
     kind: FailureKind
     why: str = ""
@@ -19,7 +19,7 @@ class PostFailure:
 
 @frozen
 class PostAnswer:
-    """An answer; `body` is None where it was over the limit. Header names are in lower case."""
+    """An answer. `body` is None if it was over the limit. Header names are in lower case."""
 
     status: int
     headers: dict[str, str] = field(factory=dict)
@@ -30,14 +30,14 @@ PostReport = PostAnswer | PostFailure
 
 
 class PostObserver(Protocol):
-    """Is told of every POST when it is over. Nothing may wait or raise."""
+    """Receives a report of every POST when it ends. Its methods must not block or raise."""
 
     def now(self) -> float:
-        """Give the time, in s by a clock of its own."""
+        """Return the time in s, by the observer's own clock."""
         ...
 
     def exchanged(
         self, uid: str, attempt: int, began: float, request: bytes, result: PostReport
     ) -> None:
-        """A POST is over that had begun at `began`."""
+        """Handle the end of a POST that began at `began`, by `now`."""
         ...

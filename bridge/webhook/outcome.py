@@ -1,6 +1,6 @@
-"""What can come of a POST, and what the sender of the stanza is then told: the table H4.
+"""The outcomes of a POST, and the stanza error for each failure: the table of H4.
 
-Also the one place that decides who may be told anything at all (rules S29, S30).
+`bridge.payload.error` decides which senders may get an error at all (rules S29, S30).
 """
 
 from typing import ClassVar, Final, assert_never
@@ -14,17 +14,17 @@ from xmppstream import ErrorType, StanzaCondition, StanzaError
 
 
 class Replied(ReplyBody, frozen=True, gc=False):
-    """Status 200 with a body that holds stanzas, not yet read."""
+    """Status 200 with a body that should hold stanzas, not yet read."""
 
-    # A Struct, since one is made for each POST: an attrs value takes four times as long to make;
-    # it is never in a cycle, so that the collector need not look at it. So with the others.
+    # Every POST makes one of these classes. Making an attrs value takes four times as long as a
+    # Struct. No instance is ever in a reference cycle, so the collector can skip them.
     name: ClassVar[PostResult] = "replied"
     is_success: ClassVar[bool] = True
 
 
 class NoReply(msgspec.Struct, frozen=True, gc=False):
-    """The stanza was accepted, with nothing to say (H3); `ignored` is the media type of a body
-    that was there but could not be meant for us.
+    """The stanza was accepted without a reply (H3). `ignored` is the media type of a body that
+    is not in a format for stanzas.
     """
 
     name: ClassVar[PostResult] = "no_reply"
@@ -34,7 +34,7 @@ class NoReply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """A status outside 2xx; `retry_after_s` as the endpoint asks."""
+    """A status outside 2xx. `retry_after_s` is the delay that the endpoint asks for."""
 
     name: ClassVar[PostResult] = "rejected"
     is_success: ClassVar[bool] = False
@@ -44,7 +44,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unreachable(msgspec.Struct, frozen=True, gc=False):
-    """No connection, or a broken or garbled answer."""
+    """No connection, or a broken or malformed answer."""
 
     name: ClassVar[PostResult] = "unreachable"
     is_success: ClassVar[bool] = False
@@ -53,14 +53,14 @@ class Unreachable(msgspec.Struct, frozen=True, gc=False):
 
 
 class TimedOut(msgspec.Struct, frozen=True, gc=False):
-    """No whole answer in time."""
+    """No complete answer in time."""
 
     name: ClassVar[PostResult] = "timed_out"
     is_success: ClassVar[bool] = False
 
 
 class BadReply(msgspec.Struct, frozen=True, gc=False):
-    """Status 200 with a body that promises stanzas and holds none that may be sent."""
+    """Status 200 with a body that should hold stanzas, but holds none that may be sent."""
 
     name: ClassVar[PostResult] = "bad_reply"
     is_success: ClassVar[bool] = False
@@ -109,14 +109,14 @@ ERROR_OF_STATUS: Final[dict[int, tuple[StanzaCondition, ErrorType]]] = {
     507: BUSY,
     511: _NOT_AUTHORIZED,
 }
-"""The table H4; any other status is `service-unavailable`/`cancel`."""
+"""The table of H4. Any other status is `service-unavailable`/`cancel`."""
 
 REFUSES_US: Final = frozenset({401, 403, 407})
-"""Statuses that an operator should read as: the endpoint refuses the bridge."""
+"""Statuses that mean, to an operator, that the endpoint refuses the bridge."""
 
 
 def error_of(failure: Failure) -> StanzaError:
-    """Give the stanza error for a failure. Its text is ours: nothing of the endpoint's."""
+    """Return the stanza error for a failure. Its text is ours and never quotes the endpoint."""
     match failure:
         case Rejected(status=status):
             default = (StanzaCondition.SERVICE_UNAVAILABLE, ErrorType.CANCEL)
@@ -132,7 +132,7 @@ def error_of(failure: Failure) -> StanzaError:
 
 
 def reason_of(outcome: Outcome) -> str:
-    """Tell in a few words what came of an attempt, for the operator."""
+    """Describe an outcome in a few words, for the operator."""
     match outcome:
         case Rejected(status=status):
             return f"status {status}"

@@ -1,8 +1,9 @@
 """When the next POST may be made: the retries of a stanza, and the circuit breaker of an endpoint.
 
-An endpoint is down when the last POSTs of three different senders all failed in a way that says
-nothing of the stanza; a stanza that an endpoint cannot digest makes it down for nobody else. Then
-one probe at a time is let through, until any POST is answered. No tasks, no clock.
+An endpoint is down once POSTs of three different senders have failed, with no answer in between, in
+a way that says nothing about the stanza. So a stanza that the endpoint cannot handle does not block
+the other senders. While it is down, one probe at a time is let through, until a POST is answered.
+No tasks, no clock.
 """
 
 import math
@@ -17,7 +18,7 @@ from bridge.xmpp.backoff import Backoff, full_jitter, half_jitter
 from xmppstream import Stanza
 
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 502, 503, 504})
-"""Statuses that say: not now. Every other one is final."""
+"""Statuses after which a POST is repeated. Every other one is final."""
 
 _FIRST_S: Final = 0.5
 _LAST_S: Final = 15.0
@@ -29,7 +30,7 @@ _LAST_PROBE_S: Final = 5.0
 
 @frozen
 class RetryPolicy:
-    """The budgets, in seconds from a stanza's acceptance; 0 means one attempt, without end."""
+    """The budgets, in seconds from a stanza's acceptance; 0 means one attempt and no deadline."""
 
     message_budget_s: float = 60
     iq_budget_s: float = 10
@@ -37,24 +38,24 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, retry: RetrySettings) -> Self:
-        """Return the policy of a configuration."""
+        """Return the policy of the settings."""
         return cls(retry.message_budget_s, retry.iq_budget_s)
 
     @property
     def is_patient(self) -> bool:
-        """Whether every stanza has a budget. One without is owed its attempt at once: it cannot
+        """Whether every stanza has a budget. One without must be attempted at once: it cannot
         wait for a probe of an endpoint that is down.
         """
         return self.message_budget_s > 0 and self.iq_budget_s > 0
 
     def budget_s(self, stanza: Stanza) -> float:
-        """Give the budget of a stanza: an iq's sender gives up soon."""
+        """Return the budget of a stanza. Iqs have their own, because their senders give up soon."""
         return self.iq_budget_s if stanza.is_request else self.message_budget_s
 
     def wait_s(self, outcome: Outcome, attempts: int) -> float | None:
-        """Give how long to wait after an attempt (the `attempts`-th); None where it is final.
+        """Return the seconds to wait after the `attempts`-th attempt; None if its outcome is final.
 
-        Exponential with full jitter; at least what the endpoint asks for by Retry-After.
+        Exponential with full jitter, and at least as long as the endpoint's Retry-After.
         """
         if not is_passing(outcome):
             return None
@@ -64,14 +65,14 @@ class RetryPolicy:
 
 
 def is_passing(outcome: Outcome) -> bool:
-    """Tell whether a failure may pass by itself."""
+    """Return whether an outcome is a failure that may pass by itself."""
     if isinstance(outcome, Rejected):
         return outcome.status in RETRIED_STATUSES
     return isinstance(outcome, Unreachable | TimedOut)
 
 
 class CircuitBreaker:
-    """What is known of one endpoint."""
+    """Decides whether a POST to one endpoint may begin, by the outcomes so far."""
 
     def __init__(
         self,
@@ -81,31 +82,31 @@ class CircuitBreaker:
         self.is_down = False
         self.is_fine = True
         """Whether no POST has failed since the last one that was answered."""
-        self._failed: set[str] = set()  # senders, while it is up
+        self._failed: set[str] = set()  # senders, while the endpoint is up
         self._probing = False
         self._probes = 0
         self._probe_at = -math.inf
 
     @property
     def next_probe_at(self) -> float:
-        """When the next probe may begin; infinite while one runs, and while none is needed."""
+        """The time at which the next probe may begin; infinite if one runs or none is needed."""
         return self._probe_at if self.is_down and not self._probing else math.inf
 
     def reset(self) -> None:
-        """Forget what is known: the endpoint is another one."""
+        """Forget all outcomes: the endpoint is now a different one."""
         self._recover()
 
     def allows(self, now: float) -> bool:
-        """Tell whether a POST may begin."""
+        """Return whether a POST may begin."""
         return not self.is_down or (not self._probing and now >= self._probe_at)
 
     def try_acquire(self) -> bool:
-        """Take note of a POST that begins, and tell whether it is the probe."""
+        """Record that a POST begins, and return whether it is the probe."""
         self._probing = self.is_down
         return self._probing
 
     def record(self, outcome: Outcome, sender: str, now: float, *, probe: bool) -> None:
-        """Take note of what came of a POST."""
+        """Record the outcome of a POST."""
         if probe:
             self._probing = False
         if not says_down(outcome):
@@ -121,7 +122,7 @@ class CircuitBreaker:
             self._schedule(now)
 
     def release(self, *, probe: bool) -> None:
-        """Take note of a POST that was cancelled."""
+        """Record that a POST was cancelled."""
         if probe:
             self._probing = False
 
@@ -136,7 +137,7 @@ class CircuitBreaker:
 
 
 def says_down(outcome: Outcome) -> bool:
-    """Tell whether an outcome speaks of the endpoint rather than of the stanza."""
+    """Return whether an outcome is a failure of the endpoint rather than of the stanza."""
     if isinstance(outcome, Rejected):
         return outcome.status in _DOWN_STATUSES
     return isinstance(outcome, Unreachable | TimedOut)

@@ -1,7 +1,7 @@
-"""Who a POST is, and that it is ours: the headers of Standard Webhooks (standardwebhooks.com).
+"""The identity and origin of a POST: the headers of Standard Webhooks (standardwebhooks.com).
 
-`webhook-id` is the same at every attempt, so that an endpoint can drop repetitions; the time stamp
-and the signature are made anew for each. The signature covers id, time and body.
+`webhook-id` is the same at every attempt, so an endpoint can drop repetitions. The timestamp and
+the signature are new at each attempt. The signature covers id, timestamp and body.
 """
 
 import base64
@@ -12,15 +12,15 @@ from bridge.config.value import PREFIX, Secret
 
 
 class Signer:
-    """Writes the webhook headers of one component's POSTs. With several secrets (while one is
-    being replaced) it signs with each of them.
+    """Makes the webhook headers of one component's POSTs. With several secrets (while one is
+    being replaced), it signs with each of them.
     """
 
     def __init__(self, secrets: tuple[Secret, ...] = ()) -> None:
         self._keys = [base64.b64decode(one.value.removeprefix(PREFIX)) for one in secrets]
 
     def headers(self, uid: str, attempt: int, now: float, body: bytes) -> str:
-        """Give the header lines of an attempt (from 1) at `now`, Unix time in s."""
+        """Return the header lines of the `attempt`-th attempt (from 1) at `now`, Unix time in s."""
         timestamp = int(now)
         lines = (
             f"webhook-id: {uid}\r\nwebhook-timestamp: {timestamp}\r\nwebhook-attempt: {attempt}\r\n"
