@@ -1,5 +1,5 @@
 """A stanza as JSON, and JSON as a stanza.
 
-`request` writes the JSON that is POSTed (H1), `reply` reads and checks replies (H2, S27 to S31),
-`error` holds the stanza errors and decides who may be sent one (S29, S30).
+`request` writes the JSON that is POSTed (H1). `reply` reads and checks replies (H2, S27 to S31).
+`error` has the bridge's own stanza errors and decides which senders may get one (S29, S30).
 """

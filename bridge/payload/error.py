@@ -1,4 +1,4 @@
-"""The stanza errors that the bridge itself sends, and who may be sent one (S29, S30)."""
+"""The bridge's own stanza errors, and which senders may get one (S29, S30)."""
 
 from typing import Final
 
@@ -17,9 +17,9 @@ INTERNAL: Final = StanzaError(
 
 
 def error_for(stanza: Stanza, error: StanzaError, *, in_room: bool) -> Stanza | None:
-    """Make the error for the sender of a stanza; None where none may be sent (S29, S30).
+    """Return the error for a stanza's sender; None if it must not get one (S29, S30).
 
-    `in_room` tells whether the sender is in a room where we have an occupant (S36).
+    `in_room`: whether the sender is in a room where the bridge has an occupant (S36).
     """
     if not stanza.is_request and (may_not_be_told(stanza) or in_room):
         return None
@@ -30,7 +30,7 @@ def error_for(stanza: Stanza, error: StanzaError, *, in_room: bool) -> Stanza | 
 
 
 def may_not_be_told(stanza: Stanza) -> bool:
-    """Tell whether the sender of a stanza that is no request must not get an error (S30)."""
+    """Return whether the sender of a stanza, not an iq get or set, must not get an error (S30)."""
     if stanza.type == "error" or stanza.kind == "presence":
         return True
     if stanza.kind == "message" and stanza.type in ("groupchat", "headline"):

@@ -1,8 +1,8 @@
-"""JSON to stanza: the HTTP contract's H2.
+"""JSON to stanzas: part H2 of the HTTP contract.
 
-A reply is read in two steps. `read_reply` takes the body apart, strictly; `ReplyComposer` makes
-stanzas of it that may be sent on a stream which strangers share: everything that S27 to S31 ask is
-checked here, so that a bad reply costs one stanza and never the stream.
+A reply is read in two steps. `read_reply` parses the body, strictly. `ReplyComposer` makes stanzas
+that may be sent on a stream shared with strangers. It checks everything that S27 to S31 require, so
+a bad reply costs one stanza and never the stream.
 """
 
 from functools import lru_cache
@@ -39,11 +39,11 @@ _SHOWN: Final = 60
 
 
 class _Literal(str):
-    """A number with a fraction or an exponent, as it stood in the JSON."""
+    """A number with a fraction or an exponent, as spelled in the JSON."""
 
 
 class UnusableReply(Exception):
-    """A reply cannot be sent; the message tells the endpoint's developer why, and quotes little."""
+    """A reply cannot be sent. The message is for the endpoint's developer, and quotes little."""
 
 
 class NotJson(UnusableReply):
@@ -51,7 +51,7 @@ class NotJson(UnusableReply):
 
 
 class ReplyBody(msgspec.Struct, frozen=True, gc=False):
-    """A body that promises stanzas, not yet read: of a reply (H2), or of a request to the API."""
+    """A body that should hold stanzas, not yet read: a reply's (H2), or an API request's."""
 
     media: Literal["json", "xml"]
     content: bytes
@@ -60,8 +60,8 @@ class ReplyBody(msgspec.Struct, frozen=True, gc=False):
 class ReplyObject(
     msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
 ):
-    """One object of a JSON reply, its types checked; None stands for absent and for null. Beside
-    a `stanza` nothing else counts.
+    """One object of a JSON reply, with checked types. None means absent or null. If `stanza` is
+    given, the other keys are ignored.
     """
 
     kind: str | None = None
@@ -79,7 +79,7 @@ class ReplyObject(
 
 @frozen
 class Draft:
-    """A stanza that is to be sent unasked: an object, or the stanza that was supplied in it."""
+    """A stanza to send that is not a reply: a JSON object, or the XML stanza supplied in it."""
 
     one: ReplyObject
     supplied: Stanza | None = None
@@ -94,11 +94,11 @@ class Draft:
 
 
 def read_reply(reply: ReplyBody) -> list[ReplyObject]:
-    """Take the body of a reply apart.
+    """Parse the body of a reply into objects.
 
     Raises:
-        UnusableReply: it is not JSON in UTF-8, not an object or an array of objects, or a key has
-            the wrong type.
+        UnusableReply: if it is not JSON in UTF-8, is not an object or an array of objects, or has a
+            key of the wrong type.
     """
     content = reply.content.removeprefix(_BOM)
     if reply.media == "xml":
@@ -114,8 +114,10 @@ def read_reply(reply: ReplyBody) -> list[ReplyObject]:
 
 
 def _read_leniently(content: bytes) -> list[ReplyObject]:
-    """Read what has unknown keys (msgspec skips those unread: they may be no UTF-8), or wrong types
-    where they do not count; or tell in our own words what is wrong with it.
+    """Read a body that the strict decoder refuses, or raise with an explanation in our own words.
+
+    Unknown keys are read here, because msgspec skips them even if they are not valid UTF-8. So are
+    wrong types in keys that are ignored.
     """
     try:
         value = _ANY_DECODER.decode(content)
@@ -132,7 +134,7 @@ def _read_leniently(content: bytes) -> list[ReplyObject]:
 
 def _structured(one: dict[str, Any]) -> ReplyObject:
     if one.get("stanza") is not None:
-        one = {"stanza": one["stanza"]}  # what does not count may be of any type
+        one = {"stanza": one["stanza"]}  # the ignored keys may have any type
     texts = {key: one.get(key) for key in _TEXTS}
     wrong = [
         f"{key} is not a string"
@@ -150,9 +152,9 @@ _ANY_DECODER: Final = msgspec.json.Decoder(float_hook=_Literal)
 
 @frozen
 class ReplyComposer:
-    """Makes stanzas of replies, in the name of one component.
+    """Makes stanzas from replies, on behalf of one component.
 
-    `parse` parses foreign XML (in a thread of bounded life, see `xmppstream.parser_thread`).
+    `parse` parses untrusted XML (in a thread of bounded life, see `xmppstream.parser_thread`).
     """
 
     domain: str
@@ -162,16 +164,16 @@ class ReplyComposer:
     async def compose(
         self, objects: list[ReplyObject], request: Stanza, *, uid: str, in_room: bool
     ) -> list[Stanza]:
-        """Make the stanzas of a reply to `request`, all checked; an empty list says nothing.
+        """Return the checked stanzas of a reply to `request`; an empty list if it sends nothing.
 
-        `uid` makes ids: the n-th stanza without one gets `uid-n`. `in_room`: see `error_for`.
+        If the n-th object needs an id and has none, it gets `uid-n`. `in_room`: see `error_for`.
 
         Raises:
-            UnusableReply: one of them may not be sent; then none may.
+            UnusableReply: if any of the stanzas may not be sent; then none may.
         """
         stanzas: list[Stanza] = []
         for number, one in enumerate(objects, 1):
-            if one.body is None and one.says_nothing:  # most have a body: no call
+            if one.body is None and one.says_nothing:  # most have a body, which saves the call
                 continue
             try:
                 supplied = None if one.stanza is None else await self._supplied(one.stanza)
@@ -185,19 +187,19 @@ class ReplyComposer:
         return stanzas
 
     async def draft(self, one: ReplyObject) -> Draft:
-        """Parse what was supplied as XML.
+        """Parse the stanza that an object supplies as XML, if any.
 
         Raises:
-            UnusableReply: it is none, or no stanza.
+            UnusableReply: if it is not XML, or not a stanza.
         """
         return Draft(one, None if one.stanza is None else await self._supplied(one.stanza))
 
     def compose_unasked(self, draft: Draft, default_from: str | None, fresh_id: str) -> Stanza:
-        """Make a stanza that answers nothing, checked as one of a reply is. An iq and an error have
-        an id; others have one where it was given.
+        """Return a stanza that is not a reply, checked like one. An iq or an error always has an
+        id, other stanzas only if it was given.
 
         Raises:
-            UnusableReply: it may not be sent.
+            UnusableReply: if it may not be sent.
         """
         one = draft.one
         if draft.supplied is None and one.says_nothing:
@@ -206,7 +208,7 @@ class ReplyComposer:
             raise UnusableReply("to is missing")
         if draft.supplied is None and one.kind == "iq" and one.type is None:
             raise UnusableReply("an iq needs a type")
-        # What is not given is that of a reply to a message which came from nobody.
+        # The defaults are those of a reply to a message without a sender.
         nothing = make("message", default_from, None)
         fresh = fresh_id if one.kind == "iq" or draft.supplied is not None else None
         return self._compose_one(one, draft.supplied, nothing, fresh, in_room=False)
@@ -235,7 +237,7 @@ class ReplyComposer:
         return stanza
 
     def _made(self, one: ReplyObject, request: Stanza, fresh_id: str | None) -> Stanza:
-        """A reply in JSON's own words."""
+        """Return the stanza that the keys of a JSON object describe."""
         kind: Kind = "iq" if request.is_request else "message"
         if one.kind is not None:
             kind = _kind(one.kind)
@@ -258,19 +260,19 @@ class ReplyComposer:
         return make(kind, to, self._sender(one.from_, request), type=type, id=id, children=children)
 
     async def _supplied(self, text: str) -> Stanza:
-        """A reply in XML."""
+        """Return the stanza that is supplied as XML."""
         try:
             element = await self.parse(text.encode())
         except UnicodeEncodeError:
-            raise UnusableReply("stanza: half of a surrogate pair") from None
+            raise UnusableReply("stanza: an unpaired surrogate") from None
         except RemoteError as error:
             raise UnusableReply(f"stanza: {error}") from None
         if element.namespace not in _NAMESPACES or element.local not in KINDS:
-            raise UnusableReply(f"stanza: {_quote(element.local)} is no stanza")
+            raise UnusableReply(f"stanza: {_quote(element.local)} is not a stanza")
         return Stanza(rehome(element, COMPONENT))
 
     def _filled(self, stanza: Stanza, request: Stanza, fresh_id: str | None) -> Stanza:
-        """Fill in what a supplied stanza lacks, and check its addresses."""
+        """Fill in the missing attributes of a supplied stanza, and check its addresses."""
         to = request.from_ if stanza.to is None else _address("to", stanza.to)
         if stanza.to is None and stanza.type == "groupchat":
             to = bare(to or "")
@@ -287,7 +289,7 @@ class ReplyComposer:
 
 @lru_cache(maxsize=1024)
 def _own(address: str, domain: str) -> str:
-    """Give a sender, its domain written exactly as configured (S28)."""
+    """Return a sender's address with the domain spelled exactly as configured (S28)."""
     jid = _split("from", address)
     if not same_domain(jid.domain, domain):
         raise UnusableReply(f"from: {_quote(jid.domain)} is not {domain}")
@@ -309,14 +311,14 @@ def _text(body: Any) -> str:
         return body
     if isinstance(body, bool | int):
         return msgspec.json.encode(body).decode()
-    raise UnusableReply("body is neither a string nor a number nor a boolean")
+    raise UnusableReply("body is not a string, a number or a boolean")
 
 
 def _kind(name: str) -> Kind:
     for kind in KINDS:
         if kind == name:
             return kind
-    raise UnusableReply(f"kind {_quote(name)} is none of {', '.join(KINDS)}")
+    raise UnusableReply(f"kind {_quote(name)} is not one of {', '.join(KINDS)}")
 
 
 def _address(key: str, value: str) -> str:
@@ -328,16 +330,16 @@ def _split(key: str, value: str) -> Jid:
     try:
         return split(value)
     except InvalidJid as error:
-        raise UnusableReply(f"{key}: {_quote(value)} is no JID: {error}") from None
+        raise UnusableReply(f"{key}: {_quote(value)} is not a valid JID: {error}") from None
 
 
 def _check_type(stanza: Stanza) -> None:
-    """Check what the RFC says of a stanza by its own (S29, S31)."""
+    """Check a stanza by itself against the RFC (S29, S31)."""
     kind, type = stanza.kind, stanza.type
     if type is None and kind == "iq":
         raise UnusableReply("an iq needs a type")
     if type is not None and type not in TYPES[kind]:
-        raise UnusableReply(f"type {_quote(type)} is none that {kind} stanzas can have")
+        raise UnusableReply(f"type {_quote(type)} is not valid for {kind} stanzas")
     if stanza.id == "":
         raise UnusableReply("id is empty")
     if type == "error":
@@ -347,32 +349,32 @@ def _check_type(stanza: Stanza) -> None:
         if type in ("get", "set") and count != 1:
             raise UnusableReply(f"an iq of type {type} needs exactly one child element")
         if type == "result" and count > 1:
-            raise UnusableReply("an iq result has at most one child element")
+            raise UnusableReply("an iq result can have at most one child element")
 
 
 def _check_error(error: Element | None) -> None:
     if error is None:
         raise UnusableReply('type "error" needs an <error/>')
     if error.get("type") not in set(ErrorType):
-        raise UnusableReply("the <error/> has no type of RFC 6120 §8.3.2")
+        raise UnusableReply("the type of the <error/> is not one of RFC 6120 §8.3.2")
     conditions = {expanded(STANZA_ERRORS, condition) for condition in StanzaCondition}
     if sum(child.name in conditions for child in error.elements) != 1:
-        raise UnusableReply("the <error/> has not one condition of RFC 6120 §8.3.3")
+        raise UnusableReply("the <error/> must have exactly one condition of RFC 6120 §8.3.3")
 
 
 def _check_answer(stanza: Stanza, request: Stanza, in_room: bool) -> None:
-    """Check a stanza against the one that it answers (S29, S30)."""
+    """Check a stanza against the request that it answers (S29, S30)."""
     if _is_answer(stanza):
         if not request.is_request:
-            raise UnusableReply(f"an iq of type {stanza.type}, but no iq asked for it")
+            raise UnusableReply(f"an iq of type {stanza.type}, but there is no iq to answer")
         if stanza.id != request.id:
-            raise UnusableReply("an iq answer with another id than the request's")
+            raise UnusableReply("an iq answer whose id is not the request's")
         if stanza.to != request.from_:
-            raise UnusableReply("an iq answer to somebody who did not ask")
+            raise UnusableReply("an iq answer to an address other than the requester's")
     elif stanza.type == "error" and stanza.to in (request.from_, bare(request.from_ or "")):
         probe = StanzaError(StanzaCondition.UNDEFINED_CONDITION, ErrorType.CANCEL)
         if error_for(request, probe, in_room=in_room) is None:
-            raise UnusableReply("an error to somebody who must not get one (RFC 6120, XEP-0045)")
+            raise UnusableReply("an error to a sender that must not get one (RFC 6120, XEP-0045)")
 
 
 def _is_answer(stanza: Stanza) -> bool:
@@ -380,7 +382,7 @@ def _is_answer(stanza: Stanza) -> bool:
 
 
 def is_answer_to(stanzas: list[Stanza], request: Stanza) -> bool:
-    """Tell whether an iq get or set is answered among the stanzas of a reply."""
+    """Return whether one of a reply's stanzas answers the iq get or set `request`."""
     return any(_is_answer(one) and one.id == request.id for one in stanzas)
 
 

@@ -17,7 +17,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 def request_body(stanza: Stanza, xml: str, received: float) -> bytes:
     """Return the JSON object that is POSTed for a stanza, in UTF-8 (H1).
 
-    `xml` is the stanza as its component's stream has it, `received` is Unix time in s.
+    `xml` is the stanza as serialized for its component's stream; `received` is Unix time in s.
     """
     second = int(received)
     return _ENCODER.encode(
@@ -37,7 +37,7 @@ def request_body(stanza: Stanza, xml: str, received: float) -> bytes:
 class _RequestObject(
     msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={"from_": "from"}
 ):
-    """What is POSTed; None stands for absent, but for the addresses."""
+    """The object that is POSTed. None means absent; only the addresses are then null."""
 
     to: str | None
     from_: str | None
@@ -45,18 +45,18 @@ class _RequestObject(
     id: str | None = None
     type: str | None = None
     body: str | None = None
-    stanza: str = ""  # always there, as is what follows
+    stanza: str = ""  # always present, like the next one
     received: str = ""
 
 
 @lru_cache(maxsize=16)
 def _date(second: int) -> str:
-    """Write Unix time as ISO 8601, in UTC."""
+    """Format Unix time as ISO 8601, in UTC."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def body_of(stanza: Stanza) -> str | None:
-    """Give a message's body: the first without xml:lang, else the first; None without one."""
+    """Return a message's body: the first without xml:lang, else the first, else None."""
     first = None
     for child in stanza.element.children:
         if not isinstance(child, str) and child.name == _BODY:

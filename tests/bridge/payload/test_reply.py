@@ -525,7 +525,7 @@ def nested(depth: int) -> bytes:
 NO_JSON = "the body is not JSON"
 NO_OBJECT = "the body is not a JSON object or an array of objects"
 NO_STRING = "is not a string"
-NO_TEXT = "body is neither a string nor a number nor a boolean"
+NO_TEXT = "body is not a string, a number or a boolean"
 TOO_LONG = "a" * 1024
 NO_STRINGS: list[Any] = [5, 1.5, True, [], {}, ["x"]]
 NO_BODIES: list[Any] = [[], ["Hi"], {}, {"text": "Hi"}, [None]]
@@ -573,11 +573,12 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
     ("in the second object", CHAT, [{"body": "a"}, {"body": []}], f"object 2: {NO_TEXT}"),
     ("deep body", CHAT, Bytes(nested(100)), NO_TEXT),
     # Kinds and types.
-    ("kind unknown", CHAT, {"kind": "mesage"}, "kind 'mesage' is none of message, presence, iq"),
-    ("kind empty", CHAT, {"kind": ""}, "kind '' is none of message, presence, iq"),
-    ("kind in another case", CHAT, {"kind": "Message"}, "kind 'Message' is none of"),
+    ("kind unknown", CHAT, {"kind": "mesage"}, "kind 'mesage' is not one of message, presence, iq"),
+    ("kind empty", CHAT, {"kind": ""}, "kind '' is not one of message, presence, iq"),
+    ("kind in another case", CHAT, {"kind": "Message"}, "kind 'Message' is not one of"),
     *[
-        (f"{kind} of type {type!r}", CHAT, {"kind": kind, "type": type}, f"type {type!r} is none")
+        (f"{kind} of type {type!r}", CHAT, {"kind": kind, "type": type},
+            f"type {type!r} is not valid")
         for kind, types in (
             ("message", ("", "Chat", "get", "result", "subscribe", "available", "x")),
             ("presence", ("", "available", "chat", "groupchat", "get", "x")),
@@ -596,23 +597,24 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
     ("from a subdomain", CHAT, {"body": "x", "from": f"a@b.{DOMAIN}"}, "is not bot.example"),
     ("from a longer domain", CHAT, {"body": "x", "from": f"a@x{DOMAIN}"}, "is not bot.example"),
     ("from a trailing dot", CHAT, {"body": "x", "from": f"echo@{DOMAIN}."},
-        "from: 'echo@bot.example.com.' is no JID"),
+        "from: 'echo@bot.example.com.' is not a valid JID"),
     ("from an empty local part", CHAT, {"body": "x", "from": f"@{DOMAIN}"},
-        "from: '@bot.example.com' is no JID: its local part is empty"),
+        "from: '@bot.example.com' is not a valid JID: its local part is empty"),
     ("from an empty resource", CHAT, {"body": "x", "from": f"{BOT}/"}, "its resource is empty"),
-    ("from two local parts", CHAT, {"body": "x", "from": f"a@b@{DOMAIN}"}, "is no JID"),
-    ("from nothing", CHAT, {"body": "x", "from": ""}, "from: '' is no JID"),
+    ("from two local parts", CHAT, {"body": "x", "from": f"a@b@{DOMAIN}"}, "is not a valid JID"),
+    ("from nothing", CHAT, {"body": "x", "from": ""}, "from: '' is not a valid JID"),
     ("the domain as a resource", CHAT, {"body": "x", "from": f"x.example/@{DOMAIN}"}, "is not bot"),
-    ("from with a space", CHAT, {"body": "x", "from": f"a b@{DOMAIN}"}, "is no JID"),
+    ("from with a space", CHAT, {"body": "x", "from": f"a b@{DOMAIN}"}, "is not a valid JID"),
     ("from with a dotless i", CHAT, {"body": "x", "from": "a@b\u0131t.example.com"}, "is not bot"),
     ("a stanza from elsewhere", CHAT, in_stanza("<message from='romeo@x.example'/>"), "is not bot"),
-    ("a stanza from nobody", CHAT, in_stanza("<message from=''/>"), "from: '' is no JID"),
-    ("a stanza from a trailing dot", CHAT, in_stanza(f"<message from='{DOMAIN}.'/>"), "is no JID"),
+    ("a stanza from nobody", CHAT, in_stanza("<message from=''/>"), "from: '' is not a valid JID"),
+    ("a stanza from a trailing dot", CHAT, in_stanza(f"<message from='{DOMAIN}.'/>"),
+        "is not a valid JID"),
     ("a stanza from an empty local part", CHAT, in_stanza(f"<message from='@{DOMAIN}'/>"),
-        "is no JID"),
+        "is not a valid JID"),
     # To.
-    ("to @@bad", CHAT, {"body": "x", "to": "@@bad"}, "to: '@@bad' is no JID"),
-    ("to nothing", CHAT, {"body": "x", "to": ""}, "to: '' is no JID: its domain is empty"),
+    ("to @@bad", CHAT, {"body": "x", "to": "@@bad"}, "to: '@@bad' is not a valid JID"),
+    ("to nothing", CHAT, {"body": "x", "to": ""}, "to: '' is not a valid JID: its domain is empty"),
     ("to a resource alone", CHAT, {"body": "x", "to": "/r"}, "its domain is empty"),
     ("to an empty local part", CHAT, {"body": "x", "to": "@b"}, "its local part is empty"),
     ("to an empty domain", CHAT, {"body": "x", "to": "a@"}, "its domain is empty"),
@@ -624,7 +626,7 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
     ("to a control character", CHAT, {"body": "x", "to": "a@b/\u0001"}, "forbidden character"),
     *[
         (f"to a local part with {character}", CHAT, {"body": "x", "to": f"a{character}b@c"},
-            "is no JID")
+            "is not a valid JID")
         for character in "\"&':<>"
     ],
     ("to a long local part", CHAT, {"body": "x", "to": f"{TOO_LONG}@b"},
@@ -634,8 +636,9 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
     ("to a long resource", CHAT, {"body": "x", "to": f"a@b/{TOO_LONG}"},
         "its resource is longer than 1023 bytes"),
     ("bytes are counted", CHAT, {"body": "x", "to": "\u00e4" * 512 + "@b"}, "longer than 1023"),
-    ("a stanza to @@bad", CHAT, in_stanza("<message to='@@bad'/>"), "to: '@@bad' is no JID"),
-    ("a stanza to nobody", CHAT, in_stanza("<message to=''/>"), "to: '' is no JID"),
+    ("a stanza to @@bad", CHAT, in_stanza("<message to='@@bad'/>"),
+        "to: '@@bad' is not a valid JID"),
+    ("a stanza to nobody", CHAT, in_stanza("<message to=''/>"), "to: '' is not a valid JID"),
     ("only the second is bad", CHAT, [{"body": "x"}, {"body": "x", "to": "@"}],
         "object 2: to: '@'"),
     # Characters that XML cannot hold (S27).
@@ -651,29 +654,30 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
     ("id empty", CHAT, {"body": "x", "id": ""}, "id is empty"),
     ("a stanza's id empty", CHAT, in_stanza("<message id=''/>"), "id is empty"),
     # iq: exactly one answer, with its id, to who has asked.
-    ("a result with another id", GET, {"kind": "iq", "id": "q2"}, "another id than the request's"),
+    ("a result with another id", GET, {"kind": "iq", "id": "q2"}, "an iq answer whose id is not"),
     ("an error with another id", GET, in_stanza(f"<iq type='error' id='q2'>{error()}</iq>"),
-        "another id than the request's"),
+        "an iq answer whose id is not"),
     ("two results", GET, [{"kind": "iq"}, {"kind": "iq"}], "more than one answer to one iq"),
     ("a result and an error", GET, [{"kind": "iq"}, in_stanza(f"<iq type='error'>{error()}</iq>")],
         "more than one answer to one iq"),
     ("a result and one with another id", GET, [{"kind": "iq"}, {"kind": "iq", "id": "x"}],
-        "object 2: an iq answer with another id"),
+        "object 2: an iq answer whose id is not the request's"),
     ("a result to somebody else", GET, {"kind": "iq", "to": "romeo@x.example"},
-        "an iq answer to somebody who did not ask"),
+        "an iq answer to an address other than the requester's"),
     ("a result to the bare address", GET, {"kind": "iq", "to": "juliet@x.example"},
-        "an iq answer to somebody who did not ask"),
-    ("a result to a message", CHAT, {"kind": "iq"}, "an iq of type result, but no iq asked for it"),
-    ("a result to a presence", SUBSCRIBE, {"kind": "iq"}, "but no iq asked for it"),
+        "an iq answer to an address other than the requester's"),
+    ("a result to a message", CHAT, {"kind": "iq"},
+        "an iq of type result, but there is no iq to answer"),
+    ("a result to a presence", SUBSCRIBE, {"kind": "iq"}, "but there is no iq to answer"),
     ("an error of an iq to a message", CHAT, in_stanza(f"<iq type='error' id='m1'>{error()}</iq>"),
-        "an iq of type error, but no iq asked for it"),
+        "an iq of type error, but there is no iq to answer"),
     ("a get without a payload", CHAT, {"kind": "iq", "type": "get"}, "exactly one child element"),
     ("a set without a payload", CHAT, {"kind": "iq", "type": "set"}, "exactly one child element"),
     ("a get with two payloads", CHAT, in_stanza("<iq type='get'><a/><b/></iq>"), "exactly one"),
     ("a result with two payloads", GET, in_stanza("<iq type='result'><a/><b/></iq>"),
         "at most one"),
     ("an iq without a type", GET, in_stanza("<iq/>"), "an iq needs a type"),
-    ("an iq of an unknown type", GET, in_stanza("<iq type='x'/>"), "type 'x' is none that"),
+    ("an iq of an unknown type", GET, in_stanza("<iq type='x'/>"), "type 'x' is not valid for iq"),
     # stanza.
     ("an empty stanza", CHAT, in_stanza(""), "stanza: "),
     ("white space", CHAT, in_stanza(" \n"), "stanza: "),
@@ -705,15 +709,18 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
         "stanza: unsupported-encoding"),
     ("another version", CHAT, in_stanza("<?xml version='1.1'?><message/>"),
         "stanza: not-well-formed"),
-    ("a foreign namespace", CHAT, in_stanza(FOREIGN_MESSAGE), "stanza: 'message' is no stanza"),
-    ("the server's namespace", CHAT, in_stanza("<message xmlns='jabber:server'/>"), "is no stanza"),
-    ("another element", CHAT, in_stanza("<handshake/>"), "stanza: 'handshake' is no stanza"),
+    ("a foreign namespace", CHAT, in_stanza(FOREIGN_MESSAGE), "stanza: 'message' is not a stanza"),
+    ("the server's namespace", CHAT, in_stanza("<message xmlns='jabber:server'/>"),
+        "is not a stanza"),
+    ("another element", CHAT, in_stanza("<handshake/>"), "stanza: 'handshake' is not a stanza"),
     ("a stream error", CHAT, in_stanza(
-        "<error xmlns='http://etherx.jabber.org/streams'/>"), "stanza: 'error' is no stanza"),
-    ("another case", CHAT, in_stanza("<Message/>"), "stanza: 'Message' is no stanza"),
-    ("a long name", CHAT, in_stanza(f"<{'n' * 200}/>"), f"stanza: '{'n' * 60}…' is no stanza"),
-    ("a type unknown", CHAT, in_stanza("<message type='x'/>"), "'x' is none that message stanzas"),
-    ("a type of another kind", CHAT, in_stanza("<presence type='chat'/>"), "that presence stanzas"),
+        "<error xmlns='http://etherx.jabber.org/streams'/>"), "stanza: 'error' is not a stanza"),
+    ("another case", CHAT, in_stanza("<Message/>"), "stanza: 'Message' is not a stanza"),
+    ("a long name", CHAT, in_stanza(f"<{'n' * 200}/>"), f"stanza: '{'n' * 60}…' is not a stanza"),
+    ("a type unknown", CHAT, in_stanza("<message type='x'/>"),
+        "'x' is not valid for message stanzas"),
+    ("a type of another kind", CHAT, in_stanza("<presence type='chat'/>"),
+        "not valid for presence"),
     ("too deep", CHAT, in_stanza("<message>" + "<a>" * 200 + "</a>" * 200 + "</message>"),
         "stanza: policy-violation"),
     ("XML that is no UTF-8", CHAT, Xml(b"<message>\xe9</message>"), "the body is not UTF-8"),
@@ -727,23 +734,27 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
         f"<message type='error'><error xmlns='urn:x' type='cancel'><gone {STANZAS}/></error>"
         "</message>"), "needs an <error/>"),
     ("an error without a type", CHAT, in_stanza(
-        f"<message type='error'><error><gone {STANZAS}/></error></message>"), "has no type of"),
+        f"<message type='error'><error><gone {STANZAS}/></error></message>"),
+        "the type of the <error/> is not one"),
     ("an error of an unknown type", CHAT, in_stanza(
-        f"<message type='error'>{error('stop')}</message>"), "has no type of"),
+        f"<message type='error'>{error('stop')}</message>"), "the type of the <error/> is not one"),
     ("an error without a condition", CHAT, in_stanza(
-        "<message type='error'><error type='cancel'/></message>"), "has not one condition"),
+        "<message type='error'><error type='cancel'/></message>"),
+        "must have exactly one condition"),
     ("an unknown condition", CHAT, in_stanza(
-        f"<message type='error'>{error('cancel', 'no-idea')}</message>"), "has not one condition"),
+        f"<message type='error'>{error('cancel', 'no-idea')}</message>"),
+        "must have exactly one condition"),
     ("a condition of no namespace", CHAT, in_stanza(
-        "<message type='error'><error type='cancel'><gone/></error></message>"), "has not one"),
+        "<message type='error'><error type='cancel'><gone/></error></message>"),
+        "must have exactly one"),
     ("two conditions", CHAT, in_stanza(
         f"<message type='error'><error type='cancel'><gone {STANZAS}/><conflict {STANZAS}/>"
-        "</error></message>"), "has not one condition"),
+        "</error></message>"), "must have exactly one condition"),
     ("an iq error without an error", GET, in_stanza("<iq type='error'/>"), "needs an <error/>"),
     # S30: who must not get an error.
     *[
         (f"an error to {name}", request, in_stanza(f"<{kind} type='error'>{error()}</{kind}>"),
-            "an error to somebody who must not get one")
+            "an error to a sender that must not get one")
         for name, request, kind in (
             ("a presence", SUBSCRIBE, "presence"),
             ("a groupchat", GROUP, "message"),
@@ -753,7 +764,7 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
     ],
     ("an error to the room", GROUP, in_stanza(
         f"<message type='error' to='{ROOM}'>{error()}</message>"),
-        "an error to somebody who must not get one"),
+        "an error to a sender that must not get one"),
 ]  # fmt: skip
 
 
@@ -769,7 +780,7 @@ async def test_reply_is_unusable(request_xml: str, reply: Reply, reason: str) ->
 
 async def test_an_error_to_a_sender_in_one_of_our_rooms_is_unusable() -> None:
     reply = in_stanza(f"<message type='error'>{error()}</message>")
-    with pytest.raises(UnusableReply, match="an error to somebody who must not get one"):
+    with pytest.raises(UnusableReply, match="an error to a sender that must not get one"):
         await composed(CHAT, reply, in_room=True)
 
 
