@@ -1,7 +1,7 @@
-"""The bridge's own conversation with XMPP entities, and the state it learns from them.
+"""The bridge's own exchanges with XMPP entities, and the state that it learns from them.
 
-`link` attaches to the server and stays attached, with the pauses of `backoff` (S11). `outbox`
-holds stanzas until the server has confirmed them. `bounce` sends errors to senders,
-`autoresponder` answers ping, disco and version (H6), `iq` holds the iqs that wait for an answer,
-`muc` knows our occupants in rooms (S36).
+`link` attaches to the server and stays attached, with the delays of `backoff` (S11). `outbox`
+holds stanzas until the server has confirmed them. `bounce` sends errors to senders.
+`autoresponder` answers ping, disco and version (H6). `iq` holds the iqs that wait for an answer.
+`muc` tracks the bridge's occupants in rooms (S36).
 """

@@ -1,5 +1,5 @@
-"""What the bridge answers itself, for kinds that are not POSTed and for requests that the endpoint
-leaves unanswered (contract H3, H6).
+"""The bridge's own answers: to kinds that are not POSTed, and to requests that the endpoint leaves
+unanswered (contract H3, H6).
 """
 
 from typing import Final
@@ -12,25 +12,25 @@ from xmppstream.jid import bare
 from xmppstream.names import DISCO_INFO, DISCO_ITEMS, PING, VERSION, expanded
 
 UNAVAILABLE: Final = StanzaError(StanzaCondition.SERVICE_UNAVAILABLE, ErrorType.CANCEL)
-"""What Prosody itself says for an address that takes no such stanza."""
+"""The error that Prosody returns for an address that does not accept the stanza."""
 _NO_NODE: Final = StanzaError(StanzaCondition.ITEM_NOT_FOUND, ErrorType.CANCEL)
 _DEFAULT_RESOURCE: Final = "default"
 
 
 @frozen
 class Autoresponder:
-    """Answers in the name of one component; `name` is shown in disco and version."""
+    """Answers on behalf of one component. `name` is shown in disco and version."""
 
     name: str
 
     def answer(self, stanza: Stanza) -> list[Stanza]:
-        """Give the answers to a presence or iq that is not POSTed (H6). It has its addresses."""
+        """Return the answers to a presence or iq that is not POSTed (H6) and has both addresses."""
         if stanza.kind == "presence":
             return _answer_presence(stanza)
         return [self.answer_request(stanza)] if stanza.is_request else []
 
     def answer_request(self, stanza: Stanza) -> Stanza:
-        """Answer an iq get or set: ping, disco and version; else `service-unavailable`."""
+        """Return the answer to an iq get or set: ping, disco, version; else an error."""
         payload = stanza.payload
         if payload is None or stanza.type != "get":
             return stanza.error_reply(UNAVAILABLE)
@@ -79,7 +79,7 @@ class _Names:
 
 
 def _answer_presence(stanza: Stanza) -> list[Stanza]:
-    """Be an always-on contact: accept subscriptions, answer probes."""
+    """Return the answers of a contact that is always online and accepts all subscriptions."""
     sender, address = stanza.from_, stanza.to or ""
     resource = address
     if "@" in address and "/" not in address:

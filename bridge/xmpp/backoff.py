@@ -1,4 +1,4 @@
-"""What follows the end of a stream: the classes of rule S11, as one table, and waiting times."""
+"""The reaction to the end of a stream (the classes of rule S11, as one table), and the delays."""
 
 import random
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from xmppstream import StreamClosed, StreamCondition, StreamEnd, StreamFaulted, 
 
 
 class Reaction(Enum):
-    """What to do when a stream has ended."""
+    """How to react to the end of a stream."""
 
-    RETRY = auto()  # the server or the network: back off with jitter
-    REFUSED = auto()  # the server will not have us: final, unless it had us before
-    TAKEN = auto()  # somebody else is attached as our domain
+    RETRY = auto()  # a fault of the server or the network: back off with jitter
+    REFUSED = auto()  # the server refuses us: final, unless it has accepted us before
+    TAKEN = auto()  # another connection is attached as our domain
     BLAMED = auto()  # a stanza of ours broke the stream
 
 
@@ -30,7 +30,7 @@ REACTION_TO_CONDITION: Final = {
     StreamCondition.INVALID_XML: Reaction.BLAMED,
     StreamCondition.UNSUPPORTED_STANZA_TYPE: Reaction.BLAMED,
 }
-"""Stream errors that the server sends; any other one, and any other end, is `RETRY`."""
+"""Stream errors sent by the server. Any other one, and any other end, is `RETRY`."""
 
 
 def no_jitter(bound_s: float) -> float:
@@ -47,7 +47,7 @@ def full_jitter(bound_s: float) -> float:
 
 @frozen
 class Backoff:
-    """Exponential waiting times: `first_s`, doubled at each attempt, at most `last_s`."""
+    """Exponential delays: `first_s`, doubled at each attempt, at most `last_s`."""
 
     first_s: float
     last_s: float
@@ -67,14 +67,14 @@ _BACKOFFS: Final = {
 
 
 def reaction_to(end: StreamEnd, *, attached: bool) -> Reaction:
-    """Classify the end of a stream; `attached` tells whether its handshake had been accepted."""
+    """Classify the end of a stream. `attached`: whether its handshake had been accepted."""
     match end:
         case StreamFaulted(condition=condition, by_peer=True):
             reaction = REACTION_TO_CONDITION.get(condition, Reaction.RETRY)
-            # Nothing of ours was in a stream that was never attached (but for header and digest).
+            # A stream that never attached has carried only our header and digest, no stanza.
             if reaction is Reaction.BLAMED and not attached:
                 return Reaction.RETRY
-            # After the handshake, ejabberd says improper-addressing of a stanza without address.
+            # After the handshake, ejabberd returns this for a stanza without an address.
             if condition is StreamCondition.IMPROPER_ADDRESSING and attached:
                 return Reaction.BLAMED
             return reaction
@@ -83,21 +83,21 @@ def reaction_to(end: StreamEnd, *, attached: bool) -> Reaction:
 
 
 class ReconnectDelay:
-    """Delays before the next attempt to attach: doubling while the reaction stays the same."""
+    """Delays before the next attempt to attach. They double while the reaction is the same."""
 
     def __init__(self) -> None:
         self._reaction = Reaction.RETRY
         self._attempts = 0
 
     def reset(self) -> None:
-        """Begin anew: a stream has proved good."""
+        """Start again from the shortest delay, because a stream has proved good."""
         self._attempts = 0
 
     def wait_s(self, reaction: Reaction, *, was_settled: bool = False) -> float:
-        """Return the seconds to wait. `was_settled`: the stream had proved good before it ended.
+        """Return the seconds to wait. `was_settled`: whether the stream had proved good.
 
-        A conflict then means that another instance took our place: 120 s at once, or the two would
-        kick each other for ever.
+        If so, a conflict means that another instance took our place. The delay is 120 s at once,
+        or the two would disconnect each other forever.
         """
         backoff = _BACKOFFS[reaction]
         if reaction is Reaction.TAKEN and was_settled:

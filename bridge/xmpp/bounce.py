@@ -1,5 +1,5 @@
-"""What the bridge itself says to senders: errors, and its own answers. It alone decides whether one
-may be told, and counts those who may not be.
+"""Errors and other answers of the bridge itself to senders. All of its errors are made here, so
+the senders that must not get one are counted here, too.
 """
 
 import time
@@ -15,7 +15,7 @@ from xmppstream import Stanza, StanzaError, encode
 
 
 class Bouncer:
-    """Speaks for one component."""
+    """Makes and sends errors and answers on behalf of one component."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Bouncer:
         *,
         meter: Meter | None = None,
     ) -> None:
-        """`meter` goes on from where it is."""
+        """`meter` continues from its present values."""
         self.meter = meter or Meter()
         self.counts = self.meter.counts
         self._outbox = outbox
@@ -37,8 +37,8 @@ class Bouncer:
     def error(
         self, stanza: Stanza, error: StanzaError, uid: str = "", *, quiet: bool = False
     ) -> list[Stanza]:
-        """Make the error for the sender; where none may be sent, count that, and, unless `quiet`,
-        log it. `uid` is that of a stanza that was accepted.
+        """Return the error for the sender, or an empty list if it must not get one. That is counted
+        and logged: as a warning, or, if `quiet`, for debugging. `uid` is an accepted stanza's.
         """
         in_room = self._rooms.has_occupant(stanza.from_ or "")
         told = error_for(stanza, error, in_room=in_room)
@@ -61,7 +61,7 @@ class Bouncer:
         self.send(self.error(stanza, error, quiet=quiet))
 
     def send(self, stanzas: list[Stanza]) -> None:
-        """Send what the bridge itself says; it is not worth waiting for."""
+        """Send the bridge's own answers. If the outbox is full, they are dropped and counted."""
         self.counts.answered_by_bridge += len(stanzas)
         made = self._now()
         if not self._outbox.put_if_room([Outgoing(encode(one), made) for one in stanzas]):
@@ -70,5 +70,5 @@ class Bouncer:
 
 
 def is_final(stanza: Stanza) -> bool:
-    """Whether nothing may be said to this: an error, or the answer to an iq (H5)."""
+    """Return whether a stanza never gets an answer: an error, or the answer to an iq (H5)."""
     return stanza.type == "error" or (stanza.kind == "iq" and not stanza.is_request)

@@ -1,6 +1,6 @@
-"""One component's link to its server: attach, write what the outbox holds, reconnect by S11.
+"""One component's link to its server: attach, write the outbox's stanzas, reconnect by S11.
 
-The link outlives its streams. It ends only when the server refuses the component for good; it is
+The link outlives its streams. It ends only if the server refuses the component permanently. It is
 cancelled when the daemon stops.
 """
 
@@ -36,7 +36,9 @@ UNSENT_LIMIT_BYTES: Final = 64 * 1024
 REMIND_EVERY_S: Final = 60.0
 
 HINTS: Final = {
-    StreamCondition.NOT_AUTHORIZED: "the secret is not the one that the server has for it",
+    StreamCondition.NOT_AUTHORIZED: (
+        "the secret is not the one that the server has for the component"
+    ),
     StreamCondition.HOST_UNKNOWN: "the server does not know this component",
     StreamCondition.CONFLICT: "another connection is attached as this component",
 }
@@ -44,8 +46,10 @@ HINTS: Final = {
 
 @frozen
 class LinkState:
-    """Whether a link is attached, since when, and, if not, why, and when it is tried again (both
-    by trio's clock). Why is empty, and when in the past, while the first attempt lasts.
+    """Whether a link is attached, and since when; if it is not, why, and when the next attempt is.
+
+    Times are by trio's clock. During the first attempt, `why` is empty, and `next_attempt_at` is in
+    the past.
     """
 
     attached: bool
@@ -55,7 +59,7 @@ class LinkState:
 
 
 class Refused(Exception):
-    """The server will not have this component; the operator must act."""
+    """The server refuses this component; the operator must act."""
 
     def __init__(self, end: StreamEnd) -> None:
         super().__init__(str(end))
@@ -77,7 +81,7 @@ class Link:
         open_stream: Callable[[], Awaitable[ComponentStream]] | None = None,
         backoff: ReconnectDelay | None = None,
     ) -> None:
-        """`open_stream` attaches in another way than to the component's server."""
+        """`open_stream` replaces the connection to the component's server."""
         self.stream: ComponentStream | None = None
         self._meter = meter or Meter()
         self.state = LinkState(attached=False, since=-math.inf)
@@ -97,9 +101,9 @@ class Link:
         """Attach and stay attached.
 
         Raises:
-            Refused: the server refused before it had ever accepted.
+            Refused: if the server refused the component before it had ever accepted it.
 
-        Cancellation drops the connection; `close` ends it in order.
+        Cancellation drops the connection; `close` ends it properly.
         """
         self.state = LinkState(attached=False, since=trio.current_time())
         while True:
@@ -125,9 +129,9 @@ class Link:
             await trio.sleep(wait_s)
 
     async def close(self) -> None:
-        """Have everything that is ready written and confirmed, and end the stream in order.
+        """Wait until everything that is ready is written and confirmed, then close the stream.
 
-        Bound it: a server that does not read keeps it waiting.
+        Call it with a time-out, because a server that does not read blocks it.
         """
         stream = self.stream
         if stream is None:
@@ -145,7 +149,7 @@ class Link:
             return
 
     async def _attach_once(self) -> tuple[StreamEnd, bool, bool]:
-        """Give the end of one attempt, whether it was attached, and whether that proved good."""
+        """Return the end of one attempt, whether it attached, and whether its stream was good."""
         try:
             stream = await self._open_stream()
         except StreamFailed as failure:
@@ -179,7 +183,7 @@ class Link:
                 stream.send_encoded(suspect)
                 self._meter.written[suspect[1:2]] += 1
                 while not await self._proved(stream):
-                    pass  # a slow server: it may yet blame us
+                    pass  # the server is slow, and may still blame this stanza
                 self._outbox.confirm_suspect()
             self._testing_suspect = False
             written = self._meter.written
@@ -191,7 +195,7 @@ class Link:
                 if stream.unsent_bytes > UNSENT_LIMIT_BYTES:
                     await stream.flush()
         except StreamFailed:
-            return  # `serve` says how
+            return  # `serve` returns the reason
 
     async def _confirm(self, stream: ComponentStream) -> None:
         try:
@@ -203,12 +207,12 @@ class Link:
                 if await self._proved(stream):
                     self._outbox.confirm(position)
         except StreamFailed:
-            return  # `serve` says how
+            return  # `serve` returns the reason
 
     async def _proved(self, stream: ComponentStream) -> bool:
-        """Tell whether what was written may be taken to have arrived (S35).
+        """Return whether everything written counts as arrived (S35).
 
-        A server that has never returned a barrier cannot be asked: then writing must do.
+        A server that has never returned a barrier cannot confirm: then writing is enough.
         """
         with trio.move_on_after(UNCONFIRMED_WAIT_S) as scope:
             await stream.barrier()
@@ -238,7 +242,7 @@ class Link:
         self.state = LinkState(False, since, why, now + wait_s)
 
     def _log_end(self, end: StreamEnd, *, attached: bool, wait_s: float) -> None:
-        """One line for each change, and one a minute while nothing changes."""
+        """Log each change, and repeat the line once a minute while nothing changes."""
         why, now = str(end), trio.current_time()
         told, at = self._told
         if why == told and now - at < REMIND_EVERY_S:
@@ -254,7 +258,7 @@ class Link:
 
 
 def hint_of(end: StreamEnd) -> str:
-    """Say what an operator can do about what the server has said; nothing where that is unknown."""
+    """Return advice for the operator about the server's error; empty if there is none."""
     if isinstance(end, StreamFaulted) and end.by_peer:
         return HINTS.get(end.condition, "")
     return ""

@@ -1,8 +1,9 @@
-"""Our occupants: which room addresses are ourselves (rule S36).
+"""The bridge's occupants: the room addresses that are the bridge itself (rule S36).
 
-Learnt from what passes: a presence with status 110 says so; and a groupchat message that comes back
-from a room with the id that we have just sent there was ours (so that a restart, which forgets the
-occupants but not the room, makes no echo). Both memories are bounded: strangers can send either.
+They are learnt from stanzas. A presence with status 110 names an occupant. So does a groupchat
+message that a room returns with an id just sent there: after a restart, which forgets the
+occupants but not the rooms, this prevents echoes. Both memories are bounded, because strangers can
+send either.
 """
 
 from collections import OrderedDict
@@ -19,7 +20,7 @@ _LIMIT: Final = 10_000
 
 
 class MucOccupancy:
-    """For each room and address of ours, the occupant that we are."""
+    """The bridge's occupant in each room, for each address of the component."""
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._limit = limit
@@ -28,7 +29,7 @@ class MucOccupancy:
         self._rooms: dict[str, int] = {}
 
     def observe(self, stanza: Stanza) -> None:
-        """Learn from a stanza that came in."""
+        """Learn from an incoming stanza."""
         sender, address = stanza.from_, stanza.to
         if not sender or not address or stanza.type == "error":
             return
@@ -41,18 +42,18 @@ class MucOccupancy:
             self._remember(sender, address)
 
     def observe_sent(self, stanza: Stanza) -> None:
-        """Learn from a stanza that we send."""
+        """Learn from an outgoing stanza."""
         if stanza.type == "groupchat" and stanza.id:
             self._sent[bare(stanza.to or ""), stanza.id] = None
             if len(self._sent) > self._limit:
                 self._sent.popitem(last=False)
 
     def has_occupant(self, sender: str) -> bool:
-        """Tell whether the sender is a room, or in a room, where we have an occupant."""
+        """Return whether the sender is a room, or in a room, where the bridge has an occupant."""
         return bool(self._rooms) and bare(sender) in self._rooms
 
     def is_own(self, stanza: Stanza) -> bool:
-        """Tell whether a room gives us back our own groupchat message, or its history."""
+        """Return whether a room sends back our own groupchat message, or sends its history."""
         if stanza.kind != "message" or stanza.type != "groupchat" or stanza.from_ is None:
             return False
         room = bare(stanza.from_)

@@ -362,7 +362,7 @@ async def unknown(stream: trio.SocketStream) -> None:
         (
             refusal,
             "does not let bot.localhost in: stream error not-authorized; "
-            "the secret is not the one that the server has for it.",
+            "the secret is not the one that the server has for the component.",
         ),
         (
             unknown,
