@@ -1,8 +1,8 @@
 """The durable queue: an accepted stanza survives the process.
 
-`queue` is the queue of accepted stanzas, in memory or durable (`durable`); `delivery` is one of
-them. `store` is the protocol of a journal and its operations; `sqlite` implements it; `committer`
-commits operations in batches, in a thread of its own. `idempotency` keeps the keys of the HTTP API,
-`admin` answers the requests of `request` about the queue, `directory` is the state directory, and
-`storage` opens all of it.
+`queue` is the queue of accepted stanzas, in memory or durable (`durable`), and `delivery` one of
+these stanzas. `store` is the protocol of a journal and its operations, and `sqlite` implements it.
+`committer` commits operations in batches, in a thread of its own. `idempotency` keeps the keys of
+the HTTP API. `admin` executes the commands of `request` on the queue. `directory` is the state
+directory, and `storage` opens everything.
 """

@@ -1,7 +1,7 @@
-"""What an operator asks of a journal: look, retry, forget. The same with a daemon and without.
+"""An operator's commands on a journal: list, retry, drop. They work with and without a daemon.
 
-Each command is one call of the journal, so that nothing comes between its questions and its
-operations; a list is asked for page by page, so that a million stanzas are never in memory.
+Each command is one call of the journal, so nothing comes between its reads and its writes. Lists
+are read page by page, so a million stanzas are never in memory at once.
 """
 
 import time
@@ -35,20 +35,20 @@ T = TypeVar("T")
 Kind = Delivery | Outgoing | DeadLetter
 Revived = Callable[[dict[str, Totals]], None]
 PAGE_BYTES: Final = 512 * 1024
-"""A page of a list ends where its stanzas are longer than this."""
-_STEP: Final = 20  # how many are read at once: each may be as long as a stanza may be
+"""A page of a list ends once its stanzas exceed this."""
+_STEP: Final = 20  # stanzas in one read: each may have the maximum length
 _ANSWERED: Final = "an iq is never retried: its sender has had an answer"
-_REPLY: Final = "it is our own stanza, which the server would not have and would not have again"
+_REPLY: Final = "it is our own stanza: the server refused it, and would refuse it again"
 
 
 class Ask(Protocol):
-    """Has a query called with the journal, where the journal may be called."""
+    """Calls a query with the journal, in the thread that may use it, and returns the result."""
 
     def __call__(self, query: Callable[[JournalStore], T], /) -> Awaitable[T]: ...
 
 
 class QueueAdmin:
-    """Answers the commands about the queue."""
+    """Executes the commands on the queue."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class QueueAdmin:
         revived: Revived = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`configured` are the components that there are, where that is known. `revived` is told,
-        from within a query, what has become pending again.
+        """`configured` are the configured components, if known. `revived` is called with the totals
+        that are pending again, from within a query.
         """
         self._ask = ask
         self._configured = configured
@@ -66,11 +66,11 @@ class QueueAdmin:
         self._now = now
 
     async def answer(self, request: QueueRequest) -> object:
-        """Do what is asked, and give the answer.
+        """Execute a request and return its answer.
 
         Raises:
-            CommandError: it cannot be done.
-            JournalError: the journal fails.
+            CommandError: if it cannot be executed.
+            JournalError: if the journal fails.
         """
         match request:
             case ListTotals():
@@ -162,7 +162,7 @@ class QueueAdmin:
 
 
 def holdings(totals: dict[str, Totals], configured: Collection[str] | None) -> dict[str, Holding]:
-    """Give what is kept, by component, as commands are told."""
+    """Return how much is kept, by component, as commands report it."""
     return {
         component: Holding(
             pending=one.pending,
@@ -177,16 +177,16 @@ def holdings(totals: dict[str, Totals], configured: Collection[str] | None) -> d
 
 
 def resolve(journal: JournalStore, prefix: str) -> str:
-    """Return the uid that `prefix` is, or is the beginning of.
+    """Return the uid that equals `prefix`, or else the only one that begins with it.
 
     Raises:
-        CommandError: nothing has it, or more than one begin so.
+        CommandError: if no uid begins with it, or more than one.
     """
     uids = journal.uids(prefix, limit=4)
     if prefix in uids or len(uids) == 1:
         return prefix if prefix in uids else uids[0]
     if not uids:
-        raise CommandError(f"nothing with the uid {prefix!r} is kept")
+        raise CommandError(f"no stanza with the uid {prefix!r} is kept")
     more = ", …" if len(uids) == 4 else ""
     raise CommandError(f"several uids begin with {prefix!r}: {', '.join(uids[:3])}{more}")
 
@@ -200,16 +200,16 @@ def _read(
 
 
 def _revivable(found: list[Kind]) -> DeadLetter:
-    """Give the dead letter that `Requeue` takes, as it does: the first that may be.
+    """Return the dead letter that `Requeue` would take: the first that may be retried.
 
     Raises:
-        CommandError: there is none.
+        CommandError: if there is none.
     """
     if any(isinstance(one, Delivery) for one in found):
-        raise CommandError("it is pending already")
+        raise CommandError("it is already pending")
     letters = [one for one in found if isinstance(one, DeadLetter)]
     if not letters:
-        raise CommandError("it is no dead letter: it is done, what came of it is on the way")
+        raise CommandError("it is not a dead letter: it is settled, with replies on their way")
     for one in letters:
         if one.reply is None and one.entry.stanza.kind != "iq":
             return one
@@ -233,7 +233,7 @@ def _forget(prefixes: tuple[str, ...], journal: JournalStore) -> Changed:
         try:
             uid = resolve(journal, prefix)
             if not any(isinstance(one, DeadLetter) for one in journal.find(uid)):
-                raise CommandError("it is no dead letter; only those can be dropped")
+                raise CommandError("it is not a dead letter; only dead letters can be dropped")
             uids[uid] = None
         except CommandError as error:
             failed[prefix] = str(error)

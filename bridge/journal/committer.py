@@ -1,15 +1,15 @@
-"""The journal on trio: its own thread, group commit, and what happens while the disk fails.
+"""The journal on trio: its own thread, group commit, and retries while the disk fails.
 
-One batch at a time is in the thread: all that was submitted while the one before was committed.
+One batch at a time is in the thread: everything submitted while the previous one was committed.
 
-While the journal fails, what would begin something new (`REFUSABLE`, as an entry that is to be
-accepted) is refused (its sender can be told), and all else is kept and tried again, in order and
-before anything newer: it ends or changes what is in the journal already, and forgetting it would do
-work twice. So what is kept is bounded by what the journal holds, by the attempts of each, and by
-what an operator asks for.
+While the journal fails, an operation that begins something new (`REFUSABLE`, such as accepting a
+stanza) is refused, because its sender can be told. All others are kept and retried in order, before
+anything newer: they end or change entries of the journal, and without them work would be done
+twice. So the kept operations are bounded by the entries of the journal, by the attempts of each,
+and by the commands of an operator.
 
-What cannot be done at all (`ImpossibleOperation`, a bug) is found out one by one and dropped, so
-that it stops nothing else.
+An operation that can never succeed (`ImpossibleOperation`, a bug) is found by committing one by one
+and dropped, so it does not block the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ from bridge.journal.store import (
 from xmppstream.thread import Thread
 
 RETRY_S: Final = 1.0
-"""How often a failing journal is tried."""
+"""Seconds between two attempts while the journal fails."""
 LAST_S: Final = 5.0
-"""How long after its cancellation `run` commits what was submitted."""
+"""Seconds that `run` has for the remaining operations after its cancellation."""
 _RETRY_BATCH: Final = 1000
 _CLOSED: Final = "the journal is closed"
 
@@ -41,7 +41,7 @@ Then = Callable[[bool], None]
 
 
 class _Waiter(Generic[T]):
-    """A task that waits for a value; if it is cancelled, nobody takes the value."""
+    """A task that waits for a value. If it is cancelled, the value is discarded."""
 
     __slots__ = ("_task", "_value", "gone")
 
@@ -51,7 +51,7 @@ class _Waiter(Generic[T]):
         self._value: outcome.Outcome[T] | None = None
 
     def give(self, value: outcome.Outcome[T]) -> None:
-        """Wake the task."""
+        """Wake the task with the value."""
         if self._task is None:
             self._value = value
         else:
@@ -59,7 +59,7 @@ class _Waiter(Generic[T]):
             self._task = None
 
     async def wait(self) -> T:
-        """Wait for the value."""
+        """Wait for the value and return it."""
         if self._value is None:
             self._task = trio.lowlevel.current_task()
             value: T = await trio.lowlevel.wait_task_rescheduled(self._abort)
@@ -73,7 +73,7 @@ class _Waiter(Generic[T]):
 
 
 class _Query:
-    """A question to the journal, and who is given the answer, unless that one is gone."""
+    """A query to the journal. `give` receives the answer, unless `is_gone` is true by then."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ _Write = tuple[Operation, Then | None]
 
 
 class Committer:
-    """Commits operations in groups. `run` is its service; all else is called in trio's thread."""
+    """Commits operations in groups. `run` is its service. All methods belong to trio's thread."""
 
     def __init__(self, journal: JournalStore, log: FilteringBoundLogger) -> None:
         self._journal = journal
@@ -108,21 +108,21 @@ class Committer:
 
     @property
     def failing(self) -> bool:
-        """Whether the journal failed when last tried; then no entry is accepted."""
+        """Whether the last attempt failed. If so, no entry is accepted."""
         return self._failure is not None
 
     @property
     def failure(self) -> JournalError | None:
-        """Why it failed when last tried."""
+        """The error of the last attempt, if it failed."""
         return self._failure
 
     def submit(self, operation: Operation, then: Then | None = None) -> None:
-        """Have an operation committed with all else that is ready, in order.
+        """Queue an operation for the next group commit, in order.
 
-        `then` is called in the same order by `run`'s task: with True once it is committed, with
-        False where it could not be. What is `REFUSABLE` is then forgotten; all else is tried again
-        (see above), and `then` is not called again. After the end of `run` nothing is committed any
-        more, and `then` is called at once.
+        `run`'s task calls `then` in the same order: with True after the commit, or with False if it
+        failed. A `REFUSABLE` operation is then dropped. Any other is retried (see above), and
+        `then` is not called again. After the end of `run` nothing is committed any more, and
+        `then` is called at once, with False.
         """
         if not self._ended:
             if not self._submitted:
@@ -132,21 +132,21 @@ class Committer:
             then(False)
 
     async def commit(self, operation: Operation) -> bool:
-        """Submit an operation and wait; give whether it was committed.
+        """Submit an operation, wait, and return whether it was committed.
 
-        Cancellation ends the waiting and takes nothing back.
+        Cancellation ends the wait but does not withdraw the operation.
         """
         waiter: _Waiter[bool] = _Waiter()
         self.submit(operation, lambda done: waiter.give(outcome.Value(done)))
         return await waiter.wait()
 
     async def ask(self, query: Callable[[JournalStore], T]) -> T:
-        """Give what a query gives, which is called in the journal's thread, after all that was
-        submitted before.
+        """Call a query in the journal's thread, after everything submitted before, and return the
+        result.
 
         Raises:
-            JournalError: it failed; or the journal is failing, and not all is written that was
-                submitted before.
+            JournalError: if the query failed, or if the journal is failing, so operations that
+                were submitted before are not yet written.
         """
         waiter: _Waiter[T] = _Waiter()
         self._put(_Query(query, waiter.give, lambda: waiter.gone))
@@ -155,7 +155,7 @@ class Committer:
     def inquire(
         self, query: Callable[[JournalStore], T], then: Callable[[outcome.Outcome[T]], None]
     ) -> None:
-        """As `ask`; the answer, or the `JournalError`, is given to `then`, by `run`'s task."""
+        """Like `ask`, but `run`'s task calls `then` with the result or the `JournalError`."""
         self._put(_Query(query, then))
 
     def _put(self, query: _Query) -> None:
@@ -166,8 +166,9 @@ class Committer:
             self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Commit, until cancelled; then commit what is left, for at most `LAST_S`, and close the
-        journal. To be started once, before and outside of all that submits.
+        """Commit until cancelled, then commit the rest for at most `LAST_S`, and close the journal.
+
+        Start it once, before and outside of all tasks that submit.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -244,7 +245,7 @@ class Committer:
     async def _commit(
         self, operations: Sequence[Operation]
     ) -> tuple[list[bool], JournalError | None]:
-        """Give what became of each, as far as it went, and why it did not go farther."""
+        """Return the result of each operation, up to the first failure, and that failure."""
         try:
             await self._thread.run(partial(self._journal.commit, operations), abandon=True)
         except ImpossibleOperation as error:
@@ -268,7 +269,7 @@ class Committer:
                 return done, failure
         return done, None
 
-    # --- while it fails
+    # --- while the journal fails
 
     def _refuse(self, writes: Sequence[_Write]) -> None:
         for operation, then in writes:
@@ -280,7 +281,7 @@ class Committer:
                 then(False)
 
     async def _try_again(self) -> None:
-        """Write what was kept, or, with nothing kept, a probe."""
+        """Commit the kept operations, or a probe if there are none."""
         self._next_try = trio.current_time() + RETRY_S
         failure: JournalError | None = None
         begun = False

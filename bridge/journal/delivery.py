@@ -1,4 +1,4 @@
-"""A stanza that is to be POSTed, from its admission to its end."""
+"""A stanza to be POSTed, from its admission to its end."""
 
 import math
 import time
@@ -19,31 +19,31 @@ _UNWRITTEN: Final = "(unwritten)"
 
 
 def fresh_uid() -> str:
-    """Make a uid that no other process has made."""
-    # Time first: what is kept together then lies together in the journal's index.
+    """Return a new uid, unique among all processes."""
+    # Time first, so entries of the same time are neighbours in the journal's index.
     return f"msg_{time.time_ns() // 1000:x}{_PROCESS}{next(_COUNT):x}"
 
 
 def is_of_this_process(uid: str) -> bool:
-    """Tell whether this process has made a uid."""
+    """Return whether this process made a uid."""
     return _PROCESS in uid
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """A POST that failed: when it began (Unix time, s), and its outcome in a few words."""
+    """A failed POST: when it began (Unix time, s), and its outcome in a few words."""
 
     at: float
     result: str
 
 
-class Delivery(msgspec.Struct, eq=False):  # 0.4 us less for each stanza than by attrs
-    """Immutable but for `attempts` and `is_tried` (whether one of them was made in this process),
-    which its own task alone changes, and for `load`.
+class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
+    """A stanza to be POSTed. Only its own task changes `attempts` and `is_tried` (whether this
+    process has made an attempt), and `load` replaces the stanza. The rest is immutable.
 
-    `received` is Unix time in s; `deadline`, by trio's clock, is the end of its budget. `uid` is
-    its webhook-id. `xml` is the stanza as its component's stream has it. `parties` are the bare
-    addresses of its sender and its recipient. `number` is given by the journal: a later one is
-    greater. As the journal returns it, `stanza` is the head alone (kind, addresses, id).
+    `received` is Unix time in s; `deadline`, by trio's clock, is the end of the retry budget. `uid`
+    is the webhook-id. `xml` is the stanza as serialized for its component's stream. `parties` are
+    the bare addresses of sender and recipient. `number` is assigned by the journal, in order.
+    In a delivery from the journal, `stanza` is the head alone (kind, addresses, id) until `load`.
     """
 
     stanza: Stanza
@@ -79,7 +79,7 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less for each stanza than by
         attempts: tuple[Attempt, ...] = (),
         number: int = 0,
     ) -> Self:
-        """Return a delivery as the journal has it: `xml` is not parsed."""
+        """Return a delivery from the journal. `xml` is not parsed."""
         pairs = (("from", from_), ("to", to), ("id", id))
         head = tuple((name, value) for name, value in pairs if value is not None)
         name = kind if kind in KINDS else "message"
@@ -95,14 +95,14 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less for each stanza than by
         )
 
     def load(self, stanza: Stanza, weight_bytes: int) -> None:
-        """Take the parsed stanza of `xml` in place of its head."""
+        """Replace the head by the stanza that was parsed from `xml`."""
         self.stanza, self.weight_bytes = stanza, weight_bytes
 
     def __eq__(self, other: object) -> bool:
-        """Deliveries are equal if the journal keeps the same of them."""
+        """Return whether the journal would keep the same for both."""
         return isinstance(other, Delivery) and self._stored == other._stored
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     @property
     def _stored(self) -> tuple[object, ...]:

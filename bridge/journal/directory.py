@@ -1,7 +1,7 @@
-"""The state directory: where it is, and that one daemon has it.
+"""The state directory: its location, and the lock that reserves it for one daemon.
 
-The journal and the control socket are in it. Its lock is a file beside the journal, never the
-journal itself, so that an operator may look into that with `sqlite3` at any time.
+It holds the journal and the control socket. The lock is a separate file, never the journal itself,
+so an operator may open the journal with `sqlite3` at any time.
 """
 
 import fcntl
@@ -17,15 +17,15 @@ _NAME: Final = "xmpp-bridge"
 
 
 class StateDirectoryError(Exception):
-    """The state directory cannot be used; the message says which, why, and what helps."""
+    """The state directory cannot be used. The message names it, the cause and a remedy."""
 
 
 def resolve(given: Path | None) -> Path:
-    """Return where the state directory is: as given, else `$STATE_DIRECTORY` (systemd's; the first
-    of several), else the user's state directory (XDG Base Directory Specification).
+    """Return the path of the state directory: `given`, else `$STATE_DIRECTORY` (systemd's; the
+    first of several), else the user's state directory (XDG Base Directory Specification).
 
     Raises:
-        StateDirectoryError: the user has no home directory.
+        StateDirectoryError: if the user has no home directory.
     """
     if given is not None:
         return given
@@ -37,7 +37,7 @@ def resolve(given: Path | None) -> Path:
     try:
         return user_state_path(_NAME)
     except RuntimeError:
-        message = "no home directory for the bridge's state; give --state-dir"
+        message = "no home directory for the bridge's state; use --state-dir"
         raise StateDirectoryError(message) from None
 
 
@@ -51,7 +51,7 @@ class StateDirectoryTaken(StateDirectoryError):
 
 @frozen
 class StateDirectory:
-    """A directory, which `lock` makes, and the names of what is in it."""
+    """A state directory, which `lock` creates, and the paths of the files in it."""
 
     path: Path
 
@@ -62,33 +62,33 @@ class StateDirectory:
 
     @property
     def control_socket(self) -> Path:
-        """The socket by which commands talk to the daemon."""
+        """The socket through which commands talk to the daemon."""
         return self.path / "control.sock"
 
     @property
     def lock_file(self) -> Path:
-        """The file that the daemon has locked, with its process id in it."""
+        """The file that the daemon locks. It contains the daemon's process ID."""
         return self.path / "lock"
 
     def make(self) -> None:
-        """Make the directory, of mode 0700, if it is missing.
+        """Create the directory with mode 0700 if it is missing.
 
         Raises:
-            StateDirectoryError: it cannot be made, or is no directory.
+            StateDirectoryError: if it cannot be created, or is not a directory.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError:
-            raise self._error("it is no directory") from None
+            raise self._error("it is not a directory") from None
         except OSError as error:
             raise self._error(f"it cannot be made ({error.strerror})") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Have the directory for this process alone; made if it is missing.
+        """Reserve the directory for this process. Create it if it is missing.
 
         Raises:
-            StateDirectoryError: another process has it, or it cannot be used.
+            StateDirectoryError: if another process has it, or it cannot be used.
         """
         self.make()
         try:
@@ -109,7 +109,7 @@ class StateDirectory:
         except BlockingIOError:
             owner = os.read(lock, 20).decode(errors="replace").strip()
             process = f"process {owner}" if owner.isdecimal() else "another process"
-            hint = "end that one, or give this one its own with --state-dir"
+            hint = "stop that process, or use another directory with --state-dir"
             message = str(self._error(f"{process} has it", hint))
             raise StateDirectoryTaken(message, process) from None
         except OSError as error:
@@ -117,6 +117,6 @@ class StateDirectory:
         os.ftruncate(lock, 0)
 
     def _error(
-        self, why: str, hint: str = "give one that is yours with --state-dir"
+        self, why: str, hint: str = "use one that you own with --state-dir"
     ) -> StateDirectoryError:
         return StateDirectoryError(f"cannot use the state directory {self.path}: {why}; {hint}")

@@ -1,6 +1,6 @@
-"""What became of the requests that first used an idempotency key: in the journal, or in memory.
+"""The results of requests with an idempotency key (claims), in the journal or in memory.
 
-A key is known by its name, a digest: what clients choose is not kept.
+A key is known by its name, a digest. The clients' own text is not kept.
 """
 
 import time
@@ -32,44 +32,44 @@ Then = Callable[[bool], None]
 
 
 def claim_name(token: str, key: str) -> bytes:
-    """Give what stands for a key in the realm of a token."""
+    """Return the name of a key in the realm of a token."""
     return sha256(f"{len(token)}:{token}{key}".encode("utf-8", "surrogatepass")).digest()
 
 
 class IdempotencyStore(Protocol):
-    """What the sender asks of whoever keeps claims."""
+    """The store of claims, as the submission of stanzas needs it."""
 
     async def find(self, name: bytes) -> Claim | None:
-        """Give a claim that is not older than `CLAIM_S`.
+        """Return the claim, if there is one that is not older than `CLAIM_S`.
 
         Raises:
-            JournalError: it cannot be known now.
+            JournalError: if it cannot be looked up now.
         """
         ...
 
     def sent(self, claim: Claim) -> None:
-        """Note a claim whose stanza is kept, together with it where both are."""
+        """Record a claim whose stanza is kept, unless the journal keeps both together."""
         ...
 
     def begin(self, claim: Claim, then: Then) -> None:
-        """Keep a claim; `then` is told whether it is kept, maybe at once."""
+        """Keep a claim. `then` is called with whether it is kept, perhaps at once."""
         ...
 
     def answer(
         self, name: bytes, state: ClaimState, xml: str | None, lang: str | None, then: Then
     ) -> None:
-        """Keep what became of a claim; `then` is told when it is kept, maybe at once, or that it
-        will be later.
+        """Keep the result of a claim. `then` is called, perhaps at once: with True when it is kept,
+        or with False if it will be kept later.
         """
         ...
 
     def release(self, name: bytes) -> None:
-        """Forget a claim: its request came to nothing."""
+        """Forget a claim, because its request had no effect."""
         ...
 
 
 class MemoryIdempotencyStore:
-    """Keeps claims as long as the process lives; the oldest go first beyond the limits."""
+    """Keeps claims as long as the process lives. Beyond the limits, the oldest go first."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class MemoryIdempotencyStore:
 
 @define(eq=False)
 class _Round:
-    """Claims that are looked for together, and what was found."""
+    """Claims that are looked up together, and the result."""
 
     names: set[bytes] = field(factory=set)
     over: trio.Event = field(factory=trio.Event)
@@ -144,8 +144,8 @@ class _Round:
 class JournalIdempotencyStore:
     """Keeps claims in the journal.
 
-    It asks one question at a time, for all that want to know by then: each question ends a group of
-    commits.
+    One query at a time looks up the claims for all callers that wait by then, because each query
+    ends a group commit.
     """
 
     def __init__(self, committer: Committer, now: Callable[[], float] = time.time) -> None:
@@ -181,7 +181,7 @@ class JournalIdempotencyStore:
         self._ask()
 
     def sent(self, claim: Claim) -> None:
-        """It was kept with its stanza."""
+        """Do nothing: the claim was kept together with its stanza."""
 
     def begin(self, claim: Claim, then: Then) -> None:
         self._committer.submit(ClaimKey(claim), then)

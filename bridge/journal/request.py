@@ -1,7 +1,8 @@
-"""What commands ask of a daemon, or of a journal that no daemon has, and what they are told.
+"""The requests of commands to a daemon, or to a journal without a daemon, and the answers.
 
-One value for each command and for each answer. `control` carries them as lines of JSON, `admin`
-answers those about the queue, `status` the one about the daemon. No socket and no journal here.
+There is one class for each command and for each answer. `control` carries them as lines of JSON.
+`admin` answers those about the queue, `status` the one about the daemon. No socket and no journal
+here.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from msgspec import Meta, Struct
 from bridge.journal.delivery import Attempt
 
 PROTOCOL: Final = 2
-"""The version of these values. A request without one is taken to be of ours."""
+"""The version of these classes. A request without a version is taken to have this one."""
 UIDS_LIMIT: Final = 500
 PAGE_LIMIT: Final = 500
 _MAX_NUMBER: Final = 2**63 - 1
@@ -24,24 +25,24 @@ Kept = Literal["pending", "dead"]
 
 
 class CommandError(Exception):
-    """What was asked cannot be done; the message says why, to an operator."""
+    """A command cannot be executed. The message tells the operator why."""
 
 
 # --- requests
 
 
 class Request(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unknown_fields=True):
-    """What all requests have."""
+    """The base of all requests."""
 
     protocol: int = PROTOCOL
 
 
 class ListTotals(Request, frozen=True, tag="queue.totals"):
-    """How much is kept, by component?"""
+    """Ask how much is kept, by component."""
 
 
 class ListQueue(Request, frozen=True, tag="queue.list"):
-    """What is kept? A page of it: with greater numbers than `after`, in order."""
+    """Ask for a page of what is kept: numbers greater than `after`, in order."""
 
     state: Kept
     component: str | None = None
@@ -51,7 +52,7 @@ class ListQueue(Request, frozen=True, tag="queue.list"):
 
 
 class Show(Request, frozen=True, tag="queue.show"):
-    """What is kept under a uid?"""
+    """Ask for everything that is kept under a uid."""
 
     uid: Uid
 
@@ -79,7 +80,7 @@ QueueRequest = ListTotals | ListQueue | Show | Retry | Forget | Purge
 
 
 class Item(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
-    """What is kept of a stanza. Times are Unix time, s; `orphaned` is None where nobody knows."""
+    """A kept stanza. Times are Unix time, s; `orphaned` is None if it is not known."""
 
     uid: str
     state: Literal["pending", "dead", "reply"]
@@ -94,26 +95,26 @@ class Item(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
     reason: str | None = None
     orphaned: bool | None = None
     is_reply: bool = False
-    """Whether it is not what came, but what was to be sent: `reply`."""
+    """Whether it is an outgoing stanza (`reply`) and not an incoming one (`xml`)."""
     xml: str | None = None
     reply: str | None = None
 
 
 class Page(Struct, frozen=True):
-    """A part of a list; the next one is behind `next`, where there is more."""
+    """A part of a list. If there is more, `next` is the `after` of the next page."""
 
     items: tuple[Item, ...]
     next: int | None = None
 
 
 class Found(Struct, frozen=True):
-    """All that is kept under one uid."""
+    """Everything that is kept under one uid."""
 
     items: tuple[Item, ...]
 
 
 class Holding(Struct, frozen=True, kw_only=True):
-    """How much is kept of one component."""
+    """How much is kept for one component."""
 
     pending: int = 0
     pending_bytes: int = 0
@@ -130,16 +131,13 @@ class Holdings(Struct, frozen=True):
 
 
 class Changed(Struct, frozen=True):
-    """What was done, by uid; and what was not, by uid as given, with the reason."""
+    """The uids that were changed; and those that were not, as given, with the reason."""
 
     done: tuple[str, ...] = ()
     failed: Mapping[str, str] = {}
 
 
 class Purged(Struct, frozen=True):
-    """How many dead letters there were."""
+    """How many dead letters were forgotten."""
 
     count: int
-
-
-# --- on the wire

@@ -1,4 +1,4 @@
-"""What the components of one daemon share on disk: the locked state directory and the journal."""
+"""The files that a daemon's components share: the locked state directory and the journal."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ _NONE: Final = Totals()
 
 
 class Storage:
-    """An open journal; its committer is to run before, and longer than, what uses the keepers."""
+    """An open journal. Run its committer before, and longer than, any task that uses a queue."""
 
     def __init__(
         self, directory: StateDirectory, journal: JournalStore, settings: JournalSettings
@@ -29,7 +29,7 @@ class Storage:
         self.committer = Committer(journal, logger())
         self.durability = settings.durability
         self._settings = settings
-        self._keepers: dict[str, JournalQueue] = {}
+        self._queues: dict[str, JournalQueue] = {}
         self._volume = Quota(settings.max_stanzas, settings.max_bytes)
         for totals in journal.totals().values():
             self._volume.count += totals.pending
@@ -42,16 +42,16 @@ class Storage:
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
     ) -> JournalQueue:
-        """Give a component's keeper, which is to `recover`, and in the end to be released."""
+        """Return a new queue for a component. `recover` it first, and `release` it at the end."""
         queue = JournalQueue(component, self.committer, self._volume, parse, log, now)
-        self._keepers[component] = queue
+        self._queues[component] = queue
         return queue
 
     async def recover(self, queue: JournalQueue) -> None:
-        """Have a keeper take over what is pending, from before or from the keeper before it.
+        """Load the pending stanzas of a component into its queue.
 
         Raises:
-            JournalError: the journal cannot be asked.
+            JournalError: if the journal cannot be read.
         """
         found = (await self.totals()).get(queue.component, _NONE)
         if found.pending or found.replies:
@@ -59,34 +59,34 @@ class Storage:
         queue.recover(found)
 
     def release(self, queue: JournalQueue) -> None:
-        """Forget a keeper that keeps nothing more: another one of its component may follow."""
-        if self._keepers.get(queue.component) is queue:
-            del self._keepers[queue.component]
+        """Forget a queue that is no longer used, so the component may get a new one."""
+        if self._queues.get(queue.component) is queue:
+            del self._queues[queue.component]
 
     async def totals(self) -> dict[str, Totals]:
-        """Give what is kept now, by component; all that was submitted before is in it.
+        """Return how much is kept, by component, including everything submitted before.
 
         Raises:
-            JournalError: the journal cannot be asked.
+            JournalError: if the journal cannot be read.
         """
         return await self.committer.ask(_totals)
 
     def revived(self, totals: dict[str, Totals]) -> None:
-        """Take note of what an operator has made pending again: it is delivered, or, without its
-        component, only counted.
+        """Record entries that an operator has made pending again. They are delivered, or only
+        counted if their component has no queue.
         """
         for component, one in totals.items():
-            if component in self._keepers:
-                self._keepers[component].revive(one)
+            if component in self._queues:
+                self._queues[component].revive(one)
             else:
                 self._volume.count += one.pending
                 self._volume.bytes += one.pending_bytes
 
     async def orphaned(self, configured: Iterable[str]) -> dict[str, Totals]:
-        """Give what is kept for components that are not configured (any more).
+        """Return how much is kept for components that are not configured (any more).
 
         Raises:
-            JournalError: the journal cannot be asked.
+            JournalError: if the journal cannot be read.
         """
         known = set(configured)
         return {
@@ -101,8 +101,8 @@ def open_storage(directory: StateDirectory, settings: JournalSettings) -> Iterat
     """Lock the state directory and open its journal; the committer closes it.
 
     Raises:
-        StateDirectoryError: the directory cannot be used, or another process has it.
-        JournalError: the journal cannot be used.
+        StateDirectoryError: if the directory cannot be used, or another process has it.
+        JournalError: if the journal cannot be used.
     """
     with directory.lock():
         yield Storage(directory, open_journal(directory, settings), settings)
@@ -113,12 +113,12 @@ def _totals(journal: JournalStore) -> dict[str, Totals]:
 
 
 def open_journal(directory: StateDirectory, settings: JournalSettings) -> JournalStore:
-    """Open the journal of a state directory that is locked.
+    """Open the journal of a locked state directory.
 
     Raises:
-        JournalError: it cannot be used.
+        JournalError: if it cannot be used.
     """
-    from bridge.journal.sqlite.store import SqliteStore  # sqlite3 only where it is asked for
+    from bridge.journal.sqlite.store import SqliteStore  # sqlite3 only if a journal is used
 
     return SqliteStore(
         directory.journal_file,

@@ -1,18 +1,17 @@
-"""What outlives the process: accepted stanzas, replies on their way, dead letters, claims.
+"""The data that outlive the process: accepted stanzas, unconfirmed replies, dead letters, claims.
 
-Only values and the protocol of a store are here; `sqlite` is the embedded one. A store knows no
-clock, no trio, and nothing of a stanza but its head: it is given operations, in batches, and is
+This module has only values and the protocol of a store; `sqlite` is the embedded one. A store uses
+no clock and no trio, and of a stanza only the head. It executes operations, in batches, and is
 called in a thread of its own (`committer`).
 
-A delivery is *pending* from its acceptance (a `Delivery` is that operation) to its `Settle`; then
-its replies are *unconfirmed* until their `Confirm`, and it may live on as a *dead letter*. Nothing
-is ever in two of these as the same thing, so that no iq can be answered twice: `Settle` of a
-delivery that is not pending does nothing.
+A delivery is *pending* from its acceptance (a `Delivery` is that operation) to its `Settle`. Then
+its replies are *unconfirmed* until their `Confirm`, and it may remain as a *dead letter*. `Settle`
+of a delivery that is not pending does nothing, so no iq can be answered twice.
 
 `Settle` is made for every stanza, so it is a `Struct`: a fifth of the cost of a frozen attrs class.
 
-A stanza that came of no delivery (`Send`) is kept as a reply is, with the place 0. A claim records
-the outcome of the request that first used an idempotency key; it is forgotten `CLAIM_S` later.
+A stanza that belongs to no delivery (`Send`) is kept like a reply, with the place 0. A claim
+records the result of the request that first used an idempotency key. It expires after `CLAIM_S`.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,11 +26,11 @@ from bridge.xmpp.outbox import Outgoing
 ClaimState = Literal["sent", "asked", "answered", "unanswered"]
 CLAIM_S: Final = 24 * 3600.0
 SENT_PLACE: Final = 0
-"""The place of a stanza that came of no delivery."""
+"""The place of a stanza that belongs to no delivery."""
 
 
 class JournalError(Exception):
-    """The journal cannot be used or written: `why`, and `hint`, what the operator can do."""
+    """The journal cannot be used or written. `why` is the cause, `hint` advice to the operator."""
 
     def __init__(self, why: str, hint: str = "") -> None:
         super().__init__(f"{why}; {hint}" if hint else why)
@@ -40,13 +39,13 @@ class JournalError(Exception):
 
 
 class ImpossibleOperation(JournalError):
-    """One of the operations can never be done, though others can: a fault of who gave it."""
+    """One of the operations can never succeed, though others can: a bug of the caller."""
 
 
 @frozen
 class DeadLetter:
-    """What was given up: the entry with all its attempts, or (`reply`) a reply that the server
-    would not have.
+    """A stanza that was given up: the entry with all its attempts, or (`reply`) a reply that the
+    server did not accept.
     """
 
     entry: Delivery
@@ -57,11 +56,11 @@ class DeadLetter:
 
 @frozen
 class Claim:
-    """An idempotency key (`name` stands for it and its realm), and what became of the request that
-    first used it: `digest` is that request's, `made` when it came (Unix time, s).
+    """An idempotency key and the result of the request that first used it. `name` is the digest of
+    the key and its realm, `digest` that of the request, `made` the request's time (Unix time, s).
 
-    It is "sent", together with its stanza; or "asked" until its answer is known, then "answered",
-    with the answer's XML and language, or "unanswered".
+    The state is "sent", together with the stanza; or "asked" until the answer is known, then
+    "answered", with the answer's XML and language, or "unanswered".
     """
 
     name: bytes
@@ -78,15 +77,15 @@ class Claim:
 
 @frozen
 class Attempted:
-    """Note an attempt that failed, of an entry that stays pending."""
+    """Record a failed attempt of an entry that stays pending."""
 
     uid: str
     attempt: Attempt
 
 
 class Settle(Struct, frozen=True):
-    """End an entry: keep its replies until they are confirmed, and, with a `reason`, the entry
-    as a dead letter.
+    """End an entry. Keep its replies until they are confirmed, and, if there is a `reason`, the
+    entry as a dead letter.
     """
 
     uid: str
@@ -97,14 +96,14 @@ class Settle(Struct, frozen=True):
 
 @frozen
 class Confirm:
-    """Forget replies, by uid and place: they have arrived."""
+    """Forget replies that have arrived, by uid and place."""
 
     replies: tuple[tuple[str, int], ...]
 
 
 @frozen
 class Abandon:
-    """Make a dead letter of a reply that the server would not have."""
+    """Turn a reply that the server did not accept into a dead letter."""
 
     uid: str
     place: int
@@ -114,8 +113,8 @@ class Abandon:
 
 @frozen
 class Requeue:
-    """Make dead letters pending again, behind all others; `received` is the new time of
-    acceptance. A request (iq) has had its answer, and an abandoned reply its POST: they stay.
+    """Make dead letters pending again, behind all others, accepted at `received`. An iq has had
+    its answer, and an abandoned reply its POST: these stay dead letters.
     """
 
     uids: tuple[str, ...]
@@ -124,15 +123,15 @@ class Requeue:
 
 @frozen
 class DropDead:
-    """Forget dead letters; all of them where `uids` is None."""
+    """Forget dead letters; all of them if `uids` is None."""
 
     uids: tuple[str, ...] | None = None
 
 
 @frozen
 class Send:
-    """Keep a stanza that came of no entry until it is confirmed, and with it the claim of the
-    request that it came of; an older claim of that name is forgotten.
+    """Keep a stanza that belongs to no entry until it is confirmed, and with it the claim of its
+    request, in place of an older one of the same name.
     """
 
     reply: Outgoing
@@ -145,14 +144,14 @@ class Send:
 
 @frozen
 class ClaimKey:
-    """Keep a claim; an older one of that name is forgotten."""
+    """Keep a claim, in place of an older one of the same name."""
 
     claim: Claim
 
 
 @frozen
 class AnswerKey:
-    """Note what became of a claim, if it is still kept."""
+    """Record the result of a claim, if it is still kept."""
 
     name: bytes
     state: ClaimState
@@ -162,7 +161,7 @@ class AnswerKey:
 
 @frozen
 class ReleaseKey:
-    """Forget a claim: its request came to nothing, and may be made again."""
+    """Forget a claim, because its request had no effect and may be made again."""
 
     name: bytes
 
@@ -172,54 +171,55 @@ Operation = (
     Delivery | Attempted | Settle | Confirm | Abandon | Requeue | DropDead | Send | KeyOperation
 )
 REFUSABLE: Final = (Delivery, Send, ClaimKey)
-"""What begins something new: where it cannot be kept, somebody is told so, and it is forgotten."""
+"""Operations that begin something new. If one fails, the requester is told, and it is dropped."""
 
 
 @frozen
 class Totals:
-    """How much there is, of one component or (`component` None) of all."""
+    """How much is kept, of one component or of all."""
 
     pending: int = 0
     pending_bytes: int = 0  # of the stanzas' XML, in UTF-8
     replies: int = 0
     dead: int = 0
-    oldest: float | None = None  # when the first pending one was received, Unix time, s
+    oldest: float | None = None  # when the first pending entry was received, Unix time, s
 
 
 class JournalStore(Protocol):
-    """A store. All calls block; they are never made at the same time.
+    """A store. All calls block, and are made one at a time.
 
-    Each raises `JournalError` where the disk, the file or its owner fails.
+    Each raises `JournalError` if the disk or the file is at fault, or another process holds it.
     """
 
     def commit(self, operations: Sequence[Operation]) -> None:
-        """Do all, or none where it raises. None at all is a probe, which writes as a batch does.
+        """Execute all operations, or, if it raises, none. An empty list is a probe, which writes as
+        much as a batch does.
 
         Raises:
-            ImpossibleOperation: one of them cannot be done, as to accept a pending delivery.
-            JournalError: none can be done.
+            ImpossibleOperation: if one can never succeed, such as accepting a pending delivery.
+            JournalError: if none can be executed.
         """
 
     def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
-        """Give pending entries with a greater number than `after`, in order."""
+        """Return pending entries with numbers greater than `after`, in order."""
 
     def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
-        """Give unconfirmed replies, each with its number, in the order of their `Settle`."""
+        """Return unconfirmed replies, each with its number, in the order of their `Settle`."""
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
-        """Give dead letters (numbered by `entry.number`), the oldest first."""
+        """Return dead letters (numbered by `entry.number`), the oldest first."""
 
     def claims(self, names: Collection[bytes]) -> list[Claim]:
-        """Give those of the claims that are kept, in any order."""
+        """Return the claims with these names that are kept, in any order."""
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
-        """Give all that is kept under a uid, or under one that begins so where that is unique."""
+        """Return everything kept under a uid, or under the only uid that begins with it."""
 
     def uids(self, prefix: str, *, limit: int) -> list[str]:
-        """Give the uids that begin so, in their order, each once."""
+        """Return the uids that begin with `prefix`, sorted, each once."""
 
     def totals(self) -> dict[str, Totals]:
-        """Give how much there is, by component."""
+        """Return how much is kept, by component."""
 
     def close(self) -> None:
-        """Leave the file in order."""
+        """Close the store and leave its file in a clean state."""

@@ -1,1 +1,1 @@
-"""SQLite behind the protocol of `bridge.journal.store`."""
+"""The protocol of `bridge.journal.store`, implemented with SQLite."""

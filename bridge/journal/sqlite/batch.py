@@ -1,4 +1,4 @@
-"""What every stanza needs (accept, settle, confirm, send), gathered into few statements."""
+"""The operations of every stanza (accept, settle, confirm, send), as few statements."""
 
 import json
 import sqlite3
@@ -26,8 +26,8 @@ _REPLY: Final = Bulk(
     "INSERT INTO reply (number, uid, place, component, made, data, kind, from_, to_, id) VALUES ",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
-# The same uid and place can be there twice, if a dead letter was revived before the error that had
-# answered it was confirmed: what was written first is confirmed first.
+# A uid and place can occur twice, if a dead letter was revived before the error that answered it
+# was confirmed. The reply that was written first is confirmed first.
 _CONFIRM: Final = Bulk(
     "DELETE FROM reply WHERE number IN (SELECT min(number) FROM (VALUES ",
     "(?, ?)",
@@ -36,18 +36,17 @@ _CONFIRM: Final = Bulk(
 
 _LOOK_UP: Final = 1000  # operations
 _KNOWN_COUNT: Final = 4096
-_KNOWN_WEIGHT: Final = 2048  # bytes of XML: what is larger may wait on disk only
+_KNOWN_WEIGHT: Final = 2048  # bytes of XML; larger entries are not remembered
 
 Row = tuple[Any, ...]
 
 
 class Batch:
-    """Accepts, settlements without a reason, confirmations and sends, gathered into few statements.
+    """Gathers accepts, settlements without a reason, confirmations and sends into few statements.
 
-    Call `write` before anything else is done to the database, and at the end. `known` are rows of
-    `pending` by uid, up to the weight, as they are once `write` was called: some of those that
-    there are, so that what is settled soon after it was accepted need not be read again. Whoever
-    rolls back clears it.
+    Call `write` before any other access to the database, and at the end. `known` has some rows of
+    `pending` by uid, up to the column `weight`, as of the last `write`: an entry that is settled
+    soon after its acceptance need not be read again. After a rollback, clear it.
     """
 
     def __init__(
@@ -57,12 +56,12 @@ class Batch:
         known: dict[str, Row],
         operations: Sequence[Operation],
     ) -> None:
-        """`operations` are the batch: what is to be settled next is looked up together."""
+        """`operations` are the batch. The entries that they settle are looked up together."""
         self._database = database
         self._tally = tally
         self._known = known
         self._operations = operations
-        self._looked_up = 0  # up to here what is settled is known, if it is pending
+        self._looked_up = 0  # below this place, `known` has all pending entries to settle
         self._accepted: list[Row] = []
         self._ended: list[Row] = []
         self._replies: list[Row] = []
@@ -73,11 +72,11 @@ class Batch:
         """Keep a delivery.
 
         Raises:
-            ImpossibleOperation: it is pending already. Where that is not known, `write` finds out.
+            ImpossibleOperation: if `known` has it already. If only the file has it, `write` raises.
         """
         uid, component, stanza = delivery.uid, delivery.component, delivery.stanza
         if uid in self._known:
-            raise ImpossibleOperation(f"{uid} is pending already")
+            raise ImpossibleOperation(f"{uid} is already pending")
         tally, xml, attempts = self._tally, delivery.xml, delivery.attempts
         tally.number += 1
         weight = len(xml) if xml.isascii() else len(xml.encode())
@@ -102,7 +101,7 @@ class Batch:
         self._looked_up = 0
 
     def settle(self, place: int, settle: Settle) -> None:
-        """End an entry, if it is pending. `place` is that of the operation in the batch."""
+        """End an entry, if it is pending. `place` is the index of the operation in the batch."""
         row = self._known.pop(settle.uid, None)
         if row is None and place >= self._looked_up:
             self._look_up(place)
@@ -115,7 +114,7 @@ class Batch:
             self._add_reply(one, row[3:7])
 
     def _look_up(self, place: int) -> None:
-        """Know what is pending of all that is to be settled next."""
+        """Read the pending entries that the next operations settle into `known`."""
         self.write()
         end = place + _LOOK_UP
         uids = [one.uid for one in self._operations[place:end] if isinstance(one, Settle)]
@@ -131,7 +130,7 @@ class Batch:
             self._confirmed.add(one)
 
     def send(self, send: Send) -> None:
-        """Keep what came of no entry, and its claim."""
+        """Keep a stanza that belongs to no entry, and its claim."""
         reply = send.reply
         self._add_reply(reply, (send.kind, send.from_, send.to, send.id))
         self._tally.now = reply.made
@@ -142,19 +141,19 @@ class Batch:
         if self._confirmed and (one.uid, one.place) in self._confirmed:
             self._write_replies()
         self._tally.number += 1
-        # For each value of the type bytes, unlike others, sqlite3 looks for an adapter: 1 µs.
+        # For a value of type bytes, unlike bytearray, sqlite3 looks for an adapter: 1 µs.
         data = bytearray(one.data)
         self._replies.append(
             (self._tally.number, one.uid, one.place, one.component, one.made, data, *about)
         )
 
     def write(self) -> None:
-        """Do what was gathered.
+        """Execute the gathered operations.
 
         Raises:
-            sqlite3.Error: also where an entry is pending already.
+            sqlite3.Error: if SQLite fails, or an accepted entry is already pending.
         """
-        # In this order, so that a uid can be accepted again in the batch that settles it.
+        # In this order: a uid can be accepted again in the batch that settles it.
         _END.run(self._database, self._ended)
         _ACCEPT.run(self._database, self._accepted)
         self._write_replies()

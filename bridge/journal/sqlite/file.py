@@ -1,7 +1,7 @@
-"""The journal's file: how it is opened, its schema, and SQLite's faults in an operator's words.
+"""The journal's file: opening it, its schema, and SQLite's errors in an operator's words.
 
-The file belongs to one daemon at a time by the lock of the state directory (`state_dir`), never by
-SQLite's exclusive locking: an operator may look into it with `sqlite3` while the daemon runs.
+The lock of the state directory (`directory`) reserves the file for one daemon. SQLite's exclusive
+locking is not used, so an operator may open the file with `sqlite3` while the daemon runs.
 """
 
 import os
@@ -20,11 +20,11 @@ VERSION: Final = 2
 _WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _CACHE_KIB: Final = 16 * 1024
 _PROBE_BYTES: Final = 64 * 1024
-_STATEMENTS: Final = 10 * STATEMENTS  # the `Bulk`s, and as much for all else
+_STATEMENTS: Final = 10 * STATEMENTS  # the `Bulk`s, and room for all others
 
-# Numbers are counted by the writer: AUTOINCREMENT would cost 2 µs a row. Long columns come last, so
-# that a scan of the others need not follow them. `attempts` is JSON without its outer brackets,
-# which makes appending one concatenation.
+# The writer assigns the numbers: AUTOINCREMENT would cost 2 µs a row. Long columns come last, so a
+# scan of the others need not read them. `attempts` is JSON without its outer brackets, so appending
+# is one concatenation.
 _SCHEMA: Final = f"""
 CREATE TABLE pending (
   number INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, component TEXT NOT NULL,
@@ -50,20 +50,20 @@ CREATE TABLE claim (
   made REAL NOT NULL, state TEXT NOT NULL, weight INTEGER NOT NULL, lang TEXT, answer TEXT);
 """
 _STEPS: Final = (_SCHEMA, _CLAIM)
-"""What makes of a file of each version, from 0 (empty), one of the next."""
+"""The SQL that upgrades a file from each version, starting at 0 (empty), to the next."""
 PROBE: Final = f"UPDATE probe SET data = randomblob({_PROBE_BYTES})"
-"""Writes what a batch of 64 stanzas may: one page alone finds room on many a full disk. Bytes that
-are random, since SQLite does not write what is there already.
+"""Writes as much as a batch of 64 stanzas may: a single page fits even on many a full disk. The
+bytes are random, because SQLite does not write a page that has not changed.
 """
 
 
 def open_file(
     file: Path, durability: Literal["power", "process"], *, busy_timeout_s: float
 ) -> sqlite3.Connection:
-    """Open the journal, or begin one (mode 0600, in a directory of mode 0700).
+    """Open the journal, or create one (mode 0600, in a directory of mode 0700).
 
     Raises:
-        JournalError: it cannot be; the message says why, and what helps.
+        JournalError: if that fails; the message names the cause and a remedy.
     """
     _create(file)
     with explained(file):
@@ -73,7 +73,7 @@ def open_file(
             timeout=busy_timeout_s,
             isolation_level=None,
             cached_statements=_STATEMENTS,
-            check_same_thread=False,  # its calls come one after the other, whatever the thread
+            check_same_thread=False,  # calls come one at a time, whatever the thread
         )
     try:
         with explained(file):
@@ -87,14 +87,14 @@ def open_file(
 def _create(file: Path) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Never opened where it exists: closing it would give up the locks that SQLite has on it.
+        # An existing file is not opened: closing it would release SQLite's locks on it.
         if not file.exists():
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:  # made by another at this moment, or the parent is no directory
+    except FileExistsError:  # another process has just made it, or the parent is a file
         if not file.exists():
-            raise JournalError(f"{file.parent} is no directory", "give another one") from None
+            raise JournalError(f"{file.parent} is not a directory", "use another one") from None
     except OSError as error:
-        raise JournalError(f"cannot make {file}: {error.strerror}", _writable(file)) from error
+        raise JournalError(f"cannot create {file}: {error.strerror}", _writable(file)) from error
 
 
 def _prepare(database: sqlite3.Connection, file: Path, synchronous: str) -> None:
@@ -109,15 +109,13 @@ def _prepare(database: sqlite3.Connection, file: Path, synchronous: str) -> None
     if application == APPLICATION_ID and version > VERSION:
         raise JournalError(
             f"{file} is from a newer version: its format is {version}, this program's {VERSION}",
-            "run the newer version, or move the file away: a new one is begun",
+            "run the newer version, or move the file away: a new one is created",
         )
     if tables and application != APPLICATION_ID:
-        raise JournalError(f"{file} is a database, but no journal", "give another directory")
+        raise JournalError(f"{file} is a database, but not a journal", "use another directory")
     [mode] = database.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise JournalError(
-            f"{file} cannot have a write-ahead log there", "use a disk of this machine"
-        )
+        raise JournalError(f"{file} cannot have a write-ahead log there", "use a local disk")
     database.execute(f"PRAGMA synchronous = {synchronous}")
     database.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
     database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -126,8 +124,8 @@ def _prepare(database: sqlite3.Connection, file: Path, synchronous: str) -> None
         check = [str(one) for (one,) in database.execute("PRAGMA quick_check(1)")]
         if check != ["ok"]:
             raise JournalError(f"{file} is damaged ({check})", _replace(file))
-    # Done also where there is nothing to do: opened for reading only, SQLite says so at the first
-    # writing. All or nothing: a file is never between two versions.
+    # Executed even if there are no steps, because SQLite reports a read-only file only when it
+    # writes. In one transaction, so a file is never between two versions.
     steps = "".join(_STEPS[version if tables else 0 :])
     database.executescript(
         f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID};"
@@ -137,7 +135,7 @@ def _prepare(database: sqlite3.Connection, file: Path, synchronous: str) -> None
 
 @contextmanager
 def explained(file: Path) -> Iterator[None]:
-    """Turn what SQLite raises into a `JournalError` for the operator."""
+    """Translate SQLite's exceptions to a `JournalError` for the operator."""
     try:
         yield
     except (sqlite3.Error, OverflowError, UnicodeError) as error:
@@ -145,8 +143,8 @@ def explained(file: Path) -> Iterator[None]:
 
 
 def explain(error: sqlite3.Error | OverflowError | UnicodeError, file: Path) -> JournalError:
-    """Say what is wrong with the file and what helps."""
-    # Of the errors of Python's own module, those about values have no code.
+    """Return a `JournalError` that names the cause and a remedy."""
+    # The sqlite3 module's own errors about values have no code.
     if not isinstance(error, sqlite3.OperationalError) and not _code(error):
         return ImpossibleOperation(str(error))
     match _code(error) & 0xFF:
@@ -164,19 +162,19 @@ def explain(error: sqlite3.Error | OverflowError | UnicodeError, file: Path) -> 
             name = error.sqlite_errorname if isinstance(error, sqlite3.Error) else ""
             return JournalError(
                 f"cannot write or read {file}: {error} ({name})",
-                "look for a fault of the disk (dmesg) or a limit on files' sizes (ulimit -f)",
+                "check for a fault of the disk (dmesg) or a limit on file sizes (ulimit -f)",
             )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return JournalError(f"cannot write {file}: it is read-only", _writable(file))
         case sqlite3.SQLITE_CANTOPEN:
             return JournalError(f"cannot open {file}", _writable(file))
         case sqlite3.SQLITE_NOTADB:
-            return JournalError(f"{file} is no database, or damaged", _replace(file))
+            return JournalError(f"{file} is damaged, or not a database", _replace(file))
         case sqlite3.SQLITE_CORRUPT:
             return JournalError(f"{file} is damaged ({error})", _replace(file))
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             owners = ", ".join(holders(file)) or "another process"
-            return JournalError(f"{file} is locked by {owners}", "end what holds it")
+            return JournalError(f"{file} is locked by {owners}", "stop the process that holds it")
     return JournalError(f"cannot use {file}: {error}", "please report this")
 
 
@@ -186,7 +184,7 @@ def _code(error: Exception) -> int:
 
 
 def _disk(file: Path) -> str:
-    """Name the mount point of a file."""
+    """Return the mount point of a file."""
     path = file.absolute().parent
     while not path.is_mount() and path != path.parent:
         path = path.parent
@@ -204,23 +202,23 @@ def _writable(file: Path) -> str:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         user = str(os.geteuid())
-    return f"make {file.parent} and all in it writable for user {user}, or give another directory"
+    return f"make {file.parent} and its files writable for user {user}, or use another directory"
 
 
 def _replace(file: Path) -> str:
     return (
-        f"move {file} (and {file.name}-wal) away: a new one is begun at the next start; "
-        f"`sqlite3 {file.name} .recover` shows what can be saved"
+        f"move {file} (and {file.name}-wal) away: a new one is created at the next start; "
+        f"`sqlite3 {file.name} .recover` shows the data that can be saved"
     )
 
 
 def holders(file: Path) -> list[str]:
-    """Name the other processes that have a file open, as far as we may know (Linux)."""
+    """Return the other processes that have a file open, as far as /proc shows them (Linux)."""
     found, target = [], str(file.absolute())
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
-        with suppress(OSError):  # it has ended, or is not ours to know
+        with suppress(OSError):  # it has ended, or we may not look
             if any(os.readlink(one) == target for one in (process / "fd").iterdir()):
                 name = (process / "comm").read_text().strip()
                 found.append(f"process {process.name} ({name})")

@@ -1,4 +1,4 @@
-"""The claims of idempotency keys in SQL, within a transaction that the caller begins and ends."""
+"""The claims of idempotency keys in SQL, within the caller's transaction."""
 
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
@@ -13,7 +13,7 @@ _PUT: Final = Bulk(
     "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 _REMOVE: Final = Bulk("DELETE FROM claim WHERE number IN (", "?", ")")
-_STEP: Final = 500  # names in one question
+_STEP: Final = 500  # names in one query
 
 
 class ClaimTable:
@@ -24,7 +24,7 @@ class ClaimTable:
         self._tally = tally
 
     def count(self) -> None:
-        """Begin to count."""
+        """Count the claims that are in the database already."""
         [[count, weight]] = self._database.execute(
             "SELECT count(*), coalesce(sum(weight), 0) FROM claim"
         )
@@ -50,7 +50,7 @@ class ClaimTable:
         return (*named, weight, one.lang, one.answer)
 
     def answer(self, answer: AnswerKey) -> None:
-        """Note what became of a claim, if it is there."""
+        """Record the result of a claim, if it exists."""
         query = "SELECT number, weight, digest, uid FROM claim WHERE name = ?"
         rows = self._database.execute(query, (answer.name,)).fetchall()
         for number, before, digest, uid in rows:
@@ -62,13 +62,13 @@ class ClaimTable:
             self._tally.add_claims(0, weight - before)
 
     def remove(self, name: bytes) -> None:
-        """Forget a claim, if it is there."""
+        """Forget a claim, if it exists."""
         self._remove([name])
 
     def trim(self, limits: KeepLimits) -> None:
-        """Forget the oldest until the limits are kept."""
+        """Forget the oldest claims until the limits are met."""
         while self._tally.exceeds_claims(limits):
-            # By number: the order in which they were put.
+            # The order of the numbers is that of insertion.
             query = "SELECT number, weight, made FROM claim ORDER BY number LIMIT 100"
             gone = []
             for number, weight, made in self._database.execute(query).fetchall():
@@ -94,7 +94,7 @@ class ClaimTable:
 
 
 def find_claims(database: sqlite3.Connection, names: Collection[bytes]) -> list[Claim]:
-    """Give those of the claims that are there."""
+    """Return the claims with these names that exist."""
     columns = "name, digest, uid, made, state, answer, lang"
     return [Claim(*row) for row in _select(database, columns, names)]
 

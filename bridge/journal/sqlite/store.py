@@ -1,10 +1,10 @@
 """The embedded journal: one SQLite file with a write-ahead log.
 
-Accepted, committed, gone: a process that is killed loses nothing that `commit` has returned for;
-nor does a machine that loses power where the durability is "power". What is done is deleted, and
-its pages are used again: the file is as large as the most that ever waited, the log some MB.
+Once `commit` has returned, a killed process loses nothing of it. With durability "power", nor does
+a machine that loses power. Settled entries are deleted, and their pages reused: the file is as
+large as the most that ever waited, and the log some MB.
 
-The file is `sqlite.file`'s matter, the writing `sqlite.writer`'s; here are transactions and reads.
+`sqlite.file` opens the file, `sqlite.writer` writes; this module has the transactions and reads.
 """
 
 import sqlite3
@@ -28,16 +28,16 @@ _REPLY: Final = "SELECT number, uid, component, place, data, made FROM reply"
 _DEAD: Final = f"SELECT {_ENTRY}, died, reason, reply FROM dead"
 _PAGE: Final = "WHERE number > ?1 AND (?2 IS NULL OR component = ?2) ORDER BY number LIMIT ?3"
 _BEYOND: Final = "\U0010ffff"
-"""Greater than whatever follows a prefix."""
+"""Sorts after every continuation of a prefix."""
 
 
 class SqliteStore:
-    """A `Journal` in a file. Its calls may come from any thread, one after the other.
+    """A `JournalStore` in a file. Call it from any thread, but one call at a time.
 
-    Of dead letters the oldest go first beyond `dead_limit_count`, `dead_limit_bytes` (their stanzas
-    and replies) or `dead_limit_age_s`; so do claims beyond `claim_limit_count`, `claim_limit_bytes`
-    (themselves, with their answers) and `CLAIM_S`. A store has no clock: their age is judged by the
-    times in what it is told, so one that nobody tells anything keeps them.
+    The oldest dead letters are forgotten beyond `dead_limit_count`, `dead_limit_bytes` (of stanzas
+    and replies) or `dead_limit_age_s`. So are the oldest claims beyond `claim_limit_count`,
+    `claim_limit_bytes` (of claims with their answers) or `CLAIM_S`. A store has no clock: it judges
+    ages by the times in its operations, so without operations nothing expires.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class SqliteStore:
         claim_limit_bytes: int = 256 * 1024 * 1024,
         busy_timeout_s: float = 5,
     ) -> None:
-        """Open the file, or begin one.
+        """Open the file, or create one.
 
         Raises:
-            JournalError: it cannot be used; the message says why, and what helps.
+            JournalError: if it cannot be used; the message names the cause and a remedy.
         """
         limits = KeepLimits(dead_limit_count, dead_limit_bytes, dead_limit_age_s)
         claim_limits = KeepLimits(claim_limit_count, claim_limit_bytes, CLAIM_S)
@@ -69,11 +69,12 @@ class SqliteStore:
             raise
 
     def commit(self, operations: Sequence[Operation]) -> None:
-        """Do all, or none where it raises. None at all is a probe, which writes as a batch does.
+        """Execute all operations, or, if it raises, none. An empty list is a probe, which writes as
+        much as a batch does.
 
         Raises:
-            ImpossibleOperation: one of them cannot be done, as an `Accept` of what is pending.
-            JournalError: none can be done.
+            ImpossibleOperation: if one can never succeed, such as accepting a pending delivery.
+            JournalError: if none can be executed.
         """
         with self._transaction():
             if operations:
@@ -95,30 +96,30 @@ class SqliteStore:
         finally:
             if not done:
                 self._writer.rolled_back(before)
-                with suppress(sqlite3.Error):  # SQLite has rolled back itself after some faults
+                with suppress(sqlite3.Error):  # after some faults, SQLite has rolled back already
                     self._database.execute("ROLLBACK")
 
     def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
-        """Give pending entries with a greater number than `after`, in order."""
+        """Return pending entries with numbers greater than `after`, in order."""
         if component is not None and not self._writer.tally.pending.get(component, (0, 0))[0]:
             return []
         return [_entry(row) for row in self._page(_PENDING, component, after, limit)]
 
     def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
-        """Give unconfirmed replies, each with its number, in the order of their `Settle`."""
+        """Return unconfirmed replies, each with its number, in the order of their `Settle`."""
         return [(row[0], _reply(row)) for row in self._page(_REPLY, component, after, limit)]
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
-        """Give dead letters (numbered by `entry.number`), the oldest first."""
+        """Return dead letters (numbered by `entry.number`), the oldest first."""
         return [_dead_letter(row) for row in self._page(_DEAD, component, after, limit)]
 
     def claims(self, names: Collection[bytes]) -> list[Claim]:
-        """Give those of the claims that are kept, in any order."""
+        """Return the claims with these names that are kept, in any order."""
         with explained(self._file):
             return find_claims(self._database, names)
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
-        """Give all that is kept under a uid, or under one that begins so where that is unique."""
+        """Return everything kept under a uid, or under the only uid that begins with it."""
         found = self._find(uid)
         if found:
             return found
@@ -126,7 +127,7 @@ class SqliteStore:
         return self._find(uids[0]) if len(uids) == 1 else []
 
     def uids(self, prefix: str, *, limit: int) -> list[str]:
-        """Give the uids that begin so, in their order, each once."""
+        """Return the uids that begin with `prefix`, sorted, each once."""
         uids = {
             one
             for table in ("pending", "reply", "dead")
@@ -138,7 +139,7 @@ class SqliteStore:
         return sorted(uids)[:limit]
 
     def totals(self) -> dict[str, Totals]:
-        """Give how much there is, by component."""
+        """Return how much is kept, by component."""
         tally = self._writer.tally
         replies = dict(self._rows("SELECT component, count(*) FROM reply GROUP BY component"))
         oldest = self._oldest()
@@ -152,7 +153,7 @@ class SqliteStore:
         return result
 
     def close(self) -> None:
-        """Write the log back into the file, and close it. Calls after this fail."""
+        """Write the log back into the file and close it. Later calls fail."""
         try:
             with explained(self._file):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -160,7 +161,7 @@ class SqliteStore:
             self._database.close()
 
     def _oldest(self) -> dict[str, float]:
-        """Give when the first pending entry of each component was received."""
+        """Return when the first pending entry of each component was received."""
         missing = {name for name, (count, _) in self._writer.tally.pending.items() if count}
         found: dict[str, float] = {}
         if not missing:

@@ -1,11 +1,11 @@
-"""How much a journal holds, counted as it changes, so that nothing is scanned for it."""
+"""How much a journal holds, counted as it changes, so no scan is needed."""
 
 from attrs import define, evolve, field, frozen
 
 
 @frozen
 class KeepLimits:
-    """What may be kept of dead letters, or of claims; the oldest go first."""
+    """The limits of dead letters, or of claims. The oldest are forgotten first."""
 
     count: int
     bytes: int
@@ -14,7 +14,7 @@ class KeepLimits:
 
 @define
 class Tally:
-    """How much there is, kept so that nobody has to count."""
+    """Counts and sizes of the entries, dead letters and claims of a journal."""
 
     pending: dict[str, tuple[int, int]] = field(factory=dict)  # by component: count, bytes
     dead: dict[str, int] = field(factory=dict)
@@ -24,41 +24,41 @@ class Tally:
     claim_count: int = 0
     claim_bytes: int = 0
     first_claimed: float | None = None
-    number: int = 0  # the greatest that was given
-    now: float = 0  # Unix time, s, as of the latest operation that says it
+    number: int = 0  # the greatest assigned so far
+    now: float = 0  # Unix time, s, of the latest operation that has a time
 
     def copy(self) -> "Tally":
-        """Give one that can change without this one."""
+        """Return an independent copy."""
         return evolve(self, pending=dict(self.pending), dead=dict(self.dead))
 
     def next_number(self) -> int:
-        """Give a number that is greater than all before."""
+        """Return a number that is greater than all before."""
         self.number += 1
         return self.number
 
     def add_pending(self, component: str, count: int, weight: int) -> None:
-        """Count entries that came (or, negative, went)."""
+        """Add to the pending entries of a component; negative values subtract."""
         counted, weighed = self.pending.get(component, (0, 0))
         self.pending[component] = (counted + count, weighed + weight)
 
     def add_dead(self, component: str, count: int, weight: int) -> None:
-        """Count dead letters that came (or, negative, went)."""
+        """Add to the dead letters of a component; negative values subtract."""
         self.dead[component] = self.dead.get(component, 0) + count
         self.dead_count += count
         self.dead_bytes += weight
 
     def clear_dead(self) -> None:
-        """Count no dead letters any more."""
+        """Reset the count of dead letters."""
         self.dead.clear()
         self.dead_count = self.dead_bytes = 0
 
     def add_claims(self, count: int, weight: int) -> None:
-        """Count claims that came (or, negative, went)."""
+        """Add to the claims; negative values subtract."""
         self.claim_count += count
         self.claim_bytes += weight
 
     def exceeds_claims(self, limits: KeepLimits) -> bool:
-        """Whether claims have to go."""
+        """Return whether the claims exceed their limits."""
         return (
             self.claim_count > limits.count
             or self.claim_bytes > limits.bytes
@@ -66,7 +66,7 @@ class Tally:
         )
 
     def exceeds(self, limits: KeepLimits) -> bool:
-        """Whether dead letters have to go."""
+        """Return whether the dead letters exceed their limits."""
         return (
             self.dead_count > limits.count
             or self.dead_bytes > limits.bytes

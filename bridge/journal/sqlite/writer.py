@@ -1,7 +1,7 @@
-"""The operations of a journal in SQL, within a transaction that the caller begins and ends.
+"""The operations of a journal in SQL, within the caller's transaction.
 
-What every stanza needs is gathered into few statements (`run`); what is rare is done here, one
-by one. The tally of what there is changes with each operation; who rolls back says so.
+The operations of every stanza are gathered into few statements (`batch`). The rare ones are
+executed here, one by one. The tally changes with each operation; `rolled_back` restores it.
 """
 
 import json
@@ -55,7 +55,7 @@ _TRIM_STEP: Final = 100
 
 
 class Writer:
-    """Does operations on a database, and knows how much it holds."""
+    """Executes operations on a database, and tallies its contents."""
 
     def __init__(
         self, database: sqlite3.Connection, limits: KeepLimits, claim_limits: KeepLimits
@@ -81,7 +81,7 @@ class Writer:
         return ClaimTable(self._database, self.tally)
 
     def do(self, operations: Sequence[Operation]) -> None:
-        """Do them in order."""
+        """Execute operations in order."""
         run = Batch(self._database, self.tally, self._known, operations)
         for place, one in enumerate(operations):
             if isinstance(one, Delivery):
@@ -104,7 +104,7 @@ class Writer:
         self._claims.trim(self._claim_limits)
 
     def rolled_back(self, tally: Tally) -> None:
-        """Take note that all is as it was, when the tally was this one."""
+        """Return to the state before a transaction that was rolled back, with its tally."""
         self.tally = tally
         self._known.clear()
 

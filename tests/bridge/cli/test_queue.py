@@ -325,7 +325,7 @@ def test_an_id_may_be_the_beginning_of_another(directory: StateDirectory) -> Non
 def test_an_unclear_id(filled: StateDirectory, command: str) -> None:
     result = invoke(filled, command, "msg_x")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "nothing with the uid 'msg_x' is kept." in result.stderr
+    assert "no stanza with the uid 'msg_x' is kept." in result.stderr
     result = invoke(filled, command, "msg_")
     assert (result.exit_code, result.stdout) == (1, "")
     told = "several uids begin with 'msg_': msg_dead01, msg_iq01, msg_orph01, …."
@@ -353,11 +353,11 @@ REFUSALS = [
     ("msg_iq01", "an iq is never retried: its sender has had an answer"),
     (
         "msg_repl01",
-        "it is our own stanza, which the server would not have and would not have again",
+        "it is our own stanza: the server refused it, and would refuse it again",
     ),
-    ("msg_pend01", "it is pending already"),
-    ("msg_unco01", "it is no dead letter: it is done, what came of it is on the way"),
-    ("msg_none", "nothing with the uid 'msg_none' is kept"),
+    ("msg_pend01", "it is already pending"),
+    ("msg_unco01", "it is not a dead letter: it is settled, with replies on their way"),
+    ("msg_none", "no stanza with the uid 'msg_none' is kept"),
 ]
 
 
@@ -377,7 +377,7 @@ def test_what_can_be_retried_is_in_spite_of_the_others(filled: StateDirectory) -
         "done": ["msg_dead01"],
         "failed": {
             "msg_iq01": "an iq is never retried: its sender has had an answer",
-            "msg_none": "nothing with the uid 'msg_none' is kept",
+            "msg_none": "no stanza with the uid 'msg_none' is kept",
         },
     }
     assert "msg_dead01" in pending(filled)
@@ -399,7 +399,7 @@ def test_drop_forgets(filled: StateDirectory) -> None:
 @pytest.mark.parametrize("id", ["msg_pend01", "msg_unco01"])
 def test_what_is_not_dead_cannot_be_dropped(filled: StateDirectory, id: str) -> None:
     result = invoke(filled, "drop", id)
-    told = f"Error: {id}: it is no dead letter; only those can be dropped.\n"
+    told = f"Error: {id}: it is not a dead letter; only dead letters can be dropped.\n"
     assert (result.exit_code, result.stderr) == (1, told)
     assert pending(filled) == ["msg_pend01"]
 
@@ -520,7 +520,7 @@ def test_a_damaged_journal(filled: StateDirectory) -> None:
     filled.journal_file.write_bytes(b"not a database at all, but long enough for SQLite" * 100)
     result = invoke(filled, "list")
     assert (result.exit_code, result.stdout) == (1, "")
-    told = f"Error: {filled.journal_file} is no database, or damaged; move {filled.journal_file}"
+    told = f"Error: {filled.journal_file} is damaged, or not a database; move {filled.journal_file}"
     assert told in result.stderr
 
 

@@ -406,7 +406,7 @@ async def test_with_the_journal_the_new_one_takes_over_what_is_not_done(
         storage = daemon._storage
         assert storage is not None
         await until(lambda: storage._volume.count == 0)
-        assert list(storage._keepers) == [DOMAIN]
+        assert list(storage._queues) == [DOMAIN]
 
 
 async def test_what_an_operator_revives_goes_to_the_new_one(

@@ -57,7 +57,7 @@ class MemoryJournal:
         for one in operations:
             if isinstance(one, Delivery):
                 if one.uid in self._number_of or one.uid in fresh:
-                    raise ImpossibleOperation(f"{one.uid} is pending already")
+                    raise ImpossibleOperation(f"{one.uid} is already pending")
                 fresh.add(one.uid)
         self.commits += 1
         for one in operations:

@@ -42,7 +42,7 @@ def test_without_a_home_the_option_is_asked_for(monkeypatch: pytest.MonkeyPatch)
     for name in ("STATE_DIRECTORY", "XDG_STATE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no home in passwd either
-    with pytest.raises(StateDirectoryError, match="give --state-dir"):
+    with pytest.raises(StateDirectoryError, match="use --state-dir"):
         resolve(None)
 
 
@@ -80,7 +80,7 @@ def test_another_process_that_has_it_is_named(tmp_path: Path) -> None:
             pass
         assert str(caught.value) == (
             f"cannot use the state directory {tmp_path}: process {other.pid} has it; "
-            "end that one, or give this one its own with --state-dir"
+            "stop that process, or use another directory with --state-dir"
         )
         other.kill()
     with directory.lock():  # whoever was killed has it no more

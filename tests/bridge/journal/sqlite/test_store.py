@@ -580,7 +580,7 @@ def refusal(file: Path, *expected: str) -> JournalError:
 
 def test_a_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
-    with pytest.raises(JournalError, match=r"state is no directory; give another"):
+    with pytest.raises(JournalError, match=r"state is not a directory; use another"):
         SqliteStore(tmp_path / "state" / "journal.db")
 
 
@@ -605,7 +605,7 @@ def test_a_read_only_file_is_named() -> None:
 def test_what_is_no_database_is_said_to_be_none(file: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b"not at all a database " * 1000)
-    refusal(file, "no database, or damaged", "move", "a new one is begun", ".recover")
+    refusal(file, "damaged, or not a database", "move", "a new one is created", ".recover")
 
 
 def test_somebody_elses_database_is_left_alone(file: Path) -> None:
@@ -613,7 +613,7 @@ def test_somebody_elses_database_is_left_alone(file: Path) -> None:
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE theirs (a)")
     before = file.read_bytes()
-    refusal(file, "is a database, but no journal")
+    refusal(file, "is a database, but not a journal")
     assert file.read_bytes() == before
 
 
@@ -705,7 +705,7 @@ def test_a_journal_that_cannot_be_taken_over_stays_as_it_was(file: Path) -> None
 def test_damage_is_found_at_the_start(file: Path) -> None:
     fill(file)
     overwrite(file)
-    refusal(file, "is damaged", "move", "a new one is begun", "sqlite3 journal.db .recover")
+    refusal(file, "is damaged", "move", "a new one is created", "sqlite3 journal.db .recover")
 
 
 def test_damage_is_found_while_running(journal: SqliteStore, file: Path) -> None:
@@ -744,7 +744,7 @@ def test_who_holds_a_lock_is_named(journal: SqliteStore, file: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
-        with pytest.raises(JournalError, match=rf"is locked by process {other.pid} \(.+\); end"):
+        with pytest.raises(JournalError, match=rf"is locked by process {other.pid} \(.+\); stop"):
             journal.commit([entry("u")])
         other.communicate()
     journal.commit([entry("u")])
