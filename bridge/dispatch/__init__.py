@@ -1,6 +1,7 @@
-"""Decides what happens to an incoming stanza, and when it is delivered.
+"""Decides what happens to an incoming stanza and when it is delivered.
 
-`admission` sorts incoming stanzas, `ratelimit` limits each sender, `conversation` keeps the order,
-`dispatcher` gives out slots and runs one task per stanza, `worker` makes one attempt, `inflight`
-holds accepted stanzas until they are settled.
+`admission` sorts incoming stanzas, `ratelimit` limits each sender, `overload` handles a full
+queue. `conversation` keeps the order, `dispatcher` assigns slots and runs one task per attempt,
+`worker` makes the attempt. `inflight` holds accepted stanzas until `settlement` settles them.
+`submission` sends stanzas of the HTTP API; `pipeline` wires all parts.
 """

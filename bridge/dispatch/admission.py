@@ -1,7 +1,8 @@
-"""What becomes of a stanza that came in. An answer that somebody waits for is his, and nothing else
-is done with it. In this order any other is learnt from (rooms), refused where the protocol says so
-(S29, S34, `allow_from`), answered by the bridge itself (H6), left alone (our own groupchat
-messages, S36), or it is to be POSTed.
+"""Decides whether an incoming stanza is POSTed.
+
+A reply to a pending iq goes to its waiter and nowhere else. Any other stanza is refused if it is
+for another domain (S34). Then it updates the rooms, and is refused (S29, the limits of its sender,
+`allow_from`), answered by the bridge (H6), ignored (our own groupchat messages, S36), or POSTed.
 """
 
 from typing import Final
@@ -36,7 +37,7 @@ _FORBIDDEN: Final = StanzaError(StanzaCondition.FORBIDDEN, ErrorType.AUTH)
 
 
 class Admission:
-    """The door of one component."""
+    """Checks the incoming stanzas of one component."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Admission:
         pending_iqs: PendingIqs | None = None,
         limiter: SenderLimiter | None = None,
     ) -> None:
-        """Without `limiter`, senders have no limits."""
+        """Without `limiter`, senders are not limited."""
         self.limiter = limiter or SenderLimiter(UNBOUNDED)
         self.domain = component.domain
         self._component = component
@@ -62,12 +63,12 @@ class Admission:
         self._warned = False
 
     def change(self, component: Component, autoresponder: Autoresponder) -> None:
-        """Judge by another configuration of the same domain from now on."""
+        """Use another configuration of the same domain from now on."""
         self._component = component
         self._autoresponder = autoresponder
 
     def admit(self, event: Event) -> Stanza | None:
-        """Take what the stream reports, and give the stanza that is to be POSTed, if it is one."""
+        """Handle a stream event; return its stanza if it is to be POSTed."""
         match event:
             case StanzaReceived(stanza=stanza):
                 self._count(stanza)
@@ -89,7 +90,7 @@ class Admission:
         self._meter.received[stanza.kind] += 1
 
     def refuse(self, stanza: Stanza, limit: str) -> None:
-        """Tell the sender of a stanza, if it is for us, that it is over a limit."""
+        """Refuse a stanza over `limit`; its sender gets an error if it is for our domain."""
         self._log.warning("stanza refused", limit=limit, sender=stanza.from_, id=stanza.id)
         self._meter.refuse(limit_of(limit))
         self._pending_iqs.refuse(stanza, f"the answer is over the limit of {limit}")
@@ -101,8 +102,9 @@ class Admission:
             self._bouncer.tell(ours, error)
 
     def _if_for_us(self, stanza: Stanza) -> Stanza | None:
-        """Give a stanza for our domain, spelt as configured, since answers come from there (S28);
-        None for one that has no addresses, or that is for another domain (S34).
+        """Return a stanza for our domain, spelled as configured, since replies come from it (S28).
+
+        Return None if an address is missing, or if the stanza is for another domain (S34).
         """
         if not stanza.from_ or not stanza.to:
             self._log.warning("stanza without address dropped", kind=stanza.kind, id=stanza.id)
@@ -125,7 +127,7 @@ class Admission:
                 to_domain=domain,
             )
         if stanza.is_request:
-            # The answer cannot come from the address that was asked: that is not ours to use.
+            # The error cannot come from the requested address: it is not ours to use.
             self._bouncer.tell(Stanza(stanza.element.with_attributes(to=ours)), _NOT_HERE)
         return None
 
@@ -163,14 +165,14 @@ class Admission:
         return None
 
     def _refuse_excess(self, stanza: Stanza, excess: Excess) -> None:
-        """Refuse a stanza of a sender that is over a limit; it is told, where it may be."""
+        """Refuse a stanza of a sender over a limit, with an error if one may be sent."""
         self._meter.refuse(excess.limit)
         self._meter.end(stanza.kind, "refused")
         self.limiter.refused(stanza, excess, self._log)
         self._bouncer.tell(stanza, EXCESSIVE, quiet=True)
 
     def _is_valid_iq(self, stanza: Stanza) -> bool:
-        """Check what S29 asks of an iq, and answer where it may be answered."""
+        """Return whether an iq is valid (S29); if not, send an error if one may be sent."""
         if not stanza.id:
             self._log.warning("iq without id dropped", sender=stanza.from_)
             return False
@@ -178,7 +180,7 @@ class Admission:
             return True
         if stanza.type in TYPES["iq"] and len(stanza.element.elements) == 1:
             return True
-        # An iq of unknown type is no request by its own; it is answered like one.
+        # An iq of unknown type does not count as a request, but is answered like one.
         self._bouncer.send([stanza.error_reply(_BAD_REQUEST)])
         return False
 
@@ -188,7 +190,7 @@ class Admission:
         return any(name in self._component.allow_from for name in names)
 
     def _answer(self, stanza: Stanza) -> None:
-        """Answer what is not POSTed (H6)."""
+        """Answer a stanza that is not POSTed (H6)."""
         if stanza.kind != "message":
             self._bouncer.send(self._autoresponder.answer(stanza))
         elif stanza.type in (None, "chat", "normal"):

@@ -1,11 +1,11 @@
-"""Conversations: what waits for what, and whose turn is next. No tasks, no clock.
+"""Conversations: the order of stanzas, and whose turn is next. No tasks, no clock.
 
-A conversation is a queue of stanzas that are processed one after the other; conversations that have
-a head, and neither are at work nor wait to try again, take turns. Iqs are conversations of one
-stanza, since they may overtake.
+A conversation is a queue of stanzas that are processed one after the other. Conversations take
+turns; one whose head is being POSTed or waits for a retry has no turn. Each iq is a conversation of
+its own, since iqs may overtake.
 
-Invariant: one that is READY is in `ready` once; one that is WAITING is in `_waiting` with its
-`due`. Either may also be there as what it was before: such a place is skipped.
+Invariant: a READY conversation is in `ready` once; a WAITING one is in `_waiting` with its `due`.
+Both may also contain entries from an earlier phase of a conversation, which are skipped.
 """
 
 import heapq
@@ -22,19 +22,19 @@ from bridge.journal.delivery import Delivery
 
 
 class Phase(Enum):
-    """What a conversation does."""
+    """Whether a conversation may take a turn, has one, or waits for a retry."""
 
     READY = "ready"
     AT_WORK = "at work"
     WAITING = "waiting"
 
 
-_READY: Final = Phase.READY  # read at each stanza: an enum's attribute takes three times as long
+_READY: Final = Phase.READY  # read for each stanza: the enum's attribute takes three times as long
 _AT_WORK: Final = Phase.AT_WORK
 
 
-class Conversation(msgspec.Struct, eq=False):  # one for each stanza, mostly: cheaper than by attrs
-    """Stanzas between the same two; without a `key` (an iq) it ends with its one stanza."""
+class Conversation(msgspec.Struct, eq=False):  # mostly one per stanza: cheaper than with attrs
+    """Stanzas between the same two addresses. Without a `key` (an iq) there is only one stanza."""
 
     key: tuple[str, str] | None
     head: Delivery
@@ -42,32 +42,32 @@ class Conversation(msgspec.Struct, eq=False):  # one for each stanza, mostly: ch
     phase: Phase = Phase.READY
     due: float = math.inf
     behind: deque[Delivery] | None = None
-    """What waits for the head, once there was any: of most there is nothing, and a deque is big."""
+    """The stanzas behind the head. Made when first needed: most have none, and a deque is big."""
 
     def __len__(self) -> int:
         return 1 if self.behind is None else 1 + len(self.behind)
 
     def put(self, delivery: Delivery) -> None:
-        """Put a stanza at the end."""
+        """Append a stanza."""
         if self.behind is None:
             self.behind = deque()
         self.behind.append(delivery)
 
 
 class Conversations:
-    """All that is admitted, in memory and not done, of one component."""
+    """The conversations of one component: all stanzas in memory that are not done."""
 
     def __init__(self, order: Ordering) -> None:
         self._order = order
         self._keyed: dict[tuple[str, str], Conversation] = {}
         self._single: dict[str, Conversation] = {}
         self.ready: deque[Conversation] = deque()
-        """Those whose turn comes, and some whose turn has gone by; to be read only."""
+        """Conversations whose turn comes, and entries to be skipped. Read-only."""
         self._waiting: list[tuple[float, int, Conversation]] = []
         self._ticket = count()
 
     def __len__(self) -> int:
-        """How many stanzas are in it. Takes a look at each conversation."""
+        """Return the number of stanzas. Looks at every conversation."""
         return len(self._single) + sum(len(one) for one in self._keyed.values())
 
     @property
@@ -78,14 +78,14 @@ class Conversations:
 
     @property
     def next_due(self) -> float:
-        """When the first of those that wait is due; infinite where none waits."""
+        """When the first WAITING conversation is due; infinite if there is none."""
         while self._waiting and not _is_due_as(self._waiting[0]):
             heapq.heappop(self._waiting)
         return self._waiting[0][0] if self._waiting else math.inf
 
     def longest_waiting(self, limit: int) -> tuple[int, list[Conversation]]:
-        """Give how many wait, and those of them that wait the longest. One that is at work waits
-        where more is behind its head. Takes a look at each.
+        """Return the number of conversations that wait, and the `limit` that wait longest. One that
+        is AT_WORK waits if more stanzas are behind its head. Looks at every conversation.
         """
         found = [
             one
@@ -96,7 +96,7 @@ class Conversations:
         return len(found), heapq.nsmallest(limit, found, key=lambda one: one.head.received)
 
     def add(self, delivery: Delivery) -> None:
-        """Put a stanza at the end of its conversation."""
+        """Append a stanza to its conversation."""
         if delivery.stanza.kind == "iq" or self._order == "none":
             conversation = self._single[delivery.uid] = Conversation(None, delivery)
         else:
@@ -109,7 +109,7 @@ class Conversations:
         self.ready.append(conversation)
 
     def take(self) -> Conversation | None:
-        """Give the conversation whose turn it is; it is at work until `done` or `wait`."""
+        """Return the conversation whose turn it is, if any: AT_WORK until `done` or `wait`."""
         while self.ready:
             conversation = self.ready.popleft()
             if conversation.phase is _READY:
@@ -118,7 +118,10 @@ class Conversations:
         return None
 
     def take_idle(self, delivery: Delivery) -> Conversation | None:
-        """Give the conversation of a stanza that is its head, unless it is at work already."""
+        """Return the conversation whose head is `delivery`, now AT_WORK.
+
+        Return None if there is none, or if it is AT_WORK already.
+        """
         conversation = self._single.get(delivery.uid) or self._keyed.get(self._key_of(delivery))
         if conversation is None or conversation.head is not delivery:
             return None
@@ -128,22 +131,22 @@ class Conversations:
         return conversation
 
     def wait(self, conversation: Conversation, due: float) -> None:
-        """Let a conversation that was at work try its head again at `due`."""
+        """Make an AT_WORK conversation try its head again at `due`."""
         conversation.phase, conversation.due = Phase.WAITING, due
         heapq.heappush(self._waiting, (due, next(self._ticket), conversation))
 
     def release(self, now: float) -> None:
-        """Give those whose time has come their turn."""
+        """Make the WAITING conversations that are due READY."""
         while self.next_due <= now:
             self._make_ready(heapq.heappop(self._waiting)[2])
 
     def release_all(self) -> None:
-        """Give all that wait to try again their turn."""
+        """Make all WAITING conversations READY."""
         while self._waiting:
             self.release(self.next_due)
 
     def done(self, conversation: Conversation) -> bool:
-        """Forget the head of a conversation that was at work, and tell whether there is another."""
+        """Remove the head of an AT_WORK conversation; return whether another stanza follows."""
         if conversation.behind:
             conversation.head = conversation.behind.popleft()
             self._make_ready(conversation)

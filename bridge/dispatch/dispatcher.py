@@ -1,11 +1,11 @@
 """From an incoming stanza to its replies: order, slots, retries, expiry.
 
-It is given a worker, a queue and an outbox, and knows no stream. A stanza that `admission` lets in
-is kept by the queue, then joins its conversation; each attempt to POST a head is one task. A slot
-is held while a task POSTs, and until the outbox has room for its replies.
+The dispatcher has a worker, a queue and an outbox, and knows nothing of the stream. The queue keeps
+a stanza that `admission` lets through; then the stanza joins its conversation. Each attempt to POST
+a head is one task. It holds a slot while it POSTs, and until the outbox has room for the replies.
 
 Invariants: `_running` counts the slots in use. A stanza is in `_in_flight` from its delivery until
-its end is decided; whoever closes it there, and nobody else, sends its replies or its error.
+its end is decided; only the task that closes it there sends its replies or its error.
 """
 
 import math
@@ -36,7 +36,7 @@ from xmppstream.jid import bare
 
 
 class Dispatcher:
-    """The stanzas of one component. `handle` is called by the reader, `run` owns the tasks."""
+    """Dispatches the stanzas of one component. The reader calls `handle`; `run` owns the tasks."""
 
     def __init__(
         self,
@@ -84,33 +84,34 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        """How many are being POSTed."""
+        """The number of stanzas being POSTed."""
         return self._running
 
     @property
     def waiting(self) -> int:
-        """How many are in memory for their turn, or for another attempt."""
+        """The number of stanzas in memory that wait for their turn or for a retry."""
         return max(len(self._in_flight) - self._running, 0)
 
     @property
     def oldest(self) -> float | None:
-        """When the first of what is in memory was received, Unix time, s."""
+        """When the oldest stanza in memory was received (Unix time, s)."""
         return self._in_flight.oldest
 
     @property
     def conversations(self) -> Conversations:
-        """What waits for what; to be read only."""
+        """The conversations; read-only."""
         return self._conversations
 
     @property
     def breaker(self) -> CircuitBreaker:
-        """What is known of the endpoint; to be read only."""
+        """The circuit breaker of the endpoint; read-only."""
         return self._breaker
 
     def change(self, policy: RetryPolicy, max_in_flight: int, *, moved: bool) -> None:
-        """Go by other limits from now on; what is accepted already keeps its budget. An endpoint
-        that has `moved` is not known to be down, and what waits to try again tries at once. By
-        a policy that is not patient none is known to be down: nothing would end that.
+        """Use other limits from now on. Stanzas that are already accepted keep their budget.
+
+        If the endpoint has `moved`, the breaker is reset and all waiting retries are due at once.
+        A policy that is not patient resets the breaker too: nothing else would.
         """
         self._policy, self._max_in_flight = policy, max_in_flight
         if moved or not policy.is_patient:
@@ -122,7 +123,7 @@ class Dispatcher:
     # --- incoming stanzas
 
     async def handle(self, event: Event) -> None:
-        """Take an event of the stream. Waits at most `FULL_WAIT_S`, while the queue is full."""
+        """Handle a stream event. While the queue is full, wait at most `FULL_WAIT_S`."""
         stanza = self._admission.admit(event)
         if stanza is None:
             return
@@ -146,13 +147,13 @@ class Dispatcher:
             self._queue.accept(delivery, self)
 
     def refuse(self, delivery: Delivery) -> None:
-        """Tell the sender of a stanza that it could not be kept."""
+        """Send the sender an error: the stanza could not be kept."""
         self._admission.limiter.ended(delivery)
         self._meter.end(delivery.stanza.kind, "unkept")
         self._bouncer.tell(delivery.stanza, UNKEPT)
 
     def deliver(self, delivery: Delivery) -> None:
-        """Take a stanza that is kept: it joins its conversation."""
+        """Add a stanza that the queue has kept to its conversation."""
         if self._stopping and self._is_for_later(delivery):
             return
         now = self._trio_now()
@@ -165,20 +166,20 @@ class Dispatcher:
                 self._wake.set()
         self._in_flight.open(delivery)
         self._conversations.add(delivery)
-        # Without a free slot, the task that leaves one begins it; before `run`, `run` does; if it
-        # waits for a probe, the wake above.
+        # If no slot is free, the task that frees one starts it; before `run`, `run` does; if it
+        # waits for a probe, the wake above does.
         if self._nursery is not None:
-            self._start(now, self._nursery)  # by way of `run` it would be a turn of trio's later
+            self._start(now, self._nursery)  # through `run` it would be a pass of trio's loop later
 
     def _is_for_later(self, delivery: Delivery) -> bool:
-        """Whether a stanza stays, once we stop, in the journal for the next process."""
+        """Whether a stanza stays in the journal for the next process if we are stopping."""
         return self._queue.durable and not delivery.stanza.is_request
 
     # --- whose turn it is
 
     async def run(self) -> None:
-        """Process what is delivered. Ends only by cancellation, which cancels what runs."""
-        # The clock itself, since it is asked several times for each stanza: 0.25 us less each.
+        """Process delivered stanzas. Ends only by cancellation, which cancels running attempts."""
+        # The clock itself: it is read several times per stanza, and each read saves 0.25 us.
         self._trio_now = trio.lowlevel.current_clock().current_time
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -213,7 +214,7 @@ class Dispatcher:
             head = conversation.head
             if self._stopping and self._is_for_later(head):
                 continue
-            # What is beyond its budget may be owed an attempt all the same.
+            # After its budget, a stanza that is no request still gets its first attempt.
             if head.deadline <= now and (head.stanza.is_request or head.is_tried):
                 nursery.start_soon(self._give_up, conversation)
                 continue
@@ -228,8 +229,8 @@ class Dispatcher:
         return due
 
     def _expire(self, now: float, nursery: trio.Nursery) -> None:
-        """Give up what waits beyond its budget: requests always, since their senders have given
-        up too; others while the endpoint is down, else each has the one attempt that it is owed.
+        """Expire waiting stanzas whose budget has ended: requests always, since their senders have
+        given up too; others only while the endpoint is down, as else each gets one attempt.
         """
         requests_only = not self._breaker.is_down
         for delivery in self._in_flight.expired(now, requests_only=requests_only):
@@ -239,10 +240,10 @@ class Dispatcher:
         self._expiry_due = self._in_flight.next_deadline(now, requests_only=requests_only)
 
     async def _give_up(self, conversation: Conversation) -> None:
-        """End a head whose budget has ended, and those behind it that are as late."""
+        """Settle an expired head and, while the endpoint is down, expired stanzas behind it."""
         while True:
             delivery = conversation.head
-            why = "its time was up before it could be delivered"
+            why = "it expired before it could be delivered"
             await self._settlement.by_error(delivery, "expired", TimedOut(), why)
             if not self._done(conversation) or not self._breaker.is_down:
                 return
@@ -254,18 +255,18 @@ class Dispatcher:
     # --- attempts
 
     async def _process(self, conversation: Conversation, probe: bool) -> None:
-        """The task of one attempt at a conversation's head."""
+        """Make one attempt to deliver a conversation's head."""
         delivery = conversation.head
         now, deadline = self._trio_now(), delivery.deadline
         if deadline <= now and not delivery.stanza.is_request:
-            deadline = math.inf  # late already, and here all the same: it is owed a whole attempt
+            deadline = math.inf  # late already, but it gets one whole attempt
         self._bouncer.counts.posted += 1
         result = None
         began = self._now()
         try:
             try:
                 result = await self._worker.attempt(delivery, deadline, now)
-            except Exception:  # the bridge itself has failed: the one broad `except` of its core
+            except Exception:  # a bug in the bridge: the one broad `except` of its core
                 self._note_bug(delivery)
             else:
                 if not (result.is_success and self._breaker.is_fine):
@@ -293,7 +294,7 @@ class Dispatcher:
     def _due_again(
         self, delivery: Delivery, result: AttemptResult, began: float, probe: bool
     ) -> float | None:
-        """Take note of an attempt, and give when the stanza is tried again, if it is."""
+        """Record an attempt; return when to try the stanza again, or None for never."""
         if probe or not result.was_cut:
             self._note_health(result.outcome, delivery, probe)
         if result.is_success:
@@ -310,7 +311,7 @@ class Dispatcher:
         self._wake.set()
         if self._breaker.is_down and not was_down:
             self._log.error("endpoint is down, asking it by one POST at a time")
-            self._expiry_due = self._trio_now()  # also those that are no requests, from now on
+            self._expiry_due = self._trio_now()  # from now on, not only requests expire
         elif was_down and not self._breaker.is_down:
             self._log.warning("endpoint is back", waiting=len(self._in_flight))
 
@@ -320,8 +321,8 @@ class Dispatcher:
         self._queue.attempted(delivery)
 
     def _next_attempt(self, delivery: Delivery, outcome: Outcome) -> float | None:
-        """Give when a stanza is tried again; None where it is not, by now or by then."""
-        if delivery.deadline == math.inf:  # it was accepted without a budget
+        """Return when to try again; None if the outcome is final or the budget ends before then."""
+        if delivery.deadline == math.inf:  # accepted without a budget
             return None
         wait_s = self._policy.wait_s(outcome, len(delivery.attempts))
         if wait_s is None or self._trio_now() + wait_s >= delivery.deadline:
@@ -329,10 +330,10 @@ class Dispatcher:
         return self._trio_now() + wait_s
 
     def _done(self, conversation: Conversation) -> bool:
-        """Let the next of a conversation have its turn, and tell whether there is one."""
+        """Make the next stanza of a conversation its head; return whether there is one."""
         is_more = self._conversations.done(conversation)
         if is_more:
-            if self._breaker.is_down:  # it could not expire behind another
+            if self._breaker.is_down:  # behind another stanza it could not expire
                 self._expiry_due = min(self._expiry_due, conversation.head.deadline)
             self._wake.set()
         if self._stopping:
@@ -342,7 +343,7 @@ class Dispatcher:
     # --- stopping
 
     async def drain(self) -> None:
-        """Admit nothing more, and wait until all that is to end in this process has ended."""
+        """Stop admitting stanzas; wait for the end of all that must end in this process."""
         self._stopping = True
         self._overload.stop()
         while self._unfinished:
@@ -356,11 +357,11 @@ class Dispatcher:
         return len(self._in_flight)
 
     async def give_up(self) -> int:
-        """End what is not done, after `run` was cancelled: answer it by errors, but for what the
-        journal keeps for the next process. Give how many were answered.
+        """Answer unfinished stanzas by errors, after `run` was cancelled; return their number. With
+        a journal these are only requests: it keeps the others for the next process.
         """
         rest = self._in_flight.requests if self._queue.durable else self._in_flight.all
-        async with trio.open_nursery() as nursery:  # so that the journal commits them together
+        async with trio.open_nursery() as nursery:  # so the journal commits them together
             for delivery in rest:
                 errors = self._bouncer.error(delivery.stanza, STOPPING, delivery.uid)
                 why = "the daemon stopped"

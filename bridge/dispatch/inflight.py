@@ -1,10 +1,10 @@
-"""The stanzas that are owed an end, each exactly one: an iq gets one answer, whatever happens.
+"""Accepted stanzas that are not settled yet.
 
-Whoever ends a stanza closes it here first, and only the one who could close it may answer. Beside
-that it knows whose budget ends next. No tasks, no clock.
+A task closes a stanza here before it settles it. `close` succeeds once per stanza, so an iq is
+never answered twice. `InFlight` also knows the next deadline. No tasks, no clock.
 
-Requests and others are each in the order of their deadlines, as they come, since each has one
-budget; only a clock that was set or a restart can bring one out of order.
+Requests and other stanzas are kept apart: each kind has one budget, so its stanzas arrive in the
+order of their deadlines. Only a changed clock or budget, or a restart, can break that order.
 """
 
 import math
@@ -16,7 +16,7 @@ from bridge.journal.delivery import Delivery
 
 
 class InFlight:
-    """The open stanzas of one component."""
+    """The open (accepted, not settled) stanzas of one component."""
 
     def __init__(self) -> None:
         self._requests = _ByDeadline()
@@ -30,7 +30,7 @@ class InFlight:
 
     @property
     def requests(self) -> list[Delivery]:
-        """The open iq gets and sets."""
+        """The open iqs of type get and set."""
         return list(self._requests.open.values())
 
     @property
@@ -39,8 +39,8 @@ class InFlight:
 
     @property
     def oldest(self) -> float | None:
-        """When the first of the open ones was received (Unix time, s), but for those that came
-        again out of order.
+        """When the oldest open stanza was received (Unix time, s); None if none is open. Stanzas
+        that were added again out of order may be missed.
         """
         first = [
             next(iter(book.values())) for book in (self._requests.open, self._others.open) if book
@@ -48,7 +48,7 @@ class InFlight:
         return min((one.received for one in first), default=None)
 
     def open(self, delivery: Delivery) -> None:
-        """Take a stanza that was accepted."""
+        """Add an accepted stanza."""
         book = self._requests if delivery.stanza.is_request else self._others
         assert delivery.uid not in book.open, "a stanza is accepted once"
         book.open[delivery.uid] = delivery
@@ -58,24 +58,24 @@ class InFlight:
             book.is_sorted = False
 
     def close(self, delivery: Delivery) -> bool:
-        """Tell whether the stanza was open; from now on it is not."""
+        """Remove a stanza; return whether it was open."""
         book = self._requests if delivery.stanza.is_request else self._others
         return book.open.pop(delivery.uid, None) is not None
 
     def expired(self, now: float, *, requests_only: bool) -> list[Delivery]:
-        """Give what is open beyond its deadline."""
+        """Return the open stanzas whose deadline has passed."""
         found = list(self._requests.until(now))
         return found if requests_only else [*found, *self._others.until(now)]
 
     def next_deadline(self, now: float, *, requests_only: bool) -> float:
-        """Give the earliest deadline after `now`; infinite where there is none."""
+        """Return the earliest deadline after `now`; infinite if there is none."""
         books = (self._requests,) if requests_only else (self._requests, self._others)
         return min(book.next_deadline(now) for book in books)
 
 
 @define
 class _ByDeadline:
-    """Stanzas by uid. Those that `is_sorted` says are in the order of their deadlines."""
+    """Stanzas by uid, in the order of their deadlines if `is_sorted`."""
 
     open: dict[str, Delivery] = field(factory=dict)
     is_sorted: bool = True

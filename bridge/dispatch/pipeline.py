@@ -1,7 +1,7 @@
-"""The one place that wires a component's parts, for the daemon and for a replay.
+"""Wires the parts of a component, for the daemon and for a replay.
 
-A stanza goes through `admission`, `queue`, `dispatcher` (its conversation's turn), `worker` (the
-POST), `settlement`, and out by `outbox`, which `Link` empties into the stream.
+A stanza passes through `admission`, `queue`, `dispatcher` (its conversation's turn), `worker` (the
+POST), `settlement` and `outbox`, which `Link` empties into the stream.
 """
 
 import time
@@ -34,9 +34,9 @@ from xmppstream.parser_thread import ParseElement
 
 @frozen
 class Surroundings:
-    """What differs between a daemon and a replay. The defaults are a daemon's.
+    """The values that differ between a daemon and a replay; the defaults are a daemon's.
 
-    `now` is Unix time in s, `iq_now` the clock of deadlines of iqs.
+    `now` is Unix time in s, `iq_now` the clock of iq deadlines.
     """
 
     limiter: SenderLimiter | None = None
@@ -115,8 +115,8 @@ class Pipeline:
     def change(
         self, component: Component, settings: Settings, endpoint: Poster, *, moved: bool
     ) -> None:
-        """Work by another configuration of the same domain from now on; a stanza that waits keeps
-        its budget. `moved`: the endpoint is at another address.
+        """Use another configuration of the same domain from now on; waiting stanzas keep their
+        budget. `moved`: the endpoint has another address.
         """
         autoresponder = Autoresponder(component.name)
         self.admission.limiter.change(settings.limits)

@@ -1,12 +1,12 @@
-"""What one sender may cost: how often it may send, and how much of it may wait.
+"""Limits per sender: how often it may send, and how many of its stanzas may wait.
 
-A sender is a bare JID. Its rate is a token bucket; what waits is counted from acceptance to the
-end, in memory or in the journal, also over a change of configuration; but not what an earlier
-process has accepted. What is over a limit is refused before it is kept, counted, and told of in two
-lines: one when that begins, and one when there was no more of it for `CALM_S`.
+A sender is a bare JID. Its rate is a token bucket. Waiting stanzas are counted from acceptance to
+settlement, in memory or in the journal, across changes of configuration; those that an earlier
+process accepted are not counted. A stanza over a limit is refused before it is kept, and counted.
+Two log lines report this: one at the first refusal, one after `CALM_S` without another.
 
-Nothing here grows with what strangers send: buckets that are full again are forgotten, and of the
-others at most `BUCKET_LIMIT` are known; what waits is bounded by the limits themselves.
+Memory is bounded whatever strangers send: full buckets are dropped, and at most `BUCKET_LIMIT`
+others are kept; the limits themselves bound the counts of waiting stanzas.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ _SWEEP_AT: Final = 1_000
 
 
 class TokenBuckets:
-    """A bucket of `burst` tokens for each sender, to which `rate_per_s` are added. No clock.
+    """A bucket of `burst` tokens for each sender, refilled at `rate_per_s`. No clock.
 
-    A bucket is the time at which it will be full (GCRA): what is in the past is full already. Of
-    more than `BUCKET_LIMIT` that are not, the fullest half is taken to be full.
+    A bucket is stored as the time at which it will be full (GCRA); a time in the past means full.
+    If `BUCKET_LIMIT` buckets are not full, the fullest half of them is taken to be full.
     """
 
     def __init__(self, rate_per_s: float, burst: int) -> None:
@@ -44,7 +44,7 @@ class TokenBuckets:
         return len(self._full_at)
 
     def take(self, sender: str, now: float) -> bool:
-        """Take a token, if there is one, and tell whether there was."""
+        """Take a token; return whether there was one."""
         if not self._step_s:
             return True
         full_at = self._full_at.get(sender, now)
@@ -67,11 +67,11 @@ class TokenBuckets:
 
 @frozen
 class Excess:
-    """What a stanza is over."""
+    """The limit that a stanza exceeds."""
 
     limit: Limit
     key: str
-    """Its name in `[limits]`."""
+    """The name of the limit in `[limits]`."""
 
 
 _RATE: Final = Excess("rate", "stanzas_per_s")
@@ -83,7 +83,7 @@ UNBOUNDED: Final = SenderLimits(Rate(0.0), Count(1), Count(2**31), Count(2**31))
 
 
 class SenderLimiter:
-    """The limits of one component's senders. Outlives a service."""
+    """Limits the senders of one component. Outlives its service."""
 
     def __init__(
         self, bounds: SenderLimits | None = None, now: Callable[[], float] = trio.current_time
@@ -94,18 +94,18 @@ class SenderLimiter:
         self._waiting: dict[str, int] = {}
         self._conversations: dict[tuple[str, str], int] = {}
         self.refused_count = 0
-        """How many it has refused since it was calm."""
+        """The number of stanzas refused since the last report of `calm`."""
         self._refused_at = 0.0
 
     def change(self, bounds: SenderLimits) -> None:
-        """Go by other limits from now on. With another rate, all buckets are full."""
+        """Use other limits from now on. If the rate changes, all buckets are full again."""
         old, self._bounds = self._bounds, bounds
         if (old.stanzas_per_s, old.burst) != (bounds.stanzas_per_s, bounds.burst):
             self._buckets = TokenBuckets(bounds.stanzas_per_s, bounds.burst)
 
     def over_rate(self, stanza: Stanza) -> Excess | None:
-        """Count a stanza that came in, and tell whether its sender sends too many. An answer to
-        an iq is none: it was asked for.
+        """Count an incoming stanza; return the excess if its sender sends too fast. Replies to iqs
+        are not limited: they were requested.
         """
         if not self._bounds.stanzas_per_s or (stanza.kind == "iq" and not stanza.is_request):
             return None
@@ -113,7 +113,7 @@ class SenderLimiter:
         return None if taken else _RATE
 
     def over_waiting(self, stanza: Stanza) -> Excess | None:
-        """Tell whether too much waits for a stanza to be accepted."""
+        """Return the excess if too many stanzas wait to accept another one."""
         if stanza.kind == "iq" and not stanza.is_request:
             return None
         sender = bare(stanza.from_ or "")
@@ -125,17 +125,17 @@ class SenderLimiter:
         return None if known else _CONVERSATIONS
 
     def accepted(self, delivery: Delivery) -> None:
-        """Count a stanza that waits from now on."""
+        """Count a stanza as waiting."""
         parties = delivery.parties
         self._waiting[parties[0]] = self._waiting.get(parties[0], 0) + 1
         self._conversations[parties] = self._conversations.get(parties, 0) + 1
 
     def ended(self, delivery: Delivery) -> None:
-        """Count a stanza no more."""
+        """Stop counting a stanza as waiting."""
         if not is_of_this_process(delivery.uid):
             return
         parties = delivery.parties
-        # What an operator has revived was counted no more: then there is nothing to take from.
+        # A stanza that an operator revived is not counted: then there is nothing to subtract from.
         left = self._waiting.pop(parties[0], 0) - 1
         if left > 0:
             self._waiting[parties[0]] = left
@@ -143,10 +143,10 @@ class SenderLimiter:
         if left > 0:
             self._conversations[parties] = left
 
-    # --- what an operator is told
+    # --- log messages
 
     def refused(self, stanza: Stanza, excess: Excess, log: FilteringBoundLogger) -> None:
-        """Take note of a stanza that was refused."""
+        """Count a refused stanza; log the first of a series."""
         if not self.refused_count:
             log.warning(
                 "refusing stanzas over a limit of senders",
@@ -158,7 +158,7 @@ class SenderLimiter:
         self._refused_at = self._now()
 
     def calm(self, log: FilteringBoundLogger, *, now: bool = False) -> None:
-        """Tell how many were refused, once there were no more for a while, or `now`."""
+        """Log the number of refusals, if the last one is `CALM_S` ago, or if `now`."""
         if self.refused_count and (now or self._now() - self._refused_at >= CALM_S):
             log.warning("no sender is over a limit any more", refused=self.refused_count)
             self.refused_count = 0

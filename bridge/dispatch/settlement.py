@@ -1,4 +1,4 @@
-"""The end of a stanza: what its sender is told, kept before it is sent, exactly once."""
+"""Settles stanzas: replies or an error are kept, then sent, exactly once per stanza."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from xmppstream import Stanza
 
 
 class Settlement:
-    """Ends the stanzas of one component. `pending` of them are being kept at the moment."""
+    """Settles the stanzas of one component. `pending` of them are being committed now."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Settlement:
         self._spans = spans
 
     async def after_attempt(self, delivery: Delivery, result: AttemptResult | None) -> None:
-        """End a stanza by its last attempt; None means that the bridge itself has failed."""
+        """Settle a stanza after its last attempt; a `result` of None means a bug in the bridge."""
         if result is None:
             errors = self._bouncer.error(delivery.stanza, INTERNAL, delivery.uid)
             await self.settle(delivery, "failed", errors, "a bug")
@@ -59,7 +59,7 @@ class Settlement:
             await self.by_error(delivery, result.posted, result.outcome, reason_of(result.outcome))
 
     async def by_error(self, delivery: Delivery, end: End, outcome: Outcome, reason: str) -> None:
-        """End a stanza by the error of a failure; it becomes a dead letter with `reason`."""
+        """Settle a stanza with the error for `outcome`, as a dead letter with `reason`."""
         assert not isinstance(outcome, Replied | NoReply)
         errors = self._bouncer.error(delivery.stanza, error_of(outcome), delivery.uid)
         await self.settle(delivery, end, errors, reason)
@@ -67,7 +67,7 @@ class Settlement:
     async def settle(
         self, delivery: Delivery, end: End, stanzas: list[Stanza], reason: str | None
     ) -> None:
-        """End a stanza, once: `stanzas` are kept, then sent. With a `reason` it becomes a dead
+        """Settle a stanza, once: `stanzas` are kept, then sent. With a `reason` it becomes a dead
         letter.
         """
         if not self._in_flight.close(delivery):

@@ -1,7 +1,7 @@
-"""Stanzas that a service sends of its own accord, and iqs that it asks: out of one component.
+"""Unsolicited stanzas, and iqs, that the HTTP API sends through one component.
 
-They take a part of the outbox's room only, and reserve it first, so that a stanza which is still
-being committed counts as well.
+They may use only a part of the outbox's room, and reserve it first: a stanza that is still being
+committed counts as well.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from xmppstream import Stanza, encode
 
 
 class OutboxFull(Exception):
-    """There is no room in the outbox for a stanza that nobody asked for."""
+    """The outbox has no room for an unsolicited stanza."""
 
 
 @frozen
 class Submitter:
-    """Sends for one component. `composer` makes and checks the stanzas; `submitted` is told of each
-    that goes out, for a capture.
+    """Sends for one component. `composer` makes and checks the stanzas; `submitted` is called with
+    each one that goes out, for a capture.
     """
 
     composer: ReplyComposer
@@ -36,7 +36,7 @@ class Submitter:
 
     @property
     def failure(self) -> JournalError | None:
-        """Why nothing can be kept now, if so."""
+        """Why nothing can be kept now; None if it can."""
         return self._queue.failure
 
     def submit(
@@ -47,11 +47,11 @@ class Submitter:
         claim: Claim | None,
         done: Callable[[bool], None],
     ) -> None:
-        """Keep a stanza, with its claim, and send it. `done` is told whether it is kept, maybe at
-        once. `made` is Unix time in s.
+        """Keep a stanza, with its claim, and send it. `done` is called with whether it was kept,
+        perhaps at once. `made` is Unix time in s.
 
         Raises:
-            OutboxFull
+            OutboxFull: if the outbox has no room.
         """
         size = len(encode(stanza))
         self.reserve(size)
@@ -69,34 +69,34 @@ class Submitter:
     def open(
         self, request: Stanza, deadline: float, ended: Callable[[Stanza | None], None]
     ) -> PendingIq:
-        """Wait for the answer to an iq, before it is sent; see `PendingIqs.open`."""
+        """Register an iq before it is sent; see `PendingIqs.open`."""
         return self._pending_iqs.open(request, deadline, ended)
 
     def close(self, pending: PendingIq) -> None:
-        """Wait for it no more."""
+        """Stop waiting for the reply to an iq."""
         self._pending_iqs.close(pending)
 
     def ask(self, request: Stanza, made: float) -> Outgoing:
-        """Send an iq. It is not kept: whoever asked is gone if the process is."""
+        """Send an iq. It is not kept: if the process ends, nobody waits for the reply."""
         outgoing = Outgoing(encode(request), made)
         self._put(request, request.id or "", outgoing)
         return outgoing
 
     def withdraw(self, outgoing: Outgoing, *, also_again: bool = True) -> bool:
-        """Take an iq back, and return whether it was never written; see `Outbox.withdraw`."""
+        """Take back an iq; return whether it was never written. See `Outbox.withdraw`."""
         return self._outbox.withdraw(outgoing, also_again=also_again)
 
     def reserve(self, size_bytes: int) -> None:
         """Reserve room in the outbox, until `release`.
 
         Raises:
-            OutboxFull
+            OutboxFull: if there is not enough.
         """
         if not self._outbox.reserve(size_bytes):
             raise OutboxFull
 
     def release(self, size_bytes: int) -> None:
-        """Give reserved room back."""
+        """Release reserved room."""
         self._outbox.release(size_bytes)
 
     def _put(self, stanza: Stanza, uid: str, outgoing: Outgoing) -> None:

@@ -1,5 +1,6 @@
-"""One attempt: the JSON of a stanza is POSTed, the reply read and made into stanzas that may be
-sent. What an operator should know of it is logged here, once.
+"""One attempt: POST a stanza as JSON, read the reply, and make stanzas from it that may be sent.
+
+Events that an operator should know of are logged here, once.
 """
 
 from typing import Final, Protocol
@@ -31,29 +32,29 @@ _WARNED_LIMIT: Final = 100
 
 
 class Poster(Protocol):
-    """What an attempt asks of an endpoint."""
+    """An endpoint as the worker uses it."""
 
     shown: str
 
     async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
-        """POST; `TimedOut` at the deadline, by trio's clock, or a moment later."""
+        """POST `body`; the outcome is `TimedOut` at `deadline`, by trio's clock, or just after."""
         ...
 
 
-class AttemptResult(msgspec.Struct, frozen=True, gc=False):  # as an `Outcome` is
-    """What came of an attempt: where the outcome is no failure, the stanzas to be sent."""
+class AttemptResult(msgspec.Struct, frozen=True, gc=False):  # a Struct, like `Outcome`
+    """The outcome of an attempt, and the stanzas to send if it is a success."""
 
     outcome: Outcome
     posted: PostResult
-    """The outcome in a word."""
+    """The name of the outcome."""
     is_success: bool
     stanzas: list[Stanza]
     was_cut: bool = False
-    """Whether the stanza's own time was up, so that the outcome says nothing of the endpoint."""
+    """Whether the stanza's own deadline cut it, so the outcome says nothing about the endpoint."""
 
 
 class DeliveryWorker:
-    """Goes to one component's endpoint."""
+    """Makes attempts at one component's endpoint."""
 
     def __init__(
         self,
@@ -70,19 +71,19 @@ class DeliveryWorker:
         self._unbound_log = log
         self._meter = meter or Meter()
         self._warned: set[str] = set()
-        self._failed = 0  # POSTs since the endpoint last answered
+        self._failed = 0  # failed POSTs since the endpoint last answered
         self.change(endpoint, autoresponder, timeout_s)
 
     def change(self, endpoint: Poster, autoresponder: Autoresponder, timeout_s: float) -> None:
-        """Go to another endpoint from the next attempt on; what is on its way is not touched."""
+        """Use another endpoint from the next attempt on; running attempts are not affected."""
         self._endpoint = endpoint
         self._autoresponder = autoresponder
         self._timeout_s = timeout_s
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
 
     async def attempt(self, delivery: Delivery, deadline: float, began: float) -> AttemptResult:
-        """POST once, cut at `deadline`, or after the endpoint's time-out from `began`, which is
-        now; both by trio's clock.
+        """POST once, cut at `deadline` or by the time-out of the endpoint, which runs from `began`
+        (now); both are times of trio's clock.
         """
         stanza, meter = delivery.stanza, self._meter
         number = len(delivery.attempts) + 1
@@ -96,7 +97,7 @@ class DeliveryWorker:
         stanzas: list[Stanza] = []
         if isinstance(outcome, Replied):
             meter.replied_bytes += len(outcome.content)
-            if not is_final(stanza):  # else what is said to it is ignored (H5)
+            if not is_final(stanza):  # otherwise a reply to it is ignored (H5)
                 in_room = self._rooms.has_occupant(stanza.from_ or "")
                 try:
                     stanzas = await self._composer.compose(
@@ -116,7 +117,10 @@ class DeliveryWorker:
         return AttemptResult(outcome, posted, is_success, stanzas, was_cut)
 
     def _default_answer(self, request: Stanza) -> Stanza:
-        """H3: a set is done; a get is answered by us, since an empty result would be a lie."""
+        """Return the answer to a request that the endpoint did not answer (H3).
+
+        An empty result says that a set is done. For a get it would be false: we answer it.
+        """
         return (
             request.reply()
             if request.type == "set"
