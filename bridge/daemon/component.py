@@ -1,8 +1,8 @@
-"""One component at work: its link, its dispatcher, its endpoint, its part of the journal.
+"""One running component: its link, its dispatcher, its endpoint, its part of the journal.
 
-Services share nothing but the journal, so that the refusal or the slowness of one does not touch
-another. Of one domain there is never more than one that runs; what the next one is to know of the
-last, and does not find in the journal, is its `Handover`.
+Services share only the journal, so a refused or slow one does not affect another. At most one
+service per domain runs. State that its successor needs and does not find in the journal is passed
+on as a `Handover`.
 """
 
 from contextlib import suppress
@@ -41,7 +41,7 @@ _RETRY_S: Final = 1.0
 
 @define
 class Handover:
-    """What outlives a service and goes to the next one of its domain."""
+    """State that passes from a service to the next one of its domain."""
 
     limiter: SenderLimiter
     rooms: MucOccupancy = field(factory=MucOccupancy)
@@ -49,7 +49,7 @@ class Handover:
 
 
 class ComponentService:
-    """One component at work. `run` it once; then `change` what can be changed meanwhile."""
+    """Runs one component. Call `run` once; `change` may be called while it runs."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class ComponentService:
         spans: Spans | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        """`storage` is the journal that is shared with the other components, if there is one;
-        `recorder` is told all that this one does.
+        """`storage` is the journal, if there is one, shared with the other components; `recorder`
+        captures the traffic of this one.
 
         Raises:
-            OSError, ssl.SSLError: without `endpoint`, as `make_endpoint`.
+            OSError, ssl.SSLError: if there is no `endpoint`, and `make_endpoint` raises it.
         """
         stream = settings.stream
         limits = limits_of(settings)
@@ -128,7 +128,7 @@ class ComponentService:
 
     @property
     def counts(self) -> Counts:
-        """What was done so far."""
+        """The counts so far."""
         return self.handover.meter.counts
 
     @property
@@ -138,29 +138,29 @@ class ComponentService:
 
     @property
     def is_open(self) -> bool:
-        """Whether what is put into its outbox is sent by it, or by the next one of its domain:
-        it runs, has read what is kept from before, and does not stop.
+        """Whether stanzas put into its outbox are sent, by it or by the next one of its domain: it
+        runs, has recovered the kept stanzas, and is not stopping.
         """
         return self._ready and not self._stopping.is_set() and not self.ended.is_set()
 
     @property
     def status(self) -> ComponentStatus:
-        """How it is, but for what the journal has of it."""
+        """The status, without the journal's part."""
         return component_status(
             self._component, self._link, self._dispatcher, self.counts, refused=self.refused
         )
 
     @property
     def snapshot(self) -> ComponentSnapshot:
-        """All that is to be seen of it."""
+        """A snapshot for monitoring."""
         return snapshot_of(self.status, self._link, self._dispatcher, self.handover.meter)
 
-    # --- its life
+    # --- running
 
     async def run(self) -> None:
-        """Work until the server refuses for good, or until `stop`, and then until all is drained.
+        """Run until the server refuses permanently, or until `stop` and the drain after it.
 
-        Takes at most `grace_s` and 2 s to stop. Cancellation drops everything at once.
+        Draining takes at most `grace_s` and 2 s. Cancellation drops everything at once.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -181,11 +181,11 @@ class ComponentService:
             self.ended.set()
 
     def stop(self) -> None:
-        """Begin to drain; `run` returns when that is done."""
+        """Begin to drain; `run` returns when the drain is complete."""
         self._stopping.set()
 
     async def _stop(self, service: trio.CancelScope) -> None:
-        """The task that owns the dispatcher's, and ends all others after it."""
+        """Own the dispatcher's task; after `stop`, drain it and then cancel all other tasks."""
         dispatching = trio.CancelScope()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._dispatch, dispatching)
@@ -194,7 +194,7 @@ class ComponentService:
         service.cancel()
 
     async def _recovered(self, journal: JournalQueue) -> list[Outgoing]:
-        """Take over what the journal has; while it cannot be asked, try again."""
+        """Recover the pending stanzas, and return the replies. Retry while it fails."""
         assert self._storage is not None
         told = False
         while True:
@@ -227,7 +227,7 @@ class ComponentService:
         self._log.info("draining", grace_s=grace_s)
         with trio.move_on_after(grace_s):
             await self._dispatcher.drain()
-            if self._journal is None or self._link.stream is not None:  # else it keeps them
+            if self._journal is None or self._link.stream is not None:  # otherwise it keeps them
                 await self._outbox.wait_written()
         dispatching.cancel()
         await self._dispatched.wait()
@@ -245,10 +245,10 @@ class ComponentService:
                 event = "replies stay in the journal until they are confirmed"
             self._log.warning(event, count=len(self._outbox))
 
-    # --- another configuration
+    # --- reload
 
     def differs(self, component: Component, settings: Settings) -> bool:
-        """Tell whether a configuration says anything else of this component."""
+        """Return whether a configuration differs from the current one for this component."""
         return (
             component != self._component
             or _shared(settings) != _shared(self._settings)
@@ -256,13 +256,13 @@ class ComponentService:
         )
 
     def can_change(self, component: Component, settings: Settings) -> bool:
-        """Tell whether `change` will do: the stream, and the order of what waits, stay."""
+        """Return whether `change` suffices: the stream and the order of waiting stanzas stay."""
         ours = _rooted(self._component, self._settings)
         return not self.ended.is_set() and _rooted(component, settings) == ours
 
     def change(self, component: Component, settings: Settings, endpoint: Endpoint) -> Endpoint:
-        """Work by another configuration from now on, and give the endpoint that was left: what is
-        being POSTed is POSTed to that one still. A stanza that is waiting keeps its budget.
+        """Use another configuration from now on, and return the previous endpoint, which running
+        POSTs still use. Waiting stanzas keep their budget.
         """
         moved = component.post_url != self._component.post_url
         self._component, self._settings = component, settings
@@ -278,10 +278,10 @@ def make_endpoint(
     spans: Spans | None = None,
     observer: PostObserver | None = None,
 ) -> Endpoint:
-    """Make a component's endpoint; no connection is opened yet.
+    """Return a new endpoint for a component; no connection is opened yet.
 
     Raises:
-        OSError, ssl.SSLError: the certificates of `[http]` cannot be used.
+        OSError, ssl.SSLError: if the certificates of `[http]` cannot be used.
     """
     signer = Signer(component.webhook_secrets)
     return Endpoint(
@@ -290,12 +290,12 @@ def make_endpoint(
 
 
 def _shared(settings: Settings) -> tuple[object, ...]:
-    """What all components have in common."""
+    """Return the settings that all components share."""
     return settings.http, settings.stream, settings.retry, settings.limits
 
 
 def _stamps(settings: Settings) -> list[tuple[int, int, int] | None]:
-    """Tell files of certificates, which are read once, from others that take their place."""
+    """Return a stamp per certificate file: a replaced one has another. They are read only once."""
     http = settings.http
     stamps: list[tuple[int, int, int] | None] = []
     for name in (http.ca_file, http.client_cert_file, http.client_key_file):
@@ -309,6 +309,6 @@ def _stamps(settings: Settings) -> list[tuple[int, int, int] | None]:
 
 
 def _rooted(component: Component, settings: Settings) -> tuple[object, ...]:
-    """What cannot be changed while a stream lasts."""
+    """Return the settings that cannot change while a stream lasts."""
     stream = evolve(settings.stream, grace_s=type(settings.stream)().grace_s)
     return component.domain, component.secret, component.server, component.order, stream

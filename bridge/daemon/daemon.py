@@ -1,5 +1,5 @@
-"""The daemon: signals, and all that a process has one of: the journal's task, the control socket,
-the service manager's. The components are the `supervisor`'s.
+"""The daemon: signals, and the parts that exist once per process (the journal's task, the control
+socket, the service manager's notifications). The `supervisor` owns the components.
 """
 
 import signal
@@ -27,11 +27,11 @@ from bridge.telemetry.tracing import Spans
 
 _EXPORT_S: Final = 1.0
 _AT_START_ONLY: Final = ("journal", "tracing")
-"""Tables that a running daemon does not read again."""
+"""Tables that are read only at the start."""
 
 
 class ExitCode(IntEnum):
-    """What the process ends with."""
+    """The exit code of the process."""
 
     OK = 0
     OTHER = 1
@@ -40,7 +40,7 @@ class ExitCode(IntEnum):
 
 
 class Daemon:
-    """All components of one configuration."""
+    """Runs all components of one configuration."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class Daemon:
         open_listener: OpenListener | None = None,
         recent_errors: RecentErrors | None = None,
     ) -> None:
-        """Without `storage`, what is accepted is kept in memory only. `read` reads the
-        configuration again; there is none where it came by flags. `recording` is told what the
-        components do. `open_listener` opens the listener of `[listen]`, whose page
+        """Without `storage`, accepted stanzas are kept in memory only. `read` reads the
+        configuration again; it is None if the configuration came from flags. `recording` captures
+        the traffic of the components. `open_listener` opens the listener of `[listen]`, whose page
         shows `recent_errors`.
         """
         self._log = logger()
@@ -75,17 +75,17 @@ class Daemon:
 
     @property
     def services(self) -> Mapping[str, ComponentService]:
-        """The components at work, by domain; see `Supervisor.services`."""
+        """The running components, by domain; see `Supervisor.services`."""
         return self._supervisor.services
 
     @property
     def counts(self) -> dict[str, Counts]:
-        """What was done so far, by component."""
+        """The counts so far, by component."""
         return {domain: service.counts for domain, service in self.services.items()}
 
     @property
     def parts(self) -> DaemonParts:
-        """Return the parts that a listener serves. To be called within trio."""
+        """The parts that a listener serves. To be called within trio."""
         answer = None if self._storage is None else self._control_handler(self._storage).answer
         return DaemonParts(
             self.services,
@@ -97,7 +97,7 @@ class Daemon:
         )
 
     def stop(self) -> None:
-        """Begin to drain; `run` returns when that is done."""
+        """Begin to drain; `run` returns when the drain is complete."""
         self._stopping = True
         self._notifier.stopping()
         if self._listener is not None:
@@ -105,13 +105,13 @@ class Daemon:
         self._supervisor.stop()
 
     def reload(self) -> None:
-        """Have the configuration read again, soon; `run` does it."""
+        """Request that `run` reads the configuration again."""
         self._reload_wanted.set()
 
     async def run(self) -> ExitCode:
-        """Run until stopped, or until the server has refused every component for good.
+        """Run until stopped, or until the server has refused every component permanently.
 
-        Cancellation stops at once: what is not done is dropped.
+        Cancellation stops at once: unfinished work is dropped.
         """
         self._tell_warnings(self._settings)
         with ExitStack() as resources:
@@ -146,7 +146,7 @@ class Daemon:
 
     async def _export_last(self) -> None:
         if self._spans is not None:
-            with trio.move_on_after(_EXPORT_S):  # its thread is left behind where it takes longer
+            with trio.move_on_after(_EXPORT_S):  # after that, its thread is abandoned
                 await trio.to_thread.run_sync(self._spans.close, abandon_on_cancel=True)
 
     def _control_handler(self, storage: Storage) -> ControlHandler:
@@ -175,21 +175,21 @@ class Daemon:
             self._log.warning("configuration", warning=warning)
 
     def _summary(self) -> str:
-        """Say how all is, in a line for the service manager."""
+        """Return a status line for the service manager."""
         statuses = [one.status for one in self.services.values()]
         attached = sum(one.link.state == "attached" for one in statuses)
         waiting = sum(one.waiting + one.in_flight for one in statuses)
         return f"{attached} of {len(statuses)} components attached, {waiting} waiting"
 
-    # --- another configuration
+    # --- reload
 
     async def _reload_when_wanted(self) -> None:
-        """Read the configuration again, as often as was asked for since it was last begun."""
+        """Reload on request. All requests made before a reload begins are served by it."""
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted = trio.Event()
             if self._read is None:
-                hint = "it was given by flags; restart the daemon with others"
+                hint = "the configuration came from flags; restart the daemon with other flags"
                 self._log.warning("there is no configuration file to read again", hint=hint)
             elif not self._stopping:
                 self._notifier.reloading()
@@ -223,26 +223,26 @@ class Daemon:
             )
 
     def _adopt(self, settings: Settings) -> None:
-        """Take over what is no component's."""
+        """Apply the settings that belong to no component."""
         self._tell_warnings(settings)
         if settings.log.level is not None:
             set_level(settings.log.level)
         if self._listener is not None:
             self._listener.adopt(settings.listen)
-        before = self._settings  # those of the start
+        before = self._settings  # the settings at the start
         changed = [one for one in _AT_START_ONLY if getattr(settings, one) != getattr(before, one)]
         if _but_tokens(settings.listen) != _but_tokens(before.listen):
             changed.append("listen")
         for table in changed:
             self._log.warning(
-                "this change takes effect at the next start", table=table, hint="restart"
+                "this change takes effect at the next start", table=table, hint="restart the daemon"
             )
 
     # --- signals
 
     async def run_with_signals(self) -> ExitCode:
-        """As `run`: SIGTERM and SIGINT drain, a second one stops at once (then `OTHER`); SIGHUP
-        has the configuration read again.
+        """Run, and handle signals: SIGTERM and SIGINT drain, a second one stops at once (and
+        returns `OTHER`); SIGHUP reloads the configuration.
         """
         code = ExitCode.OTHER
         async with trio.open_nursery() as nursery:
@@ -279,5 +279,5 @@ class Daemon:
 
 
 def _but_tokens(listen: ListenSettings | None) -> ListenSettings | None:
-    """Give what a listener does not take over while it runs."""
+    """Return the settings that a listener does not change while it runs."""
     return None if listen is None else evolve(listen, tokens=())

@@ -1,7 +1,7 @@
-"""The port to the HTTP listener: what the daemon needs of one, and what it offers to it.
+"""The port to the HTTP listener: its interface, and the parts of the daemon that it serves.
 
-`bridge.listener`, a layer above, implements it; the command line hands `open_listener` to the
-daemon, so that nothing of HTTP is imported where no `[listen]` is configured.
+`bridge.listener`, a layer above, implements it. The command line passes `open_listener` to the
+daemon, so no HTTP code is imported unless `[listen]` is configured.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,15 +27,15 @@ class Listener(Protocol):
     """An open listener."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; this closes all connections at once."""
+        """Serve until cancelled; cancellation closes all connections at once."""
         ...
 
     def stop(self) -> None:
-        """Accept no more connections; requests under way may still be answered."""
+        """Stop accepting connections; running requests may still be answered."""
         ...
 
     def adopt(self, listen: ListenSettings | None) -> None:
-        """Use the tokens of another configuration; None has none."""
+        """Use the tokens of another configuration; with None there are none."""
         ...
 
 
@@ -46,24 +46,24 @@ class DaemonParts:
     """
 
     services: Mapping[str, ComponentService]
-    """The components at work, by domain; always as of now."""
+    """The running components, by domain; a live view."""
     stopping: Callable[[], bool]
     written_limits: Limits
-    """Limits for stanzas that were written by us, see `limits_written`."""
+    """Limits for stanzas that the bridge itself wrote; see `limits_written`."""
     recent_errors: RecentErrors
     storage: Storage | None = None
     answer: Callable[[AnyRequest], Awaitable[object]] | None = None
     """Answers the requests of `xmpp-bridge queue`.
 
     Raises:
-        CommandError: it cannot be done.
-        JournalError: the journal fails.
+        CommandError: if it cannot be done.
+        JournalError: if the journal fails.
     """
 
 
 OpenListener = Callable[[ListenSettings, DaemonParts], AbstractContextManager[Listener]]
-"""Opens a listener, within trio; leaving it closes the socket.
+"""Opens a listener, within trio; leaving the context closes the socket.
 
 Raises:
-    ListenError: the socket cannot be bound.
+    ListenError: if the socket cannot be bound.
 """

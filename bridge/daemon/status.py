@@ -1,6 +1,6 @@
-"""How a daemon is: the answer to `status`, for commands and for scripts. No secret is in it.
+"""The status of a daemon: the answer to `status`, for commands and scripts. It holds no secrets.
 
-Times are Unix times, s; what has none (a link that the server has refused tries no more) is null.
+Times are Unix times in s; a missing one (a refused link makes no further attempt) is null.
 """
 
 import math
@@ -31,11 +31,11 @@ from bridge.xmpp.link import Link
 
 LinkName = Literal["attached", "attaching", "waiting", "refused"]
 _TOTALS_S: Final = 2.0
-"""How long the status waits for the journal: a disk that hangs is part of the answer."""
+"""How long the status waits for the journal: a disk that hangs is reported, too."""
 
 
 class LinkStatus(Struct, frozen=True, kw_only=True):
-    """`waiting` and `refused`: why it is not attached; `since` is when it was last."""
+    """`why` explains `waiting` and `refused`. `since` is when the link was attached or lost."""
 
     state: LinkName
     server: str
@@ -45,7 +45,7 @@ class LinkStatus(Struct, frozen=True, kw_only=True):
 
 
 class EndpointStatus(Struct, frozen=True, kw_only=True):
-    """`up` until it is plainly down; then it is asked by one POST at a time."""
+    """`down` while the circuit breaker is open; `probing` while a single POST probes it."""
 
     state: Literal["up", "down", "probing"]
     url: str
@@ -53,7 +53,7 @@ class EndpointStatus(Struct, frozen=True, kw_only=True):
 
 
 class ComponentStatus(Struct, frozen=True, kw_only=True):
-    """One component; `in_flight` and `waiting` are in memory, `kept` is in the journal."""
+    """One component. `in_flight` and `waiting` count stanzas in memory; `kept` is the journal's."""
 
     domain: str
     link: LinkStatus
@@ -65,7 +65,7 @@ class ComponentStatus(Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(Struct, frozen=True, kw_only=True):
-    """Without totals where it cannot be asked: `failure` says why."""
+    """The journal; if it cannot be read, `totals` is None and `failure` says why."""
 
     file: str
     durability: str
@@ -74,7 +74,7 @@ class JournalStatus(Struct, frozen=True, kw_only=True):
 
 
 class DaemonStatus(Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """The status of the whole daemon."""
 
     pid: int
     version: str
@@ -88,9 +88,9 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
 
 @frozen
 class ComponentSnapshot:
-    """One component as who watches from within this process sees it. `meter` and `conversations`
-    are the component's own, to be read only. The bytes are those of all its streams, and `oldest`
-    is when the first of what is in memory was received (Unix time, s).
+    """One component as seen from within this process. `meter` and `conversations` are the
+    component's own; read-only. The bytes are those of all its streams. `oldest` is when the oldest
+    stanza in memory was received (Unix time, s).
     """
 
     status: ComponentStatus
@@ -104,7 +104,7 @@ class ComponentSnapshot:
 def snapshot_of(
     status: ComponentStatus, link: Link, dispatcher: Dispatcher, meter: Meter
 ) -> ComponentSnapshot:
-    """Give all that is to be seen of one component."""
+    """Return a snapshot of one component."""
     stream = link.stream
     return ComponentSnapshot(
         status,
@@ -119,7 +119,7 @@ def snapshot_of(
 def component_status(
     component: Component, link: Link, dispatcher: Dispatcher, counts: Counts, *, refused: bool
 ) -> ComponentStatus:
-    """Say how one component is, but for what the journal has of it."""
+    """Return the status of one component, without the journal's part."""
     return ComponentStatus(
         domain=component.domain,
         link=link_status(link, str(component.server), refused=refused),
@@ -131,7 +131,7 @@ def component_status(
 
 
 def link_status(link: Link, server: str, *, refused: bool) -> LinkStatus:
-    """Say how a link is; `refused` is that its service has ended for that."""
+    """Return the status of a link; `refused` if a refusal has ended its service."""
     state = link.state
     name: LinkName = "waiting"
     if refused:
@@ -150,7 +150,7 @@ def link_status(link: Link, server: str, *, refused: bool) -> LinkStatus:
 
 
 def endpoint_status(breaker: CircuitBreaker, url: str) -> EndpointStatus:
-    """Say how an endpoint is."""
+    """Return the status of an endpoint."""
     probe_at = breaker.next_probe_at
     probing = breaker.is_down and probe_at == math.inf
     return EndpointStatus(
@@ -161,7 +161,7 @@ def endpoint_status(breaker: CircuitBreaker, url: str) -> EndpointStatus:
 
 
 def total(kept: Mapping[str, Holding]) -> Holding:
-    """Add up what is kept of all components."""
+    """Return the sum of the holdings of all components."""
     olds = [one.oldest for one in kept.values() if one.oldest is not None]
     return Holding(
         pending=sum(one.pending for one in kept.values()),
@@ -173,12 +173,12 @@ def total(kept: Mapping[str, Holding]) -> Holding:
 
 
 def _unix(at: float) -> float | None:
-    """Give a time by trio's clock as Unix time; None for never."""
+    """Return a time of trio's clock as Unix time, in s; None for never."""
     return time.time() + (at - trio.current_time()) if math.isfinite(at) else None
 
 
 class ControlHandler:
-    """Answers for one daemon. To be made within trio."""
+    """Answers the control requests of one daemon. To be created within trio."""
 
     def __init__(
         self,
@@ -196,18 +196,18 @@ class ControlHandler:
         self._admin = QueueAdmin(storage.committer.ask, configured, revived)
 
     async def answer(self, request: AnyRequest) -> object:
-        """Answer a command.
+        """Answer a request.
 
         Raises:
-            CommandError: it cannot be done.
-            JournalError: the journal fails.
+            CommandError: if it cannot be done.
+            JournalError: if the journal fails.
         """
         if isinstance(request, AskStatus):
             return await self.status()
         return await self._admin.answer(request)
 
     async def status(self) -> DaemonStatus:
-        """Say how the daemon is, also while the journal fails."""
+        """Return the daemon's status, even while the journal fails."""
         kept, failure = await self._kept()
         storage = self._storage
         return DaemonStatus(
@@ -229,7 +229,7 @@ class ControlHandler:
         )
 
     async def _kept(self) -> tuple[dict[str, Holding] | None, str | None]:
-        """Give what the journal holds, or else why it cannot be asked."""
+        """Return the journal's holdings, or None and the reason why it cannot be read."""
         try:
             with trio.move_on_after(_TOTALS_S):
                 totals = await self._storage.committer.ask(_totals)
@@ -248,6 +248,6 @@ def _tell_trio(
     revived: Callable[[dict[str, Totals]], None],
     totals: dict[str, Totals],
 ) -> None:
-    """Tell of what was revived, from the journal's thread; whoever asked may be gone by now."""
+    """Report revived stanzas to trio, from the journal's thread; its run may have ended."""
     with suppress(trio.RunFinishedError):
         token.run_sync_soon(revived, totals)

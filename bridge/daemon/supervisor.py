@@ -1,12 +1,12 @@
-"""The services of one daemon, by domain, and how another configuration becomes theirs.
+"""The services of one daemon, by domain, and the change to another configuration.
 
-One task, `run`, owns all services: it alone starts them, and it takes one configuration after the
-other. What a configuration does not change goes on undisturbed; what can be changed at work is; all
-else drains, as when the daemon stops, and begins anew. Between the two the journal has what is not
-finished, so that nothing is lost and nothing done twice.
+One task, `run`, owns all services: only it starts them, and it applies one configuration at a time.
+A service that is not affected goes on undisturbed; one that can change while running does; any
+other drains, as when the daemon stops, and starts again. In between, the journal keeps unfinished
+stanzas, so nothing is lost and nothing is done twice.
 
-Invariant: of one domain, the service in `services` is the only one that may run. One that has ended
-stays there, refused or about to be replaced, until it is removed.
+Invariant: for each domain, only the service in `services` may run. One that has ended, refused or
+about to be replaced, stays there until it is removed.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _NO_DOMAINS: Final[tuple[str, ...]] = ()
 
 
 class CannotReload(Exception):
-    """A configuration cannot be worked by; nothing was changed."""
+    """A configuration cannot be applied; nothing was changed."""
 
     def __init__(self, fault: ConfigFault) -> None:
         super().__init__(str(fault))
@@ -40,7 +40,7 @@ class CannotReload(Exception):
 
 @frozen
 class Plan:
-    """What becomes of each domain under another configuration."""
+    """The effect of another configuration on each domain."""
 
     added: tuple[str, ...] = _NO_DOMAINS
     removed: tuple[str, ...] = _NO_DOMAINS
@@ -50,7 +50,7 @@ class Plan:
 
 @frozen
 class _ReloadRequest:
-    """A configuration that is to be worked by."""
+    """A configuration to apply."""
 
     settings: Settings
     plan: Plan
@@ -59,7 +59,7 @@ class _ReloadRequest:
 
 
 class Supervisor:
-    """All components of a daemon. To be made within trio."""
+    """Runs all components of a daemon. To be created within trio."""
 
     def __init__(
         self,
@@ -68,7 +68,11 @@ class Supervisor:
         spans: Spans | None = None,
         recording: Recorders | None = None,
     ) -> None:
-        """Raises: OSError, ssl.SSLError: the certificates of `[http]` cannot be used."""
+        """Prepare a service for each component.
+
+        Raises:
+            OSError, ssl.SSLError: if the certificates of `[http]` cannot be used.
+        """
         self._log = logger()
         self._settings = settings
         self._storage = storage
@@ -87,24 +91,23 @@ class Supervisor:
 
     @property
     def services(self) -> Mapping[str, ComponentService]:
-        """The services as they are now, by domain: a live view, to be asked anew after each wait,
-        since a service may be replaced by another one. It `is_open` while it takes what is to be
-        sent.
+        """The services by domain, a live view. Look a service up again after each wait: it may have
+        been replaced. It `is_open` while it accepts stanzas to send.
         """
         return MappingProxyType(self._services)
 
     @property
     def settings(self) -> Settings:
-        """What it works by."""
+        """The current settings."""
         return self._settings
 
     @property
     def all_refused(self) -> bool:
-        """Whether the servers have refused every component for good."""
+        """Whether the servers have refused every component permanently."""
         return all(one.refused for one in self._services.values())
 
     async def run(self) -> None:
-        """Run all services until stopped, or until every one is refused.
+        """Run all services until stopped, or until all of them are refused.
 
         Cancellation drops everything at once.
         """
@@ -127,22 +130,22 @@ class Supervisor:
             self._end_order()
 
     def stop(self) -> None:
-        """Have all services drain; `run` returns when they have."""
+        """Drain all services; `run` returns when the drain is complete."""
         self._stopping = True
         for service in self._services.values():
             service.stop()
         self._wake.set()
 
     async def reload(self, settings: Settings) -> Plan:
-        """Work by another configuration, and give what that changed when it has; this takes as
-        long as what must drain. Nothing is done where `run` has come to its end. One at a time.
+        """Apply another configuration, and return its effect when it is complete, which takes as
+        long as the drains. Does nothing if `run` is stopping or has ended. Only one at a time.
 
         Raises:
-            CannotReload: nothing was changed.
+            CannotReload: if it cannot be applied; nothing was changed.
 
-        Cancellation ends the waiting only.
+        Cancellation only ends the wait.
         """
-        assert self._order is None, "one configuration after the other"
+        assert self._order is None, "only one reload at a time"
         plan = self._plan(settings)
         order = _ReloadRequest(settings, plan, self._new_endpoints(settings, plan))
         if not self._stopping and not self._over:
@@ -151,7 +154,7 @@ class Supervisor:
             await order.done.wait()
         return plan
 
-    # --- from one configuration to another
+    # --- reload
 
     def _plan(self, settings: Settings) -> Plan:
         added, changed, restarted = [], [], []
@@ -169,7 +172,7 @@ class Supervisor:
         return Plan(tuple(added), removed, tuple(changed), tuple(restarted))
 
     def _new_endpoints(self, settings: Settings, plan: Plan) -> dict[str, Endpoint]:
-        """Make what can fail before anything is changed."""
+        """Return the new endpoints. This can fail, so it is done before anything is changed."""
         new = {*plan.added, *plan.changed, *plan.restarted}
         try:
             make_ssl_context(settings.http)
@@ -178,14 +181,14 @@ class Supervisor:
                 for one in settings.components
                 if one.domain in new
             }
-        except OSError as error:  # ssl.SSLError is one; the loader has found the files to be good
+        except OSError as error:  # also ssl.SSLError; the loader has already checked the files
             fault = ConfigFault(
-                "http", f"its certificates cannot be used ({error})", "Check their files"
+                "http", f"its certificates cannot be used ({error})", "Check the files"
             )
             raise CannotReload(fault) from None
 
     async def _follow(self, order: _ReloadRequest, services: trio.Nursery) -> None:
-        """Change what is to be changed, and start in `services` what is to be started."""
+        """Apply a configuration; the nursery `services` runs the services that it starts."""
         plan, settings = order.plan, order.settings
         self._settings = settings
         async with trio.open_nursery() as draining:
@@ -252,7 +255,7 @@ class Supervisor:
             self._order.done.set()
             self._order = None
 
-    # --- what an operator is told
+    # --- log messages
 
     def _announce(self, component: Component) -> None:
         self._log.info(
@@ -271,12 +274,12 @@ class Supervisor:
             )
 
     async def _tell_orphaned(self, domain: str | None = None) -> None:
-        """Tell what the journal has of components that are not configured, or of that one."""
+        """Log the journal's holdings of components that are not configured, or only of `domain`."""
         if self._storage is None:
             return
         try:
             orphaned = await self._storage.orphaned(self._services)
-        except JournalError:  # the committer tells of it
+        except JournalError:  # the committer logs it
             return
         for name, totals in orphaned.items():
             if domain in (None, name):

@@ -1,7 +1,7 @@
-"""Telling the service manager (sd_notify(3)): datagrams to the socket that it names.
+"""Notifies the service manager (sd_notify(3)): sends datagrams to the socket that it names.
 
-A socket that is missing, full or gone stops nothing: the manager then sees less. systemd before 253
-(Debian 12 has 252) has no `Type=notify-reload`, but takes its messages with `Type=notify`.
+A missing, full or closed socket stops nothing: the manager only sees less. systemd before 253
+(Debian 12 has 252) has no `Type=notify-reload`, but accepts its messages with `Type=notify`.
 """
 
 import os
@@ -17,29 +17,30 @@ STATUS_EVERY_S: Final = 5.0
 
 
 class SystemdNotifier:
-    """Talks to the manager that an environment names; without one it says nothing."""
+    """Notifies the manager named in the environment; without one it does nothing."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
         self.watchdog_s = _watchdog_s(environment) if self._address is not None else None
-        """How long the manager waits for a sign of life; None: for ever."""
+        """How long the manager waits for a sign of life, in s; None: forever."""
         self._status = ""
 
     def ready(self) -> None:
-        """The daemon is up, or has read its configuration again."""
+        """Report that the daemon is up, or has read its configuration again."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """The configuration is being read again; `ready` is to follow."""
+        """Report that the configuration is being read again; `ready` must follow."""
         now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now_us}")
 
     def stopping(self) -> None:
-        """The daemon drains, and ends."""
+        """Report that the daemon is draining and will end."""
         self._send("STOPPING=1")
 
     async def run(self, status: Callable[[], str]) -> None:
-        """Tell the status where it has changed, every `STATUS_EVERY_S`, and that the loop turns.
+        """Report a changed status every `STATUS_EVERY_S`, and feed the watchdog.
+
         Ends only by cancellation.
         """
         if self._address is None:
@@ -70,14 +71,14 @@ class SystemdNotifier:
 
 
 def _address(name: str) -> str | None:
-    """Give a socket's address: a path, or an abstract name, which is written with `@`."""
+    """Return a socket's address: a path, or an abstract name, which is written with `@`."""
     if name.startswith("@"):
         return "\0" + name[1:]
     return name if name.startswith("/") else None
 
 
 def _watchdog_s(environment: Mapping[str, str]) -> float | None:
-    """Read how long the watchdog waits, if it is this process that it watches."""
+    """Return how long the watchdog waits, in s; None if it does not watch this process."""
     text, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
     if not (text.isascii() and text.isdigit()) or int(text[:18]) == 0:
         return None
