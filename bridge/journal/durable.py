@@ -1,8 +1,8 @@
-"""The durable queue of one component: what was accepted survives the process.
+"""The durable queue of one component: accepted stanzas survive the process.
 
-Invariants: while `_unloaded` is not 0, new deliveries join those on disk, so that order holds; but
-for iqs, which may overtake, since their senders would not wait so long. `_held` are the deliveries
-that were given to the receiver and whose end is not committed.
+Invariants: while `_unloaded` is not 0, new deliveries join those on disk, to keep the order. Iqs do
+not: they may overtake, since their senders would not wait so long. `_held` has the uids of
+deliveries that the receiver has and whose end is not committed.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,11 +34,11 @@ from xmppstream.parser_thread import ParseElement
 
 _PAGE: Final = 250
 _RETRY_S: Final = 1.0
-_TAG_BYTES: Final = 200  # half of what an element costs in memory: it has two tags
+_TAG_BYTES: Final = 200  # half the memory of an element: it has two tags
 
 
 class JournalQueue:
-    """Keeps one component's stanzas in the journal. `recover` first, then `run`."""
+    """Keeps one component's stanzas in the journal. Call `recover` first, then `run`."""
 
     durable = True
 
@@ -52,8 +52,8 @@ class JournalQueue:
         now: Callable[[], float],
         memory: Quota | None = None,
     ) -> None:
-        """`volume` is the journal's, shared by its components; `memory` is what of it this one
-        holds in memory.
+        """`volume` is the journal's quota, shared by all components; `memory` is the quota of this
+        component's deliveries in memory.
         """
         self.component = component
         self.log = log
@@ -86,12 +86,12 @@ class JournalQueue:
             await (self._volume if self._volume.is_full else self._uncommitted).wait_less()
 
     def recover(self, totals: Totals) -> None:
-        """Take over what is pending from before; `run` delivers it."""
+        """Take over the stanzas that the last process left pending; `run` delivers them."""
         self._unloaded = totals.pending
 
     def revive(self, totals: Totals) -> None:
-        """Take over what was made pending again by another hand; called once that is committed."""
-        self._held -= self._late  # what waited for the journal was committed before
+        """Take over stanzas that an operator made pending again, after this was committed."""
+        self._held -= self._late  # their ends were committed before this
         self._late.clear()
         self._unloaded += totals.pending
         self._volume.count += totals.pending
@@ -99,10 +99,10 @@ class JournalQueue:
         self._want()
 
     async def recovered_replies(self) -> list[Outgoing]:
-        """Give the replies that were not confirmed when the last process ended, in order.
+        """Return the replies that were not confirmed when the last process ended, in order.
 
         Raises:
-            JournalError
+            JournalError: if the journal cannot be read.
         """
         found: list[Outgoing] = []
         after = 0
@@ -120,12 +120,12 @@ class JournalQueue:
             while self._unloaded and self._memory.fullness < 0.5:
                 try:
                     await self._load(receiver)
-                except JournalError:  # the committer tells of it
+                except JournalError:  # the committer logs it
                     await trio.sleep(_RETRY_S)
             self._wanted = trio.Event()
             await self._wanted.wait()
 
-    # --- what dispatch asks
+    # --- for dispatch
 
     def accept(self, delivery: Delivery, receiver: Receiver) -> None:
         self._volume.add(_size(delivery.xml))
@@ -146,8 +146,8 @@ class JournalQueue:
                 self._held.discard(uid)
             elif self._committer.failing:
                 self._late.add(uid)
-            # Else it stays in `_held`: it is pending on disk, and must not be delivered again.
-        finally:  # also where nobody waits any more: it is committed all the same
+            # Otherwise it stays in `_held`: it is pending on disk, and must not be delivered again.
+        finally:  # also if cancelled: it is committed all the same
             self._memory.remove(delivery.weight_bytes)
             self._volume.remove(_size(delivery.xml))
             if self._unloaded:
@@ -205,7 +205,7 @@ class JournalQueue:
         if not page:  # fewer than were counted: the operator has dropped some
             self._unloaded -= counted
             return
-        # Judged at once: what is held and on the page may come to its end while that is loaded.
+        # Computed now: a held delivery may be settled while the page is loaded.
         held = self._held.intersection(entry.uid for entry in page)
         for entry in page:
             if self._memory.fullness >= 1:
@@ -213,7 +213,7 @@ class JournalQueue:
             self._cursor = entry.number
             if entry.uid not in held:
                 await self._load_one(entry, receiver)
-                # Not before: what is accepted meanwhile comes behind it.
+                # Not earlier: deliveries accepted meanwhile must come behind it.
                 self._unloaded = max(self._unloaded - 1, 0)
 
     async def _load_one(self, delivery: Delivery, receiver: Receiver) -> None:
@@ -239,11 +239,11 @@ def _replies(journal: JournalStore, *, component: str, after: int) -> list[tuple
 
 
 def _with_namespace(delivery: Delivery) -> str:
-    """Return the XML that can be parsed by itself: it was written for its component's stream."""
+    """Return the XML with its namespace, to be parsed alone: it was written for a stream."""
     tag = f"<{delivery.stanza.kind}"
     return f"{tag} xmlns='{COMPONENT}'{delivery.xml.removeprefix(tag)}"
 
 
 def _size(xml: str) -> int:
-    """As the journal counts: in UTF-8."""
+    """Return the size in bytes of UTF-8, as the journal counts it."""
     return len(xml) if xml.isascii() else len(xml.encode())

@@ -1,8 +1,8 @@
 """The queue of accepted stanzas: in memory, or in the journal (`durable`).
 
-Dispatch gives a stanza to the queue and gets it back (`Receiver.deliver`) once it may be POSTed:
+Dispatch passes a stanza to the queue and gets it back (`Receiver.deliver`) once it may be POSTed:
 with a journal, after it was committed. Deliveries beyond the memory's quota stay in the journal and
-are delivered later, in order; so are, after a restart, all that were pending.
+are delivered later, in order. After a restart, so are all pending deliveries.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ Kept = Callable[[Outgoing | None], None]
 
 
 class Receiver(Protocol):
-    """Takes deliveries from a queue. Neither call waits."""
+    """Receives deliveries from a queue. Neither call waits."""
 
     def deliver(self, delivery: Delivery) -> None:
         """Take a delivery that is kept."""
@@ -36,7 +36,7 @@ class Receiver(Protocol):
 
 @define
 class Quota:
-    """How much may be accepted and not ended, and how much is."""
+    """The limits of stanzas that are accepted and not settled, and their current count and size."""
 
     limit_count: int = MEMORY_COUNT
     limit_bytes: int = MEMORY_BYTES
@@ -46,7 +46,7 @@ class Quota:
 
     @property
     def fullness(self) -> float:
-        """The used share, by count or by bytes, whichever is more; 1 is full."""
+        """The used share, by count or by bytes, whichever is larger; 1 is full."""
         return max(self.count / self.limit_count, self.bytes / self.limit_bytes)
 
     @property
@@ -81,7 +81,7 @@ class DeliveryQueue(Protocol):
 
     @property
     def failure(self) -> JournalError | None:
-        """Why nothing can be kept now, if so."""
+        """Why nothing can be kept now; None if it can."""
         ...
 
     async def wait_room(self) -> None:
@@ -89,36 +89,36 @@ class DeliveryQueue(Protocol):
         ...
 
     def accept(self, delivery: Delivery, receiver: Receiver) -> None:
-        """Keep a stanza; `receiver` then gets it back, maybe at once: to deliver it, or refused."""
+        """Keep a stanza; then deliver it to `receiver`, or refuse it there; perhaps at once."""
         ...
 
     def attempted(self, delivery: Delivery) -> None:
-        """Keep the last of its attempts."""
+        """Keep the latest attempt of a delivery."""
         ...
 
     async def settle(
         self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
     ) -> list[Outgoing]:
-        """Keep the end of a stanza, before its replies go out; `reason` makes a dead letter."""
+        """Keep the end of a stanza, before its replies are sent; `reason` makes a dead letter."""
         ...
 
     def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
-        """Keep a stanza that came of no other, with a claim. `then` is given it when it may go out,
-        in the order of these calls, or None where it cannot be kept; maybe at once.
+        """Keep a stanza that is not a reply, with a claim. `then` is called with it when it may be
+        sent, or with None if it cannot be kept: in the order of these calls, perhaps at once.
         """
         ...
 
     def confirm(self, replies: Iterable[Outgoing]) -> None:
-        """Forget replies, and what was sent, that have arrived."""
+        """Forget replies and other sent stanzas that have arrived."""
         ...
 
     def abandon(self, reply: Outgoing, why: str) -> None:
-        """Give up a reply, or what was sent, that the server will not have."""
+        """Abandon a reply or other stanza that the server does not accept."""
         ...
 
 
 class MemoryQueue:
-    """Keeps nothing beyond the process: `durability = "off"`."""
+    """A queue that does not survive the process: `durability = "off"`."""
 
     durable = False
 
