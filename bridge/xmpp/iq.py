@@ -1,10 +1,10 @@
-"""Who waits for the answers to iqs that were asked from outside.
+"""Pending iqs: requests that were sent through the HTTP API and wait for their replies.
 
-An answer is known by its kind, its id, and both addresses, so that nobody else can answer. They are
-compared as servers do: local part and domain whatever their letter case, resources exactly. A local
-part is not mapped further than any server would: no other account's could become the same.
+A reply is matched by its kind, its id and both addresses, so nobody else can answer. Addresses are
+compared as servers do: local part and domain without regard to case, resources exactly. A local
+part is mapped no further than by every server, so it cannot match that of another account.
 
-Invariant: a question is in `_questions`, under its name, until its end, and ends once.
+Invariant: a pending iq is in `_questions`, under its name, until it ends; it ends once.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from attrs import define, field
 from xmppstream import Stanza
 
 WAIT_LIMIT_S: Final = 300.0
-"""How long an answer is waited for, at most."""
+"""The longest wait for a reply, in s."""
 
 
 LIMIT: Final = 1000
@@ -28,23 +28,23 @@ Ended = Callable[[Stanza | None], None]
 
 
 class DuplicateId(Exception):
-    """The same peer is being asked under that id."""
+    """An iq with this id and these addresses is already pending."""
 
 
 class TooManyPending(Exception):
-    """As many wait as may."""
+    """The maximum number of iqs is pending."""
 
 
 @define(eq=False)
 class PendingIq:
-    """An iq that was asked. It waits until `deadline`, by trio's clock, which may be moved."""
+    """An iq that waits for its reply until `deadline`, by trio's clock; it may be changed."""
 
     name: Name
     deadline: float
     _ended: Ended
     answer: Stanza | None = None
     why: str = "no answer came in time"
-    """Why there is no answer, if there is none."""
+    """Why there is no reply, if there is none."""
     over: trio.Event = field(factory=trio.Event)
 
     def end(self, answer: Stanza | None) -> None:
@@ -54,7 +54,7 @@ class PendingIq:
 
 
 class PendingIqs:
-    """The open questions of one component."""
+    """The pending iqs of one component."""
 
     def __init__(
         self, limit: int = LIMIT, now: Callable[[], float] = lambda: trio.current_time()
@@ -67,11 +67,12 @@ class PendingIqs:
         return len(self._questions)
 
     def open(self, request: Stanza, deadline: float, ended: Ended = lambda _: None) -> PendingIq:
-        """Wait for the answer to an iq, from now on; before it is sent. `ended` is given it, or
-        None where there can be none, unless `close` comes first.
+        """Register an iq before it is sent. `ended` is called with the reply, or with None if there
+        can be none, unless `close` comes first.
 
         Raises:
-            IdTaken, TooMany
+            DuplicateId: if an iq with the same id and addresses is pending.
+            TooManyPending: if `limit` iqs are pending.
         """
         name = (_plain(request.to), _plain(request.from_), request.id or "")
         if name in self._questions:
@@ -82,19 +83,19 @@ class PendingIqs:
         return question
 
     def close(self, question: PendingIq) -> None:
-        """Wait no more."""
+        """Stop waiting for the reply."""
         if self._questions.get(question.name) is question:
             del self._questions[question.name]
 
     def take(self, stanza: Stanza) -> bool:
-        """Tell whether a stanza is an answer that is waited for; then it is taken."""
+        """Return whether a stanza is the reply to a pending iq, which then ends."""
         question = self._asked(stanza)
         if question is not None:
             question.end(stanza)
         return question is not None
 
     def refuse(self, stanza: Stanza, why: str) -> bool:
-        """As `take`, of an answer that cannot be given."""
+        """Like `take`, for a reply that was refused: the iq ends without it."""
         question = self._asked(stanza)
         if question is not None:
             question.why = why
@@ -102,7 +103,7 @@ class PendingIqs:
         return question is not None
 
     def end(self, why: str) -> None:
-        """End all questions: no answer can come any more."""
+        """End all pending iqs: no reply can arrive any more."""
         questions, self._questions = self._questions, {}
         for one in questions.values():
             one.why = why
@@ -120,7 +121,7 @@ class PendingIqs:
 
 
 def _plain(address: str | None) -> str:
-    """Give an address in one spelling."""
+    """Return an address in a normalized spelling."""
     bare, slash, resource = (address or "").partition("/")
     plain = f"{bare.lower()}{slash}{resource}"
     return plain if plain.isascii() else normalize("NFC", plain)

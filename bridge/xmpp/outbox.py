@@ -1,15 +1,15 @@
-"""What is to be written to the stream, and what was written but is not known to have arrived.
+"""Stanzas to be written to the stream, and written ones that are not known to have arrived.
 
-It outlives the stream: what became ready while there was none waits here, and what no barrier (S35)
-has confirmed is sent again, byte-identical, on the next one. What was unconfirmed when the server
-blamed us for a broken stream is `suspect`: it goes first, one at a time (S11).
+The outbox outlives the stream. Stanzas that become ready while there is no stream wait here. Those
+that no barrier (S35) has confirmed are sent again, byte-identical, on the next stream. If the
+server blamed us for a broken stream, they become suspects, which go first, one at a time (S11).
 
-Invariant: every stanza is in exactly one of `_suspects`, `_unconfirmed`, `_pending`, in that order
-of age; `_held_bytes` is the sum of all.
+Invariant: every stanza is in exactly one of `_suspects`, `_unconfirmed`, `_pending`, from the
+oldest to the newest; `_held_bytes` is the sum of their sizes.
 
-Replies are always taken, since those who make them wait for room before. What is sent unasked is
-refused where it would take the last quarter of the room: it reserves its place first, so that what
-is being kept in the journal counts as well.
+Replies are always accepted, since their tasks wait for room first. Unsolicited stanzas may not use
+the last quarter of the room. They reserve their place first, so those that are still being
+committed to the journal count as well.
 """
 
 import time
@@ -24,15 +24,15 @@ from xmppstream.names import DELAY
 from xmppstream.writer import escape_value
 
 LATE_S: Final = 10.0
-LIMIT_COUNT: Final = 20_000  # twice the queue: each of its senders can be told at once
+LIMIT_COUNT: Final = 20_000  # twice the queue: all of its senders can be told at once
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 UNASKED_SHARE: Final = 0.75
 
 
 def delayed(data: bytes, made: float, domain: str) -> bytes:
-    """Put a `<delay/>` of `domain` into a written message or presence, as its last child.
+    """Return an encoded message or presence with a `<delay/>` from `domain` as its last child.
 
-    `made` is Unix time in s. An iq is given back as it is: it has one child (RFC 6120 §8.2.3).
+    `made` is Unix time in s. An iq is returned unchanged: it has one child (RFC 6120 §8.2.3).
     """
     stamp = datetime.fromtimestamp(made, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     delay = f"<delay xmlns='{DELAY}' from='{escape_value(domain)}' stamp='{stamp}'/>".encode()
@@ -46,11 +46,11 @@ def delayed(data: bytes, made: float, domain: str) -> bytes:
     return data
 
 
-class Outgoing(NamedTuple):  # one for each reply: a third of what a frozen class costs
+class Outgoing(NamedTuple):  # one per reply: a third of the cost of a frozen class
     """An encoded stanza on its way to the server; `made` is Unix time in s.
 
-    The journal knows it by `uid` and `place`: it is the `place`-th (from 1) that came of the
-    delivery `uid`, or, with the place 0, one that came of no delivery. Without a uid it is in
+    The journal identifies it by `uid` and `place`: it is the `place`-th stanza (from 1) that
+    answers the delivery `uid`. Place 0 means that it answers no delivery. Without a uid it is in
     memory only.
     """
 
@@ -62,19 +62,19 @@ class Outgoing(NamedTuple):  # one for each reply: a third of what a frozen clas
 
 
 class OutgoingStore(Protocol):
-    """Keeps outgoing stanzas until they have left for good. Neither call waits."""
+    """Keeps outgoing stanzas until they are confirmed or abandoned. Neither call waits."""
 
     def confirm(self, replies: Iterable[Outgoing]) -> None:
-        """Forget stanzas: they have arrived."""
+        """Forget stanzas that have arrived."""
         ...
 
     def abandon(self, reply: Outgoing, why: str) -> None:
-        """Give up a stanza that the server will not have."""
+        """Abandon a stanza that the server does not accept."""
         ...
 
 
 class Outbox:
-    """A bounded queue of encoded stanzas, between the tasks of stanzas and one link."""
+    """A bounded queue of encoded stanzas between the tasks of stanzas and one link."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Outbox:
         store: OutgoingStore | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`store` is told of each stanza that has left for good."""
+        """`store` is told of each stanza that is confirmed or abandoned."""
         self._domain = domain
         self._store = store
         self._now = now
@@ -97,8 +97,8 @@ class Outbox:
         self._held_bytes = 0
         self._reserved = 0
         self._reserved_bytes = 0
-        self._confirmed = 0  # how many have ever left `_unconfirmed`
-        self._resent = 0  # how many, at the front of `_pending`, were written before
+        self._confirmed = 0  # the number that have ever left `_unconfirmed`
+        self._resent = 0  # the number, at the front of `_pending`, that were written before
         self._filled = trio.Event()
         self._taken = trio.Event()
         self._reached = trio.Event()
@@ -113,28 +113,28 @@ class Outbox:
         return len(self) >= self._limit_count or self._held_bytes >= self._limit_bytes
 
     async def wait_room(self) -> None:
-        """Wait until there is room. Does not wait, nor is it cancelled, where there is."""
+        """Wait until there is room. If there already is, this is not a checkpoint."""
         while self.is_full:
             await self._freed.wait()
 
     def put(self, stanzas: Iterable[Outgoing]) -> None:
-        """Add stanzas that belong together, whether there is room or not: see `wait_room`."""
+        """Add stanzas that belong together, even if there is no room: see `wait_room`."""
         for one in stanzas:
             self._pending.append(one)
             self._held_bytes += len(one.data)
         self._filled.set()
 
     def put_if_room(self, stanzas: list[Outgoing]) -> bool:
-        """Add stanzas if there is room, and tell whether there was."""
+        """Add stanzas if there is room; return whether there was."""
         if stanzas and self.is_full:
             return False
         self.put(stanzas)
         return True
 
-    # --- for what is sent unasked
+    # --- for unsolicited stanzas
 
     def reserve(self, size_bytes: int) -> bool:
-        """Tell whether there is room for a stanza; then it is reserved until `release`."""
+        """Reserve room for a stanza until `release`; return whether there was enough."""
         count = len(self) + self._reserved + 1
         size = self._held_bytes + self._reserved_bytes + size_bytes
         if count > UNASKED_SHARE * self._limit_count or size > UNASKED_SHARE * self._limit_bytes:
@@ -144,14 +144,14 @@ class Outbox:
         return True
 
     def release(self, size_bytes: int) -> None:
-        """Give back what was reserved for a stanza: it was put, or comes to nothing."""
+        """Release the room reserved for a stanza: it was put, or will not be."""
         self._reserved -= 1
         self._reserved_bytes -= size_bytes
 
     def withdraw(self, stanza: Outgoing, *, also_again: bool = True) -> bool:
-        """Take back a stanza that waits to be written, and tell whether it never was.
+        """Take back a stanza that waits to be written; return whether it was never written.
 
-        One that was written, and waits to be so again, is taken back as well where `also_again`.
+        With `also_again`, a stanza that waits to be written again is taken back as well.
         """
         for place, one in enumerate(self._pending):
             if one is stanza:
@@ -174,9 +174,9 @@ class Outbox:
             await self._filled.wait()
 
     def take(self) -> list[bytes]:
-        """Give all that is pending, and count it as unconfirmed from now on.
+        """Return all pending stanzas, which count as unconfirmed from now on.
 
-        What is late by now is marked so (XEP-0203); what was written before stays as it was.
+        Late ones are marked so (XEP-0203); those that were written before stay unchanged.
         """
         late = self._now() - LATE_S
         taken = []
@@ -196,30 +196,30 @@ class Outbox:
 
     def _marked(self, one: Outgoing) -> Outgoing:
         data = delayed(one.data, one.made, self._domain)
-        if data is one.data:  # an iq: the same object, so that it can be withdrawn
+        if data is one.data:  # an iq: the same object, so it can be withdrawn
             return one
         self._held_bytes += len(data) - len(one.data)
         return one._replace(data=data)
 
     async def wait_unconfirmed(self, count: int) -> None:
-        """Wait until at least `count` stanzas were taken and are not confirmed: one may wait."""
+        """Wait until at least `count` stanzas are unconfirmed. Only one task may wait."""
         self._awaited = count
         while len(self._unconfirmed) < count:
             self._reached = trio.Event()
             await self._reached.wait()
 
     async def wait_written(self) -> None:
-        """Wait until the link has taken all there is."""
+        """Wait until the link has taken every stanza."""
         while self._pending or self._suspects:
             await self._taken.wait()
 
     @property
     def position(self) -> int:
-        """A mark behind everything taken so far, for `confirm`."""
+        """The position behind everything taken so far, for `confirm`."""
         return self._confirmed + len(self._unconfirmed)
 
     def confirm(self, position: int) -> None:
-        """Forget what was taken before `position`: it has arrived."""
+        """Forget the stanzas taken before `position`: they have arrived."""
         arrived = []
         while self._confirmed < position and self._unconfirmed:
             self._confirmed += 1
@@ -229,7 +229,7 @@ class Outbox:
             self._store.confirm(arrived)
 
     def stream_lost(self, *, blamed: bool) -> None:
-        """Have the unconfirmed sent again: in bulk, or one by one where one of it is to blame."""
+        """Requeue the unconfirmed stanzas: in bulk, or one by one if one of them is to blame."""
         if blamed:
             self._suspects += self._unconfirmed
         else:
@@ -240,12 +240,12 @@ class Outbox:
 
     @property
     def suspect(self) -> bytes | None:
-        """The oldest stanza that must be sent by itself."""
+        """The oldest stanza that must be sent alone; None if there is none."""
         return self._suspects[0].data if self._suspects else None
 
     @property
     def suspect_uid(self) -> str | None:
-        """The uid of the stanza that the suspect came of, where the journal knows it."""
+        """The uid of the suspect in the journal; None if it is in memory only."""
         return self._suspects[0].uid or None if self._suspects else None
 
     def confirm_suspect(self) -> None:
@@ -255,7 +255,7 @@ class Outbox:
             self._store.confirm([suspect])
 
     def abandon_suspect(self, why: str) -> None:
-        """Give up the oldest suspect."""
+        """Abandon the oldest suspect; `why` is the reason."""
         suspect = self._drop_suspect()
         if self._store is not None:
             self._store.abandon(suspect, why)
