@@ -1,8 +1,8 @@
-"""The bridge around one story: the parts that a daemon's service has, the journal left out, and in
-place of the server a player.
+"""The bridge around one story: the parts of a daemon's service without the journal, and a player in
+place of the server.
 
-With captured answers, times are those of the story and everything happens as it did then; with a
-live endpoint, what is under way is waited for before a connection ends.
+With captured responses, times are those of the story and everything happens as it did then. With a
+live endpoint, running deliveries are awaited before a connection ends.
 """
 
 import time
@@ -56,8 +56,8 @@ _CLOSE_S: Final = 1.5
 
 @frozen
 class Plan:
-    """How stories are replayed. A `speed` of None is as fast as can be; without `captured` the
-    component's endpoint is asked.
+    """How stories are replayed. A `speed` of None means as fast as possible; without `captured`,
+    POSTs go to the component's endpoint.
     """
 
     settings: Settings
@@ -70,14 +70,14 @@ class Plan:
 
 
 class _AtOnce(ReconnectDelay):
-    """The story says when the next connection begins."""
+    """Reconnects at once: the story says when the next connection begins."""
 
     def wait_s(self, reaction: Reaction, *, was_settled: bool = False) -> float:
         return 0.0
 
 
 class _Timing:
-    """An endpoint whose outcomes and durations are counted."""
+    """An endpoint that counts its outcomes and durations in the tally."""
 
     def __init__(self, endpoint: Endpoint, captured: CapturedEndpoint | None, tally: Tally) -> None:
         self.shown = endpoint.shown
@@ -89,14 +89,14 @@ class _Timing:
         began = trio.current_time()
         outcome = await self._endpoint.post(body, uid, attempt, deadline)
         duration_s = trio.current_time() - began
-        if self._captured is not None:  # not how long it was waited for its time to come
+        if self._captured is not None:  # without the wait for its time in the story
             duration_s = self._captured.duration_s
         self._tally.outcome(outcome, duration_s)
         return outcome
 
 
 class ReplayHarness:
-    """One component that replays one story. `run` once; then look at `failure`."""
+    """Replays one story on one component. Call `run` once; then look at `failure`."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class ReplayHarness:
         log: FilteringBoundLogger,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`progress` is told how many bytes of the story's files have been read."""
+        """`progress` is called with the number of bytes read from the story's files."""
         self.failure: CaptureFileError | None = None
         self._plan = plan
         self._tally = tally
@@ -140,7 +140,7 @@ class ReplayHarness:
         self.player = Player(self.reader, stage, plan.selection, begins_at)
         self._link = self._make_link()
 
-    # --- putting it together
+    # --- construction
 
     def _make_expectation(self) -> Expectation | None:
         plan = self._plan
@@ -221,7 +221,7 @@ class ReplayHarness:
         )
 
     def _submitted(self, stanza: Stanza) -> None:
-        """Take note of what was sent from outside; as then, nobody else has its answer."""
+        """Record a stanza that the HTTP API sent; as then, only its caller gets the reply."""
         if self.expectation is not None:
             self.expectation.submitted(stanza)
         if stanza.is_request:
@@ -229,13 +229,13 @@ class ReplayHarness:
                 self._pipeline.pending_iqs.open(stanza, self._pace.now() + WAIT_LIMIT_S)
 
     def now(self) -> float:
-        """Give the story's time, in s."""
+        """Return the story's time, in s."""
         return self._pace.now()
 
-    # --- at work
+    # --- running
 
     async def run(self) -> None:
-        """Replay the story, to its end or to what of it can be read. Cancellation stops at once."""
+        """Replay the story to its end, or as far as it can be read. Cancellation stops at once."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_attached)
@@ -270,7 +270,7 @@ class ReplayHarness:
                 await self._link.run()
             except Refused as refusal:
                 self._log.error("the server refuses this component", why=str(refusal.end))
-                self._link = self._make_link()  # a later connection may be better
+                self._link = self._make_link()  # a later connection may be accepted
 
     async def _dispatch(self) -> None:
         with self._dispatching:
@@ -290,10 +290,10 @@ class ReplayHarness:
         return self._dispatcher.in_flight + self._dispatcher.waiting + self.player.queued
 
     async def _before_end(self) -> None:
-        """With a live endpoint: wait until all that is under way has come to its end."""
+        """With a live endpoint, wait until nothing is in progress."""
         if self._captured is not None:
             return
-        # Much is counted in it, by many: to be told of each would cost more than to look.
+        # The backlog has many parts: being notified of each change costs more than polling.
         while self._backlog():  # noqa: ASYNC110
             await trio.sleep(_POLL_S)
         stream = self._link.stream
@@ -303,7 +303,7 @@ class ReplayHarness:
                 await stream.flush()
 
     async def _stop(self) -> None:
-        """Do what a daemon does that is stopped."""
+        """Stop as a daemon does."""
         if self._stopped:
             return
         self._stopped = True
@@ -319,12 +319,12 @@ class ReplayHarness:
         await self._dispatcher.give_up()
 
     async def _answered(self, endpoint: CapturedEndpoint) -> None:
-        """Wait until every answer that was captured has been given."""
+        """Wait until every captured response has been returned."""
         await wait_all_tasks_blocked()
         while (rest_s := endpoint.latest - self._pace.now()) > 0:
             await trio.sleep(rest_s)
             await wait_all_tasks_blocked()
 
     def _wall(self) -> float:
-        """Give Unix time: that of the story, where its endpoint is the captured one."""
+        """Return Unix time in s: the story's if the endpoint is the captured one."""
         return self._origin + self._pace.now() if self._plan.captured else time.time()
