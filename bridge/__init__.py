@@ -4,5 +4,5 @@ from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("xmpp-bridge")
-except PackageNotFoundError:  # run from a tree that is not installed
+except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"

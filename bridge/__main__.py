@@ -1,4 +1,4 @@
-"""`python -m bridge` is `xmpp-bridge`."""
+"""`python -m bridge` runs `xmpp-bridge`."""
 
 from bridge.cli.main import main
 
