@@ -20,19 +20,18 @@ from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversation, Conversations
 from bridge.dispatch.inflight import InFlight
 from bridge.dispatch.overload import Overload
+from bridge.dispatch.retry import Retrier
 from bridge.dispatch.settlement import Settlement
-from bridge.dispatch.worker import AttemptResult, DeliveryWorker
-from bridge.journal.delivery import Attempt, Delivery
+from bridge.dispatch.worker import DeliveryWorker
+from bridge.journal.delivery import Delivery
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
-from bridge.webhook.outcome import Outcome, TimedOut, reason_of
-from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
+from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
 from xmppstream import Event, StanzaReceived
-from xmppstream.jid import bare
 
 
 class Dispatcher:
@@ -64,12 +63,13 @@ class Dispatcher:
         self._meter = bouncer.meter
         self._log = log
         self._conversations = conversations
-        self._policy = policy
         self._breaker = breaker or CircuitBreaker()
         self._max_in_flight = max_in_flight
         self._max_xml_length = max_xml_length
         self._now = now
         self._trio_now: Callable[[], float] = trio.current_time
+        # `run` replaces the clock, so it is looked up at each call.
+        self._retrier = Retrier(policy, self._breaker, queue, log, lambda: self._trio_now())
         self._in_flight = InFlight()
         self._running = 0
         self._expiry_due = math.inf
@@ -113,9 +113,8 @@ class Dispatcher:
         If the endpoint has `moved`, the breaker is reset and all waiting retries are due at once.
         A policy that is not patient resets the breaker too: nothing else would.
         """
-        self._policy, self._max_in_flight = policy, max_in_flight
-        if moved or not policy.is_patient:
-            self._breaker.reset()
+        self._max_in_flight = max_in_flight
+        self._retrier.change(policy, moved=moved)
         if moved:
             self._conversations.release_all()
         self._wake.set()
@@ -136,7 +135,8 @@ class Dispatcher:
         if self._queue.is_full:
             self._overload.refuse(stanza, len(self._in_flight))
             return
-        self._overload.note_room()
+        if self._overload.is_felt:
+            self._overload.note_room()
         weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
         delivery = Delivery(stanza, self._now(), weight, component=self._admission.domain)
         if len(delivery.xml) > self._max_xml_length:
@@ -157,7 +157,7 @@ class Dispatcher:
         if self._stopping and self._is_for_later(delivery):
             return
         now = self._trio_now()
-        budget_s = self._policy.budget_s(delivery.stanza)
+        budget_s = self._retrier.policy.budget_s(delivery.stanza)
         if budget_s:
             age_s = self._now() - delivery.received
             delivery.deadline = now + budget_s - (age_s if age_s > 0 else 0)
@@ -244,7 +244,7 @@ class Dispatcher:
         while True:
             delivery = conversation.head
             why = "it expired before it could be delivered"
-            await self._settlement.by_error(delivery, "expired", TimedOut(), why)
+            await self._settlement.expire(delivery, why)
             if not self._done(conversation) or not self._breaker.is_down:
                 return
             if conversation.head.deadline > self._trio_now():
@@ -267,13 +267,19 @@ class Dispatcher:
             try:
                 result = await self._worker.attempt(delivery, deadline, now)
             except Exception:  # a bug in the bridge: the one broad `except` of its core
-                self._note_bug(delivery)
+                event = "stanza failed in the bridge"
+                self._log.exception(event, id=delivery.stanza.id, uid=delivery.uid)
             else:
                 if not (result.is_success and self._breaker.is_fine):
-                    due = self._due_again(delivery, result, began, probe)
+                    was_down = self._breaker.is_down
+                    due = self._retrier.due_again(
+                        delivery, result, began, len(self._in_flight), probe=probe
+                    )
+                    if self._breaker.is_down and not was_down:
+                        self._expiry_due = self._trio_now()  # from now on, not only requests expire
+                    self._wake.set()
                     if due is not None:
                         self._conversations.wait(conversation, due)
-                        self._wake.set()
                         self._idle.set()
                         return
             if self._outbox.is_full and (result is None or result.stanzas or not result.is_success):
@@ -284,50 +290,9 @@ class Dispatcher:
             self._running -= 1
             if self._conversations.ready:
                 self._wake.set()
-        await self._settlement.after_attempt(delivery, result)
+        end, stanzas, reason = self._settlement.end_of(delivery, result)
+        await self._settlement.settle(delivery, end, stanzas, reason)
         self._done(conversation)
-
-    def _note_bug(self, delivery: Delivery) -> None:
-        event = "stanza failed in the bridge"
-        self._log.exception(event, id=delivery.stanza.id, uid=delivery.uid)
-
-    def _due_again(
-        self, delivery: Delivery, result: AttemptResult, began: float, probe: bool
-    ) -> float | None:
-        """Record an attempt; return when to try the stanza again, or None for never."""
-        if probe or not result.was_cut:
-            self._note_health(result.outcome, delivery, probe)
-        if result.is_success:
-            return None
-        self._note_attempt(delivery, began, result.outcome)
-        return self._next_attempt(delivery, result.outcome)
-
-    def _note_health(self, outcome: Outcome, delivery: Delivery, probe: bool) -> None:
-        if not self._policy.is_patient or (self._breaker.is_fine and not says_down(outcome)):
-            return
-        was_down = self._breaker.is_down
-        sender = bare(delivery.stanza.from_ or "")
-        self._breaker.record(outcome, sender, self._trio_now(), probe=probe)
-        self._wake.set()
-        if self._breaker.is_down and not was_down:
-            self._log.error("endpoint is down, asking it by one POST at a time")
-            self._expiry_due = self._trio_now()  # from now on, not only requests expire
-        elif was_down and not self._breaker.is_down:
-            self._log.warning("endpoint is back", waiting=len(self._in_flight))
-
-    def _note_attempt(self, delivery: Delivery, began: float, outcome: Outcome) -> None:
-        delivery.attempts = (*delivery.attempts, Attempt(began, reason_of(outcome)))
-        delivery.is_tried = True
-        self._queue.attempted(delivery)
-
-    def _next_attempt(self, delivery: Delivery, outcome: Outcome) -> float | None:
-        """Return when to try again; None if the outcome is final or the budget ends before then."""
-        if delivery.deadline == math.inf:  # accepted without a budget
-            return None
-        wait_s = self._policy.wait_s(outcome, len(delivery.attempts))
-        if wait_s is None or self._trio_now() + wait_s >= delivery.deadline:
-            return None
-        return self._trio_now() + wait_s
 
     def _done(self, conversation: Conversation) -> bool:
         """Make the next stanza of a conversation its head; return whether there is one."""

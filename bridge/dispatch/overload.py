@@ -26,6 +26,11 @@ class Overload:
         self._stopped = False
         self._waiting = trio.CancelScope()
 
+    @property
+    def is_felt(self) -> bool:
+        """Whether the queue was full lately."""
+        return self._patience_ends is not None
+
     async def wait_room(self) -> None:
         """Wait for room, at most until `FULL_WAIT_S` after the first stanza that found none.
 

@@ -13,7 +13,7 @@ from bridge.journal.queue import DeliveryQueue
 from bridge.payload.error import INTERNAL
 from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
-from bridge.webhook.outcome import NoReply, Outcome, Replied, error_of, reason_of
+from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
@@ -47,22 +47,26 @@ class Settlement:
         self._now = now
         self._spans = spans
 
-    async def after_attempt(self, delivery: Delivery, result: AttemptResult | None) -> None:
-        """Settle a stanza after its last attempt; a `result` of None means a bug in the bridge."""
+    def end_of(
+        self, delivery: Delivery, result: AttemptResult | None
+    ) -> tuple[End, list[Stanza], str | None]:
+        """Return how the last attempt ends a stanza: in a word, by which stanzas, and the reason of
+        the dead letter. None as the result means that the bridge itself has failed.
+        """
         if result is None:
-            errors = self._bouncer.error(delivery.stanza, INTERNAL, delivery.uid)
-            await self.settle(delivery, "failed", errors, "a bug")
-        elif result.is_success:
+            return "failed", self._bouncer.error(delivery.stanza, INTERNAL, delivery.uid), "a bug"
+        if result.is_success:
             self._bouncer.counts.replied += len(result.stanzas)
-            await self.settle(delivery, result.posted, result.stanzas, None)
-        else:
-            await self.by_error(delivery, result.posted, result.outcome, reason_of(result.outcome))
+            return result.posted, result.stanzas, None
+        return result.posted, self._errors(delivery, result.outcome), reason_of(result.outcome)
 
-    async def by_error(self, delivery: Delivery, end: End, outcome: Outcome, reason: str) -> None:
-        """Settle a stanza with the error for `outcome`, as a dead letter with `reason`."""
+    async def expire(self, delivery: Delivery, reason: str) -> None:
+        """End a stanza whose budget has ended; it becomes a dead letter."""
+        await self.settle(delivery, "expired", self._errors(delivery, TimedOut()), reason)
+
+    def _errors(self, delivery: Delivery, outcome: Outcome) -> list[Stanza]:
         assert not isinstance(outcome, Replied | NoReply)
-        errors = self._bouncer.error(delivery.stanza, error_of(outcome), delivery.uid)
-        await self.settle(delivery, end, errors, reason)
+        return self._bouncer.error(delivery.stanza, error_of(outcome), delivery.uid)
 
     async def settle(
         self, delivery: Delivery, end: End, stanzas: list[Stanza], reason: str | None
