@@ -126,13 +126,15 @@ class Dispatcher:
         stanza = self._admission.admit(event)
         if stanza is None:
             return
-        if self._queue.is_full:
+        is_full = self._queue.is_full
+        if is_full:
             await self._overload.wait_room()
+            is_full = self._queue.is_full
         if self._stopping and (stanza.is_request or not self._queue.durable):
             self._meter.end(stanza.kind, "stopped")
             self._bouncer.tell(stanza, STOPPING)
             return
-        if self._queue.is_full:
+        if is_full:
             self._overload.refuse(stanza, len(self._in_flight))
             return
         if self._overload.is_felt:
@@ -243,8 +245,7 @@ class Dispatcher:
         """Settle an expired head and, while the endpoint is down, expired stanzas behind it."""
         while True:
             delivery = conversation.head
-            why = "it expired before it could be delivered"
-            await self._settlement.expire(delivery, why)
+            await self._settlement.expire(delivery)
             if not self._done(conversation) or not self._breaker.is_down:
                 return
             if conversation.head.deadline > self._trio_now():
