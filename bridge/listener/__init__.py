@@ -1,3 +1,4 @@
-"""The HTTP listener inside of the daemon: a way in, and a way to watch. Imported where `[listen]`
-is configured, and only there: nothing else may import it at its top.
+"""The HTTP listener in the daemon: the API that sends stanzas, metrics, health and the status page.
+
+It is imported only if `[listen]` is configured; no other module may import it at module level.
 """

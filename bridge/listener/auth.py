@@ -1,8 +1,8 @@
-"""Who may do what: the Authorization header, against the tokens.
+"""Authentication and authorization: the Authorization header, checked against the tokens.
 
-A secret is compared as its SHA-256 with that of each token, all of them, in constant time; so how
-long a refusal takes tells nothing. No secret, and nothing that stood in the header, gets into a
-log, an error or a response.
+The SHA-256 of a secret is compared with that of every token, in constant time, so the duration of
+a refusal reveals nothing. No secret and no other part of the header gets into a log, an error or a
+response.
 """
 
 import base64
@@ -30,40 +30,40 @@ AT_ONCE: Final = 256
 
 @frozen
 class Grant:
-    """What a request has proved: its token, and for Basic the address that it speaks as."""
+    """The proven identity of a request: its token and, with Basic, the address it speaks as."""
 
     token: Token
     user: str | None = None
 
 
 class TokenAuth:
-    """The tokens that hold now."""
+    """The tokens that are valid now."""
 
     def __init__(self, tokens: Iterable[Token]) -> None:
         self._tokens = tuple(tokens)
 
     def replace(self, tokens: Iterable[Token]) -> None:
-        """Let other tokens hold from now on; requests that are at work go on."""
+        """Replace the tokens. Requests in progress continue."""
         self._tokens = tuple(tokens)
 
     def holds(self, token: Token) -> bool:
-        """Tell whether a token that was given once holds still."""
+        """Return whether a token is still valid."""
         return token in self._tokens
 
     def check(self, request: Request, scope: Scope) -> Token:
-        """Give the token of a request that may do what `scope` names.
+        """Return the token of a request, which must have `scope`.
 
         Raises:
-            Problem: 401 without a known secret, 403 where its token has not that scope, or where
-                it may not speak as the user of Basic.
+            Problem: 401 if there is no known secret; 403 if the token lacks the scope or may not
+                speak as the Basic user.
         """
         return self.grant(request, scope).token
 
     def grant(self, request: Request, scope: Scope | None = None) -> Grant:
-        """As `check`, with the user of Basic; None is any scope."""
+        """Like `check`, but also return the Basic user. If `scope` is None, it is not checked."""
         lines = request.headers.getlist("authorization")
         if len(lines) != 1:
-            raise _unknown("No token was given." if not lines else "Two Authorization headers.")
+            raise _unknown("There is no token." if not lines else "There are several tokens.")
         scheme, _, credentials = lines[0].partition(" ")
         user = None
         match scheme.lower():
@@ -72,19 +72,19 @@ class TokenAuth:
             case "basic":
                 user, secret = _user_and_password(credentials.strip())
             case _:
-                raise _unknown("The scheme of the Authorization header is not known here.")
+                raise _unknown("The scheme of the Authorization header is not supported.")
         token = self.of_secret(secret)
         if token is None:
-            raise _unknown("The token is not known.")
-        request.state.token = token.name  # for the log, also of what is refused below
+            raise _unknown("The token is unknown.")
+        request.state.token = token.name  # for the log, also if it is refused below
         if user is not None:
             _check_user(token, user)
         if scope is not None and scope not in token.scopes:
-            raise Problem(403, detail=f'This token has not the scope "{scope}".')
+            raise Problem(403, detail=f'This token lacks the scope "{scope}": add it in [listen].')
         return Grant(token, user)
 
     def of_secret(self, secret: str) -> Token | None:
-        """Give the token with that secret, or None, in a time that says nothing about it."""
+        """Return the token with that secret, or None, in a time that reveals nothing about it."""
         digest = digest_of(secret)
         found = None
         for token in self._tokens:
@@ -94,15 +94,15 @@ class TokenAuth:
 
 
 def _unknown(detail: str) -> Problem:
-    remedy = "Send Authorization: Bearer SECRET, or Basic with local@component and the secret."
+    remedy = "Send Authorization: Bearer SECRET, or Basic with local@component and the SECRET."
     return Problem(401, detail=f"{detail} {remedy}", headers=_CHALLENGE)
 
 
 def _user_and_password(credentials: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(credentials, validate=True).decode()
-    except (binascii.Error, ValueError):  # UnicodeDecodeError is one
-        raise _unknown("The Basic credentials are not base64 of UTF-8.") from None
+    except (binascii.Error, ValueError):  # includes UnicodeDecodeError
+        raise _unknown("The Basic credentials are not base64-encoded UTF-8.") from None
     user, colon, password = text.partition(":")
     if not colon:
         raise _unknown("The Basic credentials have no password.")
@@ -119,7 +119,7 @@ def _check_user(token: Token, user: str) -> None:
 
 
 class TokenConcurrency:
-    """Counts the requests at work, by token; what is at nought is forgotten."""
+    """Counts the requests in progress of each token. A token without any takes no memory."""
 
     def __init__(self, limit: int = AT_ONCE) -> None:
         self._limit = limit
@@ -127,13 +127,13 @@ class TokenConcurrency:
 
     @contextmanager
     def one(self, token: str) -> Iterator[None]:
-        """Count one more while it is open.
+        """Count one more request while the context is open.
 
         Raises:
-            Problem: 429 where the token has its bound already.
+            Problem: 429 if the token has reached its limit.
         """
         if self._at_work[token] >= self._limit:
-            detail = f"This token has {self._limit} requests at work already. Wait for some."
+            detail = f"This token already has {self._limit} requests in progress. Try again later."
             raise Problem(429, detail=detail, headers={"Retry-After": "1"})
         self._at_work[token] += 1
         try:

@@ -1,4 +1,4 @@
-"""The listener as a daemon has it: one socket, one application, the tokens that hold now."""
+"""The HTTP listener of a daemon: one socket, one application, and the tokens that are valid now."""
 
 import socket
 from collections.abc import Iterator, Sequence
@@ -42,8 +42,9 @@ from bridge.telemetry.log import logger
 
 
 def routes(view: DaemonView, access: TokenAuth) -> list[BaseRoute]:
-    """Give the routes to watch a daemon by. To be called within trio; `view.run` is to run while
-    they are served, so that the page has its last hour.
+    """Return the monitoring routes of a daemon. Call within trio.
+
+    `view.run` must be running while they are served, because the page shows the last hour.
     """
     probe = None if view.query is None else JournalProbe(view.query)
     return [
@@ -62,8 +63,9 @@ def make_app(
     log: FilteringBoundLogger | None = None,
     at_once: int = AT_ONCE,
 ) -> ASGIApp:
-    """Make the ASGI application; `watching` are routes beside those of sending, and `at_once` is
-    how many requests a token may have at work.
+    """Return the ASGI application.
+
+    `watching` are the monitoring routes. `at_once` limits the concurrent requests of each token.
     """
     document = openapi.document(getattr(route, "path", "") for route in watching)
 
@@ -94,7 +96,7 @@ def make_app(
 
 @frozen
 class Listener:
-    """What listens; `opened` makes it."""
+    """A listener with its bound socket, made by `opened`."""
 
     _listen: ListenSettings
     _listening: socket.socket
@@ -106,10 +108,10 @@ class Listener:
     @classmethod
     @contextmanager
     def opened(cls, listen: ListenSettings, parts: DaemonParts) -> Iterator[Self]:
-        """Open the listener of a daemon; its socket is closed at the end. Within trio.
+        """Open the listener of a daemon, and close its socket on exit. Call within trio.
 
         Raises:
-            ListenError: it cannot be made.
+            ListenError: if it cannot be opened.
         """
         view = make_view(parts)
         with bound(listen.place) as listening, open_sender(parts) as sender:
@@ -125,7 +127,7 @@ class Listener:
         return name[1] if isinstance(name, tuple) else None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; this closes all connections at once."""
+        """Serve until cancelled. Cancellation closes all connections at once."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._view.run)
             await nursery.start(self._server.run, self._listening, self._stopping)
@@ -137,11 +139,12 @@ class Listener:
             task_status.started()
 
     def stop(self) -> None:
-        """Let nobody new in; those who wait for an answer may still get it."""
+        """Accept no new connections. Requests in progress may still be answered."""
         self._stopping.set()
 
     def adopt(self, listen: ListenSettings | None) -> None:
-        """Let the tokens of another configuration hold, or none where it has no listener any more;
-        all else is for the next start.
+        """Replace the tokens by those of `listen`, or by none if it is None.
+
+        All other settings take effect at the next start.
         """
         self._access.replace(() if listen is None else listen.tokens)

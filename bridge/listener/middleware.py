@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its line in the log, and the form of its refusal."""
+"""The parts around every request: its ID, its line in the log, and the form of a refusal."""
 
 import re
 import secrets
@@ -15,13 +15,13 @@ from structlog.typing import FilteringBoundLogger
 from bridge.listener.problem import Problem
 
 REQUEST_ID: Final = "X-Request-Id"
-CLIENT_LEFT: Final = 499  # as nginx logs it; nobody reads the response
+CLIENT_LEFT: Final = 499  # as in nginx; nobody reads the response
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @frozen
 class RequestLog:
-    """An ASGI application around another one. The log has no address, no body, and no secret."""
+    """ASGI middleware that sets a request's ID and logs it, without address, body or secret."""
 
     app: ASGIApp
     log: FilteringBoundLogger
@@ -58,7 +58,7 @@ class RequestLog:
 
 
 def _request_id(scope: Scope) -> str:
-    """Give the id that the client has set, or a fresh one."""
+    """Return the ID that the client has set if it is valid, otherwise a new one."""
     for name, value in scope["headers"]:
         if name == REQUEST_ID.lower().encode():
             given: str = value.decode("latin-1")
@@ -68,30 +68,30 @@ def _request_id(scope: Scope) -> str:
 
 
 async def on_problem(_: Request, error: Exception) -> Response:
-    """Answer a `Problem`."""
+    """Return the response for a `Problem`."""
     assert isinstance(error, Problem)
     return error.response()
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses: no such path, no such method there."""
+    """Return the response for a refusal by the framework: no such path, or no such method."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     detail = error.detail
     match error.status_code:
         case 404:
-            detail = "There is nothing at this path. See /v1/openapi.json."
+            detail = "There is nothing at this path. /v1/openapi.json lists the paths."
         case 405:
-            detail = f"This path has {headers.get('Allow', 'other methods')}."
+            detail = f"Use another method: {headers.get('Allow', 'see /v1/openapi.json')}."
     return Problem(error.status_code, detail=detail, headers=headers).response()
 
 
 async def on_disconnect(_: Request, __: Exception) -> Response:
-    """Give what nobody reads."""
+    """Return a response that nobody reads."""
     return Response(status_code=CLIENT_LEFT)
 
 
 async def on_fault(request: Request, _: Exception) -> Response:
-    """Answer a fault of our own; the server logs its traceback, and ends the connection."""
-    detail = f"This is a fault of the bridge; its log has more, near {request.state.request_id}."
+    """Return the response for a bug of our own. The server logs the traceback, and closes."""
+    detail = f"This is a bug in the bridge; its log says more, near {request.state.request_id}."
     return Problem(500, detail=detail, headers={"Connection": "close"}).response()

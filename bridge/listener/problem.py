@@ -1,7 +1,7 @@
 """Problem details (RFC 9457): the form of every refusal.
 
-A handler raises `Problem`; the application makes the response of it. What a problem says is for
-the one who asked, so it quotes no secret, and nothing that others have sent.
+A handler raises `Problem`, and the application turns it into a response. Its text is for the client
+that asked, so it quotes no secret and nothing that others have sent.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ _OTHER: Final = 502
 
 
 class Problem(Exception):
-    """A request is refused: `detail` says why, in a sentence that names the remedy."""
+    """A refused request. `detail` is a sentence that gives the reason and the remedy."""
 
     def __init__(
         self,
@@ -53,8 +53,8 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         **members: object,
     ) -> None:
-        """`title` is the status' own phrase unless given; `members` are further members of the
-        object (RFC 9457 §3.2); one that is None is left out.
+        """`title` defaults to the phrase of the status. `members` are further members of the
+        object (RFC 9457 §3.2); a member that is None is left out.
         """
         self.status = status
         self.title = HTTPStatus(status).phrase if title is None else title
@@ -64,7 +64,7 @@ class Problem(Exception):
         super().__init__(f"{self.status} {self.title}: {self.detail}")
 
     def response(self) -> Response:
-        """Make the response."""
+        """Return the response."""
         value: dict[str, object] = {
             "type": "about:blank",
             "title": self.title,
@@ -82,7 +82,7 @@ class Problem(Exception):
 
 
 def problem_of(answer: Stanza) -> Problem:
-    """Make the problem that an error in answer to an iq is."""
+    """Return the problem for an error that answers an iq."""
     error = answer.child("error")
     found = None if error is None else _condition(error)
     condition = found or StanzaCondition.UNDEFINED_CONDITION.value

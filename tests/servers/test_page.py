@@ -114,7 +114,7 @@ async def test_it_shows_what_happens_while_it_happens(scene: Scene) -> None:
     def use(window: Window) -> None:
         scene.login(window)
         page = window.page
-        assert "All is well" in page.inner_text("#summary")
+        assert "No problems" in page.inner_text("#summary")
         assert page.inner_text(".head h2") == BOT
         before = page.inner_html(".plots")
         assert "echo@bot.localhost" not in page.inner_text("main")
@@ -177,11 +177,11 @@ async def test_retry_and_drop(scene: Scene) -> None:
 
         page.check("[data-all]")
         page.click("text=Drop selected")
-        page.click("text=Drop for good")
+        page.click("text=Drop permanently")
         page.wait_for_selector(".notice")
         assert page.inner_text(".notice") == "2 stanzas are dropped."
-        assert "Nothing was given up." in page.inner_text("#letters")
-        assert "All is well" in page.inner_text("#summary")
+        assert "No dead letters." in page.inner_text("#letters")
+        assert "No problems" in page.inner_text("#summary")
         check_manners(window, scene)
 
     await browse(use, viewport=DESK)

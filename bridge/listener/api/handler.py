@@ -1,7 +1,7 @@
-"""What stands between a request and `Sender`: who asks, in whose name, and what is answered.
+"""The steps between a request and `Sender`: authorization, the sender address, the response.
 
-The order is one for all ways in: the token, its scope, its bound of requests at work, the body,
-the stanza, the name that it is sent in; only then is anything sent.
+The order is the same for all routes: token, scope, limit of concurrent requests, body, stanza,
+sender address. Only then is anything sent.
 """
 
 from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ _STATUS_OF: Final[dict[type[SendRefused], int]] = {
 
 @frozen
 class SubmissionHandler:
-    """Takes stanzas from those who ask over HTTP."""
+    """Accepts stanzas from HTTP clients."""
 
     sender: Sender
     access: TokenAuth
@@ -56,10 +56,10 @@ class SubmissionHandler:
 
     @asynccontextmanager
     async def authorized(self, request: Request, *scopes: Scope) -> AsyncIterator[Grant]:
-        """Let a request in that may do one of `scopes`, while its token's bound lasts.
+        """Admit a request whose token has one of `scopes`, within the token's limit.
 
         Raises:
-            Problem: 401, 403, 429.
+            Problem: 401, 403 or 429.
         """
         grant = self.access.grant(request)
         if not grant.token.scopes.intersection(scopes):
@@ -68,19 +68,20 @@ class SubmissionHandler:
             yield grant
 
     async def body(self, request: Request) -> bytes:
-        """Read the body, within the limits. Raises: Problem: 413, 408."""
+        """Return the body. Raises `Problem` 413 or 408 if it exceeds a limit."""
         return await read_body(request, self.max_body_bytes)
 
     async def stanza(
         self, grant: Grant, content: ReplyBody | Stanza, from_: str | None = None
     ) -> Stanza:
-        """Make the stanza of a request; it is in a name that the token may use.
+        """Return the stanza of a request, whose sender is an address that the token may use.
 
-        `from_` is the sender where the content has none, and none has been proved by Basic.
+        If the content has no sender, it is `from_`, the Basic user, or the only address of the
+        token, in this order.
 
         Raises:
-            Problem: 400 for a body that should be JSON and is not, 422 for a stanza that may not be
-                sent, 403 for a scope or an address that the token does not have.
+            Problem: 400 if the body should be JSON and is not; 422 if the stanza may not be sent;
+                403 if the token lacks the scope or the address.
         """
         default = from_ or grant.user or grant.token.only_address
         try:
@@ -91,7 +92,7 @@ class SubmissionHandler:
         except UnusableReply as error:
             detail = str(error)
             if default is None and detail.startswith("from"):
-                detail += '; this token may speak as several, so set "from"'
+                detail += '; this token may speak as several addresses, so set "from"'
             raise Problem(422, detail=detail) from None
         if stanza.kind == "iq" and not stanza.is_request:
             raise Problem(422, detail="An iq must be of type get or set.")
@@ -105,7 +106,7 @@ class SubmissionHandler:
     async def take(
         self, request: Request, grant: Grant, stanza: Stanza, body: bytes, status: int = 202
     ) -> Response:
-        """Send a message or presence, or ask by an iq, and answer the request."""
+        """Send a stanza and return the response. An iq waits for its answer."""
         key = key_of(request, grant, body)
         if not stanza.is_request:
             try:
@@ -135,12 +136,14 @@ class SubmissionHandler:
     async def ask(
         self, request: Request, stanza: Stanza, wait_s: float, key: Key | None = None
     ) -> Stanza:
-        """Ask by an iq, and give its result. A client that leaves takes its question back where
-        that was not written yet; with a key it may come again for the answer.
+        """Send an iq and return its result.
+
+        If the client disconnects before the iq is written, the iq is withdrawn. With a key, the
+        client may come back for the answer.
 
         Raises:
-            Problem: an error came in answer, or none.
-            starlette.requests.ClientDisconnect: the client has left.
+            Problem: if the answer is an error, or there is no answer.
+            starlette.requests.ClientDisconnect: if the client has disconnected.
         """
         answer: Stanza | None = None
         refused: SendRefused | None = None
@@ -148,7 +151,7 @@ class SubmissionHandler:
             nursery.start_soon(_watch, request, nursery.cancel_scope)
             try:
                 answer = await self.sender.ask(stanza, wait_s, key)
-            except SendRefused as error:  # raised below: here it would get into a group
+            except SendRefused as error:  # raised below: here it would end up in a group
                 refused = error
             nursery.cancel_scope.cancel()
         if refused is not None:
@@ -161,7 +164,7 @@ class SubmissionHandler:
 
 
 async def _watch(request: Request, scope: trio.CancelScope) -> None:
-    """Cancel a scope when the client has left."""
+    """Cancel a scope when the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
@@ -170,13 +173,13 @@ async def _watch(request: Request, scope: trio.CancelScope) -> None:
 def json_response(
     value: object, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    """Make a response of JSON."""
+    """Return a JSON response."""
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
 def _no_scope(*scopes: Scope) -> Problem:
     names = " or ".join(f'"{scope}"' for scope in scopes)
-    return Problem(403, detail=f"This token has not the scope {names}.")
+    return Problem(403, detail=f"This token lacks the scope {names}: add it in [listen].")
 
 
 def _refuse(refused: SendRefused) -> NoReturn:

@@ -1,6 +1,6 @@
-"""The description of the interface (OpenAPI 3.1), made of tables: `/v1/openapi.json`.
+"""The OpenAPI 3.1 description of the HTTP API, built from tables: `/v1/openapi.json`.
 
-A test holds it against the routes, and another the statuses that are answered against it.
+One test compares it with the routes, another one with the statuses that are answered.
 """
 
 from collections.abc import Iterable
@@ -19,19 +19,19 @@ from xmppstream.stanza import KINDS, TYPES
 Table = dict[str, Any]
 
 _WHY: Final = {
-    400: "No HTTP/1.1; the body is not what its Content-Type says; Idempotency-Key is no key",
-    401: "No token, or one that is not known",
-    403: "The token has not the scope, or may not speak as that address",
-    404: "There is no such component any more, or no such kind of stanza",
-    408: "The body was not there in time",
-    409: "The Idempotency-Key was used for another request, or the id waits for an answer already",
+    400: "Not HTTP/1.1, a body that does not match Content-Type, or an invalid Idempotency-Key",
+    401: "No token, or an unknown one",
+    403: "The token lacks the scope, or may not speak as that address",
+    404: "No such component any more, or no such kind of stanza",
+    408: "The body did not arrive in time",
+    409: "The Idempotency-Key was used for another request, or an iq with this id already waits",
     413: "The body is longer than max_body_bytes",
-    415: "The Content-Type is not one of these",
+    415: "The Content-Type is not accepted by this path, or not UTF-8",
     422: "The stanza may not be sent; `detail` names the key",
     431: "The head of the request is longer than 16 KiB",
-    429: "The token has too many requests at work; see Retry-After",
-    500: "A fault of the bridge",
-    503: "Nothing can be accepted now: the journal or the queue refuses; see Retry-After",
+    429: "The token has too many requests in progress; see Retry-After",
+    500: "A bug in the bridge",
+    503: "The journal or the queue accepts nothing now; see Retry-After",
     504: "No answer came in time",
 }
 _ALWAYS: Final = (400, 401, 403, 404, 422, 429, 431, 500, 503)
@@ -41,7 +41,7 @@ _SCHEMA: Final = "#/components/schemas/"
 
 
 def document(paths: Iterable[str] = ()) -> bytes:
-    """Write the document; of the routes for watching it has those that are among `paths`."""
+    """Return the document. It describes those monitoring routes that are among `paths`."""
     mounted = set(paths)
     watching = {path: item for path, item in _watching().items() if path in mounted}
     value = {
@@ -78,7 +78,7 @@ def _stanzas() -> Table:
         },
         "/v1/stanzas/{kind}/{type}/{to}": {
             "post": _operation(
-                "Send a text: a message's body, or a presence's status",
+                "Send text as the body of a message or the status of a presence",
                 [*head, _FROM, *_KEYED],
                 {TEXT: {"type": "string"}},
                 _accepted(202),
@@ -90,15 +90,15 @@ def _stanzas() -> Table:
 
 def _queries() -> Table:
     summaries = (
-        "Ping",
-        "Ask for name and version",
-        "Ask for identities and features",
-        "Ask for items",
+        "Ping an address",
+        "Ask for the name and version",
+        "Ask for the identities and features",
+        "Ask for the items",
     )
     items = {}
     for name, summary in zip(QUERIES, summaries, strict=True):
         node = [_in("query", "node", _ANY)] if name in ("disco", "items") else []
-        ok = {"200": _content("What was answered", {JSON: _ref(name.title())}, _APPLIED)}
+        ok = {"200": _content("The answer", {JSON: _ref(name.title())}, _APPLIED)}
         parameters = [_in("path", "jid", JID), *node, _FROM, _PREFER]
         items[f"/v1/{name}/{{jid}}"] = {"get": _operation(summary, parameters, {}, ok, _OF_ANSWER)}
     return items
@@ -117,7 +117,7 @@ def _aliases() -> Table:
     return {
         "/rest": {
             "post": _operation(
-                "As mod_rest",
+                "Like mod_rest",
                 [*_KEYED, _PREFER],
                 {**forms, XML: {"type": "string"}},
                 answers,
@@ -125,11 +125,11 @@ def _aliases() -> Table:
             )
         },
         "/rest/{kind}/{type}/{to}": {
-            "post": _operation("As mod_rest", [*head, *_KEYED, _PREFER], forms, answers, statuses)
+            "post": _operation("Like mod_rest", [*head, *_KEYED, _PREFER], forms, answers, statuses)
         },
         "/msg/{to}": {
             "post": _operation(
-                "As mod_post_msg",
+                "Like mod_post_msg",
                 [_in("path", "to", JID), *_KEYED],
                 message,
                 _accepted(201),
@@ -150,7 +150,7 @@ def _watching() -> Table:
     text = {"type": "string"}
     media = {"text/plain": text, "application/openmetrics-text": text}
     refused = {str(status): _problem(_WHY[status]) for status in (401, 403)}
-    alive = _content("It lives", {JSON: {"type": "object"}})
+    alive = _content("The daemon is alive", {JSON: {"type": "object"}})
     ready = {JSON: _ref("Readiness")}
     return {
         "/metrics": {
@@ -161,18 +161,18 @@ def _watching() -> Table:
         },
         "/healthz": {
             "get": {
-                "summary": "Whether the daemon lives",
+                "summary": "Whether the daemon is alive",
                 "security": [],
                 "responses": {"200": alive},
             }
         },
         "/readyz": {
             "get": {
-                "summary": "Whether it can do its work",
+                "summary": "Whether the daemon is ready",
                 "security": [],
                 "responses": {
-                    "200": _content("It can", ready),
-                    "503": _content("It cannot", ready),
+                    "200": _content("It is ready", ready),
+                    "503": _content("It is not ready", ready),
                 },
             }
         },
@@ -188,7 +188,7 @@ def _operation(
 ) -> Table:
     every = sorted({*statuses, *_ALWAYS})
     refused = {
-        str(status): _problem(_WHY.get(status, "The other side refused")) for status in every
+        str(status): _problem(_WHY.get(status, "The other side sent an error")) for status in every
     }
     operation: Table = {
         "summary": summary,
@@ -224,30 +224,30 @@ def _problem(description: str) -> Table:
 
 
 def _accepted(status: int) -> Table:
-    return {str(status): _content("Accepted; it goes out in order", {JSON: _ref("Accepted")})}
+    return {str(status): _content("Accepted; it is sent in order", {JSON: _ref("Accepted")})}
 
 
 def _answered() -> Table:
     content = {JSON: _ref("Answer"), XML: {"type": "string"}}
-    return {"200": _content("The answer to an iq, by Accept", content, _APPLIED)}
+    return {"200": _content("The answer to an iq, as Accept prefers", content, _APPLIED)}
 
 
 _ANY: Final = {"type": "string"}
 _APPLIED: Final = {"Preference-Applied": {"schema": WORD}}
 _FROM: Final = _in(
-    "query", "from", {**JID, "minLength": 0}, "In whose name; one that the token may speak as"
+    "query", "from", {**JID, "minLength": 0}, "The sender: an address that the token may speak as"
 )
 _PREFER: Final = _in(
     "header",
     "Prefer",
     _ANY,
-    f"wait=N: how long an iq waits for its answer, 1 to {WAIT_LIMIT_S:.0f} s; 30 by default",
+    f"wait=N: wait N seconds for the answer to an iq, 1 to {WAIT_LIMIT_S:.0f}; 30 by default",
 )
 _KEYED: Final = [
     _in(
         "header",
         "Idempotency-Key",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
-        "The same request with the same key is done once, and answered alike, for 24 h",
+        "For 24 h, the same request with the same key is sent once and answered alike",
     )
 ]

@@ -1,8 +1,8 @@
-"""The ways in of Prosody's mod_rest and mod_post_msg, as far as they map cleanly.
+"""The paths of Prosody's mod_rest and mod_post_msg, as far as they map cleanly.
 
-Both speak as an account of the server. A component speaks as its own domain only, so here the
-Basic user is `local@component-domain` of a token. The JSON names are mod_rest's, of those fields
-that every client of it uses; a field that is not known is refused, rather than left out.
+Both speak as an account of the server. A component speaks only as its own domain, so the Basic
+user here is `local@component-domain` of a token. The JSON names are mod_rest's, limited to the
+fields that every client of it uses. An unknown field is refused, not ignored.
 """
 
 from typing import Any, Final
@@ -39,7 +39,7 @@ _CHILDREN: Final[dict[str, Kind]] = {
     "show": "presence",
     "status": "presence",
 }
-"""Fields that are child elements, and the kind that has them."""
+"""Fields that become child elements, and the kind that has them."""
 _FORM_LIMIT: Final = 64
 
 Fields = dict[str, Any]
@@ -47,7 +47,7 @@ Fields = dict[str, Any]
 
 @frozen
 class ProsodyRoutes:
-    """The routes of the aliases."""
+    """The routes `/rest` and `/msg`."""
 
     handler: SubmissionHandler
 
@@ -60,11 +60,11 @@ class ProsodyRoutes:
         ]
 
     async def rest(self, request: Request) -> Response:
-        """mod_rest: one stanza, as JSON with its names, as a form of these, as XML, or as text."""
+        """mod_rest: one stanza, as JSON or a form with its names, as XML, or as text."""
         return await self._rest(request, {})
 
     async def rest_at(self, request: Request) -> Response:
-        """mod_rest: its head is in the path."""
+        """mod_rest: the kind, type and address are in the path."""
         return await self._rest(request, dict(request.path_params))
 
     async def _rest(self, request: Request, head: Fields) -> Response:
@@ -80,7 +80,7 @@ class ProsodyRoutes:
             return await self.handler.take(request, grant, stanza, body)
 
     async def msg(self, request: Request) -> Response:
-        """mod_post_msg: a message to the address in the path; text, a form, or JSON."""
+        """mod_post_msg: a message to the address in the path, as text, a form, or JSON."""
         async with self.handler.authorized(request, "send") as grant:
             media = media_type(request, TEXT, FORM, JSON)
             body = await self.handler.body(request)
@@ -101,22 +101,25 @@ class ProsodyRoutes:
         return _stanza(fields)
 
     def _with_host(self, to: str, *, bare_is_local: bool) -> str:
-        """Complete an address that has no host. Without `bare_is_local`, what has a dot is one."""
+        """Add the default host to an address that has none.
+
+        Unless `bare_is_local`, a name with a dot is a host.
+        """
         local, at, host = to.partition("@")
         if host or (not at and "." in to and not bare_is_local):
             return to
         if self.handler.default_host is None:
-            detail = "to: it has no host; give one, or set default_host in [listen]."
+            detail = "to: the address has no host; add one, or set default_host in [listen]."
             raise Problem(422, detail=detail)
         return f"{local}@{self.handler.default_host}"
 
 
 def _fields(media: str, body: bytes, head: Fields) -> Fields:
-    """Read the fields of a body; text is the field that the kind has for it."""
+    """Return the fields of a body. Text becomes the field that the kind has for it."""
     if media == JSON:
         value = decoded(body) if body.strip() else {}
         if not isinstance(value, dict):
-            raise Problem(422, detail="The body is not a JSON object.")
+            raise Problem(422, detail="The body must be a JSON object.")
         return {key: one for key, one in value.items() if one is not None}
     text = text_of(body)
     if media == FORM:
@@ -131,21 +134,21 @@ def _fields(media: str, body: bytes, head: Fields) -> Fields:
         case "presence":
             return {"show": text} if text else {}
         case _:
-            raise Problem(422, detail="Text makes a message or a presence only.")
+            raise Problem(422, detail="Text makes a message or presence; send an iq as JSON.")
 
 
 def _check(fields: Fields, *known: str) -> None:
-    """Refuse what is not known, and what is not of the type that it must have."""
+    """Raise `Problem` 422 if a field is unknown or has the wrong type."""
     for name, value in fields.items():
         if name not in known:
-            detail = f"{name[:60]!r} is not known here; known are {', '.join(known)}."
-            raise Problem(422, detail=f"{detail} Send XML for all else.")
+            detail = f"{name[:60]!r} is not a known field; use {', '.join(known)}."
+            raise Problem(422, detail=f"{detail} Send XML for anything else.")
         if name not in QUERIES and not isinstance(value, str):
             raise Problem(422, detail=f"{name}: must be a string.")
 
 
 def _kind_of(fields: Fields) -> Kind:
-    """Give the kind: as it is said, else as the type or the other fields imply it."""
+    """Return the kind that is given, or that the type or the other fields imply."""
     given = fields.get("kind")
     if given is not None:
         for kind in KINDS:
@@ -162,10 +165,10 @@ def _kind_of(fields: Fields) -> Kind:
 
 
 def _stanza(fields: Fields) -> Stanza:
-    """Make the stanza of fields, its `kind` among them.
+    """Return the stanza of fields, which include `kind`.
 
     Raises:
-        Problem: 422 for a field of another kind.
+        Problem: 422 if the fields do not fit the kind.
     """
     kind: Kind = fields["kind"]
     to, from_, id = (fields.get(name) or None for name in ("to", "from", "id"))
@@ -175,15 +178,15 @@ def _stanza(fields: Fields) -> Stanza:
     for name, own in _CHILDREN.items():
         if name in fields:
             if kind != own:
-                raise Problem(422, detail=f"{name}: is a field of a {own}.")
+                raise Problem(422, detail=f"{name}: only a {own} has this field.")
             children.append(Element(expanded(COMPONENT, name), (), (fields[name],)))
     if kind != "iq":
         if queries:
-            raise Problem(422, detail=f"{queries[0]}: is a field of an iq.")
+            raise Problem(422, detail=f"{queries[0]}: only an iq has this field.")
         type = None if (kind, type) == ("presence", "available") else type
         return make(kind, to, from_, type=type, id=id, children=_normal(children))
     if len(queries) != 1:
-        raise Problem(422, detail=f"An iq needs exactly one of {', '.join(QUERIES)}, or XML.")
+        raise Problem(422, detail=f"An iq needs exactly one of {', '.join(QUERIES)}; or send XML.")
     return _iq(fields, queries[0], to, from_, id, type or "get")
 
 
@@ -198,5 +201,5 @@ def _iq(
 
 
 def _normal(children: list[Element]) -> tuple[Element, ...]:
-    """Bring elements into normal form, which has no empty text."""
+    """Return elements in normal form, which has no empty text."""
     return tuple(Element(one.name, (), tuple(t for t in one.children if t)) for one in children)

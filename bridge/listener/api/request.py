@@ -1,4 +1,4 @@
-"""The body of a request: read within bounds of size and time, its media type told."""
+"""The body and the headers of a request, read within limits of size and time."""
 
 import hashlib
 import re
@@ -13,24 +13,24 @@ from bridge.listener.submission.sender import Key
 from bridge.xmpp.iq import WAIT_LIMIT_S
 
 BODY_S: Final = 30.0
-"""How long a client may take for a body."""
+"""Time limit for receiving a body."""
 WAIT_S: Final = 30
 _WAIT: Final = re.compile(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
 _KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 def media_type(request: Request, *accepted: str) -> str:
-    """Give the media type of the body, one of `accepted`, without parameters.
+    """Return the media type of the body, one of `accepted`, without parameters.
 
     Raises:
-        Problem: 415 for another one, for a charset that is not UTF-8, for a coded content.
+        Problem: 415 if it is another one, the charset is not UTF-8, or the content is encoded.
     """
     name, *parameters = request.headers.get("content-type", "").split(";")
     media = name.strip().lower()
     headers = {"Accept": ", ".join(accepted)}
     if media not in accepted:
-        given = "This one is not known here." if media else "None was given."
-        detail = f"{given} Set Content-Type to {' or '.join(accepted)}."
+        given = "This Content-Type is not accepted." if media else "There is no Content-Type."
+        detail = f"{given} Set it to {' or '.join(accepted)}."
         raise Problem(415, detail=detail, headers=headers)
     for parameter in parameters:
         key, _, value = parameter.partition("=")
@@ -44,11 +44,11 @@ def media_type(request: Request, *accepted: str) -> str:
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """Read the whole body; no more than `limit_bytes` are ever kept.
+    """Return the whole body, which is at most `limit_bytes` long.
 
     Raises:
-        Problem: 413 where it is longer, 408 where it is not there after `BODY_S`.
-        starlette.requests.ClientDisconnect: the client has left.
+        Problem: 413 if it is longer; 408 if it does not arrive within `BODY_S`.
+        starlette.requests.ClientDisconnect: if the client has disconnected.
     """
     too_long = Problem(413, detail=f"The body is longer than {limit_bytes} bytes (max_body_bytes).")
     length = request.headers.get("content-length", "0")
@@ -56,7 +56,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
         raise too_long
     content = bytearray()
     with trio.move_on_after(BODY_S) as scope:
-        while True:  # not request.stream(): a generator is left behind where this ends early
+        while True:  # not request.stream(): if this ends early, a generator is left behind
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
@@ -66,26 +66,26 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
             if not message.get("more_body", False):
                 break
     if scope.cancelled_caught:
-        raise Problem(408, detail=f"The body was not there after {BODY_S:g} s.")
+        raise Problem(408, detail=f"The body did not arrive within {BODY_S:g} s.")
     return bytes(content)
 
 
 def text_of(body: bytes) -> str:
-    """Read a body as text.
+    """Return a body as text.
 
     Raises:
-        Problem: 400 where it is not UTF-8.
+        Problem: 400 if it is not valid UTF-8.
     """
     try:
         return body.decode()
     except UnicodeDecodeError:
-        raise Problem(400, detail="The body is not UTF-8.") from None
+        raise Problem(400, detail="The body is not valid UTF-8.") from None
 
 
 def wait_of(request: Request) -> tuple[int, bool]:
-    """Give how many seconds an answer is waited for, and whether the client has said so.
+    """Return how many seconds to wait for an answer, and whether the client has said so.
 
-    `Prefer: wait=N` (RFC 7240 §4.3), of 1 to 300; what cannot be read is ignored, as it asks.
+    `Prefer: wait=N` (RFC 7240 §4.3), 1 to 300. An unreadable value is ignored, as the RFC asks.
     """
     for preference in ",".join(request.headers.getlist("prefer")).split(","):
         match = _WAIT.fullmatch(preference)
@@ -95,7 +95,7 @@ def wait_of(request: Request) -> tuple[int, bool]:
 
 
 def form_of(request: Request) -> Literal["json", "xml"]:
-    """Give the form that Accept prefers: JSON, or the XML alone (RFC 9110 §12.5.1)."""
+    """Return the form that Accept prefers: JSON, or the bare XML (RFC 9110 §12.5.1)."""
     quality = {"application/json": 0.0, "application/xmpp+xml": 0.0}
     given = [one for line in request.headers.getlist("accept") for one in line.split(",")]
     for entry in given:
@@ -116,10 +116,10 @@ def _quality(parameters: list[str]) -> float:
 
 
 def key_of(request: Request, grant: Grant, body: bytes) -> Key | None:
-    """Give the idempotency key of a request, with the digest of all that makes it what it is.
+    """Return the idempotency key of a request, with a digest of everything that defines it.
 
     Raises:
-        Problem: 400 where it is empty, too long, or not ASCII.
+        Problem: 400 if the key is empty, too long, or not ASCII.
     """
     given = request.headers.getlist("idempotency-key")
     if not given:
@@ -135,6 +135,6 @@ def key_of(request: Request, grant: Grant, body: bytes) -> Key | None:
         body,
     )
     digest = hashlib.sha256()
-    for part in parts:  # each with its length: else two requests could have one digest
+    for part in parts:  # with its length, or two requests could share a digest
         digest.update(len(part).to_bytes(8, "big") + part)
     return Key(grant.token.name, given[0], digest.digest())

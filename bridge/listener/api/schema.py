@@ -1,4 +1,4 @@
-"""The values that come and go, as JSON Schema; and the ways to prove who asks."""
+"""The bodies of requests and responses as JSON Schema, and the authentication schemes."""
 
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ def _components() -> Table:
             "basic": {
                 "type": "http",
                 "scheme": "basic",
-                "description": "local@component (or the component alone), and the token's secret",
+                "description": "local@component, or the component alone, with the token's secret",
             },
         },
         "schemas": {

@@ -1,4 +1,4 @@
-"""`POST /v1/stanzas`: one stanza, as JSON, as XML, or as text with its head in the path."""
+"""`POST /v1/stanzas` sends one stanza; `GET /v1/ping` and its like are short forms for some iqs."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -38,7 +38,7 @@ class StanzaRoutes:
         ]
 
     async def stanza(self, request: Request) -> Response:
-        """One stanza, whole."""
+        """Send a complete stanza, as JSON or XML."""
         async with self.handler.authorized(request, "send", "query") as grant:
             media = media_type(request, JSON, XML)
             body = await self.handler.body(request)
@@ -46,7 +46,7 @@ class StanzaRoutes:
             return await self.handler.take(request, grant, stanza, body)
 
     async def text(self, request: Request) -> Response:
-        """The body is text; its head is in the path."""
+        """Send a text body. The kind, type and address are in the path."""
         async with self.handler.authorized(request, "send") as grant:
             media_type(request, TEXT)
             body = await self.handler.body(request)
@@ -57,10 +57,10 @@ class StanzaRoutes:
 
 
 def content_of(media: str, body: bytes) -> ReplyBody:
-    """Take a body for what its media type says.
+    """Return a body in the form that its media type names.
 
     Raises:
-        Problem: 400 where it is empty.
+        Problem: 400 if it is empty.
     """
     if not body.strip():
         raise Problem(400, detail="The body is empty.")
@@ -70,20 +70,20 @@ def content_of(media: str, body: bytes) -> ReplyBody:
 
 
 def decoded(body: bytes) -> object:
-    """Read JSON. Raises: Problem: 400 where it is none."""
+    """Return a body decoded from JSON. Raises `Problem` 400 if it is not valid JSON."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(400, detail=f"The body is not JSON: {error}") from None
+        raise Problem(400, detail=f"The body is not valid JSON: {error}") from None
     except RecursionError:
-        raise Problem(400, detail="The body is JSON nested too deeply.") from None
+        raise Problem(400, detail="The JSON in the body is nested too deeply.") from None
 
 
 def of_text(kind: str, type: str, to: str, text: str) -> Stanza:
-    """Make the stanza of a text: a message's body, or a presence's status.
+    """Return a stanza with a text: the body of a message, or the status of a presence.
 
     Raises:
-        Problem: 404 for a kind that is none, 422 for one that text cannot make.
+        Problem: 404 if there is no such kind; 422 if the stanza cannot be made of text.
     """
     match kind:
         case "message" if not text:
@@ -96,7 +96,7 @@ def of_text(kind: str, type: str, to: str, text: str) -> Stanza:
         case "iq":
             raise Problem(422, detail=f"An iq needs a payload: POST it to /v1/stanzas as {XML}.")
         case _:
-            raise Problem(404, detail="There are stanzas of kind message, presence and iq.")
+            raise Problem(404, detail="The kind must be message, presence or iq.")
 
 
 _PAYLOAD: Final = {
@@ -105,7 +105,7 @@ _PAYLOAD: Final = {
     "disco": expanded(DISCO_INFO, "query"),
     "items": expanded(DISCO_ITEMS, "query"),
 }
-"""What is asked; the names are those of mod_rest."""
+"""The payload of each query. The names are those of mod_rest."""
 
 
 QUERIES: Final = tuple(_PAYLOAD)
@@ -113,13 +113,13 @@ _WITH_NODE: Final = ("disco", "items")
 
 
 def question(name: str, to: str, from_: str | None = None, node: str | None = None) -> Stanza:
-    """Make the iq that asks for `name`, one of `QUERIES`; `node` is for disco and items."""
+    """Return the iq that asks for `name`, one of `QUERIES`. `node` is for disco and items."""
     attributes = (("node", node),) if node and name in _WITH_NODE else ()
     return make("iq", to, from_, type="get", children=(Element(_PAYLOAD[name], attributes),))
 
 
 def readable(name: str, answer: Stanza) -> dict[str, Any]:
-    """Give what a result says, without what is absent."""
+    """Return the content of a result, without absent fields."""
     payload = answer.payload
     if payload is None or payload.name != _PAYLOAD[name]:
         return {}
@@ -167,7 +167,7 @@ _READ: Final[dict[str, Callable[[Element], dict[str, Any]]]] = {
 
 @frozen
 class QueryRoutes:
-    """The routes of the short forms."""
+    """The routes of the short forms, one for each of `QUERIES`."""
 
     handler: SubmissionHandler
 

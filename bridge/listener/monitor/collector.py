@@ -1,7 +1,7 @@
-"""The metrics of one scrape, made of what the components have counted and of how they are.
+"""The metrics of one scrape: the counters and the current state of the components.
 
-Every label is of a bounded set: components as configured (or left in the journal), kinds, outcomes,
-conditions, limits. Nothing that a stranger has chosen is ever a label.
+Every label has a bounded set of values: components as configured (or left in the journal), kinds,
+outcomes, conditions, limits. Text that a stranger has chosen is never a label.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ PREFIX: Final = "xmpp_bridge"
 
 @frozen
 class Scrape:
-    """What one scrape sees: `kept` by component, None where the journal cannot be asked."""
+    """The data of one scrape. `kept` is by component; None if the journal cannot be read."""
 
     snapshots: tuple[ComponentSnapshot, ...] = ()
     kept: Mapping[str, Holding] | None = None
@@ -37,7 +37,7 @@ class Scrape:
 
 
 class ScrapeCollector(Collector):
-    """Gives the metrics of one scrape."""
+    """Yields the metrics of one scrape."""
 
     def __init__(self, scrape: Scrape) -> None:
         self._scrape = scrape
@@ -77,7 +77,7 @@ def _each(snapshots: Iterable[ComponentSnapshot]) -> Iterator[tuple[str, Compone
 def _stanzas(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _counter(
         "stanzas_received",
-        "Stanzas that came in, refused ones among them.",
+        "Stanzas that came in, including refused ones.",
         ("kind",),
         (
             ((name, kind), n)
@@ -87,13 +87,13 @@ def _stanzas(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     )
     yield _counter(
         "stanzas_sent",
-        "Stanzas written to the stream; those written again on another one count again.",
+        "Stanzas written to the stream; one that is written again on another stream counts again.",
         ("kind",),
         (((name, kind), n) for name, one in _each(snapshots) for kind, n in one.meter.sent.items()),
     )
     yield _counter(
         "stanzas_ended",
-        "Stanzas that came in and are done with, by what became of them.",
+        "Stanzas that came in and are settled, by outcome.",
         ("kind", "outcome"),
         (
             ((name, kind, end), n)
@@ -103,7 +103,7 @@ def _stanzas(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     )
     yield _counter(
         "stanzas_refused",
-        "Stanzas refused for being over a limit.",
+        "Stanzas refused because they were over a limit.",
         ("limit",),
         (
             ((name, limit), n)
@@ -113,7 +113,7 @@ def _stanzas(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     )
     yield _counter(
         "own_answers",
-        "Stanzas that the bridge itself has said: errors at the door, answers to ping and disco.",
+        "Stanzas that the bridge itself sent: errors for refused ones, answers to ping and disco.",
         (),
         (((name,), one.meter.counts.answered_by_bridge) for name, one in _each(snapshots)),
     )
@@ -125,7 +125,7 @@ def _stanzas(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     )
     yield _counter(
         "senders_untold",
-        "Failures of which the sender could not, or may not, be told.",
+        "Failures of which the sender could not, or must not, be told.",
         (),
         (((name,), one.meter.counts.untold) for name, one in _each(snapshots)),
     )
@@ -134,7 +134,7 @@ def _stanzas(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
 def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _counter(
         "posts",
-        "POSTs that have ended, by what came of them.",
+        "POSTs that have ended, by outcome.",
         ("outcome",),
         (((name, end), n) for name, one in _each(snapshots) for end, n in one.meter.posts.items()),
     )
@@ -146,7 +146,7 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     )
     latency = HistogramMetricFamily(
         f"{PREFIX}_post_duration_seconds",
-        "From the beginning of a POST to the end of its answer, or of the patience with it.",
+        "Time from the start of a POST to the end of its answer or its time-out.",
         labels=("component",),
     )
     for name, one in _each(snapshots):
@@ -158,24 +158,24 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield latency
     yield _counter(
         "post_sent_bytes",
-        "Bytes of the bodies POSTed.",
+        "Bytes of the bodies that were POSTed, without headers.",
         (),
         (((name,), one.meter.posted_bytes) for name, one in _each(snapshots)),
     )
     yield _counter(
         "post_received_bytes",
-        "Bytes of the replies' bodies.",
+        "Bytes of the bodies of replies, without headers.",
         (),
         (((name,), one.meter.replied_bytes) for name, one in _each(snapshots)),
     )
     yield _gauge(
         "posts_in_flight",
-        "POSTs under way.",
+        "POSTs that are running now.",
         (((name,), one.status.in_flight) for name, one in _each(snapshots)),
     )
     yield _gauge(
         "endpoint_up",
-        "0 while the endpoint is plainly down, else 1.",
+        "0 while the endpoint counts as down, otherwise 1.",
         (((name,), one.status.endpoint.state == "up") for name, one in _each(snapshots)),
     )
 
@@ -183,7 +183,7 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
 def _streams(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     yield _gauge(
         "stream_attached",
-        "Whether the component is attached to its server: 1 or 0.",
+        "1 while the component is attached to its server, otherwise 0.",
         (((name,), one.status.link.state == "attached") for name, one in _each(snapshots)),
     )
     yield _counter(
@@ -206,13 +206,13 @@ def _streams(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
     )
     yield _counter(
         "stream_ends",
-        "Attached streams that ended: by an error, by the server's end tag, or without a word.",
+        "Attached streams that ended: by an error, by the server's end tag, or by disconnection.",
         ("end",),
         (((name, end), n) for name, one in _each(snapshots) for end, n in one.meter.stops.items()),
     )
     yield _counter(
         "stream_faults",
-        "Stream errors: of origin server, what it told us; of origin bridge, faults of its XML.",
+        "Stream errors: origin server if the server sent it, bridge if its XML was unreadable.",
         ("condition", "origin"),
         (
             ((name, fault.condition, "server" if fault.by_server else "bridge"), n)
@@ -242,7 +242,7 @@ def _waiting(scrape: Scrape) -> Iterator[Metric]:
     )
     yield _gauge(
         "stanzas_oldest_age_seconds",
-        "Age of the oldest stanza that is not done with; 0 without any.",
+        "Age of the oldest stanza that is not settled, or 0.",
         (((name,), _age(name, one, scrape)) for name, one in _each(scrape.snapshots)),
     )
 
@@ -254,27 +254,27 @@ def _age(name: str, snapshot: ComponentSnapshot, scrape: Scrape) -> float:
 
 
 def _journal(kept: Mapping[str, Holding] | None) -> Iterator[Metric]:
-    up = GaugeMetricFamily(f"{PREFIX}_journal_up", "Whether the journal answers: 1 or 0.")
+    up = GaugeMetricFamily(f"{PREFIX}_journal_up", "0 while the journal does not answer, else 1.")
     up.add_metric((), kept is not None)
     yield up
     rows = (kept or {}).items()
     yield _gauge(
         "journal_pending_stanzas",
-        "Stanzas in the journal that are accepted and not done with.",
+        "Stanzas in the journal that are accepted and not settled.",
         (((name,), one.pending) for name, one in rows),
     )
     yield _gauge(
         "journal_pending_bytes",
-        "Bytes of their XML.",
+        "Bytes of the XML of the pending stanzas in the journal.",
         (((name,), one.pending_bytes) for name, one in rows),
     )
     yield _gauge(
         "journal_unconfirmed_replies",
-        "Replies in the journal that are not known to have arrived.",
+        "Replies in the journal that the server has not confirmed yet.",
         (((name,), one.replies) for name, one in rows),
     )
     yield _gauge(
         "dead_letters",
-        "Stanzas, and replies, that were given up and are kept.",
+        "Dead letters in the journal, including replies that were given up.",
         (((name,), one.dead) for name, one in rows),
     )

@@ -1,6 +1,6 @@
-"""Whether the daemon is alive, and whether it is ready: for load balancers, container runtimes and
-whoever else asks without a token. A stranger learns which component has which kind of trouble, and
-nothing of where its server and endpoint are, nor of what they say.
+"""Liveness and readiness of the daemon, for load balancers, container runtimes and other clients
+without a token. A stranger learns which component has which kind of problem, but not where its
+server and endpoint are, or what they say.
 """
 
 import msgspec
@@ -17,7 +17,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
-    """Why it is not ready; without `component` it is for all of them."""
+    """A reason why the daemon is not ready. Without `component` it concerns all of them."""
 
     problem: str
     detail: str
@@ -25,7 +25,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
 
 
 class Readiness(Struct, frozen=True):
-    """The answer of `/readyz`."""
+    """The body of the response to `/readyz`."""
 
     ready: bool
     reasons: tuple[Reason, ...] = ()
@@ -34,7 +34,7 @@ class Readiness(Struct, frozen=True):
 
 @frozen
 class HealthRoutes:
-    """`/healthz` and `/readyz`."""
+    """The routes `/healthz` and `/readyz`."""
 
     view: DaemonView
     probe: JournalProbe | None
@@ -44,15 +44,15 @@ class HealthRoutes:
         return [Route("/healthz", self.healthz), Route("/readyz", self.readyz)]
 
     async def healthz(self, _: Request) -> Response:
-        """Tell that the daemon is alive: 200 with `{"status": "alive"}`. No token."""
+        """Return 200 with `{"status": "alive"}`. Needs no token."""
         return _response({"status": "alive"}, 200)
 
     async def readyz(self, _: Request) -> Response:
-        """Tell whether all is ready: 200, or 503 with the reasons. No token.
+        """Return 200 if the daemon is ready, otherwise 503 with the reasons. Needs no token.
 
-        Ready is: each component is attached, no endpoint is plainly down, the journal can be
-        written (it is tried, every 5 s at most), and the daemon does not stop. `journal` is
-        `ok`, `failing`, or `off` where the configuration has none.
+        Ready means that each component is attached, no endpoint counts as down, the journal can be
+        written (it is tried at most every 5 s), and the daemon is not stopping. `journal` is `ok`,
+        `failing`, or `off` if the configuration has none.
         """
         reasons = [one for snapshot in self.view.snapshots() for one in reasons_of(snapshot.status)]
         journal = "off"
@@ -67,15 +67,15 @@ class HealthRoutes:
 
 
 def reasons_of(status: ComponentStatus) -> list[Reason]:
-    """Say what of a component is not ready."""
+    """Return the reasons why a component is not ready."""
     reasons = []
     if status.link.state == "refused":
         detail = "the server refuses the component"
         reasons.append(Reason("refused", detail, status.domain))
     elif status.link.state != "attached":
-        reasons.append(Reason("not_attached", "it is not attached to its server", status.domain))
+        reasons.append(Reason("not_attached", "not attached to its server", status.domain))
     if status.endpoint.state != "up":
-        reasons.append(Reason("endpoint_down", "its endpoint does not answer", status.domain))
+        reasons.append(Reason("endpoint_down", "the endpoint is down", status.domain))
     return reasons
 
 

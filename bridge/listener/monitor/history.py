@@ -1,5 +1,5 @@
-"""The last hour of each component, in minutes: what its meter has counted from one look at it to
-the next. Those who count need not know; a look costs what a dozen additions do.
+"""The last hour of each component, in minutes: the difference of its meter from one look to the
+next. The code that counts does not notice; a look costs about as much as a dozen additions.
 
 Invariant: `_looks` of a domain are in order, a minute apart, at most `MINUTES` of them.
 """
@@ -20,8 +20,8 @@ STEP_S: Final = 60.0
 
 @frozen
 class Minute:
-    """What was done in a minute, or, in the last one, in `seconds` of it. `latency` has a count
-    of POSTs for each class of `BOUNDS_S`.
+    """The counts of a minute; the last minute has only `seconds` so far. `latency` has the number
+    of POSTs in each class of `BOUNDS_S`.
     """
 
     seconds: float
@@ -32,14 +32,14 @@ class Minute:
     latency: tuple[int, ...]
 
     def latency_s(self, part: float) -> float | None:
-        """Estimate the time that a part (0 to 1) of the POSTs did not take longer than; None
-        without any. Above the last bound it is that bound.
+        """Estimate the duration that `part` (0 to 1) of the POSTs did not exceed; None if there
+        were none. Above the last bound, it is that bound.
         """
         return quantile(self.latency, part)
 
 
 def quantile(counts: tuple[int, ...], part: float) -> float | None:
-    """Estimate a quantile from classes, evenly filled as they are taken to be."""
+    """Estimate a quantile from classes, as if each were evenly filled."""
     total = sum(counts)
     if not total:
         return None
@@ -73,7 +73,7 @@ class _Look:
 
     def since(self, before: "_Look") -> Minute:
         if self.received < before.received or self.posted < before.posted:
-            before = _Look(before.at)  # another meter: the component was away meanwhile
+            before = _Look(before.at)  # another meter: the component was absent meanwhile
         return Minute(
             self.at - before.at,
             self.received - before.received,
@@ -85,7 +85,7 @@ class _Look:
 
 
 class History:
-    """The last hour. `run` is its service."""
+    """The last hour of all components. `run` is its service."""
 
     def __init__(self, now: Callable[[], float] = trio.current_time) -> None:
         self._now = now
@@ -93,15 +93,15 @@ class History:
         self._last: float | None = None
 
     async def run(self, meters: Callable[[], Mapping[str, Meter]]) -> None:
-        """Look at all meters, now and each minute. Ends only by cancellation."""
+        """Look at all meters, now and every minute, until cancelled."""
         due = self._now()
         while True:
             self.look(meters())
-            due = max(due + STEP_S, self._now())  # after a machine has slept: once
+            due = max(due + STEP_S, self._now())  # after a suspend: only once
             await trio.sleep_until(due)
 
     def look(self, meters: Mapping[str, Meter]) -> None:
-        """Begin another minute."""
+        """Look at all meters, and begin another minute."""
         now = self._now()
         self._looks = {domain: self._looks_of(domain) for domain in meters}
         for domain, meter in meters.items():
@@ -109,12 +109,12 @@ class History:
         self._last = now
 
     def minutes(self, domain: str, meter: Meter) -> list[Minute]:
-        """Give the minutes that there were, at most `MINUTES`; the last one is not over."""
+        """Return the minutes so far, at most `MINUTES`. The last one is not over."""
         looks = [*self._looks_of(domain), _Look.at_meter(meter, self._now())]
         return [later.since(before) for before, later in pairwise(looks)]
 
     def _looks_of(self, domain: str) -> deque[_Look]:
-        """Give the looks at a component; one that is new had nothing at the last look."""
+        """Return the looks at a component. A new one counts as 0 at the last look."""
         begun = self._now() if self._last is None else self._last
         empty = () if self._last is None else (_Look(begun),)
         return self._looks.get(domain) or deque(empty, maxlen=MINUTES)

@@ -1,4 +1,4 @@
-"""`GET /metrics`: the meters in Prometheus' words, as `collector` has them, and the process'."""
+"""`GET /metrics`: the metrics of `collector` and those of the process, for Prometheus."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -27,7 +27,7 @@ _OPENMETRICS: Final = "application/openmetrics-text"
 
 @frozen
 class MetricsRoutes:
-    """`/metrics`."""
+    """The route `/metrics`."""
 
     view: DaemonView
     access: TokenAuth
@@ -37,13 +37,13 @@ class MetricsRoutes:
         return [Route("/metrics", self.metrics)]
 
     async def metrics(self, request: Request) -> Response:
-        """Give all metrics, in Prometheus' text format, or in OpenMetrics' where that is asked for
-        (`Accept: application/openmetrics-text`). A token with the scope watch; of components that
-        are not among its own it sees nothing.
+        """Return all metrics in the text format of Prometheus, or in OpenMetrics if the client asks
+        for it (`Accept: application/openmetrics-text`). Needs a token with the scope watch, which
+        sees only its own components.
         """
         token = self.access.check(request, "watch")
         accept = request.headers.get("accept", "")
-        # Whatever else it says is not passed on: prometheus_client fails at some of it.
+        # The rest of Accept is not passed on: prometheus_client fails on some of it.
         wanted = f"{_OPENMETRICS}; version=1.0.0" if _OPENMETRICS in accept.lower() else ""
         encode, media = choose_encoder(wanted)
         scrape = await scrape_of(self.view, token.components)
@@ -54,7 +54,7 @@ class MetricsRoutes:
 
 
 async def scrape_of(view: DaemonView, domains: Collection[str]) -> Scrape:
-    """Look at the components of those domains."""
+    """Return the scrape of the components of those domains."""
     snapshots = view.snapshots()
     kept = None if view.answer is None else await _kept(view)
     sees_all = {one.status.domain for one in snapshots} <= set(domains)
@@ -75,7 +75,7 @@ async def _kept(view: DaemonView) -> Mapping[str, Holding] | None:
 
 
 def registry_of(scrape: Scrape) -> CollectorRegistry:
-    """Give a registry that has what a scrape has, and this process."""
+    """Return a registry with the metrics of a scrape and of this process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ScrapeCollector(scrape))
     ProcessCollector(registry=registry)

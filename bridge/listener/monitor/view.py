@@ -1,4 +1,4 @@
-"""What the watching half of the listener is given to look at: a daemon, as its parts show it."""
+"""The view of a daemon that the monitoring half of the listener reads."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,9 +16,9 @@ from bridge.telemetry.log import RecentError
 from bridge.telemetry.meter import Meter
 
 ANSWER_S: Final = 3.0
-"""How long the journal may take for an answer: a disk that hangs is told of, not waited for."""
+"""Time limit for an answer of the journal. A disk that hangs is reported, not waited for."""
 PROBE_S: Final = 5.0
-"""How often the journal is probed at most, whoever asks."""
+"""The journal is probed at most this often, however many clients ask."""
 HANGS: Final = "the journal does not answer; look at the disk"
 
 T = TypeVar("T")
@@ -28,8 +28,8 @@ Query = Callable[[Callable[[JournalStore], None]], Awaitable[None]]
 
 @frozen
 class DaemonView:
-    """A daemon, to be looked at. `answer` does what `xmpp-bridge queue` asks for, and `query` has
-    the journal called; without a journal there is neither.
+    """The state of a daemon. `answer` answers the requests of `xmpp-bridge queue`; `query` calls a
+    function with the journal. Both are None without a journal.
     """
 
     snapshots: Callable[[], Sequence[ComponentSnapshot]]
@@ -42,16 +42,16 @@ class DaemonView:
 
     @property
     def meters(self) -> dict[str, Meter]:
-        """The components' numbers, by domain."""
+        """The meters of the components, by domain."""
         return {one.status.domain: one.meter for one in self.snapshots()}
 
     async def run(self) -> None:
-        """Keep the last hour. Ends only by cancellation."""
+        """Record the last hour, until cancelled."""
         await self.history.run(lambda: self.meters)
 
 
 def make_view(parts: DaemonParts) -> DaemonView:
-    """Make the view of a daemon. Within trio."""
+    """Return the view of a daemon. Call within trio."""
     return DaemonView(
         lambda: [one.snapshot for one in parts.services.values()],
         parts.stopping,
@@ -62,11 +62,11 @@ def make_view(parts: DaemonParts) -> DaemonView:
 
 
 async def ask(answer: Answer, request: AnyRequest, kind: type[T]) -> T:
-    """Give the answer to a request, which is of that kind.
+    """Return the answer to a request. The answer is an instance of `kind`.
 
     Raises:
-        CommandError: it cannot be done.
-        JournalError: the journal fails, or does not answer within `ANSWER_S`.
+        CommandError: if the request cannot be carried out.
+        JournalError: if the journal fails, or does not answer within `ANSWER_S`.
     """
     with trio.move_on_after(ANSWER_S):
         answered = await answer(request)
@@ -76,7 +76,7 @@ async def ask(answer: Answer, request: AnyRequest, kind: type[T]) -> T:
 
 
 class JournalProbe:
-    """Tries whether the journal can be written: as often as anybody may ask, but not each time."""
+    """Checks whether the journal can be written, but not every time that somebody asks."""
 
     def __init__(self, query: Query, now: Callable[[], float] = trio.current_time) -> None:
         self._query = query
@@ -86,7 +86,7 @@ class JournalProbe:
         self._trying = trio.Lock()
 
     async def works(self) -> bool:
-        """Tell whether the journal could be written, at most `PROBE_S` ago."""
+        """Return whether the journal could be written, at most `PROBE_S` ago."""
         async with self._trying:
             now = self._now()
             if self._tried_at is None or now - self._tried_at >= PROBE_S:

@@ -1,5 +1,5 @@
-"""What waits, what went wrong and what was given up, as parts of the page. All of it holds words of
-strangers: addresses, reasons, results.
+"""The dead letters, as a part of the page. Addresses, reasons and results contain text that was
+written by strangers.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,15 +30,15 @@ _ATTEMPTS: Final = 20
 
 
 def letters(page: PageSnapshot, session: Session) -> Markup:
-    """Write a page of dead letters, with what can be done about them."""
+    """Return a page of dead letters, with buttons if the token may manage them."""
     found = page.letters
     body: Child
     if not page.has_journal:
-        body = nothing("There is no journal (durability is off): nothing is kept.")
+        body = nothing("There is no journal (durability is off), so nothing is kept.")
     elif page.failure is not None:
-        body = tag("p", f"The journal cannot be asked: {page.failure}.", class_="problem")
+        body = tag("p", f"The journal cannot be read: {page.failure}.", class_="problem")
     elif not found.items:
-        body = nothing("Nothing was given up." if not found.after else "There are no more.")
+        body = nothing("No dead letters." if not found.after else "There are no more.")
         body = join(body, _pager(found))
     else:
         rows = tag("ul", [_letter(page, one, session) for one in found.items], class_="rows")
@@ -48,11 +48,11 @@ def letters(page: PageSnapshot, session: Session) -> Markup:
 
 def _form(session: Session, found: Letters, rows: Markup) -> Markup:
     if not session.may_manage:
-        note = "A token with the scope manage can retry and drop them."
+        note = "To retry or drop them, log in with a token that has the scope manage."
         return join(rows, tag("p", note, class_="dim"))
     some = tag(
         "div",
-        tag("label", tag("input", type="checkbox", data_all=True), "all on this page"),
+        tag("label", tag("input", type="checkbox", data_all=True), "select all on this page"),
         tag("button", "Retry selected", name="retry", value="selected"),
         tag("button", "Drop selected", name="drop", value="selected", class_="danger"),
         class_="some",
@@ -108,9 +108,9 @@ def _pager(found: Letters) -> Markup | None:
 
 
 def drop_question(session: Session, uids: Collection[str], after: int) -> Markup:
-    """Write the page that asks whether letters are to be dropped."""
+    """Return the page that asks for confirmation before letters are dropped."""
     one = len(uids) == 1
-    text = "It is" if one else "They are"
+    text = "It will be" if one else "They will be"
     fields = [
         hidden("csrf", session.csrf),
         hidden("after", str(after)),
@@ -120,7 +120,7 @@ def drop_question(session: Session, uids: Collection[str], after: int) -> Markup
     form = tag(
         "form",
         *fields,
-        tag("button", "Drop for good", name="drop", value="selected", class_="danger main"),
+        tag("button", "Drop permanently", name="drop", value="selected", class_="danger main"),
         tag("a", "Cancel", href=address(after), class_="button"),
         method="post",
         action="letters",
@@ -128,11 +128,11 @@ def drop_question(session: Session, uids: Collection[str], after: int) -> Markup
     )
     title = f"Drop {'this dead letter' if one else f'{len(uids)} dead letters'}?"
     listed = tag("ul", [tag("li", uid, class_="mono") for uid in uids])
-    return question(session, title, listed, tag("p", f"{text} forgotten, and not sent."), form)
+    return question(session, title, listed, tag("p", f"{text} deleted and never delivered."), form)
 
 
 def address(after: int) -> str:
-    """Give the page's address, with that page of letters."""
+    """Return the address of the page that shows the letters after `after`."""
     return f"./?after={after}#letters" if after else "./"
 
 
@@ -140,7 +140,7 @@ def address(after: int) -> str:
 
 
 def told(done: Sequence[str], failed: Collection[str], verb: str) -> str:
-    """Say what was done, for the notice on the next page."""
+    """Return the result of an action, for the notice on the next page."""
     parts = []
     if done:
         parts.append(f"{len(done)} {'stanza is' if len(done) == 1 else 'stanzas are'} {verb}.")

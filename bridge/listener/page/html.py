@@ -1,4 +1,4 @@
-"""HTML, made of values: whatever is not markup already is text, and is escaped."""
+"""HTML built from values. Everything that is not markup already is text, and is escaped."""
 
 from collections.abc import Iterable
 from typing import Final, TypeAlias
@@ -14,25 +14,27 @@ _VOID: Final = frozenset({"br", "hr", "input", "link", "meta"})
 Child: TypeAlias = "str | Iterable[Child] | None"
 Value = str | int | float | bool | None
 REFRESH_S: Final = 30
-"""How often a page refreshes itself in a browser without scripts."""
-_JID_LIMIT: Final = 120  # of up to 3071 characters; the rest is in the title
+"""The interval at which a page refreshes itself in a browser without scripts."""
+_JID_LIMIT: Final = 120  # of up to 3071 characters; the title has all of them
 
 
 def text(value: str) -> Markup:
-    """Return text as markup; a character that is not visible is written as its escape, so that
-    neither a line end nor a mark of direction in an address can make another text of the page.
+    """Return text as markup. An invisible character is written as its escape, so a line end or a
+    direction mark in an address cannot change how the page reads.
     """
     return escape(printable(value))
 
 
 def join(*children: Child) -> Markup:
-    """Write children, one after the other; None is none."""
+    """Return children as markup, one after the other. None is left out."""
     return Markup("".join(_written(children)))
 
 
 def tag(name: str, /, *children: Child, **attributes: Value) -> Markup:
-    """Write an element. In the names of attributes `_` is `-`, but for one at the end; True is an
-    attribute without a value, None and False are none.
+    """Return an element.
+
+    In the names of attributes `_` becomes `-`, and one at the end is dropped. True is an attribute
+    without a value; an attribute that is None or False is left out.
     """
     words = "".join(
         f" {key.rstrip('_').replace('_', '-')}"
@@ -60,7 +62,7 @@ ICON: Final = "status.svg"
 
 
 def document(title: str, *body: Child, refreshes: bool = False) -> Markup:
-    """Write a page."""
+    """Return a complete page."""
     head = [
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -77,11 +79,11 @@ def document(title: str, *body: Child, refreshes: bool = False) -> Markup:
 
 
 def header(session: Session) -> Markup:
-    """Write what is above a page: whose it is, and the way out."""
+    """Return the header of a page, with the name of the token and the button to log out."""
     out = tag(
         "form",
         hidden("csrf", session.csrf),
-        tag("span", session.token.name, class_="token", title="the token that is logged in"),
+        tag("span", session.token.name, class_="token", title="the token you are logged in with"),
         tag("button", "Log out", class_="quiet"),
         method="post",
         action="logout",
@@ -91,7 +93,7 @@ def header(session: Session) -> Markup:
 
 
 def login(problem: str = "") -> Markup:
-    """Write the login."""
+    """Return the login page."""
     form = tag(
         "form",
         tag("h1", "xmpp-bridge"),
@@ -107,7 +109,7 @@ def login(problem: str = "") -> Markup:
             autofocus=True,
             autocomplete="current-password",
         ),
-        tag("p", "The secret of a token with the scope watch.", class_="dim"),
+        tag("p", "Enter the secret of a token that has the scope watch.", class_="dim"),
         tag("button", "Log in", class_="main"),
         method="post",
         action="login",
@@ -116,23 +118,23 @@ def login(problem: str = "") -> Markup:
 
 
 def question(session: Session, title: str, *body: Child) -> Markup:
-    """Write a page that asks, or tells, one thing and does not refresh itself."""
+    """Return a page with one question or one message. It does not refresh itself."""
     main = tag("main", tag("section", tag("h2", title), *body, class_="card ask"))
     return document(f"xmpp-bridge: {title}", header(session), main)
 
 
 def hidden(name: str, value: str) -> Markup:
-    """Write a field that nobody sees."""
+    """Return a hidden field of a form."""
     return tag("input", type="hidden", name=name, value=value)
 
 
 def pill(kind: str, label: str) -> Markup:
-    """Write a state: `good`, `warn`, `bad` or `dim`."""
+    """Return a state label. Its `kind` is `good`, `warn`, `bad` or `dim`."""
     return tag("span", label, class_=f"pill {kind}")
 
 
 def facts(*pairs: tuple[str, Child]) -> Markup:
-    """Write names and their values."""
+    """Return a list of names and values."""
     rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs]
     return tag("dl", join(*rows), class_="facts")
 

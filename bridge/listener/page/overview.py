@@ -1,4 +1,4 @@
-"""How the components are, as parts of the page: what needs a look, and a card for each."""
+"""The state of the components, as parts of the page: the problems, and a card for each."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,18 +15,18 @@ from bridge.listener.page.snapshot import PageSnapshot
 from bridge.telemetry.log import RecentError
 from bridge.telemetry.text import age, duration, size, when
 
-_LATELY: Final = 5  # minutes whose times are shown as a number
+_LATELY: Final = 5  # minutes over which the durations shown as numbers are computed
 
 
 def summary(page: PageSnapshot) -> Markup:
-    """Write what needs a look, or that nothing does."""
+    """Return the problems, or that there are none."""
     problems = problems_of(page)
     up = f"Up for {age(page.now - page.started)}"
     if not problems:
         return _part(
-            "summary", tag("p", pill("good", "All is well"), " ", tag("span", up, class_="dim"))
+            "summary", tag("p", pill("good", "No problems"), " ", tag("span", up, class_="dim"))
         )
-    count = f"{len(problems)} {'thing needs' if len(problems) == 1 else 'things need'} a look"
+    count = f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}"
     rows = [tag("li", text, class_=kind) for kind, text in problems]
     worst = "bad" if any(kind == "bad" for kind, _ in problems) else "warn"
     top = tag("p", pill(worst, count), " ", tag("span", up, class_="dim"))
@@ -34,7 +34,7 @@ def summary(page: PageSnapshot) -> Markup:
 
 
 def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
-    """Say in sentences what is not as it should be: each `bad`, or `warn`."""
+    """Return each problem as a kind, `bad` or `warn`, and a sentence."""
     problems: list[tuple[str, str]] = []
     if page.stopping:
         problems.append(("warn", "The daemon is stopping."))
@@ -57,10 +57,10 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
 
 
 def components(page: PageSnapshot) -> Markup:
-    """Write a card for each component."""
+    """Return a card for each component."""
     cards = [_card(page, one) for one in page.snapshots]
     if not cards:
-        cards = [tag("p", "This token sees no component.", class_="dim")]
+        cards = [tag("p", "This token sees no component. Check it in [listen].", class_="dim")]
     return _part("components", *cards)
 
 
@@ -129,7 +129,7 @@ def _stanzas(minutes: Sequence[Minute]) -> Markup:
     sent = rates(minutes, [one.sent for one in minutes])
     top = plot.nice(max([*received, *sent, 1]))
     into, out = _last(received), _last(sent)
-    label = f"Stanzas per minute: {into} in, {out} out; at most {top:g} in a minute"
+    label = f"Stanzas per minute: {into} in, {out} out; the scale ends at {top:g}"
     drawn = plot.lines(label, [("in", received), ("out", sent)], top)
     legend = [_key("in", f"{into} in"), _key("out", f"{out} out")]
     return _figure("Stanzas per minute", legend, drawn, f"{top:,.0f}")
@@ -140,7 +140,7 @@ def _posts(minutes: Sequence[Minute]) -> Markup:
     failed = rates(minutes, [one.failed for one in minutes])
     top = plot.nice(max([*posted, 1]))
     rate, bad = _last(posted), sum(one.failed for one in minutes)
-    label = f"POSTs per minute: {rate}; {bad} failed in this hour; at most {top:g} in a minute"
+    label = f"POSTs per minute: {rate}; {bad} failed in the last hour; the scale ends at {top:g}"
     drawn = plot.bars(label, posted, failed, top)
     legend = [_key("bar", rate), _key("bad" if bad else "none", f"{bad:,} failed")]
     return _figure("POSTs per minute", legend, drawn, f"{top:,.0f}")
@@ -152,10 +152,10 @@ def _times(minutes: Sequence[Minute]) -> Markup:
     most = max((one for one in slow if one is not None), default=0.01)
     top = plot.nice(most)
     median, late = (_duration(_lately(minutes, part)) for part in (0.5, 0.95))
-    label = f"Time of a POST: half within {median}, 95 of 100 within {late}; top {duration(top)}"
+    label = f"POST duration: median {median}, 95 % within {late}; scale to {duration(top)}"
     drawn = plot.lines(label, [("slow", slow), ("median", medians)], top)
     legend = [_key("median", f"{median} median"), _key("slow", f"{late} 95 %")]
-    return _figure("Time of a POST", legend, drawn, duration(top))
+    return _figure("POST duration", legend, drawn, duration(top))
 
 
 def _duration(seconds: float | None) -> str:
@@ -180,8 +180,8 @@ def _key(kind: str, label: str) -> Markup:
 
 
 def rates(minutes: Sequence[Minute], counts: Sequence[int]) -> list[float]:
-    """Give what was counted in each minute, and as the last one, which is not over, what was in
-    the last 60 s, the minute before taken as even.
+    """Return the counts per minute. The last minute is not over, so its value is that of the last
+    60 s, estimated as if the minute before it were evenly filled.
     """
     found: list[float] = list(counts)
     if len(found) > 1:
@@ -205,11 +205,11 @@ def _totals(snapshot: ComponentSnapshot) -> Markup:
     counts, meter = snapshot.status.counts, snapshot.meter
     pairs = [
         ("received", f"{counts.received:,}"),
-        ("POSTed", f"{counts.posted:,} ({meter.retries:,} again)"),
+        ("POSTed", f"{counts.posted:,} ({meter.retries:,} retries)"),
         ("replies", f"{counts.replied:,}"),
         ("answered by the bridge", f"{counts.answered_by_bridge:,}"),
         ("errors sent", f"{counts.errors_sent:,}"),
-        ("not told", f"{counts.untold:,}"),
+        ("senders not told", f"{counts.untold:,}"),
         ("refused", f"{sum(meter.refused.values()):,}"),
         ("reconnects", f"{max(meter.streams - 1, 0):,}"),
         ("stream", f"{size(snapshot.read_bytes)} in, {size(snapshot.written_bytes)} out"),
@@ -222,14 +222,14 @@ def _part(name: str, *body: Markup) -> Markup:
 
 
 def conversations(page: PageSnapshot) -> Markup:
-    """Write which conversations wait, the longest first."""
+    """Return the conversations that wait, the longest wait first."""
     waiting = page.waiting
     rows = [_conversation(page, domain, one) for domain, one in waiting.longest]
-    shown: Child = tag("ul", rows, class_="rows") if rows else nothing("Nothing waits.")
+    shown: Child = tag("ul", rows, class_="rows") if rows else nothing("No conversation waits.")
     if waiting.count > len(rows):
         more = f"… and {waiting.count - len(rows):,} more."
         shown = join(shown, tag("p", more, class_="dim"))
-    return card("waiting", "Conversations that wait", waiting.count, shown)
+    return card("waiting", "Waiting conversations", waiting.count, shown)
 
 
 def _conversation(page: PageSnapshot, domain: str, one: Conversation) -> Markup:
@@ -251,16 +251,16 @@ def _conversation(page: PageSnapshot, domain: str, one: Conversation) -> Markup:
 def _state(page: PageSnapshot, one: Conversation) -> str:
     match one.phase:
         case Phase.WAITING:
-            return f"tried again in {age(max(one.due - page.clock, 0))}"
+            return f"next attempt in {age(max(one.due - page.clock, 0))}"
         case Phase.AT_WORK:
             return "the first is being POSTed"
     return "waiting for their turn" if len(one) > 1 else "waiting for its turn"
 
 
 def incidents(page: PageSnapshot) -> Markup:
-    """Write what went wrong lately, the latest first."""
+    """Return the recent errors, the latest first."""
     rows = [_incident(page, one) for one in page.incidents]
-    shown = tag("ul", rows, class_="rows") if rows else nothing("Nothing went wrong.")
+    shown = tag("ul", rows, class_="rows") if rows else nothing("No recent errors.")
     return card("errors", "Recent errors", None, shown)
 
 

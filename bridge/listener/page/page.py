@@ -1,8 +1,8 @@
-"""The status page: who is let in, what is shown, and what a form may do.
+"""The status page: the login, the page itself, and its forms.
 
-Each form is a POST that proves three things: the cookie of a session (`SameSite=Strict`), its
-second secret, and that a page of ours has sent it. Then it is answered by a redirect, so that to
-load the page again does nothing again.
+Each form is a POST that proves three things: the cookie of a session (`SameSite=Strict`), the
+second secret of that session, and that one of our own pages sent it. The response is a redirect, so
+reloading the page repeats nothing.
 """
 
 from functools import cache
@@ -44,7 +44,7 @@ _POLICY: Final = (
 HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: a form would then be sent with the Origin null, and be refused here.
+    # Not no-referrer: a form would then be sent with "Origin: null", and refused here.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -64,7 +64,7 @@ Fields = dict[str, list[str]]
 
 @frozen
 class PageRoutes:
-    """The page, and what belongs to it."""
+    """The routes of the page, its login, its forms and its files."""
 
     view: DaemonView
     sessions: Sessions
@@ -85,7 +85,7 @@ class PageRoutes:
     # --- looking
 
     async def page(self, request: Request) -> Response:
-        """Give the page, or, without a session, send to the login."""
+        """Return the page; without a session, redirect to the login."""
         session = self.sessions.of(request)
         if session is None:
             return _go("login")
@@ -96,7 +96,7 @@ class PageRoutes:
         return _html(document("xmpp-bridge", *body, refreshes=True))
 
     async def part(self, request: Request) -> Response:
-        """Give what refreshes itself; 401 without a session."""
+        """Return the parts that are refreshed; without a session, 401."""
         session = self.sessions.of(request)
         if session is None:
             return _html(Markup(""), 401)
@@ -104,7 +104,7 @@ class PageRoutes:
 
     async def _parts(self, request: Request, session: Session) -> Markup:
         page = await look(self.view, session.token, _after(request.query_params.get("after")))
-        await trio.lowlevel.checkpoint()  # each step takes some ms, in which no stanza moves
+        await trio.lowlevel.checkpoint()  # each step takes some ms, and stanzas wait meanwhile
         first = join(summary(page), components(page))
         await trio.lowlevel.checkpoint()
         pair = tag("div", conversations(page), incidents(page), class_="pair")
@@ -113,13 +113,13 @@ class PageRoutes:
     # --- coming and going
 
     async def show_login(self, request: Request) -> Response:
-        """Give the login."""
+        """Return the login form; with a session, redirect to the page."""
         return _go("./") if self.sessions.of(request) is not None else _html(login())
 
     async def login(self, request: Request) -> Response:
-        """Begin a session with a token's secret."""
+        """Start a session with the secret of a token."""
         if not is_own(request):
-            return _html(login("This form came from elsewhere. Log in here."), 403)
+            return _html(login("This form came from another site. Log in here."), 403)
         fields = await _fields(request)
         try:
             token = self.sessions.login(_first(fields, "token").strip())
@@ -130,9 +130,9 @@ class PageRoutes:
             response.headers["Retry-After"] = str(wait_s)
             return response
         if token is None:
-            return _html(login("This token is not known."), 403)
+            return _html(login("This token is unknown. Check the secret."), 403)
         if "watch" not in token.scopes:
-            return _html(login('This token has not the scope "watch".'), 403)
+            return _html(login('This token lacks the scope "watch": add it in [listen].'), 403)
         response = _go("./")
         self.sessions.begin(token, request, response)
         return response
@@ -149,7 +149,7 @@ class PageRoutes:
     # --- dead letters
 
     async def letters(self, request: Request) -> Response:
-        """Retry or drop dead letters; a drop is asked about first."""
+        """Retry or drop dead letters. Dropping asks for confirmation first."""
         session = self.sessions.of(request)
         if session is None:
             return _go("login")
@@ -167,10 +167,10 @@ class PageRoutes:
         return _go(address(after))
 
     async def _do(self, verb: str, uids: list[str], session: Session) -> str:
-        """Do it, and say what was done."""
+        """Carry out the action and return a notice with the result."""
         answer = self.view.answer
         if answer is None:
-            return "There is no journal: nothing is kept."
+            return "There is no journal (durability is off), so nothing is kept."
         if not uids:
             return told((), (), "")
         try:
@@ -181,7 +181,7 @@ class PageRoutes:
                 request = Retry(uids=own) if verb == "retry" else Forget(uids=own)
                 changed = await ask(answer, request, Changed)
         except (CommandError, JournalError) as error:
-            return f"It was not done: {error}."
+            return f"This failed: {error}."
         said = "pending again" if verb == "retry" else "dropped"
         failed += [f"{uid}: {why}." for uid, why in changed.failed.items()]
         return told(changed.done, failed, said)
@@ -189,7 +189,7 @@ class PageRoutes:
     async def _own(
         self, answer: Answer, uids: list[str], session: Session
     ) -> tuple[tuple[str, ...], list[str]]:
-        """Give those of components that the token may see; and why not, for the others."""
+        """Return the UIDs of stanzas that the token may see, and a sentence for each other UID."""
         own: list[str] = []
         failed: list[str] = []
         for uid in uids:
@@ -201,12 +201,12 @@ class PageRoutes:
             if seen and len(seen) == len(items):
                 own.append(seen[0].uid)
             else:
-                failed.append(f"{uid} is not here any more.")
+                failed.append(f"{uid} no longer exists.")
         return tuple(own), failed
 
 
 async def file(request: Request) -> Response:
-    """Give a file of the package. It says nothing of the daemon, and needs no session."""
+    """Return a file of the package. It reveals nothing about the daemon and needs no session."""
     name = request.url.path.rpartition("/")[2]
     content, media = _contents()[name]
     return Response(content, headers={**HEADERS, "Content-Type": media})
@@ -224,22 +224,22 @@ def _may_act(request: Request, session: Session, fields: Fields) -> bool:
 
 def _refusal(session: Session) -> Response:
     text = (
-        "Nothing was done: the form was not of this login, or its token has not the scope manage."
+        "Nothing was changed: the form is from another login, or the token lacks the scope manage."
     )
     back = tag("p", tag("a", "Back", href="./", class_="button"))
-    return _html(question(session, "Not done", tag("p", text), back), 403)
+    return _html(question(session, "Refused", tag("p", text), back), 403)
 
 
 async def _fields(request: Request) -> Fields:
-    """Read a form. What is none has no fields.
+    """Return the fields of a form. A body that is not a form has no fields.
 
     Raises:
-        Problem: 413, 408.
+        Problem: 413 or 408.
     """
     body = await read_body(request, _FORM_LIMIT_BYTES)
     try:
         return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS_LIMIT)
-    except ValueError:  # UnicodeDecodeError is one
+    except ValueError:  # includes UnicodeDecodeError
         return {}
 
 

@@ -1,5 +1,5 @@
-"""Small plots of an hour, as SVG in the page: only shapes, stretched to the width that there is;
-what is to be read stands beside them. Colours are the style sheet's.
+"""Small plots of an hour, as SVG in the page. They contain only shapes, stretched to the available
+width; the text stands beside them. The colours are in the style sheet.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from bridge.listener.page.html import join, tag
 _STEP: Final = 4
 _WIDTH: Final = MINUTES * _STEP
 _HEIGHT: Final = 48
-_LEAST: Final = 1.5  # what is not nothing can be seen
+_LEAST: Final = 1.5  # any positive value is visible
 
 
 def bars(label: str, heights: Sequence[float], marked: Sequence[float], top: float) -> Markup:
-    """Draw a bar for each value, the last one rightmost; of each a part is `marked`, at its foot.
+    """Return a bar for each value, the last one rightmost. At its foot, a part of each is `marked`.
     `top` is the value that is as high as the plot.
     """
     shapes: list[Markup] = []
@@ -36,7 +36,7 @@ def _bar(kind: str, x: int, value: float, top: float) -> list[Markup]:
 
 
 def lines(label: str, series: Sequence[tuple[str, Sequence[float | None]]], top: float) -> Markup:
-    """Draw a line for each series (its class, and its values), broken where there is no value."""
+    """Return a line for each series (its class, its values), with a gap where a value is None."""
     return _plot(label, [shape for kind, values in series for shape in _line(kind, values, top)])
 
 
@@ -48,7 +48,7 @@ def _line(kind: str, values: Sequence[float | None], top: float) -> list[Markup]
         if value is not None:
             points.append(f"{start + number * _STEP:g},{_n(_HEIGHT - _y(value, top))}")
         elif points:
-            alone = len(points) == 1  # a line needs two
+            alone = len(points) == 1  # a line needs two points
             look = f"line {kind} point" if alone else f"line {kind}"
             shapes.append(
                 tag("polyline", class_=look, points=" ".join(points * 2 if alone else points))
@@ -81,7 +81,7 @@ def _n(value: float) -> str:
 
 
 def nice(value: float) -> float:
-    """Give the next number of the form 1, 2 or 5 times a power of ten, for the top of a plot."""
+    """Return the next number of the form 1, 2 or 5 times a power of ten, for the top of a plot."""
     step = 1.0
     while step * 10 <= value:
         step *= 10

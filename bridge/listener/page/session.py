@@ -1,9 +1,9 @@
-"""Who is logged in to the page: sessions in memory, bounded and short-lived, and what a form must
-prove before anything is done for it.
+"""The sessions of the status page, in memory, bounded and short-lived; and the checks that a form
+must pass.
 
-A cookie holds a random id and nothing else. It is `HttpOnly` and `SameSite=Strict`; each form has a
-second secret of its session, and its request must come from the page's own origin: each of the
-three keeps off what another site has a browser send.
+A cookie holds a random ID and nothing else. It is `HttpOnly` and `SameSite=Strict`. Each form has a
+second secret of its session, and its request must come from the page's own origin. Each of these
+three stops requests that another site makes a browser send.
 """
 
 import hmac
@@ -23,14 +23,14 @@ from bridge.listener.auth import TokenAuth
 SESSION_S: Final = 12 * 3600.0
 SESSIONS: Final = 100
 FAILURES: Final = 10
-"""How many wrong secrets are looked at in one go; after that one each `FAILURE_S`."""
+"""The number of wrong secrets that are checked at once; after that, one every `FAILURE_S`."""
 FAILURE_S: Final = 6.0
 _BASE: Final = "xmpp_bridge_session"
 
 
 @define(eq=False)
 class Session:
-    """One login. `notice` is what is to be told on the next page."""
+    """One login. `notice` is shown on the next page."""
 
     token: Token
     expires: float  # trio's clock
@@ -43,7 +43,7 @@ class Session:
 
 
 class TooManyFailures(Exception):
-    """Nobody can log in for `wait_s`."""
+    """There were too many wrong secrets, so nobody can log in for `wait_s`."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(wait_s)
@@ -51,7 +51,7 @@ class TooManyFailures(Exception):
 
 
 class Sessions:
-    """All sessions. To be made within trio."""
+    """All sessions. Create it within trio."""
 
     def __init__(self, access: TokenAuth, now: Callable[[], float] = trio.current_time) -> None:
         self._access = access
@@ -59,14 +59,14 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._failures = 0.0
         self._failed_at = now()
-        # Browsers keep cookies by host, not by port: another daemon's shall not be in the way.
+        # Browsers keep cookies by host, not by port; a random name avoids those of another daemon.
         self._cookie = f"{_BASE}_{token_urlsafe(6)}"
 
     def login(self, secret: str) -> Token | None:
-        """Give the token with that secret.
+        """Return the token with that secret, or None.
 
         Raises:
-            TooManyFailures: too many were wrong just now; this one was not looked at.
+            TooManyFailures: if too many secrets were wrong just now; this one was not checked.
         """
         self._forgive()
         if self._failures >= FAILURES:
@@ -82,7 +82,7 @@ class Sessions:
         self._failed_at = now
 
     def begin(self, token: Token, request: Request, response: Response) -> Session:
-        """Begin a session, and have the browser keep its id."""
+        """Start a session and set its cookie."""
         self._drop_expired()
         while len(self._sessions) >= SESSIONS:
             del self._sessions[next(iter(self._sessions))]
@@ -94,7 +94,7 @@ class Sessions:
     def _set(
         self, request: Request, response: Response, id: str, max_age: int | None = None
     ) -> None:
-        # Without a path it is the page's own, also where a proxy has put that below another.
+        # Without a path the cookie gets the page's, also if a proxy serves it below another.
         response.set_cookie(
             self._cookie,
             id,
@@ -106,7 +106,7 @@ class Sessions:
         )
 
     def of(self, request: Request) -> Session | None:
-        """Give the session of a request; None without one, and where its token holds no more."""
+        """Return the session of a request, or None if it has none or its token is not valid."""
         session = self._sessions.get(request.cookies.get(self._cookie, ""))
         if session is None or session.expires <= self._now():
             return None
@@ -123,15 +123,15 @@ class Sessions:
 
 
 def is_secure(request: Request) -> bool:
-    """Tell whether a form came over TLS, also where that ends at a proxy: the browser says so, and
-    no other site can make it say so.
+    """Return whether a form came over TLS, also if TLS ends at a proxy: the browser says so in
+    Origin, which no site can forge.
     """
     return request.url.scheme == "https" or _origin(request).startswith("https://")
 
 
 def is_own(request: Request) -> bool:
-    """Tell whether a form was sent by a page of ours (Fetch Metadata; Origin, RFC 6454 §7, where a
-    browser sends none of that: over plain HTTP).
+    """Return whether one of our own pages sent a form: by Fetch Metadata or, if the browser sends
+    none (over plain HTTP), by Origin (RFC 6454 §7).
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -141,7 +141,7 @@ def is_own(request: Request) -> bool:
 
 
 def is_proved(session: Session, given: str) -> bool:
-    """Tell whether a form is of that session."""
+    """Return whether a form belongs to that session."""
     return hmac.compare_digest(session.csrf.encode(), given.encode("utf-8", "surrogatepass"))
 
 

@@ -1,4 +1,4 @@
-"""What one look at the page sees: everything is asked for once, and then only written."""
+"""The data of one page view. Everything is queried once, before anything is written."""
 
 import time
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from bridge.listener.monitor.view import Answer, DaemonView, ask
 from bridge.telemetry.log import RecentError
 
 PAGE: Final = 20
-"""How many dead letters are on one page."""
+"""The number of dead letters on one page."""
 LONGEST: Final = 10
-_LOOKS: Final = 20  # at pages of the journal, for letters that a token may see
+_LOOKS: Final = 20  # pages of the journal read to find letters that a token may see
 
 
 @frozen
 class Letters:
-    """A page of dead letters: those behind `after`; more are behind `next`, if it is there."""
+    """A page of dead letters: those after `after`. If `next` is not None, more come after it."""
 
     items: tuple[Item, ...] = ()
     after: int = 0
@@ -34,7 +34,7 @@ class Letters:
 
 @frozen
 class Waiting:
-    """Conversations that wait: how many, and those that wait the longest, with their component."""
+    """The number of waiting conversations, and the longest waits with their components."""
 
     count: int
     longest: tuple[tuple[str, Conversation], ...]
@@ -42,8 +42,8 @@ class Waiting:
 
 @frozen
 class PageSnapshot:
-    """A look. `now` is Unix time, `clock` trio's. Without a journal `kept` is None, and with one
-    that fails, for the reason `failure`.
+    """The data of one page view. `now` is Unix time, `clock` is trio's. `kept` is None without a
+    journal, and if the journal fails; `failure` is then the reason.
     """
 
     now: float
@@ -61,8 +61,8 @@ class PageSnapshot:
 
 
 async def look(view: DaemonView, token: Token, after: int = 0) -> PageSnapshot:
-    """Look at what a token may see: its own components, and, where these are all that there are,
-    also what is of none of them.
+    """Return the data that a token may see: that of its own components and, if these are all the
+    components, also data of components that are no longer configured.
     """
     own = tuple(one for one in view.snapshots() if one.status.domain in token.components)
     kept, failure, letters = None, None, Letters()
@@ -90,7 +90,7 @@ async def look(view: DaemonView, token: Token, after: int = 0) -> PageSnapshot:
 
 
 def may_see(view: DaemonView, token: Token, domain: str) -> bool:
-    """Tell whether a token may see what is of a component."""
+    """Return whether a token may see the data of a component."""
     if domain in token.components:
         return True
     return all(one.status.domain in token.components for one in view.snapshots())

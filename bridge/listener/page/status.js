@@ -1,5 +1,4 @@
-// Keeps the page fresh: each part that has changed is replaced by its new self, but for one in
-// which somebody is about to do something.
+// Refreshes the page: each part that has changed is replaced, except one that somebody is using.
 "use strict";
 
 (() => {

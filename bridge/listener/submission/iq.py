@@ -1,9 +1,9 @@
-"""Iqs that are asked from outside, and their answers.
+"""Iqs that HTTP clients send, and their answers.
 
-Without a key, a question lasts as long as the one who waits. With one, it is an errand: once it was
-written it stays open until its time is up, though nobody waits, since he who lost his connection
-comes again with the same key for the answer. What was not written when the last has left is taken
-back, and its key forgotten.
+Without a key, a question lasts as long as its client waits. With a key, a question that was written
+stays open until its deadline even if nobody waits, because a client that lost its connection comes
+back with the same key for the answer. If a question is not written when the last client leaves, it
+is withdrawn and its key is forgotten.
 """
 
 import time
@@ -30,14 +30,14 @@ from bridge.listener.submission.singleflight import (
 from bridge.xmpp.iq import DuplicateId, PendingIq, TooManyPending
 from xmppstream import Stanza, encode, write
 
-FULL: Final = "too much waits to be written to the server"
-_UNWRITTEN: Final = "it could not be written to the server in time, and is not sent"
+FULL: Final = "the queue of stanzas to the server is full; try again later"
+_UNWRITTEN: Final = "the iq could not be written to the server in time, and was not sent"
 
 Speaking = Callable[[Stanza], Submitter]
 
 
 class IqClient:
-    """Asks in the name of all components."""
+    """Sends iqs for all components and waits for the answers."""
 
     def __init__(
         self,
@@ -46,15 +46,15 @@ class IqClient:
         flights: SingleFlight,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`speaking` gives the submitter of a stanza's sender."""
+        """`speaking` returns the submitter of a stanza's sender."""
         self._speaking = speaking
         self._claims = claims
         self._flights = flights
         self._now = now
 
     async def ask(self, request: Stanza, deadline: float) -> Stanza:
-        """Send an iq get or set and give its answer; after `deadline`, by trio's clock, or
-        cancellation, it is not sent any more.
+        """Send an iq get or set and return its answer. If it is not written by `deadline` (trio's
+        clock), or when this is cancelled, it is withdrawn.
 
         Raises:
             NoAnswer, IdInUse, QueueFull, NotConfigured
@@ -79,7 +79,7 @@ class IqClient:
         return question.answer
 
     async def ask_once(self, request: Stanza, deadline: float, key: Key) -> Stanza:
-        """As `ask`, once for the key.
+        """Like `ask`, but once per key.
 
         Raises:
             NoAnswer, IdInUse, KeyReused, QueueFull, JournalUnavailable, NotConfigured
@@ -106,14 +106,14 @@ class IqClient:
                     self._expire(flight)
                 return submitter.open(request, deadline, ended)
         except DuplicateId:
-            raise IdInUse(f"an iq with the id {request.id!r} waits for {request.to}") from None
+            raise IdInUse(f"an iq with id {request.id!r} already waits for {request.to}") from None
         except TooManyPending:
-            raise QueueFull("too many wait for answers") from None
+            raise QueueFull("too many iqs wait for answers; try again later") from None
 
     # --- with a key
 
     def _claim(self, request: Stanza, deadline: float, key: Key, flight: Flight) -> None:
-        """Have the key kept; then ask, unless nobody waits any more."""
+        """Store the key, then ask, unless nobody waits any more."""
         submitter = self._speaking(request)
         size = len(encode(request))
         question = self._open(submitter, request, deadline, partial(self._ended, flight))
@@ -126,7 +126,7 @@ class IqClient:
 
         def claimed(kept: bool) -> None:
             submitter.release(size)
-            if flight.over.is_set():  # its component has ended
+            if flight.over.is_set():  # its component has stopped
                 return
             if not kept:
                 self._drop(flight, unkept(submitter.failure))
@@ -139,7 +139,7 @@ class IqClient:
         self._claims.begin(claim, claimed)
 
     def _ended(self, flight: Flight, answer: Stanza | None) -> None:
-        """Take the end of a question: its answer is kept before it is given."""
+        """Handle the end of a question. The answer is stored before it is returned."""
         assert flight.submitter is not None
         assert flight.question is not None
         if answer is not None:
@@ -153,16 +153,16 @@ class IqClient:
             self._drop(flight, NoAnswer(flight.question.why))
 
     def _look_after(self, flight: Flight) -> None:
-        """Look after an errand that nobody waits for."""
+        """Withdraw or expire a question that nobody waits for."""
         if flight.submitter is None or flight.written is None:
-            return  # not begun yet: whoever begins it sees that nobody waits
+            return  # not begun yet: the code that begins it sees that nobody waits
         if flight.submitter.withdraw(flight.written, also_again=False):
             self._release(flight, _UNWRITTEN)
         else:
             self._expire(flight)
 
     def _expire(self, flight: Flight) -> None:
-        """End a question whose time is up, if nobody waits."""
+        """End a question if its deadline has passed and nobody waits."""
         question = flight.question
         if question is None or flight.written is None or question.over.is_set() or flight.waiting:
             return
@@ -170,7 +170,7 @@ class IqClient:
             question.end(None)
 
     def _release(self, flight: Flight, why: str) -> None:
-        """End a question that was not written, and forget its key: it may be asked again."""
+        """End a question that was not written and forget its key, so that it may be asked again."""
         self._claims.release(flight.name)
         self._drop(flight, NoAnswer(why))
 
@@ -182,10 +182,10 @@ class IqClient:
 
 
 def reserve(submitter: Submitter, size_bytes: int) -> None:
-    """Reserve room in the outbox, until it is released.
+    """Reserve room in the outbox until it is released.
 
     Raises:
-        QueueFull: there is no room.
+        QueueFull: if there is no room.
     """
     try:
         submitter.reserve(size_bytes)

@@ -1,7 +1,7 @@
-"""A way in: stanzas that the endpoint sends by itself, each accepted once per idempotency key.
+"""Accepts stanzas from HTTP clients, each once per idempotency key.
 
-It is given what the components speak with, as of now: they may come and go. No HTTP here, and no
-tasks: what was accepted goes its way whether or not he still waits who gave it.
+The submitters are looked up on each call, because components come and go. There is no HTTP here
+and no task: an accepted stanza is sent even if its client no longer waits.
 """
 
 import math
@@ -59,11 +59,11 @@ _BEFORE_JSON: Final = b"\xef\xbb\xbf \t\r\n"
 
 
 Submitters = Callable[[], Mapping[str, Submitter]]
-"""Returns, by domain, those of the components that can send now."""
+"""Returns the submitters of the components that can send now, by domain."""
 
 
 def submitter_of(submitters: Submitters, address: str) -> Submitter | None:
-    """Return the submitter of an address' domain."""
+    """Return the submitter for the domain of an address, or None."""
     domain = domain_of(address)
     for name, submitter in submitters().items():
         if same_domain(name, domain):
@@ -72,7 +72,7 @@ def submitter_of(submitters: Submitters, address: str) -> Submitter | None:
 
 
 class Sender:
-    """Sends for those who ask from outside. One per daemon."""
+    """Sends stanzas for HTTP clients. There is one per daemon."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Sender:
         parse: ParseElement,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`parse` parses answers that were kept, so its limits are wider than the stream's."""
+        """`parse` parses stored answers, so its limits are wider than the stream's."""
         self._submitters = submitters
         self._claims = claims
         self._now = now
@@ -90,18 +90,18 @@ class Sender:
 
     @property
     def domains(self) -> frozenset[str]:
-        """The components that can speak now."""
+        """The domains of the components that can send now."""
         return frozenset(self._submitters())
 
     async def compose(self, content: ReplyBody | Stanza, default_from: str | None) -> Stanza:
-        """Make the stanza of a request, checked as one of a reply is (H2, S27 to S31).
+        """Return the stanza of a request, checked like that of a reply (H2, S27 to S31).
 
-        `content` is one JSON object, one element, or a stanza that was made of other forms. `to` is
-        required; `from` is by default `default_from`; an iq without an id is given one.
+        `content` is one JSON object, one element, or a stanza made from another form. `to` is
+        required; `from` defaults to `default_from`; an iq without an ID gets one.
 
         Raises:
-            NotJson: the body should be JSON, and is not.
-            UnusableReply: it may not be sent; the message says why.
+            NotJson: if the body should be JSON, and is not.
+            UnusableReply: if the stanza may not be sent; the message says why.
         """
         if isinstance(content, Stanza):
             return self._checked(Draft(ReplyObject(), content), default_from)
@@ -110,7 +110,7 @@ class Sender:
             raise UnusableReply("the body is an array; send one object")
         submitters = self._submitters()
         if not submitters:
-            raise UnusableReply("from: no component is at work")
+            raise UnusableReply("from: no component is running")
         draft = await next(iter(submitters.values())).composer.draft(objects[0])
         return self._checked(draft, default_from)
 
@@ -120,15 +120,15 @@ class Sender:
             raise UnusableReply("from is missing")
         submitter = submitter_of(self._submitters, sender)
         if submitter is None:
-            raise UnusableReply(f"from: {domain_of(sender)[:60]!r} is no component here")
+            raise UnusableReply(f"from: {domain_of(sender)[:60]!r} is not a component here")
         return submitter.composer.compose_unasked(draft, default_from, fresh_uid())
 
     async def send(self, stanza: Stanza, key: Key | None = None) -> str:
-        """Accept a stanza that was composed, and give its uid; the same for the same key. One
-        without an id has the uid as its id.
+        """Accept a composed stanza and return its UID, the same one for the same key. A stanza
+        without an ID gets the UID as its ID.
 
-        It is kept when this returns, and goes out in order, at least once, every copy with the
-        same bytes. Cancellation ends the waiting and takes nothing back.
+        When this returns, the stanza is stored. It is sent in order, at least once, every copy with
+        the same bytes. Cancellation ends the waiting, but does not withdraw the stanza.
 
         Raises:
             KeyReused, QueueFull, JournalUnavailable, NotConfigured
@@ -147,11 +147,11 @@ class Sender:
         return uid
 
     async def ask(self, request: Stanza, wait_s: float, key: Key | None = None) -> Stanza:
-        """Send an iq get or set, and give its answer, a result or an error, as it came.
+        """Send an iq get or set and return its answer, a result or an error, as it came.
 
-        Waits `wait_s`, at most `WAIT_LIMIT_S`. What was not written by then, or when this is
-        cancelled, is not sent any more. With a key, an answer that comes after cancellation is
-        kept for who comes again.
+        Wait `wait_s`, at most `WAIT_LIMIT_S`. If the iq is not written by then, or when this is
+        cancelled, it is withdrawn. With a key, an answer that comes after cancellation is
+        stored for the next call.
 
         Raises:
             NoAnswer, IdInUse, KeyReused, QueueFull, JournalUnavailable, NotConfigured
@@ -165,14 +165,14 @@ class Sender:
     def _speaking(self, stanza: Stanza) -> Submitter:
         submitter = submitter_of(self._submitters, stanza.from_ or "")
         if submitter is None:
-            raise NotConfigured(f"{domain_of(stanza.from_ or '')} is no component here any more")
+            raise NotConfigured(f"{domain_of(stanza.from_ or '')} is no longer a component here")
         return submitter
 
     def _keep(self, stanza: Stanza, key: Key | None, flight: Flight) -> None:
-        """Have a stanza kept; it then goes out, whoever waits for it.
+        """Submit a stanza to be stored. It is then sent even if nobody waits for it.
 
-        Given to the keeper while its component is at work: if that is to stop now, the next one
-        finds it in the journal.
+        It is submitted while its component runs. If the component stops now, the next one finds the
+        stanza in the journal.
         """
         submitter = self._speaking(stanza)
         uid, made = fresh_uid(), self._now()
@@ -196,7 +196,7 @@ class Sender:
 
 @contextmanager
 def open_sender(parts: DaemonParts) -> Iterator[Sender]:
-    """Make the sender of a daemon; at the end, its parser's thread ends."""
+    """Open the sender of a daemon. On exit, the thread of its parser ends."""
 
     def submitters() -> dict[str, Submitter]:
         return {domain: one.submitter for domain, one in parts.services.items() if one.is_open}

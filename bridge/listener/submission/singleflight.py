@@ -1,8 +1,8 @@
-"""What is done once per idempotency key: the first who comes with it begins, all who come meanwhile
-wait for the same end, and who comes later is told what became of it.
+"""Runs a request once per idempotency key. Concurrent callers share the first call's result; later
+callers get the stored result.
 
-Invariant: an errand is in `_flights` from its first mention until it is over. Only the task that
-put it there looks for its key, and only then is it begun.
+Invariant: a flight is in `_flights` from its first mention until it is over. Only the task that put
+it there looks up its key, and only then does the flight begin.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,13 +20,13 @@ from bridge.xmpp.outbox import Outgoing
 from xmppstream import RemoteError, Stanza
 from xmppstream.parser_thread import ParseElement
 
-_OTHER: Final = "the idempotency key was used for another request"
-_LOST: Final = "the first request with this idempotency key was cut off; its outcome is not known"
+_OTHER: Final = "the idempotency key was used for another request; use a new one"
+_LOST: Final = "the first request with this idempotency key was cut off; its outcome is unknown"
 _LATE: Final = "no answer came in time"
 
 
 class SendRefused(Exception):
-    """A stanza was not accepted: `why`, in a sentence for who sent it."""
+    """A stanza was not accepted. `why` tells the client the reason."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -34,15 +34,15 @@ class SendRefused(Exception):
 
 
 class KeyReused(SendRefused):
-    """The idempotency key was used for another request, or what came of its request is lost."""
+    """The idempotency key was used for another request, or the outcome of its request is lost."""
 
 
 class IdInUse(SendRefused):
-    """An iq with this id waits for the same peer's answer already: give another id, or none."""
+    """An iq with this ID already waits for the same peer's answer: use another ID, or none."""
 
 
 class QueueFull(SendRefused):
-    """Too much waits to be written, or too many wait for answers: try again later."""
+    """Too many stanzas wait to be written, or too many iqs for answers: try again later."""
 
 
 class JournalUnavailable(SendRefused):
@@ -54,13 +54,13 @@ class NotConfigured(SendRefused):
 
 
 class NoAnswer(SendRefused):
-    """No answer to an iq came in time. It may have been sent."""
+    """No answer to an iq came in time. The iq may have been sent."""
 
 
 @frozen
 class Key:
-    """An idempotency key: `key` as the client gave it, in the realm of the token of that name;
-    `digest` is the SHA-256 of the request.
+    """An idempotency key. `token` is the name of the token, `key` the client's value, and `digest`
+    the SHA-256 of the request.
     """
 
     token: str
@@ -73,10 +73,10 @@ Result = str | Stanza
 
 @define(eq=False)
 class Flight:
-    """One request that is being done, and how many wait for what comes of it: a uid, or an answer.
+    """A running request, and the number of callers waiting for its result: a UID, or an answer.
 
-    When it is `over`, it has a result, or it was refused; or neither: it was never begun, and who
-    waits may begin it.
+    When it is `over`, it has a result or a refusal. If it has neither, it never began, and a caller
+    that waits may begin it.
     """
 
     name: bytes = b""
@@ -89,16 +89,16 @@ class Flight:
     submitter: Submitter | None = None
     question: PendingIq | None = None
     written: Outgoing | None = None
-    """What was put into the outbox for the question."""
+    """The entry in the outbox for the question."""
 
     def give(self) -> Result | None:
-        """Give what came of it.
+        """Return the result.
 
         Raises:
-            SendRefused: that is what came of it.
+            SendRefused: if the request was refused.
         """
         if self.refusal is not None:
-            raise type(self.refusal)(self.refusal.why)  # anew: each has its own traceback
+            raise type(self.refusal)(self.refusal.why)  # a new one, with a traceback per caller
         return self.result
 
 
@@ -107,10 +107,10 @@ Look = Callable[[Flight], None]
 
 
 class SingleFlight:
-    """All that is being done for a key."""
+    """All running requests that have a key."""
 
     def __init__(self, claims: IdempotencyStore, parse: ParseElement) -> None:
-        """`parse` parses answers that were kept."""
+        """`parse` parses stored answers."""
         self._claims = claims
         self._parse = parse
         self._flights: dict[bytes, Flight] = {}
@@ -122,13 +122,13 @@ class SingleFlight:
     async def do(
         self, key: Key, begin: Begin, deadline: float, *, is_question: bool, look: Look
     ) -> Result:
-        """Do what `begin` begins, or what it once did, and give what came of it.
+        """Return the result of the request with this key.
 
-        `begin` is called where the key is new; it or what it sets going calls `end`. `look` is
-        called to look after an errand that nobody waits for (any more).
+        If the key is new, `begin` is called; it, or something it starts, calls `end`. `look` is
+        called for a flight that nobody waits for (any more).
 
         Raises:
-            KeyReused, NoAnswer, JournalUnavailable; and what `end` or `begin` gave.
+            KeyReused, NoAnswer, JournalUnavailable; and any refusal by `begin` or given to `end`.
         """
         name = claim_name(key.token, key.key)
         while True:
@@ -151,7 +151,7 @@ class SingleFlight:
     def end(
         self, flight: Flight, result: Result | None = None, *, refusal: SendRefused | None = None
     ) -> None:
-        """Tell all who wait what came of an errand."""
+        """End a flight, and pass its result or refusal to all waiting callers."""
         if self._flights.get(flight.name) is flight:
             del self._flights[flight.name]
         flight.result, flight.refusal = result, refusal
@@ -179,7 +179,7 @@ class SingleFlight:
         return flight.give()
 
     async def _start(self, flight: Flight, begin: Callable[[], None]) -> None:
-        """Find what the key was used for, or else begin."""
+        """Look up the first request with the key. If there is none, begin."""
         begun = False
         try:
             claim = await self._claims.find(flight.name)
@@ -193,11 +193,11 @@ class SingleFlight:
         except SendRefused as refusal:
             self.end(flight, refusal=refusal)
         finally:
-            if not begun and not flight.over.is_set():  # cancelled: another may begin
+            if not begun and not flight.over.is_set():  # cancelled: another caller may begin
                 self.end(flight)
 
     async def _known(self, claim: Claim, flight: Flight) -> Result:
-        """Give what came of a key's first request.
+        """Return the result of the first request with a key.
 
         Raises:
             KeyReused, NoAnswer
@@ -214,12 +214,12 @@ class SingleFlight:
             case "answered":
                 try:
                     element = await self._parse((claim.answer or "").encode())
-                except RemoteError:  # the limits were wider then
+                except RemoteError:  # the limits were wider when it was stored
                     raise KeyReused(_LOST) from None
                 return Stanza(element, claim.lang)
 
 
 def unkept(failure: JournalError | None) -> JournalUnavailable:
-    """Give the refusal for what the journal did not keep."""
-    why = "the journal cannot keep this" if failure is None else f"no journal: {failure.why}"
+    """Return the refusal for a stanza that the journal did not store."""
+    why = "the journal cannot store this" if failure is None else f"journal failure: {failure.why}"
     return JournalUnavailable(why)

@@ -149,7 +149,8 @@ async def test_who_sends_where_the_stanza_does_not_say(
 async def test_a_token_of_several_names_has_to_say_which(world: World, name: str) -> None:
     content = json.dumps({"to": JULIET, "body": "x"})
     value = problem(await world.post("/v1/stanzas", content, JSON, **bearer(name)), 422)
-    assert value["detail"] == 'from is missing; this token may speak as several, so set "from"'
+    detail = 'from is missing; this token may speak as several addresses, so set "from"'
+    assert value["detail"] == detail
     assert not world.sender.sent
 
 
@@ -338,7 +339,7 @@ async def test_what_is_no_json(world: World, content: bytes, detail: str) -> Non
         ('{"to": "a@b", "kind": "mail", "body": "x"}', "kind"),
         ('{"to": "a@b", "type": "shout", "body": "x"}', "type"),
         ('{"to": "a@b", "type": "error", "body": "x"}', "error"),
-        ('{"to": "a@b", "from": "x@nowhere.example", "body": "x"}', "no component"),
+        ('{"to": "a@b", "from": "x@nowhere.example", "body": "x"}', "not a component"),
         ('{"to": "a@b", "from": "@", "body": "x"}', "from"),
         ('{"stanza": "<message"}', "stanza"),
         ('{"stanza": "<mail/>"}', "no stanza"),

@@ -95,10 +95,10 @@ async def test_over_tls_the_cookie_stays_there(browser: Browser, origin: str) ->
 @pytest.mark.parametrize(
     ("secret", "said"),
     [
-        ("wrong-0123456789abcdef", "This token is not known."),
-        ("", "This token is not known."),
-        (secret_of("sender"), "This token has not the scope"),
-        ("\ud800", "This token is not known."),
+        ("wrong-0123456789abcdef", "This token is unknown."),
+        ("", "This token is unknown."),
+        (secret_of("sender"), "This token lacks the scope"),
+        ("\ud800", "This token is unknown."),
     ],
 )
 async def test_who_does_not_get_in(browser: Browser, secret: str, said: str) -> None:
@@ -241,7 +241,7 @@ async def test_a_component_and_its_numbers(browser: Browser, stage: Stage) -> No
     assert "5.0 MiB" in page.text
     assert page.of_class("count") == "1"
     assert "4 stanzas, waiting for their turn" in page.text
-    assert "All is well" in page.text
+    assert "No problems" in page.text
 
 
 async def test_what_needs_a_look_comes_first(browser: Browser, stage: Stage) -> None:
@@ -256,7 +256,7 @@ async def test_what_needs_a_look_comes_first(browser: Browser, stage: Stage) -> 
     assert "The endpoint of other.example is down" in problems
     assert "1 dead letter waits for a decision." in problems
     assert "The daemon is stopping." in problems
-    assert "4 things need a look" in page.text
+    assert "4 problems" in page.text
 
 
 async def test_conversations_that_wait(browser: Browser, stage: Stage) -> None:
@@ -334,10 +334,11 @@ async def test_without_a_journal_the_page_says_so(tmp_path: Path) -> None:
     async with open_browser(stage, *TOKENS) as browser:
         await browser.login("half")
         page = await browser.page()
-        assert "There is no journal (durability is off): nothing is kept." in page.text
+        assert "There is no journal (durability is off), so nothing is kept." in page.text
         assert "in journal" not in page.text
         await browser.act(drop="x", confirmed="yes")
-        assert await browser.notice() == "There is no journal: nothing is kept."
+        text = "There is no journal (durability is off), so nothing is kept."
+        assert await browser.notice() == text
 
 
 async def test_with_a_journal_that_fails_the_page_is_there(browser: Browser, stage: Stage) -> None:
@@ -351,7 +352,7 @@ async def test_with_a_journal_that_fails_the_page_is_there(browser: Browser, sta
         "/letters", {"csrf": page.csrf, "retry": "selected", "uid": "msg_0001"}
     )
     assert response.status_code == 303
-    assert await browser.notice() == "It was not done: disk I/O error."
+    assert await browser.notice() == "This failed: disk I/O error."
 
 
 async def test_a_disk_that_hangs_is_told_of(stage: Stage, autojump_clock: MockClock) -> None:
@@ -418,7 +419,7 @@ async def test_what_is_gone_is_told(browser: Browser, stage: Stage) -> None:
     stage.die()
     await browser.login()
     await browser.act(retry="selected", uid=["msg_0001", "msg_9999"])
-    assert await browser.notice() == "1 stanza is pending again. msg_9999 is not here any more."
+    assert await browser.notice() == "1 stanza is pending again. msg_9999 no longer exists."
     for nothing in ({"retry": "selected"}, {"drop": "selected"}, {"retry": ""}, {}):
         await browser.act(**nothing)
         assert await browser.notice() == "Nothing was selected."
