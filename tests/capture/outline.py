@@ -31,6 +31,7 @@ MADE_UP: Final = re.compile(
 )
 BARRIER: Final = re.compile(r"barrier-[0-9a-f]+-[0-9]+")
 END: Final = "</stream:stream>"
+ERROR: Final = "{http://etherx.jabber.org/streams}error"
 
 
 @frozen
@@ -62,12 +63,17 @@ def outline_of(path: Path) -> Outline:
 
 
 class _Side:
-    """Puts the children of a stream's root into a list, as they are spelt in `scene`."""
+    """Puts the children of a stream's root into a list, as they are spelt in `scene`.
+
+    A stream error is the end: the end tag behind it is often another segment, and whoever has read
+    the error may have closed by then.
+    """
 
     def __init__(self, found: list[str]) -> None:
         self._found = found
         self._parser: ET.XMLPullParser[ET.Element] = ET.XMLPullParser(("start", "end"))
         self._depth = 0
+        self._failed = False
 
     def feed(self, data: bytes) -> None:
         self._parser.feed(data)
@@ -79,10 +85,11 @@ class _Side:
                     self._depth += 1
                 case ("end", ET.Element() as element):
                     self._depth -= 1
-                    if self._depth == 0:
+                    if self._depth == 0 and not self._failed:
                         self._found.append(END)
                     elif self._depth == 1 and not BARRIER.fullmatch(element.get("id", "")):
                         self._found.append(_said(plain(element)))
+                        self._failed |= element.tag == ERROR
 
 
 def _exchange(data: bytes) -> dict[str, Any]:
