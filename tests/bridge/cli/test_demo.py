@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,17 @@ def test_with_serve_it_goes_on_until_it_is_stopped(number: signal.Signals) -> No
     assert (running, process.returncode, "answers missing" in rest) == (True, 0, True)
 
 
+@pytest.fixture
+def default_sigint() -> Iterator[None]:
+    """Have child processes end by Ctrl-C as at a terminal, also where it is ignored here.
+
+    A shell has SIGINT ignored by what a script runs in the background, and children inherit that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def leave_early(process: "subprocess.Popen[str]", how: str) -> None:
     assert process.stdout is not None
     process.stdout.readline()
@@ -127,6 +139,7 @@ def leave_early(process: "subprocess.Popen[str]", how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "closed pipe"])
+@pytest.mark.usefixtures("default_sigint")
 def test_to_be_left_early_is_no_bug(how: str) -> None:
     pipe = subprocess.PIPE
     with subprocess.Popen(
