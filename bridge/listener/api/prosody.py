@@ -84,8 +84,7 @@ class ProsodyRoutes:
         async with self.handler.authorized(request, "send") as grant:
             media = media_type(request, TEXT, FORM, JSON)
             body = await self.handler.body(request)
-            fields = _fields(media, body, {"kind": "message"})
-            _check(fields, "to", "type", "body")
+            fields = _known(_fields(media, body, {"kind": "message"}), "to", "type", "body")
             to = fields.get("to") or request.path_params["to"]
             to = self._with_host(to, bare_is_local=True)
             fields = {"type": "chat", **fields, "kind": "message", "to": to}
@@ -93,8 +92,7 @@ class ProsodyRoutes:
             return await self.handler.take(request, grant, stanza, body, status=201)
 
     def _content(self, fields: Fields, head: Fields) -> Stanza:
-        fields = {**fields, **head}
-        _check(fields, *_HEAD, *_CHILDREN, *QUERIES)
+        fields = _known({**fields, **head}, *_HEAD, *_CHILDREN, *QUERIES)
         kind = fields["kind"] = _kind_of(fields)
         if kind != "iq" and fields.get("to"):
             fields["to"] = self._with_host(fields["to"], bare_is_local=False)
@@ -120,7 +118,7 @@ def _fields(media: str, body: bytes, head: Fields) -> Fields:
         value = decoded(body) if body.strip() else {}
         if not isinstance(value, dict):
             raise Problem(422, detail="The body must be a JSON object.")
-        return {key: one for key, one in value.items() if one is not None}
+        return value
     text = text_of(body)
     if media == FORM:
         try:
@@ -137,14 +135,19 @@ def _fields(media: str, body: bytes, head: Fields) -> Fields:
             raise Problem(422, detail="Text makes a message or presence; send an iq as JSON.")
 
 
-def _check(fields: Fields, *known: str) -> None:
-    """Raise `Problem` 422 if a field is unknown or has the wrong type."""
+def _known(fields: Fields, *names: str) -> Fields:
+    """Return the fields that have a value; `null` is as good as absent.
+
+    Raises:
+        Problem: 422 if one is not among `names`, `null` or not, or must be a string and is not.
+    """
     for name, value in fields.items():
-        if name not in known:
-            detail = f"{name[:60]!r} is not a known field; use {', '.join(known)}."
+        if name not in names:
+            detail = f"{name[:60]!r} is not a known field; use {', '.join(names)}."
             raise Problem(422, detail=f"{detail} Send XML for anything else.")
-        if name not in QUERIES and not isinstance(value, str):
+        if name not in QUERIES and not isinstance(value, str | None):
             raise Problem(422, detail=f"{name}: must be a string.")
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _kind_of(fields: Fields) -> Kind:

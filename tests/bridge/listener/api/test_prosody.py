@@ -252,3 +252,22 @@ async def test_a_field_of_the_wrong_type(world: World, name: str, value: Any) ->
     response = await world.post("/rest", content, JSON, **ONE)
     assert response.status_code == 422
     assert response.json()["detail"] == f"{name}: must be a string."
+
+
+@pytest.mark.parametrize("path", ["/rest", f"/rest/message/chat/{JULIET}", f"/msg/{JULIET}"])
+@pytest.mark.parametrize("value", [None, "", "x", 5, [], {}])
+@pytest.mark.parametrize("name", ["", "html", "Body", " to", "x" * 100])
+async def test_a_field_of_an_unknown_name_is_refused_whatever_its_value(
+    world: World, path: str, name: str, value: Any
+) -> None:
+    content = json.dumps({"body": "hi", name: value})
+    detail = problem(await world.post(path, content, JSON, **ONE), 422)["detail"]
+    assert detail.startswith(f"{name[:60]!r} is not known here; known are ")
+    assert not world.sender.sent
+
+
+@pytest.mark.parametrize("name", ["id", "subject", "thread", "show", "ping", "items"])
+async def test_a_field_that_is_null_is_absent(world: World, name: str) -> None:
+    content = json.dumps({"to": JULIET, "body": "hi", name: None})
+    assert (await world.post("/rest", content, JSON, **ONE)).status_code == 202
+    assert last(world) == means(f"<message {TO}>{HI}</message>")
