@@ -50,7 +50,7 @@ class Exchange:
         self._error: h11.RemoteProtocolError | None = None
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
-        """Have an application answer.
+        """Run an application for it.
 
         Raises:
             h11.RemoteProtocolError: the body is malformed.
@@ -155,7 +155,7 @@ def make_scope(request: h11.Request) -> Scope:
         raise h11.RemoteProtocolError("a body with two lengths")
     raw_path, _, query = request.target.partition(b"?")
     if _BAD_ESCAPE.search(raw_path):
-        raise h11.RemoteProtocolError("a % that is no escape")
+        raise h11.RemoteProtocolError("a % without two hexadecimal digits")
     try:
         path = unquote_to_bytes(raw_path).decode()
     except UnicodeDecodeError:

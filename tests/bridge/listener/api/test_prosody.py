@@ -262,7 +262,7 @@ async def test_a_field_of_an_unknown_name_is_refused_whatever_its_value(
 ) -> None:
     content = json.dumps({"body": "hi", name: value})
     detail = problem(await world.post(path, content, JSON, **ONE), 422)["detail"]
-    assert detail.startswith(f"{name[:60]!r} is not known here; known are ")
+    assert detail.startswith(f"{name[:60]!r} is not a known field; use ")
     assert not world.sender.sent
 
 

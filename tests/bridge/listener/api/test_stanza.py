@@ -342,7 +342,7 @@ async def test_what_is_no_json(world: World, content: bytes, detail: str) -> Non
         ('{"to": "a@b", "from": "x@nowhere.example", "body": "x"}', "not a component"),
         ('{"to": "a@b", "from": "@", "body": "x"}', "from"),
         ('{"stanza": "<message"}', "stanza"),
-        ('{"stanza": "<mail/>"}', "no stanza"),
+        ('{"stanza": "<mail/>"}', "not a stanza"),
         ('{"to": "a@b", "body": "\\u0000"}', ""),
         ('{"to": "a@b", "body": "%s"}' % ("x" * 9_900), None),
     ],
