@@ -13,6 +13,7 @@ _COMMANDS: Final = {
     "check": "bridge.cli.check:check",
     "conformance": "bridge.cli.conformance:conformance",
     "demo": "bridge.cli.demo:demo",
+    "help": "bridge.cli.help:help_command",
     "print-dashboard": "bridge.cli.dashboard:print_dashboard",
     "print-unit": "bridge.cli.unit:print_unit",
     "queue": "bridge.cli.queue:queue",
@@ -58,6 +59,7 @@ def main() -> None:
     Without a server:      xmpp-bridge demo
     With your own server:  xmpp-bridge check bridge.toml
                            xmpp-bridge run bridge.toml
+    The manual:            xmpp-bridge help
 
     The daemon attaches to an XMPP server as an external component (XEP-0114), POSTs each incoming
     stanza as JSON, and sends the reply back as a stanza.

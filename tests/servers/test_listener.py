@@ -37,7 +37,8 @@ curl -d 'Your order is on its way.' -H 'Content-Type: text/plain' \\
     http://{PLACE}/v1/stanzas/message/chat/alice@localhost
 """
 VERSION: Final = f"""\
-curl -H "Authorization: Bearer $(cat shop.token)" http://{PLACE}/v1/version/localhost
+curl -H "Authorization: Bearer $(cat shop.token)" \\
+    http://{PLACE}/v1/version/localhost
 """
 NAMES: Final = {"prosody": "Prosody", "ejabberd": "ejabberd"}
 
