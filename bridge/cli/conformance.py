@@ -31,7 +31,7 @@ def conformance() -> None:
     xmpp-bridge conformance server --help
     xmpp-bridge conformance component --help
 
-    The README lists the rules, and the results of known servers and components.
+    xmpp-bridge help conformance lists the rules, with the results of known servers and components.
     """
 
 

@@ -1,6 +1,6 @@
 """The rules of the component stream, S1 to S36: their titles and sources.
 
-Reports, tests and README share this list. The numbers are stable.
+Reports, tests and the manual share this list. The numbers are stable.
 """
 
 from typing import Final
