@@ -171,7 +171,7 @@ class Recorded:
         self._known.pop(uid, None)
 
     def expire(self, now: float = math.inf) -> None:
-        """Give up exchanges not claimed until long after they were made; without `now`, all."""
+        """Close exchanges not claimed until long after they were made; without `now`, all."""
         while self._open:
             told = next(iter(self._open.values()))
             if told.at >= now - _UNCLAIMED_S:
