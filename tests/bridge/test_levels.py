@@ -93,7 +93,7 @@ def test_two_exception_handlers_catch_everything() -> None:
     ]
     assert sorted(found) == [
         ("bridge.dispatch.dispatcher", "Exception"),
-        ("bridge.listener.server.server", "Exception"),
+        ("bridge.listener.server.connection", "Exception"),
     ]
 
 

@@ -398,7 +398,11 @@ async def test_pipelined_requests_of_a_client_that_never_reads(
 ) -> None:
     client = await world.connect()
     assert await pushed(world, client, get("/" + 1000 * "x") * 10) < HELD_LIMIT
-    count = len(world.app.paths)
+    count = -1
+    while count != len(world.app.paths):  # on a busy machine the socket hands on with a delay
+        count = len(world.app.paths)
+        for _ in range(20):
+            await world.settle()
     await world.pass_s(WRITE_S)
     assert world.server.connections == 0
     assert len(world.app.paths) == count  # the others would be answered to nobody
