@@ -19,7 +19,7 @@ from rich.table import Table
 from bridge.cli.exit import EXIT_CODES, run_async
 from bridge.cli.queue_table import amounts
 from bridge.cli.settings import settings_of
-from bridge.config.settings import Component, Settings
+from bridge.config.settings import Component, Settings, http_of
 from bridge.config.value import is_loopback
 from bridge.daemon.control import AskStatus, ControlError, NobodyListens
 from bridge.daemon.control import connect as connect_to_daemon
@@ -225,10 +225,11 @@ async def _check_server(component: Component, report: _Report) -> None:
 
 
 async def _check_endpoint(component: Component, settings: Settings, report: _Report) -> None:
-    endpoint = Endpoint(component.post_url, settings.http)
+    http = http_of(component, settings)
+    endpoint = Endpoint(component.post_url, http)
     what = f"OPTIONS {component.post_url}"
     try:
-        with trio.fail_after(min(_TIMEOUT_S, settings.http.timeout_s)):
+        with trio.fail_after(min(_TIMEOUT_S, http.timeout_s)):
             status = await endpoint.options()
         report.good(component.domain, what, f"answers with status {status}")
     except httpx.TransportError as error:

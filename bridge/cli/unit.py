@@ -17,7 +17,8 @@ from attrs import frozen
 from bridge.cli.exit import EXIT_CODES
 from bridge.cli.settings import config_argument, fail
 from bridge.config.loader import load_file
-from bridge.config.settings import ConfigError, ConfigFile
+from bridge.config.settings import ConfigError, ConfigFile, HttpTable
+from bridge.config.value import is_secret_header
 
 NAME: Final = "xmpp-bridge"
 CREDENTIALS: Final = f"/run/credentials/{NAME}.service"
@@ -124,6 +125,9 @@ def _notes(path: Path, file: ConfigFile) -> Iterator[str]:
     for domain, table in file.component.items():
         if table.component_secret is not None:
             yield f"# The secret of {domain} is in that file: move it to a file of its own."
+    for http in _http_tables(file):
+        for name in filter(is_secret_header, http.headers):
+            yield f"# The header {name} is in that file: move it to a file, {name}_file."
     yield ""
 
 
@@ -159,15 +163,21 @@ def _secret_files(file: ConfigFile) -> Iterator[tuple[str, str]]:
         for key in ("component_secret_file", "webhook_secrets_file"):
             if (text := getattr(table, key)) is not None:
                 yield key, text
-    for name, text in file.http.headers.items():
-        if name.endswith("_file"):
-            yield name, text
-    if file.http.client_cert_file is not None:
-        key = "client_cert_file" if file.http.client_key_file is None else "client_key_file"
-        yield key, getattr(file.http, key)
+    for http in _http_tables(file):
+        for name, text in http.headers.items():
+            if name.endswith("_file"):
+                yield name, text
+        if http.client_cert_file is not None:
+            key = "client_cert_file" if http.client_key_file is None else "client_key_file"
+            yield key, getattr(http, key)
     for token in () if file.listen is None else file.listen.token:
         if token.secret_file is not None:
             yield "secret_file", token.secret_file
+
+
+def _http_tables(file: ConfigFile) -> Iterator[HttpTable]:
+    yield file.http
+    yield from (table.http for table in file.component.values() if table.http is not None)
 
 
 def _listener_lines(file: ConfigFile) -> Iterator[str]:

@@ -8,6 +8,7 @@ its key and a remedy, before `ConfigError` is raised.
 import os
 import tomllib
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bridge.config.settings import (
     Settings,
 )
 from bridge.config.validation import Validation, readable_by_all
+from bridge.config.value import is_secret_header
 
 
 def load(path: Path) -> Settings:
@@ -129,13 +131,11 @@ def from_table(
 
 def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
     """Whether the file itself holds a secret: in a key, a URL or a header."""
-    headers = table.get("http", {}).get("headers", {})
+    components = table["component"].values()
+    headers = (one.get("http", {}).get("headers", {}) for one in (table, *components))
     return (
-        any(
-            "component_secret" in one or "webhook_secrets" in one
-            for one in table["component"].values()
-        )
+        any("component_secret" in one or "webhook_secrets" in one for one in components)
         or any(one.post_url.authorization is not None for one in settings.components)
-        or any(name.lower() == "authorization" for name in headers)
+        or any(map(is_secret_header, chain.from_iterable(headers)))
         or any("secret" in one for one in table.get("listen", {}).get("token", ()))
     )

@@ -54,8 +54,24 @@ class ConfigError(Exception):
 
 
 @frozen
+class HttpTable:
+    """`[http]` or `[component."DOMAIN".http]`, as written in the file."""
+
+    timeout_s: Seconds | None = None
+    connect_timeout_s: Seconds | None = None
+    max_in_flight: Count | None = None
+    max_reply_bytes: Count | None = None
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+    http2: bool | None = None
+    proxy_from_env: bool | None = None
+    headers: dict[str, str] = field(factory=dict, repr=False)
+
+
+@frozen
 class HttpSettings:
-    """`[http]`: requests to the endpoint."""
+    """`[http]`, validated: requests to the endpoint."""
 
     timeout_s: Seconds = Seconds(30.0)
     connect_timeout_s: Seconds = Seconds(10.0)
@@ -86,7 +102,9 @@ class StreamSettings:
 
 @frozen
 class RetryTable:
-    """`[retry]`, as written in the file; `budget_s` sets both other keys."""
+    """`[retry]` or `[component."DOMAIN".retry]`, as written in the file; `budget_s` sets both other
+    keys.
+    """
 
     budget_s: Budget | None = None
     message_budget_s: Budget | None = None
@@ -158,6 +176,8 @@ class ComponentTable:
     tls: bool | None = None
     ca_file: str | None = None
     tls_name: str | None = None
+    http: HttpTable | None = None
+    retry: RetryTable | None = None
 
 
 @frozen
@@ -226,7 +246,7 @@ class ConfigFile:
     ca_file: str | None = None
     tls_name: str | None = None
     component: dict[str, ComponentTable] = field(factory=dict)
-    http: HttpSettings = field(factory=HttpSettings)
+    http: HttpTable = field(factory=HttpTable)
     stream: StreamSettings = field(factory=StreamSettings)
     retry: RetryTable = field(factory=RetryTable)
     journal: JournalSettings = field(factory=JournalSettings)
@@ -238,7 +258,9 @@ class ConfigFile:
 
 @frozen
 class Component:
-    """The settings of one component, validated."""
+    """The settings of one component, validated. Without `http` or `retry`, those of `Settings`
+    hold; `http_of` and `retry_of` choose.
+    """
 
     domain: str
     secret: Secret
@@ -251,6 +273,8 @@ class Component:
     allow_from: frozenset[str] = frozenset()
     name: str = ""
     webhook_secrets: tuple[Secret, ...] = ()
+    http: HttpSettings | None = None
+    retry: RetrySettings | None = None
 
 
 @frozen
@@ -267,6 +291,16 @@ class Settings:
     limits: SenderLimits = field(factory=SenderLimits)
     tracing: TracingSettings | None = None
     log: LogSettings = field(factory=LogSettings)
+
+
+def http_of(component: Component, settings: Settings) -> HttpSettings:
+    """Return the settings for requests to a component's endpoint."""
+    return settings.http if component.http is None else component.http
+
+
+def retry_of(component: Component, settings: Settings) -> RetrySettings:
+    """Return the budgets of a component's stanzas."""
+    return settings.retry if component.retry is None else component.retry
 
 
 def limits_of(settings: Settings) -> Limits:

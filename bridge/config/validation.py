@@ -1,6 +1,5 @@
 """The second step of loading: turns the tables of the file into settings."""
 
-import importlib.util
 import ssl
 import stat
 from collections.abc import Callable, Mapping
@@ -8,8 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, TypeVar
 
-from attrs import evolve
-
+from bridge.config.http import HttpValidation
 from bridge.config.listener import ListenerValidation
 from bridge.config.settings import (
     Component,
@@ -19,7 +17,6 @@ from bridge.config.settings import (
     HttpSettings,
     ListenSettings,
     RetrySettings,
-    RetryTable,
     Settings,
     TracingSettings,
 )
@@ -28,7 +25,6 @@ from bridge.config.value import (
     BadValue,
     Secret,
     check_domain,
-    check_header,
     check_host,
     check_text,
     parse_key,
@@ -50,27 +46,33 @@ class Validation:
         self.warnings: list[str] = []
         self._directory = directory
         self._environment = environment
+        self._http = HttpValidation(
+            directory,
+            environment,
+            self._secret_file,
+            self._certificates,
+            self._fault,
+            self._note_key_file,
+        )
 
     def settings(self, file: ConfigFile) -> Settings:
         if not file.component and not any(f.key.startswith("component") for f in self.faults):
             example = '[component."bot.example.com"]'
             self._fault("component", "no component is configured", f"Add a table {example}")
         self._check_twins(file)
-        components = [self._component(file, domain) for domain in file.component]
-        cert_file, key_file = self._client_certificate(file.http)
-        http = evolve(
-            file.http,
-            headers=self._headers(file.http.headers),
-            ca_file=self._certificates("http.ca_file", file.http.ca_file),
-            client_cert_file=cert_file,
-            client_key_file=key_file,
+        http = self._http.http(file.http, "http", HttpSettings())
+        retry = self._http.retry(file.retry, "retry", RetrySettings())
+        components = tuple(
+            component
+            for domain in file.component
+            if (component := self._component(file, domain, http, retry)) is not None
         )
-        self._check_http2(http)
+        self._http.check_secrets(file.http, file.component, components)
         return Settings(
-            tuple(one for one in components if one is not None),
+            components,
             http,
             file.stream,
-            self._retry(file.retry),
+            retry,
             file.journal,
             listen=self._listen(file),
             warnings=tuple(self.warnings),
@@ -100,49 +102,6 @@ class Validation:
         )
         return reading.listen(file.listen, {fault.key for fault in self.faults})
 
-    def _retry(self, table: RetryTable) -> RetrySettings:
-        if table.budget_s is not None:
-            for name in ("message_budget_s", "iq_budget_s"):
-                if getattr(table, name) is not None:
-                    problem = f"budget_s and {name} are both set"
-                    self._fault(f"retry.{name}", problem, "Keep one of the two")
-            return RetrySettings(table.budget_s, table.budget_s)
-        given = {
-            name: value
-            for name in ("message_budget_s", "iq_budget_s")
-            if (value := getattr(table, name)) is not None
-        }
-        return RetrySettings(**given)
-
-    def _client_certificate(self, http: HttpSettings) -> tuple[str | None, str | None]:
-        """Check that certificate and key can be read and match; one file may hold both."""
-        if http.client_cert_file is None:
-            if http.client_key_file is not None:
-                problem = "client_key_file is set without client_cert_file"
-                self._fault("http.client_key_file", problem, "Set client_cert_file as well")
-            return None, None
-        cert = self._directory / http.client_cert_file
-        key = cert if http.client_key_file is None else self._directory / http.client_key_file
-        try:
-            ssl.create_default_context().load_cert_chain(cert, key, _no_password)
-        except ssl.SSLError:
-            problem = f"{cert} and {key} do not hold a certificate and its key"
-            remedy = "Use PEM files of a certificate and its key, without a passphrase"
-            self._fault("http.client_cert_file", problem, remedy)
-        except OSError as error:
-            problem = f"{cert} or {key} cannot be read ({error.strerror})"
-            self._fault("http.client_cert_file", problem, "Check the paths and permissions")
-        else:
-            self.warnings += readable_by_all(key, "the key in it")
-        return str(cert), str(key)
-
-    def _check_http2(self, http: HttpSettings) -> None:
-        if http.http2 and importlib.util.find_spec("h2") is None:
-            problem = "HTTP/2 needs the package h2, which is not installed"
-            self._fault(
-                "http.http2", problem, "Run: pip install 'httpx[http2]', or set http2 = false"
-            )
-
     def _check_twins(self, file: ConfigFile) -> None:
         seen: dict[str, str] = {}
         for domain in file.component:
@@ -151,7 +110,12 @@ class Validation:
                 problem = f"this is the same domain as {other}"
                 self._fault(f'component."{domain}"', problem, "Keep one of the two")
 
-    def _component(self, file: ConfigFile, domain: str) -> Component | None:
+    def _component(
+        self, file: ConfigFile, domain: str, http: HttpSettings, retry: RetrySettings
+    ) -> Component | None:
+        """Return a component's settings, or None if they have faults; `http` and `retry` are those
+        of all components.
+        """
         table, key = file.component[domain], f'component."{domain}"'
         known = len(self.faults)
         self._try(key, check_domain, domain)
@@ -176,6 +140,7 @@ class Validation:
                     f"{key}.allow_from", f"{address!r} is not a valid address: {error}", remedy
                 )
         webhook_secrets = self._webhook_secrets(table, key)
+        own_http, own_retry = self._http.of_component(table, key, http, retry)
         if len(self.faults) > known or secret is None or url is None or server is None:
             return None
         return Component(
@@ -190,6 +155,8 @@ class Validation:
             frozenset(address.casefold() for address in table.allow_from),
             table.name or domain,
             webhook_secrets,
+            own_http,
+            own_retry,
         )
 
     def _webhook_secrets(self, table: ComponentTable, key: str) -> tuple[Secret, ...]:
@@ -285,33 +252,8 @@ class Validation:
         self.warnings += readable_by_all(path, "the secret in it")
         return Secret(value)
 
-    def _headers(self, table: dict[str, str]) -> dict[str, str]:
-        """Return the headers by name. `NAME_file` and `NAME_env` say where the value is."""
-        headers: dict[str, str] = {}
-        for entry, given in table.items():
-            key = f"http.headers.{entry}"
-            name, value = entry, given
-            if entry.endswith("_file"):
-                name = entry.removesuffix("_file")
-                secret = self._secret_file(key, given)
-                if secret is None:
-                    continue
-                value = secret.value
-            elif entry.endswith("_env"):
-                name = entry.removesuffix("_env")
-                if given not in self._environment:
-                    problem = f"the environment variable {given} is not set"
-                    self._fault(key, problem, "Set it, or name another variable")
-                    continue
-                value = self._environment[given]
-            if name.lower() in (known.lower() for known in headers):
-                self._fault(key, f"{name} is set twice", "Keep one")
-            try:
-                check_header(name, value)
-            except BadValue as error:
-                self._fault(key, error.problem, error.remedy)
-            headers[name] = value
-        return headers
+    def _note_key_file(self, path: Path) -> None:
+        self.warnings += readable_by_all(path, "the key in it")
 
     def _certificates(self, key: str, name: str | None) -> str | None:
         if name is None:
@@ -349,8 +291,3 @@ def readable_by_all(path: Path, what: str) -> list[str]:
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         return [f"{path}: everyone on this machine can read {what}; run: chmod 640 {path}"]
     return []
-
-
-def _no_password() -> str:
-    """Return an empty passphrase: OpenSSL then fails instead of asking on the terminal."""
-    return ""

@@ -17,6 +17,10 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 _URL_LIMIT: Final = 8_000  # RFC 9110 §4.1 recommends supporting this much; httpx refuses 65,536
 _NOT_IN_HOST: Final = frozenset("/@\"'<>\\%[]")
+_SECRET_HEADER: Final = re.compile(
+    r"(?:.*[-_])?(?:authorization|cookie|password|secret|(?:access|api|auth)?(?:key|token))",
+    re.IGNORECASE,
+)
 _OURS: Final = frozenset(
     {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
     | {"traceparent", "webhook-id", "webhook-timestamp", "webhook-attempt", "webhook-signature"}
@@ -51,6 +55,14 @@ class PostUrl:
     url: str = field(repr=False)
     shown: str
     authorization: Secret | None = None
+
+    @property
+    def origin(self) -> str:
+        """The scheme, host and port; a default port is left out."""
+        parts = urlsplit(self.url)
+        default = {"http": 80, "https": 443}[parts.scheme]
+        host = parts.netloc if parts.port != default else parts.netloc.rpartition(":")[0]
+        return f"{parts.scheme}://{host}"
 
     def __str__(self) -> str:
         return self.shown
@@ -189,6 +201,13 @@ def check_header(name: str, value: str) -> None:
             "the value contains characters that a header cannot hold",
             "Use printable ASCII, without spaces at either end",
         )
+
+
+def is_secret_header(name: str) -> bool:
+    """Whether a header with this name probably holds a secret: `Authorization`, `Cookie`,
+    `X-API-Key`, `Private-Token` and the like.
+    """
+    return _SECRET_HEADER.fullmatch(name) is not None
 
 
 PREFIX: Final = "whsec_"

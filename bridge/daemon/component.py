@@ -14,7 +14,14 @@ from attrs import define, evolve, field
 from structlog.typing import FilteringBoundLogger
 
 from bridge.capture.recorder import Recorder
-from bridge.config.settings import Component, Settings, limits_of, limits_written
+from bridge.config.settings import (
+    Component,
+    Settings,
+    http_of,
+    limits_of,
+    limits_written,
+    retry_of,
+)
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus, component_status, snapshot_of
 from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.dispatch.ratelimit import SenderLimiter
@@ -77,7 +84,7 @@ class ComponentService:
         self.ended = trio.Event()
         self._component = component
         self._settings = settings
-        self._stamps = _stamps(settings)
+        self._stamps = _stamps(component, settings)
         self._stopping = trio.Event()
         self._ready = False
         self._dispatched = trio.Event()
@@ -249,11 +256,8 @@ class ComponentService:
 
     def differs(self, component: Component, settings: Settings) -> bool:
         """Return whether a configuration differs from the current one for this component."""
-        return (
-            component != self._component
-            or _shared(settings) != _shared(self._settings)
-            or _stamps(settings) != self._stamps
-        )
+        ours = _all_of(self._component, self._settings)
+        return _all_of(component, settings) != ours or _stamps(component, settings) != self._stamps
 
     def can_change(self, component: Component, settings: Settings) -> bool:
         """Return whether `change` suffices: the stream and the order of waiting stanzas stay."""
@@ -266,7 +270,7 @@ class ComponentService:
         """
         moved = component.post_url != self._component.post_url
         self._component, self._settings = component, settings
-        self._stamps = _stamps(settings)
+        self._stamps = _stamps(component, settings)
         self._pipeline.change(component, settings, endpoint, moved=moved)
         left, self._endpoint = self._endpoint, endpoint
         return left
@@ -281,22 +285,22 @@ def make_endpoint(
     """Return a new endpoint for a component; no connection is opened yet.
 
     Raises:
-        OSError, ssl.SSLError: if the certificates of `[http]` cannot be used.
+        OSError, ssl.SSLError: if the component's certificates cannot be used.
     """
-    signer = Signer(component.webhook_secrets)
-    return Endpoint(
-        component.post_url, settings.http, signer=signer, observer=observer, spans=spans
-    )
+    http, signer = http_of(component, settings), Signer(component.webhook_secrets)
+    return Endpoint(component.post_url, http, signer=signer, observer=observer, spans=spans)
 
 
-def _shared(settings: Settings) -> tuple[object, ...]:
-    """Return the settings that all components share."""
-    return settings.http, settings.stream, settings.retry, settings.limits
+def _all_of(component: Component, settings: Settings) -> tuple[object, ...]:
+    """Return all settings that a component goes by."""
+    http, retry = http_of(component, settings), retry_of(component, settings)
+    own = evolve(component, http=None, retry=None)
+    return own, http, retry, settings.stream, settings.limits
 
 
-def _stamps(settings: Settings) -> list[tuple[int, int, int] | None]:
+def _stamps(component: Component, settings: Settings) -> list[tuple[int, int, int] | None]:
     """Return a stamp per certificate file: a replaced one has another. They are read only once."""
-    http = settings.http
+    http = http_of(component, settings)
     stamps: list[tuple[int, int, int] | None] = []
     for name in (http.ca_file, http.client_cert_file, http.client_key_file):
         stamp = None

@@ -24,7 +24,6 @@ from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.telemetry.log import logger
 from bridge.telemetry.tracing import Spans
-from bridge.webhook.client import make_ssl_context
 from bridge.webhook.endpoint import Endpoint
 
 _NO_DOMAINS: Final[tuple[str, ...]] = ()
@@ -174,18 +173,17 @@ class Supervisor:
     def _new_endpoints(self, settings: Settings, plan: Plan) -> dict[str, Endpoint]:
         """Return the new endpoints. This can fail, so it is done before anything is changed."""
         new = {*plan.added, *plan.changed, *plan.restarted}
-        try:
-            make_ssl_context(settings.http)
-            return {
-                one.domain: make_endpoint(one, settings, self._spans, self._recorder_of(one))
-                for one in settings.components
-                if one.domain in new
-            }
-        except OSError as error:  # also ssl.SSLError; the loader has already checked the files
-            fault = ConfigFault(
-                "http", f"its certificates cannot be used ({error})", "Check the files"
-            )
-            raise CannotReload(fault) from None
+        made = {}
+        for one in settings.components:
+            if one.domain not in new:
+                continue
+            try:
+                made[one.domain] = make_endpoint(one, settings, self._spans, self._recorder_of(one))
+            except OSError as error:  # also ssl.SSLError; the loader has checked the files
+                key = "http" if one.http is None else f'component."{one.domain}".http'
+                problem = f"its certificates cannot be used ({error})"
+                raise CannotReload(ConfigFault(key, problem, "Check the files")) from None
+        return made
 
     async def _follow(self, order: _ReloadRequest, services: trio.Nursery) -> None:
         """Apply a configuration; the nursery `services` runs the services that it starts."""

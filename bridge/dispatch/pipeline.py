@@ -12,7 +12,7 @@ import trio
 from attrs import field, frozen
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config.settings import WRITTEN_FACTOR, Component, Settings
+from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, http_of, retry_of
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
@@ -75,7 +75,7 @@ class Pipeline:
         surroundings: Surroundings,
     ) -> Self:
         """Wire the parts. `parse` parses the XML of replies."""
-        around, http, stream = surroundings, settings.http, settings.stream
+        around, http, stream = surroundings, http_of(component, settings), settings.stream
         rooms, autoresponder = around.rooms, Autoresponder(component.name)
         outbox = Outbox(component.domain, store=queue, now=around.now)
         pending_iqs = PendingIqs(now=around.iq_now)
@@ -102,7 +102,7 @@ class Pipeline:
             rooms,
             log,
             conversations=Conversations(component.order),
-            policy=around.policy or RetryPolicy.of(settings.retry),
+            policy=around.policy or RetryPolicy.of(retry_of(component, settings)),
             breaker=around.breaker,
             max_in_flight=around.max_in_flight or http.max_in_flight,
             max_xml_length=WRITTEN_FACTOR * stream.max_stanza_bytes,
@@ -118,9 +118,9 @@ class Pipeline:
         """Use another configuration of the same domain from now on; waiting stanzas keep their
         budget. `moved`: the endpoint has another address.
         """
-        autoresponder = Autoresponder(component.name)
+        http, autoresponder = http_of(component, settings), Autoresponder(component.name)
         self.admission.limiter.change(settings.limits)
         self.admission.change(component, autoresponder)
-        self.worker.change(endpoint, autoresponder, settings.http.timeout_s)
-        policy = RetryPolicy.of(settings.retry)
-        self.dispatcher.change(policy, settings.http.max_in_flight, moved=moved)
+        self.worker.change(endpoint, autoresponder, http.timeout_s)
+        policy = RetryPolicy.of(retry_of(component, settings))
+        self.dispatcher.change(policy, http.max_in_flight, moved=moved)

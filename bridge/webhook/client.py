@@ -122,9 +122,9 @@ def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
             "User-Agent": USER_AGENT,
         }
     )
-    if url.authorization is not None:
-        headers["Authorization"] = url.authorization.value
     headers.update(http.headers)
+    if url.authorization is not None:  # it is for this URL alone; headers may be for all of them
+        headers["Authorization"] = url.authorization.value
     request = httpx.Request("POST", url.url, headers=headers)
     del request.headers["Content-Length"]  # each request has its own
     context = make_ssl_context(http)

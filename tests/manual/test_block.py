@@ -103,7 +103,7 @@ def secrets_in(table: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, dict):
                 yield from secrets_in(one)
-            elif key.endswith("secret_file"):
+            elif key.endswith(("secret_file", "Authorization_file")):
                 yield key, one
 
 

@@ -28,7 +28,7 @@ from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.story import Story, StoryReader
 from bridge.capture.replay.tally import Tally
-from bridge.config.settings import Component, Settings, limits_of
+from bridge.config.settings import Component, Settings, http_of, limits_of, retry_of
 from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.journal.queue import Quota
 from bridge.webhook.endpoint import Endpoint
@@ -162,8 +162,8 @@ class ReplayHarness:
 
     def _assemble(self) -> None:
         plan, log = self._plan, self._log
-        component, http, stream = plan.component, plan.settings.http, plan.settings.stream
-        limits = limits_of(plan.settings)
+        component, settings, stream = plan.component, plan.settings, plan.settings.stream
+        limits = limits_of(settings)
         self._options = StreamOptions(
             limits=limits, keepalive_s=stream.keepalive_s, close_timeout_s=0.5
         )
@@ -173,12 +173,12 @@ class ReplayHarness:
         self._captured = CapturedEndpoint(self.recorded, self._pace.now) if plan.captured else None
         self._endpoint = Endpoint(
             component.post_url,
-            http,
+            http_of(component, settings),
             self._captured,
             Signer(component.webhook_secrets),
             now=self._wall,
         )
-        journal = plan.settings.journal
+        journal = settings.journal
         queue = ReplayQueue(
             Quota(journal.max_stanzas, journal.max_bytes),
             self.recorded,
@@ -188,7 +188,7 @@ class ReplayHarness:
         )
         self._pipeline = Pipeline.build(
             component,
-            plan.settings,
+            settings,
             queue,
             _Timing(self._endpoint, self._captured, self._tally),
             self._elements.parse,
@@ -204,7 +204,7 @@ class ReplayHarness:
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
 
     def _make_policy(self) -> RetryPolicy:
-        policy = RetryPolicy.of(self._plan.settings.retry)
+        policy = RetryPolicy.of(retry_of(self._plan.component, self._plan.settings))
         if self._captured is None:
             return policy
         return CapturedPolicy.replaying(policy, self._captured)

@@ -94,6 +94,29 @@ def test_secrets_of_files_are_passed_on(tmp_path: Path) -> None:
     assert "a-secret" not in "".join(line for line in unit.splitlines() if line.startswith("#"))
 
 
+def test_secret_files_of_a_components_http_are_passed_on(tmp_path: Path) -> None:
+    text = """
+    [component."a.example"]
+    component_secret_file = "/s/secret"
+    component_post_url = "http://127.0.0.1/"
+    [component."a.example".http]
+    client_cert_file = "/s/both.pem"
+    [component."a.example".http.headers]
+    Authorization_file = "/s/token"
+    X-Plain = "not-a-file"
+    X-Api-Key = "hush"
+    """
+    unit, found = unit_for(tmp_path, text)
+    assert "# The header X-Api-Key is in that file: move it to a file, X-Api-Key_file." in unit
+    assert "X-Plain" not in unit
+    assert "hush" not in unit
+    assert found["LoadCredential"] == [
+        "secret:/s/secret",
+        "token:/s/token",
+        "both.pem:/s/both.pem",
+    ]
+
+
 def test_a_secret_in_the_file_is_named_but_not_shown(tmp_path: Path) -> None:
     unit, _ = unit_for(tmp_path, f'{COMPONENT}component_secret = "hush"\n')
     assert "The secret of bot.example is in that file" in unit

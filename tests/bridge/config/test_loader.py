@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
-from attrs import evolve
+from attrs import evolve, fields
 
 from bridge.config.loader import from_table, load
 from bridge.config.settings import (
@@ -31,6 +31,8 @@ from bridge.config.settings import (
     Settings,
     StreamSettings,
     TracingSettings,
+    http_of,
+    retry_of,
 )
 from bridge.config.value import Secret, parse_post_url
 from xmppstream import Server
@@ -301,7 +303,8 @@ def test_good_file_is_read(path: Path) -> None:
 
 def test_the_full_file() -> None:
     path = FIXTURES / "good" / "full.toml"
-    one, two = load(path).components
+    settings = load(path)
+    one, two = settings.components
     assert one == Component(
         DOMAIN,
         Secret("s3cret"),
@@ -316,6 +319,11 @@ def test_the_full_file() -> None:
         (Secret("whsec_bm90IGEgc2VjcmV0IGF0IGFsbCwgaXMgaXQ="),),
     )
     assert two.server == Server("::1", 5347, False, None, "xmpp.example.com")
+    assert settings.http.headers == {"X-Bridge": "xmpp"}
+    assert http_of(two, settings) == evolve(
+        settings.http, timeout_s=Seconds(5), headers={"X-Bridge": "xmpp", "X-Api-Key": "k3y"}
+    )
+    assert retry_of(two, settings) == RetrySettings(30, 0)
 
 
 # --- secrets
@@ -602,6 +610,193 @@ HEADER_FAULTS = [
 def test_bad_header(tmp_path: Path, line: str, fault: str) -> None:
     (told,) = faults_of(f"{TOP}[http.headers]\n{line}", tmp_path, {"TOKEN": "x"})
     assert told.startswith("http.headers." + fault.format(here=tmp_path))
+
+
+def two(top: str = "", bot: str = "", shop: str = "", shop_url: str = "https://b.example/") -> str:
+    """A file with two components; the tables of each below it."""
+    return f"""{top}
+[component."bot.example.com"]
+component_secret = "s3cret"
+component_post_url = "https://a.example/bot"
+{bot}
+[component."shop.example.com"]
+component_secret = "s3cret"
+component_post_url = "{shop_url}"
+{shop}
+"""
+
+
+SECRET_HEADERS = [
+    *("Authorization", "authorization", "AUTHORIZATION", "Proxy-Authorization", "Cookie"),
+    *("X-Api-Key", "x-API-key", "Ocp-Apim-Subscription-Key", "Key", "Api-Key", "X-ApiKey"),
+    *("X-Auth-Token", "Private-Token", "x-gitlab-token", "Token", "X-AccessToken"),
+    *("X-Client-Secret", "X-Password", "X_API_KEY"),
+]
+PLAIN_HEADERS = ["X-Bridge", "Accept-Language", "X-Monkey", "X-Keys-Version", "Tokenizer", "X-Cook"]
+
+
+@pytest.mark.parametrize("name", SECRET_HEADERS)
+@pytest.mark.parametrize("suffix", ["", "_file", "_env"])
+def test_a_secret_for_endpoints_of_different_origins_is_refused(
+    tmp_path: Path, name: str, suffix: str
+) -> None:
+    (tmp_path / "t").write_text("hush")
+    text = two(f'[http.headers]\n{name}{suffix} = "t"')
+    assert faults_of(text, tmp_path, {"t": "hush"}) == [
+        f"http.headers.{name}{suffix}: the secret in {name} would be sent to https://a.example and"
+        " https://b.example. Move it to the component that it is for:"
+        ' [component."bot.example.com".http.headers].'
+    ]
+
+
+@pytest.mark.parametrize("name", PLAIN_HEADERS)
+def test_a_header_without_a_secret_is_for_all(name: str) -> None:
+    settings = settings_of(two(f'[http.headers]\n{name} = "t"'))
+    assert [http_of(one, settings).headers for one in settings.components] == [{name: "t"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "is_other"),
+    [
+        ("https://a.example/shop", False),
+        ("https://A.example:443/shop", False),
+        ("https://a.example:8443/bot", True),
+        ("http://a.example/bot", True),
+        ("https://b.a.example/bot", True),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url: str, is_other: bool) -> None:
+    text = two('[http.headers]\nX-Token = "t"', shop_url=url)
+    assert bool(faults_of(text) if is_other else settings_of(text).warnings) == is_other
+
+
+@pytest.mark.parametrize(
+    ("shop", "url"),
+    [
+        (
+            '[component."shop.example.com".http.headers]\nauthorization = "own"',
+            "https://b.example/",
+        ),
+        ('[component."shop.example.com".http.headers]\nAUTHORIZATION_env = "t"', "https://b/"),
+        ("", "https://me:hush@b.example/"),
+    ],
+)
+def test_a_component_with_a_secret_of_its_own_is_sent_no_other(shop: str, url: str) -> None:
+    text = two('[http.headers]\nAuthorization = "t"', shop=shop, shop_url=url)
+    settings = settings_of(text, environment={"t": "own"})
+    assert http_of(settings.components[0], settings).headers == {"Authorization": "t"}
+    sent = http_of(settings.components[1], settings).headers
+    assert "own" in sent.values() or settings.components[1].post_url.authorization is not None
+
+
+# --- what a component says of its own endpoint
+
+HTTP_KEYS = [
+    ("timeout_s", "7", 7.0),
+    ("connect_timeout_s", "7", 7.0),
+    ("max_in_flight", "7", 7),
+    ("max_reply_bytes", "7", 7),
+    ("ca_file", '"ca.pem"', "{here}/ca.pem"),
+    ("client_cert_file", '"both.pem"', "{here}/both.pem"),
+    ("proxy_from_env", "true", True),
+    ("http2", "true", True),
+    ("headers", '{ X-A = "b" }', {"X-A": "b"}),
+]
+
+
+def test_every_key_of_http_is_in_the_table() -> None:
+    assert {key for key, *_ in HTTP_KEYS} | {"client_key_file"} == {
+        one.name for one in fields(HttpSettings)
+    }
+
+
+@pytest.mark.parametrize(("key", "text", "value"), HTTP_KEYS)
+def test_a_key_of_http_for_one_component(
+    client_files: Path, monkeypatch: pytest.MonkeyPatch, key: str, text: str, value: object
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    trustme.CA().cert_pem.write_to_path(client_files / "ca.pem")
+    own = f'[component."shop.example.com".http]\n{key} = {text}'
+    settings = settings_of(two("[http]\nmax_in_flight = 3", shop=own), client_files)
+    bot, shop = settings.components
+    assert http_of(bot, settings) == settings.http == HttpSettings(max_in_flight=Count(3))
+    found = getattr(http_of(shop, settings), key)
+    assert found == (value.format(here=client_files) if isinstance(value, str) else value)
+    assert key == "max_in_flight" or http_of(shop, settings).max_in_flight == 3
+
+
+def test_headers_are_merged_and_the_components_win() -> None:
+    common = '[http.headers]\nX-Common = "1"\nX-Both = "1"\nX-Env_env = "t"'
+    own = '[component."shop.example.com".http.headers]\nx-both = "2"\nX-Own = "2"\nx-env = "2"'
+    settings = settings_of(two(common, shop=own), environment={"t": "1"})
+    bot, shop = settings.components
+    assert http_of(bot, settings).headers == {"X-Common": "1", "X-Both": "1", "X-Env": "1"}
+    assert http_of(shop, settings).headers == {
+        "X-Common": "1",
+        "x-both": "2",
+        "X-Own": "2",
+        "x-env": "2",
+    }
+
+
+def test_a_components_certificate_replaces_the_common_one_and_its_key(client_files: Path) -> None:
+    common = '[http]\nclient_cert_file = "cert.pem"\nclient_key_file = "key.pem"'
+    own = '[component."shop.example.com".http]\nclient_cert_file = "both.pem"'
+    settings = settings_of(two(common, shop=own), client_files)
+    http = http_of(settings.components[1], settings)
+    assert (http.client_cert_file, http.client_key_file) == (str(client_files / "both.pem"),) * 2
+
+
+OWN_BUDGETS = [
+    ("", "", RetrySettings(60, 10)),
+    ("", "budget_s = 5", RetrySettings(5, 5)),
+    ("", "iq_budget_s = 5", RetrySettings(60, 5)),
+    ("budget_s = 7", "iq_budget_s = 5", RetrySettings(7, 5)),
+    ("iq_budget_s = 7", "message_budget_s = 0", RetrySettings(0, 7)),
+    ("iq_budget_s = 7", "budget_s = 0", RetrySettings(0, 0)),
+]
+
+
+@pytest.mark.parametrize(("common", "own", "expected"), OWN_BUDGETS)
+def test_the_budgets_of_one_component(common: str, own: str, expected: RetrySettings) -> None:
+    own = f'[component."shop.example.com".retry]\n{own}'
+    settings = settings_of(two(f"[retry]\n{common}", shop=own))
+    assert retry_of(settings.components[1], settings) == expected
+    assert retry_of(settings.components[0], settings) == settings.retry
+
+
+COMPONENT_FAULTS = [
+    ("http]\ntimeout_s = 0", "http.timeout_s: must be above 0"),
+    ("http]\ntimeout = 1", "http.timeout: this key is unknown. Perhaps you meant timeout_s"),
+    ('http]\nca_file = "none"', "http.ca_file: {here}/none cannot be read"),
+    ('http]\nclient_cert_file = "none"', "http.client_cert_file: {here}/none or {here}/none"),
+    ('http]\nclient_key_file = "k"', "http.client_key_file: client_key_file is set without"),
+    ('http.headers]\nHost = "a"', "http.headers.Host: Host is set by the bridge"),
+    ('http.headers]\nX_file = "none"', "http.headers.X_file: {here}/none cannot be read"),
+    ('http.headers]\nX_env = "NO"', "http.headers.X_env: the environment variable NO is not set"),
+    ("retry]\nbudget_s = 1\niq_budget_s = 1", "retry.iq_budget_s: budget_s and iq_budget_s are"),
+    ("retry]\niq_budget_s = -1", "retry.iq_budget_s: must be from 0"),
+]
+
+
+@pytest.mark.parametrize(("lines", "fault"), COMPONENT_FAULTS)
+def test_bad_tables_of_a_component(tmp_path: Path, lines: str, fault: str) -> None:
+    (told,) = faults_of(f'{TOP}[component."{DOMAIN}".{lines}', tmp_path)
+    assert told.startswith(f"{KEY}." + fault.format(here=tmp_path))
+
+
+@pytest.mark.parametrize("table", ["http", f"{KEY}.http"])
+@pytest.mark.parametrize(("name", "is_secret"), [("X-Api-Key", True), ("X-Bridge", False)])
+def test_a_file_with_a_header_that_is_a_secret_is_warned_about(
+    tmp_path: Path, table: str, name: str, is_secret: bool
+) -> None:
+    path = tmp_path / "bridge.toml"
+    (tmp_path / "secret").write_text("s3cret")
+    (tmp_path / "secret").chmod(0o600)
+    text = TOP.replace('component_secret = "s3cret"', 'component_secret_file = "secret"')
+    path.write_text(f'{text}[{table}.headers]\n{name} = "t"')
+    path.chmod(0o644)
+    assert bool(load(path).warnings) == is_secret
 
 
 # --- certificates
@@ -936,7 +1131,8 @@ KNOWN_KEYS = [
         KEY,
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
         "post_stanza_types, component_post_messages, component_post_own, component_order, "
-        "webhook_secrets, webhook_secrets_file, allow_from, name, server, tls, ca_file, tls_name",
+        "webhook_secrets, webhook_secrets_file, allow_from, name, server, tls, ca_file, tls_name,"
+        " http, retry",
     ),
 ]
 

@@ -309,6 +309,9 @@ SOFT: Final[list[tuple[str, dict[str, Any], dict[str, Any]]]] = [
     ("limits", {}, {"limits": SenderLimits(stanzas_per_s=Rate(1.0))}),
     ("timeout", {}, {"http": HttpSettings(timeout_s=Seconds(1.0))}),
     ("headers", {}, {"http": HttpSettings(headers={"X-A": "b"})}),
+    ("own timeout", {"http": HttpSettings(timeout_s=Seconds(1.0))}, {}),
+    ("own headers", {"http": HttpSettings(headers={"X-A": "b"})}, {}),
+    ("own retry", {"retry": RetrySettings(1, 1)}, {}),
     ("grace", {}, {"stream": StreamSettings(grace_s=Seconds(1.0))}),
 ]
 
@@ -357,8 +360,51 @@ async def test_a_changed_time_out_and_header_are_those_of_the_next_post(
         assert endpoint.requests[0].get("x-a") == "b"
 
 
-async def test_certificates_are_read_again_where_their_files_are_others(
+async def test_a_components_own_http_and_retry_are_those_of_its_next_post(
+    stage: Stage, mock_clock: MockClock
+) -> None:
+    first, second = await stage.endpoint(Gate()), await stage.endpoint()
+    both = stage.component(first), stage.component(second, OTHER)
+    async with stage.running_with(*both, journal=OFF):
+        session = await stage.server.attached(DOMAIN)
+        other = await stage.server.attached(OTHER)
+        http = HttpSettings(timeout_s=Seconds(2.0), headers={"X-A": "b"})
+        own: dict[str, Any] = {"http": http, "retry": RetrySettings(0, 0)}
+        told = await stage.reload(stage.component(first, **own), both[1], journal=OFF)
+        assert plan(told) == {"changed": [DOMAIN]}
+        await session.send(message("m1"))
+        await other.send(message("m2", to=f"bot@{OTHER}"))
+        await other.receive(1)
+        await until(lambda: len(first.requests) == 1)
+        await wait_all_tasks_blocked(0.01)
+        mock_clock.jump(2)
+        assert conditions(await session.receive(1)) == {"m1": "remote-server-timeout"}
+        assert first.requests[0].get("x-a") == "b"
+        assert second.requests[0].get("x-a") is None
+        # The tables of all components do not matter to one that has its own.
+        tables: dict[str, Any] = {
+            "http": HttpSettings(headers={"X-C": "d"}),
+            "retry": RetrySettings(1, 1),
+        }
+        told = await stage.reload(stage.component(first, **own), both[1], journal=OFF, **tables)
+        assert plan(told) == {"changed": [OTHER]}
+
+
+async def test_certificates_of_one_component_that_went_bad(
     stage: Stage, mock_clock: MockClock, tmp_path: Path
+) -> None:
+    endpoint = await stage.endpoint()
+    async with stage.running_with(stage.component(endpoint)):
+        await stage.server.attached(DOMAIN)
+        bad = stage.component(endpoint, http=HttpSettings(ca_file=str(tmp_path / "gone.pem")))
+        told = await stage.reload(bad)
+        assert told["event"] == "configuration not changed"
+        assert told["why"].startswith(f'component."{DOMAIN}".http: its certificates')
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_certificates_are_read_again_where_their_files_are_others(
+    stage: Stage, mock_clock: MockClock, tmp_path: Path, own: bool
 ) -> None:
     import trustme
 
@@ -366,7 +412,8 @@ async def test_certificates_are_read_again_where_their_files_are_others(
     trustme.CA().cert_pem.write_to_path(str(file))
     http = HttpSettings(ca_file=str(file))
     endpoint = await stage.endpoint()
-    async with stage.running_with(stage.component(endpoint), http=http):
+    component = stage.component(endpoint, http=http if own else None)
+    async with stage.running_with(component, http=HttpSettings() if own else http):
         await stage.server.attached(DOMAIN)
         assert plan(await stage.hangup()) == {}
         trustme.CA().cert_pem.write_to_path(str(tmp_path / "new.pem"))

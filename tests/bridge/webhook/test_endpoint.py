@@ -503,12 +503,22 @@ async def test_credentials_of_the_url_become_basic(
 async def test_extra_headers(nursery: trio.Nursery) -> None:
     server = await HttpServer.start(nursery, saying(response()))
     http = HttpSettings(headers={"authorization": "Bearer t", "X-Two": "a b", "User-AGENT": "mine"})
-    async with endpoint_at(server.url("/", "juliet:s3cret@"), http) as endpoint:
+    async with endpoint_at(server.url("/"), http) as endpoint:
         await endpoint.post(BODY, UID)
     [request] = server.requests
     assert request.get("authorization") == "Bearer t"
     assert request.get("x-two") == "a b"
     assert request.get("user-agent") == "mine"
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
+async def test_the_credentials_of_a_url_win_over_a_header(nursery: trio.Nursery, name: str) -> None:
+    server = await HttpServer.start(nursery, saying(response()))
+    http = HttpSettings(headers={name: "Bearer t"})
+    async with endpoint_at(server.url("/", "juliet:s3cret@"), http) as endpoint:
+        await endpoint.post(BODY, UID)
+    [request] = server.requests
+    assert request.get("authorization") == "Basic anVsaWV0OnMzY3JldA=="
 
 
 async def test_no_cookies_are_kept(nursery: trio.Nursery) -> None:
