@@ -9,6 +9,8 @@ from typing import overload
 
 import trio
 
+from xmppstream.jid import InvalidJid, to_ascii
+
 
 class TlsFailed(OSError):
     """The TLS handshake failed on an open connection; `why` is the reason given by TLS."""
@@ -43,14 +45,15 @@ async def dial(
         OSError: if no address answers, or the name cannot be looked up.
     """
     try:
+        host = to_ascii(host)
+        name = to_ascii(server_name or host)  # ssl would take the codec "idna", of IDNA 2003
         stream = await trio.open_tcp_stream(host, port)
-    except UnicodeError:
+    except (InvalidJid, UnicodeError):
         raise OSError("the host name is not valid") from None
     if context is None:
         return stream
     secured = False
     try:
-        name = server_name or host
         secure = trio.SSLStream(stream, context, server_hostname=name, https_compatible=True)
         await secure.do_handshake()
         secured = True

@@ -1,11 +1,16 @@
-"""Splits and compares addresses (RFC 7622 §3.1). Nothing is normalised but letter case.
+"""Splits and compares addresses (RFC 7622 §3.1).
 
-An address stays a string in stanzas; `split` it if its parts matter.
+An address stays a string in stanzas, as it came; `split` it if its parts matter. Domains are equal
+by IDNA 2008 (RFC 5891) with the mapping of UTS 46, non-transitional: `faß.de` is not `fass.de`, as
+IDNA 2003 and Python's codec "idna" have it.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
+from unicodedata import normalize
 
+import idna
 from attrs import frozen
 
 from xmppstream.errors import LocalError
@@ -80,6 +85,48 @@ def domain_of(address: str) -> str:
     return bare(address).rpartition("@")[2]
 
 
+def to_ascii(domain: str) -> str:
+    """Return a domain as DNS, TLS and HTTP have it. A label in ASCII stays as it is.
+
+    Raises:
+        InvalidJid: if it is not valid by IDNA 2008.
+    """
+    if domain.isascii():
+        return domain
+    if len(domain) > _PART_LIMIT_BYTES:
+        raise InvalidJid("its domain is too long")
+    try:
+        labels = idna.uts46_remap(domain, std3_rules=False, transitional=False).split(".")
+        return ".".join(one if one.isascii() else idna.alabel(one).decode() for one in labels)
+    except idna.IDNAError as error:
+        raise InvalidJid(f"its domain is not valid: {error}") from None
+
+
+def fold_domain(domain: str) -> str:
+    """Return the spelling that all equal domains have in common."""
+    return domain.lower() if domain.isascii() else _fold_domain(domain)
+
+
+@lru_cache(maxsize=1024)
+def _fold_domain(domain: str) -> str:
+    try:
+        return to_ascii(domain).lower()
+    except InvalidJid:  # equal to itself only
+        return domain.lower()
+
+
+def fold(address: str) -> str:
+    """Return the spelling that all equal addresses have in common, unchecked. Letter case matters
+    in the resource only, and is not folded further: `straße@` is not `strasse@` (RFC 8265 §3.3).
+    """
+    head, slash, resource = address.partition("/")
+    if address.isascii():
+        return f"{head.lower()}{slash}{resource}"
+    local, at, domain = head.rpartition("@")
+    local, resource = normalize("NFC", local.lower()), normalize("NFC", resource)
+    return f"{local}{at}{fold_domain(domain)}{slash}{resource}"
+
+
 def same_domain(one: str, other: str) -> bool:
-    """Whether two domains are equal, ignoring letter case."""
-    return one == other or one.lower() == other.lower()
+    """Whether two domains are equal, in whatever spelling."""
+    return one == other or fold_domain(one) == fold_domain(other)

@@ -39,6 +39,7 @@ from xmppstream import (
     StreamOptions,
     connect,
 )
+from xmppstream.jid import to_ascii
 
 _TIMEOUT_S: Final = 10.0
 
@@ -212,7 +213,8 @@ async def _check_server(component: Component, report: _Report) -> None:
     server = component.server
     try:
         with trio.fail_after(_TIMEOUT_S):
-            found = await trio.socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+            host = to_ascii(server.host)
+            found = await trio.socket.getaddrinfo(host, server.port, type=socket.SOCK_STREAM)
     except (OSError, trio.TooSlowError) as error:
         why = str(error) or f"no answer within {_TIMEOUT_S:g} s"
         report.bad(component.domain, f"resolve {server.host}", why)

@@ -14,6 +14,7 @@ from bridge.config.settings import ListenSettings, ListenTable, TcpAddress, Toke
 from bridge.config.token import SCOPES, Scope, Token, digest_of
 from bridge.config.value import BadValue, Secret, check_domain, parse_server
 from xmppstream import InvalidJid, split
+from xmppstream.jid import same_domain
 
 _SHORTEST: Final = 16
 _HASH: Final = re.compile(r"sha256:([0-9A-Fa-f]{64})")
@@ -220,8 +221,8 @@ class ListenerValidation:
         return frozenset(found)
 
     def _component(self, name: str) -> str | None:
-        """Return a component's domain as configured; `name` may differ in letter case."""
-        return next((one for one in self._domains if one.lower() == name.lower()), None)
+        """Return a component's domain as configured; `name` may be spelt otherwise."""
+        return next((one for one in self._domains if same_domain(one, name)), None)
 
     def _no_component(self, key: str, name: str) -> None:
         close = get_close_matches(name, self._domains, 1)

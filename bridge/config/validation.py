@@ -32,6 +32,7 @@ from bridge.config.value import (
     parse_server,
 )
 from xmppstream import InvalidJid, Server, split
+from xmppstream.jid import fold, fold_domain
 from xmppstream.stanza import KINDS
 
 SECRET_VARIABLE: Final = "XMPP_BRIDGE_SECRET"
@@ -105,7 +106,7 @@ class Validation:
     def _check_twins(self, file: ConfigFile) -> None:
         seen: dict[str, str] = {}
         for domain in file.component:
-            other = seen.setdefault(domain.casefold(), domain)
+            other = seen.setdefault(fold_domain(domain), domain)
             if other != domain:
                 problem = f"this is the same domain as {other}"
                 self._fault(f'component."{domain}"', problem, "Keep one of the two")
@@ -152,7 +153,7 @@ class Validation:
             table.component_post_messages,
             table.component_post_own,
             table.component_order,
-            frozenset(address.casefold() for address in table.allow_from),
+            frozenset(fold(address).lower() for address in table.allow_from),
             table.name or domain,
             webhook_secrets,
             own_http,

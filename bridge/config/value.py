@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from attrs import field, frozen
 
+from xmppstream.jid import InvalidJid, to_ascii
 from xmppstream.writer import IllegalCharacter, escape_text
 
 DEFAULT_PORT: Final = 5347
@@ -94,8 +95,7 @@ def parse_post_url(text: str) -> PostUrl:
     if not _is_host(parts.hostname):
         raise BadValue("the host of the URL is not a domain name or IP address", example)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if not host.isascii():
-        host = host.encode("idna").decode()
+    host = to_ascii(host)
     place = f"{host}:{port}" if port is not None else host
     authorization = None
     if parts.username is not None:
@@ -149,8 +149,8 @@ def _is_host(text: str) -> bool:
             return bool(ipaddress.IPv6Address(text))
         if not text.strip("0123456789."):
             return bool(ipaddress.IPv4Address(text))
-        text.encode("idna")
-    except ValueError:  # UnicodeError is one
+        to_ascii(text).encode("idna")  # the resolver's codec, which checks lengths
+    except ValueError:  # InvalidJid and UnicodeError are
         return False
     return all(c.isprintable() and not c.isspace() and c not in _NOT_IN_HOST for c in text)
 
@@ -169,8 +169,11 @@ def check_domain(text: str) -> None:
     Raises:
         BadValue: if it is not a valid domain.
     """
-    labels = text.split(".")
-    if not text or len(text.encode()) > 253 or not all(_LABEL.fullmatch(one) for one in labels):
+    try:
+        longest = max(len(text.encode()), len(to_ascii(text)))
+    except InvalidJid:
+        longest = 0
+    if not 0 < longest <= 253 or not all(_LABEL.fullmatch(one) for one in text.split(".")):
         raise BadValue(f"{text!r} is not a valid domain", 'Use a domain such as "bot.example.com"')
 
 

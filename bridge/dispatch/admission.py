@@ -28,7 +28,7 @@ from xmppstream import (
     StanzaReceived,
     StanzaRefused,
 )
-from xmppstream.jid import bare, domain_of, same_domain
+from xmppstream.jid import bare, domain_of, fold, same_domain
 from xmppstream.stanza import TYPES
 
 _BAD_REQUEST: Final = StanzaError(StanzaCondition.BAD_REQUEST, ErrorType.MODIFY)
@@ -185,7 +185,7 @@ class Admission:
         return False
 
     def _is_allowed(self, stanza: Stanza) -> bool:
-        sender = (stanza.from_ or "").casefold()
+        sender = fold(stanza.from_ or "").lower()
         names = (sender, bare(sender), domain_of(sender))
         return any(name in self._component.allow_from for name in names)
 

@@ -9,12 +9,12 @@ Invariant: a pending iq is in `_questions`, under its name, until it ends; it en
 
 from collections.abc import Callable
 from typing import Final
-from unicodedata import normalize
 
 import trio
 from attrs import define, field
 
 from xmppstream import Stanza
+from xmppstream.jid import fold
 
 WAIT_LIMIT_S: Final = 300.0
 """The longest wait for a reply, in s."""
@@ -74,7 +74,7 @@ class PendingIqs:
             DuplicateId: if an iq with the same id and addresses is pending.
             TooManyPending: if `limit` iqs are pending.
         """
-        name = (_plain(request.to), _plain(request.from_), request.id or "")
+        name = (fold(request.to or ""), fold(request.from_ or ""), request.id or "")
         if name in self._questions:
             raise DuplicateId
         if len(self._questions) >= self._limit:
@@ -112,16 +112,9 @@ class PendingIqs:
     def _asked(self, stanza: Stanza) -> PendingIq | None:
         if not self._questions or stanza.kind != "iq" or stanza.type not in _ANSWERS:
             return None
-        name = (_plain(stanza.from_), _plain(stanza.to), stanza.id or "")
+        name = (fold(stanza.from_ or ""), fold(stanza.to or ""), stanza.id or "")
         question = self._questions.get(name)
         if question is None or question.deadline < self._now():
             return None  # nobody waits any more: it is for the endpoint
         del self._questions[name]
         return question
-
-
-def _plain(address: str | None) -> str:
-    """Return an address in a normalized spelling."""
-    bare, slash, resource = (address or "").partition("/")
-    plain = f"{bare.lower()}{slash}{resource}"
-    return plain if plain.isascii() else normalize("NFC", plain)

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xmppstream.errors import LocalError
-from xmppstream.jid import InvalidJid, Jid, bare, domain_of, same_domain, split
+from xmppstream.jid import (
+    InvalidJid,
+    Jid,
+    bare,
+    domain_of,
+    fold,
+    fold_domain,
+    same_domain,
+    split,
+    to_ascii,
+)
 
 GOOD = {
     "example.com": Jid("", "example.com", ""),
@@ -117,7 +129,84 @@ def test_domain_of(address: str, expected: str) -> None:
         ("bot.example", "bot.example.", False),
         ("bot.example", "other.example", False),
         ("", "bot.example", False),
+        ("faß.de", "fass.de", False),
+        ("faß.de", "FAẞ.DE", True),
+        ("faß.de", "xn--fa-hia.de", True),
+        ("FASS.de", "faß.de", False),
+        ("xn--fa-hia.de", "XN--FA-HIA.de", True),
+        ("ς.example", "\u03c3.example", False),
+        ("\u03c3.example", "Σ.example", True),
+        ("bücher.example", "bu\u0308cher.example", True),
+        ("bot.example", "\uff42ot\u3002example", True),
+        (
+            "\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.example",
+            "\u0646\u0627\u0645\u0647\u0627\u06cc.example",
+            False,
+        ),
+        ("fa\u200d.de", "fa.de", False),
+        ("fa\u200d.de", "FA\u200d.de", True),
+        ("a_b.ü.example", "A_B.Ü.example", True),
+        ("\u0131.example", "i.example", False),
+        ("ü" * 600, "Ü" * 600, True),
     ],
 )
 def test_same_domain(one: str, other: str, same: bool) -> None:
     assert same_domain(one, other) is same
+    assert same_domain(other, one) is same
+
+
+@given(st.text(), st.text())
+@settings(derandomize=True, deadline=None)
+def test_domains_in_a_common_spelling_are_the_same(one: str, other: str) -> None:
+    assert same_domain(one, one)
+    assert same_domain(one, other) == (fold_domain(one) == fold_domain(other))
+    assert fold_domain(fold_domain(one)) == fold_domain(one)
+
+
+@given(st.text())
+@settings(derandomize=True, deadline=None)
+def test_any_domain_in_ascii_or_a_fault(text: str) -> None:
+    try:
+        domain = to_ascii(text)
+    except InvalidJid:
+        return
+    assert domain.isascii()
+    assert to_ascii(domain) == domain
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        ("faß.de", "xn--fa-hia.de"),
+        ("BÜCHER.Example", "xn--bcher-kva.example"),
+        ("Example.COM", "Example.COM"),
+        ("xn--zz.de", "xn--zz.de"),
+        ("_xmpp.ü.example", "_xmpp.xn--tda.example"),
+        ("", ""),
+    ],
+)
+def test_to_ascii(domain: str, expected: str) -> None:
+    assert to_ascii(domain) == expected
+
+
+@pytest.mark.parametrize("domain", ["☃.example", "fa\u200d.de", "ü" * 64, "a\u00b7b.example"])
+def test_what_idna_2008_forbids(domain: str) -> None:
+    with pytest.raises(InvalidJid):
+        to_ascii(domain)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Romeo@Example.com/R", "romeo@example.com/R", True),
+        ("romeo@example.com/R", "romeo@example.com/r", False),
+        ("straße@example.com", "strasse@example.com", False),
+        ("STRAẞE@example.com", "straße@example.com", True),
+        ("a@faß.de/ß", "a@xn--fa-hia.de/ß", True),
+        ("a@faß.de", "a@fass.de", False),
+        ("ju\u0308rgen@ü.de/a\u0308", "jürgen@xn--tda.de/\u00e4", True),
+        ("xn--tda.de", "ü.de", True),
+    ],
+)
+def test_fold(one: str, other: str, same: bool) -> None:
+    assert (fold(one) == fold(other)) is same

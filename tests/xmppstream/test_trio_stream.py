@@ -1088,7 +1088,12 @@ def secure(authority: trustme.CA, loopback: Loopback) -> Callable[..., Server]:
 
 @pytest.mark.parametrize(
     ("name", "tls_name"),
-    [("127.0.0.1", None), ("xmpp.example", "xmpp.example"), ("*.xmpp.example", "a.xmpp.example")],
+    [
+        ("127.0.0.1", None),
+        ("xmpp.example", "xmpp.example"),
+        ("*.xmpp.example", "a.xmpp.example"),
+        ("xn--fa-hia.example", "faß.example"),
+    ],
 )
 async def test_tls_with_a_good_certificate(
     loopback: Loopback,
@@ -1121,6 +1126,7 @@ async def refuse_tls(peer: Peer) -> None:
         (["other.example"], "xmpp.example", "Hostname mismatch"),
         (["xmpp.example"], None, "IP address mismatch"),
         (["127.0.0.1"], DOMAIN, "Hostname mismatch"),
+        (["fass.example"], "faß.example", "Hostname mismatch"),
     ],
 )
 async def test_tls_with_a_wrong_name(

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from bridge.config.value import BadValue
 from xmppstream import InvalidJid, Stanza, split
-from xmppstream.jid import bare, domain_of
+from xmppstream.jid import bare, domain_of, fold
 from xmppstream.stanza import KINDS
 
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
@@ -37,7 +37,7 @@ class Since:
 
 @frozen
 class Selection:
-    """The selected stanzas, by default all. `only` holds addresses in lower case."""
+    """The selected stanzas, by default all. `only` holds addresses as `parse_only` returns them."""
 
     only: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset(KINDS)
@@ -59,14 +59,14 @@ class Selection:
         if not self.only:
             return True
         for address in (sender, receiver):
-            name = (address or "").casefold()
+            name = fold(address or "").lower()
             if not self.only.isdisjoint((name, bare(name), domain_of(name))):
                 return True
         return False
 
 
 def parse_only(text: str) -> str:
-    """Return an address to select by (full, bare, or a domain) in lower case.
+    """Return an address to select by (full, bare, or a domain) in the spelling that is compared.
 
     Raises:
         BadValue: if it is not a valid address.
@@ -76,7 +76,7 @@ def parse_only(text: str) -> str:
     except InvalidJid as error:
         remedy = "Use user@example.com, user@example.com/resource, or example.com"
         raise BadValue(f"{text!r} is not a valid address: {error}", remedy) from None
-    return text.casefold()
+    return fold(text).lower()
 
 
 def parse_since(text: str) -> Since:

@@ -11,6 +11,7 @@ from bridge.conformance.component.profile import escaped
 from bridge.conformance.component.session import Session, condition_of, name_of
 from bridge.conformance.component.source import SECRET
 from bridge.conformance.component.subject import Subject
+from xmppstream.jid import same_domain
 from xmppstream.names import COMPONENT, STREAMS, expanded
 
 _ROOT: Final = expanded(STREAMS, "stream")
@@ -35,7 +36,7 @@ async def header_to(subject: Subject) -> Observation:
     to = dict(root.attributes).get("to")
     if to == subject.domain:
         return passed()
-    if to is not None and to.casefold() == subject.domain.casefold():
+    if to is not None and same_domain(to, subject.domain):
         return differs("the domain in another spelling")
     return failed("no to" if to is None else f"to is {to}")
 

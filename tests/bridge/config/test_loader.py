@@ -180,6 +180,7 @@ COMPONENT_KEYS: list[tuple[str, str, Any]] = [
     ('component_order = "none"', "order", "none"),
     ('allow_from = ["a@b.example", "c"]', "allow_from", frozenset({"a@b.example", "c"})),
     ('allow_from = ["A@B.example"]', "allow_from", frozenset({"a@b.example"})),
+    ('allow_from = ["Straße@Faß.de"]', "allow_from", frozenset({"straße@xn--fa-hia.de"})),
     ('name = "Echo"', "name", "Echo"),
     ('server = "xmpp.example.com:1"', "server", Server("xmpp.example.com", 1)),
     ("tls = true", "server", Server("127.0.0.1", 5347, True)),
@@ -1298,3 +1299,29 @@ def test_a_secret_file_is_found_beside_the_configuration(
     (place / "bridge.toml").write_text(f'{WITHOUT_SECRET}component_secret_file = "secret"')
     monkeypatch.chdir(tmp_path)
     assert load(Path("etc/bridge.toml")).components == (COMPONENT,)
+
+
+# --- domains
+
+
+def twins(one: str, other: str) -> list[str]:
+    table = 'component_secret = "s"\ncomponent_post_url = "http://h/"\n'
+    text = f'[component."{one}"]\n{table}[component."{other}"]\n{table}'
+    try:
+        return [str(one.domain) for one in settings_of(text).components]
+    except ConfigError as error:
+        return [fault.problem for fault in error.faults]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("faß.de", "fass.de", False),
+        ("faß.de", "xn--fa-hia.de", True),
+        ("faß.de", "FAẞ.de", True),
+        ("bot.example.com", "Bot.example.com", True),
+        ("bücher.example", "BÜCHER.example", True),
+    ],
+)
+def test_two_components_of_one_domain(one: str, other: str, is_same: bool) -> None:
+    assert twins(one, other) == ([f"this is the same domain as {one}"] if is_same else [one, other])

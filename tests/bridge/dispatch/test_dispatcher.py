@@ -49,6 +49,7 @@ from xmppstream import (
     make,
     parse_element,
 )
+from xmppstream.jid import fold
 from xmppstream.names import STANZA_ERRORS
 
 DOMAIN: Final = "bot.example"
@@ -977,6 +978,26 @@ async def test_allow_from(
     assert errors(bench.sent()) == ([] if expected else refused)
     assert set(bench.endpoint.ids) == ({"m", "q"} if expected else set())
     assert bench.counts.untold == (0 if expected else 1)
+
+
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        ("straße@faß.de/R", True),
+        ("STRAẞE@FAẞ.DE/r", True),
+        ("straße@xn--fa-hia.de/r", True),
+        ("strasse@faß.de/r", False),
+        ("straße@fass.de/r", False),
+    ],
+)
+async def test_allow_from_takes_no_other_account_for_the_same(
+    nursery: trio.Nursery, sender: str, expected: bool
+) -> None:
+    allowed = frozenset({fold("Straße@faß.de")})
+    bench = running(nursery, evolve(COMPONENT, allow_from=allowed))
+    await bench.give(message("m", from_=sender))
+    await bench.settle()
+    assert errors(bench.sent()) == ([] if expected else ["m forbidden auth"])
 
 
 async def test_allow_from_is_asked_of_what_the_bridge_answers_too(nursery: trio.Nursery) -> None:
