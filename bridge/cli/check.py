@@ -95,6 +95,9 @@ async def check_settings(
     report.good("", "configuration", f"{len(settings.components)} component(s)")
     for warning in settings.warnings:
         report.warn("", "configuration", warning)
+    exposed = None if directory is None else directory.warning()
+    if exposed is not None:
+        report.warn("", "state directory", exposed)
     if daemon is not None:
         _report_daemon(daemon, settings, report)
     for component in settings.components:

@@ -6,14 +6,18 @@ so an operator may open the journal with `sqlite3` at any time.
 
 import fcntl
 import os
+import re
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
 _NAME: Final = "xmpp-bridge"
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_LOCK_CONTENT: Final = re.compile(rb"[0-9]{0,10}\n?")
 
 
 class StateDirectoryError(Exception):
@@ -83,17 +87,34 @@ class StateDirectory:
         except OSError as error:
             raise self._error(f"it cannot be made ({error.strerror})") from error
 
+    def warning(self) -> str | None:
+        """Return a warning for the operator if other users can write to the directory."""
+        try:
+            mode = self.path.stat().st_mode
+        except OSError:
+            return None
+        if not mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return None
+        who = "everyone" if mode & stat.S_IWOTH else "its group"
+        return f"{self.path}: {who} can replace the journal in it; run: chmod go-w {self.path}"
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Reserve the directory for this process. Create it if it is missing.
+
+        Only a lock file of our own is written: not what a symbolic link leads to, and no file with
+        another content (a hard link).
 
         Raises:
             StateDirectoryError: if another process has it, or it cannot be used.
         """
         self.make()
         try:
-            lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.open(self.lock_file, flags, 0o600)
         except OSError as error:
+            if self.lock_file.is_symlink():
+                raise self._not_a_lock("a symbolic link") from None
             raise self._error(f"it cannot be written ({error.strerror})") from error
         try:
             self._lock(lock)
@@ -104,6 +125,9 @@ class StateDirectory:
             os.close(lock)
 
     def _lock(self, lock: int) -> None:
+        mode = os.fstat(lock).st_mode
+        if not stat.S_ISREG(mode):
+            raise self._not_a_lock("not a regular file")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -114,7 +138,16 @@ class StateDirectory:
             raise StateDirectoryTaken(message, process) from None
         except OSError as error:
             raise self._error(f"it cannot be locked ({error.strerror})") from error
+        if _LOCK_CONTENT.fullmatch(os.pread(lock, 100, 0)) is None:
+            raise self._not_a_lock("not a lock file: it has a content")
+        if mode & _OTHERS:
+            with suppress(PermissionError):  # another user's, and shared with us
+                os.fchmod(lock, 0o600)
         os.ftruncate(lock, 0)
+
+    def _not_a_lock(self, what: str) -> StateDirectoryError:
+        hint = "remove it, or use another directory with --state-dir"
+        return self._error(f"{self.lock_file} is {what}", hint)
 
     def _error(
         self, why: str, hint: str = "use one that you own with --state-dir"

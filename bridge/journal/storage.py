@@ -105,6 +105,9 @@ def open_storage(directory: StateDirectory, settings: JournalSettings) -> Iterat
         JournalError: if the journal cannot be used.
     """
     with directory.lock():
+        warning = directory.warning()
+        if warning is not None:
+            logger().warning("state directory", warning=warning)
         yield Storage(directory, open_journal(directory, settings), settings)
 
 

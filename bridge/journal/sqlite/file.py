@@ -7,6 +7,7 @@ locking is not used, so an operator may open the file with `sqlite3` while the d
 import os
 import pwd
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,7 +61,8 @@ bytes are random, because SQLite does not write a page that has not changed.
 def open_file(
     file: Path, durability: Literal["power", "process"], *, busy_timeout_s: float
 ) -> sqlite3.Connection:
-    """Open the journal, or create one (mode 0600, in a directory of mode 0700).
+    """Open the journal, or create one (mode 0600, in a directory of mode 0700). An existing one is
+    given that mode. A symbolic link is refused: the lock beside it would not protect its target.
 
     Raises:
         JournalError: if that fails; the message names the cause and a remedy.
@@ -88,13 +90,28 @@ def _create(file: Path) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # An existing file is not opened: closing it would release SQLite's locks on it.
-        if not file.exists():
+        if file.is_symlink():
+            raise JournalError(
+                f"{file} is a symbolic link", "name the directory that it leads to with --state-dir"
+            )
+        if file.exists():
+            _make_private(file)
+        else:
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:  # another process has just made it, or the parent is a file
         if not file.exists():
             raise JournalError(f"{file.parent} is not a directory", "use another one") from None
     except OSError as error:
         raise JournalError(f"cannot create {file}: {error.strerror}", _writable(file)) from error
+
+
+def _make_private(file: Path) -> None:
+    for path in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))):
+        # What is missing is created by SQLite, with the mode of the database.
+        with suppress(FileNotFoundError, PermissionError):  # the latter: another user's
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                path.chmod(0o600)
 
 
 def _prepare(database: sqlite3.Connection, file: Path, synchronous: str) -> None:

@@ -530,6 +530,17 @@ async def test_a_daemon_that_runs_says_how_it_is_and_is_not_disturbed(
         assert len(xmpp.sessions) == 1
 
 
+async def test_a_state_directory_that_others_can_write_to(
+    nursery: trio.Nursery, directory: StateDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.make()
+    directory.path.chmod(0o777)
+    http = await endpoint(nursery)
+    url = f"http://127.0.0.1:{http.port}/"
+    await check_settings(settings_of(url), attach=False, directory=directory)
+    assert "state directory" in capsys.readouterr().out
+
+
 async def test_a_daemon_in_trouble(
     nursery: trio.Nursery,
     log: Recorder,

@@ -11,7 +11,10 @@ from typing import Final
 
 import pytest
 
+from bridge.config.settings import JournalSettings
 from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
+from bridge.journal.storage import open_storage
+from tests.bridge.recorder import Recorder
 from tests.bridge.unprivileged import open_directory, unprivileged
 
 
@@ -113,3 +116,81 @@ def test_what_cannot_be_written_is_named() -> None:
                 StateDirectory(path).lock(),
             ):
                 pass
+
+
+# --- files that are not ours
+
+
+@pytest.mark.parametrize("content", [None, b"", b"4711\n", b"precious"], ids=str)
+def test_a_lock_that_is_a_symbolic_link_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    target = tmp_path / "target"
+    if content is not None:
+        target.write_bytes(content)
+    directory = StateDirectory(tmp_path / "state")
+    directory.make()
+    directory.lock_file.symlink_to(target)
+    expected = f"{directory.lock_file} is a symbolic link; remove it, or use another directory"
+    with pytest.raises(StateDirectoryError, match=expected), directory.lock():
+        pass
+    assert (target.read_bytes() if target.exists() else None) == content
+
+
+@pytest.mark.parametrize("content", [b"precious", b"4711 ", b"4711\n4712\n", b"\0" * 200])
+def test_a_lock_with_another_content_is_not_overwritten(tmp_path: Path, content: bytes) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(content)
+    directory = StateDirectory(tmp_path / "state")
+    directory.make()
+    directory.lock_file.hardlink_to(target)
+    with pytest.raises(StateDirectoryError, match="is not a lock file"), directory.lock():
+        pass
+    assert target.read_bytes() == content
+
+
+def test_a_lock_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    directory = StateDirectory(tmp_path)
+    os.mkfifo(directory.lock_file)
+    with pytest.raises(StateDirectoryError, match="is not a regular file"), directory.lock():
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "4711\n", "4711"])
+def test_a_lock_of_a_killed_process_becomes_private(tmp_path: Path, content: str) -> None:
+    directory = StateDirectory(tmp_path)
+    directory.lock_file.write_text(content)
+    directory.lock_file.chmod(0o644)
+    with directory.lock():
+        assert stat.S_IMODE(directory.lock_file.stat().st_mode) == 0o600
+        assert directory.lock_file.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "who"),
+    [
+        (0o700, None),
+        (0o755, None),
+        (0o500, None),
+        (0o770, "its group"),
+        (0o720, "its group"),
+        (0o777, "everyone"),
+        (0o702, "everyone"),
+        (0o1777, "everyone"),
+    ],
+)
+def test_a_directory_that_others_can_write_to_is_warned_about(
+    tmp_path: Path, mode: int, who: str | None
+) -> None:
+    tmp_path.chmod(mode)
+    warning = StateDirectory(tmp_path).warning()
+    told = f"{tmp_path}: {who} can replace the journal in it; run: chmod go-w {tmp_path}"
+    assert warning == (None if who is None else told)
+    tmp_path.chmod(0o700)
+
+
+def test_the_warning_is_logged(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    recorder = Recorder()
+    with recorder.installed(), open_storage(StateDirectory(tmp_path), JournalSettings()):
+        pass
+    assert [line["event"] for line in recorder.lines] == ["state directory"]
+    assert StateDirectory(tmp_path / "none").warning() is None

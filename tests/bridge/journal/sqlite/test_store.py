@@ -535,6 +535,31 @@ def test_the_file_and_its_directory_are_private(journal: SqliteStore, file: Path
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o666, 0o640, 0o604, 0o600])
+def test_an_existing_file_becomes_private(file: Path, mode: int) -> None:
+    journal = SqliteStore(file)
+    journal.commit([entry("u")])
+    for path in file.parent.iterdir():  # as a process that is killed leaves them
+        path.chmod(mode)
+    with closing(SqliteStore(file)) as again:
+        again.commit([entry("v")])
+        modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in file.parent.iterdir()}
+        assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-shm": 0o600}
+    journal.close()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"precious"], ids=str)
+def test_a_symbolic_link_is_refused(file: Path, tmp_path: Path, content: bytes | None) -> None:
+    target = tmp_path / "target"
+    if content is not None:
+        target.write_bytes(content)
+    file.parent.mkdir(exist_ok=True)
+    file.symlink_to(target)
+    with pytest.raises(JournalError, match="is a symbolic link; name the directory"):
+        SqliteStore(file)
+    assert (target.read_bytes() if target.exists() else None) == content
+
+
 @pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
 def test_durability_says_when_the_disk_is_waited_for(
     file: Path, durability: str, synchronous: int
