@@ -3,7 +3,6 @@
 A key is known by its name, a digest. The clients' own text is not kept.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -13,6 +12,7 @@ import outcome
 import trio
 from attrs import define, evolve, field
 
+from bridge.journal.age import elapsed_s
 from bridge.journal.committer import Committer
 from bridge.journal.store import (
     CLAIM_S,
@@ -75,12 +75,13 @@ class MemoryIdempotencyStore:
         self,
         limit_count: int = MEMORY_COUNT,
         limit_bytes: int = MEMORY_BYTES,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = elapsed_s,
     ) -> None:
         self._limit_count = limit_count
         self._limit_bytes = limit_bytes
         self._now = now
         self._claims: dict[bytes, Claim] = {}
+        self._since: dict[bytes, float] = {}  # by `now`, for the same names
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -88,7 +89,7 @@ class MemoryIdempotencyStore:
 
     async def find(self, name: bytes) -> Claim | None:
         await trio.lowlevel.checkpoint()
-        return _current(self._claims.get(name), self._now())
+        return self._claims[name] if self._is_current(name) else None
 
     def sent(self, claim: Claim) -> None:
         self._put(claim)
@@ -110,25 +111,29 @@ class MemoryIdempotencyStore:
     def release(self, name: bytes) -> None:
         claim = self._claims.pop(name, None)
         if claim is not None:
+            del self._since[name]
             self._bytes -= len(claim.answer or "")
+
+    def _is_current(self, name: bytes) -> bool:
+        return name in self._since and self._since[name] >= self._now() - CLAIM_S
 
     def _put(self, claim: Claim) -> None:
         self.release(claim.name)
         self._claims[claim.name] = claim
+        self._since[claim.name] = self._now()
         self._bytes += len(claim.answer or "")
         self._trim()
 
     def _trim(self) -> None:
-        too_old = self._now() - CLAIM_S
         while self._claims:
-            oldest = next(iter(self._claims.values()))
+            oldest = next(iter(self._claims))
             if (
                 len(self._claims) <= self._limit_count
                 and self._bytes <= self._limit_bytes
-                and oldest.made >= too_old
+                and self._is_current(oldest)
             ):
                 return
-            self.release(oldest.name)
+            self.release(oldest)
 
 
 @define(eq=False)
@@ -148,9 +153,8 @@ class JournalIdempotencyStore:
     ends a group commit.
     """
 
-    def __init__(self, committer: Committer, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, committer: Committer) -> None:
         self._committer = committer
-        self._now = now
         self._next = _Round()
         self._asking = False
 
@@ -161,7 +165,7 @@ class JournalIdempotencyStore:
         await mine.over.wait()
         if mine.failure is not None:
             raise JournalError(mine.failure.why, mine.failure.hint)
-        return _current(mine.found.get(name), self._now())
+        return mine.found.get(name)
 
     def _ask(self) -> None:
         if self._asking or not self._next.names:
@@ -197,7 +201,3 @@ class JournalIdempotencyStore:
 
 def _claims(journal: JournalStore, *, names: set[bytes]) -> list[Claim]:
     return journal.claims(names)
-
-
-def _current(claim: Claim | None, now: float) -> Claim | None:
-    return claim if claim is not None and claim.made >= now - CLAIM_S else None

@@ -97,7 +97,6 @@ class Batch:
             )
         )
         tally.add_pending(component, 1, weight)
-        tally.now = delivery.received
         self._looked_up = 0
 
     def settle(self, place: int, settle: Settle) -> None:
@@ -133,7 +132,6 @@ class Batch:
         """Keep a stanza that belongs to no entry, and its claim."""
         reply = send.reply
         self._add_reply(reply, (send.kind, send.from_, send.to, send.id))
-        self._tally.now = reply.made
         if send.claim is not None:
             self._claims.append(send.claim)
 

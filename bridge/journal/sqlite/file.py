@@ -17,7 +17,7 @@ from bridge.journal.sqlite.statement import STATEMENTS
 from bridge.journal.store import ImpossibleOperation, JournalError
 
 APPLICATION_ID: Final = 0x584D5042  # "XMPB"
-VERSION: Final = 2
+VERSION: Final = 3
 _WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _CACHE_KIB: Final = 16 * 1024
 _PROBE_BYTES: Final = 64 * 1024
@@ -50,7 +50,15 @@ CREATE TABLE claim (
   number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, digest BLOB NOT NULL, uid TEXT NOT NULL,
   made REAL NOT NULL, state TEXT NOT NULL, weight INTEGER NOT NULL, lang TEXT, answer TEXT);
 """
-_STEPS: Final = (_SCHEMA, _CLAIM)
+# `open_s` is how long the journal has been open, in all processes together; `since` is its value
+# when a row was written. The age of rows that are there already begins with the conversion.
+_AGE: Final = """
+CREATE TABLE age (open_s REAL NOT NULL);
+INSERT INTO age VALUES (0);
+ALTER TABLE dead ADD COLUMN since REAL NOT NULL DEFAULT 0;
+ALTER TABLE claim ADD COLUMN since REAL NOT NULL DEFAULT 0;
+"""
+_STEPS: Final = (_SCHEMA, _CLAIM, _AGE)
 """The SQL that upgrades a file from each version, starting at 0 (empty), to the next."""
 PROBE: Final = f"UPDATE probe SET data = randomblob({_PROBE_BYTES})"
 """Writes as much as a batch of 64 stanzas may: a single page fits even on many a full disk. The

@@ -9,8 +9,9 @@ from bridge.journal.sqlite.tally import KeepLimits, Tally
 from bridge.journal.store import AnswerKey, Claim
 
 _PUT: Final = Bulk(
-    "INSERT INTO claim (number, name, digest, uid, made, state, weight, lang, answer) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO claim (number, name, digest, uid, made, state, weight, lang, answer, since)"
+    " VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 _REMOVE: Final = Bulk("DELETE FROM claim WHERE number IN (", "?", ")")
 _STEP: Final = 500  # names in one query
@@ -39,7 +40,7 @@ class ClaimTable:
             last[one.name] = one
         self._remove(last)
         _PUT.run(self._database, [self._row(one) for one in last.values()])
-        if self._tally.first_claimed is None:
+        if self._tally.claimed_since is None:
             self._note_first()
 
     def _row(self, one: Claim) -> tuple[object, ...]:
@@ -47,7 +48,7 @@ class ClaimTable:
         self._tally.add_claims(1, weight)
         number = self._tally.next_number()
         named = (number, one.name, one.digest, one.uid, one.made, one.state)
-        return (*named, weight, one.lang, one.answer)
+        return (*named, weight, one.lang, one.answer, self._tally.now)
 
     def answer(self, answer: AnswerKey) -> None:
         """Record the result of a claim, if it exists."""
@@ -69,10 +70,10 @@ class ClaimTable:
         """Forget the oldest claims until the limits are met."""
         while self._tally.exceeds_claims(limits):
             # The order of the numbers is that of insertion.
-            query = "SELECT number, weight, made FROM claim ORDER BY number LIMIT 100"
+            query = "SELECT number, weight, since FROM claim ORDER BY number LIMIT 100"
             gone = []
-            for number, weight, made in self._database.execute(query).fetchall():
-                self._tally.first_claimed = made
+            for number, weight, since in self._database.execute(query).fetchall():
+                self._tally.claimed_since = since
                 if not self._tally.exceeds_claims(limits):
                     break
                 self._tally.add_claims(-1, -weight)
@@ -88,15 +89,18 @@ class ClaimTable:
             self._note_first()
 
     def _note_first(self) -> None:
-        query = "SELECT made FROM claim ORDER BY number LIMIT 1"
+        query = "SELECT since FROM claim ORDER BY number LIMIT 1"
         row = self._database.execute(query).fetchone()
-        self._tally.first_claimed = row and row[0]
+        self._tally.claimed_since = row and row[0]
 
 
-def find_claims(database: sqlite3.Connection, names: Collection[bytes]) -> list[Claim]:
-    """Return the claims with these names that exist."""
-    columns = "name, digest, uid, made, state, answer, lang"
-    return [Claim(*row) for row in _select(database, columns, names)]
+def find_claims(
+    database: sqlite3.Connection, names: Collection[bytes], since: float
+) -> list[Claim]:
+    """Return the claims with these names that are not older."""
+    columns = "since, name, digest, uid, made, state, answer, lang"
+    rows = _select(database, columns, names)
+    return [Claim(*row) for began, *row in rows if began >= since]
 
 
 def _select(

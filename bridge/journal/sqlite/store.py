@@ -8,11 +8,12 @@ large as the most that ever waited, and the log some MB.
 """
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from bridge.journal.age import elapsed_s
 from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.file import PROBE, explained, open_file
 from bridge.journal.sqlite.idempotency import find_claims
@@ -36,8 +37,10 @@ class SqliteStore:
 
     The oldest dead letters are forgotten beyond `dead_limit_count`, `dead_limit_bytes` (of stanzas
     and replies) or `dead_limit_age_s`. So are the oldest claims beyond `claim_limit_count`,
-    `claim_limit_bytes` (of claims with their answers) or `CLAIM_S`. A store has no clock: it judges
-    ages by the times in its operations, so without operations nothing expires.
+    `claim_limit_bytes` (of claims with their answers) or `CLAIM_S`. An age is the time for which
+    the journal was open since then, by `elapsed_s`, a clock that nobody sets, rather than by the
+    times in operations: a wall clock that is set forward by 40 days would delete everything.
+    Without operations nothing is deleted.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class SqliteStore:
         claim_limit_count: int = 1_000_000,
         claim_limit_bytes: int = 256 * 1024 * 1024,
         busy_timeout_s: float = 5,
+        elapsed_s: Callable[[], float] = elapsed_s,
     ) -> None:
         """Open the file, or create one.
 
@@ -63,7 +67,7 @@ class SqliteStore:
         self._database = open_file(file, durability, busy_timeout_s=busy_timeout_s)
         try:
             with explained(file):
-                self._writer = Writer(self._database, limits, claim_limits)
+                self._writer = Writer(self._database, limits, claim_limits, elapsed_s)
         except JournalError:
             self._database.close()
             raise
@@ -116,7 +120,7 @@ class SqliteStore:
     def claims(self, names: Collection[bytes]) -> list[Claim]:
         """Return the claims with these names that are kept, in any order."""
         with explained(self._file):
-            return find_claims(self._database, names)
+            return find_claims(self._database, names, self._writer.open_s - CLAIM_S)
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         """Return everything kept under a uid, or under the only uid that begins with it."""
@@ -157,6 +161,9 @@ class SqliteStore:
         try:
             with explained(self._file):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._database.execute("PRAGMA busy_timeout = 0")
+                with suppress(sqlite3.OperationalError):  # locked, or the disk is full
+                    self._writer.save_age()
         finally:
             self._database.close()
 

@@ -20,12 +20,12 @@ class Tally:
     dead: dict[str, int] = field(factory=dict)
     dead_count: int = 0
     dead_bytes: int = 0
-    first_died: float | None = None
+    dead_since: float | None = None  # of the first dead letter, on the clock of `now`
     claim_count: int = 0
     claim_bytes: int = 0
-    first_claimed: float | None = None
+    claimed_since: float | None = None
     number: int = 0  # the greatest assigned so far
-    now: float = 0  # Unix time, s, of the latest operation that has a time
+    now: float = 0  # how long the journal has been open, s; set by each batch
 
     def copy(self) -> "Tally":
         """Return an independent copy."""
@@ -62,7 +62,7 @@ class Tally:
         return (
             self.claim_count > limits.count
             or self.claim_bytes > limits.bytes
-            or (self.first_claimed is not None and self.first_claimed < self.now - limits.age_s)
+            or (self.claimed_since is not None and self.claimed_since < self.now - limits.age_s)
         )
 
     def exceeds(self, limits: KeepLimits) -> bool:
@@ -70,5 +70,5 @@ class Tally:
         return (
             self.dead_count > limits.count
             or self.dead_bytes > limits.bytes
-            or (self.first_died is not None and self.first_died < self.now - limits.age_s)
+            or (self.dead_since is not None and self.dead_since < self.now - limits.age_s)
         )

@@ -6,7 +6,7 @@ executed here, one by one. The tally changes with each operation; `rolled_back` 
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, assert_never
 
 from bridge.journal.delivery import Delivery
@@ -31,13 +31,14 @@ from bridge.journal.store import (
 
 _ENTRY: Final = "uid, component, kind, from_, to_, id, lang"
 _BURY: Final = (
-    f"INSERT INTO dead (number, {_ENTRY}, received, attempts, weight, died, reason, xml)"
-    f" SELECT ?, {_ENTRY}, received, attempts, weight, ?, ?, xml FROM pending WHERE uid = ?"
+    f"INSERT INTO dead (number, {_ENTRY}, received, attempts, weight, died, reason, xml, since)"
+    f" SELECT ?, {_ENTRY}, received, attempts, weight, ?, ?, xml, ? FROM pending WHERE uid = ?"
 )
 _ABANDON: Final = (
-    f"INSERT INTO dead (number, {_ENTRY}, received, attempts, weight, died, reason, reply, xml)"
-    " SELECT ?, uid, component, kind, from_, to_, id, NULL, made, '', length(data), ?, ?, data, ''"
-    " FROM reply WHERE number = ?"
+    f"INSERT INTO dead"
+    f" (number, {_ENTRY}, received, attempts, weight, died, reason, reply, xml, since)"
+    " SELECT ?, uid, component, kind, from_, to_, id, NULL, made, '', length(data), ?, ?, data, '',"
+    " ? FROM reply WHERE number = ?"
 )
 _REVIVE: Final = (
     f"INSERT INTO pending (number, {_ENTRY}, received, attempts, weight, xml)"
@@ -52,16 +53,24 @@ RareOperation = Attempted | Abandon | Requeue | DropDead | KeyOperation
 
 _TABLES: Final = ("pending", "reply", "dead", "claim")
 _TRIM_STEP: Final = 100
+_SAVE_S: Final = 60.0  # what a crash makes younger
 
 
 class Writer:
     """Executes operations on a database, and tallies its contents."""
 
     def __init__(
-        self, database: sqlite3.Connection, limits: KeepLimits, claim_limits: KeepLimits
+        self,
+        database: sqlite3.Connection,
+        limits: KeepLimits,
+        claim_limits: KeepLimits,
+        elapsed_s: Callable[[], float],
     ) -> None:
-        """`limits` are those of dead letters."""
+        """`limits` are those of dead letters; `elapsed_s` is a clock that nobody sets."""
         self.tally = Tally()
+        self._elapsed_s = elapsed_s
+        [[self._saved_s]] = database.execute("SELECT open_s FROM age")
+        self._zero_s: float = elapsed_s() - self._saved_s
         self._known: dict[str, Row] = {}
         self._database = database
         self._limits = limits
@@ -80,8 +89,21 @@ class Writer:
     def _claims(self) -> ClaimTable:
         return ClaimTable(self._database, self.tally)
 
+    @property
+    def open_s(self) -> float:
+        """How long the journal has been open, in all processes together, in s."""
+        return self._elapsed_s() - self._zero_s
+
+    def save_age(self) -> None:
+        """Write for the next process how long the journal has been open."""
+        self._saved_s = self.open_s
+        self._database.execute("UPDATE age SET open_s = ?", (self._saved_s,))
+
     def do(self, operations: Sequence[Operation]) -> None:
         """Execute operations in order."""
+        self.tally.now = self.open_s
+        if self.tally.now >= self._saved_s + _SAVE_S:
+            self.save_age()
         run = Batch(self._database, self.tally, self._known, operations)
         for place, one in enumerate(operations):
             if isinstance(one, Delivery):
@@ -127,7 +149,6 @@ class Writer:
                 self._note_first_dead()
             case ClaimKey(claim=claim):
                 self._claims.put([claim])
-                self.tally.now = claim.made
             case AnswerKey():
                 self._claims.answer(operation)
             case ReleaseKey(name=name):
@@ -137,8 +158,9 @@ class Writer:
 
     def _bury(self, uid: str, died: float, reason: str) -> None:
         number = self.tally.next_number()
-        if self._database.execute(_BURY, (number, died, reason, uid)).rowcount:
-            self._note_dead(number, died)
+        row = (number, died, reason, self.tally.now, uid)
+        if self._database.execute(_BURY, row).rowcount:
+            self._note_dead(number)
 
     def _abandon(self, operation: Abandon) -> None:
         [[reply]] = self._database.execute(
@@ -146,18 +168,17 @@ class Writer:
             (operation.uid, operation.place),
         )
         number = self.tally.next_number()
-        row = (number, operation.died, operation.reason, reply)
+        row = (number, operation.died, operation.reason, self.tally.now, reply)
         if self._database.execute(_ABANDON, row).rowcount:
             self._database.execute("DELETE FROM reply WHERE number = ?", (reply,))
-            self._note_dead(number, operation.died)
+            self._note_dead(number)
 
-    def _note_dead(self, number: int, died: float) -> None:
+    def _note_dead(self, number: int) -> None:
         query = "SELECT component, weight FROM dead WHERE number = ?"
         [[component, weight]] = self._database.execute(query, (number,))
         self.tally.add_dead(component, 1, weight)
-        if self.tally.first_died is None:
-            self.tally.first_died = died
-        self.tally.now = died
+        if self.tally.dead_since is None:
+            self.tally.dead_since = self.tally.now
 
     def _revive(self, uid: str, received: float) -> None:
         rows = self._database.execute(_REVIVABLE, (uid,)).fetchall()
@@ -185,16 +206,16 @@ class Writer:
     # --- the limits of dead letters
 
     def _note_first_dead(self) -> None:
-        row = self._database.execute("SELECT died FROM dead ORDER BY number LIMIT 1").fetchone()
-        self.tally.first_died = row and row[0]
+        row = self._database.execute("SELECT since FROM dead ORDER BY number LIMIT 1").fetchone()
+        self.tally.dead_since = row and row[0]
 
     def _trim(self) -> None:
         query = (
-            f"SELECT number, component, weight, died FROM dead ORDER BY number LIMIT {_TRIM_STEP}"
+            f"SELECT number, component, weight, since FROM dead ORDER BY number LIMIT {_TRIM_STEP}"
         )
         while self.tally.exceeds(self._limits):
-            for *row, died in self._database.execute(query).fetchall():
-                self.tally.first_died = died
+            for *row, since in self._database.execute(query).fetchall():
+                self.tally.dead_since = since
                 if not self.tally.exceeds(self._limits):
                     return
                 self._forget_dead([row])

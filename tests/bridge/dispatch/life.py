@@ -241,7 +241,7 @@ class Life:
         self.submitters = {DOMAIN: self.pipeline.submitter}
         self.claims: IdempotencyStore = MemoryIdempotencyStore(now=self.wall)
         if self._committer is not None:
-            self.claims = JournalIdempotencyStore(self._committer, self.wall)
+            self.claims = JournalIdempotencyStore(self._committer)
         self.sender = Sender(lambda: self.submitters, self.claims, parse, self.wall)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

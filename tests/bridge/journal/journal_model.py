@@ -44,15 +44,25 @@ class Model:
     claim_limit_bytes: int
     pending: dict[str, Delivery] = field(factory=dict)
     replies: list[tuple[Outgoing, Delivery]] = field(factory=list)  # with what they reply to
-    dead: list[DeadLetter] = field(factory=list)
+    buried: list[tuple[DeadLetter, float]] = field(factory=list)  # with the `now` of that time
     claims: dict[bytes, Claim] = field(factory=dict)
-    now: float = 0
+    now: float = 0  # how long the journal has been open
+    claimed: dict[bytes, float] = field(factory=dict)  # when, as `now`
+
+    @property
+    def dead(self) -> list[DeadLetter]:
+        return [one for one, _ in self.buried]
+
+    @property
+    def current_claims(self) -> dict[bytes, Claim]:
+        oldest = self.now - CLAIM_S
+        return {name: one for name, one in self.claims.items() if self.claimed[name] >= oldest}
 
     def after(self, operations: list[Operation]) -> Model:
         """Give the model as it is after a batch; raises `Refused` where that cannot be done."""
         new = copy(self)
-        new.pending, new.replies, new.dead = dict(self.pending), [*self.replies], [*self.dead]
-        new.claims = dict(self.claims)
+        new.pending, new.replies, new.buried = dict(self.pending), [*self.replies], [*self.buried]
+        new.claims, new.claimed = dict(self.claims), dict(self.claimed)
         for operation in operations:
             new.do(operation)
         new.trim()
@@ -64,7 +74,6 @@ class Model:
                 if entry.uid in self.pending:
                     raise Refused
                 self.pending[entry.uid] = replace(entry, number=0)
-                self.now = entry.received
             case Attempted(uid=uid, attempt=attempt):
                 if entry_ := self.pending.get(uid):
                     self.pending[uid] = replace(entry_, attempts=(*entry_.attempts, attempt))
@@ -72,8 +81,7 @@ class Model:
                 if entry_ := self.pending.pop(uid, None):
                     self.replies += [(reply, entry_) for reply in replies]
                     if reason is not None:
-                        self.dead.append(DeadLetter(entry_, died, reason))
-                        self.now = died
+                        self.buried.append((DeadLetter(entry_, died, reason), self.now))
             case Confirm(replies=keys):
                 for uid, place in keys:
                     self.take_reply(uid, place)
@@ -84,24 +92,23 @@ class Model:
                     head = (one.kind, one.from_ or "", one.to or "", one.id, None)
                     stub = Delivery.stored(entry_.uid, entry_.component, *head, "", reply.made)
                     stub = replace(stub, component=reply.component)
-                    self.dead.append(DeadLetter(stub, died, reason, reply.data))
-                    self.now = died
+                    self.buried.append((DeadLetter(stub, died, reason, reply.data), self.now))
             case Requeue(uids=uids, received=received):
                 for uid in uids:
                     self.revive(uid, received)
             case DropDead(uids=uids):
-                self.dead = [
-                    one for one in self.dead if uids is not None and one.entry.uid not in uids
+                self.buried = [
+                    (one, since)
+                    for one, since in self.buried
+                    if uids is not None and one.entry.uid not in uids
                 ]
             case Send(reply=reply):
-                self.now = reply.made
                 about = (operation.kind, operation.from_, operation.to, operation.id)
                 stub = Delivery.stored(reply.uid, reply.component, *about, None, "", reply.made)
                 self.replies.append((reply, stub))
                 if operation.claim is not None:
                     self.put(operation.claim)
             case ClaimKey(claim=claim):
-                self.now = claim.made
                 self.put(claim)
             case AnswerKey(name=name, state=state, answer=answer, lang=lang):
                 if known := self.claims.get(name):
@@ -114,6 +121,7 @@ class Model:
     def put(self, claim: Claim) -> None:
         self.claims.pop(claim.name, None)
         self.claims[claim.name] = claim
+        self.claimed[claim.name] = self.now
 
     def take_reply(self, uid: str, place: int) -> tuple[Outgoing, Delivery] | None:
         for index, (reply, _) in enumerate(self.replies):
@@ -122,25 +130,25 @@ class Model:
         return None
 
     def revive(self, uid: str, received: float) -> None:
-        for one in self.dead:
+        for one, since in self.buried:
             entry = one.entry
             if entry.uid == uid and entry.stanza.kind != "iq" and one.reply is None:
                 if uid not in self.pending:
-                    self.dead.remove(one)
+                    self.buried.remove((one, since))
                     self.pending[uid] = replace(entry, received=received)
                 return
 
     def trim(self) -> None:
-        while self.dead and (
-            len(self.dead) > self.limit_count
+        while self.buried and (
+            len(self.buried) > self.limit_count
             or sum(map(weight, self.dead)) > self.limit_bytes
-            or self.dead[0].died < self.now - self.limit_age_s
+            or self.buried[0][1] < self.now - self.limit_age_s
         ):
-            del self.dead[0]
+            del self.buried[0]
         while self.claims and (
             len(self.claims) > self.claim_limit_count
             or sum(map(claim_weight, self.claims.values())) > self.claim_limit_bytes
-            or next(iter(self.claims.values())).made < self.now - CLAIM_S
+            or self.claimed[next(iter(self.claims))] < self.now - CLAIM_S
         ):
             del self.claims[next(iter(self.claims))]
 

@@ -1,7 +1,7 @@
 """A journal in memory that keeps the protocol, and remembers all that ever happened to it."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import assert_never
 
 from attrs import evolve
@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import (
+    CLAIM_S,
     Abandon,
     AnswerKey,
     Attempted,
@@ -47,7 +48,10 @@ class MemoryJournal:
         self._number_of: dict[str, int] = {}
         self._replies: dict[int, Outgoing] = {}
         self._dead: list[DeadLetter] = []
+        self.elapsed_s: Callable[[], float] = lambda: 0.0
+        """The clock by which claims grow old."""
         self.kept_claims: dict[bytes, Claim] = {}
+        self._claimed_since: dict[bytes, float] = {}
         self._last = 0
 
     def commit(self, operations: Sequence[Operation]) -> None:
@@ -102,9 +106,9 @@ class MemoryJournal:
             case Send(reply=reply, claim=claim):
                 self._replies[self._next()] = reply
                 if claim is not None:
-                    self.kept_claims[claim.name] = claim
+                    self._claim(claim)
             case ClaimKey(claim=claim):
-                self.kept_claims[claim.name] = claim
+                self._claim(claim)
             case AnswerKey(name=name, state=state, answer=answer, lang=lang):
                 if name in self.kept_claims:
                     known = self.kept_claims[name]
@@ -113,6 +117,10 @@ class MemoryJournal:
                 self.kept_claims.pop(name, None)
             case _:
                 assert_never(operation)
+
+    def _claim(self, claim: Claim) -> None:
+        self.kept_claims[claim.name] = claim
+        self._claimed_since[claim.name] = self.elapsed_s()
 
     def _next(self) -> int:
         self._last += 1
@@ -151,7 +159,12 @@ class MemoryJournal:
         return [one for one in self._dead if component in (None, one.entry.component)][:limit]
 
     def claims(self, names: Collection[bytes]) -> list[Claim]:
-        return [self.kept_claims[name] for name in names if name in self.kept_claims]
+        oldest, since = self.elapsed_s() - CLAIM_S, self._claimed_since
+        return [
+            self.kept_claims[name]
+            for name in names
+            if name in self.kept_claims and since[name] >= oldest
+        ]
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         return [

@@ -49,7 +49,7 @@ class CountingJournal(MemoryJournal):
 
 
 class Watch:
-    """A wall clock that stands still until it is set."""
+    """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
         self.now = START
@@ -61,13 +61,13 @@ class Watch:
 class Stage:
     """Claims in a journal, and what is around them."""
 
-    def __init__(self, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.journal = CountingJournal()
         self.disk = Disk()
         with monkeypatch.context() as patch:
             patch.setattr(committer, "Thread", lambda _: self.disk)
             self.committer = Committer(self.journal, Recorder().logger())
-        self.claims = JournalIdempotencyStore(self.committer, watch)
+        self.claims = JournalIdempotencyStore(self.committer)
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-async def stage(nursery: trio.Nursery, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    made = Stage(watch, monkeypatch)
+async def stage(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    made = Stage(monkeypatch)
     await nursery.start(made.committer.run)
     return made
 
@@ -126,12 +126,21 @@ async def test_what_came_to_nothing_is_free(claims: IdempotencyStore) -> None:
     assert await claims.find(b"q") is None
 
 
-async def test_a_claim_lasts_a_day(claims: IdempotencyStore, watch: Watch) -> None:
+async def test_a_claim_lasts_a_day(watch: Watch) -> None:
+    claims = MemoryIdempotencyStore(now=watch)
     keep(claims, K)
     watch.now += CLAIM_S
     assert await claims.find(b"k") == K
     watch.now += 0.5
     assert await claims.find(b"k") is None
+
+
+@pytest.mark.parametrize("made", [START - 40 * 86_400, START + 40 * 86_400])
+async def test_a_claim_lasts_a_day_whatever_the_wall_clock_says(made: float) -> None:
+    claims = MemoryIdempotencyStore()
+    keep(claims, evolve(K, made=made))
+    claims.sent(evolve(K, name=b"l", made=START))
+    assert await claims.find(b"k") == evolve(K, made=made)
 
 
 async def test_memory_keeps_so_many(watch: Watch) -> None:

@@ -181,13 +181,27 @@ OPERATIONS: Final = st.one_of(
 )
 
 
+class Clock:
+    """What only goes on: the store's clock."""
+
+    def __init__(self) -> None:
+        self.now = 1e6
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class AgainstModel(RuleBasedStateMachine):
-    """Whatever is committed, in whatever batches, and however often the file is opened again."""
+    """Whatever is committed, in whatever batches, and however often the file is opened again.
+
+    The times in operations are any: they do not make anything old.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
-        self.model = Model(5, 150, 5e9, 3, 80)
+        self.clock = Clock()
+        self.model = Model(5, 150, 2 * CLAIM_S, 3, 80)
         self.journal = self.open()
 
     def open(self) -> SqliteStore:
@@ -195,9 +209,10 @@ class AgainstModel(RuleBasedStateMachine):
             self.directory / "journal.db",
             dead_limit_count=5,
             dead_limit_bytes=150,
-            dead_limit_age_s=5e9,
+            dead_limit_age_s=2 * CLAIM_S,
             claim_limit_count=3,
             claim_limit_bytes=80,
+            elapsed_s=self.clock,
         )
 
     def teardown(self) -> None:
@@ -223,11 +238,16 @@ class AgainstModel(RuleBasedStateMachine):
             self.journal.commit(operations)
             self.model = after
 
-    @rule()
-    def open_again(self) -> None:
+    @rule(by_s=st.sampled_from([1, 100, CLAIM_S / 2, CLAIM_S, 2 * CLAIM_S]))
+    def let_time_pass(self, by_s: float) -> None:
+        self.clock.now += by_s
+        self.model.now += by_s
+
+    @rule(down_s=st.sampled_from([0.0, CLAIM_S, 40 * CLAIM_S, -1e6]))
+    def open_again(self, down_s: float) -> None:
         self.journal.close()
+        self.clock.now += down_s  # as after a restart of the machine, too
         self.journal = self.open()
-        self.model.now = 0
 
     @rule(uid=st.sampled_from(["", "a", "ab", "abc", "abcd", "b", "x"]))
     def find(self, uid: str) -> None:
@@ -268,7 +288,7 @@ class AgainstModel(RuleBasedStateMachine):
                 assert numbers == sorted(set(numbers))
         assert journal.totals() == model.totals()
         claims = journal.claims([b"k1", b"k2", b"k3", b"k4", b"k5", b"other"])
-        assert {one.name: one for one in claims} == model.claims
+        assert {one.name: one for one in claims} == model.current_claims
 
 
 TestAgainstModel = AgainstModel.TestCase
@@ -352,12 +372,59 @@ def test_claims_are_bounded_by_bytes_with_their_answers(file: Path) -> None:
         )
 
 
-def test_a_claim_is_forgotten_after_a_day(journal: SqliteStore) -> None:
-    journal.commit([send("u", claim(b"k", made=100))])
-    journal.commit([replace(entry("p"), received=100 + CLAIM_S)])
-    assert journal.claims([b"k"]) == [claim(b"k", made=100)]
-    journal.commit([replace(entry("q"), received=100.5 + CLAIM_S)])
-    assert journal.claims([b"k"]) == []
+def test_a_claim_is_forgotten_after_a_day(file: Path) -> None:
+    clock = Clock()
+    with closing(SqliteStore(file, elapsed_s=clock)) as journal:
+        journal.commit([send("u", claim(b"k")), send("v", claim(b"l"))])
+        clock.now += CLAIM_S
+        journal.commit([entry("p")])
+        assert journal.claims([b"k", b"l"]) == [claim(b"k"), claim(b"l")]
+        clock.now += 0.5
+        assert journal.claims([b"k"]) == []  # also without another commit
+        journal.commit([entry("q")])
+        assert journal.claims([b"l"]) == []
+
+
+DAY_S: Final = 86_400.0
+
+
+@pytest.mark.parametrize("jump_s", [40 * DAY_S, -40 * DAY_S, 10_000 * DAY_S])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_wall_clock_that_jumps_makes_nothing_old(file: Path, jump_s: float, again: bool) -> None:
+    now = 1.8e9
+    journal = SqliteStore(file)
+    journal.commit([entry(uid) for uid in "abc"])
+    journal.commit([Settle("a", (), now, "why"), send("s", claim(b"k", made=now))])
+    now += jump_s
+    if again:
+        journal.close()
+        journal = SqliteStore(file)
+    with closing(journal):
+        journal.commit([Settle("b", (), now, "why"), replace(entry("d"), received=now)])
+        journal.commit([send("t", claim(b"l", made=now)), ClaimKey(claim(b"m", made=now))])
+        journal.commit([Settle("c", (), now - jump_s, "why")])
+        assert dead_uids(journal) == ["a", "b", "c"]
+        assert len(journal.claims([b"k", b"l", b"m"])) == 3
+
+
+def test_a_crash_makes_letters_younger_by_a_minute_at_most(file: Path) -> None:
+    clock = Clock()
+    journal = SqliteStore(file, dead_limit_age_s=1000, elapsed_s=clock)
+    journal.commit([entry("a"), Settle("a", (), 3, "why")])
+    for number in range(100):
+        clock.now += 10
+        journal.commit([entry(f"p{number}")])
+    killed = file.with_name("killed")  # a copy is what a process that is killed leaves
+    killed.mkdir()
+    for path in file.parent.glob("journal.db*"):
+        shutil.copy(path, killed)
+    journal.close()
+    with closing(SqliteStore(killed / file.name, dead_limit_age_s=1000, elapsed_s=clock)) as again:
+        again.commit([entry("x")])
+        assert dead_uids(again) == ["a"]
+        clock.now += 61
+        again.commit([entry("y")])
+        assert dead_uids(again) == []
 
 
 # --- the walk of an entry, told
@@ -516,13 +583,24 @@ def test_letters_are_bounded_by_bytes(file: Path) -> None:
 
 
 def test_letters_are_bounded_by_age(file: Path) -> None:
-    with closing(SqliteStore(file, dead_limit_age_s=10)) as journal:
-        for uid, died in (("a", 100), ("b", 105)):
-            journal.commit([entry(uid), Settle(uid, (), died, "why")])
-        journal.commit([replace(entry("c"), received=110)])
+    clock = Clock()
+    with closing(SqliteStore(file, dead_limit_age_s=10, elapsed_s=clock)) as journal:
+        for uid in "ab":
+            journal.commit([entry(uid), Settle(uid, (), 100, "why")])
+            clock.now += 5
+        journal.commit([entry("c")])
         assert dead_uids(journal) == ["a", "b"]
-        journal.commit([replace(entry("d"), received=111)])
+        clock.now += 1
+        journal.commit([entry("d")])
         assert dead_uids(journal) == ["b"]
+    clock.now += 1e6  # nobody had it open
+    with closing(SqliteStore(file, dead_limit_age_s=10, elapsed_s=clock)) as journal:
+        clock.now += 4
+        journal.commit([entry("e")])
+        assert dead_uids(journal) == ["b"]
+        clock.now += 1
+        journal.commit([entry("f")])
+        assert dead_uids(journal) == []
 
 
 # --- the file
@@ -646,7 +724,7 @@ def test_a_newer_journal_is_left_alone(file: Path) -> None:
     SqliteStore(file).close()
     with closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA user_version = 7")
-    refusal(file, "from a newer version: its format is 7, this program's 2")
+    refusal(file, "from a newer version: its format is 7, this program's 3")
 
 
 def fill(file: Path) -> None:
@@ -713,7 +791,7 @@ def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
         assert journal.replies("bot", limit=9)[-1] == (4, Outgoing(b"<b/>", 2.5, "bot", "s", 0))
         assert journal.claims([b"k"]) == [claim(b"k")]
     with closing(sqlite3.connect(file)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(2,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(3,)]
 
 
 def test_a_journal_that_cannot_be_taken_over_stays_as_it_was(file: Path) -> None:

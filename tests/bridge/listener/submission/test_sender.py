@@ -87,6 +87,8 @@ class Stage:
         self.nursery = nursery
         self.journal = journal
         self.wall = Wall()
+        if journal is not None:
+            journal.elapsed_s = self.wall
         self.life = Life(journal, wall=self.wall)
 
     async def begin(self, **options: Any) -> Life:
