@@ -1,21 +1,25 @@
 """Checks of how a server ends or keeps a stream: rules S10, S12, S13, S17 and S21."""
 
+from collections.abc import Callable
 from typing import Final
 
 from bridge.conformance.report import Verdict
-from bridge.conformance.server.connection import END_TAG
+from bridge.conformance.server.connection import END_TAG, Wire
 from bridge.conformance.server.outcome import (
+    PROBE,
     Judgement,
     accepted,
     intact,
     judged,
     not_passed_on,
 )
-from bridge.conformance.server.target import ANSWER_S, CLOSE_S, Check, Target, sends
+from bridge.conformance.server.target import ANSWER_S, CLOSE_S, Check, Target, handshake, sends
 
-_MESSAGE: Final = "<message from='a@DOMAIN' to='b@DOMAIN' id='probe'><body>%s</body></message>"
+_MESSAGE: Final = f"<message from='a@DOMAIN' to='b@DOMAIN' id='{PROBE}'><body>%s</body></message>"
 LEAST_BYTES: Final = 10_000
 LARGE_BYTES: Final = 1_000_000
+LAST_S: Final = 2.0
+"""For the answer to what was sent byte by byte, before a space is sent after it."""
 _TEXT: Final = "é € 😀 \u200d&amp;&#x1F600;"
 _TEXT_READ: Final = "é € 😀 \u200d&😀"
 
@@ -40,10 +44,9 @@ async def error_in_order(target: Target) -> Judgement:
 
 async def nothing_behind_error(target: Target) -> Judgement:
     wire = await target.attach()
-    before = len(wire.stanzas)
     await wire.send(target.fill(f"<message></body>{_MESSAGE % 'late'}".encode()))
     await wire.read_until(lambda: wire.gone, CLOSE_S)
-    late = len(wire.stanzas) > before
+    late = bool(target.probes(wire))
     return judged(not late, late, "passed on" if late else "not passed on")
 
 
@@ -61,10 +64,9 @@ async def end_tag(target: Target) -> Judgement:
 
 async def before_end_tag(target: Target) -> Judgement:
     wire = await target.attach()
-    before = len(wire.stanzas)
     await wire.send(target.fill((_MESSAGE % "last").encode()) + END_TAG)
     await wire.read_until(lambda: wire.ended, ANSWER_S)
-    back = len(wire.stanzas) > before
+    back = bool(target.probes(wire))
     return judged(back, False, "passed on before the end" if back else "not passed on")
 
 
@@ -85,13 +87,31 @@ async def large(target: Target) -> Judgement:
 
 async def singly(target: Target) -> Judgement:
     wire = await target.connect()
-    await wire.send_singly(target.header)
-    await wire.read_until(lambda: wire.root is not None or wire.ended, ANSWER_S)
-    await wire.send_singly(f"<handshake>{target.digest(wire)}</handshake>".encode())
-    await wire.read_until(lambda: wire.accepted or wire.ended, ANSWER_S)
-    await wire.send_singly(target.fill((_MESSAGE % _TEXT).encode()))
-    outcome = await target.settle(wire)
-    return intact(_TEXT_READ)(outcome)
+    steps: tuple[tuple[Callable[[], bytes], Callable[[], bool]], ...] = (
+        (lambda: target.header, lambda: wire.root is not None),
+        (lambda: handshake(target.digest(wire)), lambda: wire.accepted),
+        (lambda: target.fill((_MESSAGE % _TEXT).encode()), lambda: bool(target.probes(wire))),
+    )
+    late = [await _sent_singly(wire, data(), read) for data, read in steps]
+    judgement = intact(_TEXT_READ)(await target.settle(wire))
+    if judgement.verdict is Verdict.PASS and any(late):
+        seen = "the last > is read when more bytes come (expat's reparse deferral does that)"
+        return Judgement(Verdict.FAIL, seen)
+    return judgement
+
+
+async def _sent_singly(wire: Wire, data: bytes, read: Callable[[], bool]) -> bool:
+    """Send bytes one by one. Return whether `read()` holds only after a space behind them.
+
+    expat defers a token that it has already seen a part of (CVE-2023-52425): ejabberd 26.07 waits
+    for bytes after the last `>`, while we wait for its answer.
+    """
+    await wire.send_singly(data)
+    if await wire.read_until(lambda: read() or wire.ended, LAST_S):
+        return False
+    await wire.send(b" ")
+    await wire.read_until(lambda: read() or wire.ended, ANSWER_S)
+    return read()
 
 
 CHECKS: Final = (

@@ -4,6 +4,7 @@ from typing import Final
 
 from bridge.conformance.report import Verdict
 from bridge.conformance.server.outcome import (
+    PROBE,
     Judge,
     Judgement,
     Outcome,
@@ -21,7 +22,7 @@ from xmppstream.element import Element
 from xmppstream.names import CLIENT, COMPONENT, LANG, PING, expanded
 from xmppstream.stanza import Stanza
 
-_MESSAGE: Final = "<message from='a@DOMAIN' to='b@DOMAIN' id='probe'>%s</message>"
+_MESSAGE: Final = f"<message from='a@DOMAIN' to='b@DOMAIN' id='{PROBE}'>%s</message>"
 _FOREIGN: Final = "urn:example:foreign"
 _FORWARD: Final = "urn:xmpp:forward:0"
 _RESTRICTED: Final = refused("restricted-xml")
@@ -199,7 +200,7 @@ CHECKS: Final = (
     sends(
         "S22",
         "a prefixed iq",
-        f"<c:iq xmlns:c='{COMPONENT}' from='a@DOMAIN' to='b@DOMAIN' id='probe' type='get'>"
+        f"<c:iq xmlns:c='{COMPONENT}' from='a@DOMAIN' to='b@DOMAIN' id='{PROBE}' type='get'>"
         f"<ping xmlns='{PING}'/></c:iq>",
         _holds(Element(expanded(PING, "ping")), Verdict.DIFFERS),
     ),

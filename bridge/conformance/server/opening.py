@@ -4,8 +4,15 @@ from typing import Final
 
 from bridge.conformance.report import Verdict
 from bridge.conformance.server.connection import Wire
-from bridge.conformance.server.outcome import Judgement, accepted, judged, refused, turned_away
-from bridge.conformance.server.target import ANSWER_S, SILENCE_S, Check, Target
+from bridge.conformance.server.outcome import (
+    PROBE,
+    Judgement,
+    accepted,
+    judged,
+    refused,
+    turned_away,
+)
+from bridge.conformance.server.target import ANSWER_S, BARRIER, SILENCE_S, Check, Target
 from xmppstream.names import CLIENT, COMPONENT, DISCO_INFO, LANG, PING, STREAMS, VERSION, expanded
 
 _FEATURES: Final = expanded(STREAMS, "features")
@@ -154,8 +161,8 @@ async def space_in_handshake(target: Target) -> Judgement:
 
 async def message_before(target: Target) -> Judgement:
     wire = await target.open()
-    message = b"<message from='a@DOMAIN' to='b@DOMAIN' id='early'><body>early</body></message>"
-    await wire.send(target.fill(message))
+    message = f"<message from='a@DOMAIN' to='b@DOMAIN' id='{PROBE}'><body>early</body></message>"
+    await wire.send(target.fill(message.encode()))
     await target.shake(wire)
     outcome = await target.settle(wire, opening=True)
     let_through = bool(outcome.passed_on)
@@ -165,9 +172,9 @@ async def message_before(target: Target) -> Judgement:
 
 async def iq_without_handshake(target: Target) -> Judgement:
     wire = await target.open()
-    ping = f"<iq from='a@DOMAIN' to='b@DOMAIN' id='early' type='get'><ping xmlns='{PING}'/></iq>"
+    ping = f"<iq from='a@DOMAIN' to='b@DOMAIN' id='{PROBE}' type='get'><ping xmlns='{PING}'/></iq>"
     await wire.send(target.fill(ping.encode()))
-    await wire.read_until(lambda: wire.ended or bool(wire.stanzas), SILENCE_S)
+    await wire.read_until(lambda: wire.ended or bool(target.probes(wire)), SILENCE_S)
     outcome = await target.settle(wire, opening=True)
     let_through = bool(outcome.passed_on)
     return judged(outcome.condition == "not-authorized", let_through, outcome.seen)
@@ -216,13 +223,15 @@ async def questions(target: Target) -> Judgement:
     wire = await target.attach()
     await wire.read_until(lambda: wire.ended, SILENCE_S)
     names = {DISCO_INFO: "disco#info", VERSION: "jabber:iq:version"}
-    asked = sorted(
+    asked = {
         names.get(stanza.payload.namespace, stanza.payload.namespace)
         for stanza in wire.stanzas
         if stanza.is_request and stanza.payload is not None
-        if not (stanza.id or "").startswith("barrier-")
+        if not (stanza.id or "").startswith(BARRIER)
+    }
+    return judged(
+        not asked, False, f"requests {', '.join(sorted(asked))}" if asked else "no requests"
     )
-    return judged(not asked, False, f"requests {', '.join(asked)}" if asked else "no requests")
 
 
 CHECKS: Final = (

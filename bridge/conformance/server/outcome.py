@@ -5,15 +5,23 @@ forbidden input is let through, bytes that must be understood are not, a stanza 
 or in the wrong place, an error is not reported. *Differs* is everything between: a tolerated
 deviation, a different error than the specified one, an end without a stream error, and behaviour
 that no specification defines, so that servers are free. Each judge below is one such scale.
+
+Invariant: only what is recognisably a probe, or the answer to one, counts (`is_probe`). A server
+may say more on a component's stream: jabberd2 and Openfire ask each new component questions.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from attrs import frozen
 
 from bridge.conformance.report import Verdict
+from xmppstream.jid import bare, domain_of, same_domain
 from xmppstream.names import STANZA_ERRORS
 from xmppstream.stanza import Stanza
+
+PROBE: Final = "conformance-probe"
+"""The id of a probe, or its beginning. No server makes up such an id."""
 
 
 @frozen
@@ -28,7 +36,7 @@ class Judgement:
 class Outcome:
     """The server's reaction to a probe.
 
-    `stanzas` arrived after the probe (barriers excluded). `condition` is that of a stream error,
+    `stanzas` are what came of the probe (`is_probe`). `condition` is that of a stream error,
     `garbled` the error in the server's XML. `ended`: the stream or connection is over. `alive`: the
     barrier sent after the probe came back. `opening`: the probe was part of attaching, so silence
     is reported as "accepted", not as "ignored".
@@ -78,6 +86,23 @@ class Outcome:
 
 
 Judge = Callable[[Outcome], Judgement]
+
+
+def is_probe(stanza: Stanza, domain: str) -> bool:
+    """Return whether this is a probe that was passed on, or the answer to one.
+
+    That is known by the id. A probe may have none, and an error may lack or change it: these are
+    known by an address with a local part on `domain`, which only probes use.
+    """
+    if (stanza.id or "").startswith(PROBE):
+        return True
+    if stanza.id and stanza.type != "error":
+        return False
+    return any(_is_local(address, domain) for address in (stanza.from_, stanza.to) if address)
+
+
+def _is_local(address: str, domain: str) -> bool:
+    return "@" in bare(address) and same_domain(domain_of(address), domain)
 
 
 def described(stanza: Stanza) -> str:

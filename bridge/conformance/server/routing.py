@@ -3,16 +3,23 @@
 from typing import Final
 
 from bridge.conformance.report import Verdict
-from bridge.conformance.server.outcome import Judgement, judged, not_passed_on, passed_on
-from bridge.conformance.server.target import ANSWER_S, Check, Target, sends
+from bridge.conformance.server.outcome import (
+    PROBE,
+    Judgement,
+    judged,
+    not_passed_on,
+    passed_on,
+)
+from bridge.conformance.server.target import ANSWER_S, BARRIER, Check, Target, sends
 from xmppstream.errors import ErrorType, StanzaCondition
-from xmppstream.names import COMPONENT, PING, STANZA_ERRORS, local_of
-from xmppstream.stanza import KINDS, Stanza
+from xmppstream.names import COMPONENT, PING, STANZA_ERRORS
+from xmppstream.stanza import Stanza
 
 MANY: Final = 100
+_SELF: Final = f"{BARRIER}-self"
 NOWHERE: Final = "nobody@no-such-host.invalid"  # RFC 2606: never resolves
 _IQ: Final = f"<iq from='a@DOMAIN' to='b@DOMAIN' %s><ping xmlns='{PING}'/></iq>"
-_MESSAGE: Final = "<message %s id='probe'><body>x</body></message>"
+_MESSAGE: Final = f"<message %s id='{PROBE}'><body>x</body></message>"
 _ADDRESSED: Final = not_passed_on("improper-addressing")
 _OWN: Final = not_passed_on("invalid-from", otherwise=Verdict.FAIL)
 _NO_JID: Final = not_passed_on(
@@ -24,8 +31,10 @@ _LEFT_ALONE: Final = not_passed_on("unsupported-stanza-type", ignored=Verdict.PA
 
 
 async def namespace(target: Target) -> Judgement:
-    wire = await target.attach()
-    names = {one.namespace for one in wire.elements if local_of(one.name) in KINDS}
+    outcome = await target.try_stanza((_MESSAGE % "from='a@DOMAIN' to='b@DOMAIN'").encode())
+    if not outcome.passed_on:
+        return Judgement(Verdict.NOT_TESTABLE, outcome.seen)
+    names = {stanza.element.namespace for stanza in outcome.passed_on}
     return judged(names == {COMPONENT}, False, ", ".join(sorted(names)))
 
 
@@ -47,7 +56,7 @@ async def error_of_server(target: Target) -> Judgement:
     faults = [
         fault
         for fault, holds in (
-            ("a different id", error.id == "probe"),
+            ("a different id", error.id == PROBE),
             ("a different sender", error.from_ == NOWHERE),
             ("a different receiver", error.to == f"probe@{target.domain}"),
             ("not exactly one condition", len(conditions) == 1),
@@ -63,24 +72,25 @@ async def error_of_server(target: Target) -> Judgement:
 
 async def error_answered(target: Target) -> Judgement:
     error = (
-        f"<message from='probe@DOMAIN' to='{NOWHERE}' id='never' type='error'><error type='cancel'>"
-        f"<item-not-found xmlns='{STANZA_ERRORS}'/></error></message>"
+        f"<message from='probe@DOMAIN' to='{NOWHERE}' id='{PROBE}-never' type='error'>"
+        f"<error type='cancel'><item-not-found xmlns='{STANZA_ERRORS}'/></error></message>"
     )
     last = await _unreachable(target, error)
     if last is None:
         return Judgement(Verdict.NOT_TESTABLE, f"no answer within {ANSWER_S:g} s")
-    answered = last.id == "never"
+    answered = last.id == f"{PROBE}-never"
     return judged(not answered, True, "answered with an error" if answered else "not answered")
 
 
 async def _unreachable(target: Target, first: str) -> Stanza | None:
     """Send `first`, then an iq to an address that cannot exist. Return the first error, or None."""
     wire = await target.attach()
-    iq = f"<iq from='probe@DOMAIN' to='{NOWHERE}' id='probe' type='get'><ping xmlns='{PING}'/></iq>"
+    addresses = f"from='probe@DOMAIN' to='{NOWHERE}'"
+    iq = f"<iq {addresses} id='{PROBE}' type='get'><ping xmlns='{PING}'/></iq>"
     await wire.send(target.fill((first + iq).encode()))
 
     def errors() -> list[Stanza]:
-        return [stanza for stanza in wire.stanzas if stanza.type == "error"]
+        return [stanza for stanza in target.probes(wire) if stanza.type == "error"]
 
     await wire.read_until(lambda: bool(errors()) or wire.ended, ANSWER_S)
     return errors()[0] if errors() else None
@@ -88,8 +98,8 @@ async def _unreachable(target: Target, first: str) -> Stanza | None:
 
 async def in_order(target: Target) -> Judgement:
     wire = await target.attach()
-    numbers = [str(number) for number in range(MANY)]
-    messages = (_MESSAGE.replace("probe", number) for number in numbers)
+    numbers = [f"{PROBE}-{number}" for number in range(MANY)]
+    messages = (_MESSAGE.replace(PROBE, number) for number in numbers)
     xml = "".join(message % "from='a@DOMAIN' to='b@DOMAIN'" for message in messages)
     await wire.send(target.fill(xml.encode()))
     outcome = await target.settle(wire)
@@ -103,10 +113,10 @@ async def in_order(target: Target) -> Judgement:
 
 async def barrier(target: Target) -> Judgement:
     wire = await target.attach()
-    await wire.send(target.barrier("self"))
+    await wire.send(target.barrier(_SELF))
 
     def back() -> list[Stanza]:
-        return [stanza for stanza in wire.stanzas if stanza.id == "self"]
+        return [stanza for stanza in wire.stanzas if stanza.id == _SELF]
 
     await wire.read_until(lambda: bool(back()) or wire.ended, ANSWER_S)
     if not back():
@@ -117,19 +127,18 @@ async def barrier(target: Target) -> Judgement:
 
 async def barrier_behind(target: Target) -> Judgement:
     wire = await target.attach()
-    before = len(wire.stanzas)
     message = _MESSAGE % "from='a@DOMAIN' to='b@DOMAIN'"
-    await wire.send(target.fill((message * 20).encode()) + target.barrier("self"))
-    await wire.read_until(lambda: len(wire.stanzas) > before + 20 or wire.ended, ANSWER_S)
-    ids = _ids(wire.stanzas[before:])
-    if "self" not in ids or ids.count("probe") != 20:
+    await wire.send(target.fill((message * 20).encode()) + target.barrier(_SELF))
+
+    def back() -> list[str | None]:
+        return [stanza.id for stanza in wire.stanzas if stanza.id in (_SELF, PROBE)]
+
+    await wire.read_until(lambda: len(back()) > 20 or wire.ended, ANSWER_S)
+    ids = back()
+    if _SELF not in ids or ids.count(PROBE) != 20:
         return Judgement(Verdict.DIFFERS, "not all are returned")
-    behind = ids.index("self") == 20
+    behind = ids.index(_SELF) == 20
     return judged(behind, True, "after all messages" if behind else "overtakes messages")
-
-
-def _ids(stanzas: list[Stanza]) -> list[str | None]:
-    return [stanza.id for stanza in stanzas]
 
 
 CHECKS: Final = (
@@ -161,18 +170,18 @@ CHECKS: Final = (
     ),
     sends("S28", "a to with an empty local part", _MESSAGE % "from='DOMAIN' to='@DOMAIN'", _NO_JID),
     sends("S29", "an iq without id", _IQ % "type='get'", _UNANSWERABLE),
-    sends("S29", "an iq without type", _IQ % "id='probe'", _BAD_REQUEST),
-    sends("S29", "an iq of unknown type", _IQ % "id='probe' type='bogus'", _BAD_REQUEST),
+    sends("S29", "an iq without type", _IQ % f"id='{PROBE}'", _BAD_REQUEST),
+    sends("S29", "an iq of unknown type", _IQ % f"id='{PROBE}' type='bogus'", _BAD_REQUEST),
     sends(
         "S29",
         "an iq without a child",
-        "<iq from='a@DOMAIN' to='b@DOMAIN' id='probe' type='get'/>",
+        f"<iq from='a@DOMAIN' to='b@DOMAIN' id='{PROBE}' type='get'/>",
         _BAD_REQUEST,
     ),
     sends(
         "S29",
         "an iq with two children",
-        (_IQ % "id='probe' type='get'").replace("</iq>", "<x xmlns='urn:example:x'/></iq>"),
+        (_IQ % f"id='{PROBE}' type='get'").replace("</iq>", "<x xmlns='urn:example:x'/></iq>"),
         _BAD_REQUEST,
     ),
     Check("S30", "a message of type error to an unknown host", error_answered),

@@ -15,11 +15,13 @@ from attrs import frozen
 
 from bridge.conformance.report import NothingTried
 from bridge.conformance.server.connection import Wire
-from bridge.conformance.server.outcome import Judge, Judgement, Outcome
+from bridge.conformance.server.outcome import Judge, Judgement, Outcome, is_probe
 from bridge.xmpp.link import HINTS
 from xmppstream.component import digest
 from xmppstream.names import COMPONENT, PING, STREAMS, expanded
+from xmppstream.stanza import Stanza
 
+BARRIER: Final = "conformance-barrier"
 ANSWER_S: Final = 5.0
 """For an expected answer. Long, because the wait ends when the answer comes."""
 SILENCE_S: Final = 1.0
@@ -153,7 +155,7 @@ class Target:
         """
         since = self._marks.get(wire, 0)
         self._barriers += 1
-        mark = f"barrier-{self._barriers}"
+        mark = f"{BARRIER}-{self._barriers}"
 
         def came() -> bool:
             return any(stanza.id == mark for stanza in wire.stanzas[since:])
@@ -166,13 +168,17 @@ class Target:
         alive = attached and (came() if self.returns_barriers else not wire.ended)
         self._marks[wire] = len(wire.stanzas)
         return Outcome(
-            tuple(one for one in wire.stanzas[since:] if one.id != mark),
+            tuple(self.probes(wire, since)),
             condition=wire.condition,
             garbled=str(wire.fault.condition) if wire.fault is not None else "",
             ended=wire.ended,
             alive=alive,
             opening=opening,
         )
+
+    def probes(self, wire: Wire, since: int = 0) -> list[Stanza]:
+        """Return what came of probes (`is_probe`), from the stanza with the number `since` on."""
+        return [one for one in wire.stanzas[since:] if is_probe(one, self.domain)]
 
     def barrier(self, id: str) -> bytes:
         """Return a ping from the domain to itself."""
