@@ -82,11 +82,13 @@ class Fake:
             self.stream = FakeStream(self, transport)
             async with transport:
                 end = await self.stream.run()
-            if end in ("conflict", "host-unknown", "not-authorized") and not self.has("hammers"):
+            if end in ("conflict", "host-unknown", "not-authorized") and not (
+                self.has("hammers") or self.has("hesitates")
+            ):
                 await trio.sleep(LONG_ABSENCE_S)
             if end == "system-shutdown" and self.has("stays away"):
                 await trio.sleep(LONG_ABSENCE_S)
-            await trio.sleep(self.again_s)
+            await trio.sleep(0.1 if self.has("hesitates") else self.again_s)
 
 
 class FakeSource:
@@ -94,6 +96,7 @@ class FakeSource:
 
     can_restart = True
     exit_code = None
+    crash = ""
 
     def __init__(self, nursery: trio.Nursery, domain: str, *faults: str) -> None:
         self._nursery = nursery
@@ -118,6 +121,9 @@ class FakeSource:
         with trio.move_on_after(within_s):
             return await self._listener.accept()
         return None
+
+    async def ends(self, within_s: float) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def terminate(self) -> None:
         assert self._fake is not None
@@ -284,6 +290,11 @@ class FakeStream:
             if stanza.kind == "presence" and fake.has("bounces"):
                 yield make("presence", sender, fake.domain, type="error")
             return
+        if not stanza.id and fake.has("refuses without id"):
+            error = BAD_REQUEST.to_element()
+            id = "" if fake.has("empty id") else None
+            yield make("iq", sender, stanza.to, type="error", id=id, children=(error,))
+            return
         if not (sender and stanza.id) and not fake.has("answers anything"):
             return
         if stanza.type in ("result", "error"):
@@ -301,6 +312,9 @@ class FakeStream:
         name = children[0].name if children else ""
         reply = partial(make, "iq", stanza.from_, stanza.to, id=stanza.id)
         sane = stanza.type in TYPES["iq"] and len(children) == 1
+        is_ping = sane and name == expanded(PING, "ping")
+        if fake.has("mute") or fake.has("no pings" if is_ping else "only pings"):
+            return
         if fake.has("agrees") or (name in KNOWN and sane):
             if fake.has("deaf") and name == expanded(DISCO_INFO, "query"):
                 return

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from bridge.conformance.component import probe as component
 from bridge.conformance.component.observation import Check
 from bridge.conformance.component.probe import CHECKS, examine
 from bridge.conformance.component.profile import PROFILES
-from bridge.conformance.component.source import HOST, SECRET, Awaited, Patience
+from bridge.conformance.component.source import HOST, SECRET, Awaited, Launched, Patience
 from bridge.conformance.report import Finding, Verdict
 from tests.conformance.fake_component import Fake, FakeSource
 from tests.servers.process import reserve_port
@@ -214,6 +215,98 @@ async def test_some_verdicts_depend_on_the_server(
     assert findings[-1].verdict is verdict
 
 
+UNANSWERED = {
+    "mute": {
+        "disco#info and version right after the handshake",
+        "one answer to a get",
+        "one answer to a set",
+    },
+    "no pings": {"one answer to a get"},
+    "only pings": {
+        "disco#info and version right after the handshake",
+        "one answer to a set",
+        "an unknown payload is refused",
+        "a get without a child is refused",
+        "a get with two children is refused",
+        "an iq of unknown type is refused",
+    },
+}
+
+
+@pytest.mark.parametrize(("fault", "missing"), UNANSWERED.items(), ids=UNANSWERED)
+async def test_an_iq_that_is_not_answered_breaks_only_the_rules_about_answers(
+    fault: str, missing: set[str]
+) -> None:
+    findings = await examine_fake(CHECKS, fault)
+    assert {one.check for one in findings if one.verdict in (FAIL, DIFFERS)} == missing
+    untested = [one for one in findings if one.verdict is NOT_TESTABLE]
+    assert {one.seen for one in untested} <= {"the component answers no ping", "only with --slow"}
+    rules = {"S2", "S7", "S13", "S16", "S17", "S21", "S22", "S25", "S30", "S34"}
+    assert {one.rule for one in untested} & rules == (set() if fault == "only pings" else rules)
+
+
+TRANSCRIPT = ("every sent stanza", "the structure of sent")
+ONE_FAULT = [
+    (("refuses without id",), "no answer to an iq without id", DIFFERS),
+    (("refuses without id", "empty id"), "no answer to an iq without id", DIFFERS),
+    (("speaks for others",), "an iq for another domain", FAIL),
+    (("answers anything",), "an iq without from", DIFFERS),
+]
+
+
+@pytest.mark.parametrize(("faults", "name", "verdict"), ONE_FAULT)
+async def test_one_fault_breaks_one_rule(
+    faults: tuple[str, ...], name: str, verdict: Verdict
+) -> None:
+    checks = named(PING, "an unknown payload", name, *TRANSCRIPT)
+    findings = await examine_fake(checks, *faults)
+    assert {one.check: one.verdict for one in findings if one.verdict is not PASS} == {
+        name: verdict
+    }
+
+
+@pytest.mark.parametrize("name", ["a conflict instead of", "a conflict after", "not-authorized"])
+async def test_to_wait_before_each_reconnect_is_not_at_once(name: str) -> None:
+    patience = evolve(QUICK, count_s=1, at_once_s=0.05)
+    [finding] = await examine_fake(named(name), "hesitates", patience=patience)
+    assert (finding.verdict, finding.seen) == (DIFFERS, "reconnects within 3 s")
+
+
+CRASHING = """
+import os, signal, socket
+stream = socket.create_connection((os.environ["XMPP_HOST"], int(os.environ["XMPP_PORT"])))
+stream.sendall(b"<stream:stream xmlns='jabber:component:accept'"
+    b" xmlns:stream='http://etherx.jabber.org/streams' to='x'>")
+error, data = b"urn:ietf:params:xml:ns:xmpp-streams", stream.recv(65536)
+if error not in data:
+    stream.sendall(b"<handshake>0</handshake>")
+while data and error not in data:
+    data = stream.recv(65536)
+if data:
+    os.kill(os.getpid(), signal.{})
+"""
+
+
+@pytest.mark.parametrize(("number", "shell"), [("SIGSEGV", False), ("SIGABRT", True)])
+async def test_a_crash_is_named_whatever_is_checked(
+    number: str, shell: bool, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", CRASHING.format(number)]
+    if shell:
+        command = ["sh", "-c", f"{shlex.join(command)}; exit $?"]
+    names = ("an early error without", "a stream error", "a conflict instead", "not-authorized")
+    patience = evolve(QUICK, come_s=20, answer_s=4)
+    findings = await examine(
+        Launched(tuple(command), tmp_path, DOMAIN, patience),
+        DOMAIN,
+        PROFILES["prosody"],
+        named(*names),
+        no_progress,
+        patience=patience,
+    )
+    assert {(one.verdict, one.seen) for one in findings} == {(FAIL, f"killed by {number}")}
+
+
 async def test_silence_is_waited_for_only_when_asked() -> None:
     [finding] = await examine_fake(named("a space in two minutes"), "silent")
     assert finding.verdict is NOT_TESTABLE
@@ -289,7 +382,7 @@ def test_a_command_that_exits_at_once() -> None:
 def test_a_command_that_is_killed() -> None:
     result = run("--", "sh", "-c", "kill -KILL $$")
     assert result.exit_code == 1
-    assert "was killed by signal 9 before it connected. It printed nothing." in result.stderr
+    assert "was killed by SIGKILL before it connected. It printed nothing." in result.stderr
 
 
 def test_a_command_that_never_connects(monkeypatch: pytest.MonkeyPatch) -> None:

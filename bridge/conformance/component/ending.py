@@ -19,7 +19,7 @@ from bridge.conformance.component.session import Session
 from bridge.conformance.component.subject import Subject
 
 _HAMMERING: Final = 2
-"""So many reconnects within `count_s` fail the check."""
+"""So many reconnects at once, within `count_s`, fail the check."""
 
 
 async def ends(session: Session, within_s: float) -> bool:
@@ -35,30 +35,29 @@ async def conflict(moment: Moment, subject: Subject) -> Observation:
     ended = await ends(session, subject.patience.answer_s)
     if not ended:
         return failed("leaves the stream open")
-    count = await _reconnects(subject, "conflict", moment)
-    if count >= _HAMMERING:
-        return failed("reconnects at once, repeatedly")
-    return differs("reconnects within 3 s") if count else passed(_stays_away(subject))
+    return _reaction(subject, await _reconnects(subject, "conflict", moment))
 
 
 async def refused(subject: Subject) -> Observation:
     session = await _refused(subject, "not-authorized", Moment.HANDSHAKE)
     if not await ends(session, subject.patience.answer_s):
         return failed("leaves the stream open")
-    count = await _reconnects(subject, "not-authorized", Moment.HANDSHAKE)
-    if count >= _HAMMERING:
+    pauses_s = await _reconnects(subject, "not-authorized", Moment.HANDSHAKE)
+    return _reaction(subject, pauses_s)
+
+
+def _reaction(subject: Subject, pauses_s: list[float]) -> Observation:
+    if not pauses_s:
+        return passed("stays away" if subject.source.exit_code is None else "exits")
+    if sum(pause_s < subject.patience.at_once_s for pause_s in pauses_s) >= _HAMMERING:
         return failed("reconnects at once, repeatedly")
-    return differs("reconnects within 3 s") if count else passed(_stays_away(subject))
-
-
-def _stays_away(subject: Subject) -> str:
-    return "stays away" if subject.source.exit_code is None else "exits"
+    return differs("reconnects within 3 s")
 
 
 async def _refused(subject: Subject, condition: str, moment: Moment) -> Session:
     if moment is Moment.ATTACHED:
         session = await subject.attached(fresh=True)
-        await session.answers_ping()
+        await session.exchange()
     else:
         session = await subject.opened(anew=True)
     await _refuse(session, condition, moment)
@@ -76,26 +75,27 @@ async def _refuse(session: Session, condition: str, moment: Moment) -> None:
     await session.fail(condition)
 
 
-async def _reconnects(subject: Subject, condition: str, moment: Moment) -> int:
-    """Count the reconnects, and refuse each in the same way."""
-    count = 0
+async def _reconnects(subject: Subject, condition: str, moment: Moment) -> list[float]:
+    """Return the pause before each reconnect, in seconds, and refuse each in the same way."""
+    pauses_s: list[float] = []
+    ended = trio.current_time()
     with trio.move_on_after(subject.patience.count_s):
         while (session := await subject.comes(subject.patience.count_s)) is not None:
-            count += 1
-            if not await session.greets(1):
-                continue
-            if moment is Moment.ATTACHED:
-                await session.open()
-                await session.accept()
-            await _refuse(session, condition, moment)
-            await ends(session, 1)
+            pauses_s.append(trio.current_time() - ended)
+            if await session.greets(1):
+                if moment is Moment.ATTACHED:
+                    await session.open()
+                    await session.accept()
+                await _refuse(session, condition, moment)
+                await ends(session, 1)
             await session.hang_up()
-    return count
+            ended = trio.current_time()
+    return pauses_s
 
 
 async def stream_error(subject: Subject) -> Observation:
     session = await subject.attached(fresh=True)
-    await session.answers_ping()
+    await session.exchange()
     await session.fail("reset")
     if not await ends(session, subject.patience.answer_s):
         return failed("leaves the stream open")
@@ -105,7 +105,7 @@ async def stream_error(subject: Subject) -> Observation:
 
 async def system_shutdown(subject: Subject) -> Observation:
     session = await subject.attached(fresh=True)
-    await session.answers_ping()
+    await session.exchange()
     await session.fail("system-shutdown")
     await ends(session, 1)
     await session.hang_up()
@@ -123,7 +123,7 @@ async def _afterwards(subject: Subject, within_s: float) -> str:
 
 async def end_tag(subject: Subject) -> Observation:
     session = await subject.attached(fresh=True)
-    await session.answers_ping()
+    await session.exchange()
     await session.close()
     if not await ends(session, subject.patience.answer_s):
         return failed("leaves the stream open")
@@ -134,7 +134,7 @@ async def sigterm(subject: Subject) -> Observation:
     if not subject.source.can_restart:
         return not_testable("started by hand")
     session = await subject.attached()
-    await session.answers_ping()
+    await session.exchange()
     await subject.source.terminate()
     if not await ends(session, 2 * subject.patience.answer_s):
         return failed("keeps running")

@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from bridge.conformance.component.observation import Check, Observation, differs, failed, passed
-from bridge.conformance.component.session import PING_PAYLOAD, Session
+from bridge.conformance.component.session import PING_PAYLOAD, Session, padded_ping
 from bridge.conformance.component.source import HOST
 from bridge.conformance.component.subject import Subject
 from xmppstream import Stanza
@@ -56,7 +56,7 @@ async def latin1_bytes(subject: Subject) -> Observation:
 async def _calm(subject: Subject) -> Session:
     """Return a stream on which a stanza was exchanged, so that the component reconnects soon."""
     session = await subject.attached()
-    await session.answers_ping(within_s=1)
+    await session.exchange(within_s=1)
     return session
 
 
@@ -223,15 +223,15 @@ async def byte_by_byte(subject: Subject) -> Observation:
         return failed(session.silence)
     id = session.in_flight.fresh_id()
     await session.send_in_pieces(session.iq(PING_PAYLOAD, id=id).encode())
-    return _answered(session, await session.answers_to(id))
+    return _answered(session, await session.answer_to_ping(id) is not None)
 
 
 async def cut_character(subject: Subject) -> Observation:
     session = await subject.attached()
     id = "é€🔑"
-    text = session.iq(f"<q xmlns='u:q'>{id}</q>", id=id).encode()
+    text = session.iq(padded_ping(id), id=id).encode()
     await session.send_in_pieces(text, lambda byte: 0.02 if byte >= 0x80 else 0)
-    return _answered(session, await session.answers_to(id))
+    return _answered(session, await session.answer_to_ping(id) is not None)
 
 
 async def prefixed(subject: Subject) -> Observation:
@@ -265,7 +265,7 @@ async def root_prefix(subject: Subject) -> Observation:
     )
     if not await session.accept():
         return failed(session.silence)
-    plain, by_prefix = await session.ask(PING_PAYLOAD), await session.ask("<p:ping/>")
+    plain, by_prefix = await session.ping(), await session.ask("<p:ping/>")
     if by_prefix is None:
         return failed(session.silence)
     same = _kind(plain) == _kind(by_prefix)

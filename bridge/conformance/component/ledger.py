@@ -1,4 +1,6 @@
-"""Ids and addresses of the iqs that were sent to a component, over all its connections."""
+"""What is known of a component over all its connections: the iqs that it was sent, and whether it
+answers pings.
+"""
 
 from collections.abc import Iterator
 from itertools import count
@@ -12,19 +14,27 @@ SERVER: Final = "capulet.example"
 
 @frozen
 class Asked:
-    """Addresses of an iq that was sent to the component."""
+    """Addresses of an iq that was sent to the component.
 
-    from_: str
+    `legal` is false if no server should send such an iq. The check that sends it judges the answer;
+    otherwise, one fault would break several rules.
+    """
+
+    from_: str | None
     to: str
+    legal: bool = True
 
 
 @define
 class Ledger:
     """Used ids and addresses. All connections of a component share one ledger, because a component
     may repeat an answer on its next stream.
+
+    `asked` is by id; the id of an iq without id is "". `answers_pings` is None until it is known.
     """
 
     asked: dict[str, Asked] = field(factory=dict)
+    answers_pings: bool | None = None
     _numbers: Iterator[int] = field(factory=lambda: count(1))
 
     def fresh_id(self) -> str:

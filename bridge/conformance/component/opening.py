@@ -90,9 +90,6 @@ async def _early_error(subject: Subject, header: str) -> Observation:
     ended = await ends(session, session.answer_s)
     if session.handshake is not None:
         return failed("sends a handshake")
-    code = subject.source.exit_code
-    if code is not None and code < 0:
-        return failed(f"killed by signal {-code}")
     return passed() if ended else differs("leaves the connection open")
 
 

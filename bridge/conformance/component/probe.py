@@ -14,8 +14,14 @@ import trio
 
 from bridge.conformance.component import ending, grammar, opening, transcript
 from bridge.conformance.component import stanza as exchange
-from bridge.conformance.component.observation import Check, not_testable
+from bridge.conformance.component.observation import (
+    Check,
+    Observation,
+    failed,
+    not_testable,
+)
 from bridge.conformance.component.profile import PROFILES, Profile
+from bridge.conformance.component.session import Unanswered
 from bridge.conformance.component.source import Absent, Awaited, Launched, Patience, Source
 from bridge.conformance.component.subject import Subject
 from bridge.conformance.report import Finding, Report, Verdict, in_order
@@ -100,12 +106,14 @@ async def examine(
             for check in checks:
                 advance(check.name, len(checks))
                 try:
-                    observed = await check.run(subject)
+                    observed = await _observe(check, subject)
                 except Absent as error:
                     if not subject.was_here:
                         never_came = error
                         break
                     observed = not_testable(str(error).partition("\n")[0])
+                if crash := await subject.crash():
+                    observed = failed(crash)
                 findings.append(Finding(check.rule, check.name, observed.verdict, observed.seen))
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
@@ -114,3 +122,17 @@ async def examine(
     if never_came is not None:
         raise never_came
     return findings
+
+
+async def _observe(check: Check, subject: Subject) -> Observation:
+    """Run a check. A missing answer to a ping is evidence only of who answers pings.
+
+    Raises:
+        Absent: if the component does not connect.
+    """
+    try:
+        return await check.run(subject)
+    except Unanswered:
+        if await subject.answers_pings():
+            return await check.run(subject)
+    return not_testable("the component answers no ping")

@@ -50,6 +50,10 @@ _HANDSHAKE: Final = expanded(COMPONENT, "handshake")
 _ERROR: Final = expanded(STREAMS, "error")
 
 
+class Unanswered(Exception):
+    """A ping is not answered, and it is not known that the component answers any."""
+
+
 class Session:
     """One connection. Its owner runs `read` in a task until either side closes."""
 
@@ -148,9 +152,21 @@ class Session:
         """Wait for the component's header. Return whether it came in time."""
         return await self.until(lambda: self.header is not None, within_s)
 
-    async def answers_to(self, id: str) -> bool:
-        """Wait for an answer with this id. Return whether it came in time."""
-        return await self.until(lambda: bool(self.answers(id)), self.answer_s)
+    async def answer_to_ping(self, id: str, within_s: float | None = None) -> Stanza | None:
+        """Wait for the answer to the ping `id`; None if it does not come in time.
+
+        Raises:
+            Unanswered: if that proves nothing, because the component may answer no ping at all.
+        """
+        known = self.in_flight.answers_pings
+        if known is not False:
+            await self.until(lambda: bool(self.answers(id)) or self.over, within_s or self.answer_s)
+        answers = self.answers(id)
+        if answers:
+            self.in_flight.answers_pings = True
+        elif not (known or self.over):
+            raise Unanswered
+        return next(iter(answers), None)
 
     async def shakes_hands(self) -> bool:
         """Wait for the handshake. Return whether it came and the stream is still open."""
@@ -218,10 +234,11 @@ class Session:
         type: str = "get",
         from_: str | None = None,
         to: str | None = None,
+        legal: bool = True,
     ) -> str:
         """Return an iq to the component, and record its addresses."""
         from_, to = from_ or f"juliet@{SERVER}/balcony", to or self.domain
-        self.in_flight.asked[id] = Asked(from_, to)
+        self.in_flight.asked[id] = Asked(from_, to, legal)
         values = {"from": from_, "to": to, "type": type, "id": id}
         attributes = "".join(f" {name}='{escape_value(value)}'" for name, value in values.items())
         return f"<iq{attributes}>{payload}</iq>"
@@ -235,9 +252,23 @@ class Session:
         await self.until(lambda: bool(self.answers(id)) or self.over, within_s or self.answer_s)
         return next(iter(self.answers(id)), None)
 
+    async def ping(self, text: str = "", within_s: float | None = None) -> Stanza | None:
+        """Send a ping, with `text` in it, and return its answer. Raises as `answer_to_ping`."""
+        id = self.in_flight.fresh_id()
+        await self.send(self.iq(padded_ping(text), id=id))
+        return await self.answer_to_ping(id, within_s)
+
     async def answers_ping(self, within_s: float | None = None) -> bool:
-        """Return whether the component answers a ping, so has read everything sent before."""
-        return await self.ask(PING_PAYLOAD, within_s=within_s) is not None
+        """Return whether the component answers a ping, so has read everything sent before.
+
+        Raises as `answer_to_ping`.
+        """
+        return await self.ping(within_s=within_s) is not None
+
+    async def exchange(self, within_s: float | None = None) -> None:
+        """Exchange a ping if the component answers pings, so that the stream has been used."""
+        if self.in_flight.answers_pings is not False:
+            await self.ask(PING_PAYLOAD, within_s=within_s)
 
     async def fail(self, condition: str, header: str = "") -> None:
         """End the stream with an error, in one write, as servers do."""
@@ -313,6 +344,11 @@ class Session:
     def _change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+def padded_ping(text: str) -> str:
+    """Return the payload of a ping, with text in it."""
+    return f"<ping xmlns='{PING}'>{text}</ping>"
 
 
 def name_of(stanza: Stanza) -> str:

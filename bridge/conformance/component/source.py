@@ -20,6 +20,10 @@ from bridge.conformance.report import NothingTried
 HOST: Final = "127.0.0.1"
 SECRET: Final = "Schlüssel-Ключ-鍵-🔑"
 """Not Latin-1: some components hash the secret as Latin-1 (S5)."""
+_OURS: Final = (signal.SIGTERM, signal.SIGKILL)
+_SHELL: Final = 128
+"""A shell exits with this and the number of the signal that killed its command."""
+_CRASHES: Final = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 _POLL_S: Final = 0.03
 _TAIL_BYTES: Final = 2000
 
@@ -38,10 +42,13 @@ class Patience:
     """For a started component to reconnect by itself, before it is restarted."""
     answer_s: float = 5
     settle_s: float = 0.25
-    """For stanzas that must not come, after an answer which shows that everything was read."""
+    """For stanzas that must not come, after an answer which shows that everything was read; and for
+    a process to end after its connection."""
     hold_s: float = 1
     count_s: float = 3.5
     """For counting reconnects, of which there should be few."""
+    at_once_s: float = 0.5
+    """Less than this between the end of a stream and a reconnect is at once."""
     flood_s: float = 8
     restart_s: float = 15
     quiet_s: float = 5
@@ -62,6 +69,13 @@ class Source(Protocol):
 
     @property
     def exit_code(self) -> int | None: ...
+
+    @property
+    def crash(self) -> str:
+        """How the process was killed by a signal that is not ours; "" if it was not."""
+
+    async def ends(self, within_s: float) -> None:
+        """Wait for the end of the process."""
 
     async def start(self, secret: str) -> None:
         """Start or restart the component, or start to wait for it.
@@ -95,11 +109,24 @@ class Launched:
         self._patience = patience
         self._log = directory / "output"
         self._process: trio.Process | None = None
+        self._terminated = False
         self._listener: trio.SocketListener | None = None
 
     @property
     def exit_code(self) -> int | None:
         return None if self._process is None else self._process.poll()
+
+    @property
+    def crash(self) -> str:
+        number = _signal_in(self.exit_code)
+        if not number or (self._terminated and number in _OURS):
+            return ""
+        return f"killed by {_name_of(number)}"
+
+    async def ends(self, within_s: float) -> None:
+        with trio.move_on_after(within_s):
+            if self._process is not None:
+                await self._process.wait()
 
     async def start(self, secret: str) -> None:
         """Stop the running process, if any, and start a new one. Raises: Absent."""
@@ -116,6 +143,7 @@ class Launched:
             "{secret_file}": str(file),
         }
         names = {"XMPP_HOST": HOST, "XMPP_PORT": str(port), "XMPP_DOMAIN": self._domain}
+        self._terminated = False
         try:
             with self._log.open("wb") as log:
                 self._process = await trio.lowlevel.open_process(
@@ -166,8 +194,8 @@ class Launched:
         command, code = shlex.join(self._command), self.exit_code
         if code is None:
             what = f"{command} did not connect to {HOST} within {within_s:g} s"
-        elif code < 0:
-            what = f"{command} was killed by signal {-code} before it connected"
+        elif self.crash:
+            what = f"{command} was {self.crash} before it connected"
         else:
             what = f"{command} exited with code {code} before it connected"
         return f"{what}. {self._tail()}"
@@ -178,6 +206,7 @@ class Launched:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
+            self._terminated = True
             try:
                 os.killpg(self._process.pid, number)
             except (ProcessLookupError, PermissionError):
@@ -189,6 +218,7 @@ class Awaited:
 
     can_restart = False
     exit_code = None
+    crash = ""
 
     def __init__(self, port: int, directory: Path, domain: str) -> None:
         self._port = port
@@ -220,6 +250,9 @@ class Awaited:
                 return await self._listener.accept()
         return None
 
+    async def ends(self, within_s: float) -> None:
+        await trio.lowlevel.checkpoint()
+
     async def terminate(self) -> None:
         await trio.lowlevel.checkpoint()
 
@@ -231,6 +264,18 @@ class Awaited:
 
     def absence(self, within_s: float) -> str:
         return f"The component did not connect to {HOST}:{self._port} within {within_s:g} s."
+
+
+def _signal_in(code: int | None) -> int:
+    """Return the number of the signal that an exit code tells of, also through a shell; else 0."""
+    if code is None:
+        return 0
+    return -code if code < 0 else code - _SHELL if code - _SHELL in _CRASHES else 0
+
+
+def _name_of(number: int) -> str:
+    known = number in {*signal.Signals}
+    return signal.Signals(number).name if known else f"signal {number}"
 
 
 def _filled(word: str, values: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from bridge.conformance.component.ledger import Asked
 from bridge.conformance.component.observation import (
     Check,
     Observation,
@@ -48,10 +49,11 @@ async def refused(
     session = await subject.attached()
     id = session.in_flight.fresh_id()
     await session.send(session.iq(payload, id=id, type=type))
-    alive = await session.answers_ping()
+    await session.exchange()
     await session.until(lambda: bool(session.answers(id)) or session.over, 1)
     answer = next(iter(session.answers(id)), None)
     if answer is None:
+        alive = await session.answers_ping()
         why = "no answer" if alive else session.silence
         return differs(why) if silence == "differs" and alive else failed(why)
     if answer.type != "error":
@@ -61,10 +63,9 @@ async def refused(
 
 
 async def silent(stanzas: str, subject: Subject) -> Observation:
-    """Expect no stanza to the sender of `stanzas`; `{}` in them stands for the addresses."""
+    """Expect no stanza to the sender of `stanzas`; `{}` stands for addresses and id."""
     session = await subject.attached()
-    sender = session.in_flight.fresh_address()
-    answers = await _answers_to(session, sender, stanzas, subject)
+    answers = await _answers_to(session, stanzas, session.in_flight.fresh_id(), subject)
     if session.over:
         return failed(session.silence)
     return passed() if not answers else failed(f"answered with {name_of(answers[0])}")
@@ -73,8 +74,7 @@ async def silent(stanzas: str, subject: Subject) -> Observation:
 async def no_errors(stanzas: str, subject: Subject) -> Observation:
     """Expect no error to the sender of `stanzas`; other answers are allowed."""
     session = await subject.attached()
-    sender = session.in_flight.fresh_address()
-    answers = await _answers_to(session, sender, stanzas, subject)
+    answers = await _answers_to(session, stanzas, session.in_flight.fresh_id(), subject)
     if session.over:
         return failed(session.silence)
     errors = [answer for answer in answers if answer.type == "error"]
@@ -83,18 +83,18 @@ async def no_errors(stanzas: str, subject: Subject) -> Observation:
 
 async def without_id(subject: Subject) -> Observation:
     session = await subject.attached()
-    sender = session.in_flight.fresh_address()
     iq = f"<iq {{}} type='get'>{PING_PAYLOAD}</iq>"
-    answers = await _answers_to(session, sender, iq, subject)
+    answers = await _answers_to(session, iq, "", subject)
     if session.over:
         return differs(session.silence)
     return passed() if not answers else differs(f"answered with {name_of(answers[0])}")
 
 
-async def _answers_to(
-    session: Session, sender: str, stanzas: str, subject: Subject
-) -> list[Stanza]:
-    await session.send(stanzas.replace("{}", f"from='{sender}' to='{session.domain}'"))
+async def _answers_to(session: Session, stanzas: str, id: str, subject: Subject) -> list[Stanza]:
+    sender = session.in_flight.fresh_address()
+    session.in_flight.asked[id] = Asked(sender, session.domain)
+    attributes = f"from='{sender}' to='{session.domain}'" + (f" id='{id}'" if id else "")
+    await session.send(stanzas.replace("{}", attributes))
     await session.answers_ping()
     await trio.sleep(subject.patience.settle_s)
     return session.said_to(sender)
@@ -110,7 +110,8 @@ async def unknown_element(subject: Subject) -> Observation:
 async def other_domain(subject: Subject) -> Observation:
     session = await subject.attached()
     id, sender = session.in_flight.fresh_id(), session.in_flight.fresh_address()
-    await session.send(session.iq(PING_PAYLOAD, id=id, from_=sender, to=f"bot@{_OTHER_DOMAIN}"))
+    to = f"bot@{_OTHER_DOMAIN}"
+    await session.send(session.iq(PING_PAYLOAD, id=id, from_=sender, to=to, legal=False))
     alive = await session.answers_ping()
     await trio.sleep(subject.patience.settle_s)
     if not alive:
@@ -127,6 +128,7 @@ async def other_domain(subject: Subject) -> Observation:
 async def without_sender(subject: Subject) -> Observation:
     session = await subject.attached()
     id = session.in_flight.fresh_id()
+    session.in_flight.asked[id] = Asked(None, session.domain, legal=False)
     await session.send(f"<iq to='{session.domain}' type='get' id='{id}'>{PING_PAYLOAD}</iq>")
     alive = await session.answers_ping()
     await trio.sleep(subject.patience.settle_s)
@@ -152,14 +154,13 @@ async def flood(subject: Subject) -> Observation:
 
 async def ten_thousand(subject: Subject) -> Observation:
     session = await subject.attached()
-    answer = await session.ask(f"<q xmlns='u:q'>{'x' * 10_000}</q>")
+    answer = await session.ping("x" * 10_000)
     return passed() if answer is not None else failed(session.silence)
 
 
 async def two_million(subject: Subject) -> Observation:
     session = await subject.attached()
-    payload = f"<q xmlns='u:q'>{'x' * _FLOOD_BYTES}</q>"
-    answer = await session.ask(payload, within_s=subject.patience.flood_s)
+    answer = await session.ping("x" * _FLOOD_BYTES, within_s=subject.patience.flood_s)
     if answer is None:
         session.spoilt = True
         return differs(session.silence) if session.over else failed(session.silence)
@@ -172,7 +173,7 @@ async def keepalive(subject: Subject) -> Observation:
     if not subject.slow:
         return not_testable("only with --slow")
     session = await subject.attached(fresh=True)
-    await session.answers_ping()
+    await session.exchange()
     await trio.sleep(subject.patience.quiet_s)
     said, spaces = len(session.elements), session.keepalives
 
@@ -189,7 +190,7 @@ async def keepalive(subject: Subject) -> Observation:
     return failed(f"silence; {subject.profile.name} closes after {limit_s / 60:g} min")
 
 
-_MESSAGE_ERROR: Final = f"<message {{}} type='error' id='e1'><body>lost</body>{_ERROR}</message>"
+_MESSAGE_ERROR: Final = f"<message {{}} type='error'><body>lost</body>{_ERROR}</message>"
 _CHECKS_REFUSED: Final = (
     ("an unknown payload is refused", "get", _UNKNOWN, None, "fails"),
     ("a get without a child is refused", "get", "", "bad-request", "fails"),
@@ -204,12 +205,12 @@ CHECKS: Final = (
         Check("S29", name, partial(refused, type, payload, condition, silence))
         for name, type, payload, condition, silence in _CHECKS_REFUSED
     ),
-    Check("S29", "no answer to a result", partial(silent, "<iq {} type='result' id='r1'/>")),
+    Check("S29", "no answer to a result", partial(silent, "<iq {} type='result'/>")),
     Check("S29", "no answer to an iq without id", without_id),
     Check(
         "S30",
         "no answer to an iq of type error",
-        partial(silent, f"<iq {{}} type='error' id='e2'>{PING_PAYLOAD}{_ERROR}</iq>"),
+        partial(silent, f"<iq {{}} type='error'>{PING_PAYLOAD}{_ERROR}</iq>"),
     ),
     Check("S30", "no answer to a message of type error", partial(silent, _MESSAGE_ERROR)),
     Check(

@@ -10,7 +10,7 @@ import trio
 
 from bridge.conformance.component.ledger import Ledger
 from bridge.conformance.component.profile import Profile
-from bridge.conformance.component.session import Session
+from bridge.conformance.component.session import PING_PAYLOAD, Session
 from bridge.conformance.component.source import SECRET, Absent, Patience, Source
 
 _MISSES: Final = 2
@@ -126,6 +126,22 @@ class Subject:
         if not await session.accept():
             raise Absent("The component sent no handshake.")
         return session
+
+    async def answers_pings(self) -> bool:
+        """Find out once, on a stream of its own, whether the component answers pings at all.
+
+        Raises as `attached`.
+        """
+        if self.in_flight.answers_pings is None:
+            session = await self.attached(fresh=True)
+            self.in_flight.answers_pings = await session.ask(PING_PAYLOAD) is not None
+        return self.in_flight.answers_pings
+
+    async def crash(self) -> str:
+        """Return how the process was killed, once it has had time to follow its connection."""
+        if self._session is not None and self._session.gone:
+            await self.source.ends(self.patience.settle_s)
+        return self.source.crash
 
     async def comes(self, within_s: float) -> Session | None:
         """Return the next connection that the component opens; None if none comes in time."""

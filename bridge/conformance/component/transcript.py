@@ -22,8 +22,17 @@ _KNOWN: Final = frozenset({expanded(COMPONENT, "handshake"), expanded(STREAMS, "
 
 
 def _stanzas(subject: Subject) -> Iterator[Stanza]:
+    """Yield everything that was sent, except for answers to iqs that no server should send."""
     for session in subject.sessions:
-        yield from session.stanzas
+        for stanza in session.stanzas:
+            asked = _asked(subject, stanza)
+            if asked is None or asked.legal:
+                yield stanza
+
+
+def _asked(subject: Subject, stanza: Stanza) -> Asked | None:
+    """Return the addresses of the iq that a stanza may answer; an iq without id has the id ""."""
+    return subject.in_flight.asked.get(stanza.id or "") if stanza.kind == "iq" else None
 
 
 async def no_client_namespace(subject: Subject) -> Observation:
@@ -77,10 +86,7 @@ async def only_stanzas(subject: Subject) -> Observation:
 
 async def error_shape(subject: Subject) -> Observation:
     errors = [
-        (stanza, subject.in_flight.asked.get(stanza.id or ""))
-        for session in subject.sessions
-        for stanza in session.stanzas
-        if stanza.type == "error"
+        (stanza, _asked(subject, stanza)) for stanza in _stanzas(subject) if stanza.type == "error"
     ]
     if not errors:
         return not_testable("no error was sent")
