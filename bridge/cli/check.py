@@ -188,12 +188,16 @@ def _report_link(domain: str, link: LinkStatus, report: _Report) -> None:
     if link.state == "attached":
         report.good(domain, what, since)
     elif link.state == "refused":
-        report.bad(domain, what, f"no, permanently refused: {link.why}", ExitCode.REFUSED)
+        report.bad(domain, what, f"no, refused: {link.why}{_next_attempt(link)}", ExitCode.REFUSED)
     else:
         details = f"not attached {since}".rstrip() + (f": {link.why}" if link.why else "")
-        if link.next_attempt is not None:
-            details += f"; next attempt in {age(link.next_attempt - time.time())}"
-        report.bad(domain, what, details)
+        report.bad(domain, what, f"{details}{_next_attempt(link)}")
+
+
+def _next_attempt(link: LinkStatus) -> str:
+    if link.next_attempt is None:
+        return ""
+    return f"; next attempt in {age(link.next_attempt - time.time())}"
 
 
 def _report_endpoint(domain: str, endpoint: EndpointStatus, report: _Report) -> None:

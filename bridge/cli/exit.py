@@ -7,7 +7,7 @@ import trio
 
 EXIT_CODES: Final = """\b
 Exit codes: 0 success, 2 usage or configuration error,
-3 the server refused the component permanently, 1 any other error."""
+3 the server refused the component, 1 any other error."""
 
 
 def run_async(command: Callable[..., Awaitable[int]], *arguments: object) -> NoReturn:

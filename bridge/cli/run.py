@@ -164,7 +164,8 @@ def run(
         --server 127.0.0.1:5347 --post-url http://127.0.0.1:8000/
     xmpp-bridge run bridge.toml --capture captures
 
-    Use either the file CONFIG, or the options for a single component. SIGTERM or SIGINT waits for
+    Use either the file CONFIG, or the options for a single component. A component that the server
+    refuses is tried again, unless exit_on_refusal is set. SIGTERM or SIGINT waits for
     running requests, at most grace_s; a second signal stops at once. SIGHUP reloads CONFIG; if it
     has an error, nothing changes.
     """

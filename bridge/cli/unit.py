@@ -90,10 +90,9 @@ def unit_of(config: Path | None, file: ConfigFile | None, command: str) -> str:
         "NotifyAccess=main",
         f"ExecStart={command} run {_quoted(str(path))}",
         "ExecReload=/bin/kill -HUP $MAINPID",
-        "# 2 is a configuration error, 3 a refusal by the server: a restart does not help.",
         "Restart=on-failure",
         "RestartSec=2",
-        "RestartPreventExitStatus=2 3",
+        *_prevented_restarts(file),
         f"WatchdogSec={WATCHDOG_S}",
         f"# Longer than grace_s of [stream] ({file.stream.grace_s:g}) and the shutdown after it.",
         f"TimeoutStopSec={stop_s}",
@@ -178,6 +177,15 @@ def _secret_files(file: ConfigFile) -> Iterator[tuple[str, str]]:
 def _http_tables(file: ConfigFile) -> Iterator[HttpTable]:
     yield file.http
     yield from (table.http for table in file.component.values() if table.http is not None)
+
+
+def _prevented_restarts(file: ConfigFile) -> Iterator[str]:
+    if file.stream.exit_on_refusal:
+        yield "# 2 is a configuration error, 3 a refusal by the server: a restart does not help."
+        yield "RestartPreventExitStatus=2 3"
+    else:
+        yield "# 2 is a configuration error: a restart does not help."
+        yield "RestartPreventExitStatus=2"
 
 
 def _listener_lines(file: ConfigFile) -> Iterator[str]:

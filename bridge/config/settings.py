@@ -98,6 +98,7 @@ class StreamSettings:
     keepalive_s: Seconds = Seconds(60.0)
     handshake_timeout_s: Seconds = Seconds(20.0)
     grace_s: Seconds = Seconds(5.0)
+    exit_on_refusal: bool = False
 
 
 @frozen

@@ -36,7 +36,7 @@ from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.observer import PostObserver
 from bridge.webhook.signature import Signer
-from bridge.xmpp.link import Link, Refused, hint_of
+from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outgoing
 from xmppstream import ElementParserThread, StreamOptions
@@ -80,7 +80,7 @@ class ComponentService:
         self.domain = component.domain
         self.handover = handover or Handover(SenderLimiter(settings.limits))
         self.handover.limiter.change(settings.limits)
-        self.refused = False
+        self.refused = False  # whether a refusal has ended it
         self.ended = trio.Event()
         self._component = component
         self._settings = settings
@@ -127,6 +127,7 @@ class ComponentService:
             self._dispatcher.handle,
             self._log,
             self.handover.meter,
+            exit_on_refusal=stream.exit_on_refusal,
         )
 
     def _submitted(self, uid: str, data: bytes) -> None:
@@ -153,9 +154,7 @@ class ComponentService:
     @property
     def status(self) -> ComponentStatus:
         """The status, without the journal's part."""
-        return component_status(
-            self._component, self._link, self._dispatcher, self.counts, refused=self.refused
-        )
+        return component_status(self._component, self._link, self._dispatcher, self.counts)
 
     @property
     def snapshot(self) -> ComponentSnapshot:
@@ -165,7 +164,7 @@ class ComponentService:
     # --- running
 
     async def run(self) -> None:
-        """Run until the server refuses permanently, or until `stop` and the drain after it.
+        """Run until `stop` and the drain after it, or, with `exit_on_refusal`, until a refusal.
 
         Draining takes at most `grace_s` and 2 s. Cancellation drops everything at once.
         """
@@ -217,11 +216,8 @@ class ComponentService:
     async def _keep_attached(self, service: trio.CancelScope) -> None:
         try:
             await self._link.run()
-        except Refused as refusal:
+        except Refused:
             self.refused = True
-            end = refusal.end
-            hint = hint_of(end)
-            self._log.error("the server refuses this component", why=str(end), hint=hint)
             service.cancel()
 
     async def _dispatch(self, scope: trio.CancelScope) -> None:
@@ -260,9 +256,13 @@ class ComponentService:
         return _all_of(component, settings) != ours or _stamps(component, settings) != self._stamps
 
     def can_change(self, component: Component, settings: Settings) -> bool:
-        """Return whether `change` suffices: the stream and the order of waiting stanzas stay."""
-        ours = _rooted(self._component, self._settings)
-        return not self.ended.is_set() and _rooted(component, settings) == ours
+        """Return whether `change` suffices: the stream and the order of waiting stanzas stay.
+
+        A refused component starts again, so a reload tries it at once.
+        """
+        if self.ended.is_set() or self._link.state.refused:
+            return False
+        return _rooted(component, settings) == _rooted(self._component, self._settings)
 
     def change(self, component: Component, settings: Settings, endpoint: Endpoint) -> Endpoint:
         """Use another configuration from now on, and return the previous endpoint, which running

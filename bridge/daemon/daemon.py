@@ -109,7 +109,7 @@ class Daemon:
         self._reload_wanted.set()
 
     async def run(self) -> ExitCode:
-        """Run until stopped, or until the server has refused every component permanently.
+        """Run until stopped, or until a refusal has ended every component (`exit_on_refusal`).
 
         Cancellation stops at once: unfinished work is dropped.
         """

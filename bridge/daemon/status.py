@@ -1,6 +1,6 @@
 """The status of a daemon: the answer to `status`, for commands and scripts. It holds no secrets.
 
-Times are Unix times in s; a missing one (a refused link makes no further attempt) is null.
+Times are Unix times in s; a missing one (a link that makes no further attempt) is null.
 """
 
 import math
@@ -117,12 +117,12 @@ def snapshot_of(
 
 
 def component_status(
-    component: Component, link: Link, dispatcher: Dispatcher, counts: Counts, *, refused: bool
+    component: Component, link: Link, dispatcher: Dispatcher, counts: Counts
 ) -> ComponentStatus:
     """Return the status of one component, without the journal's part."""
     return ComponentStatus(
         domain=component.domain,
-        link=link_status(link, str(component.server), refused=refused),
+        link=link_status(link, str(component.server)),
         endpoint=endpoint_status(dispatcher.breaker, str(component.post_url)),
         in_flight=dispatcher.in_flight,
         waiting=dispatcher.waiting,
@@ -130,11 +130,11 @@ def component_status(
     )
 
 
-def link_status(link: Link, server: str, *, refused: bool) -> LinkStatus:
-    """Return the status of a link; `refused` if a refusal has ended its service."""
+def link_status(link: Link, server: str) -> LinkStatus:
+    """Return the status of a link; it stays `refused` until an attempt ends otherwise."""
     state = link.state
     name: LinkName = "waiting"
-    if refused:
+    if state.refused:
         name = "refused"
     elif state.attached:
         name = "attached"
@@ -145,7 +145,7 @@ def link_status(link: Link, server: str, *, refused: bool) -> LinkStatus:
         server=server,
         since=_unix(state.since),
         why=state.why,
-        next_attempt=_unix(state.next_attempt_at) if name == "waiting" else None,
+        next_attempt=_unix(state.next_attempt_at) if name in ("waiting", "refused") else None,
     )
 
 

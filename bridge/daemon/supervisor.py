@@ -102,11 +102,11 @@ class Supervisor:
 
     @property
     def all_refused(self) -> bool:
-        """Whether the servers have refused every component permanently."""
+        """Whether a refusal has ended every component (`exit_on_refusal`)."""
         return all(one.refused for one in self._services.values())
 
     async def run(self) -> None:
-        """Run all services until stopped, or until all of them are refused.
+        """Run all services until stopped, or until a refusal has ended all of them.
 
         Cancellation drops everything at once.
         """

@@ -14,7 +14,7 @@ class Reaction(Enum):
     """How to react to the end of a stream."""
 
     RETRY = auto()  # a fault of the server or the network: back off with jitter
-    REFUSED = auto()  # the server refuses us: final, unless it has accepted us before
+    REFUSED = auto()  # the server does not know us, or our secret, (yet)
     TAKEN = auto()  # another connection is attached as our domain
     BLAMED = auto()  # a stanza of ours broke the stream
 
@@ -62,7 +62,7 @@ _BACKOFFS: Final = {
     Reaction.RETRY: Backoff(0.5, 5.0),
     Reaction.BLAMED: Backoff(0.5, 5.0),
     Reaction.TAKEN: Backoff(5.0, 120.0, no_jitter),
-    Reaction.REFUSED: Backoff(30.0, 300.0),
+    Reaction.REFUSED: Backoff(4.0, 60.0, no_jitter),  # an operator may be about to mend it
 }
 
 

@@ -1,7 +1,8 @@
 """One component's link to its server: attach, write the outbox's stanzas, reconnect by S11.
 
-The link outlives its streams. It ends only if the server refuses the component permanently. It is
-cancelled when the daemon stops.
+The link outlives its streams, and keeps trying while the server refuses the component: a server may
+still be starting, or a secret on its way. With `exit_on_refusal`, it ends if the server refuses the
+component before it has ever accepted it. It is cancelled when the daemon stops.
 """
 
 import math
@@ -40,8 +41,19 @@ HINTS: Final = {
         "the secret is not the one that the server has for the component"
     ),
     StreamCondition.HOST_UNKNOWN: "the server does not know this component",
+    StreamCondition.IMPROPER_ADDRESSING: "the server does not serve this domain here",
     StreamCondition.CONFLICT: "another connection is attached as this component",
 }
+REMEDIES: Final = {
+    StreamCondition.NOT_AUTHORIZED: (
+        "make the secrets equal; ejabberd says the same of a domain that it does not know"
+    ),
+    StreamCondition.HOST_UNKNOWN: "add it to the server's configuration, or correct the domain",
+    StreamCondition.IMPROPER_ADDRESSING: (
+        "add it to the server's configuration, or correct the domain"
+    ),
+}
+"""How an operator mends each kind of refusal."""
 
 
 @frozen
@@ -49,13 +61,14 @@ class LinkState:
     """Whether a link is attached, and since when; if it is not, why, and when the next attempt is.
 
     Times are by trio's clock. During the first attempt, `why` is empty, and `next_attempt_at` is in
-    the past.
+    the past. `refused` is whether the last attempt ended with a refusal by the server.
     """
 
     attached: bool
     since: float
     why: str = ""
     next_attempt_at: float = -math.inf
+    refused: bool = False
 
 
 class Refused(Exception):
@@ -78,6 +91,7 @@ class Link:
         log: FilteringBoundLogger,
         meter: Meter | None = None,
         *,
+        exit_on_refusal: bool = False,
         open_stream: Callable[[], Awaitable[ComponentStream]] | None = None,
         backoff: ReconnectDelay | None = None,
     ) -> None:
@@ -92,16 +106,17 @@ class Link:
         self._log = log.bind(server=str(component.server))
         self._open_stream = open_stream or self._connect
         self._backoff = backoff or ReconnectDelay()
-        self._accepted_once = False
+        self._may_exit = exit_on_refusal
         self._warned_unconfirmed = False
         self._testing_suspect = False
-        self._told = ("", 0.0)
+        self._told = ((True, ""), 0.0)
 
     async def run(self) -> None:
         """Attach and stay attached.
 
         Raises:
-            Refused: if the server refused the component before it had ever accepted it.
+            Refused: with `exit_on_refusal`, if the server refused the component before it had ever
+                accepted it.
 
         Cancellation drops the connection; `close` ends it properly.
         """
@@ -118,14 +133,15 @@ class Link:
                 about = {} if uid is None else {"uid": uid}
                 self._log.error(event, why=str(end), **about)
                 self._outbox.abandon_suspect(f"it broke the stream: {end}")
-            if reaction is Reaction.REFUSED and not self._accepted_once:
-                self._note_end(end, attached, math.inf)
-                raise Refused(end)
+            refused = reaction is Reaction.REFUSED
             if settled:
                 self._backoff.reset()
-            wait_s = self._backoff.wait_s(reaction, was_settled=settled)
-            self._note_end(end, attached, wait_s)
-            self._log_end(end, attached=attached, wait_s=wait_s)
+            final = refused and self._may_exit
+            wait_s = math.inf if final else self._backoff.wait_s(reaction, was_settled=settled)
+            self._note_end(end, attached, wait_s, refused=refused)
+            self._log_end(end, attached=attached, refused=refused, wait_s=wait_s)
+            if final:
+                raise Refused(end)
             await trio.sleep(wait_s)
 
     async def close(self) -> None:
@@ -154,10 +170,10 @@ class Link:
             stream = await self._open_stream()
         except StreamFailed as failure:
             return failure.end, False, False
-        self._accepted_once = True
+        self._may_exit = False
         self._meter.streams += 1
         self.state = LinkState(attached=True, since=trio.current_time())
-        self._told = ("", 0.0)
+        self._told = ((True, ""), 0.0)
         self._log.info("attached")
         self.stream = stream
         try:
@@ -235,26 +251,29 @@ class Link:
         else:
             self._meter.attempts_failed += 1
 
-    def _note_end(self, end: StreamEnd, attached: bool, wait_s: float) -> None:
+    def _note_end(self, end: StreamEnd, attached: bool, wait_s: float, *, refused: bool) -> None:
         now, hint = trio.current_time(), hint_of(end)
         since = now if attached else self.state.since
         why = f"{end}: {hint}" if hint else str(end)
-        self.state = LinkState(False, since, why, now + wait_s)
+        self.state = LinkState(False, since, why, now + wait_s, refused)
 
-    def _log_end(self, end: StreamEnd, *, attached: bool, wait_s: float) -> None:
+    def _log_end(self, end: StreamEnd, *, attached: bool, refused: bool, wait_s: float) -> None:
         """Log each change, and repeat the line once a minute while nothing changes."""
         why, now = str(end), trio.current_time()
         told, at = self._told
-        if why == told and now - at < REMIND_EVERY_S:
+        if (attached, why) == told and now - at < REMIND_EVERY_S:
             return
-        self._told = (why, now)
-        hint = hint_of(end)
-        self._log.warning(
-            "detached" if attached else "cannot attach",
-            why=why,
-            **({"hint": hint} if hint else {}),
-            retry_in_s=round(wait_s, 1),
-        )
+        self._told = ((attached, why), now)
+        about: dict[str, object] = {"why": why}
+        if hint := hint_of(end):
+            remedy = REMEDIES.get(end.condition) if isinstance(end, StreamFaulted) else None
+            about["hint"] = f"{hint}; {remedy}" if remedy else hint
+        if wait_s != math.inf:
+            about["retry_in_s"] = round(wait_s, 1)
+        if refused and not attached:
+            self._log.error("the server refuses this component", **about)
+        else:
+            self._log.warning("detached" if attached else "cannot attach", **about)
 
 
 def hint_of(end: StreamEnd) -> str:

@@ -464,11 +464,15 @@ async def test_two_daemons_for_one_domain(prosody: Prosody, tmp_path: Path) -> N
             await hear(scene.peer, "second")
 
 
-async def test_a_refusal_is_final(shared_server: Prosody | Ejabberd, tmp_path: Path) -> None:
+async def test_a_refusal_is_final_on_demand(
+    shared_server: Prosody | Ejabberd, tmp_path: Path
+) -> None:
     async with open_endpoint() as endpoint:
         wrong = bot_table(endpoint, component_secret="wr0ng")
         for components in ({BOT: wrong}, {"unknown.localhost": bot_table(endpoint)}):
-            settings = settings_for(shared_server.component_port, components)
+            settings = settings_for(
+                shared_server.component_port, components, stream={"exit_on_refusal": True}
+            )
             async with run_daemon(tmp_path, settings, wait_attached=False) as daemon:
                 assert await daemon.wait_ended() == 3
                 (line,) = daemon.logged("the server refuses this component")
@@ -498,20 +502,27 @@ async def test_one_refusal_does_not_stop_the_others(
             assert code == 0
 
 
-async def test_a_refusal_after_an_acceptance_is_not_final(prosody: Prosody, tmp_path: Path) -> None:
-    """A server that reloads its configuration (S11)."""
+async def test_a_component_that_the_server_does_not_know_yet(
+    prosody: Prosody, tmp_path: Path
+) -> None:
+    """A server that gets its configuration later (S11)."""
+    secret = prosody.components.pop(BOT)
+    await prosody.restart()
     async with open_endpoint() as endpoint:
         settings = settings_for(prosody.component_port, {BOT: bot_table(endpoint)})
-        async with run_daemon(tmp_path, settings) as daemon:
-            await prosody.stop()
-            await daemon.wait_logged("detached")
+        async with run_daemon(tmp_path, settings, wait_attached=False) as daemon:
+            await daemon.wait_logged("the server refuses this component")
             prosody.components[BOT] = "another"
-            await prosody.start()
-            await daemon.wait_until(
-                lambda: any("not-authorized" in it["why"] for it in daemon.logged("cannot attach"))
-            )
-            line = daemon.logged("cannot attach")[-1]
-            assert line["retry_in_s"] >= 10
+            await prosody.restart()
+            refusals = ("host-unknown", "not-authorized")
+            await daemon.wait_logged("the server refuses this component", len(refusals))
+            found = daemon.logged("the server refuses this component")
+            for line, refusal in zip(found, refusals, strict=True):
+                assert (line["level"], line["why"][: len(refusal)]) == ("error", refusal)
+                assert line["hint"]
+            prosody.components[BOT] = secret
+            await prosody.restart()
+            await daemon.wait_logged("attached")
             code, _ = await daemon.terminate()
             assert code == 0
 

@@ -37,7 +37,7 @@ from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.webhook.signature import Signer
 from bridge.xmpp.backoff import Reaction, ReconnectDelay
 from bridge.xmpp.iq import WAIT_LIMIT_S, DuplicateId, TooManyPending
-from bridge.xmpp.link import Link, Refused
+from bridge.xmpp.link import Link
 from xmppstream import (
     ElementParserThread,
     Event,
@@ -238,7 +238,7 @@ class ReplayHarness:
         """Replay the story to its end, or as far as it can be read. Cancellation stops at once."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_attached)
+                nursery.start_soon(self._link.run)
                 nursery.start_soon(self._dispatch)
                 try:
                     await self.player.run()
@@ -263,14 +263,6 @@ class ReplayHarness:
     def _unclaimed(self, told: Told) -> None:
         if self.expectation is not None:
             self.expectation.unclaimed(told)
-
-    async def _keep_attached(self) -> None:
-        while True:
-            try:
-                await self._link.run()
-            except Refused as refusal:
-                self._log.error("the server refuses this component", why=str(refusal.end))
-                self._link = self._make_link()  # a later connection may be accepted
 
     async def _dispatch(self) -> None:
         with self._dispatching:

@@ -569,7 +569,7 @@ async def test_a_daemon_in_trouble(
         out = capsys.readouterr().out
         results = [result for result, _ in rows(out, "daemon: attached to")]
         assert results == ["failed", "failed"]
-        assert "no, permanently refused: host-unknown" in out
+        assert "no, refused: host-unknown" in out
         assert "next attempt in" in out
         assert "1 dead letter: see xmpp-bridge queue" in out
         orphaned = rows(out, "orphaned")

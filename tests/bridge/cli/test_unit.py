@@ -46,7 +46,7 @@ def test_what_it_says() -> None:
     assert found["ExecStart"] == [f"{COMMAND} run {CONFIG}"]
     assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert found["Restart"] == ["on-failure"]
-    assert found["RestartPreventExitStatus"] == ["2 3"]
+    assert found["RestartPreventExitStatus"] == ["2"]
     assert found["WatchdogSec"] == ["60"]
     assert found["TimeoutStopSec"] == ["15"]
     assert found["StateDirectory"] == ["xmpp-bridge"]
@@ -58,6 +58,12 @@ def test_what_it_says() -> None:
     assert found["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
     assert found["CapabilityBoundingSet"] == [""]
     assert "RuntimeDirectory" not in found
+
+
+@pytest.mark.parametrize(("value", "prevented"), [("true", "2 3"), ("false", "2")])
+def test_a_refusal_is_final_only_on_demand(tmp_path: Path, value: str, prevented: str) -> None:
+    _, found = unit_for(tmp_path, f"{COMPONENT}[stream]\nexit_on_refusal = {value}\n")
+    assert found["RestartPreventExitStatus"] == [prevented]
 
 
 @pytest.mark.parametrize(("grace_s", "stop_s"), [("5.0", "15"), ("60", "70"), ("0.5", "11")])

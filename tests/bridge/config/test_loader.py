@@ -120,6 +120,7 @@ def test_all_defaults() -> None:
             keepalive_s=Seconds(60),
             handshake_timeout_s=Seconds(20),
             grace_s=Seconds(5),
+            exit_on_refusal=False,
         ),
         retry=RetrySettings(message_budget_s=60, iq_budget_s=10),
         journal=JournalSettings(
@@ -244,6 +245,7 @@ TABLE_KEYS: list[tuple[str, str, str, Any]] = [
     ("stream", "keepalive_s", "90", 90.0),
     ("stream", "handshake_timeout_s", "3", 3.0),
     ("stream", "grace_s", "0.5", 0.5),
+    ("stream", "exit_on_refusal", "true", True),
     ("journal", "durability", '"off"', "off"),
     ("journal", "durability", '"process"', "process"),
     ("journal", "durability", '"power"', "power"),
@@ -1118,7 +1120,7 @@ KNOWN_KEYS = [
     (
         "stream",
         "max_stanza_bytes, max_depth, max_attributes, max_name_bytes, max_header_bytes, "
-        "max_send_bytes, keepalive_s, handshake_timeout_s, grace_s",
+        "max_send_bytes, keepalive_s, handshake_timeout_s, grace_s, exit_on_refusal",
     ),
     ("retry", "budget_s, message_budget_s, iq_budget_s"),
     ("limits", "stanzas_per_s, burst, max_waiting, max_conversations"),

@@ -393,15 +393,35 @@ async def test_the_end_of_one_stream_is_not_that_of_another(
 
 # --- refused
 
+EXIT_ON_REFUSAL: Final = StreamSettings(exit_on_refusal=True)
+
+
+async def test_a_refused_component_attaches_when_the_server_knows_it(
+    world: World, mock_clock: MockClock
+) -> None:
+    endpoint = await world.endpoint(echo)
+    world.server.refusals[DOMAIN] = StreamCondition.HOST_UNKNOWN
+    running = world.start(world.component(endpoint.url()))
+    line = await world.log.wait("the server refuses this component")
+    assert (line["level"], line["component"]) == ("error", DOMAIN)
+    world.server.refusals.clear()
+    await world.pass_until(lambda: bool(world.log.of("attached")))
+    session = await world.server.attached(DOMAIN)
+    await session.send(message("m1"))
+    await session.receive(1)
+    running.daemon.stop()
+    assert await running.wait() is ExitCode.OK
+
 
 @pytest.mark.parametrize(
     "condition", [StreamCondition.NOT_AUTHORIZED, StreamCondition.HOST_UNKNOWN]
 )
-async def test_refused_is_an_exit_code_of_its_own(
+async def test_refused_is_an_exit_code_of_its_own_on_demand(
     world: World, mock_clock: MockClock, condition: StreamCondition
 ) -> None:
     world.server.refusals[DOMAIN] = condition
-    running = world.start(world.component(parse_post_url("http://127.0.0.1/")))
+    component = world.component(parse_post_url("http://127.0.0.1/"))
+    running = world.start(component, stream=EXIT_ON_REFUSAL)
     assert await running.wait() is ExitCode.REFUSED
     assert running.code == 3
     [line] = world.log.of("the server refuses this component")
@@ -409,12 +429,14 @@ async def test_refused_is_an_exit_code_of_its_own(
     assert line["hint"]
 
 
+@pytest.mark.parametrize("exit_on_refusal", [False, True])
 async def test_a_refused_component_does_not_stop_the_others(
-    world: World, mock_clock: MockClock
+    world: World, mock_clock: MockClock, exit_on_refusal: bool
 ) -> None:
     endpoint = await world.endpoint(echo)
     world.server.refusals[DOMAIN] = StreamCondition.NOT_AUTHORIZED
-    running = world.start(world.component(endpoint.url()), world.component(endpoint.url(), OTHER))
+    both = world.component(endpoint.url()), world.component(endpoint.url(), OTHER)
+    running = world.start(*both, stream=StreamSettings(exit_on_refusal=exit_on_refusal))
     await world.log.wait("the server refuses this component")
     session = await world.server.attached(OTHER)
     await session.send(message("m1", to=OTHER))
@@ -427,7 +449,8 @@ async def test_all_refused(world: World, mock_clock: MockClock) -> None:
     refusal = StreamCondition.HOST_UNKNOWN
     world.server.refusals = {DOMAIN: refusal, OTHER: refusal}
     url = parse_post_url("http://127.0.0.1/")
-    running = world.start(world.component(url), world.component(url, OTHER), signals=True)
+    both = world.component(url), world.component(url, OTHER)
+    running = world.start(*both, signals=True, stream=EXIT_ON_REFUSAL)
     assert await running.wait() is ExitCode.REFUSED
 
 

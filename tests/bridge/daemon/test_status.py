@@ -84,7 +84,8 @@ async def test_a_link_that_waits_and_one_that_is_refused(
         assert 0 < waiting.link.next_attempt - time.time() < 1
         assert refused.link.state == "refused"
         assert "the secret is not the one that the server has" in refused.link.why
-        assert refused.link.next_attempt is None
+        assert refused.link.next_attempt is not None
+        assert 3 < refused.link.next_attempt - time.time() <= 4
         daemon.stop()
         await log.wait("stopped")
     nursery.cancel_scope.cancel()

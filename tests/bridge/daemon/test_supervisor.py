@@ -576,11 +576,15 @@ async def test_a_removed_one_leaves_what_is_not_done_and_gets_it_back(
 # --- refusals
 
 
-async def test_a_refused_component_is_tried_again(stage: Stage, mock_clock: MockClock) -> None:
+@pytest.mark.parametrize("exit_on_refusal", [False, True])
+async def test_a_reload_tries_a_refused_component_at_once(
+    stage: Stage, mock_clock: MockClock, exit_on_refusal: bool
+) -> None:
     endpoint = await stage.endpoint()
     stage.server.refusals[OTHER] = StreamCondition.NOT_AUTHORIZED
     both = stage.component(endpoint), stage.component(endpoint, OTHER)
-    async with stage.running_with(*both):
+    stream = StreamSettings(exit_on_refusal=exit_on_refusal)
+    async with stage.running_with(*both, stream=stream):
         session = await stage.server.attached(DOMAIN)
         await stage.log.wait("the server refuses this component")
         stage.server.refusals.clear()
@@ -594,9 +598,10 @@ async def test_a_refused_component_is_tried_again(stage: Stage, mock_clock: Mock
 async def test_when_all_are_refused_the_daemon_ends(stage: Stage, mock_clock: MockClock) -> None:
     endpoint = await stage.endpoint()
     stage.server.refusals[OTHER] = StreamCondition.NOT_AUTHORIZED
-    async with stage.running_with(stage.component(endpoint)):
+    stream = StreamSettings(exit_on_refusal=True)
+    async with stage.running_with(stage.component(endpoint), stream=stream):
         await stage.server.attached(DOMAIN)
-        stage.settings = Settings((stage.component(endpoint, OTHER),))
+        stage.settings = Settings((stage.component(endpoint, OTHER),), stream=stream)
         stage.daemon.reload()
         assert stage.running is not None
         await stage.pass_until(stage.running.done.is_set)

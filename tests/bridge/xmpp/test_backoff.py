@@ -69,9 +69,9 @@ WAITS: Final[dict[Reaction, list[float]]] = {
     RETRY: [0.5, 1, 2, 4, 5, 5],
     BLAMED: [0.5, 1, 2, 4, 5, 5],
     TAKEN: [5, 10, 20, 40, 80, 120, 120],
-    REFUSED: [30, 60, 120, 240, 300, 300],
+    REFUSED: [4, 8, 16, 32, 60, 60],
 }
-JITTERED: Final = (RETRY, BLAMED, REFUSED)
+JITTERED: Final = (RETRY, BLAMED)
 
 
 @pytest.fixture(params=["least", "most"])

@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import bridge.xmpp.link
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
-from bridge.xmpp.link import Link, Refused, hint_of
+from bridge.xmpp.link import REMEDIES, Link, Refused, hint_of
 from bridge.xmpp.outbox import LIMIT_COUNT, Outbox
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder
@@ -76,7 +76,9 @@ class Bench:
         return written
 
 
-def bench_at(server: Server, outbox: Outbox | None = None) -> Bench:
+def bench_at(
+    server: Server, outbox: Outbox | None = None, *, exit_on_refusal: bool = False
+) -> Bench:
     """Give a link that does not run yet."""
     outbox = fresh_outbox() if outbox is None else outbox
     log, events = Recorder(), list[Event]()
@@ -85,7 +87,14 @@ def bench_at(server: Server, outbox: Outbox | None = None) -> Bench:
         events.append(event)
         await trio.lowlevel.checkpoint()
 
-    link = Link(component(server), StreamOptions(), outbox, handle, log.logger())
+    link = Link(
+        component(server),
+        StreamOptions(),
+        outbox,
+        handle,
+        log.logger(),
+        exit_on_refusal=exit_on_refusal,
+    )
     return Bench(link, outbox, log, events)
 
 
@@ -492,38 +501,75 @@ REFUSALS: Final = [
 
 
 @pytest.mark.parametrize("condition", REFUSALS)
-async def test_s11_a_first_refusal_is_final(
+async def test_s11_a_component_that_the_server_does_not_know_yet_is_tried_until_it_does(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock, condition: StreamCondition
+) -> None:
+    server.refusals[DOMAIN] = condition
+    bench = running(nursery, server)
+    line = await bench.log.wait("the server refuses this component")
+    assert (line["level"], line["why"], line["retry_in_s"]) == ("error", condition, 4)
+    assert REMEDIES[condition] in line["hint"]
+    assert bench.link.state.refused
+    del server.refusals[DOMAIN]
+    mock_clock.jump(4)
+    await server.attached(DOMAIN)
+    await bench.log.wait("attached")
+    assert not bench.link.state.refused
+
+
+@pytest.mark.parametrize("condition", REFUSALS)
+async def test_s11_a_first_refusal_is_final_on_demand(
     server: XmppServer, mock_clock: MockClock, condition: StreamCondition
 ) -> None:
     server.refusals[DOMAIN] = condition
-    bench = bench_at(server.address)
+    bench = bench_at(server.address, exit_on_refusal=True)
     with pytest.raises(Refused) as refusal:
         await bench.link.run()
     assert isinstance(refusal.value.end, StreamFaulted)
     assert refusal.value.end.condition is condition
     assert len(server.sessions) == 1
+    [line] = bench.log.of("the server refuses this component")
+    assert line["level"] == "error"
+    assert "retry_in_s" not in line
 
 
+@pytest.mark.parametrize("exit_on_refusal", [False, True])
 @pytest.mark.parametrize("condition", REFUSALS)
-async def test_s11_a_later_refusal_backs_off_for_long(
-    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock, condition: StreamCondition
+async def test_s11_a_later_refusal_is_never_final(
+    server: XmppServer,
+    nursery: trio.Nursery,
+    mock_clock: MockClock,
+    condition: StreamCondition,
+    exit_on_refusal: bool,
 ) -> None:
-    bench = running(nursery, server)
+    bench = bench_at(server.address, exit_on_refusal=exit_on_refusal)
+    nursery.start_soon(bench.link.run)
     session = await server.attached(DOMAIN)
     server.refusals[DOMAIN] = condition
     await session.hang_up()
     await bench.log.wait("detached")
     mock_clock.jump(0.5)
-    first = await bench.log.wait("cannot attach")
-    assert first["why"] == condition
-    assert 15 <= first["retry_in_s"] <= 30
-    mock_clock.jump(30)
-    await (await server.connected(3)).gone.wait()
+    line = await bench.log.wait("the server refuses this component")
+    assert (line["level"], line["why"], line["retry_in_s"]) == ("error", condition, 4)
     del server.refusals[DOMAIN]
-    while len(server.sessions) < 4:
-        mock_clock.jump(10)
-        await wait_all_tasks_blocked(0.001)
+    mock_clock.jump(4)
     await server.attached(DOMAIN, 2)
+
+
+async def test_s11_a_refusal_is_tried_once_a_minute_at_last_and_told_as_often(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(*[fault(Condition.HOST_UNKNOWN)] * 1000)
+    monkeypatch.setattr(bridge.xmpp.link, "connect", network.connect)
+    bench = bench_at(Server("127.0.0.1", 1))
+    with trio.move_on_after(300) as scope:
+        await bench.link.run()
+    assert scope.cancelled_caught
+    assert [round(one - network.times[0]) for one in network.times] == [
+        0,
+        *(4, 12, 28, 60, 120, 180, 240),
+    ]
+    assert [line["level"] for line in bench.log.told] == ["error"] * 5
 
 
 async def test_s11_a_conflict_after_the_handshake_waits_long(
