@@ -1,6 +1,6 @@
 """`python -m bridge` runs `xmpp-bridge`."""
 
-from bridge.cli.main import main
+from bridge.cli import main
 
 if __name__ == "__main__":
     main()

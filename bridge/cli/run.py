@@ -13,6 +13,7 @@ from attrs import evolve
 from bridge.capture.compression import Packing
 from bridge.capture.retention import MAX_BYTES, MIN_BYTES, ROTATE_BYTES, CaptureDirectoryError
 from bridge.capture.retention import CaptureOptions as Options
+from bridge.cli import EARLY_SIGNALS
 from bridge.cli.exit import EXIT_CODES, run_async
 from bridge.cli.settings import config_argument, settings_of
 from bridge.cli.size import size_from, written
@@ -204,12 +205,12 @@ def run(
     gc.set_threshold(10_000)  # handling a stanza makes hardly any reference cycles
     if settings.journal.durability == "off":
         recording = open_recording(options, settings.components)
-        run_async(make(recording=recording).run_with_signals)
+        run_async(make(recording=recording).run_with_signals, EARLY_SIGNALS)
     try:
         directory = StateDirectory(resolve(state_dir))
         with open_storage(directory, settings.journal) as storage:
             recording = open_recording(options, settings.components)
-            run_async(make(storage, recording=recording).run_with_signals)
+            run_async(make(storage, recording=recording).run_with_signals, EARLY_SIGNALS)
     except (StateDirectoryError, JournalError) as error:
         raise click.ClickException(f"{error}.") from None
 

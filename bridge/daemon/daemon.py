@@ -3,7 +3,7 @@ socket, the service manager's notifications). The `supervisor` owns the componen
 """
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from enum import IntEnum
 from functools import partial
@@ -131,11 +131,12 @@ class Daemon:
             if self._storage is not None:
                 await nursery.start(self._storage.committer.run)
                 await nursery.start(self._answer_commands, self._storage)
-            if self._listener is not None:
+            if self._listener is not None and not self._stopping:
                 await nursery.start(self._listener.run)
             nursery.start_soon(self._reload_when_wanted)
             nursery.start_soon(partial(self._notifier.run, self._summary))
-            self._notifier.ready()
+            if not self._stopping:
+                self._notifier.ready()
             await self._supervisor.run()
             await self._export_last()
             nursery.cancel_scope.cancel()
@@ -240,13 +241,13 @@ class Daemon:
 
     # --- signals
 
-    async def run_with_signals(self) -> ExitCode:
+    async def run_with_signals(self, early: Iterable[int] = ()) -> ExitCode:
         """Run, and handle signals: SIGTERM and SIGINT drain, a second one stops at once (and
-        returns `OTHER`); SIGHUP reloads the configuration.
+        returns `OTHER`); SIGHUP reloads the configuration. `early` are signals that came before.
         """
         code = ExitCode.OTHER
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._watch_signals, nursery.cancel_scope)
+            await nursery.start(self._watch_signals, nursery.cancel_scope, early)
             code = await self.run()
             nursery.cancel_scope.cancel()
         return code
@@ -254,11 +255,14 @@ class Daemon:
     async def _watch_signals(
         self,
         scope: trio.CancelScope,
+        early: Iterable[int],
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         watched = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         with trio.open_signal_receiver(*watched) as signals:
             task_status.started()
+            for number in early:
+                signal.raise_signal(number)
             async for number in signals:
                 name = signal.Signals(number).name
                 if number == signal.SIGHUP:
