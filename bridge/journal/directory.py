@@ -118,9 +118,9 @@ class StateDirectory:
             raise self._error(f"it cannot be written ({error.strerror})") from error
         try:
             self._lock(lock)
-            os.write(lock, f"{os.getpid()}\n".encode())
             yield
-            os.ftruncate(lock, 0)
+            with suppress(OSError):  # its disk may be gone by now
+                os.ftruncate(lock, 0)
         finally:
             os.close(lock)
 
@@ -143,7 +143,12 @@ class StateDirectory:
         if mode & _OTHERS:
             with suppress(PermissionError):  # another user's, and shared with us
                 os.fchmod(lock, 0o600)
-        os.ftruncate(lock, 0)
+        try:
+            os.ftruncate(lock, 0)
+            os.write(lock, f"{os.getpid()}\n".encode())
+        except OSError as error:  # such as a full disk
+            hint = "make room for it and its journal, or use another directory with --state-dir"
+            raise self._error(f"it cannot be written ({error.strerror})", hint) from error
 
     def _not_a_lock(self, what: str) -> StateDirectoryError:
         hint = "remove it, or use another directory with --state-dir"

@@ -9,7 +9,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, TextIO
 
 import structlog
 from attrs import frozen
@@ -164,9 +165,28 @@ def configure(format: str, level: str, recent: RecentErrors | None = None) -> No
     structlog.configure(
         processors=processors,
         wrapper_class=_Logger,
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=LossyFile(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+
+
+class LossyFile:
+    """A file for lines that are lost if it cannot take them: a full disk under the log, or the end
+    of its reader, must not end the bridge.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        """Write to the file."""
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with suppress(OSError):
+            self._file.flush()
 
 
 def logger(**context: str) -> FilteringBoundLogger:

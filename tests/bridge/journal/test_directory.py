@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -47,6 +48,23 @@ def test_without_a_home_the_option_is_asked_for(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no home in passwd either
     with pytest.raises(StateDirectoryError, match="use --state-dir"):
         resolve(None)
+
+
+@pytest.mark.parametrize("call", ["write", "ftruncate"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_lock_that_cannot_be_written_is_no_traceback(
+    call: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    directory = StateDirectory(tmp_path / "state")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(StateDirectoryError, match=os.strerror(code)), directory.lock():
+            pass
+    with directory.lock():  # it was not left locked
+        pass
 
 
 def test_the_lock_makes_the_directory_and_names_its_owner(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """The log: one line per event, text or JSON; what strangers can repeat or lengthen is bounded."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,3 +254,34 @@ def test_what_is_for_developers_is_kept(level: str, key: str) -> None:
 def test_a_value_that_is_no_text_is_kept() -> None:
     event: EventDict = {"event": "e", "level": "info", "count": 10**400}
     assert shorten(None, "", event)["count"] == 10**400
+
+
+# --- a log that takes nothing
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_full_disk_under_the_log_loses_lines_and_raises_nothing(
+    format: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        configure(format, "info")
+        for _ in range(3):
+            logger().warning("bad reply")
+        with suppress(OSError):
+            full.close()
+    configure(format, "info")
+    logger().warning("back again")
+    assert len(lines(capsys)) == 1
+
+
+def test_the_end_of_its_reader_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stderr", pipe)
+        configure("text", "info")
+        logger().warning("bad reply")
+        monkeypatch.undo()
+        with suppress(OSError):
+            pipe.close()
