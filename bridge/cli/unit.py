@@ -24,7 +24,7 @@ NAME: Final = "xmpp-bridge"
 CREDENTIALS: Final = f"/run/credentials/{NAME}.service"
 WATCHDOG_S: Final = 60
 _DEFAULT_CONFIG: Final = Path("/etc/xmpp-bridge/bridge.toml")
-_AFTER_GRACE_S: Final = 10  # 2 s for the streams, 5 s for the journal, the rest is reserve
+_AFTER_GRACE_S: Final = 10  # 2 s for the streams and the journal, the rest is reserve
 _HOMES: Final = ("/home", "/root", "/run/user")
 _LAST_PRIVILEGED_PORT: Final = 1023
 

@@ -42,7 +42,8 @@ from bridge.xmpp.outbox import Outgoing
 from xmppstream import ElementParserThread, StreamOptions
 from xmppstream.tap import NO_TAP
 
-FLUSH_TIMEOUT_S: Final = 1.5
+_SETTLE_S: Final = 1.0
+_CLOSE_S: Final = 1.5
 _RETRY_S: Final = 1.0
 
 
@@ -235,12 +236,13 @@ class ComponentService:
         dispatching.cancel()
         await self._dispatched.wait()
         given_up = 0
-        with trio.move_on_after(FLUSH_TIMEOUT_S):  # a disk may hang
+        close_by = trio.current_time() + _CLOSE_S
+        with trio.move_on_after(_SETTLE_S):  # a disk may hang
             given_up = await self._dispatcher.give_up()
         self.handover.limiter.calm(self._log, now=True)
         if given_up:
             self._log.warning("unfinished stanzas answered by errors", count=given_up)
-        with trio.move_on_after(FLUSH_TIMEOUT_S):
+        with trio.move_on_at(close_by):
             await self._link.close()
         if len(self._outbox):
             event = "replies could not be delivered"

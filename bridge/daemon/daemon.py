@@ -2,6 +2,7 @@
 socket, the service manager's notifications). The `supervisor` owns the components.
 """
 
+import math
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -25,7 +26,10 @@ from bridge.telemetry.log import RecentErrors, logger, set_level
 from bridge.telemetry.meter import Counts
 from bridge.telemetry.tracing import Spans
 
+_END_S: Final = 2.0
+"""Seconds for the end after `grace_s`: of the streams, the spans and the journal."""
 _EXPORT_S: Final = 1.0
+_JOURNAL_S: Final = 0.5
 _AT_START_ONLY: Final = ("journal", "tracing")
 """Tables that are read only at the start."""
 
@@ -71,6 +75,7 @@ class Daemon:
         self._recent_errors = recent_errors or RecentErrors()
         self._listener: Listener | None = None
         self._stopping = False
+        self._end_by = math.inf
         self._reload_wanted = trio.Event()
 
     @property
@@ -97,8 +102,11 @@ class Daemon:
         )
 
     def stop(self) -> None:
-        """Begin to drain; `run` returns when the drain is complete."""
+        """Begin to drain; `run` returns when the drain is complete, within `grace_s` + 2 s."""
         self._stopping = True
+        self._end_by = trio.current_time() + self._supervisor.settings.stream.grace_s + _END_S
+        if self._storage is not None:
+            self._storage.committer.end_by = self._end_by
         self._notifier.stopping()
         if self._listener is not None:
             self._listener.stop()
@@ -147,7 +155,8 @@ class Daemon:
 
     async def _export_last(self) -> None:
         if self._spans is not None:
-            with trio.move_on_after(_EXPORT_S):  # after that, its thread is abandoned
+            export_by = min(trio.current_time() + _EXPORT_S, self._end_by - _JOURNAL_S)
+            with trio.move_on_at(export_by):  # after that, its thread is abandoned
                 await trio.to_thread.run_sync(self._spans.close, abandon_on_cancel=True)
 
     def _control_handler(self, storage: Storage) -> ControlHandler:

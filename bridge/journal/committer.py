@@ -12,6 +12,7 @@ An operation that can never succeed (`ImpossibleOperation`, a bug) is found by c
 and dropped, so it does not block the others.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -33,6 +34,8 @@ RETRY_S: Final = 1.0
 """Seconds between two attempts while the journal fails."""
 LAST_S: Final = 5.0
 """Seconds that `run` has for the remaining operations after its cancellation."""
+_LEAST_S: Final = 0.3
+"""Seconds that it has even if `end_by` is nearer."""
 _RETRY_BATCH: Final = 1000
 _CLOSED: Final = "the journal is closed"
 
@@ -99,6 +102,8 @@ class Committer:
         self._submitted: list[_Write | _Query] = []
         self._in_hand: list[_Write | _Query] = []
         self._wake = trio.Event()
+        self.end_by = math.inf
+        """When `run` ends at the latest after its cancellation, by trio's clock."""
         self._stopping = False
         self._ended = False
         self._failure: JournalError | None = None
@@ -166,7 +171,8 @@ class Committer:
             self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Commit until cancelled, then commit the rest for at most `LAST_S`, and close the journal.
+        """Commit until cancelled, then commit the rest for at most `LAST_S`, or until `end_by`, and
+        close the journal.
 
         Start it once, before and outside of all tasks that submit.
         """
@@ -187,7 +193,8 @@ class Committer:
         try:
             await trio.sleep_forever()
         finally:
-            scope.deadline = trio.current_time() + LAST_S
+            now = trio.current_time()
+            scope.deadline = max(now + _LEAST_S, min(now + LAST_S, self.end_by))
             self._stopping = True
             self._wake.set()
 

@@ -21,6 +21,7 @@ from bridge.config.settings import (
     ConfigError,
     Count,
     HttpSettings,
+    JournalSettings,
     RetrySettings,
     Seconds,
     Settings,
@@ -28,9 +29,12 @@ from bridge.config.settings import (
 )
 from bridge.config.value import PostUrl, Secret, is_loopback, parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
+from bridge.journal.directory import StateDirectory
 from bridge.journal.queue import MemoryQueue
+from bridge.journal.storage import Storage
 from bridge.listener.listener import Listener
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying
+from tests.bridge.journal.fake_journal import FakeJournal
 from tests.bridge.leak import nothing_left, sockets, until
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
@@ -82,9 +86,16 @@ class World:
     def component(self, url: PostUrl, domain: str = DOMAIN, **options: Any) -> Component:
         return Component(domain, Secret(SECRET), url, self.server.address, **options)
 
-    def start(self, *components: Component, signals: bool = False, **options: Any) -> Running:
+    def start(
+        self,
+        *components: Component,
+        signals: bool = False,
+        storage: Storage | None = None,
+        **options: Any,
+    ) -> Running:
         """Start a daemon."""
-        daemon = Daemon(Settings(components, **options), open_listener=Listener.opened)
+        settings = Settings(components, **options)
+        daemon = Daemon(settings, storage, open_listener=Listener.opened)
         running = Running(daemon)
         main = daemon.run_with_signals if signals else daemon.run
         self.nursery.start_soon(running.run, main)
@@ -527,6 +538,37 @@ async def test_a_signal_drains_100_posts(
     [line] = world.log.of("unfinished stanzas answered by errors")
     assert line["count"] == 50
     assert world.log.of("stopping")[0]["signal"] == number.name
+
+
+@pytest.mark.parametrize("returns_barriers", [True, False])
+@pytest.mark.parametrize("answer", [echo, hang])
+async def test_a_journal_that_hangs_does_not_lengthen_the_end(
+    world: World, mock_clock: MockClock, tmp_path: Path, answer: Answer, returns_barriers: bool
+) -> None:
+    """A locked journal: no reply can be kept, and no stanza given up."""
+    go = trio.Event()
+
+    async def answer_later(exchange: Exchange) -> None:
+        await go.wait()
+        await answer(exchange)
+
+    endpoint, journal = await world.endpoint(answer_later), FakeJournal()
+    storage = Storage(StateDirectory(tmp_path), journal, JournalSettings())
+    component = world.component(endpoint.url())
+    running = world.start(component, signals=True, storage=storage)
+    world.server.returns_barriers = returns_barriers
+    session = await world.server.attached(DOMAIN)
+    await session.send(message("m1"))
+    await until(lambda: len(endpoint.requests) == 1)
+    release = journal.hold()
+    go.set()
+    start = trio.current_time()
+    signal.raise_signal(signal.SIGTERM)
+    await world.pass_until(running.done.is_set)
+    release()
+    assert running.code is ExitCode.OK
+    assert GRACE_S <= trio.current_time() - start <= STOP_S + 0.1  # time passes in such steps
+    assert world.log.of("journal hangs")
 
 
 async def test_a_drain_ends_when_all_is_done(world: World, mock_clock: MockClock) -> None:

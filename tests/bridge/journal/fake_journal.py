@@ -32,7 +32,7 @@ class FakeJournal:
         self._open.set()
 
     def hold(self) -> Callable[[], None]:
-        """Let the next commits wait; give what ends that."""
+        """Let the next commits, and the end, wait; give what ends that."""
         self._open.clear()
         return self._open.set
 
@@ -56,6 +56,7 @@ class FakeJournal:
         return [one for batch in self.batches for one in batch]
 
     def close(self) -> None:
+        assert self._open.wait(10)
         self.closed = True
 
     def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:

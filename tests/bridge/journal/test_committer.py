@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -430,6 +431,26 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_end(
     assert bench.told == [("a", False), ("b", False)]
     events = [line["event"] for line in bench.log.told]
     assert events == ["journal hangs", "journal operations lost"]
+    release()
+
+
+@pytest.mark.parametrize(
+    ("end_by", "takes_s"), [(math.inf, LAST_S), (2.0, 2.0), (99.0, LAST_S), (-1.0, 0.3)]
+)
+async def test_a_disk_that_hangs_has_until_the_end_of_the_process(
+    bench: Bench, mock_clock: MockClock, end_by: float, takes_s: float
+) -> None:
+    release = bench.journal.hold()
+    bench.submit(Settle("a"), "a")
+    await wait_all_tasks_blocked()
+    bench.committer.end_by = trio.current_time() + end_by
+    bench.scope.cancel()
+    await wait_all_tasks_blocked()
+    mock_clock.jump(takes_s - 0.01)
+    await wait_all_tasks_blocked()
+    assert not bench.ended.is_set()
+    mock_clock.jump(0.02)
+    await bench.ended.wait()
     release()
 
 
