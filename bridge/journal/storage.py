@@ -129,4 +129,5 @@ def open_journal(directory: StateDirectory, settings: JournalSettings) -> Journa
         dead_limit_count=settings.dead_max_stanzas,
         dead_limit_bytes=settings.dead_max_bytes,
         dead_limit_age_s=settings.dead_max_age_s,
+        lock_file=directory.lock_file,
     )

@@ -17,6 +17,7 @@ from bridge.journal.age import elapsed_s
 from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.file import PROBE, explained, open_file
 from bridge.journal.sqlite.idempotency import find_claims
+from bridge.journal.sqlite.identity import OpenedFiles
 from bridge.journal.sqlite.statement import decode_attempts
 from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.sqlite.writer import Writer
@@ -55,8 +56,9 @@ class SqliteStore:
         claim_limit_bytes: int = 256 * 1024 * 1024,
         busy_timeout_s: float = 5,
         elapsed_s: Callable[[], float] = elapsed_s,
+        lock_file: Path | None = None,
     ) -> None:
-        """Open the file, or create one.
+        """Open the file, or create one. `lock_file` reserves it for this process.
 
         Raises:
             JournalError: if it cannot be used; the message names the cause and a remedy.
@@ -68,6 +70,8 @@ class SqliteStore:
         try:
             with explained(file):
                 self._writer = Writer(self._database, limits, claim_limits, elapsed_s)
+            files = [file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")]
+            self._opened = OpenedFiles([*files, *([lock_file] if lock_file else [])], elapsed_s)
         except JournalError:
             self._database.close()
             raise
@@ -78,8 +82,9 @@ class SqliteStore:
 
         Raises:
             ImpossibleOperation: if one can never succeed, such as accepting a pending delivery.
-            JournalError: if none can be executed.
+            JournalError: if none can be executed, or the file is not the opened one any more.
         """
+        self._opened.check(is_probe=not operations)
         with self._transaction():
             if operations:
                 self._writer.do(operations)

@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from bridge.journal.delivery import Attempt, Delivery
+from bridge.journal.directory import StateDirectory
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.store import (
     CLAIM_S,
@@ -48,7 +49,7 @@ from tests.bridge.journal.journal_model import Model, Refused
 from tests.bridge.unprivileged import open_directory, unprivileged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 EVERYTHING: Final = 10_000
 
@@ -887,3 +888,78 @@ def test_a_probe_writes(journal: SqliteStore, file: Path) -> None:
     journal.commit([])
     assert os.path.getsize(f"{file}-wal") > 64 * 1024
     assert journal.totals() == {}
+
+
+# --- files that are not the opened ones any more
+
+
+def delete(file: Path) -> None:
+    file.unlink()
+
+
+def replace_by_a_copy(file: Path) -> None:
+    copy = file.with_name("copy")
+    shutil.copy2(file, copy)
+    copy.replace(file)
+
+
+def move_the_directory(file: Path) -> None:
+    file.parent.rename(file.parent.with_name("elsewhere"))
+
+
+def recreate_the_directory(file: Path) -> None:
+    shutil.rmtree(file.parent)
+    with StateDirectory(file.parent).lock(), closing(SqliteStore(file.parent / "journal.db")):
+        pass
+
+
+DEEDS: Final = (delete, replace_by_a_copy, move_the_directory, recreate_the_directory)
+
+
+@pytest.mark.parametrize("operations", [[], [entry("b")]], ids=["probe", "batch"])
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("name", ["journal.db", "journal.db-wal", "journal.db-shm", "lock"])
+def test_a_file_that_is_not_the_opened_one_is_noticed(
+    tmp_path: Path, name: str, deed: Callable[[Path], None], operations: list[Operation]
+) -> None:
+    directory, clock = StateDirectory(tmp_path / "state"), Clock()
+    with directory.lock():
+        opened = partial(SqliteStore, lock_file=directory.lock_file, elapsed_s=clock)
+        with closing(opened(directory.journal_file)) as journal:
+            journal.commit([entry("a")])
+            deed(directory.path / name)
+            clock.now += 1
+            for _ in range(2):  # it stays so
+                with pytest.raises(JournalError, match="is not the file that was opened") as told:
+                    journal.commit(operations)
+            assert "restart the bridge" in told.value.hint
+            assert uids(journal.pending(None, limit=EVERYTHING)) == ["a"]
+
+
+def test_a_file_that_is_put_back_is_used_again(tmp_path: Path) -> None:
+    directory = StateDirectory(tmp_path / "state")
+    elsewhere = tmp_path / "elsewhere"
+    with closing(SqliteStore(directory.journal_file)) as journal:
+        directory.path.rename(elsewhere)
+        with pytest.raises(JournalError):
+            journal.commit([])
+        elsewhere.rename(directory.path)
+        journal.commit([])
+
+
+def test_another_link_to_a_file_does_not_matter(journal: SqliteStore, file: Path) -> None:
+    """A backup by hard links."""
+    os.link(file, file.with_name("backup"))
+    journal.commit([])
+
+
+def test_files_are_looked_for_once_a_second_and_at_each_probe(file: Path) -> None:
+    clock = Clock()
+    with closing(SqliteStore(file, elapsed_s=clock)) as journal:
+        shutil.rmtree(file.parent)
+        clock.now += 0.9
+        journal.commit([entry("a")])
+        with pytest.raises(JournalError):
+            journal.commit([])
+        with pytest.raises(JournalError):  # and then at once
+            journal.commit([entry("b")])
