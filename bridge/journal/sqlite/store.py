@@ -2,7 +2,8 @@
 
 Once `commit` has returned, a killed process loses nothing of it. With durability "power", nor does
 a machine that loses power. Settled entries are deleted, and their pages reused: the file is as
-large as the most that ever waited, and the log some MB.
+large as the most that ever waited, and the log some MB. While somebody reads the file, the log
+grows, and over a limit nothing more is written.
 
 `sqlite.file` opens the file, `sqlite.writer` writes; this module has the transactions and reads.
 """
@@ -20,6 +21,7 @@ from bridge.journal.sqlite.idempotency import find_claims
 from bridge.journal.sqlite.identity import OpenedFiles
 from bridge.journal.sqlite.statement import decode_attempts
 from bridge.journal.sqlite.tally import KeepLimits
+from bridge.journal.sqlite.wal import WriteAheadLog
 from bridge.journal.sqlite.writer import Writer
 from bridge.journal.store import CLAIM_S, Claim, DeadLetter, JournalError, Operation, Totals
 from bridge.xmpp.outbox import Outgoing
@@ -54,6 +56,7 @@ class SqliteStore:
         dead_limit_age_s: float = 30 * 24 * 3600,
         claim_limit_count: int = 1_000_000,
         claim_limit_bytes: int = 256 * 1024 * 1024,
+        log_limit_bytes: int = 128 * 1024 * 1024,
         busy_timeout_s: float = 5,
         elapsed_s: Callable[[], float] = elapsed_s,
         lock_file: Path | None = None,
@@ -71,6 +74,7 @@ class SqliteStore:
             with explained(file):
                 self._writer = Writer(self._database, limits, claim_limits, elapsed_s)
             files = [file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")]
+            self._log = WriteAheadLog(self._database, file, log_limit_bytes, elapsed_s)
             self._opened = OpenedFiles([*files, *([lock_file] if lock_file else [])], elapsed_s)
         except JournalError:
             self._database.close()
@@ -85,6 +89,7 @@ class SqliteStore:
             JournalError: if none can be executed, or the file is not the opened one any more.
         """
         self._opened.check(is_probe=not operations)
+        self._log.check()
         with self._transaction():
             if operations:
                 self._writer.do(operations)
@@ -162,10 +167,10 @@ class SqliteStore:
         return result
 
     def close(self) -> None:
-        """Write the log back into the file and close it. Later calls fail."""
+        """Write the log back into the file, unless somebody reads it, and close it."""
         try:
+            self._log.empty()
             with explained(self._file):
-                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._database.execute("PRAGMA busy_timeout = 0")
                 with suppress(sqlite3.OperationalError):  # locked, or the disk is full
                     self._writer.save_age()

@@ -963,3 +963,50 @@ def test_files_are_looked_for_once_a_second_and_at_each_probe(file: Path) -> Non
             journal.commit([])
         with pytest.raises(JournalError):  # and then at once
             journal.commit([entry("b")])
+
+
+# --- a log that is being read
+
+LOG_LIMIT: Final = 2**20
+BATCH: Final = 50
+
+
+def pass_through(journal: SqliteStore, clock: Clock, batches: int) -> None:
+    """Accept and settle entries: all of it passes through the log."""
+    for number in range(batches):
+        clock.now += 0.1
+        entries = [entry(f"{clock.now}-{number}-{one}", xml="x" * 500) for one in range(BATCH)]
+        journal.commit(entries)
+        journal.commit([Settle(one.uid) for one in entries])
+
+
+def test_a_log_that_is_being_read_is_bounded_and_told_of(file: Path) -> None:
+    clock, log = Clock(), file.with_name("journal.db-wal")
+    with closing(SqliteStore(file, log_limit_bytes=LOG_LIMIT, elapsed_s=clock)) as journal:
+        with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM pending").fetchall() == [(0,)]
+            with pytest.raises(JournalError, match=r"the log of .* has grown to 1 MiB, because it"):
+                pass_through(journal, clock, 1000)
+            assert log.stat().st_size < 1.5 * LOG_LIMIT
+            for operations in ([], [entry("a")]):  # and no more is written while it lasts
+                with pytest.raises(JournalError) as told:
+                    journal.commit(operations)
+            assert told.value.hint == "end that read: the log cannot be emptied meanwhile"
+            assert log.stat().st_size < 1.5 * LOG_LIMIT
+        journal.commit([entry("a")])
+        assert log.stat().st_size < LOG_LIMIT
+        pass_through(journal, clock, 100)
+    assert not log.exists()
+
+
+def test_a_log_is_not_waited_for_at_the_end(file: Path) -> None:
+    journal = SqliteStore(file, busy_timeout_s=1000)
+    journal.commit([entry("a")])
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT uid FROM pending").fetchall() == [("a",)]
+        journal.commit([entry("b")])
+        journal.close()
+    with closing(SqliteStore(file)) as journal:
+        assert uids(journal.pending(None, limit=EVERYTHING)) == ["a", "b"]
