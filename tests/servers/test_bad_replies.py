@@ -108,8 +108,6 @@ WRONG_VALUES: Final = {
     "from with an empty resource": said(**{"from": f"{ECHO}/"}),
     "from is empty": said(**{"from": ""}),
     "from with a lookalike": said(**{"from": f"{ECHO}@{PEER}"}),
-    "from in full width": said(**{"from": "echo@bot\uff0elocalhost"}),
-    "from with a soft hyphen": said(**{"from": "echo@bo\xadt.localhost"}),
     "an unknown kind": said(kind="stream:error"),
     "kind in capitals": said(kind="Message"),
     "kind is empty": said(kind=""),
@@ -230,6 +228,8 @@ TO_AN_IQ: Final[Mapping[str, Answer]] = {
 GOOD: Final[Mapping[str, Answer]] = {
     "from in another letter case": said(**{"from": "echo@BOT.localhost"}),
     "from in capitals": said(**{"from": "echo@BOT.LOCALHOST"}),
+    "from in full width": said(**{"from": "echo@bot\uff0elocalhost"}),
+    "from with a soft hyphen": said(**{"from": "echo@bo\xadt.localhost"}),
     "from in XML in another letter case": xml(
         f"<message from='echo@Bot.LocalHost' type='chat' id='i'>{BODY}</message>"
     ),

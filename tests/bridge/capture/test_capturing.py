@@ -23,7 +23,14 @@ from bridge.capture.file import open_capture
 from bridge.capture.format import Header, Record
 from bridge.capture.recorder import Recorders
 from bridge.capture.retention import CaptureOptions
-from bridge.config.settings import Component, Count, HttpSettings, RetrySettings, Settings
+from bridge.config.settings import (
+    Component,
+    Count,
+    HttpSettings,
+    RetrySettings,
+    Settings,
+    StreamSettings,
+)
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.listener.submission.sender import open_sender
@@ -191,7 +198,8 @@ async def test_no_secret_is_ever_in_it(world: World, mock_clock: MockClock, log:
     await world.server.sessions[0].hang_up()
     await world.stop(daemon)
     [request] = endpoint.requests
-    assert request.get("authorization") == "Bearer b3ar3r"
+    basic = base64.b64encode(b"us3r:passw0rd").decode()
+    assert request.get("authorization") == f"Basic {basic}"
     assert request.get("x-api-key") == "ap1k3y"
     signature = request.get("webhook-signature")
     assert signature is not None
@@ -199,7 +207,7 @@ async def test_no_secret_is_ever_in_it(world: World, mock_clock: MockClock, log:
     text = path.read_text()
     secrets = [SECRET, "us3r", "passw0rd", "t0k3n", "b3ar3r", "ap1k3y", "c00k1e", "r3alm"]
     secrets += [digest(STREAM_ID, SECRET), signature, signature.removeprefix("v1,")]
-    secrets += [WEBHOOK_SECRET, "w3bh00k", base64.b64encode(b"us3r:passw0rd").decode()]
+    secrets += [WEBHOOK_SECRET, "w3bh00k", basic]
     for secret in secrets:
         assert secret not in text
     assert "<handshake>redacted</handshake>" in text
@@ -369,7 +377,8 @@ async def test_reconnecting_is_part_of_the_story(world: World, mock_clock: MockC
 
 async def test_a_wrong_secret_is_recorded_and_not_told(world: World, mock_clock: MockClock) -> None:
     world.server.refusals[DOMAIN] = StreamCondition.NOT_AUTHORIZED
-    world.start(world.component("http://127.0.0.1:1/"))
+    component = world.component("http://127.0.0.1:1/")
+    world.start(component, stream=StreamSettings(exit_on_refusal=True))
     await world.until_stopped()
     assert world.code is ExitCode.REFUSED
     [[(_, records)]] = captures(world.directory).values()
