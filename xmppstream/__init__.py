@@ -40,7 +40,7 @@ from xmppstream.trio_stream import (
     StreamOptions,
     connect,
 )
-from xmppstream.writer import IllegalCharacter, write
+from xmppstream.writer import IllegalCharacter, TooLong, write
 
 __all__ = [
     "ComponentConnection",
@@ -74,6 +74,7 @@ __all__ = [
     "StreamOpened",
     "StreamOptions",
     "Tap",
+    "TooLong",
     "XmppError",
     "connect",
     "digest",

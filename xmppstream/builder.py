@@ -1,12 +1,13 @@
 """The target of an XML parser: builds elements below the root, and refuses forbidden content.
 
-It enforces the limits that start tags show (depth, attributes, names), refuses content that S19
-forbids, and makes parse events. `parser` handles the bytes and their limits.
+It enforces the limits that start tags show (depth, elements, attributes, names), refuses content
+that S19 forbids, and makes parse events. `parser` handles the bytes and their limits.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import Struct
 
 from xmppstream.dictionary import Dictionary
@@ -45,6 +46,7 @@ class ElementRefused:
 
     stub: Element
     limit: str
+    weight_bytes: int = field(default=0, eq=False)
 
 
 @frozen
@@ -72,98 +74,8 @@ class Fault(Exception):
         self.text = text
 
 
-class Builder:
-    """Called by lxml: builds elements at depth two and below, refuses content that S19 forbids."""
-
-    def __init__(self, limits: Limits, dictionary: Dictionary) -> None:
-        self.events: list[ParseEvent] = []
-        self.depth = 0
-        self.size_bytes = 0
-        self.ended = False  # a top-level element ended in this piece
-        self._limits = limits
-        self._dictionary = dictionary
-        self._known = dictionary.known(limits.max_name_bytes)
-        self._refused: str | None = None
-        self._nodes = 0
-        # One frame for each open element: name, attributes, children so far.
-        self._frames: list[tuple[str, tuple[tuple[str, str], ...], list[Element | str]]] = []
-        self._text: list[str] = []
-
-    def refuse(self, limit: str) -> None:
-        """Consume input without building anything, until the top-level element ends."""
-        if self._refused is None:
-            self._refused = limit
-            self._text.clear()
-            if self._frames:
-                name, attributes, children = self._frames[0]
-                marked = any(isinstance(c, Element) and c.name == _STUB_CHILD for c in children)
-                if len(self._frames) > 1 and self._frames[1][0] == _STUB_CHILD:
-                    marked = True
-                marks: list[Element | str] = [Element(_STUB_CHILD)] if marked else []
-                self._frames = [(name, _stub_attributes(attributes), marks)]
-
-    def start(self, name: str, attributes: Any, namespaces: Any) -> None:
-        depth = self.depth = self.depth + 1
-        limits, all_known, within = self._limits, self._known.issuperset, True
-        # A known name was checked before, and takes no more room.
-        if name not in self._known or (attributes and not all_known(attributes)):
-            within = self._dictionary.add((name, *attributes), limits.max_name_bytes)
-        if namespaces and not (all_known(namespaces) and all_known(namespaces.values())):
-            self._dictionary.add((*namespaces, *namespaces.values()), limits.max_name_bytes)
-        if depth == 1:
-            pairs = tuple(attributes.items())
-            self.events.append(RootOpened(name, pairs, tuple(namespaces.items())))
-            return
-        if depth > limits.max_depth + 1:
-            self.refuse(f"{limits.max_depth} levels")
-        elif len(attributes) + len(namespaces) > limits.max_attributes:
-            self.refuse(f"{limits.max_attributes} attributes")
-        elif not within:
-            self.refuse(f"{limits.max_name_bytes} bytes of a name")
-        pairs = tuple(attributes.items()) if attributes else ()
-        if self._refused is None:
-            if self._text:
-                self._frames[-1][2].append("".join(self._text))
-                self._text.clear()
-            self._nodes += 1
-            self._frames.append((name, pairs, []))
-        elif depth == 2:
-            kept = "element" if len(name.encode()) > limits.max_name_bytes else name
-            self._frames = [(kept, _stub_attributes(pairs), [])]
-        elif depth == 3 and name == _STUB_CHILD and not self._frames[0][2]:
-            self._frames[0][2].append(Element(_STUB_CHILD))
-
-    def data(self, text: str) -> None:
-        if self.depth == 1:
-            if text.strip(_SPACE):
-                raise Fault(StreamCondition.BAD_FORMAT, "text between stanzas")
-        elif self._refused is None and text:  # an empty CDATA section is no text
-            self._text.append(text)
-
-    def end(self, name: str) -> None:
-        depth = self.depth = self.depth - 1
-        if depth == 0:
-            self.events.append(RootClosed())
-            return
-        if self._refused is None:
-            name, attributes, children = self._frames.pop()
-            if self._text:
-                children.append("".join(self._text))
-                self._text.clear()
-            element = Element(name, attributes, tuple(children))
-            if depth > 1:
-                self._frames[-1][2].append(element)
-            else:
-                weight = self.size_bytes + _ELEMENT_WEIGHT_BYTES * self._nodes
-                self.events.append(ElementParsed(element, weight))
-        elif depth == 1:
-            name, attributes, children = self._frames.pop()
-            stub = Element(name, attributes, tuple(children))
-            self.events.append(ElementRefused(stub, self._refused))
-            self._refused = None
-        if depth == 1:
-            self.ended = True
-            self._nodes = 0
+class Restrictions:
+    """Called by lxml: refuses content that S19 forbids."""
 
     def comment(self, text: str) -> None:
         raise Fault(StreamCondition.RESTRICTED_XML, "a comment")
@@ -178,7 +90,137 @@ class Builder:
         """Called by lxml at the end of a document, which a stream does not have."""
 
 
-def _stub_attributes(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+class Builder(Restrictions):
+    """Called by lxml: builds elements at depth two and below."""
+
+    def __init__(self, limits: Limits, dictionary: Dictionary) -> None:
+        self.events: list[ParseEvent] = []
+        self.depth = 0
+        self.size_bytes = 0
+        self.ended = False  # a top-level element ended in this piece
+        self.refused: str | None = None  # the limit that it is over; it is not reported yet
+        self.namespaces: tuple[tuple[str, str], ...] = ()  # those that the root declares
+        self._limits = limits
+        self._dictionary = dictionary
+        self._known = dictionary.known(limits.max_name_bytes)
+        self._elements = 0  # of the open top-level element; so are the attributes
+        self._attributes = 0
+        self._max_all_attributes = limits.max_all_attributes
+        # One frame for each open element: name, attributes, children so far.
+        self._frames: list[tuple[str, tuple[tuple[str, str], ...], list[Element | str]]] = []
+        self._text: list[str] = []
+
+    @property
+    def is_swamped(self) -> bool:
+        """Whether the top-level element has so many tags that none should be reported any more."""
+        too_many = self._elements > self._limits.max_elements
+        return too_many or self._attributes > self._max_all_attributes
+
+    @property
+    def open_name(self) -> str:
+        """The name of the open top-level element."""
+        return self._frames[0][0]
+
+    def refuse(self, limit: str) -> None:
+        """Consume input without building anything, until the top-level element ends."""
+        if self.refused is None:
+            self.refused = limit
+            self._text.clear()
+            if self._frames:
+                name, attributes, children = self._frames[0]
+                marked = any(isinstance(c, Element) and c.name == _STUB_CHILD for c in children)
+                if len(self._frames) > 1 and self._frames[1][0] == _STUB_CHILD:
+                    marked = True
+                self._frames = [(name, _stub_attributes(attributes), [])]
+                if marked:
+                    self.mark()
+
+    def mark(self) -> None:
+        """Add the muc#user child to the stub of the refused element."""
+        self._frames[0] = (*self._frames[0][:2], [Element(_STUB_CHILD)])
+
+    def start(self, name: str, attributes: Any, namespaces: Any) -> None:
+        depth = self.depth = self.depth + 1
+        limits, all_known, within = self._limits, self._known.issuperset, True
+        # A known name was checked before, and takes no more room.
+        if name not in self._known or (attributes and not all_known(attributes)):
+            within = self._dictionary.add((name, *attributes), limits.max_name_bytes)
+        if namespaces and not (all_known(namespaces) and all_known(namespaces.values())):
+            self._dictionary.add((*namespaces, *namespaces.values()), limits.max_name_bytes)
+        if depth == 1:
+            self.namespaces = tuple(namespaces.items())
+            self.events.append(RootOpened(name, tuple(attributes.items()), self.namespaces))
+            return
+        count = len(attributes) + len(namespaces)
+        self._elements += 1
+        self._attributes += count
+        if self.refused is None:
+            if depth > limits.max_depth + 1:
+                self.refuse(f"{limits.max_depth} levels")
+            elif count > limits.max_attributes:
+                self.refuse(f"{limits.max_attributes} attributes")
+            elif self._elements > limits.max_elements:
+                self.refuse(f"{limits.max_elements} elements")
+            elif self._attributes > self._max_all_attributes:
+                self.refuse(f"{self._max_all_attributes} attributes in all")
+            elif not within:
+                self.refuse(f"{limits.max_name_bytes} bytes of a name")
+            else:
+                if self._text:
+                    self._frames[-1][2].append("".join(self._text))
+                    self._text.clear()
+                pairs = tuple(attributes.items()) if attributes else ()
+                self._frames.append((name, pairs, []))
+                return
+        if depth == 2:
+            self._frames = [(name, _stub_attributes(attributes.items()), [])]
+        elif depth == 3 and name == _STUB_CHILD:
+            self.mark()
+
+    def data(self, text: str) -> None:
+        if self.depth == 1:
+            if text.strip(_SPACE):
+                raise Fault(StreamCondition.BAD_FORMAT, "text between stanzas")
+        elif self.refused is None and text:  # an empty CDATA section is no text
+            self._text.append(text)
+
+    def end(self, name: str) -> None:
+        depth = self.depth = self.depth - 1
+        if depth == 0:
+            self.events.append(RootClosed())
+            return
+        if self.refused is None:
+            name, attributes, children = self._frames.pop()
+            if self._text:
+                children.append("".join(self._text))
+                self._text.clear()
+            element = Element(name, attributes, tuple(children))
+            if depth > 1:
+                self._frames[-1][2].append(element)
+            else:
+                weight = self.size_bytes + _ELEMENT_WEIGHT_BYTES * self._elements
+                self.events.append(ElementParsed(element, weight))
+                self._elements = self._attributes = 0
+        if depth == 1:
+            self.ended = True
+
+    def finish(self, *, has_mark: bool) -> None:
+        """Report the refused top-level element, which has ended."""
+        assert self.refused is not None
+        if has_mark:
+            self.mark()
+        name, attributes, children = self._frames.pop()
+        kept = "element" if len(name.encode()) > self._limits.max_name_bytes else name
+        stub = Element(kept, attributes, tuple(children))
+        built = min(self._elements, self._limits.max_elements)
+        weight = self.size_bytes + _ELEMENT_WEIGHT_BYTES * built
+        self.events.append(ElementRefused(stub, self.refused, weight))
+        self.refused = None
+        self._elements = self._attributes = 0
+        self.depth = 1
+
+
+def _stub_attributes(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name, value)
         for name, value in pairs

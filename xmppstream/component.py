@@ -191,8 +191,8 @@ class ComponentConnection:
         self, item: RootOpened | ElementRefused | RootClosed | ParserFaulted
     ) -> Event | None:
         match item:
-            case ElementRefused(stub=stub, limit=limit):
-                return self._receive_refused(stub, limit)
+            case ElementRefused():
+                return self._receive_refused(item)
             case RootOpened():
                 return self._receive_header(item)
             case RootClosed():
@@ -245,11 +245,13 @@ class ComponentConnection:
             return HandshakeAccepted()
         return HandshakeReceived(element.text)
 
-    def _receive_refused(self, stub: Element, limit: str) -> Event:
-        stanza = Stanza.of(stub, self.lang)
+    def _receive_refused(self, item: ElementRefused) -> Event:
+        stanza = Stanza.of(item.stub, self.lang)
         if not self._attached:
-            return self._fault(StreamCondition.POLICY_VIOLATION, f"over the limit of {limit}")
-        return ElementIgnored(stub.name) if stanza is None else StanzaRefused(stanza, limit)
+            return self._fault(StreamCondition.POLICY_VIOLATION, f"over the limit of {item.limit}")
+        if stanza is None:
+            return ElementIgnored(item.stub.name)
+        return StanzaRefused(stanza, item.limit, item.weight_bytes)
 
     def _fault(self, condition: StreamCondition, text: str) -> StreamFaulted:
         self.remote = Side.FAULTED

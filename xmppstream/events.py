@@ -1,6 +1,6 @@
 """The events that the core reports, in the order of their cause. Frozen, equal by value."""
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import Struct
 
 from xmppstream.element import Element
@@ -49,11 +49,13 @@ class StanzaRefused:
     """A stanza exceeded a limit and was consumed without being built (S17).
 
     `stanza` has only the parts that an answer needs: the addresses, type and id, and an empty
-    muc#user child if there was one (S30). `limit` names the limit, with its number.
+    muc#user child if there was one (S30). `limit` names the limit, with its number. `weight_bytes`
+    is an estimate of what reading it took, and is not compared.
     """
 
     stanza: Stanza
     limit: str
+    weight_bytes: int = field(default=0, eq=False)
 
 
 @frozen

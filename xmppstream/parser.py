@@ -10,11 +10,13 @@ Invariants:
 - A fault latches: it is the last event, after the good elements before it.
 - Bytes are counted before libxml2 sees them, so no limit depends on available memory (S17).
 
-How it works: every chunk is cut behind each `/>` and `</…>`, since an element can end only there.
-So each piece ends at most one top-level element, at its very last byte, and sizes are exact. Chunks
-are also cut at `<!X` and `]]>`, so that a fault has the same name in one piece as byte by byte. In
-a chunk without these, and without NUL, most elements are one piece: from a boundary up to the first
-end tag of that name (half the pieces, two thirds of the time).
+How it works: every chunk is cut behind each `/>` and `</…>` up to the end of a top-level element's
+start tag, and from then on behind each end tag of its name, since it can end only there. So each
+piece ends at most one top-level element, at its very last byte, and sizes are exact. (A piece costs
+ten times as much as an element within it.) Chunks are also cut at `<!X` and `]]>`, so that a fault
+has the same name in one piece as byte by byte. In a chunk without these, and without NUL, most
+elements are one piece: from a boundary up to the first end tag of that name (half the pieces, two
+thirds of the time).
 
 libxml2 keeps every distinct name for as long as the *thread* lives. So a parser that has read
 `life_bytes`, or whose `dictionary` is full, is `spent` at the next boundary. Its `successor()`
@@ -26,6 +28,7 @@ the parser's error log is checked after each piece (S20).
 
 import re
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from lxml import etree
@@ -38,12 +41,14 @@ from xmppstream.builder import (
     Fault,
     ParseEvent,
     ParserFaulted,
+    Restrictions,
 )
 from xmppstream.declaration import header_too_long, without_declaration
 from xmppstream.dictionary import Dictionary
 from xmppstream.element import Element
 from xmppstream.errors import RemoteError, StreamCondition
 from xmppstream.limit import Limits
+from xmppstream.skimmer import Skimmer, is_marked
 
 _SPACE: Final = b" \t\r\n"
 _POSITION: Final = re.compile(r",? line \d+(?:, column \d+)?")  # the parser's, not the stream's
@@ -54,6 +59,8 @@ _ELEMENT: Final = re.compile(
     rb"[ \t\r\n]*+(<([^ \t\r\n<>/?]++)[^>]*+(?<!/)>(?:<(?!/\2)[^<]*+)*+</\2[^<>]*+>)"
 )
 _CUT: Final = re.compile(rb"/>|</[^<>]*>|<(?=![A-Za-z])|\]\]>")
+_CUT_WITHIN: Final = rb"</[^<>]*%b[ \t\r\n]*>|<(?=![A-Za-z])|\]\]>"
+_CUT_NAME_LENGTH: Final = 100  # its last characters: a long name must not make a long expression
 _LONE_ROOT: Final = b"<root>"
 
 
@@ -88,6 +95,8 @@ class StreamParser:
         self._over = False
         self._last = b""
         self._in_dtd = False
+        self._pieces: list[bytes] = []  # of the open element; if it is skimmed, those not noted
+        self._skimmer: Skimmer | None = None
         self.unparsed = b""
         self.spent = False
 
@@ -104,11 +113,14 @@ class StreamParser:
         if self._lxml is not None:
             if not self.at_boundary:  # names it has met, or will in `close`, unreported
                 self._dictionary.charge(len(self._root) + self._count)
-            with suppress(etree.XMLSyntaxError, Fault):
-                self._lxml.close()
-            self._lxml = None
+            self._close_lxml()
             self._target.events = []  # else they would live until that collection
         self._over = True
+
+    def _close_lxml(self) -> None:
+        with suppress(etree.XMLSyntaxError, Fault):
+            self._lxml.close()
+        self._lxml = None
 
     @property
     def at_boundary(self) -> bool:
@@ -140,13 +152,20 @@ class StreamParser:
             if body is None:
                 return
             data = body
-        if self._lxml is None:
-            self._lxml = _make_lxml(self._target)
         if not self._primed:
             self._primed = True
-            self._parse_marked(self._root)
-            self._target.events.clear()
+            self._prime()
+        elif self._lxml is None:
+            self._lxml = _make_lxml(self._target)
         self._feed_pieces(data)
+
+    def _prime(self) -> None:
+        """Make a parser that is inside the root."""
+        target = self._target
+        events, target.events, target.depth = target.events, [], 0
+        self._lxml, self._seen_log = _make_lxml(target), 0
+        self._parse(self._root)
+        target.events = events
 
     def _feed_pieces(self, data: bytes) -> None:
         target, limits = self._target, self._limits
@@ -161,18 +180,63 @@ class StreamParser:
                 self._count = target.size_bytes = end - start
                 self._parse(data[offset:end])
             else:
-                end = _next_cut(data, offset, first_end)
+                within = target.open_name[-_CUT_NAME_LENGTH:] if target.depth > 1 else None
+                end = _next_cut(data, offset, first_end, within)
                 self._feed_piece(data[offset:end])
+            if target.refused is not None or not target.ended:
+                self._go_on(data[offset:end])
             offset = end
             if target.ended:
                 target.ended = False
                 self._count = 0
+                if self._pieces:
+                    self._pieces.clear()
             if self._over:
                 return
             worn = self._fed > limits.life_bytes or self._dictionary.full
             if worn and self.at_boundary:
                 self.unparsed, self.spent = data[offset:], True
                 return
+        if self._skimmer is not None:
+            self._note_skimmed(self._skimmer)
+
+    def _go_on(self, piece: bytes) -> None:
+        """Keep a piece of an element that is not complete yet, or finish a refused one."""
+        if self._count == 0:
+            return  # white space between elements
+        target, skimmer = self._target, self._skimmer
+        self._pieces.append(piece)
+        if skimmer is not None:
+            if target.ended:
+                self._note_skimmed(skimmer)
+                target.finish(has_mark=skimmer.is_marked)
+                self._skimmer = None
+                self._close_lxml()
+                self._prime()
+        elif target.ended:
+            target.finish(has_mark=target.is_swamped and is_marked(self._raw))
+        elif target.is_swamped:
+            self._skim()
+
+    def _skim(self) -> None:
+        """Replace the parser by one that reports nothing, until the element ends."""
+        target, limits = self._target, self._limits
+        self._skimmer = Skimmer(
+            self._raw, target.namespaces, self._dictionary, limits.max_name_bytes
+        )
+        self._pieces.clear()
+        self._close_lxml()
+        self._lxml, self._seen_log = _make_lxml(Restrictions()), 0
+        self._parse(self._skimmer.document)
+
+    @property
+    def _raw(self) -> bytes:
+        """The bytes of the open element, without the white space before it."""
+        return b"".join(self._pieces)[-self._count :]
+
+    def _note_skimmed(self, skimmer: Skimmer) -> None:
+        skimmer.note(b"".join(self._pieces))
+        self._pieces.clear()
 
     def _feed_piece(self, piece: bytes) -> None:
         target, limits = self._target, self._limits
@@ -250,7 +314,12 @@ class StreamParser:
         except Fault as found:
             fault = found
         except etree.XMLSyntaxError as error:
-            fault = _classify(error, self._lxml.feed_error_log, self._in_dtd)
+            log, skimmer = self._lxml.feed_error_log, self._skimmer
+            if skimmer is not None and skimmer.is_end(log):
+                self._target.ended = True
+            else:
+                fault = _classify(error, log, self._in_dtd)
+                fault.text = fault.text if skimmer is None else skimmer.original(fault.text)
         log = self._lxml.feed_error_log
         if len(log) != self._seen_log:
             self._seen_log = len(log)
@@ -338,7 +407,7 @@ def parse_element(data: bytes, limits: Limits | None = None) -> Element:
         parser.close()
 
 
-def _make_lxml(target: Builder) -> Any:
+def _make_lxml(target: Restrictions) -> Any:
     # `huge_tree` lifts libxml2's own limits (10 MB of text, 50 kB of a name), which end the
     # stream; ours apply first. `encoding` keeps it from obeying or guessing another one.
     parser = etree.XMLParser(
@@ -354,15 +423,21 @@ def _make_lxml(target: Builder) -> Any:
     return parser
 
 
-def _next_cut(data: bytes, offset: int, first_end: int) -> int:
+def _next_cut(data: bytes, offset: int, first_end: int, within: str | None) -> int:
     """Return the next offset to cut at (see above), or the end of the chunk.
 
-    If an end tag began in an earlier chunk, its `>` is the first one of this chunk: it ends at
+    `within` is the end of the name of the top-level element, once its start tag is complete. If an
+    end tag began in an earlier chunk, its `>` is the first one of this chunk: it ends at
     `first_end`.
     """
-    match = _CUT.search(data, offset)
+    match = (_CUT if within is None else _cut_within(within)).search(data, offset)
     end = match.end() if match is not None else len(data)
     return first_end if offset < first_end < end else end
+
+
+@lru_cache(maxsize=16)
+def _cut_within(name: str) -> re.Pattern[bytes]:
+    return re.compile(_CUT_WITHIN % re.escape(name.rpartition("}")[2].encode()))
 
 
 def _classify(error: etree.XMLSyntaxError, log: Any, in_dtd: bool) -> Fault:
@@ -373,4 +448,7 @@ def _classify(error: etree.XMLSyntaxError, log: Any, in_dtd: bool) -> Fault:
         return Fault(StreamCondition.RESTRICTED_XML, "an entity beyond the five of XML")
     if kinds & {"ERR_INVALID_ENCODING", "ERR_UNKNOWN_ENCODING", "ERR_UNSUPPORTED_ENCODING"}:
         return Fault(StreamCondition.UNSUPPORTED_ENCODING, "not UTF-8")
-    return Fault(StreamCondition.NOT_WELL_FORMED, _POSITION.sub("", error.msg or "").strip())
+    # lxml raises with the first entry, which may be a warning about an earlier stanza.
+    errors = (entry.message for entry in log if entry.type_name.startswith("ERR_"))
+    text = next(errors, error.msg or "")
+    return Fault(StreamCondition.NOT_WELL_FORMED, _POSITION.sub("", text).strip())

@@ -3,6 +3,7 @@
 `reply` and `error_reply` refuse answers that RFC 6120 forbids, so none is sent by mistake.
 """
 
+import math
 from typing import Final, Literal, Self, cast
 
 from attrs import frozen
@@ -99,15 +100,16 @@ class Stanza(Struct, frozen=True, gc=False, eq=False):
             element = rehome(element, COMPONENT)
         return cls(element, lang)
 
-    def encode(self) -> bytes:
+    def encode(self, max_length: float = math.inf) -> bytes:
         """Return its bytes, written in the default namespace of a stream (S24), and keep them.
 
         Raises:
             IllegalCharacter: if it contains a character that XML forbids (S27).
+            TooLong: if it has more than `max_length` characters.
         """
         encoded = self._encoded
         if encoded is None:
-            encoded = write(self.element, COMPONENT).encode()
+            encoded = write(self.element, COMPONENT, max_length).encode()
             force_setattr(self, "_encoded", encoded)
         return encoded
 

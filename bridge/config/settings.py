@@ -91,6 +91,7 @@ class StreamSettings:
 
     max_stanza_bytes: Count = Count(512 * _KIB)
     max_depth: Depth = Depth(128)
+    max_elements: Count = Count(10_000)
     max_attributes: Count = Count(256)
     max_name_bytes: Count = Count(1 * _KIB)
     max_header_bytes: Count = Count(16 * _KIB)
@@ -310,6 +311,7 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(
         max_stanza_bytes=stream.max_stanza_bytes,
         max_depth=stream.max_depth,
+        max_elements=stream.max_elements,
         max_attributes=stream.max_attributes,
         max_name_bytes=stream.max_name_bytes,
         max_header_bytes=stream.max_header_bytes,
@@ -318,11 +320,12 @@ def limits_of(settings: Settings) -> Limits:
 
 def limits_written(settings: Settings) -> Limits:
     """Return the limits for reading back stanzas that a stream accepted and the bridge has written:
-    with other escapes, and with a namespace declaration for each name.
+    with other escapes, and with a namespace declaration for each name. Its elements were counted.
     """
     limits = limits_of(settings)
     return evolve(
         limits,
         max_stanza_bytes=2 * WRITTEN_FACTOR * limits.max_stanza_bytes,
         max_attributes=3 * limits.max_attributes + 1,
+        max_elements=limits.max_stanza_bytes,
     )

@@ -70,17 +70,17 @@ class Admission:
     def admit(self, event: Event) -> Stanza | None:
         """Handle a stream event; return its stanza if it is to be POSTed."""
         match event:
-            case StanzaReceived(stanza=stanza):
+            case StanzaReceived(stanza=stanza, weight_bytes=weight):
                 self._count(stanza)
                 self._log.debug("stanza in", stanza=stanza.element)
                 if stanza.kind == "iq" and self._pending_iqs.take(stanza):
                     self._meter.end(stanza.kind, "taken")
                     return None
                 ours = self._if_for_us(stanza)
-                return None if ours is None else self._if_for_endpoint(ours)
-            case StanzaRefused(stanza=stanza, limit=limit):
+                return None if ours is None else self._if_for_endpoint(ours, weight)
+            case StanzaRefused(stanza=stanza, limit=limit, weight_bytes=weight):
                 self._count(stanza)
-                self.refuse(stanza, limit)
+                self._refuse_stub(stanza, limit, weight)
             case ElementIgnored(name=name):
                 self._log.warning("unknown element ignored", name=name)
         return None
@@ -88,6 +88,14 @@ class Admission:
     def _count(self, stanza: Stanza) -> None:
         self._meter.counts.received += 1
         self._meter.received[stanza.kind] += 1
+
+    def _refuse_stub(self, stanza: Stanza, limit: str, weight_bytes: int) -> None:
+        """Refuse a stanza that the stream refused; it counts towards the rate of its sender."""
+        excess = self.limiter.over_rate(stanza, weight_bytes)
+        if excess is None:
+            self.refuse(stanza, limit)
+        elif (ours := self._if_for_us(stanza)) is not None:
+            self._refuse_excess(ours, excess)
 
     def refuse(self, stanza: Stanza, limit: str) -> None:
         """Refuse a stanza over `limit`; its sender gets an error if it is for our domain."""
@@ -131,7 +139,7 @@ class Admission:
             self._bouncer.tell(Stanza(stanza.element.with_attributes(to=ours)), _NOT_HERE)
         return None
 
-    def _if_for_endpoint(self, stanza: Stanza) -> Stanza | None:
+    def _if_for_endpoint(self, stanza: Stanza, weight_bytes: int) -> Stanza | None:
         component, kind, limiter = self._component, stanza.kind, self.limiter
         is_of_room = stanza.type == "groupchat"
         if is_of_room or kind == "presence":
@@ -139,7 +147,7 @@ class Admission:
         if kind == "iq" and not self._is_valid_iq(stanza):
             self._meter.end(kind, "invalid")
             return None
-        excess = limiter.over_rate(stanza)
+        excess = limiter.over_rate(stanza, weight_bytes)
         if excess is not None:
             self._refuse_excess(stanza, excess)
             return None

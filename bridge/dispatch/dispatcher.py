@@ -29,9 +29,11 @@ from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.iq import WRITTEN_LIMIT
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
-from xmppstream import Event, StanzaReceived
+from xmppstream import Event, StanzaReceived, TooLong, write
+from xmppstream.names import COMPONENT
 
 
 class Dispatcher:
@@ -140,13 +142,15 @@ class Dispatcher:
         if self._overload.is_felt:
             self._overload.note_room()
         weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
-        delivery = Delivery(stanza, self._now(), weight, component=self._admission.domain)
-        if len(delivery.xml) > self._max_xml_length:
-            self._admission.refuse(stanza, "max_stanza_bytes, written out")
-        else:
-            self._admission.limiter.accepted(delivery)
-            self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
-            self._queue.accept(delivery, self)
+        try:
+            xml = write(stanza.element, COMPONENT, self._max_xml_length)
+        except TooLong:
+            self._admission.refuse(stanza, WRITTEN_LIMIT)
+            return
+        delivery = Delivery(stanza, self._now(), weight, xml=xml, component=self._admission.domain)
+        self._admission.limiter.accepted(delivery)
+        self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
+        self._queue.accept(delivery, self)
 
     def refuse(self, delivery: Delivery) -> None:
         """Send the sender an error: the stanza could not be kept."""

@@ -78,7 +78,8 @@ class Pipeline:
         around, http, stream = surroundings, http_of(component, settings), settings.stream
         rooms, autoresponder = around.rooms, Autoresponder(component.name)
         outbox = Outbox(component.domain, store=queue, now=around.now)
-        pending_iqs = PendingIqs(now=around.iq_now)
+        max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes
+        pending_iqs = PendingIqs(now=around.iq_now, max_xml_length=max_xml_length)
         bouncer = Bouncer(outbox, rooms, log, around.now, meter=around.meter)
         composer = ReplyComposer(component.domain, stream.max_send_bytes, parse)
         admission = Admission(
@@ -105,7 +106,7 @@ class Pipeline:
             policy=around.policy or RetryPolicy.of(retry_of(component, settings)),
             breaker=around.breaker,
             max_in_flight=around.max_in_flight or http.max_in_flight,
-            max_xml_length=WRITTEN_FACTOR * stream.max_stanza_bytes,
+            max_xml_length=max_xml_length,
             now=around.now,
             spans=around.spans,
         )

@@ -1,6 +1,7 @@
 """Limits per sender: how often it may send, and how many of its stanzas may wait.
 
-A sender is a bare JID. Its rate is a token bucket. Waiting stanzas are counted from acceptance to
+A sender is a bare JID. Its rate is a token bucket; a stanza takes one token for each started
+`TOKEN_BYTES`, also if the stream refused it. Waiting stanzas are counted from acceptance to
 settlement, in memory or in the journal, across changes of configuration; those that an earlier
 process accepted are not counted. A stanza over a limit is refused before it is kept, and counted.
 Two log lines report this: one at the first refusal, one after `CALM_S` without another.
@@ -23,6 +24,8 @@ from xmppstream import Stanza
 from xmppstream.jid import bare
 
 BUCKET_LIMIT: Final = 20_000
+TOKEN_BYTES: Final = 16 * 1024
+"""A stanza costs one token per started `TOKEN_BYTES` of its weight."""
 CALM_S: Final = 10.0
 _SWEEP_AT: Final = 1_000
 
@@ -43,12 +46,12 @@ class TokenBuckets:
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, sender: str, now: float) -> bool:
-        """Take a token; return whether there was one."""
+    def take(self, sender: str, now: float, tokens: int = 1) -> bool:
+        """Take tokens; return whether there were enough. A full bucket is enough for any number."""
         if not self._step_s:
             return True
         full_at = self._full_at.get(sender, now)
-        full_at = (full_at if full_at > now else now) + self._step_s
+        full_at = (full_at if full_at > now else now) + min(tokens * self._step_s, self._depth_s)
         if full_at - now > self._depth_s:
             return False
         self._full_at[sender] = full_at
@@ -103,13 +106,15 @@ class SenderLimiter:
         if (old.stanzas_per_s, old.burst) != (bounds.stanzas_per_s, bounds.burst):
             self._buckets = TokenBuckets(bounds.stanzas_per_s, bounds.burst)
 
-    def over_rate(self, stanza: Stanza) -> Excess | None:
-        """Count an incoming stanza; return the excess if its sender sends too fast. Replies to iqs
-        are not limited: they were requested.
+    def over_rate(self, stanza: Stanza, weight_bytes: int = 0) -> Excess | None:
+        """Count an incoming stanza, a large one as several; return the excess if its sender sends
+        too fast. Replies to iqs are not limited: they were requested.
         """
         if not self._bounds.stanzas_per_s or (stanza.kind == "iq" and not stanza.is_request):
             return None
-        taken = self._buckets.take(bare(stanza.from_ or ""), self._now())
+        taken = self._buckets.take(
+            bare(stanza.from_ or ""), self._now(), 1 + weight_bytes // TOKEN_BYTES
+        )
         return None if taken else _RATE
 
     def over_waiting(self, stanza: Stanza) -> Excess | None:

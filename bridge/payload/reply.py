@@ -22,6 +22,7 @@ from xmppstream import (
     Stanza,
     StanzaCondition,
     StanzaError,
+    TooLong,
     rehome,
     split,
 )
@@ -228,12 +229,15 @@ class ReplyComposer:
         _check_type(stanza)
         if stanza.kind == "iq" or stanza.type == "error":
             _check_answer(stanza, request, in_room)
+        limit = f"max_send_bytes ({self.max_send_bytes})"
         try:
-            size = len(stanza.encode())
+            size = len(stanza.encode(self.max_send_bytes))
         except IllegalCharacter as error:
             raise UnusableReply(str(error)) from None
+        except TooLong as error:
+            raise UnusableReply(f"{error}, over {limit}") from None
         if size > self.max_send_bytes:
-            raise UnusableReply(f"{size} bytes, over max_send_bytes ({self.max_send_bytes})")
+            raise UnusableReply(f"{size} bytes, over {limit}")
         return stanza
 
     def _made(self, one: ReplyObject, request: Stanza, fresh_id: str | None) -> Stanza:

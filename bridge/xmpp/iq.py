@@ -7,19 +7,23 @@ part is mapped no further than by every server, so it cannot match that of anoth
 Invariant: a pending iq is in `_questions`, under its name, until it ends; it ends once.
 """
 
+import math
 from collections.abc import Callable
 from typing import Final
 
 import trio
 from attrs import define, field
 
-from xmppstream import Stanza
+from xmppstream import Stanza, TooLong, write
 from xmppstream.jid import fold
+from xmppstream.names import COMPONENT
 
 WAIT_LIMIT_S: Final = 300.0
 """The longest wait for a reply, in s."""
 
 
+WRITTEN_LIMIT: Final = "max_stanza_bytes, written out"
+"""The limit of stanzas that grow too much when they are written."""
 LIMIT: Final = 1000
 _ANSWERS: Final = frozenset({"result", "error"})
 
@@ -52,14 +56,25 @@ class PendingIq:
         self.over.set()
         self._ended(answer)
 
+    def fail(self, why: str) -> None:
+        """End it without a reply."""
+        self.why = why
+        self.end(None)
+
 
 class PendingIqs:
     """The pending iqs of one component."""
 
     def __init__(
-        self, limit: int = LIMIT, now: Callable[[], float] = lambda: trio.current_time()
+        self,
+        limit: int = LIMIT,
+        now: Callable[[], float] = lambda: trio.current_time(),
+        *,
+        max_xml_length: float = math.inf,
     ) -> None:
+        """A reply longer than `max_xml_length` when it is written ends its iq without a reply."""
         self._limit = limit
+        self._max_xml_length = max_xml_length
         self._now = now
         self._questions: dict[Name, PendingIq] = {}
 
@@ -90,24 +105,28 @@ class PendingIqs:
     def take(self, stanza: Stanza) -> bool:
         """Return whether a stanza is the reply to a pending iq, which then ends."""
         question = self._asked(stanza)
-        if question is not None:
+        if question is None:
+            return False
+        try:
+            write(stanza.element, COMPONENT, self._max_xml_length)
+        except TooLong:
+            question.fail(f"the answer is over the limit of {WRITTEN_LIMIT}")
+        else:
             question.end(stanza)
-        return question is not None
+        return True
 
     def refuse(self, stanza: Stanza, why: str) -> bool:
         """Like `take`, for a reply that was refused: the iq ends without it."""
         question = self._asked(stanza)
         if question is not None:
-            question.why = why
-            question.end(None)
+            question.fail(why)
         return question is not None
 
     def end(self, why: str) -> None:
         """End all pending iqs: no reply can arrive any more."""
         questions, self._questions = self._questions, {}
         for one in questions.values():
-            one.why = why
-            one.end(None)
+            one.fail(why)
 
     def _asked(self, stanza: Stanza) -> PendingIq | None:
         if not self._questions or stanza.kind != "iq" or stanza.type not in _ANSWERS:

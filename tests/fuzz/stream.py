@@ -25,6 +25,7 @@ FLUSH = b";<a/>"
 SMALL = Limits(
     max_stanza_bytes=200,
     max_depth=4,
+    max_elements=6,
     max_attributes=3,
     max_name_bytes=48,
     endless_factor=4,

@@ -501,16 +501,33 @@ def wide(count: int) -> bytes:
     return b"<a" + b"".join(pair % (i, i) for i, pair in enumerate(pairs)) + b"/>"
 
 
+def crowded(count: int) -> bytes:
+    """Make an element of so many elements, itself among them."""
+    return b"<a>" + b"<b/>" * (count - 1) + b"</a>"
+
+
+def scattered(count: int) -> bytes:
+    """Make an element with so many attributes in all, five to an element."""
+    names = [b"k", b"l", b"xmlns:m", b"n", b"o"]
+    inner = b"<b" + b"".join(b" %b='1'" % name for name in names) + b"/>"
+    last = b"<b" + b"".join(b" %b='1'" % name for name in names[: count % 5]) + b"/>"
+    return b"<a>" + inner * (count // 5) + last + b"</a>"
+
+
 def long(size: int) -> bytes:
     """Make an element whose expanded name has so many characters."""
     return b"<" + b"n" * (size - len(COMPONENT) - 2) + b"/>"
 
 
-LIMITS = Limits(max_stanza_bytes=2000, max_depth=5, max_attributes=6, max_name_bytes=60)
+LIMITS = Limits(
+    max_stanza_bytes=2000, max_depth=5, max_elements=30, max_attributes=6, max_name_bytes=60
+)
 ELEMENT_LIMITS: list[tuple[Callable[[int], bytes], int, str]] = [
     (padded, 2000, "2000 bytes"),
     (deep, 5, "5 levels"),
     (wide, 6, "6 attributes"),
+    (crowded, 30, "30 elements"),
+    (scattered, 60, "60 attributes in all"),
     (long, 60, "60 bytes of a name"),
 ]
 every_limit = pytest.mark.parametrize(

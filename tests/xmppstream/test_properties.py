@@ -110,6 +110,8 @@ LIMITS = st.sampled_from(
         Limits(life_bytes=1),
         Limits(max_stanza_bytes=40, life_bytes=30),
         Limits(max_depth=2, max_attributes=2, max_name_bytes=40, max_header_bytes=300),
+        Limits(max_elements=1),
+        Limits(max_elements=2, max_stanza_bytes=100, life_bytes=1),
     ]
 )
 # A fault in text may show as late as the next markup: let there be some.

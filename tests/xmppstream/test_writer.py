@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from xmppstream.element import Element
@@ -9,7 +11,7 @@ from xmppstream.errors import LocalError
 from xmppstream.limit import Limits
 from xmppstream.names import LANG, XML
 from xmppstream.parser import parse_element
-from xmppstream.writer import IllegalCharacter, escape_text, escape_value, write
+from xmppstream.writer import IllegalCharacter, TooLong, escape_text, escape_value, write
 
 WRITTEN = [
     (Element("{n}a"), "<a/>"),
@@ -144,3 +146,44 @@ def test_every_printable_character_is_read_back_as_it_was() -> None:
     every = "".join(filter(str.isprintable, map(chr, range(0x110000))))
     element = Element("a", (("b", every),), (every,))
     assert parse_element(write(element, "").encode(), Limits(max_stanza_bytes=2**21)) == element
+
+
+def test_the_longest_that_is_allowed_is_written() -> None:
+    element = Element("{urn:x}a", (("{urn:y}k", "&"),), ("<", Element("{urn:x}b")))
+    text = write(element, "")
+    assert write(element, "", len(text)) == text
+    with pytest.raises(TooLong):
+        write(element, "", len(text) - 1)
+
+
+@pytest.mark.parametrize("text", ["x" * 100, "&" * 30])
+def test_the_length_is_told_in_bytes(text: str) -> None:
+    with pytest.raises(TooLong, match=f"^{len(write(Element('a', (), (text,)), ''))} bytes$"):
+        write(Element("a", (), (text,)), "", 90)
+
+
+NAMESPACE = "u" * 1000
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        Element("a", (), (Element(f"{{{NAMESPACE}}}b"),) * 100_000),
+        Element("a", (), tuple(Element(f"{{{NAMESPACE}}}b{n}") for n in range(1000)) * 100),
+        Element("a", (), (Element("b", ((f"{{{NAMESPACE}}}k", "v"),)),) * 100_000),
+    ],
+    ids=["elements", "names", "attributes"],
+)
+def test_declarations_are_not_written_beyond_the_limit(element: Element) -> None:
+    """A hundred megabytes would be."""
+    tracemalloc.start()
+    with pytest.raises(TooLong):
+        write(element, "", 100_000)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 3_000_000
+
+
+def test_many_attributes_of_one_element_are_not_looked_up_one_by_one() -> None:
+    element = Element("a", tuple((f"{{urn:x}}k{n}", "") for n in range(5000)))
+    assert write(element, "").count(" xmlns:n4999='urn:x' n4999:k4999=''") == 1

@@ -15,7 +15,11 @@ from xmppstream.stanza import Stanza
 
 _MIB: Final = 1024 * 1024
 LIMITS: Final = Limits(
-    max_stanza_bytes=16 * _MIB, max_attributes=4096, max_name_bytes=64 * 1024, max_depth=1024
+    max_stanza_bytes=16 * _MIB,
+    max_elements=16 * _MIB,
+    max_attributes=4096,
+    max_name_bytes=64 * 1024,
+    max_depth=1024,
 )
 HANDSHAKE: Final = expanded(COMPONENT, "handshake")
 

@@ -44,7 +44,11 @@ _DISMISSALS: Final = frozenset({"conflict", "host-unknown", "not-authorized"})
 _CHUNK_BYTES: Final = 64 * 1024
 _SEND_TIMEOUT_S: Final = 10.0
 _LIMITS: Final = Limits(
-    max_stanza_bytes=16 * 1024 * 1024, max_depth=250, max_attributes=10_000, max_name_bytes=10_000
+    max_stanza_bytes=16 * 1024 * 1024,
+    max_depth=250,
+    max_elements=1_000_000,
+    max_attributes=10_000,
+    max_name_bytes=10_000,
 )
 _HANDSHAKE: Final = expanded(COMPONENT, "handshake")
 _ERROR: Final = expanded(STREAMS, "error")

@@ -21,7 +21,9 @@ CLOSE_S: Final = 3.0
 _HEAD_BYTES: Final = 200
 _CHUNK_BYTES: Final = 65536
 # A probe reads little and the program ends after it: no parser is renewed, no limit is reached.
-_LIMITS: Final = Limits(max_stanza_bytes=8 * 1024 * 1024, life_bytes=1 << 40)
+_LIMITS: Final = Limits(
+    max_stanza_bytes=8 * 1024 * 1024, max_elements=8 * 1024 * 1024, life_bytes=1 << 40
+)
 _ERROR: Final = expanded(STREAMS, "error")
 _HANDSHAKE: Final = expanded(COMPONENT, "handshake")
 

@@ -113,6 +113,7 @@ def test_all_defaults() -> None:
         stream=StreamSettings(
             max_stanza_bytes=Count(512 * 1024),
             max_depth=Depth(128),
+            max_elements=Count(10_000),
             max_attributes=Count(256),
             max_name_bytes=Count(1024),
             max_header_bytes=Count(16 * 1024),
@@ -239,6 +240,7 @@ TABLE_KEYS: list[tuple[str, str, str, Any]] = [
     ("stream", "max_stanza_bytes", "20000", 20000),
     ("stream", "max_send_bytes", "10000", 10000),
     ("stream", "max_depth", "10", 10),
+    ("stream", "max_elements", "1000", 1000),
     ("stream", "max_attributes", "10", 10),
     ("stream", "max_name_bytes", "100", 100),
     ("stream", "max_header_bytes", "4096", 4096),
@@ -960,6 +962,7 @@ COUNTS = [
     ("max_reply_bytes", "http"),
     ("max_stanza_bytes", "stream"),
     ("max_depth", "stream"),
+    ("max_elements", "stream"),
     ("max_attributes", "stream"),
     ("max_name_bytes", "stream"),
     ("max_header_bytes", "stream"),
@@ -1119,8 +1122,9 @@ KNOWN_KEYS = [
     ),
     (
         "stream",
-        "max_stanza_bytes, max_depth, max_attributes, max_name_bytes, max_header_bytes, "
-        "max_send_bytes, keepalive_s, handshake_timeout_s, grace_s, exit_on_refusal",
+        "max_stanza_bytes, max_depth, max_elements, max_attributes, max_name_bytes, "
+        "max_header_bytes, max_send_bytes, keepalive_s, handshake_timeout_s, grace_s, "
+        "exit_on_refusal",
     ),
     ("retry", "budget_s, message_budget_s, iq_budget_s"),
     ("limits", "stanzas_per_s, burst, max_waiting, max_conversations"),

@@ -22,6 +22,7 @@ LIMIT: Final = 4096
 STREAM: Final = StreamSettings(
     max_stanza_bytes=Count(LIMIT),
     max_depth=Depth(8),
+    max_elements=Count(20),
     max_attributes=Count(8),
     max_name_bytes=Count(100),
 )
@@ -45,12 +46,15 @@ async def attached(nursery: trio.Nursery) -> tuple[XmppServer, Session, Running]
     return server, await server.attached(DOMAIN), running
 
 
+EIGHT: Final = "<a " + " ".join(f"a{number}='1'" for number in range(8)) + "/>"
 NINE: Final = " ".join(f"a{number}='1'" for number in range(9))
 OVER: Final = {
     "bytes": f"{HEAD}><body>{'x' * LIMIT * 2}</body></message>",
     "bytes of a start tag": f"{HEAD} long='{'x' * LIMIT * 2}'/>",
     "depth": f"{HEAD}>{'<a>' * 9}{'</a>' * 9}</message>",
+    "elements": f"{HEAD}>{'<a/>' * 20}</message>",
     "attributes": f"{HEAD}><a {NINE}/></message>",
+    "attributes in all": f"{HEAD}>{EIGHT * 5}</message>",
     "an element's name": f"{HEAD}><{'a' * 101}/></message>",
     "an attribute's name": f"{HEAD}><a {'a' * 101}=''/></message>",
 }

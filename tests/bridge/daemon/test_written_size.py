@@ -10,14 +10,17 @@ from xmppstream.parser import ElementParser
 
 LIMITS = Limits()
 TO = "from='juliet@capulet.example/balcony' to='echo@bot.example' id='m1' type='chat'"
+PREFIXED = "<a " + " ".join(f"n:a{number}='1'" for number in range(200)) + "/>"
 GROWING = {
     "escapes": f"<message {TO}><body>{'>' * 400_000}</body></message>",
     "attributes": f"<message {TO}><x xmlns:n='urn:n' "
     + " ".join(f"n:a{number}='1'" for number in range(200))
     + "/></message>",
     "levels": f"<message {TO}>{'<a>' * 120}{'</a>' * 120}</message>",
+    "elements": f"<message {TO}><x xmlns:n='urn:n'>{'<n:a/>' * 9000}</x></message>",
+    "prefixed attributes": f"<message {TO}><x xmlns:n='urn:n'>{PREFIXED * 90}</x></message>",
 }
-EXPLODING = f"<message {TO}><x xmlns:n='{'u' * 900}'>{'<n:a/>' * 80_000}</x></message>"
+EXPLODING = f"<message {TO}><x xmlns:n='{'u' * 900}'>{'<n:a/>' * 9000}</x></message>"
 
 
 def received(xml: str) -> Stanza:

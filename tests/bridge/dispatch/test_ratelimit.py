@@ -10,7 +10,13 @@ from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Count, JournalSettings, Rate, SenderLimits
-from bridge.dispatch.ratelimit import BUCKET_LIMIT, CALM_S, SenderLimiter, TokenBuckets
+from bridge.dispatch.ratelimit import (
+    BUCKET_LIMIT,
+    CALM_S,
+    TOKEN_BYTES,
+    SenderLimiter,
+    TokenBuckets,
+)
 from bridge.journal.delivery import Delivery
 from tests.bridge.daemon.test_daemon import BOT, DOMAIN, OTHER, conditions, message
 from tests.bridge.daemon.test_daemon import echo as echo_once
@@ -57,6 +63,16 @@ def test_a_burst_and_then_a_rate() -> None:
     assert buckets.take("a", 0.6)
     assert not buckets.take("a", 0.6)
     assert [buckets.take("a", 100.0) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_large_one_takes_several_and_at_most_all() -> None:
+    buckets = TokenBuckets(1.0, 10)
+    assert buckets.take("a", 0.0, 7)
+    assert not buckets.take("a", 0.0, 4)
+    assert buckets.take("a", 0.0, 3)
+    assert not buckets.take("a", 9.5, 32)
+    assert buckets.take("a", 10.0, 32)
+    assert not buckets.take("a", 19.5, 32)
 
 
 def test_what_is_refused_costs_nothing() -> None:
@@ -111,6 +127,17 @@ def test_answers_to_iqs_have_no_rate() -> None:
     over = limiter.over_rate(iq("set"))
     assert over is not None
     assert (over.limit, over.key) == ("rate", "stanzas_per_s")
+
+
+@pytest.mark.parametrize(
+    ("weight_bytes", "burst"),
+    [(0, 1), (TOKEN_BYTES - 1, 1), (TOKEN_BYTES, 2), (10 * TOKEN_BYTES, 11)],
+)
+def test_each_started_16_kib_count(weight_bytes: int, burst: int) -> None:
+    limiter = SenderLimiter(bounds(stanzas_per_s=1.0, burst=burst + 1), Clock())
+    assert limiter.over_rate(message("1"), weight_bytes) is None
+    assert limiter.over_rate(message("2")) is None
+    assert limiter.over_rate(message("3")) is not None
 
 
 def test_a_sender_is_a_bare_jid() -> None:
@@ -274,6 +301,25 @@ async def test_s30_who_may_not_be_told_is_not(
         untold = 0 if kind == "error" else 47
         assert daemon.counts[DOMAIN].untold == untold
         assert [one["level"] for one in stage.log.of("sender not told")] == ["debug"] * untold
+
+
+async def test_those_that_the_stream_refuses_count_too(stage: Stage, mock_clock: MockClock) -> None:
+    """A stanza of 20,000 elements takes 249 tokens: two may come, and others are free."""
+    endpoint = await stage.endpoint(nothing)
+    async with stage.running_with(
+        stage.component(endpoint), limits=bounds(stanzas_per_s=0.001, burst=600), journal=OFF
+    ) as daemon:
+        session = await stage.server.attached(DOMAIN)
+        head = f"<message type='chat' from='{JULIET}/x' to='{BOT}'"
+        for number in range(5):
+            body = f"{head} id='{number}'>{'<a/>' * 20_000}</message>"
+            await session.send_bytes(body.encode())
+        await session.send(message("innocent", "nurse@x"), message("mine"))
+        told = conditions(await session.receive(5))
+        refused = dict.fromkeys("01", "policy-violation")
+        assert told == {**refused, **dict.fromkeys("234", TOLD)}
+        await stage.pass_until(lambda: len(endpoint.requests) == 2)
+        assert daemon.services[DOMAIN].handover.meter.refused == {"size": 2, "rate": 3}
 
 
 async def test_an_iq_is_answered_and_the_answer_to_ours_is_let_in(

@@ -5,6 +5,7 @@ A row of H2 is a request, a reply, and the stanzas that are sent or the reason w
 
 import json
 import re
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -820,6 +821,16 @@ async def test_each_stanza_is_measured_by_itself() -> None:
 async def test_what_escaping_adds_is_counted() -> None:
     with pytest.raises(UnusableReply, match="over max_send_bytes"):
         await composed(CHAT, {"body": "<" * 100}, limit_bytes=EXACT)
+
+
+async def test_what_grows_when_it_is_written_is_not_written_out() -> None:
+    inner = f"<x xmlns:p='{'u' * 1000}'>{'<p:a/>' * 2000}</x>"
+    tracemalloc.start()
+    with pytest.raises(UnusableReply, match=r"over max_send_bytes \(100000\)"):
+        await composed(CHAT, {"stanza": f"<message>{inner}</message>"}, limit_bytes=100_000)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 4_000_000
 
 
 # --- the reasons, and what else is asked

@@ -16,6 +16,7 @@ from bridge.journal.store import JournalError
 from bridge.telemetry.meter import BOUNDS_S, Histogram, Meter, StreamFault, limit_of
 from bridge.webhook.outcome import BadReply, NoReply, Outcome, Rejected, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
+from bridge.xmpp.iq import WRITTEN_LIMIT
 from tests.bridge.dispatch.life import COMPONENT, Life, Postbox, Wall, pass_time, said
 from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.leak import until
@@ -67,7 +68,13 @@ def test_a_time_is_counted_in_the_class_up_to_whose_bound_it_is(seconds: float, 
 
 @pytest.mark.parametrize(
     ("text", "limit"),
-    [("128 levels", "depth"), ("524288 bytes", "size"), ("max_stanza_bytes, written out", "size")],
+    [
+        ("128 levels", "depth"),
+        ("524288 bytes", "size"),
+        ("10000 elements", "size"),
+        ("20000 attributes in all", "size"),
+        (WRITTEN_LIMIT, "size"),
+    ],
 )
 def test_a_limit_has_one_of_few_names(text: str, limit: str) -> None:
     assert limit_of(text) == limit

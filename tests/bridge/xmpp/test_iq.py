@@ -159,6 +159,17 @@ def test_an_answer_that_cannot_be_given_ends_the_question(pending_iqs: PendingIq
     assert not pending_iqs.take(answer())
 
 
+def test_an_answer_that_grows_too_much_is_not_given() -> None:
+    """It would be written for whoever has asked, and kept for its key."""
+    ended, pending_iqs = Ended(), PendingIqs(now=lambda: 0, max_xml_length=10_000)
+    question = asked(pending_iqs, request(), ended)
+    inner = f"<q xmlns:p='{'u' * 500}'>{'<p:a/>' * 20}</q>"
+    xml = f"<iq type='result' id='1' from='{PEER}' to='{BOT}'>{inner}</iq>"
+    assert pending_iqs.take(stanza(xml))
+    why = "the answer is over the limit of max_stanza_bytes, written out"
+    assert (question.answer, question.why, ended.with_) == (None, why, [None])
+
+
 def test_all_end_with_their_component(pending_iqs: PendingIqs) -> None:
     ended = Ended()
     questions = [asked(pending_iqs, request(id), ended) for id in "12"]
