@@ -13,7 +13,7 @@ import math
 import ssl
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import httpx
 import trio
@@ -25,6 +25,8 @@ from bridge.httpclient.response import Heads, Response, ResponseLimits, Response
 from xmppstream.dial import why_failed
 
 T = TypeVar("T")
+_BUFFERED_BYTES: Final = 16 * 1024  # the least that a system's idle send buffer takes at once
+_LINGER_S: Final = 0.5  # for a server that reads the rest of a request after its response
 
 
 class Origin(NamedTuple):
@@ -80,32 +82,20 @@ class _PooledConnection:
         reader, connection = self.reader, self.socket
         reader.begin(method)
         unsent: OSError | None = None
+        answer = None
         try:
             try:
                 sent = connection.send(data)
                 if sent < len(data):
-                    rest = memoryview(data)[sent:]
-                    await _within(timeouts.write, httpx.WriteTimeout, connection.send_all, rest)
+                    answer = await self._send_rest(data, sent, timeouts)
             except OSError as error:
                 unsent = error  # a response may be here all the same: "too large", then closed
-            answer = None
             while answer is None:
                 if timeouts.read == math.inf:
                     await connection.wait()
                 else:
                     await _within(timeouts.read, httpx.ReadTimeout, connection.wait)
-                try:
-                    chunk = connection.receive()
-                except BlockingIOError:
-                    continue
-                if chunk:
-                    answer = reader.feed(chunk)
-                    if answer is None:
-                        connection.acknowledge()
-                elif unsent is None or reader.begun:
-                    answer = reader.end()
-                else:
-                    raise unsent
+                answer = self._received(unsent)
         except (OSError, httpx.TransportError, trio.ClosedResourceError) as error:
             if self.expired:
                 raise httpx.ReadTimeout("the time for this request is up") from None
@@ -116,6 +106,60 @@ class _PooledConnection:
             raise httpx.ReadError(why_failed(error)) from None
         if unsent is not None:
             reader.reusable = False
+        return answer
+
+    def _received(self, unsent: OSError | None) -> Response | None:
+        """Process what has arrived, and return the response once it is complete."""
+        try:
+            chunk = self.socket.receive()
+        except BlockingIOError:
+            return None
+        if chunk:
+            answer = self.reader.feed(chunk)
+            if answer is None:
+                self.socket.acknowledge()
+            return answer
+        if unsent is None or self.reader.begun:
+            return self.reader.end()
+        raise unsent
+
+    async def _send_rest(self, data: bytes, sent: int, timeouts: Timeouts) -> Response | None:
+        """Send what is left of a request. Return the response if it is complete before the request
+        is: the server may never read the rest, and keep the connection open all the same.
+        """
+        rest = memoryview(data)[sent:]
+        if len(data) <= _BUFFERED_BYTES:
+            await _within(timeouts.write, httpx.WriteTimeout, self.socket.send_all, rest)
+            return None
+        answer: Response | None = None
+        failure: OSError | httpx.TransportError | trio.ClosedResourceError | None = None
+        complete = False
+
+        async def read() -> None:
+            nonlocal answer, failure
+            try:
+                while answer is None:
+                    await self.socket.wait()
+                    answer = self._received(None)
+                nursery.cancel_scope.deadline = trio.current_time() + _LINGER_S
+            except OSError:
+                pass  # sending fails as well, and says why
+            except (httpx.TransportError, trio.ClosedResourceError) as error:
+                failure = error
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            try:
+                await _within(timeouts.write, httpx.WriteTimeout, self.socket.send_all, rest)
+                complete = True
+            except (OSError, httpx.TransportError, trio.ClosedResourceError) as error:
+                failure = failure or error  # raised below: here it would get into a group
+            nursery.cancel_scope.cancel()
+        if answer is None and failure is not None:
+            raise failure
+        if not complete:
+            self.reader.reusable = False
         return answer
 
 

@@ -410,6 +410,21 @@ async def test_reset_while_writing_over_tls(nursery: trio.Nursery, authority: Au
     assert pool.open_count == 0
 
 
+async def test_answers_and_neither_reads_nor_closes_over_tls(
+    nursery: trio.Nursery, authority: Authority, autojump_clock: MockClock
+) -> None:
+    async def handle(stream: trio.SocketStream) -> None:
+        secure = trio.SSLStream(stream, authority.server(HOST), server_side=True)
+        await secure.receive_some(100)
+        await secure.send_all(response("413 Too Large", b"no"))
+        await trio.sleep_forever()
+
+    port = await listen(nursery, handle)
+    pool = make_pool(authority.client())
+    assert (await post(pool, port, data=BIG)).body == b"no"
+    assert pool.open_count == 0
+
+
 async def test_large_both_ways_over_tls(nursery: trio.Nursery, authority: Authority) -> None:
     content = bytes(range(256)) * 4000
 

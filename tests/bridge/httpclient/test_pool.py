@@ -409,6 +409,38 @@ async def test_answers_before_the_request_is_read(
     assert pool.idle_count == (0 if resets else 1)
 
 
+async def test_answers_and_neither_reads_nor_closes(
+    pool: Pool, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async def handle(stream: trio.SocketStream) -> None:
+        await stream.receive_some(100)
+        for part in (b"HTTP/1.1 413 Too Large\r\nContent-Le", b"ngth: 2\r\n\r\nno"):
+            await stream.send_all(part)
+            await wait_all_tasks_blocked()
+        await trio.sleep_forever()
+
+    port = await listen(nursery, handle)
+    answer = await post(pool, port, BIG)
+    assert (answer.status, answer.body) == (413, b"no")
+    assert pool.open_count == 0
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", b"what?\r\n\r\n"])
+async def test_ends_its_side_while_the_request_is_sent(
+    pool: Pool, nursery: trio.Nursery, said: bytes
+) -> None:
+    async def handle(stream: trio.SocketStream) -> None:
+        await stream.receive_some(100)
+        await stream.send_all(said)
+        await stream.send_eof()
+        await trio.sleep_forever()
+
+    port = await listen(nursery, handle)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await post(pool, port, BIG)
+    assert pool.open_count == 0
+
+
 async def test_reset_while_writing(pool: Pool, nursery: trio.Nursery) -> None:
     async def handle(stream: trio.SocketStream) -> None:
         await stream.receive_some(100)
