@@ -121,7 +121,8 @@ def error_of(failure: Failure) -> StanzaError:
         case Rejected(status=status):
             default = (StanzaCondition.SERVICE_UNAVAILABLE, ErrorType.CANCEL)
             condition, type = ERROR_OF_STATUS.get(status, default)
-            return StanzaError(condition, type, "The service has refused this.")
+            text = "The service has refused this." if 400 <= status < 500 else INTERNAL.text
+            return StanzaError(condition, type, text)
         case Unreachable():
             return StanzaError(*TIMEOUT, "The service cannot be reached.")
         case TimedOut():

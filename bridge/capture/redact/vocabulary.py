@@ -29,6 +29,7 @@ _NAMESPACE: Final = (
 _LANGUAGE: Final = r"[A-Za-z]{2,3}(?:-(?:Hans|Hant|Latn|Cyrl|Arab))?(?:-(?:[A-Za-z]{2}|\d{3}))?|"
 _SENTENCES: Final = (  # the texts of errors that the bridge sends (`outcome`, `admission`)
     r"Too much is waiting here; try again later\.|This cannot be kept here now; try again later\."
+    r"|You send more than is taken here; try again later\."
     r"|The service (?:is stopping; try again later|has failed|has refused this|cannot be reached"
     r"|has not answered in time)\."
     r"|This is over the limit of \d{1,9} (?:bytes(?: of a name)?|levels|attributes)\."

@@ -90,8 +90,10 @@ def test_nothing_of_the_endpoint_is_in_the_text(failure: Failure) -> None:
 
 
 @pytest.mark.parametrize("status", [*ROWS, *OTHERS])
-def test_the_text_is_fixed(status: int) -> None:
-    assert error_of(Rejected(status)).text == "The service has refused this."
+def test_the_text_says_whose_fault_it_is(status: int) -> None:
+    is_refusal = 400 <= status <= 499
+    said = "The service has refused this." if is_refusal else "The service has failed."
+    assert error_of(Rejected(status)).text == said
 
 
 def test_what_is_logged_as_a_refusal_of_the_bridge() -> None:

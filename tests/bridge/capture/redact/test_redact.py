@@ -15,6 +15,10 @@ from bridge.capture.redact.pseudonym import MARKS, Pseudonyms
 from bridge.capture.redact.rewriter import HELD_BYTES, HELD_RECORDS
 from bridge.capture.redact.search import Search
 from bridge.capture.redact.spelling import change_json, change_xml
+from bridge.capture.redact.vocabulary import keeps_text
+from bridge.payload import error
+from bridge.webhook.outcome import BadReply, Failure, Rejected, TimedOut, Unreachable, error_of
+from xmppstream import StanzaError
 from xmppstream.jid import split
 
 KEY = b"0123456789abcdef"
@@ -34,6 +38,24 @@ def redact(*records: tuple[str, str], key: bytes = KEY) -> list[str]:
 def one(data: str, channel: str = "in") -> str:
     (new,) = redact((channel, data))
     return new
+
+
+# --- the bridge's own words
+
+FAILURES: list[Failure] = [
+    *map(Rejected, range(100, 600)),
+    Unreachable("x"),
+    TimedOut(),
+    BadReply("x"),
+]
+OWN_TEXTS = {one.text for one in vars(error).values() if isinstance(one, StanzaError)} | {
+    error_of(failure).text for failure in FAILURES
+}
+
+
+@pytest.mark.parametrize("text", sorted(OWN_TEXTS))
+def test_the_text_of_an_error_of_the_bridge_is_kept(text: str) -> None:
+    assert keeps_text("text", text)
 
 
 # --- XML

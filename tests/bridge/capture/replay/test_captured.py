@@ -187,7 +187,7 @@ def test_attempts_that_failed_are_made_again(tmp_path: Path) -> None:
 
 def test_what_was_given_up_is_given_up_again(tmp_path: Path) -> None:
     script = Script().open().came(message("m1")).posted("msg_a1", "m1", status=503)
-    script.sent(error("m1", "remote-server-timeout", "wait", "The service has refused this."))
+    script.sent(error("m1", "remote-server-timeout", "wait", "The service has failed."))
     path = script.wait(5).stop().write(tmp_path / "c.xcap")
     code, found = expect(path)
     assert (code, found["compared"]["stanzas"]) == (0, 1)
