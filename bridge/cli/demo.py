@@ -70,7 +70,7 @@ SCRIPT: Final = (
     _Line("A message: the endpoint replies.", _chat("m1", "Good night, good night!"), 1),
     _Line("The endpoint may answer with several stanzas at once.", _chat("m2", "twice, please"), 2),
     _Line("… or with none at all (status 204).", _chat("m3", "nothing"), 0),
-    _Line("If the endpoint fails (500), the sender gets an error.", _chat("m4", "fail"), 1),
+    _Line("If the endpoint refuses it (404), the sender gets an error.", _chat("m4", "refuse"), 1),
     _Line(
         "A subscription: presence is not POSTed here, the bridge answers it.",
         make("presence", _BOT, "juliet@localhost", type="subscribe"),
@@ -259,8 +259,8 @@ def _reply(stanza: dict[str, Any]) -> tuple[int, Any]:
     match stanza.get("body", ""):
         case "nothing":
             return 204, None
-        case "fail":
-            return 500, None
+        case "refuse":
+            return 404, None
         case "twice, please":
             return 200, [{"body": "once"}, {"body": "twice"}]
         case body:

@@ -71,7 +71,7 @@ class Dispatcher:
         self._now = now
         self._trio_now: Callable[[], float] = trio.current_time
         # `run` replaces the clock, so it is looked up at each call.
-        self._retrier = Retrier(policy, self._breaker, queue, log, lambda: self._trio_now())
+        self._retrier = Retrier(policy, self._breaker, queue, log, lambda: self._trio_now(), now)
         self._in_flight = InFlight()
         self._running = 0
         self._expiry_due = math.inf

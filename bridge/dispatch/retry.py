@@ -9,7 +9,7 @@ from bridge.dispatch.worker import AttemptResult
 from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.queue import DeliveryQueue
 from bridge.webhook.outcome import Outcome, reason_of
-from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
+from bridge.webhook.retry import CircuitBreaker, RetryPolicy, is_crash, says_down
 from xmppstream.jid import bare
 
 
@@ -23,12 +23,14 @@ class Retrier:
         queue: DeliveryQueue,
         log: FilteringBoundLogger,
         trio_now: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
         self.policy = policy
         self.breaker = breaker
         self._queue = queue
         self._log = log
         self._trio_now = trio_now
+        self._now = now
 
     def change(self, policy: RetryPolicy, *, moved: bool) -> None:
         """Use another policy. An endpoint that has `moved` is not known to be down. By a policy
@@ -53,10 +55,22 @@ class Retrier:
         self._queue.attempted(delivery)
         if delivery.deadline == math.inf:  # accepted without a budget
             return None
-        wait_s = self.policy.wait_s(result.outcome, len(delivery.attempts))
+        attempts, since_s = len(delivery.attempts), 0.0
+        if is_crash(result.outcome):
+            crashes = self._crashes(delivery)
+            attempts, since_s = len(crashes), self._now() - crashes[0]
+        wait_s = self.policy.wait_s(result.outcome, attempts, since_s)
         if wait_s is None or self._trio_now() + wait_s >= delivery.deadline:
             return None
         return self._trio_now() + wait_s
+
+    def _crashes(self, delivery: Delivery) -> list[float]:
+        """Return when the attempts began that ended as the last one, since the stanza was accepted
+        or taken from the dead letters (Unix time, s).
+        """
+        *before, last = delivery.attempts
+        same = (one.at for one in before if one.result == last.result)
+        return [*(at for at in same if at >= delivery.received), last.at]
 
     def _note_health(self, outcome: Outcome, delivery: Delivery, waiting: int, probe: bool) -> None:
         breaker = self.breaker

@@ -17,8 +17,13 @@ from bridge.webhook.outcome import Outcome, Rejected, TimedOut, Unreachable
 from bridge.xmpp.backoff import Backoff, full_jitter, half_jitter
 from xmppstream import Stanza
 
-RETRIED_STATUSES: Final = frozenset({408, 425, 429, 502, 503, 504})
+RETRIED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which a POST is repeated. Every other one is final."""
+CRASH_ATTEMPTS: Final = 3
+CRASH_S: Final = 5.0
+"""A 500 is repeated up to `CRASH_ATTEMPTS` in this time: it may be a restart or a deadlock, but a
+stanza that the endpoint cannot handle fails alike each time.
+"""
 
 _FIRST_S: Final = 0.5
 _LAST_S: Final = 15.0
@@ -52,8 +57,9 @@ class RetryPolicy:
         """Return the budget of a stanza. Iqs have their own, because their senders give up soon."""
         return self.iq_budget_s if stanza.is_request else self.message_budget_s
 
-    def wait_s(self, outcome: Outcome, attempts: int) -> float | None:
+    def wait_s(self, outcome: Outcome, attempts: int, since_s: float = 0.0) -> float | None:
         """Return the seconds to wait after the `attempts`-th attempt; None if its outcome is final.
+        After a crash, only attempts that ended in one count; the first began `since_s` ago.
 
         Exponential with full jitter, and at least as long as the endpoint's Retry-After.
         """
@@ -61,7 +67,10 @@ class RetryPolicy:
             return None
         backoff_s = Backoff(_FIRST_S, _LAST_S, self.jitter).wait_s(attempts)
         asked_s = outcome.retry_after_s if isinstance(outcome, Rejected) else None
-        return max(backoff_s, asked_s or 0.0)
+        wait_s = max(backoff_s, asked_s or 0.0)
+        if is_crash(outcome) and (attempts >= CRASH_ATTEMPTS or since_s + wait_s >= CRASH_S):
+            return None
+        return wait_s
 
 
 def is_passing(outcome: Outcome) -> bool:
@@ -69,6 +78,11 @@ def is_passing(outcome: Outcome) -> bool:
     if isinstance(outcome, Rejected):
         return outcome.status in RETRIED_STATUSES
     return isinstance(outcome, Unreachable | TimedOut)
+
+
+def is_crash(outcome: Outcome) -> bool:
+    """Return whether an outcome says that the endpoint has a bug or was interrupted."""
+    return isinstance(outcome, Rejected) and outcome.status == 500
 
 
 class CircuitBreaker:

@@ -127,7 +127,7 @@ async def error(stage: Stage) -> None:
         for status in (404, 500):
             got = await ask(alice, "get", ECHO, f"<query xmlns='urn:example:{status}'/>")
             assert got.get("type") == "error"
-        await alice.send(message("500", type="headline", id="h"))
+        await alice.send(message("501", type="headline", id="h"))
         await stage.posted(was(type="headline"))
 
 

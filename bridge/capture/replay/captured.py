@@ -124,9 +124,9 @@ class CapturedPolicy(RetryPolicy):
         budgets = policy.message_budget_s, policy.iq_budget_s
         return cls(*budgets, jitter=lambda bound_s: bound_s, endpoint=endpoint)
 
-    def wait_s(self, outcome: Outcome, attempts: int) -> float | None:
+    def wait_s(self, outcome: Outcome, attempts: int, since_s: float = 0.0) -> float | None:
         # No checkpoint since the endpoint failed, so its attributes belong to this attempt.
-        longest_s = super().wait_s(outcome, attempts)
+        longest_s = super().wait_s(outcome, attempts, since_s)
         if longest_s is None:
             return None
         endpoint = self.endpoint

@@ -45,7 +45,7 @@ TRIED_AGAIN: Final[list[Outcome]] = [
     *(Rejected(status) for status in (408, 425, 429, 502, 503, 504)),
 ]
 FINAL: Final[list[Outcome]] = [
-    *(Rejected(status) for status in (300, 400, 401, 404, 409, 410, 413, 422, 500, 501, 505, 507)),
+    *(Rejected(status) for status in (300, 400, 401, 404, 409, 410, 413, 422, 501, 505, 507)),
     BadReply("no JSON"),
 ]
 
@@ -131,6 +131,44 @@ async def test_other_failures_are_final_at_once(
     await pass_time(100)
     assert sorted(life.endpoint.ids) == ["m", "q"]
     assert life.sent() == []
+
+
+CRASHES = [
+    # Statuses in turn, the seconds until each comes, and when the POSTs begin.
+    ("three", [500] * 9, 0, [0, 0.5, 1.5]),
+    ("three slow ones", [500] * 9, 1.5, [0, 2, 4.5]),
+    ("slower than 5 s", [500] * 9, 6, [0]),
+    ("the second after 5 s", [500] * 9, 4.4, [0, 4.9]),
+    ("an accident", [500, 200], 0, [0, 0.5]),
+    ("after others", [503, 502, 500, 500, 500, 500], 0, [0, 0.5, 1.5, 2, 3]),
+    ("among others", [500, 503, 500, 503, 500, 500], 0, [0, 0.5, 1.5, 2.5, 6.5]),
+    ("a failure after it", [500, 404], 0, [0, 0.5]),
+]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "takes_s", "began"), [pytest.param(*row[1:], id=row[0]) for row in CRASHES]
+)
+async def test_a_500_is_tried_three_times_within_5_s(
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    statuses: list[int],
+    takes_s: float,
+    began: list[float],
+) -> None:
+    async def answer(post: Post, status: int) -> None:
+        await trio.sleep(takes_s)
+        post.answer(DONE if status == 200 else Rejected(status))
+
+    def rule(post: Post) -> None:
+        nursery.start_soon(answer, post, statuses[post.attempt - 1])
+
+    wall = Wall()
+    life = await begin(nursery, Life(wall=wall, endpoint=Postbox(wall, rule)))
+    await life.give(message("m"))
+    await pass_time(100)
+    assert times(life, "m") == began
+    assert life.queue.fullness == 0
 
 
 async def test_the_waits_are_spread_from_nothing_to_the_whole(
@@ -657,7 +695,7 @@ async def test_a_dead_letter_that_is_tried_again_has_its_whole_budget(
     journal = MemoryJournal()
     life = await begin(nursery, Life(journal))
     await life.give(message("m"))
-    await life.answer("m", Rejected(500))
+    await life.answer("m", Rejected(404))
     await life.kill()
     [letter] = journal.dead(DOMAIN, limit=9)
     journal.commit([Requeue((letter.entry.uid,), START + 1000)])

@@ -20,7 +20,7 @@ from tests.bridge.sample import stanza
 
 WHOLE = RetryPolicy(jitter=lambda bound_s: bound_s)
 PASSING: list[Outcome] = [
-    *(Rejected(status) for status in (408, 425, 429, 502, 503, 504)),
+    *(Rejected(status) for status in (408, 425, 429, 500, 502, 503, 504)),
     Unreachable("ConnectError"),
     TimedOut(),
 ]
@@ -61,6 +61,26 @@ def test_the_jitter_of_the_default_is_spread() -> None:
 @pytest.mark.parametrize(("asked_s", "waited_s"), [(None, 0.5), (0, 0.5), (0.1, 0.5), (7, 7)])
 def test_no_sooner_than_retry_after_says(asked_s: float | None, waited_s: float) -> None:
     assert WHOLE.wait_s(Rejected(503, asked_s), 1) == waited_s
+
+
+@pytest.mark.parametrize(
+    ("attempts", "since_s", "asked_s", "wait_s"),
+    [
+        (1, 0, None, 0.5),
+        (2, 0, None, 1),
+        (3, 0, None, None),
+        (1, 4.4, None, 0.5),
+        (1, 4.5, None, None),
+        (1, 0, 4, 4),
+        (1, 0, 5, None),
+        (2, 3.9, None, 1),
+        (2, 4, None, None),
+    ],
+)
+def test_a_crash_is_tried_three_times_within_5_s(
+    attempts: int, since_s: float, asked_s: float | None, wait_s: float | None
+) -> None:
+    assert WHOLE.wait_s(Rejected(500, asked_s), attempts, since_s) == wait_s
 
 
 KINDS = ["<message", "<presence", "<iq type='get'", "<iq type='set'", "<iq type='result'"]

@@ -109,8 +109,8 @@ def conversation() -> Script:
     script = Script().open()
     script.came(message("m1")).posted("msg_a1", "m1", {"body": "yes"})
     script.sent(reply("msg_a1", "yes"))
-    script.came(message("m2")).posted("msg_a2", "m2", status=500)
-    script.sent(error("m2", "internal-server-error", "cancel", "The service has failed."))
+    script.came(message("m2")).posted("msg_a2", "m2", status=501)
+    script.sent(error("m2", "feature-not-implemented", "cancel", "The service has failed."))
     return script.came(message("m3")).posted("msg_a3", "m3").stop()
 
 

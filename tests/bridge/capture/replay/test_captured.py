@@ -58,14 +58,14 @@ def test_a_conversation_is_compared(tmp_path: Path) -> None:
     code, found = expect(conversation().write(tmp_path / "c.xcap"))
     assert (code, found["differences"], found["compared"]) == (0, 0, {"stanzas": 2, "posts": 3})
     assert found["stanzas"] == {"message": 3, "presence": 0, "iq": 0}
-    assert found["errors"] == {"status 500": 1}
+    assert found["errors"] == {"status 501": 1}
     assert found["latency_s"]["max"] == 0.005
     assert "seconds" not in found
 
 
 CHANGES = {
     "another body": ("yes</body>", "no</body>", ["sent differently: message chat"]),
-    "another status": ('"status":500', '"status":404', ["sent differently: message error"]),
+    "another status": ('"status":501', '"status":404', ["sent differently: message error"]),
     "another reply": ('\\\\"yes\\\\"', '\\\\"no\\\\"', ["sent differently: message chat"]),
     "nothing sent": (
         "out <message",
