@@ -62,7 +62,7 @@ class ReplyObject(
     msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
 ):
     """One object of a JSON reply, with checked types. None means absent or null. If `stanza` is
-    given, the other keys are ignored.
+    given, `to`, `from` and `id` fill in what it lacks, and the other keys are ignored.
     """
 
     kind: str | None = None
@@ -87,11 +87,13 @@ class Draft:
 
     @property
     def to(self) -> str | None:
-        return self.one.to if self.supplied is None else self.supplied.to
+        given = None if self.supplied is None else self.supplied.to
+        return self.one.to if given is None else given
 
     @property
     def from_(self) -> str | None:
-        return self.one.from_ if self.supplied is None else self.supplied.from_
+        given = None if self.supplied is None else self.supplied.from_
+        return self.one.from_ if given is None else given
 
 
 def read_reply(reply: ReplyBody) -> list[ReplyObject]:
@@ -134,8 +136,10 @@ def _read_leniently(content: bytes) -> list[ReplyObject]:
 
 
 def _structured(one: dict[str, Any]) -> ReplyObject:
-    if one.get("stanza") is not None:
-        one = {"stanza": one["stanza"]}  # the ignored keys may have any type
+    if one.get("stanza") is not None:  # the ignored keys may have any type
+        one = {key: one[key] for key in ("to", "from", "id") if type(one.get(key)) is str} | {
+            "stanza": one["stanza"]
+        }
     texts = {key: one.get(key) for key in _TEXTS}
     wrong = [
         f"{key} is not a string"
@@ -196,8 +200,8 @@ class ReplyComposer:
         return Draft(one, None if one.stanza is None else await self._supplied(one.stanza))
 
     def compose_unasked(self, draft: Draft, default_from: str | None, fresh_id: str) -> Stanza:
-        """Return a stanza that is not a reply, checked like one. An iq or an error always has an
-        id, other stanzas only if it was given.
+        """Return a stanza that is not a reply, checked like one. An iq always has an id, other
+        stanzas only if it was given.
 
         Raises:
             UnusableReply: if it may not be sent.
@@ -211,7 +215,8 @@ class ReplyComposer:
             raise UnusableReply("an iq needs a type")
         # The defaults are those of a reply to a message without a sender.
         nothing = make("message", default_from, None)
-        fresh = fresh_id if one.kind == "iq" or draft.supplied is not None else None
+        kind = one.kind if draft.supplied is None else draft.supplied.kind
+        fresh = fresh_id if kind == "iq" else None
         return self._compose_one(one, draft.supplied, nothing, fresh, in_room=False)
 
     def _compose_one(
@@ -225,7 +230,7 @@ class ReplyComposer:
         if supplied is None:
             stanza = self._made(one, request, fresh_id)
         else:
-            stanza = self._filled(supplied, request, fresh_id)
+            stanza = self._filled(supplied, one, request, fresh_id)
         _check_type(stanza)
         if stanza.kind == "iq" or stanza.type == "error":
             _check_answer(stanza, request, in_room)
@@ -245,7 +250,7 @@ class ReplyComposer:
         kind: Kind = "iq" if request.is_request else "message"
         if one.kind is not None:
             kind = _kind(one.kind)
-        to = request.from_ or "" if one.to is None else _address("to", one.to)
+        to = request.from_ or "" if one.to is None else _recipient(one.to, request)
         type = one.type
         if kind == "message":
             if type is None:
@@ -275,16 +280,22 @@ class ReplyComposer:
             raise UnusableReply(f"stanza: {_quote(element.local)} is not a stanza")
         return Stanza(rehome(element, COMPONENT))
 
-    def _filled(self, stanza: Stanza, request: Stanza, fresh_id: str | None) -> Stanza:
+    def _filled(
+        self, stanza: Stanza, one: ReplyObject, request: Stanza, fresh_id: str | None
+    ) -> Stanza:
         """Fill in the missing attributes of a supplied stanza, and check its addresses."""
-        to = request.from_ if stanza.to is None else _address("to", stanza.to)
-        if stanza.to is None and stanza.type == "groupchat":
-            to = bare(to or "")
-        id = stanza.id
-        if id is None and (stanza.kind == "iq" or stanza.type == "error"):
+        to = one.to if stanza.to is None else stanza.to
+        if to is not None:
+            to = _recipient(to, request)
+        elif stanza.type == "groupchat":
+            to = bare(request.from_ or "")
+        else:
+            to = request.from_
+        id = one.id if stanza.id is None else stanza.id
+        if id is None:
             answers = stanza.type in ("result", "error")
             id = request.id if answers and request.id else fresh_id
-        sender = self._sender(stanza.from_, request)
+        sender = self._sender(one.from_ if stanza.from_ is None else stanza.from_, request)
         return Stanza(stanza.element.with_attributes(to=to, from_=sender, id=id))
 
     def _sender(self, given: str | None, request: Stanza) -> str:
@@ -325,9 +336,14 @@ def _kind(name: str) -> Kind:
     raise UnusableReply(f"kind {_quote(name)} is not one of {', '.join(KINDS)}")
 
 
-def _address(key: str, value: str) -> str:
-    _split(key, value)
-    return value
+def _recipient(address: str, request: Stanza) -> str:
+    """Check an address to send to. The sender's own, also without its resource, is used as it came
+    in: there are gateways whose addresses are not valid JIDs.
+    """
+    came = request.from_
+    if not came or address not in (came, bare(came)):
+        _split("to", address)
+    return address
 
 
 def _split(key: str, value: str) -> Jid:

@@ -226,7 +226,7 @@ async def test_a_client_and_a_component_have_their_answers(
                     f"XML: {label}",
                     sent,
                     xml(f"\n <message type='chat'>{sent.partition('>')[2]}"),
-                    answered(body, id=""),
+                    answered(body),
                 )
                 for label, (sent, body) in bodies.items()
             ],
@@ -345,7 +345,7 @@ async def test_replies_in_xml(shared_server: Prosody | Ejabberd, tmp_path: Path)
     hi = message("hi")
     short = "<message><body>x</body></message>"
     whole = f"<message to='{{me}}' from='a@{BOT}/b' type='normal' id='i'><body>x</body></message>"
-    plainly = stanza("message", "<body>x</body>", to="{me}", from_=ECHO, id="")
+    plainly = stanza("message", "<body>x</body>", to="{me}", from_=ECHO, id="*")
     rich = (
         "<html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'>"
         "<p style='a'>b<br/>c</p></body></html><x xmlns='a:b' xmlns:p='c:d' p:q='1' xml:lang='de'/>"
@@ -415,7 +415,7 @@ async def test_replies_in_xml(shared_server: Prosody | Ejabberd, tmp_path: Path)
             "presence",
             hi,
             xml("<presence><show>away</show></presence>"),
-            stanza("presence", "<show>away</show>", to="{me}", from_=ECHO, id=""),
+            stanza("presence", "<show>away</show>", to="{me}", from_=ECHO, id="*"),
         ),
         row(
             "an iq of its own",

@@ -289,6 +289,7 @@ def error(kind: str = "cancel", condition: str = "gone") -> str:
 
 
 LONG = "a" * 1023
+GATEWAY = "!abc:example.org@gw.example"
 XMPP_FORWARD = "<f xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body/></message></f>"
 FOREIGN_MESSAGE = "<message xmlns='urn:example'><body/></message>"
 
@@ -410,6 +411,19 @@ SENT: list[tuple[str, str, Reply, list[str]]] = [
     ("to an IPv6 address", CHAT, {"body": "Hi", "to": "a@[::1]"}, [said("Hi", to="a@[::1]")]),
     ("a resource with an at sign", CHAT, {"body": "Hi", "to": "a@b/c@d/e f"}, [
         said("Hi", to="a@b/c@d/e f")]),
+    # To the sender, whatever its address.
+    *[
+        (f"to {to!r}, which has come from {sender!r}",
+            f"<message from='{sender}' to='{BOT}'><body>x</body></message>", reply,
+            [message(to=to, type=type, content="<body>y</body>")])
+        for sender, to in (
+            (GATEWAY, GATEWAY), (f"{GATEWAY}/r", f"{GATEWAY}/r"), (f"{GATEWAY}/r", GATEWAY),
+            ("a b@x.example/", "a b@x.example/"), ("a@b@c", "a@b@c"))
+        for reply, type in (
+            ({"body": "y", "to": to}, "chat"),
+            (in_stanza(f"<message to='{to}'><body>y</body></message>"), None),
+            ({"stanza": "<message><body>y</body></message>", "to": to}, None))
+    ],
     # Id.
     ("an id", CHAT, {"body": "Hi", "id": "mine"}, [said("Hi", id="mine")]),
     # iq.
@@ -438,51 +452,62 @@ SENT: list[tuple[str, str, Reply, list[str]]] = [
         answer(), answer("set", id="s", content="<q xmlns='urn:x'/>")]),
     # stanza.
     ("a stanza", CHAT, in_stanza("<message><body>x</body></message>"), [
-        said("x", type=None, id=None)]),
+        said("x", type=None)]),
     ("a stanza as XML", CHAT, Xml("<message><body>x</body></message>"), [
-        said("x", type=None, id=None)]),
+        said("x", type=None)]),
     ("it is sent as supplied", CHAT, in_stanza(
         f"<message to='a@b' from='{DOMAIN}/x' type='normal' id='i' xml:lang='de' a='1'/>"), [
         f"<message to='a@b' from='{DOMAIN}/x' type='normal' id='i' xml:lang='de' a='1'/>"]),
     ("its sender's domain as configured", CHAT, in_stanza("<message from='a@BOT.example.com'/>"), [
-        message(sender=f"a@{DOMAIN}", type=None, id=None)]),
+        message(sender=f"a@{DOMAIN}", type=None)]),
     ("the other keys are ignored", CHAT, {
-        "stanza": "<message/>", "body": "no", "to": "a@b", "from": "c@d", "kind": "iq",
-        "type": "x", "id": "i"}, [message(type=None, id=None)]),
+        "stanza": f"<message to='a@b' from='{BOT}' id='i'/>", "body": "no", "to": "c@d",
+        "from": "e@f", "kind": "iq", "type": "x", "id": "j"}, [
+        message(to="a@b", type=None, id="i")]),
+    ("to, from and id fill in", CHAT, {
+        "stanza": "<message/>", "to": "a@b", "from": f"x@{DOMAIN}", "id": "i"}, [
+        message(to="a@b", sender=f"x@{DOMAIN}", type=None, id="i")]),
+    ("to alone fills in", GROUP, {
+        "stanza": "<message type='groupchat'/>", "to": "r@muc"}, [
+        message(to="r@muc", type="groupchat")]),
+    ("from alone fills in", GET, {"stanza": "<iq type='result'/>", "from": DOMAIN}, [
+        answer(**{"from": DOMAIN})]),
+    ("an id for each", CHAT, [in_stanza("<message/>"), in_stanza("<presence/>")], [
+        message(type=None), f"<presence to='{JULIET}' from='{BOT}' id='u-2'/>"]),
     ("the other keys may be of any type", CHAT, {
         "stanza": "<message/>", "body": {}, "to": 1, "from": [], "kind": {}, "type": True,
-        "id": 5}, [message(type=None, id=None)]),
+        "id": 5}, [message(type=None)]),
     ("groupchat goes to the room", GROUP, in_stanza(
         "<message type='groupchat'><body>x</body></message>"), [
-        said("x", to=ROOM, type="groupchat", id=None)]),
+        said("x", to=ROOM, type="groupchat")]),
     ("no thread is added", THREAD, in_stanza("<message><body>x</body></message>"), [
-        said("x", type=None, id=None)]),
+        said("x", type=None)]),
     ("in no namespace", CHAT, in_stanza("<presence xmlns=''/>"), [
-        f"<presence to='{JULIET}' from='{BOT}'/>"]),
+        f"<presence to='{JULIET}' from='{BOT}' id='u-1'/>"]),
     ("in the client's", CHAT, in_stanza("<message xmlns='jabber:client'><body>x</body></message>"),
-        [said("x", type=None, id=None)]),
+        [said("x", type=None)]),
     ("in the stream's", CHAT, in_stanza(
         "<message xmlns='jabber:component:accept'><body>x</body></message>"), [
-        said("x", type=None, id=None)]),
+        said("x", type=None)]),
     ("with a prefix", CHAT, in_stanza(
         "<c:message xmlns:c='jabber:client'><c:body>x</c:body></c:message>"), [
-        said("x", type=None, id=None)]),
+        said("x", type=None)]),
     ("a forwarded stanza stays", CHAT, in_stanza(f"<message>{XMPP_FORWARD}</message>"), [
-        message(type=None, id=None, content=XMPP_FORWARD)]),
+        message(type=None, content=XMPP_FORWARD)]),
     ("with a declaration", CHAT, in_stanza("<?xml version='1.0' encoding='UTF-8'?><message/>"), [
-        message(type=None, id=None)]),
+        message(type=None)]),
     ("with white space around", CHAT, in_stanza(" \r\n<message/>\n"), [
-        message(type=None, id=None)]),
-    ("with a byte order mark", CHAT, in_stanza("\ufeff<message/>"), [message(type=None, id=None)]),
+        message(type=None)]),
+    ("with a byte order mark", CHAT, in_stanza("\ufeff<message/>"), [message(type=None)]),
     ("XML with a byte order mark", CHAT, Xml(b"\xef\xbb\xbf<message/>"), [
-        message(type=None, id=None)]),
+        message(type=None)]),
     ("CDATA", CHAT, in_stanza("<message><body><![CDATA[<&]]></body></message>"), [
-        said("&lt;&amp;", type=None, id=None)]),
+        said("&lt;&amp;", type=None)]),
     ("the five entities", CHAT, in_stanza(
         "<message><body>&lt;&gt;&amp;&quot;&apos;&#228;</body></message>"), [
-        said("&lt;>&amp;\"'\u00e4", type=None, id=None)]),
+        said("&lt;>&amp;\"'\u00e4", type=None)]),
     ("a stanza among objects", CHAT, [{"body": "a"}, in_stanza("<presence/>")], [
-        said("a"), f"<presence to='{JULIET}' from='{BOT}'/>"]),
+        said("a"), f"<presence to='{JULIET}' from='{BOT}' id='u-2'/>"]),
     # Error stanzas.
     ("an error to a message", CHAT, in_stanza(f"<message type='error'>{error()}</message>"), [
         message(type="error", id="m1", content=error())]),
@@ -614,6 +639,8 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
     ("a stanza from an empty local part", CHAT, in_stanza(f"<message from='@{DOMAIN}'/>"),
         "is not a valid JID"),
     # To.
+    ("to a gateway's address that has not come in", CHAT, {"body": "x", "to": GATEWAY},
+        "its local part contains a forbidden character"),
     ("to @@bad", CHAT, {"body": "x", "to": "@@bad"}, "to: '@@bad' is not a valid JID"),
     ("to nothing", CHAT, {"body": "x", "to": ""}, "to: '' is not a valid JID: its domain is empty"),
     ("to a resource alone", CHAT, {"body": "x", "to": "/r"}, "its domain is empty"),
@@ -855,7 +882,7 @@ async def test_with_the_parsers_thread() -> None:
     objects = [ReplyObject(stanza="<message><body>x</body></message>")]
     found = await composer.compose(objects, stanza(CHAT), uid="u", in_room=False)
     elements.close()
-    assert meanings(found) == meanings([stanza(said("x", type=None, id=None))])
+    assert meanings(found) == meanings([stanza(said("x", type=None))])
 
 
 ANSWERED = [

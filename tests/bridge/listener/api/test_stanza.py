@@ -79,6 +79,23 @@ async def test_a_stanza_in_json(world: World) -> None:
     assert sent(world) == [means(xml)]
 
 
+async def test_what_the_xml_lacks_is_filled_in(world: World) -> None:
+    xml = "<message><body>hi</body></message>"
+    content = json.dumps({"stanza": xml, "to": JULIET, "from": f"echo@{BOT}", "id": "x"})
+    assert (await world.post("/v1/stanzas", content, JSON)).status_code == 202
+    filled = f"<message to='{JULIET}' from='echo@{BOT}' id='x'><body>hi</body></message>"
+    assert sent(world) == [means(filled)]
+
+
+@pytest.mark.parametrize("type", ["", " type='error'"])
+async def test_without_an_id_it_has_the_uid(world: World, type: str) -> None:
+    error = "<error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    xml = f"<message to='{JULIET}' from='{BOT}'{type}>{error}</message>"
+    response = await world.post("/v1/stanzas", xml, XML)
+    assert response.json() == {"id": "msg_1", "uid": "msg_1"}
+    assert [one.id for one, _ in world.sender.sent] == [None]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "expected"),
     [
