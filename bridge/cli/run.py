@@ -129,6 +129,11 @@ def open_recording(
 )
 @click.option("--post-url", metavar="URL", help="POST stanzas to this URL.")
 @click.option(
+    "--post-messages",
+    type=click.Choice(["all", "body"]),
+    help="POST all messages, or only those that have a body. [default: all]",
+)
+@click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
     help="Keep the journal and the control socket here. [default: $STATE_DIRECTORY, else"
@@ -152,6 +157,7 @@ def run(
     secret_file: str | None,
     server: str | None,
     post_url: str | None,
+    post_messages: str | None,
     state_dir: Path | None,
     log_format: str,
     log_level: str | None,
@@ -180,7 +186,7 @@ def run(
     recent_errors = RecentErrors()
     configure(log_format, log_level or "info", recent_errors)
     flags = {"--component": component, "--secret-file": secret_file}
-    flags |= {"--server": server, "--post-url": post_url}
+    flags |= {"--server": server, "--post-url": post_url, "--post-messages": post_messages}
 
     def read(source: Path) -> Settings:
         settings = load(source)

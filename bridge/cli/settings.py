@@ -36,6 +36,8 @@ def _of_flags(flags: dict[str, Any]) -> Settings:
     table: dict[str, Any] = {"component_post_url": flags["--post-url"]}
     if flags["--secret-file"]:
         table["component_secret_file"] = flags["--secret-file"]
+    if flags.get("--post-messages"):
+        table["component_post_messages"] = flags["--post-messages"]
     top: dict[str, Any] = {"component": {flags["--component"]: table}}
     if flags["--server"]:
         top["server"] = flags["--server"]

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from bridge.capture.retention import CaptureOptions
 from bridge.cli.main import main
 from bridge.cli.run import capture_flags, options_of
+from bridge.cli.settings import settings_of
 from tests.bridge.capture.test_recorder import COMPONENT
 from tests.bridge.unprivileged import open_directory, unprivileged
 
@@ -44,6 +45,27 @@ def run(directory: Path, *arguments: str) -> Result:
     return CliRunner().invoke(
         main, ["run", *flags, "--state-dir", str(directory / "state"), *arguments]
     )
+
+
+@pytest.mark.parametrize("words", ["all", "body"])
+def test_which_messages_are_posted_by_flags(words: str) -> None:
+    flags = {"--component": "bot.example", "--post-url": "http://x/", "--post-messages": words}
+    settings = settings_of(None, {"--secret-file": None, "--server": None, **flags})
+    assert [one.post_messages for one in settings.components] == [words]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--post-messages", "text"], "'text' is not one of 'all', 'body'"),
+        (["x.toml", "--post-messages", "body"], "not both"),
+        (["--post-messages", "body"], "use --component and --post-url"),
+    ],
+)
+def test_a_wrong_use_of_post_messages(arguments: list[str], problem: str) -> None:
+    result = CliRunner().invoke(main, ["run", *arguments])
+    assert result.exit_code == 2
+    assert problem in result.output
 
 
 def test_without_capture_there_is_none() -> None:
