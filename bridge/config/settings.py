@@ -169,6 +169,7 @@ class ComponentTable:
     post_stanza_types: list[str] | None = None
     component_post_messages: PostMessages = "all"
     component_post_own: bool = False
+    component_text_replies: bool = False
     component_order: Ordering = "bare"
     webhook_secrets: list[str] | None = field(default=None, repr=False)
     webhook_secrets_file: str | None = None
@@ -277,6 +278,7 @@ class Component:
     webhook_secrets: tuple[Secret, ...] = ()
     http: HttpSettings | None = None
     retry: RetrySettings | None = None
+    text_replies: bool = False
 
 
 @frozen

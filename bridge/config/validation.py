@@ -158,6 +158,7 @@ class Validation:
             webhook_secrets,
             own_http,
             own_retry,
+            table.component_text_replies,
         )
 
     def _webhook_secrets(self, table: ComponentTable, key: str) -> tuple[Secret, ...]:

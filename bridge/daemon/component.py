@@ -290,7 +290,14 @@ def make_endpoint(
         OSError, ssl.SSLError: if the component's certificates cannot be used.
     """
     http, signer = http_of(component, settings), Signer(component.webhook_secrets)
-    return Endpoint(component.post_url, http, signer=signer, observer=observer, spans=spans)
+    return Endpoint(
+        component.post_url,
+        http,
+        signer=signer,
+        observer=observer,
+        spans=spans,
+        text_replies=component.text_replies,
+    )
 
 
 def _all_of(component: Component, settings: Settings) -> tuple[object, ...]:

@@ -81,7 +81,12 @@ class Pipeline:
         max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes
         pending_iqs = PendingIqs(now=around.iq_now, max_xml_length=max_xml_length)
         bouncer = Bouncer(outbox, rooms, log, around.now, meter=around.meter)
-        composer = ReplyComposer(component.domain, stream.max_send_bytes, parse)
+
+        def replaced(uid: str, count: int) -> None:
+            bouncer.meter.replaced += count
+            log.debug("characters replaced", count=count, **({"uid": uid} if uid else {}))
+
+        composer = ReplyComposer(component.domain, stream.max_send_bytes, parse, replaced)
         admission = Admission(
             component,
             autoresponder,

@@ -10,9 +10,18 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.delivery import Delivery
-from bridge.payload.reply import ReplyComposer, UnusableReply, is_answer_to, read_reply
+from bridge.payload.reply import (
+    READ_ONLY,
+    Reading,
+    ReplyComposer,
+    UnusableReply,
+    hint_for,
+    is_answer_to,
+    read_reply,
+)
 from bridge.payload.request import request_body
 from bridge.telemetry.meter import Meter, PostResult
+from bridge.telemetry.text import printable
 from bridge.webhook.outcome import (
     REFUSES_US,
     BadReply,
@@ -29,6 +38,7 @@ from bridge.xmpp.muc import MucOccupancy
 from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100
+_SHOWN: Final = 60
 
 
 class Poster(Protocol):
@@ -70,7 +80,6 @@ class DeliveryWorker:
         self._rooms = rooms
         self._unbound_log = log
         self._meter = meter or Meter()
-        self._warned: set[str] = set()
         self._failed = 0  # failed POSTs since the endpoint last answered
         self.change(endpoint, autoresponder, timeout_s)
 
@@ -79,6 +88,7 @@ class DeliveryWorker:
         self._endpoint = endpoint
         self._autoresponder = autoresponder
         self._timeout_s = timeout_s
+        self._warned: set[tuple[str, str]] = set()
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
 
     async def attempt(self, delivery: Delivery, deadline: float, began: float) -> AttemptResult:
@@ -100,8 +110,11 @@ class DeliveryWorker:
             if not is_final(stanza):  # otherwise a reply to it is ignored (H5)
                 in_room = self._rooms.has_occupant(stanza.from_ or "")
                 try:
+                    reading = read_reply(outcome, "iq" if stanza.is_request else "message")
+                    if reading.unknown or reading.nothing:
+                        self._note_reading(reading)
                     stanzas = await self._composer.compose(
-                        read_reply(outcome), stanza, uid=delivery.uid, in_room=in_room
+                        reading.objects, stanza, uid=delivery.uid, in_room=in_room
                     )
                 except UnusableReply as error:
                     outcome = BadReply(str(error))
@@ -138,16 +151,20 @@ class DeliveryWorker:
             case TimedOut():
                 self._note_failure(f"no answer within {self._timeout_s:g} s", uid)
                 return
-            case NoReply(ignored=media) if media is not None:
-                self._warn_once(media)
+            case NoReply(ignored=media, status=status) if media is not None:
+                self._note_ignored(media, status)
             case BadReply(why=why):
                 self._log.warning("bad reply", why=why, id=id, uid=uid)
             case Rejected(status=status) if status in REFUSES_US:
                 event = "your endpoint refuses the bridge"
                 self._log.warning(event, status=status, id=id, uid=uid)
-            case Rejected(status=status):
+            case Rejected(status=status, location=location):
                 event = "endpoint rejected a stanza"
                 self._log.info(event, status=status, id=id, uid=uid)
+                if 300 <= status < 400:
+                    hint = "set component_post_url to the new address: redirects are not followed"
+                    event = "endpoint redirects"
+                    self._warn_once(event, "", status=status, location=location, hint=hint)
         if self._failed:
             self._log.info("endpoint answers again", failed=self._failed)
             self._failed = 0
@@ -157,8 +174,28 @@ class DeliveryWorker:
         if self._failed == 1:
             self._log.error("endpoint fails", why=why, uid=uid)
 
-    def _warn_once(self, media: str) -> None:
-        if media not in self._warned and len(self._warned) < _WARNED_LIMIT:
-            self._warned.add(media)
-            hint = "set Content-Type: application/json on replies"
-            self._log.warning("reply ignored", media_type=media, hint=hint)
+    def _note_ignored(self, media: str, status: int) -> None:
+        event = "reply ignored"
+        if status != 200:
+            hint = "use status 200 for replies"
+            self._warn_once(event, str(status), status=status, hint=hint)
+            return
+        hint = "set Content-Type: application/json on replies"
+        if media == "text/plain":
+            hint += ", or component_text_replies = true"
+        self._warn_once(event, media, media_type=media, hint=hint)
+
+    def _note_reading(self, reading: Reading) -> None:
+        for key in reading.unknown:
+            if key not in READ_ONLY:
+                shown = printable(key[:_SHOWN])
+                self._warn_once("unknown key in a reply", shown, key=shown, hint=hint_for(key))
+        for why in reading.nothing:
+            hint = 'return an object with "body"'
+            self._warn_once("reply says nothing", why, why=why, hint=hint)
+
+    def _warn_once(self, event: str, subject: str, **values: object) -> None:
+        """Log a warning, once for each event and subject."""
+        if (event, subject) not in self._warned and len(self._warned) < _WARNED_LIMIT:
+            self._warned.add((event, subject))
+            self._log.warning(event, **values)

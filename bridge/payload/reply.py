@@ -1,15 +1,21 @@
 """JSON to stanzas: part H2 of the HTTP contract.
 
-A reply is read in two steps. `read_reply` parses the body, strictly. `ReplyComposer` makes stanzas
-that may be sent on a stream shared with strangers. It checks everything that S27 to S31 require, so
-a bad reply costs one stanza and never the stream.
+A reply is read in two steps. `read_reply` parses the body: what web frameworks send by themselves
+(`null`, `{"type": "success"}`) says nothing. `ReplyComposer` makes stanzas that may be sent on a
+stream shared with strangers. It checks everything that S27 to S31 require, so a bad reply costs one
+stanza and never the stream.
 """
 
+import json
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
 from attrs import field, frozen
+from msgspec.structs import replace
 
 from bridge.payload.error import error_for
 from xmppstream import (
@@ -34,9 +40,27 @@ from xmppstream.stanza import KINDS, TYPES, Kind, make
 _BODY: Final = expanded(COMPONENT, "body")
 _THREAD: Final = expanded(COMPONENT, "thread")
 _NAMESPACES: Final = ("", CLIENT, COMPONENT)
-_TEXTS: Final = ("kind", "to", "from", "type", "id", "stanza")
+KEYS: Final = ("kind", "to", "from", "type", "id", "body", "stanza")
+READ_ONLY: Final = frozenset({"received"})
+"""Keys of a request only. A reply may have them too: a service may send back what it got."""
+_MEANT: Final = {
+    **dict.fromkeys(("text", "message", "content", "msg", "reply", "answer", "response"), "body"),
+    **dict.fromkeys(("recipient", "jid"), "to"),
+    "sender": "from",
+    "xml": "stanza",
+}
 _BOM: Final = b"\xef\xbb\xbf"
+BLANK: Final = _BOM + b" \t\n\r\v\f"
+"""The bytes of white space and of a byte order mark: a body of these is empty."""
 _SHOWN: Final = 60
+_UNKNOWN_LIMIT: Final = 20  # keys of one body that are named
+
+# What XML cannot carry (XML 1.0 §2.2), and control sequences (ECMA-48 §5.4): colours, say.
+_SUSPECT: Final = re.compile("[^\t\n\r -\x9a\x9c-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNSENDABLE: Final = re.compile(
+    r"(?P<sequence>(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~])"
+    "|[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
 
 
 class _Literal(str):
@@ -54,14 +78,14 @@ class NotJson(UnusableReply):
 class ReplyBody(msgspec.Struct, frozen=True, gc=False):
     """A body that should hold stanzas, not yet read: a reply's (H2), or an API request's."""
 
-    media: Literal["json", "xml"]
+    media: Literal["json", "xml", "text"]
     content: bytes
 
 
 class ReplyObject(
     msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
 ):
-    """One object of a JSON reply, with checked types. None means absent or null. If `stanza` is
+    """One object of a JSON reply, with checked types. None and "" mean absent. If `stanza` is
     given, `to`, `from` and `id` fill in what it lacks, and the other keys are ignored.
     """
 
@@ -75,7 +99,17 @@ class ReplyObject(
 
     @property
     def says_nothing(self) -> bool:
-        return self.body is None and self.stanza is None and self.type is None and self.kind is None
+        return self.body in (None, "") and not (self.stanza or self.type or self.kind)
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """The objects of a body, and what its developer should know about it."""
+
+    objects: list[ReplyObject]
+    unknown: tuple[str, ...] = ()
+    """The keys that a reply does not have."""
+    nothing: tuple[str, ...] = ()
+    """Why objects, or the whole body, say nothing, if they seem to be meant to say something."""
 
 
 @frozen
@@ -88,67 +122,144 @@ class Draft:
     @property
     def to(self) -> str | None:
         given = None if self.supplied is None else self.supplied.to
-        return self.one.to if given is None else given
+        return self.one.to or None if given is None else given
 
     @property
     def from_(self) -> str | None:
         given = None if self.supplied is None else self.supplied.from_
-        return self.one.from_ if given is None else given
+        return self.one.from_ or None if given is None else given
 
 
-def read_reply(reply: ReplyBody) -> list[ReplyObject]:
-    """Parse the body of a reply into objects.
+def read_reply(reply: ReplyBody, kind: Kind = "message") -> Reading:
+    """Parse the body of a reply into objects. `kind` is what they are by default.
 
     Raises:
-        UnusableReply: if it is not JSON in UTF-8, is not an object or an array of objects, or has a
-            key of the wrong type.
+        UnusableReply: if it is not JSON in UTF-8, is an array of something else than objects, or
+            has a key of the wrong type.
     """
-    content = reply.content.removeprefix(_BOM)
-    if reply.media == "xml":
-        try:
-            return [ReplyObject(stanza=content.decode())]
-        except UnicodeDecodeError:
-            raise UnusableReply("the body is not UTF-8") from None
+    if reply.media == "json":
+        return _read_json(reply.content, kind)
+    try:
+        if reply.media == "xml":
+            return Reading([ReplyObject(stanza=reply.content.lstrip(BLANK).decode())])
+        return Reading([ReplyObject(kind="message", body=without_bom(reply.content).decode())])
+    except UnicodeDecodeError:
+        raise UnusableReply("the body is not UTF-8") from None
+
+
+def without_bom(content: bytes) -> bytes:
+    """Return a text without the byte order mark. Some have several, one of each file in it."""
+    while content.startswith(_BOM):
+        content = content[len(_BOM) :]
+    return content
+
+
+def decode_json(content: bytes) -> Any:
+    """Return a JSON value. Numbers with a fraction or an exponent are strings of a type of ours,
+    and strings may have halves of surrogate pairs.
+
+    Raises:
+        NotJson: if it is not JSON.
+    """
+    content = content.lstrip(BLANK)
+    try:
+        return _ANY_DECODER.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = f"the body is not JSON: {error}"
+    except RecursionError:
+        raise NotJson("the body is JSON nested too deeply") from None
+    try:  # msgspec refuses half a surrogate pair, which other JSON libraries write
+        return json.loads(content.decode(), parse_float=_Literal, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise NotJson(why) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _read_json(content: bytes, kind: Kind) -> Reading:
+    content = content.lstrip(BLANK)
     try:
         value: ReplyObject | list[ReplyObject] = _DECODER.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _read_leniently(content)
-    return value if isinstance(value, list) else [value]
+        return _read_leniently(content, kind)
+    if isinstance(value, ReplyObject):
+        value = [value]
+    for one in value:
+        if not (one.body or one.stanza):  # it may say nothing
+            return _read_leniently(content, kind)
+    return Reading(value)
 
 
-def _read_leniently(content: bytes) -> list[ReplyObject]:
+def _read_leniently(content: bytes, kind: Kind) -> Reading:
     """Read a body that the strict decoder refuses, or raise with an explanation in our own words.
 
     Unknown keys are read here, because msgspec skips them even if they are not valid UTF-8. So are
     wrong types in keys that are ignored.
     """
-    try:
-        value = _ANY_DECODER.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise NotJson(f"the body is not JSON: {error}") from None
-    except RecursionError:
-        raise NotJson("the body is JSON nested too deeply") from None
-    objects = value if isinstance(value, list) else [value]
-    for one in objects:
-        if not isinstance(one, dict):
-            raise UnusableReply("the body is not a JSON object or an array of objects")
-    return [_structured(one) for one in objects]
+    value = decode_json(content)
+    if value is None or isinstance(value, bool):
+        return Reading([])
+    if isinstance(value, int | float | str):
+        noun = "string" if type(value) is str else "number"
+        return Reading([], nothing=(f"the body is a {noun}",))
+    given = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) for one in given):
+        raise UnusableReply("the body is not a JSON object or an array of objects")
+    unknown = dict.fromkeys(key for one in given for key in one if key not in KEYS)
+    read = [_structured(one, kind) for one in given]
+    nothing = tuple(why for _, why in read if why)
+    return Reading([one for one, _ in read], tuple(unknown)[:_UNKNOWN_LIMIT], nothing)
 
 
-def _structured(one: dict[str, Any]) -> ReplyObject:
-    if one.get("stanza") is not None:  # the ignored keys may have any type
-        one = {key: one[key] for key in ("to", "from", "id") if type(one.get(key)) is str} | {
-            "stanza": one["stanza"]
-        }
-    texts = {key: one.get(key) for key in _TEXTS}
+def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
+    """Return an object, and why it says nothing, if it seems to be meant to say something."""
+    given = {key: one[key] for key in KEYS if one.get(key) is not None and one[key] != ""}
+    if "stanza" in given:  # the ignored keys may have any type
+        filling = {key: given[key] for key in ("to", "from", "id") if type(given.get(key)) is str}
+        given = {"stanza": given["stanza"], **filling}
+    elif "body" not in given:
+        why = _why_nothing(given.get("kind"), given.get("type"), kind)
+        if why is not None:
+            return ReplyObject(), why
     wrong = [
         f"{key} is not a string"
-        for key, value in texts.items()
-        if value is not None and type(value) is not str  # a `_Literal` is a number
+        for key, value in given.items()
+        if key != "body" and type(value) is not str  # a `_Literal` is a number
     ]
     if wrong:
         raise UnusableReply("; ".join(wrong))
-    return msgspec.convert({**texts, "body": one.get("body")}, ReplyObject)
+    return msgspec.convert(given, ReplyObject), ""
+
+
+def _why_nothing(kind: Any, type: Any, default: Kind) -> str | None:
+    """Return why an object without body and stanza says nothing; None if its kind or type has a
+    meaning. Web frameworks have others: `{"type": "success"}`.
+    """
+    if kind is not None:
+        known = ", ".join(KINDS)
+        return None if kind in KINDS else f"kind {_quote(str(kind))} is not one of {known}"
+    if type is None:
+        return ""
+    if isinstance(type, str) and type in TYPES[default]:
+        return None
+    return f"type {_quote(str(type))} is not valid for {default} stanzas"
+
+
+def hint_for(key: str) -> str:
+    """Return what may have been meant by a key that a reply does not have."""
+    name = key[:_SHOWN].lower()
+    close = [_MEANT[name]] if name in _MEANT else get_close_matches(name, KEYS, 1)
+    return f"perhaps you meant {close[0]}" if close else f"known keys: {', '.join(KEYS)}"
+
+
+def refuse_key(key: str) -> UnusableReply:
+    """Return the refusal of a send with a key that it does not have."""
+    name = _quote(key)
+    if key in READ_ONLY:
+        return UnusableReply(f"key {name} is read only: only a POST of the bridge has it")
+    return UnusableReply(f"key {name} is unknown; {hint_for(key)}")
 
 
 _DECODER: Final = msgspec.json.Decoder(ReplyObject | list[ReplyObject], float_hook=_Literal)
@@ -160,11 +271,14 @@ class ReplyComposer:
     """Makes stanzas from replies, on behalf of one component.
 
     `parse` parses untrusted XML (in a thread of bounded life, see `xmppstream.parser_thread`).
+    `replaced` is told, by the uid of the request if there is one, how many characters and control
+    sequences of a text could not be sent.
     """
 
     domain: str
     max_send_bytes: int
     parse: ParseElement = field(repr=False)
+    replaced: Callable[[str, int], None] = field(default=lambda uid, count: None, repr=False)
 
     async def compose(
         self, objects: list[ReplyObject], request: Stanza, *, uid: str, in_room: bool
@@ -178,10 +292,13 @@ class ReplyComposer:
         """
         stanzas: list[Stanza] = []
         for number, one in enumerate(objects, 1):
-            if one.body is None and one.says_nothing:  # most have a body, which saves the call
-                continue
+            body = one.body  # most have one, of visible characters only, which saves the calls
+            if type(body) is not str or not body.isprintable():
+                one = self._sendable(one, uid)
+                if one.says_nothing:
+                    continue
             try:
-                supplied = None if one.stanza is None else await self._supplied(one.stanza)
+                supplied = await self._supplied(one.stanza) if one.stanza else None
                 fresh_id = f"{uid}-{number}"
                 stanzas.append(self._compose_one(one, supplied, request, fresh_id, in_room))
             except UnusableReply as error:
@@ -197,7 +314,7 @@ class ReplyComposer:
         Raises:
             UnusableReply: if it is not XML, or not a stanza.
         """
-        return Draft(one, None if one.stanza is None else await self._supplied(one.stanza))
+        return Draft(one, await self._supplied(one.stanza) if one.stanza else None)
 
     def compose_unasked(self, draft: Draft, default_from: str | None, fresh_id: str) -> Stanza:
         """Return a stanza that is not a reply, checked like one. An iq always has an id, other
@@ -206,18 +323,41 @@ class ReplyComposer:
         Raises:
             UnusableReply: if it may not be sent.
         """
-        one = draft.one
-        if draft.supplied is None and one.says_nothing:
+        one, supplied = self._sendable(draft.one), draft.supplied
+        if supplied is not None and not one.stanza:  # made of text
+            supplied = Stanza(self._sendable_element(supplied.element))
+        if supplied is None and one.says_nothing:
             raise UnusableReply("there is nothing to send: no body, stanza, type or kind")
         if draft.to is None:
             raise UnusableReply("to is missing")
-        if draft.supplied is None and one.kind == "iq" and one.type is None:
+        if supplied is None and one.kind == "iq" and not one.type:
             raise UnusableReply("an iq needs a type")
         # The defaults are those of a reply to a message without a sender.
         nothing = make("message", default_from, None)
-        kind = one.kind if draft.supplied is None else draft.supplied.kind
+        kind = one.kind if supplied is None else supplied.kind
         fresh = fresh_id if kind == "iq" else None
-        return self._compose_one(one, draft.supplied, nothing, fresh, in_room=False)
+        return self._compose_one(one, supplied, nothing, fresh, in_room=False)
+
+    def _sendable(self, one: ReplyObject, uid: str = "") -> ReplyObject:
+        """Return an object whose body can be sent."""
+        body = one.body
+        return replace(one, body=self._sendable_text(body, uid)) if type(body) is str else one
+
+    def _sendable_element(self, element: Element) -> Element:
+        """Return an element whose texts can be sent."""
+        children = (
+            self._sendable_text(one) if isinstance(one, str) else self._sendable_element(one)
+            for one in element.children
+        )
+        return Element(element.name, element.attributes, tuple(one for one in children if one))
+
+    def _sendable_text(self, text: str, uid: str = "") -> str:
+        """Return a text without control sequences, and with U+FFFD for what XML cannot carry."""
+        if _SUSPECT.search(text) is None:
+            return text
+        text, count = _UNSENDABLE.subn(lambda found: "" if found["sequence"] else "\ufffd", text)
+        self.replaced(uid, count)
+        return text
 
     def _compose_one(
         self,
@@ -248,25 +388,25 @@ class ReplyComposer:
     def _made(self, one: ReplyObject, request: Stanza, fresh_id: str | None) -> Stanza:
         """Return the stanza that the keys of a JSON object describe."""
         kind: Kind = "iq" if request.is_request else "message"
-        if one.kind is not None:
+        if one.kind:
             kind = _kind(one.kind)
-        to = request.from_ or "" if one.to is None else _recipient(one.to, request)
-        type = one.type
+        to = _recipient(one.to, request) if one.to else request.from_ or ""
+        type = one.type or None
         if kind == "message":
             if type is None:
                 in_reply = request.kind == "message" and request.type == "groupchat"
                 type = "groupchat" if in_reply and bare(to) == bare(request.from_ or "") else "chat"
-            if type == "groupchat" and (one.to is None or bare(to) == bare(request.from_ or "")):
+            if type == "groupchat" and (not one.to or bare(to) == bare(request.from_ or "")):
                 to = bare(to)
         elif kind == "iq" and type is None:
             type = "result"
         if type == "error":
             raise UnusableReply('type "error" needs an <error/>: use "stanza"')
         children = _message_children(one, request) if kind == "message" else ()
-        id = one.id
-        if id is None:
-            id = request.id if kind == "iq" and request.is_request else fresh_id
-        return make(kind, to, self._sender(one.from_, request), type=type, id=id, children=children)
+        id = one.id or (request.id if kind == "iq" and request.is_request else fresh_id)
+        return make(
+            kind, to, self._sender(one.from_ or None, request), type=type, id=id, children=children
+        )
 
     async def _supplied(self, text: str) -> Stanza:
         """Return the stanza that is supplied as XML."""
@@ -284,18 +424,18 @@ class ReplyComposer:
         self, stanza: Stanza, one: ReplyObject, request: Stanza, fresh_id: str | None
     ) -> Stanza:
         """Fill in the missing attributes of a supplied stanza, and check its addresses."""
-        to = one.to if stanza.to is None else stanza.to
+        to = one.to or None if stanza.to is None else stanza.to
         if to is not None:
             to = _recipient(to, request)
         elif stanza.type == "groupchat":
             to = bare(request.from_ or "")
         else:
             to = request.from_
-        id = one.id if stanza.id is None else stanza.id
+        id = stanza.id
         if id is None:
             answers = stanza.type in ("result", "error")
-            id = request.id if answers and request.id else fresh_id
-        sender = self._sender(one.from_ if stanza.from_ is None else stanza.from_, request)
+            id = one.id or (answers and request.id) or fresh_id
+        sender = self._sender(one.from_ or None if stanza.from_ is None else stanza.from_, request)
         return Stanza(stanza.element.with_attributes(to=to, from_=sender, id=id))
 
     def _sender(self, given: str | None, request: Stanza) -> str:
@@ -314,8 +454,8 @@ def _own(address: str, domain: str) -> str:
 def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
     body = one.body
     children: tuple[Element, ...] = ()
-    if body is not None:
-        children = (Element(_BODY, (), (_text(body),) if body != "" else ()),)
+    if body is not None and body != "":
+        children = (Element(_BODY, (), (_text(body),)),)
     if request.kind == "message" and (thread := request.element.find(_THREAD)) is not None:
         children = (*children, thread)
     return children

@@ -40,7 +40,16 @@ _PLAIN: Final = {
     "stanza without address dropped": "A stanza without addresses was dropped",
     "your endpoint refuses the bridge": "The endpoint refuses the bridge",
 }
-_REASONS: Final = ("why", "problem", "warning", "condition", "limit", "media_type")
+_REASONS: Final = (
+    "why",
+    "problem",
+    "warning",
+    "condition",
+    "limit",
+    "media_type",
+    "key",
+    "location",
+)
 _NUMBERS: Final = {
     "status": "status",
     "count": "count",

@@ -82,6 +82,8 @@ class Meter:
     """From the start of a POST to the end of its response, or to its time-out."""
     posted_bytes: int = 0
     replied_bytes: int = 0
+    replaced: int = 0
+    """Characters and control sequences in texts of the endpoint that XML cannot carry."""
     refused: dict[Limit, int] = field(factory=dict)
     streams: int = 0
     """How often the component was attached."""

@@ -21,6 +21,7 @@ import trio
 from bridge.config.settings import HttpSettings
 from bridge.config.value import PostUrl
 from bridge.httpclient.response import Response, decoded
+from bridge.payload.reply import BLANK
 from bridge.telemetry.tracing import Spans, fresh_span, traceparent
 from bridge.webhook.client import HttpClient, make_client
 from bridge.webhook.observer import HEADERS, PostAnswer, PostFailure, PostObserver, PostReport
@@ -35,9 +36,11 @@ from bridge.webhook.outcome import (
 )
 from bridge.webhook.signature import Signer
 
-_MEDIA: Final[dict[str, Literal["json", "xml"]]] = {
+_Media = Literal["json", "xml", "text"]
+_MEDIA: Final[dict[str, _Media]] = {
     "application/json": "json",
     "application/xmpp+xml": "xml",
+    "text/plain": "text",
 }
 _QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 quotes what it read
 _GIVEN_UP: Final = PostFailure("given_up")
@@ -57,8 +60,12 @@ class Endpoint:
         now: Callable[[], float] = time.time,
         observer: PostObserver | None = None,
         spans: Spans | None = None,
+        *,
+        text_replies: bool = False,
     ) -> None:
-        """Raises: OSError, ssl.SSLError: if the certificates of `http` cannot be used."""
+        """With `text_replies`, a `text/plain` body is a reply.
+
+        Raises: OSError, ssl.SSLError: if the certificates of `http` cannot be used."""
         self.shown = str(url)
         self._exchange = exchange or make_client(url, http)
         self._max_reply_bytes = http.max_reply_bytes
@@ -66,6 +73,7 @@ class Endpoint:
         self._now = now
         self._observer = observer
         self._spans = spans
+        self._text_replies = text_replies
         self._posting = 0
         self._idle: trio.Event | None = None  # set by `post` while `retire` waits
 
@@ -139,22 +147,24 @@ class Endpoint:
 
     def _outcome_of(self, answer: Response) -> Outcome:
         status = answer.status
-        if status != 200:
-            if 200 <= status < 300:
-                return NoReply()
-            return Rejected(status, _seconds(answer.header(b"retry-after"), self._now()))
+        if not 200 <= status < 300:
+            location = _place_of(answer.header(b"location")) if 300 <= status < 400 else None
+            retry_after_s = _seconds(answer.header(b"retry-after"), self._now())
+            return Rejected(status, retry_after_s, location)
         content, fields = answer.body, answer.fields
-        if content is not None and not content.strip():
+        if content is not None and not content.strip(BLANK):
             return NoReply()
         media, kind = _media_of(fields.get(b"content-type", b""))
-        if kind is None:
+        if status != 200:
+            return NoReply(media, status) if kind in ("json", "xml") else NoReply()
+        if kind is None or (kind == "text" and not self._text_replies):
             return NoReply(ignored=media)
         if b"content-encoding" in fields:
             try:
                 content = decoded(answer, self._max_reply_bytes)
             except httpx.DecodingError as error:
                 return BadReply(str(error))
-            if content is not None and not content.strip():
+            if content is not None and not content.strip(BLANK):
                 return NoReply()
         if content is None:
             return BadReply(f"over max_reply_bytes ({self._max_reply_bytes})")
@@ -162,10 +172,19 @@ class Endpoint:
 
 
 @lru_cache(maxsize=64)
-def _media_of(content_type: bytes) -> tuple[str, Literal["json", "xml"] | None]:
+def _media_of(content_type: bytes) -> tuple[str, _Media | None]:
     """Return a Content-Type in lower case without parameters, and the format of its stanzas."""
     media = content_type.decode("latin-1").partition(";")[0].strip().lower()
     return media or "none", _MEDIA.get(media)
+
+
+def _place_of(location: str | None) -> str | None:
+    """Return a Location header without what may be secret: credentials, query and fragment."""
+    if location is None:
+        return None
+    place = re.split(r"[?#]", location, maxsplit=1)[0]
+    shown = re.sub(r"^([^/]*//)[^/]*@", r"\1", place)
+    return shown if place == location else f"{shown}?…"
 
 
 def _seconds(retry_after: str | None, now: float) -> float | None:

@@ -24,23 +24,27 @@ class Replied(ReplyBody, frozen=True, gc=False):
 
 class NoReply(msgspec.Struct, frozen=True, gc=False):
     """The stanza was accepted without a reply (H3). `ignored` is the media type of a body that
-    is not in a format for stanzas.
+    is not read, since its format or the status is not that of a reply.
     """
 
     name: ClassVar[PostResult] = "no_reply"
     is_success: ClassVar[bool] = True
 
     ignored: str | None = None
+    status: int = 200
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """A status outside 2xx. `retry_after_s` is the delay that the endpoint asks for."""
+    """A status outside 2xx. `retry_after_s` is the delay that the endpoint asks for, `location`
+    the address that a 3xx names, without credentials and query.
+    """
 
     name: ClassVar[PostResult] = "rejected"
     is_success: ClassVar[bool] = False
 
     status: int
     retry_after_s: float | None = None
+    location: str | None = None
 
 
 class Unreachable(msgspec.Struct, frozen=True, gc=False):

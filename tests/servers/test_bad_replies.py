@@ -63,14 +63,9 @@ NOT_JSON: Final = {
     "Latin-1": raw('{"body": "\xe9"}'.encode("latin-1")),
     "UTF-16": raw('{"body": "x"}'.encode("utf-16")),
     "UTF-8 of a surrogate": raw(b'{"body": "\xed\xa0\x80"}'),
-    "half a surrogate pair": raw('{"body": "\\ud83d"}'),
     "NUL": raw(b'{"body": "x"}\0'),
     "deep": raw("[" * 100_000 + "]" * 100_000),
     "deep in an object": raw('{"a":' * 100_000 + "1" + "}" * 100_000),
-    "a number": raw("5"),
-    "a string": raw('"hello"'),
-    "null": raw("null"),
-    "true": raw("true"),
     "an array of strings": raw('["x"]'),
     "an array in an array": raw('[[{"body": "x"}]]'),
     "an array with null": raw('[{"body": "x"}, null]'),
@@ -89,7 +84,6 @@ WRONG_VALUES: Final = {
     "to: @@bad": said(to="@@bad"),
     "to without a domain": said(to="a@"),
     "to without a local part": said(to=f"@{PEER}"),
-    "to is empty": said(to=""),
     "to with a space": said(to=f"a b@{PEER}"),
     "to without a resource": said(to=f"a@{PEER}/"),
     "to with a trailing dot": said(to=f"a@{PEER}."),
@@ -106,22 +100,17 @@ WRONG_VALUES: Final = {
     "from with an empty local part": said(**{"from": f"@{BOT}"}),
     "from with a trailing dot": said(**{"from": f"echo@{BOT}."}),
     "from with an empty resource": said(**{"from": f"{ECHO}/"}),
-    "from is empty": said(**{"from": ""}),
     "from with a lookalike": said(**{"from": f"{ECHO}@{PEER}"}),
     "an unknown kind": said(kind="stream:error"),
     "kind in capitals": said(kind="Message"),
-    "kind is empty": said(kind=""),
     "an unknown type": said(type="shout"),
-    "type is empty": said(type=""),
     "type error": said(type="error"),
     "a presence of type chat": reply({"kind": "presence", "type": "chat"}),
     "an iq of type chat": reply({"kind": "iq", "type": "chat"}),
     "an iq get without a child": reply({"kind": "iq", "type": "get"}),
     "an answer that nobody asked for": reply({"kind": "iq", "type": "result"}),
-    "an empty id": said(id=""),
     **{
-        f"control character {number:#x} in {key}": said(**{key: f"a{chr(number)}b"})
-        for key in ("body", "id")
+        f"control character {number:#x} in id": said(id=f"a{chr(number)}b")
         for number in (0x0, 0x1, 0x8, 0xB, 0x1F, 0xFFFE, 0xFFFF)
     },
 }
@@ -205,7 +194,6 @@ BAD: Final[Mapping[str, Answer]] = {
     "XML: not UTF-8": raw(b"<message><body>\xe9</body></message>", XMPP_XML),
     "XML: UTF-16": raw("<message/>".encode("utf-16"), XMPP_XML),
     "XML in JSON: half a surrogate pair": raw('{"stanza": "<message>\\ud83d</message>"}'),
-    "XML in JSON: empty": reply({"stanza": ""}),
     **{f"limits: {label}": it for label, it in LIMITS.items()},
 }
 TO_AN_IQ: Final[Mapping[str, Answer]] = {
@@ -244,7 +232,7 @@ KINDS: Final = (
     "values: a foreign from",
     "values: from with an empty local part",
     "values: from with a trailing dot",
-    "values: control character 0x1 in body",
+    "values: control character 0x1 in id",
     "XML: a stream's end",
     "XML: a DTD",
     "XML in JSON: a foreign from",

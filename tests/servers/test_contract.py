@@ -291,7 +291,25 @@ async def test_replies_in_json(shared_server: Prosody | Ejabberd, tmp_path: Path
             answered("x", type="groupchat").replace("{me}", "{bare}"),
         ),
         row("an id", hi, reply({**body, "id": "mine"}), answered("x", id="mine")),
-        row("empty body", hi, reply({"body": ""}), answered("")),
+        row("empty body", hi, reply({"body": ""})),
+        *(
+            row(f"the body {text}", hi, Answer(body=text.encode()))
+            for text in ("null", "true", "5", '"ok"', "\ufeff")
+        ),
+        row("another's type", hi, reply({"type": "success", "id": 5})),
+        row(
+            "empty is absent",
+            hi,
+            reply({**body, **dict.fromkeys(("to", "from", "kind", "type", "id", "stanza"), "")}),
+            answered("x"),
+        ),
+        row(
+            "in colour",
+            hi,
+            Answer(body=b'{"body": "\\u001b[1;31mFAILED\\u001b[0m \\u0000\\ud83d"}'),
+            answered("FAILED \ufffd\ufffd"),
+        ),
+        row("a byte order mark", hi, Answer(body=b'\xef\xbb\xbf{"body": "x"}'), answered("x")),
         *(
             row(f"body {text}", hi, Answer(body=b'{"body": %s}' % text.encode()), answered(text))
             for text in ("5", "true", "false", "0", "-1", "1.5", "1000000000000000000")
@@ -530,12 +548,14 @@ async def test_nothing_is_said(prosody: Prosody, tmp_path: Path) -> None:
     ]
     async with open_scene(prosody, tmp_path) as scene:
         await play(scene, cases)
-        warnings = scene.daemon.logged("reply ignored")
+        warnings = [it for it in scene.daemon.logged("reply ignored") if "media_type" in it]
         types = ["application/problem+json", "none", "text/html", "text/plain", "text/xml"]
         assert sorted(line["media_type"] for line in warnings) == types
         assert all(line["level"] == "warning" for line in warnings)
         assert all(line["endpoint"] == scene.endpoint.url for line in warnings)
         assert all("Content-Type: application/json" in line["hint"] for line in warnings)
+        statuses = [it["status"] for it in scene.daemon.logged("reply ignored") if "status" in it]
+        assert sorted(statuses) == [201, 202, 203, 206, 299]
 
 
 # --- H4: failure

@@ -177,6 +177,7 @@ class ReplayHarness:
             self._captured,
             Signer(component.webhook_secrets),
             now=self._wall,
+            text_replies=component.text_replies,
         )
         journal = settings.journal
         queue = ReplayQueue(

@@ -87,8 +87,7 @@ class SubmissionHandler:
         try:
             stanza = await self.sender.compose(content, default)
         except NotJson as error:
-            detail = str(error)
-            raise Problem(400, detail=f"{detail[:1].upper()}{detail[1:]}.") from None
+            raise not_json(error) from None
         except UnusableReply as error:
             detail = str(error)
             if default is None and detail.startswith("from"):
@@ -175,6 +174,12 @@ def json_response(
 ) -> Response:
     """Return a JSON response."""
     return Response(msgspec.json.encode(value), status, headers, "application/json")
+
+
+def not_json(error: NotJson) -> Problem:
+    """Return the problem of a body that should be JSON."""
+    detail = str(error)
+    return Problem(400, detail=f"{detail[:1].upper()}{detail[1:]}.")
 
 
 def _no_scope(*scopes: Scope) -> Problem:

@@ -25,7 +25,7 @@ from bridge.listener.api.stanza import (
     question,
 )
 from bridge.listener.problem import Problem
-from bridge.payload.reply import ReplyBody
+from bridge.payload.reply import BLANK, ReplyBody
 from xmppstream import Element, Stanza, make
 from xmppstream.names import COMPONENT, expanded
 from xmppstream.stanza import KINDS, TYPES, Kind
@@ -115,7 +115,7 @@ class ProsodyRoutes:
 def _fields(media: str, body: bytes, head: Fields) -> Fields:
     """Return the fields of a body. Text becomes the field that the kind has for it."""
     if media == JSON:
-        value = decoded(body) if body.strip() else {}
+        value = decoded(body) if body.strip(BLANK) else {}
         if not isinstance(value, dict):
             raise Problem(422, detail="The body must be a JSON object.")
         return value
@@ -125,7 +125,8 @@ def _fields(media: str, body: bytes, head: Fields) -> Fields:
             pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_FORM_LIMIT)
         except ValueError:
             raise Problem(400, detail=f"The form has more than {_FORM_LIMIT} fields.") from None
-        return dict(pairs)
+        # `ping=` asks: in a form it is what `"ping": true` is in JSON.
+        return {name: True if name in QUERIES and not value else value for name, value in pairs}
     match head.get("kind", "message"):
         case "message":
             return {"type": "chat", "body": text}
@@ -136,7 +137,7 @@ def _fields(media: str, body: bytes, head: Fields) -> Fields:
 
 
 def _known(fields: Fields, *names: str) -> Fields:
-    """Return the fields that have a value; `null` is as good as absent.
+    """Return the fields that have a value; `null` and `""` are as good as absent.
 
     Raises:
         Problem: 422 if one is not among `names`, `null` or not, or must be a string and is not.
@@ -145,9 +146,9 @@ def _known(fields: Fields, *names: str) -> Fields:
         if name not in names:
             detail = f"{name[:60]!r} is not a known field; use {', '.join(names)}."
             raise Problem(422, detail=f"{detail} Send XML for anything else.")
-        if name not in QUERIES and not isinstance(value, str | None):
+        if name not in QUERIES and value is not None and type(value) is not str:
             raise Problem(422, detail=f"{name}: must be a string.")
-    return {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None and value != ""}
 
 
 def _kind_of(fields: Fields) -> Kind:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from bridge.listener.auth import Grant
 from bridge.listener.problem import Problem
 from bridge.listener.submission.sender import Key
+from bridge.payload.reply import without_bom
 from bridge.xmpp.iq import WAIT_LIMIT_S
 
 BODY_S: Final = 30.0
@@ -77,7 +78,7 @@ def text_of(body: bytes) -> str:
         Problem: 400 if it is not valid UTF-8.
     """
     try:
-        return body.decode()
+        return without_bom(body).decode()
     except UnicodeDecodeError:
         raise Problem(400, detail="The body is not valid UTF-8.") from None
 

@@ -21,7 +21,7 @@ def _object(required: list[str], **properties: Table) -> Table:
 def _components() -> Table:
     maybe = {"type": ["string", "null"]}
     body = {"type": ["string", "integer", "boolean", "null"]}
-    kind = {"enum": [*KINDS, None]}
+    kind = {"enum": [*KINDS, "", None]}
     texts = {"type": "string"}
     identity = _object(["category", "type"], category=texts, type=texts, name=texts, lang=texts)
     item = _object([], jid=texts, node=texts, name=texts)
@@ -43,9 +43,19 @@ def _components() -> Table:
             },
         },
         "schemas": {
-            "Stanza": _object(
-                [], kind=kind, to=maybe, from_=maybe, type=maybe, id=maybe, body=body, stanza=maybe
-            ),
+            "Stanza": {
+                **_object(
+                    [],
+                    kind=kind,
+                    to=maybe,
+                    from_=maybe,
+                    type=maybe,
+                    id=maybe,
+                    body=body,
+                    stanza=maybe,
+                ),
+                "additionalProperties": False,
+            },
             "Rest": {
                 **_object(
                     [], kind=kind, **dict.fromkeys(rest, maybe), **dict.fromkeys(QUERIES, query)

@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 import trio
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.listener.api.handler import SubmissionHandler, json_response
+from bridge.listener.api.handler import SubmissionHandler, json_response, not_json
 from bridge.listener.api.request import media_type, text_of, wait_of
 from bridge.listener.problem import Problem
-from bridge.payload.reply import ReplyBody
+from bridge.payload.reply import BLANK, NotJson, ReplyBody, decode_json
 from xmppstream import Element, Stanza, make
 from xmppstream.names import COMPONENT, DISCO_INFO, DISCO_ITEMS, LANG, PING, VERSION, expanded
 from xmppstream.stanza import Kind
@@ -62,7 +61,7 @@ def content_of(media: str, body: bytes) -> ReplyBody:
     Raises:
         Problem: 400 if it is empty.
     """
-    if not body.strip():
+    if not body.strip(BLANK):
         raise Problem(400, detail="The body is empty.")
     if media == XML:
         return ReplyBody("xml", body)
@@ -72,11 +71,9 @@ def content_of(media: str, body: bytes) -> ReplyBody:
 def decoded(body: bytes) -> object:
     """Return a body decoded from JSON. Raises `Problem` 400 if it is not valid JSON."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(400, detail=f"The body is not valid JSON: {error}") from None
-    except RecursionError:
-        raise Problem(400, detail="The JSON in the body is nested too deeply.") from None
+        return decode_json(body)
+    except NotJson as error:
+        raise not_json(error) from None
 
 
 def of_text(kind: str, type: str, to: str, text: str) -> Stanza:

@@ -168,6 +168,12 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         (),
         (((name,), one.meter.replied_bytes) for name, one in _each(snapshots)),
     )
+    yield _counter(
+        "characters_replaced",
+        "Characters and control sequences replaced in texts, as XML cannot carry them.",
+        (),
+        (((name,), one.meter.replaced) for name, one in _each(snapshots)),
+    )
     yield _gauge(
         "posts_in_flight",
         "POSTs that are running now.",

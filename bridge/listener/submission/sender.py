@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
 
 import trio
 
@@ -36,7 +35,15 @@ from bridge.listener.submission.singleflight import (
     SingleFlight,
     unkept,
 )
-from bridge.payload.reply import Draft, ReplyBody, ReplyObject, UnusableReply, read_reply
+from bridge.payload.reply import (
+    BLANK,
+    Draft,
+    ReplyBody,
+    ReplyObject,
+    UnusableReply,
+    read_reply,
+    refuse_key,
+)
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream import ElementParserThread, Stanza
 from xmppstream.jid import domain_of, same_domain
@@ -54,8 +61,6 @@ __all__ = [
     "SendRefused",
     "Sender",
 ]
-
-_BEFORE_JSON: Final = b"\xef\xbb\xbf \t\r\n"
 
 
 Submitters = Callable[[], Mapping[str, Submitter]]
@@ -105,13 +110,21 @@ class Sender:
         """
         if isinstance(content, Stanza):
             return self._checked(Draft(ReplyObject(), content), default_from)
-        objects = read_reply(content)
-        if content.media == "json" and content.content.lstrip(_BEFORE_JSON)[:1] == b"[":
+        reading = read_reply(content)
+        if content.media == "json" and content.content.lstrip(BLANK)[:1] == b"[":
             raise UnusableReply("the body is an array; send one object")
+        if not reading.objects:
+            raise UnusableReply("the body is not a JSON object")
+        [one] = reading.objects
+        if reading.unknown:
+            raise refuse_key(reading.unknown[0])
+        if one.says_nothing:
+            why = "".join(reading.nothing) or "no body, stanza, type or kind"
+            raise UnusableReply(f"there is nothing to send: {why}")
         submitters = self._submitters()
         if not submitters:
             raise UnusableReply("from: no component is running")
-        draft = await next(iter(submitters.values())).composer.draft(objects[0])
+        draft = await next(iter(submitters.values())).composer.draft(one)
         return self._checked(draft, default_from)
 
     def _checked(self, draft: Draft, default_from: str | None) -> Stanza:

@@ -177,6 +177,7 @@ COMPONENT_KEYS: list[tuple[str, str, Any]] = [
     ('component_post_messages = "body"', "post_messages", "body"),
     ("component_post_own = true", "post_own", True),
     ("component_post_own = false", "post_own", False),
+    ("component_text_replies = true", "text_replies", True),
     ('component_order = "bare"', "order", "bare"),
     ('component_order = "full"', "order", "full"),
     ('component_order = "none"', "order", "none"),
@@ -943,6 +944,7 @@ BOOLEANS = [
     ("tls", ""),
     ("tls", KEY),
     ("component_post_own", KEY),
+    ("component_text_replies", KEY),
     ("http2", "http"),
     ("proxy_from_env", "http"),
 ]
@@ -1137,9 +1139,9 @@ KNOWN_KEYS = [
     (
         KEY,
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
-        "post_stanza_types, component_post_messages, component_post_own, component_order, "
-        "webhook_secrets, webhook_secrets_file, allow_from, name, server, tls, ca_file, tls_name,"
-        " http, retry",
+        "post_stanza_types, component_post_messages, component_post_own, component_text_replies, "
+        "component_order, webhook_secrets, webhook_secrets_file, allow_from, name, server, tls, "
+        "ca_file, tls_name, http, retry",
     ),
 ]
 

@@ -305,6 +305,7 @@ SOFT: Final[list[tuple[str, dict[str, Any], dict[str, Any]]]] = [
     ("name", {"name": "Romeo"}, {}),
     ("kinds", {"post_stanzas": frozenset({"message", "presence"})}, {}),
     ("own", {"post_own": True}, {}),
+    ("text replies", {"text_replies": True}, {}),
     ("retry", {}, {"retry": RetrySettings(1, 1)}),
     ("limits", {}, {"limits": SenderLimits(stanzas_per_s=Rate(1.0))}),
     ("timeout", {}, {"http": HttpSettings(timeout_s=Seconds(1.0))}),

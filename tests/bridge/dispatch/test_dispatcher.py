@@ -786,6 +786,47 @@ async def test_h3_an_ignored_media_type_is_warned_about_once_each(nursery: trio.
     assert "Content-Type: application/json" in bench.log.told[0]["hint"]
 
 
+SAID_ONCE: Final[list[tuple[str, Outcome, list[dict[str, Any]]]]] = [
+    ("null", said(None), []),
+    ("nothing", said({}), []),
+    ("what it got", said({"received": "2024-05-06T07:08:09.123Z"}), []),
+    ("a string", said("ok"), [{"event": "reply says nothing", "why": "the body is a string"}]),
+    ("a number", said(0), [{"event": "reply says nothing", "why": "the body is a number"}]),
+    ("a type", said({"type": "success"}), [
+        {"event": "reply says nothing", "why": "type 'success' is not valid for message stanzas"}]),
+    ("unknown keys", said({"text": "hi", "zzz": 1, "body": "x"}), [
+        {"event": "unknown key in a reply", "key": "text", "hint": "perhaps you meant body"},
+        {"event": "unknown key in a reply", "key": "zzz"}]),
+    ("no printable key", said({"\x1b[31m\ud83d": 1}), [
+        {"event": "unknown key in a reply", "key": "\\x1b[31m\\ud83d"}]),
+    ("201", NoReply("application/json", 201), [
+        {"event": "reply ignored", "status": 201, "hint": "use status 200 for replies"}]),
+    ("text", NoReply("text/plain"), [
+        {"event": "reply ignored", "media_type": "text/plain",
+            "hint": "set Content-Type: application/json on replies, or component_text_replies ="
+            " true"}]),
+    ("a redirect", Rejected(301, None, "https://example.com/api/"), [
+        {"event": "endpoint redirects", "status": 301, "location": "https://example.com/api/"}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"), [pytest.param(*row[1:], id=row[0]) for row in SAID_ONCE]
+)
+async def test_what_the_developer_of_a_service_should_know_is_said_once(
+    nursery: trio.Nursery, outcome: Outcome, told: list[dict[str, Any]]
+) -> None:
+    bench = running(nursery)
+    for id in ("a", "b"):
+        await bench.give(message(id))
+        await bench.settle()
+        bench.answer(id, outcome)
+    await bench.settle()
+    lines = [line for line in bench.log.told if line["level"] == "warning"]
+    found = [{key: line[key] for key in one} for line, one in zip(lines, told, strict=True)]
+    assert found == told
+
+
 # --- H4: failures
 
 FAILURES: Final[list[tuple[Outcome | Exception, str]]] = [
@@ -798,12 +839,12 @@ FAILURES: Final[list[tuple[Outcome | Exception, str]]] = [
     (BadReply("no"), "internal-server-error cancel"),
     (Replied("json", b"nonsense"), "internal-server-error cancel"),
     (said({"body": []}), "internal-server-error cancel"),
-    (said({"body": "\u0001"}), "internal-server-error cancel"),
+    (said({"body": "x", "id": "\u0001"}), "internal-server-error cancel"),
     (said({"body": "x", "from": f"{BOT}."}), "internal-server-error cancel"),
     (said({"body": "x", "from": f"@{DOMAIN}"}), "internal-server-error cancel"),
     (said({"body": "x", "from": JULIET}), "internal-server-error cancel"),
     (said({"body": "x", "to": "@@bad"}), "internal-server-error cancel"),
-    (said("text"), "internal-server-error cancel"),
+    (said(["text"]), "internal-server-error cancel"),
     (said({"stanza": "<message>"}), "internal-server-error cancel"),
     (said({"stanza": "</stream:stream>"}), "internal-server-error cancel"),
     (said({"stanza": "<handshake/>"}), "internal-server-error cancel"),

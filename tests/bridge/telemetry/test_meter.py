@@ -89,7 +89,7 @@ OUTCOMES: Final[list[tuple[Outcome, str]]] = [
     (Unreachable("connection refused"), "unreachable"),
     (TimedOut(), "timed_out"),
     (BadReply("no"), "bad_reply"),
-    (said(5), "bad_reply"),
+    (said([5]), "bad_reply"),
 ]
 
 
@@ -114,6 +114,17 @@ async def test_what_came_of_a_post_and_of_its_stanza(
         len(b'{"body": "hi"}') if name == "replied" else meter.replied_bytes
     )
     assert meter.retries == 0
+    await life.kill()
+
+
+async def test_what_is_replaced_in_texts_is_counted(nursery: trio.Nursery) -> None:
+    life = Life(policy=NO_RETRIES)
+    await nursery.start(life.run)
+    await life.give(message())
+    await life.answer("q", said([{"body": "\x1b[31mFAILED\x00"}, {"body": "fine"}]))
+    assert life.meter.replaced == 2
+    [line] = life.log.of("characters replaced")
+    assert (line["level"], line["count"]) == ("debug", 2)
     await life.kill()
 
 

@@ -99,6 +99,8 @@ OK_TABLE: Final[list[tuple[str, bytes, Outcome]]] = [
         headed("Content-Type: Text/HTML; charset=UTF-8", LENGTH),
         NoReply(ignored="text/html"),
     ),
+    ("text", headed("Content-Type: text/plain", LENGTH), NoReply(ignored="text/plain")),
+    ("a byte order mark", headed(JSON, "Content-Length: 4", content=b"\xef\xbb\xbf\n"), NoReply()),
     ("near json", headed("Content-Type: application/jsonp", LENGTH), NoReply("application/jsonp")),
     ("problem", headed("Content-Type: application/a+json", LENGTH), NoReply("application/a+json")),
     ("generic xml", headed("Content-Type: text/xml", LENGTH), NoReply(ignored="text/xml")),
@@ -211,6 +213,22 @@ async def test_a_body_may_end_with_the_connection(
     assert await post_once(server) == expected
 
 
+@pytest.mark.parametrize(
+    ("media", "expected"),
+    [
+        ("text/plain", Replied("text", REPLY)),
+        ("Text/Plain; charset=utf-8", Replied("text", REPLY)),
+        ("application/json", AS_JSON),
+        ("text/html", NoReply(ignored="text/html")),
+    ],
+)
+async def test_text_may_be_a_reply(nursery: trio.Nursery, media: str, expected: Outcome) -> None:
+    server = await HttpServer.start(nursery, saying(response(content=REPLY, media=media)))
+    endpoint = Endpoint(server.url(), HttpSettings(), text_replies=True)
+    assert await endpoint.post(BODY, UID) == expected
+    await endpoint.aclose()
+
+
 async def test_a_reply_may_come_byte_by_byte(nursery: trio.Nursery) -> None:
     async def answer(exchange: Exchange) -> None:
         for byte in headed(JSON, LENGTH):
@@ -225,11 +243,22 @@ async def test_a_reply_may_come_byte_by_byte(nursery: trio.Nursery) -> None:
 
 
 @pytest.mark.parametrize("status", [201, 202, 203, 206, 226, 299])
+@pytest.mark.parametrize(
+    ("media", "content", "ignored"),
+    [
+        ("application/json", REPLY, "application/json"),
+        ("application/xmpp+xml", b"<message/>", "application/xmpp+xml"),
+        ("application/json", b" \n", None),
+        ("text/plain", b"created", None),
+        ("text/html", b"<p>created</p>", None),
+    ],
+)
 async def test_h3_another_2xx_says_nothing_whatever_its_body(
-    nursery: trio.Nursery, status: int
+    nursery: trio.Nursery, status: int, media: str, content: bytes, ignored: str | None
 ) -> None:
-    server = await HttpServer.start(nursery, saying(response(f"{status} X", REPLY)))
-    assert await post_once(server) == NoReply()
+    server = await HttpServer.start(nursery, saying(response(f"{status} X", content, media)))
+    expected = NoReply() if ignored is None else NoReply(ignored, status)
+    assert await post_once(server) == expected
 
 
 @pytest.mark.parametrize("status", [204, 205])
@@ -259,8 +288,27 @@ async def test_h4_a_redirect_is_never_followed(nursery: trio.Nursery, status: in
     other = await HttpServer.start(nursery, saying(headed(JSON, LENGTH)))
     head = f"HTTP/1.1 {status} X\r\nLocation: {other.url().url}\r\nContent-Length: 0\r\n\r\n"
     server = await HttpServer.start(nursery, saying(head.encode()))
-    assert await post_once(server) == Rejected(status)
+    assert await post_once(server) == Rejected(status, location=other.url().url)
     assert (len(server.requests), other.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://example.com/api/", "https://example.com/api/"),
+        ("https://user:s3cret@example.com/a@b", "https://example.com/a@b"),
+        ("https://example.com/login?next=t0ken", "https://example.com/login?…"),
+        ("//user:s3cret@example.com#t0ken", "//example.com?…"),
+        ("/api/@me", "/api/@me"),
+        ("", ""),
+    ],
+)
+async def test_h4_where_a_redirect_points_is_shown_without_secrets(
+    nursery: trio.Nursery, location: str, shown: str
+) -> None:
+    head = f"HTTP/1.1 301 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+    server = await HttpServer.start(nursery, saying(head.encode()))
+    assert await post_once(server) == Rejected(301, location=shown)
 
 
 async def test_h4_an_error_with_an_endless_body_is_an_error(nursery: trio.Nursery) -> None:
