@@ -104,7 +104,7 @@ def _options(command: F) -> F:
 @_options
 @click.pass_context
 def queue(ctx: click.Context, config: str | None) -> None:
-    """Inspect the queue, and retry or drop dead letters.
+    """Inspect the queue, retry or drop dead letters, drop replies.
 
     \b
     xmpp-bridge queue bridge.toml list
@@ -126,6 +126,12 @@ def queue(ctx: click.Context, config: str | None) -> None:
     flag_value="pending",
     help="List only stanzas that are still to be delivered.",
 )
+@click.option(
+    "--replies",
+    "state",
+    flag_value="reply",
+    help="List only replies that the server has not confirmed.",
+)
 @click.option("--component", metavar="DOMAIN", help="List only stanzas of this component.")
 @click.option(
     "--limit",
@@ -135,14 +141,14 @@ def queue(ctx: click.Context, config: str | None) -> None:
 @_options
 @click.pass_obj
 def list_(target: Target, state: Kept | None, component: str | None, limit: int | None) -> None:
-    """List dead letters, then pending stanzas, oldest first.
+    """List dead letters, then pending stanzas, then unconfirmed replies, oldest first.
 
     \b
     xmpp-bridge queue bridge.toml list --dead
 
     If the output is not a terminal, each stanza is a line with tabs between the columns.
     """
-    states: tuple[Kept, ...] = ("dead", "pending") if state is None else (state,)
+    states: tuple[Kept, ...] = ("dead", "pending", "reply") if state is None else (state,)
     at_terminal = sys.stdout.isatty() and not target.as_json
     if limit is None:
         limit = TERMINAL_LIMIT if at_terminal else 0
@@ -195,10 +201,13 @@ def retry(target: Target, uids: tuple[str, ...]) -> None:
 @_options
 @click.pass_obj
 def drop(target: Target, uids: tuple[str, ...]) -> None:
-    """Delete dead letters.
+    """Delete dead letters, or replies that the server has not confirmed.
 
     \b
     xmpp-bridge queue bridge.toml drop msg_4f0c
+
+    If a uid has both, only the dead letter is deleted: the sender still gets the reply. A running
+    daemon stops sending a deleted reply, but what is written already may arrive.
     """
     _run(target, partial(_change, target, uids, Forget, "dropped"))
 

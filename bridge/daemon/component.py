@@ -115,6 +115,8 @@ class ComponentService:
             ),
         )
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
+        if self._journal is not None:
+            self._journal.dropped = self._outbox.drop
         self._link = Link(
             component,
             StreamOptions(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 import trio
@@ -29,6 +29,7 @@ from bridge.telemetry.meter import Counts, Meter
 from bridge.webhook.retry import CircuitBreaker
 from bridge.xmpp.link import Link
 
+T = TypeVar("T")
 LinkName = Literal["attached", "attaching", "waiting", "refused"]
 _TOTALS_S: Final = 2.0
 """How long the status waits for the journal: a disk that hangs is reported, too."""
@@ -192,8 +193,13 @@ class ControlHandler:
         self._components = components
         self._stopping = stopping
         self._started = time.time()
-        revived = partial(_tell_trio, trio.lowlevel.current_trio_token(), storage.revived)
-        self._admin = QueueAdmin(storage.committer.ask, configured, revived)
+        tell_trio = partial(_tell_trio, trio.lowlevel.current_trio_token())
+        self._admin = QueueAdmin(
+            storage.committer.ask,
+            configured,
+            partial(tell_trio, storage.revived),
+            partial(tell_trio, storage.dropped),
+        )
 
     async def answer(self, request: AnyRequest) -> object:
         """Answer a request.
@@ -243,11 +249,7 @@ def _totals(journal: JournalStore) -> dict[str, Totals]:
     return journal.totals()
 
 
-def _tell_trio(
-    token: trio.lowlevel.TrioToken,
-    revived: Callable[[dict[str, Totals]], None],
-    totals: dict[str, Totals],
-) -> None:
-    """Report revived stanzas to trio, from the journal's thread; its run may have ended."""
+def _tell_trio(token: trio.lowlevel.TrioToken, changed: Callable[[T], None], what: T) -> None:
+    """Report a change to trio, from the journal's thread; its run may have ended."""
     with suppress(trio.RunFinishedError):
-        token.run_sync_soon(revived, totals)
+        token.run_sync_soon(changed, what)

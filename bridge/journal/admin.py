@@ -4,10 +4,12 @@ Each command is one call of the journal, so nothing comes between its reads and 
 are read page by page, so a million stanzas are never in memory at once.
 """
 
+import re
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar, assert_never
+from xml.sax.saxutils import unescape
 
 from bridge.journal.delivery import Delivery
 from bridge.journal.request import (
@@ -28,16 +30,19 @@ from bridge.journal.request import (
     Retry,
     Show,
 )
-from bridge.journal.store import DeadLetter, DropDead, JournalStore, Requeue, Totals
+from bridge.journal.store import Confirm, DeadLetter, DropDead, JournalStore, Requeue, Totals
 from bridge.xmpp.outbox import Outgoing
 
 T = TypeVar("T")
 Kind = Delivery | Outgoing | DeadLetter
 Revived = Callable[[dict[str, Totals]], None]
+Dropped = Callable[[Collection[Outgoing]], None]
 PAGE_BYTES: Final = 512 * 1024
 """A page of a list ends once its stanzas exceed this."""
 _STEP: Final = 20  # stanzas in one read: each may have the maximum length
 _ANSWERED: Final = "an iq is never retried: its sender has had an answer"
+_START_TAG: Final = re.compile(r"<(\w+)((?: [\w:]+='[^']*')*)")
+_ATTRIBUTE: Final = re.compile(r" ([\w:]+)='([^']*)'")
 _REPLY: Final = "it is our own stanza: the server refused it, and would refuse it again"
 
 
@@ -55,14 +60,17 @@ class QueueAdmin:
         ask: Ask,
         configured: Collection[str] | None,
         revived: Revived = lambda _: None,
+        dropped: Dropped = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`configured` are the configured components, if known. `revived` is called with the totals
-        that are pending again, from within a query.
+        that are pending again, and `dropped` with the replies that are forgotten, from within a
+        query.
         """
         self._ask = ask
         self._configured = configured
         self._revived = revived
+        self._dropped = dropped
         self._now = now
 
     async def answer(self, request: QueueRequest) -> object:
@@ -82,7 +90,7 @@ class QueueAdmin:
             case Retry(uids=prefixes):
                 return await self._ask(partial(self._retry, prefixes))
             case Forget(uids=prefixes):
-                return await self._ask(partial(_forget, prefixes))
+                return await self._ask(partial(self._forget, prefixes))
             case Purge():
                 return await self._ask(_purge)
             case _:
@@ -97,10 +105,9 @@ class QueueAdmin:
         while len(items) < request.limit and weight < PAGE_BYTES:
             step = min(_STEP, request.limit - len(items))
             found = _read(journal, request.state, request.component, after, step)
-            for one in found:
-                entry = one.entry if isinstance(one, DeadLetter) else one
-                weight += len(entry.xml)
-                after = entry.number
+            for number, one in found:
+                after = number
+                weight += _weight(one)
                 items.append(self._item(one, whole=request.xml))
             if len(found) < step:
                 return Page(tuple(items))
@@ -124,19 +131,50 @@ class QueueAdmin:
             self._revived(_sums(letters.values()))
         return Changed(tuple(letters), failed)
 
+    def _forget(self, prefixes: tuple[str, ...], journal: JournalStore) -> Changed:
+        letters: dict[str, None] = {}
+        replies: dict[str, list[Outgoing]] = {}
+        failed: dict[str, str] = {}
+        for prefix in prefixes:
+            try:
+                uid = resolve(journal, prefix)
+                found = journal.find(uid)
+                if any(isinstance(one, DeadLetter) for one in found):
+                    letters[uid] = None
+                elif not any(isinstance(one, Delivery) for one in found):
+                    replies[uid] = [one for one in found if isinstance(one, Outgoing)]
+                else:
+                    raise CommandError(
+                        "it is pending; only dead letters and replies can be dropped"
+                    )
+            except CommandError as error:
+                failed[prefix] = str(error)
+        if letters:
+            journal.commit([DropDead(tuple(letters))])
+        gone = [one for some in replies.values() for one in some]
+        if gone:
+            journal.commit([Confirm(tuple((one.uid, one.place) for one in gone))])
+            self._dropped(gone)
+        return Changed((*letters, *replies), failed)
+
     def _item(self, one: Kind, *, whole: bool) -> Item:
         component = one.entry.component if isinstance(one, DeadLetter) else one.component
         orphaned = None if self._configured is None else component not in self._configured
         if isinstance(one, Outgoing):
-            text = one.data.decode(errors="replace") if whole else None
+            text = one.data.decode(errors="replace")
+            kind, attributes = _start_tag(text)
             return Item(
                 uid=one.uid,
                 state="reply",
                 component=component,
+                kind=kind,
+                from_=attributes.get("from", ""),
+                to=attributes.get("to", ""),
+                stanza_id=attributes.get("id"),
                 received=one.made,
                 orphaned=orphaned,
                 is_reply=True,
-                reply=text,
+                reply=text if whole else None,
             )
         entry = one.entry if isinstance(one, DeadLetter) else one
         dead = one if isinstance(one, DeadLetter) else None
@@ -193,10 +231,43 @@ def resolve(journal: JournalStore, prefix: str) -> str:
 
 def _read(
     journal: JournalStore, state: Kept, component: str | None, after: int, limit: int
-) -> list[Delivery] | list[DeadLetter]:
-    if state == "dead":
-        return journal.dead(component, after=after, limit=limit)
-    return journal.pending(component, after=after, limit=limit)
+) -> Sequence[tuple[int, Kind]]:
+    """Return what is kept in a state, each with its number."""
+    match state:
+        case "dead":
+            letters = journal.dead(component, after=after, limit=limit)
+            return [(one.entry.number, one) for one in letters]
+        case "pending":
+            entries = journal.pending(component, after=after, limit=limit)
+            return [(one.number, one) for one in entries]
+        case "reply":
+            return journal.replies(component, after=after, limit=limit)
+        case _:
+            assert_never(state)
+
+
+def _weight(one: Kind) -> int:
+    """Return about how long a stanza is in a list."""
+    match one:
+        case DeadLetter(entry=entry, reply=reply):
+            return len(entry.xml) + len(reply or b"")
+        case Delivery(xml=xml):
+            return len(xml)
+        case Outgoing(data=data):
+            return len(data)
+        case _:
+            assert_never(one)
+
+
+def _start_tag(xml: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the attributes of a stanza as `encode` writes it, without a parser: its
+    names would stay with the journal's thread.
+    """
+    tag = _START_TAG.match(xml)
+    if tag is None:
+        return "", {}
+    marks = {"&apos;": "'", "&quot;": '"'}
+    return tag[1], {name: unescape(value, marks) for name, value in _ATTRIBUTE.findall(tag[2])}
 
 
 def _revivable(found: list[Kind]) -> DeadLetter:
@@ -224,22 +295,6 @@ def _sums(letters: Collection[DeadLetter]) -> dict[str, Totals]:
         weight = old.pending_bytes + len(entry.xml.encode())
         sums[entry.component] = Totals(old.pending + 1, weight)
     return sums
-
-
-def _forget(prefixes: tuple[str, ...], journal: JournalStore) -> Changed:
-    uids: dict[str, None] = {}
-    failed: dict[str, str] = {}
-    for prefix in prefixes:
-        try:
-            uid = resolve(journal, prefix)
-            if not any(isinstance(one, DeadLetter) for one in journal.find(uid)):
-                raise CommandError("it is not a dead letter; only dead letters can be dropped")
-            uids[uid] = None
-        except CommandError as error:
-            failed[prefix] = str(error)
-    if uids:
-        journal.commit([DropDead(tuple(uids))])
-    return Changed(tuple(uids), failed)
 
 
 def _purge(journal: JournalStore) -> Purged:

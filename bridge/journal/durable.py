@@ -5,7 +5,7 @@ not: they may overtake, since their senders would not wait so long. `_held` has 
 deliveries that the receiver has and whose end is not committed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Final
 
@@ -57,6 +57,8 @@ class JournalQueue:
         """
         self.component = component
         self.log = log
+        self.dropped: Callable[[Collection[str]], None] = lambda _: None
+        """Called with the uids of replies that an operator has dropped."""
         self._committer = committer
         self._volume = volume
         self._memory = memory or Quota()

@@ -21,7 +21,7 @@ _MAX_NUMBER: Final = 2**63 - 1
 Uid = Annotated[str, Meta(min_length=1, max_length=100)]
 """A uid, or the beginning of one."""
 Uids = Annotated[tuple[Uid, ...], Meta(min_length=1, max_length=UIDS_LIMIT)]
-Kept = Literal["pending", "dead"]
+Kept = Literal["pending", "dead", "reply"]
 
 
 class CommandError(Exception):
@@ -64,7 +64,7 @@ class Retry(Request, frozen=True, tag="queue.retry"):
 
 
 class Forget(Request, frozen=True, tag="queue.drop"):
-    """Forget dead letters."""
+    """Forget dead letters; of a uid without one, the unconfirmed replies."""
 
     uids: Uids
 
@@ -80,10 +80,11 @@ QueueRequest = ListTotals | ListQueue | Show | Retry | Forget | Purge
 
 
 class Item(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
-    """A kept stanza. Times are Unix time, s; `orphaned` is None if it is not known."""
+    """A kept stanza. A reply that is not confirmed has its own addresses, a dead letter those of
+    the stanza that came in. Times are Unix time, s; `orphaned` is None if it is not known."""
 
     uid: str
-    state: Literal["pending", "dead", "reply"]
+    state: Kept
     component: str
     kind: str = ""
     from_: str = ""

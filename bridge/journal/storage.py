@@ -14,6 +14,7 @@ from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import Quota
 from bridge.journal.store import JournalStore, Totals
 from bridge.telemetry.log import logger
+from bridge.xmpp.outbox import Outgoing
 from xmppstream.parser_thread import ParseElement
 
 _NONE: Final = Totals()
@@ -81,6 +82,14 @@ class Storage:
             else:
                 self._volume.count += one.pending
                 self._volume.bytes += one.pending_bytes
+
+    def dropped(self, replies: Iterable[Outgoing]) -> None:
+        """Have replies that an operator has dropped written no more."""
+        uids: dict[str, set[str]] = {}
+        for one in replies:
+            uids.setdefault(one.component, set()).add(one.uid)
+        for component in uids.keys() & self._queues.keys():
+            self._queues[component].dropped(uids[component])
 
     async def orphaned(self, configured: Iterable[str]) -> dict[str, Totals]:
         """Return how much is kept for components that are not configured (any more).

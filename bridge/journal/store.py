@@ -203,7 +203,9 @@ class JournalStore(Protocol):
     def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
         """Return pending entries with numbers greater than `after`, in order."""
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
+    def replies(
+        self, component: str | None, *, after: int = 0, limit: int
+    ) -> list[tuple[int, Outgoing]]:
         """Return unconfirmed replies, each with its number, in the order of their `Settle`."""
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:

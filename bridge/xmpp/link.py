@@ -108,7 +108,8 @@ class Link:
         self._backoff = backoff or ReconnectDelay()
         self._may_exit = exit_on_refusal
         self._warned_unconfirmed = False
-        self._testing_suspect = False
+        self._tested: bytes | None = None  # the suspect that is written and not proved yet
+        self._has_confirmed = False  # whether the current stream has confirmed a stanza
         self._told = ((True, ""), 0.0)
 
     async def run(self) -> None:
@@ -122,20 +123,14 @@ class Link:
         """
         self.state = LinkState(attached=False, since=trio.current_time())
         while True:
-            self._testing_suspect = False
             end, attached, settled = await self._attach_once()
             self._measure(end, attached)
             reaction = reaction_to(end, attached=attached)
-            self._outbox.stream_lost(blamed=reaction is Reaction.BLAMED)
-            if reaction is Reaction.BLAMED and self._testing_suspect:
-                event = "a stanza broke the stream twice and is given up"
-                uid = self._outbox.suspect_uid
-                about = {} if uid is None else {"uid": uid}
-                self._log.error(event, why=str(end), **about)
-                self._outbox.abandon_suspect(f"it broke the stream: {end}")
-            refused = reaction is Reaction.REFUSED
-            if settled:
+            if attached and (self._has_confirmed or (settled and self._outbox.is_confirmed)):
                 self._backoff.reset()
+            if attached:
+                self._requeue(end, blamed=reaction is Reaction.BLAMED)
+            refused = reaction is Reaction.REFUSED
             final = refused and self._may_exit
             wait_s = math.inf if final else self._backoff.wait_s(reaction, was_settled=settled)
             self._note_end(end, attached, wait_s, refused=refused)
@@ -171,6 +166,7 @@ class Link:
         except StreamFailed as failure:
             return failure.end, False, False
         self._may_exit = False
+        self._tested, self._has_confirmed = None, False
         self._meter.streams += 1
         self.state = LinkState(attached=True, since=trio.current_time())
         self._told = ((True, ""), 0.0)
@@ -188,20 +184,27 @@ class Link:
             self._meter.written_bytes += stream.written_bytes
         return end, True, stream.barrier_seen
 
+    def _requeue(self, end: StreamEnd, *, blamed: bool) -> None:
+        """Keep what the stream has not confirmed for the next one, but for a stanza that broke it.
+
+        A suspect is written to a stream that has just been proved alive, and nothing with it. So if
+        the server does not blame it, two such streams in a row are evidence enough.
+        """
+        tested = self._tested is not None and self._tested is self._outbox.suspect
+        broken = self._outbox.stream_lost(blamed=blamed, tested=tested)
+        if broken and tested:
+            event = "a stanza broke the stream twice and is given up"
+            uid = self._outbox.suspect_uid
+            self._log.error(event, why=str(end), **({} if uid is None else {"uid": uid}))
+            self._outbox.abandon_suspect(f"it broke the stream: {end}")
+
     async def _connect(self) -> ComponentStream:
         one = self._component
         return await connect(one.server, one.domain, one.secret.value, self._options)
 
     async def _write(self, stream: ComponentStream) -> None:
         try:
-            while (suspect := self._outbox.suspect) is not None:
-                self._testing_suspect = True
-                stream.send_encoded(suspect)
-                self._meter.written[suspect[1:2]] += 1
-                while not await self._proved(stream):
-                    pass  # the server is slow, and may still blame this stanza
-                self._outbox.confirm_suspect()
-            self._testing_suspect = False
+            await self._test_suspects(stream)
             written = self._meter.written
             while True:
                 await self._outbox.wait_pending()
@@ -213,6 +216,20 @@ class Link:
         except StreamFailed:
             return  # `serve` returns the reason
 
+    async def _test_suspects(self, stream: ComponentStream) -> None:
+        while self._outbox.suspect is not None:
+            while not await self._proved(stream):
+                pass  # the server is slow, and may still blame the stanza before
+            suspect = self._outbox.suspect
+            if suspect is not None and suspect is self._tested:
+                self._outbox.confirm_suspect()
+                self._has_confirmed = True
+                suspect = self._outbox.suspect
+            self._tested = suspect
+            if suspect is not None:
+                stream.send_encoded(suspect)
+                self._meter.written[suspect[1:2]] += 1
+
     async def _confirm(self, stream: ComponentStream) -> None:
         try:
             while True:
@@ -222,6 +239,7 @@ class Link:
                 position = self._outbox.position
                 if await self._proved(stream):
                     self._outbox.confirm(position)
+                    self._has_confirmed = True
         except StreamFailed:
             return  # `serve` returns the reason
 

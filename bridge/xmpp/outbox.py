@@ -1,8 +1,10 @@
 """Stanzas to be written to the stream, and written ones that are not known to have arrived.
 
 The outbox outlives the stream. Stanzas that become ready while there is no stream wait here. Those
-that no barrier (S35) has confirmed are sent again, byte-identical, on the next stream. If the
-server blamed us for a broken stream, they become suspects, which go first, one at a time (S11).
+that no barrier (S35) has confirmed are sent again, byte-identical, on the next stream. If one of
+them breaks the stream, they become suspects, which go first, one at a time (S11). One does if the
+server says so, or if two streams in a row ended, in any way, with the same oldest stanza
+unconfirmed. So a stanza is written at most twice with others, and at most twice alone.
 
 Invariant: every stanza is in exactly one of `_suspects`, `_unconfirmed`, `_pending`, from the
 oldest to the newest; `_held_bytes` is the sum of their sizes.
@@ -14,8 +16,9 @@ committed to the journal count as well.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 import trio
@@ -99,6 +102,7 @@ class Outbox:
         self._reserved_bytes = 0
         self._confirmed = 0  # the number that have ever left `_unconfirmed`
         self._resent = 0  # the number, at the front of `_pending`, that were written before
+        self._head: Outgoing | None = None  # the oldest unconfirmed at the end of the last stream
         self._filled = trio.Event()
         self._taken = trio.Event()
         self._reached = trio.Event()
@@ -228,8 +232,21 @@ class Outbox:
         if self._store is not None:
             self._store.confirm(arrived)
 
-    def stream_lost(self, *, blamed: bool) -> None:
-        """Requeue the unconfirmed stanzas: in bulk, or one by one if one of them is to blame."""
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether everything that was ever written is confirmed."""
+        return not self._unconfirmed and not self._suspects
+
+    def stream_lost(self, *, blamed: bool, tested: bool = False) -> bool:
+        """Requeue the unconfirmed stanzas: in bulk, or as suspects if one of them is to blame.
+        Return whether one is.
+
+        `blamed`: the server says so. `tested`: the oldest suspect was written on this stream.
+        """
+        written = self._suspects if tested else self._unconfirmed
+        if written:
+            blamed = blamed or written[0] is self._head
+            self._head = None if blamed else written[0]  # the suspects get two streams each
         if blamed:
             self._suspects += self._unconfirmed
         else:
@@ -237,6 +254,7 @@ class Outbox:
             self._resent += len(self._unconfirmed)
         self._confirmed += len(self._unconfirmed)
         self._unconfirmed.clear()
+        return blamed
 
     @property
     def suspect(self) -> bytes | None:
@@ -266,6 +284,25 @@ class Outbox:
         self._taken.set()
         self._taken = trio.Event()
         return suspect
+
+    # --- for the operator
+
+    def drop(self, uids: Collection[str]) -> None:
+        """Forget the stanzas with these uids, which the journal has forgotten, wherever they are.
+
+        A stanza that is written already may still arrive.
+        """
+        self._resent -= sum(one.uid in uids for one in islice(self._pending, self._resent))
+        self._confirmed += sum(one.uid in uids for one in self._unconfirmed)
+        dropped: list[Outgoing] = []
+        for stanzas in (self._suspects, self._unconfirmed, self._pending):
+            held = list(stanzas)
+            stanzas.clear()
+            for one in held:
+                (dropped if one.uid in uids else stanzas).append(one)
+        self._free(dropped)
+        self._taken.set()
+        self._taken = trio.Event()
 
     def _free(self, stanzas: list[Outgoing]) -> None:
         if stanzas:

@@ -49,7 +49,7 @@ class Session:
         self._core = ComponentConnection(Role.SERVER)
         self._changed = trio.Event()
         self._sending = trio.Lock()
-        self._over = False
+        self.is_over = False  # then what comes is not looked at
         self._held: list[Stanza] = []
 
     @property
@@ -82,7 +82,7 @@ class Session:
 
     async def fail(self, condition: StreamCondition) -> None:
         """End the stream by an error; what comes after is not looked at."""
-        self._over = True
+        self.is_over = True
         await self.send_bytes(self._core.close(StreamFaulted(condition)))
 
     async def hang_up(self) -> None:
@@ -110,7 +110,7 @@ class Session:
             self._change()
 
     async def _take(self, event: object) -> None:
-        if self._over:
+        if self.is_over:
             return
         match event:
             case StreamOpened(to=to):

@@ -119,7 +119,9 @@ class SqliteStore:
             return []
         return [_entry(row) for row in self._page(_PENDING, component, after, limit)]
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
+    def replies(
+        self, component: str | None, *, after: int = 0, limit: int
+    ) -> list[tuple[int, Outgoing]]:
         """Return unconfirmed replies, each with its number, in the order of their `Settle`."""
         return [(row[0], _reply(row)) for row in self._page(_REPLY, component, after, limit)]
 

@@ -80,6 +80,10 @@ IQ: Final = entry("msg_iq01", kind="iq")
 ORPHAN: Final = entry("msg_orph01", OLD)
 REFUSED: Final = entry("msg_repl01")
 UNCONFIRMED: Final = entry("msg_unco01")
+REPLY: Final = (
+    b"<message xml:lang='en' from='echo@bot.example/d&apos;oh' to='juliet@capulet.example/a&lt;b'"
+    b" id='r1'><body from='x' to='y'>hi</body></message>"
+)
 ALL: Final[list[Operation]] = [
     *died(DEAD),
     *died(IQ),
@@ -90,9 +94,7 @@ ALL: Final[list[Operation]] = [
     PENDING,
     Attempted(PENDING.uid, Attempt(1e9 + 6, "no connection")),
     UNCONFIRMED,
-    Settle(
-        UNCONFIRMED.uid, (Outgoing(b"<message>hi</message>", 1e9 + 1, BOT, UNCONFIRMED.uid, 1),)
-    ),
+    Settle(UNCONFIRMED.uid, (Outgoing(REPLY, 1e9 + 1, BOT, UNCONFIRMED.uid, 1),)),
 ]
 
 
@@ -158,7 +160,9 @@ def test_list_piped_is_a_line_for_each(filled: StateDirectory, config: Path) -> 
         ("msg_orph01", "dead, orphaned", "message", "1", "status 500"),
         ("msg_repl01", "dead", "message (reply)", "0", "it broke the stream"),
         ("msg_pend01", "pending", "message", "1", "no connection"),
+        ("msg_unco01", "reply", "message (reply)", "0", ""),
     ]
+    assert rows[-1][4:6] == ["echo@bot.example/d'oh", "juliet@capulet.example/a<b"]
     assert rows[0][2] == BOT
     assert rows[0][4:6] == ["juliet@capulet.example/x", f"echo@{BOT}"]
     assert rows[0][6].startswith("2001-09-0")
@@ -182,8 +186,10 @@ def test_list_as_json_has_everything(filled: StateDirectory, config: Path) -> No
         "orphaned": False,
     }
     assert document["components"][OLD]["orphaned"] is True
-    first, *_, last = document["stanzas"]
-    assert len(document["stanzas"]) == 5
+    first, *_, last, reply = document["stanzas"]
+    assert len(document["stanzas"]) == 6
+    assert (reply["state"], reply["stanza_id"], reply["is_reply"]) == ("reply", "r1", True)
+    assert (reply["xml"], reply["reply"]) == (None, REPLY.decode())
     assert first == {
         "uid": "msg_dead01",
         "state": "dead",
@@ -212,6 +218,8 @@ def test_list_as_json_has_everything(filled: StateDirectory, config: Path) -> No
 FILTERS = [
     (["--dead"], ["msg_dead01", "msg_iq01", "msg_orph01", "msg_repl01"]),
     (["--pending"], ["msg_pend01"]),
+    (["--replies"], ["msg_unco01"]),
+    (["--replies", "--component", OLD], []),
     (["--component", OLD], ["msg_orph01"]),
     (["--component", "none.example"], []),
     (["--limit", "2"], ["msg_dead01", "msg_iq01"]),
@@ -396,10 +404,24 @@ def test_drop_forgets(filled: StateDirectory) -> None:
     assert dead(filled) == ["msg_dead01", "msg_orph01"]
 
 
-@pytest.mark.parametrize("id", ["msg_pend01", "msg_unco01"])
-def test_what_is_not_dead_cannot_be_dropped(filled: StateDirectory, id: str) -> None:
-    result = invoke(filled, "drop", id)
-    told = f"Error: {id}: it is not a dead letter; only dead letters can be dropped.\n"
+def test_drop_forgets_a_reply(filled: StateDirectory) -> None:
+    result = invoke(filled, "drop", "msg_unco")
+    assert (result.exit_code, result.stdout) == (0, "msg_unco01: dropped\n")
+    assert invoke(filled, "list", "--replies").stdout.splitlines()[1:] == []
+
+
+def test_drop_of_a_dead_letter_leaves_the_error_to_its_sender(directory: StateDirectory) -> None:
+    error = Outgoing(b"<message type='error'/>", 1e9, BOT, DEAD.uid, 1)
+    fill(directory, [DEAD, Settle(DEAD.uid, (error,), 1e9, "status 500")])
+    for states in (["reply"], []):
+        assert invoke(directory, "drop", DEAD.uid).exit_code == 0
+        rows = invoke(directory, "list").stdout.splitlines()[1:]
+        assert [row.split("\t")[1] for row in rows] == states
+
+
+def test_what_is_pending_cannot_be_dropped(filled: StateDirectory) -> None:
+    result = invoke(filled, "drop", "msg_pend01")
+    told = "Error: msg_pend01: it is pending; only dead letters and replies can be dropped.\n"
     assert (result.exit_code, result.stderr) == (1, told)
     assert pending(filled) == ["msg_pend01"]
 
@@ -703,6 +725,31 @@ def log() -> Iterator[Recorder]:
         yield recorder
 
 
+async def test_a_dropped_reply_leaves_a_running_daemon(
+    directory: StateDirectory, nursery: trio.Nursery, log: Recorder
+) -> None:
+    unconfirmed = Outgoing(REPLY, time.time(), BOT, UNCONFIRMED.uid, 1)
+    fill(directory, [UNCONFIRMED, Settle(UNCONFIRMED.uid, (unconfirmed,))])
+    server = await XmppServer.start(nursery)
+    server.returns_barriers = False
+    endpoint = await HttpServer.start(nursery, echo)
+    settings = settings_of(endpoint.url(), server)
+    with open_storage(directory, settings.journal) as storage:
+        daemon = Daemon(settings, storage)
+        nursery.start_soon(daemon.run)
+        session = await server.attached(BOT)
+        await session.receive(1)
+        rows = (await beside(directory, "list")).stdout.splitlines()[1:]
+        assert [row.split("\t")[:2] for row in rows] == [["msg_unco01", "reply"]]
+        result = await beside(directory, "drop", "msg_unco01")
+        assert result.stdout == "msg_unco01: dropped\n"
+        assert len(daemon.services[BOT]._outbox) == 0
+        assert (await beside(directory, "list")).stdout.splitlines()[1:] == []
+        daemon.stop()
+        await log.wait("stopped")
+    nursery.cancel_scope.cancel()
+
+
 def settings_of(url: PostUrl, server: XmppServer) -> Settings:
     component = Component(BOT, Secret(SECRET), url, server.address)
     return Settings((component,), retry=RetrySettings(message_budget_s=0))
@@ -734,7 +781,7 @@ async def test_the_whole_way_of_a_dead_letter(
         await session.send(message("m1"), message("m2"))
         await session.receive(2)  # the errors
 
-        rows = (await beside(directory, "list")).stdout.splitlines()[1:]
+        rows = (await beside(directory, "list", "--dead")).stdout.splitlines()[1:]
         assert [row.split("\t")[1:3] for row in rows] == [
             ["dead, orphaned", OLD],
             ["dead", BOT],
@@ -755,7 +802,7 @@ async def test_the_whole_way_of_a_dead_letter(
         assert (last.get("webhook-id"), last.get("webhook-attempt")) == (uids[2], "2")
 
         assert "0 dead letters dropped" in (await beside(directory, "purge", "--yes")).stdout
-        rows = (await beside(directory, "list")).stdout.splitlines()[1:]
+        rows = (await beside(directory, "list", "--pending")).stdout.splitlines()[1:]
         assert [row.split("\t")[:2] for row in rows] == [[uids[0], "pending, orphaned"]]
         daemon.stop()
         await log.wait("stopped")

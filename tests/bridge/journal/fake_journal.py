@@ -62,7 +62,9 @@ class FakeJournal:
     def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
         return [one for one in self.committed if isinstance(one, Delivery)][:limit]
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
+    def replies(
+        self, component: str | None, *, after: int = 0, limit: int
+    ) -> list[tuple[int, Outgoing]]:
         return []
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:

@@ -149,11 +149,13 @@ class MemoryJournal:
                     break
         return found
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
+    def replies(
+        self, component: str | None, *, after: int = 0, limit: int
+    ) -> list[tuple[int, Outgoing]]:
         items = self._replies.items()
-        return [item for item in items if item[0] > after and item[1].component == component][
-            :limit
-        ]
+        return [
+            item for item in items if item[0] > after and component in (None, item[1].component)
+        ][:limit]
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
         return [one for one in self._dead if component in (None, one.entry.component)][:limit]
@@ -220,7 +222,9 @@ class Severable:
     def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
         return self._to().pending(component, after=after, limit=limit)
 
-    def replies(self, component: str, *, after: int = 0, limit: int) -> list[tuple[int, Outgoing]]:
+    def replies(
+        self, component: str | None, *, after: int = 0, limit: int
+    ) -> list[tuple[int, Outgoing]]:
         return self._to().replies(component, after=after, limit=limit)
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:

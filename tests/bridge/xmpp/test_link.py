@@ -3,8 +3,10 @@
 The clock stands still: a test waits for what happens, and moves it where the link would wait.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import pytest
@@ -212,10 +214,11 @@ async def test_s11_attached_again_whatever_ended_the_stream(
         line = await bench.log.wait("detached", count)
         assert line["level"] == "warning"
         assert line["why"].startswith(why)
-        assert line["retry_in_s"] <= 0.5
+        # What is written from the second on is not confirmed, so the wait gets longer.
+        assert line["retry_in_s"] <= 0.5 * 2 ** (count - 1)
         assert bench.link.stream is None
         bench.put(str(count))  # ready while there is no stream
-        mock_clock.jump(0.5)
+        mock_clock.jump(line["retry_in_s"] + 0.1)
         again = await server.attached(DOMAIN, count + 1)
         await again.receive(count)
         assert again.ids == ["1", "2", "3"][:count]  # no barrier has confirmed the older ones
@@ -284,6 +287,11 @@ async def test_s35_a_barrier_confirms_nothing_that_came_after_it(
 
 # --- S11, blamed on us
 
+REFUSALS: Final = [
+    Condition.NOT_AUTHORIZED,
+    Condition.HOST_UNKNOWN,
+    Condition.IMPROPER_ADDRESSING,
+]
 BLAMED: Final = [
     Condition.INVALID_FROM,
     Condition.NOT_WELL_FORMED,
@@ -404,7 +412,7 @@ async def test_s11_what_broke_only_once_arrives(
 async def test_s11_a_suspect_on_a_stream_that_ends_otherwise_is_sent_again(
     server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    ends = [Condition.INVALID_FROM, Condition.SYSTEM_SHUTDOWN, Condition.CONNECTION_TIMEOUT]
+    ends = [Condition.INVALID_FROM, Condition.SYSTEM_SHUTDOWN]
 
     async def look(session: Session, _: Stanza) -> None:
         if len(server.sessions) <= len(ends):
@@ -414,9 +422,11 @@ async def test_s11_a_suspect_on_a_stream_that_ends_otherwise_is_sent_again(
     bench = running(nursery, server)
     async with hurrying(bench, mock_clock):
         bench.put("1")
-        last = await server.attached(DOMAIN, 4)
+        last = await server.attached(DOMAIN, 3)
         await last.receive(1)
-    assert arrived(server) == [["1"]] * 4
+        await last.wait_barriers(3)
+    assert arrived(server) == [["1"]] * 3
+    assert bench.log.of("a stanza broke the stream twice and is given up") == []
 
 
 async def test_s11_a_suspect_is_not_dropped_before_its_barrier(
@@ -448,6 +458,94 @@ async def test_s11_a_suspect_is_not_dropped_before_its_barrier(
         await third.receive(1)
         await until(lambda: len(bench.outbox) == 0)
     assert third.ids == ["2"]
+
+
+# --- S11, any other end
+
+SILENT_ENDS: Final = [
+    *(end for end, _ in ENDS),
+    *(
+        partial(Session.fail, condition=condition)
+        for condition in StreamCondition
+        if condition not in (*BLAMED, Condition.CONFLICT, *REFUSALS)
+    ),
+]
+
+
+def ending(
+    end: Callable[[Session], Awaitable[None]], *poison: str
+) -> Callable[[Session, Stanza], Awaitable[None]]:
+    """Have some stanzas end the stream, each time, and whatever comes behind them be unread."""
+
+    async def look(session: Session, one: Stanza) -> None:
+        if one.id in poison:
+            await end(session)
+            session.is_over = True
+
+    return look
+
+
+def copies(server: XmppServer) -> Counter[str | None]:
+    return Counter(id for session in arrived(server) for id in session)
+
+
+@pytest.mark.parametrize("end", SILENT_ENDS, ids=repr)
+@pytest.mark.parametrize("place", [0, 10, 20])
+async def test_s11_a_stanza_that_ends_the_stream_in_any_way_is_found(
+    server: XmppServer,
+    nursery: trio.Nursery,
+    mock_clock: MockClock,
+    end: Callable[[Session], Awaitable[None]],
+    place: int,
+) -> None:
+    server.on_stanza = ending(end, "poison")
+    bench = running(nursery, server)
+    ids = [str(n) for n in range(20)]
+    ids.insert(place, "poison")
+    async with hurrying(bench, mock_clock):
+        bench.put(*ids)
+        await bench.log.wait("a stanza broke the stream twice and is given up")
+        last = await server.attached(DOMAIN, 5)
+        bench.put("new")
+        await until(lambda: "new" in last.ids)
+    assert len(server.sessions) == 5
+    assert copies(server).pop("poison") == 4
+    assert copies(server).keys() == {*ids, "new"}
+    assert max(copies(server).values()) <= 4
+    seen = list(dict.fromkeys(id for session in arrived(server) for id in session))
+    assert seen == [*ids, "new"]
+    waits = [line["retry_in_s"] for line in bench.log.of("detached")]
+    proved = 0 if place == 0 else 2  # streams 3 and 4 confirm what precedes it
+    bounds = [0.5, 1, 2, 4] if not proved else [0.5, 1, 0.5, 1]
+    assert all(wait <= bound for wait, bound in zip(waits, bounds, strict=True))
+
+
+@pytest.mark.parametrize("end", [Session.hang_up, Session.reset, system_shutdown])
+async def test_s11_nothing_is_given_up_while_no_stream_proves_good(
+    server: XmppServer,
+    nursery: trio.Nursery,
+    mock_clock: MockClock,
+    end: Callable[[Session], Awaitable[None]],
+) -> None:
+    """A network that breaks at once, whatever is written, is nobody's fault."""
+    server.returns_barriers = False
+    bench = running(nursery, server)
+    async with hurrying(bench, mock_clock):
+        bench.put("1", "2")
+        for count in range(1, 11):
+            session = await server.attached(DOMAIN, count)
+            await session.wait_barriers(1)
+            await session.receive(2 if count <= 2 else 0)  # from then on, they are suspects
+            if count == 10:
+                server.returns_barriers = True
+                await session.return_barriers()
+                await session.receive(2)
+            else:
+                await end(session)
+    assert bench.log.of("a stanza broke the stream twice and is given up") == []
+    assert copies(server) == {"1": 3, "2": 3}
+    waits = [line["retry_in_s"] for line in bench.log.of("detached")]
+    assert all(2.5 <= wait <= 5 for wait in waits[4:])
 
 
 # --- S35, a server that returns no barrier
@@ -492,12 +590,6 @@ async def test_s35_a_server_that_stops_to_return_barriers_is_not(
 
 
 # --- S11, refused and taken
-
-REFUSALS: Final = [
-    Condition.NOT_AUTHORIZED,
-    Condition.HOST_UNKNOWN,
-    Condition.IMPROPER_ADDRESSING,
-]
 
 
 @pytest.mark.parametrize("condition", REFUSALS)
