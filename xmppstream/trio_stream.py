@@ -215,11 +215,15 @@ class ComponentStream:
 
     def send_encoded(self, data: bytes) -> None:
         """Append a stanza that `encode` has written; raises as `send`."""
+        self.raise_if_over()
+        self._append(data)
+
+    def raise_if_over(self) -> None:
+        """Raise `StreamFailed` if the stream is over, or either side of it."""
         if self._end is not None:
             raise StreamFailed(self._end)
-        if not self._connection.established:  # either side has ended
+        if not self._connection.established:
             raise StreamFailed(StreamLost("the stream is ending"))
-        self._append(data)
 
     async def flush(self) -> None:
         """Wait until everything appended so far has been handed to the operating system.

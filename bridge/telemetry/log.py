@@ -21,7 +21,6 @@ from bridge.telemetry.text import printable
 LIMIT: Final = 50
 _LEVELS: Final = frozenset({"warning", "error", "critical"})
 _PLAIN: Final = {
-    "answers dropped, the server does not read": "Answers were dropped: the server does not read",
     "bad reply": "The endpoint's reply could not be used",
     "cannot attach": "Cannot attach to the server",
     "configuration": "The configuration could be improved",

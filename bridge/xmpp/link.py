@@ -7,6 +7,7 @@ component before it has ever accepted it. It is cancelled when the daemon stops.
 
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -34,6 +35,7 @@ CONFIRM_EVERY_COUNT: Final = 1000
 UNCONFIRMED_WAIT_S: Final = 20.0
 CLOSE_CONFIRM_S: Final = 0.8
 UNSENT_LIMIT_BYTES: Final = 64 * 1024
+UNSENT_ANSWERS_BYTES: Final = 1024 * 1024
 REMIND_EVERY_S: Final = 60.0
 
 HINTS: Final = {
@@ -176,7 +178,7 @@ class Link:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream)
                 nursery.start_soon(self._confirm, stream)
-                end = await stream.serve(self._handle)
+                end = await stream.serve(self._receive)
                 nursery.cancel_scope.cancel()
         finally:
             self.stream = None
@@ -202,15 +204,37 @@ class Link:
         one = self._component
         return await connect(one.server, one.domain, one.secret.value, self._options)
 
+    async def _receive(self, event: Event) -> None:
+        """Pass on an event. While more than 1 MiB of answers is unsent, wait: more would follow.
+
+        Nothing else is waited for. What the writer waits for may be a barrier, which comes on the
+        stream that is not read meanwhile: the answers go before the suspects that it tests.
+        """
+        await self._handle(event)
+        stream = self.stream
+        if self._outbox.unsent_answer_bytes > UNSENT_ANSWERS_BYTES and stream is not None:
+            with suppress(StreamFailed):  # they wait for the next stream
+                self._send_pending(stream, answers_only=self._outbox.suspect is not None)
+                await stream.flush()
+
+    def _send_pending(self, stream: ComponentStream, *, answers_only: bool = False) -> None:
+        """Append what the outbox has to the stream.
+
+        Raises:
+            StreamFailed: if the stream is over; nothing is taken.
+        """
+        stream.raise_if_over()
+        written = self._meter.written
+        for data in self._outbox.take(answers_only=answers_only):
+            stream.send_encoded(data)
+            written[data[1:2]] += 1
+
     async def _write(self, stream: ComponentStream) -> None:
         try:
             await self._test_suspects(stream)
-            written = self._meter.written
             while True:
                 await self._outbox.wait_pending()
-                for data in self._outbox.take():
-                    stream.send_encoded(data)
-                    written[data[1:2]] += 1
+                self._send_pending(stream)
                 if stream.unsent_bytes > UNSENT_LIMIT_BYTES:
                     await stream.flush()
         except StreamFailed:

@@ -6,8 +6,12 @@ them breaks the stream, they become suspects, which go first, one at a time (S11
 server says so, or if two streams in a row ended, in any way, with the same oldest stanza
 unconfirmed. So a stanza is written at most twice with others, and at most twice alone.
 
+Answers of the bridge itself are written in order with the others, but once: they are not kept for
+confirmation, and no limit counts them, since every request is answered (S29). The link bounds them:
+it does not read while too many are unsent.
+
 Invariant: every stanza is in exactly one of `_suspects`, `_unconfirmed`, `_pending`, from the
-oldest to the newest; `_held_bytes` is the sum of their sizes.
+oldest to the newest; `_held_bytes` is the sum of their sizes, and `unsent_answer_bytes` of answers.
 
 Replies are always accepted, since their tasks wait for room first. Unsolicited stanzas may not use
 the last quarter of the room. They reserve their place first, so those that are still being
@@ -54,7 +58,7 @@ class Outgoing(NamedTuple):  # one per reply: a third of the cost of a frozen cl
 
     The journal identifies it by `uid` and `place`: it is the `place`-th stanza (from 1) that
     answers the delivery `uid`. Place 0 means that it answers no delivery. Without a uid it is in
-    memory only.
+    memory only. `is_answer`: the bridge itself answers; it is not kept for confirmation.
     """
 
     data: bytes
@@ -62,6 +66,7 @@ class Outgoing(NamedTuple):  # one per reply: a third of the cost of a frozen cl
     component: str = ""
     uid: str = ""
     place: int = 0
+    is_answer: bool = False
 
 
 class OutgoingStore(Protocol):
@@ -97,6 +102,8 @@ class Outbox:
         self._suspects: deque[Outgoing] = deque()
         self._unconfirmed: deque[Outgoing] = deque()
         self._pending: deque[Outgoing] = deque()
+        self.unsent_answer_bytes = 0
+        self._answers = 0  # in `_pending`
         self._held_bytes = 0
         self._reserved = 0
         self._reserved_bytes = 0
@@ -110,7 +117,9 @@ class Outbox:
         self._freed = trio.Event()
 
     def __len__(self) -> int:
-        return len(self._suspects) + len(self._unconfirmed) + len(self._pending)
+        """The number of stanzas that count: all but answers of the bridge itself."""
+        kept = len(self._suspects) + len(self._unconfirmed) + len(self._pending)
+        return kept - self._answers
 
     @property
     def is_full(self) -> bool:
@@ -125,15 +134,12 @@ class Outbox:
         """Add stanzas that belong together, even if there is no room: see `wait_room`."""
         for one in stanzas:
             self._pending.append(one)
-            self._held_bytes += len(one.data)
+            if one.is_answer:
+                self._answers += 1
+                self.unsent_answer_bytes += len(one.data)
+            else:
+                self._held_bytes += len(one.data)
         self._filled.set()
-
-    def put_if_room(self, stanzas: list[Outgoing]) -> bool:
-        """Add stanzas if there is room; return whether there was."""
-        if stanzas and self.is_full:
-            return False
-        self.put(stanzas)
-        return True
 
     # --- for unsolicited stanzas
 
@@ -177,21 +183,29 @@ class Outbox:
             self._filled = trio.Event()
             await self._filled.wait()
 
-    def take(self) -> list[bytes]:
-        """Return all pending stanzas, which count as unconfirmed from now on.
+    def take(self, *, answers_only: bool = False) -> list[bytes]:
+        """Return all pending stanzas, which count as unconfirmed from now on, but for answers.
 
         Late ones are marked so (XEP-0203); those that were written before stay unchanged.
         """
         late = self._now() - LATE_S
         taken = []
-        for one in self._pending:
+        pending, self._pending = self._pending, deque()
+        for one in pending:
+            if one.is_answer:
+                data = one.data
+                taken.append(delayed(data, one.made, self._domain) if one.made < late else data)
+                continue
+            if answers_only:
+                self._pending.append(one)
+                continue
             if one.made < late and not self._resent:
                 one = self._marked(one)
             else:
                 self._resent = max(self._resent - 1, 0)
             self._unconfirmed.append(one)
             taken.append(one.data)
-        self._pending.clear()
+        self._answers = self.unsent_answer_bytes = 0
         if len(self._unconfirmed) >= self._awaited:
             self._reached.set()
         self._taken.set()

@@ -626,8 +626,9 @@ async def test_a_drain_is_bounded_whatever_the_server_does(
 async def test_a_drain_with_suspects_is_bounded(world: World, mock_clock: MockClock) -> None:
     async def blame(session: Session, _: Stanza) -> None:
         if session is world.server.sessions[0]:
-            world.server.returns_barriers = False
             await session.fail(StreamCondition.INVALID_FROM)
+        else:
+            world.server.returns_barriers = False
 
     world.server.on_stanza = blame
     endpoint = await world.endpoint(echo)

@@ -17,8 +17,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import bridge.xmpp.link
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
-from bridge.xmpp.link import REMEDIES, Link, Refused, hint_of
-from bridge.xmpp.outbox import LIMIT_COUNT, Outbox
+from bridge.xmpp.link import REMEDIES, UNSENT_ANSWERS_BYTES, Link, Refused, hint_of
+from bridge.xmpp.outbox import LIMIT_COUNT, Outbox, Outgoing
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import MADE, outgoing, stanza
@@ -74,7 +74,7 @@ class Bench:
     def put(self, *ids: str) -> list[bytes]:
         """Have replies become ready."""
         written = [encode(reply(id)) for id in ids]
-        assert self.outbox.put_if_room(outgoing(*written))
+        self.outbox.put(outgoing(*written))
         return written
 
 
@@ -561,7 +561,7 @@ async def test_s35_a_server_without_barriers_is_taken_at_its_word(
     for round in range(3):
         bench.put(*(f"{round}-{n}" for n in range(3)))
         await session.receive(3 * (round + 1))
-        assert not bench.outbox.put_if_room(outgoing(b"<message/>"))
+        assert bench.outbox.is_full
         barriers = session.barriers
         mock_clock.jump(CONFIRM_S)
         await session.wait_barriers(barriers + 1)
@@ -787,6 +787,123 @@ async def test_a_changed_failure_is_logged_at_once(
         "invalid-namespace",
         str(DOWN),
     ]
+
+
+# --- answers of the bridge itself
+
+
+@define
+class Asked:
+    """A link whose handler answers everything at once, and a server that asks."""
+
+    session: Session
+    outbox: Outbox
+    link: Link
+    log: Recorder
+    answered: int = 0
+    most_bytes: int = 0
+
+    async def handle(self, event: Event) -> None:
+        assert isinstance(event, StanzaReceived)
+        await trio.lowlevel.checkpoint()
+        answer = Outgoing(encode(reply(str(event.stanza.id), "x" * 10_000)), MADE, is_answer=True)
+        self.outbox.put([answer])
+        self.answered += 1
+        self.most_bytes = max(self.most_bytes, self.outbox.unsent_answer_bytes)
+
+    async def ask(self, count: int) -> None:
+        """Send all at once, as to a server's other tasks: it may block."""
+        await self.session.send(*(reply(str(n)) for n in range(count)))
+
+
+ASKED: Final = 2500
+"""Its answers are 25 MB, so that they fit into no buffer of the kernel's."""
+
+
+@pytest.mark.parametrize("suspects", [0, 2])
+async def test_s29_every_request_is_answered_though_the_server_pauses(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock, suspects: int
+) -> None:
+    """Reading waits for what is unsent, and never for a barrier, which it would not see."""
+    log, outbox = Recorder(), fresh_outbox(limit_count=1)
+    outbox.put(outgoing(*(encode(reply(f"suspect-{n}")) for n in range(suspects))))
+    outbox.take()
+    outbox.stream_lost(blamed=True)
+
+    async def handle(event: Event) -> None:
+        await asked.handle(event)
+
+    link = Link(component(server.address), StreamOptions(), outbox, handle, log.logger())
+    server.returns_barriers = False
+    nursery.start_soon(link.run)
+    asked = Asked(await server.attached(DOMAIN), outbox, link, log)
+    await asked.session.wait_barriers(1)
+    server.reading = trio.Event()
+    nursery.start_soon(asked.ask, ASKED)
+    await until(lambda: asked.answered > 0)
+    for _ in range(20):
+        await wait_all_tasks_blocked(0.01)
+    assert 0 < asked.answered < ASKED, "the reader waits"
+    assert asked.most_bytes < UNSENT_ANSWERS_BYTES + 20_000
+    server.reading.set()
+    await until(lambda: asked.answered == ASKED)  # while no barrier returns
+    server.returns_barriers = True
+    await asked.session.return_barriers()
+    await asked.session.receive(ASKED + suspects)
+    ids = [str(id) for id in asked.session.ids]
+    assert [id for id in ids if id.isdigit()] == [str(n) for n in range(ASKED)]
+    assert ids.count("suspect-0") == ids.count("suspect-1") == min(suspects, 1)
+    assert [line["event"] for line in log.told] == ["attached"]
+
+
+@pytest.mark.parametrize("end", [Session.hang_up, Session.reset, end_tag, system_shutdown])
+async def test_a_reader_that_waits_for_the_server_sees_the_end(
+    server: XmppServer,
+    nursery: trio.Nursery,
+    mock_clock: MockClock,
+    end: Callable[[Session], Awaitable[None]],
+) -> None:
+    log, outbox = Recorder(), fresh_outbox()
+
+    async def handle(event: Event) -> None:
+        await asked.handle(event)
+
+    link = Link(component(server.address), StreamOptions(), outbox, handle, log.logger())
+    nursery.start_soon(link.run)
+    asked = Asked(await server.attached(DOMAIN), outbox, link, log)
+    await asked.session.wait_barriers(1)
+    server.reading = trio.Event()
+    await asked.ask(10)
+    await until(lambda: asked.answered == 10)
+    nursery.start_soon(asked.ask, ASKED)
+    for _ in range(20):
+        await wait_all_tasks_blocked(0.01)
+    server.reading.set()
+    await asked.session.receive(10)
+    await asked.session.receive(10 + ASKED)
+    await end(asked.session)
+    await log.wait("detached")
+
+
+async def test_what_becomes_ready_on_a_stream_that_ends_waits_for_the_next(
+    server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    log, outbox = Recorder(), fresh_outbox()
+
+    async def handle(event: Event) -> None:
+        await asked.handle(event)
+
+    link = Link(component(server.address), StreamOptions(), outbox, handle, log.logger())
+    nursery.start_soon(link.run)
+    asked = Asked(await server.attached(DOMAIN), outbox, link, log)
+    await asked.session.wait_barriers(1)
+    await asked.session.send_bytes(encode(reply("1")) + b"</stream:stream>")
+    line = await log.wait("detached")
+    assert (asked.answered, asked.session.ids) == (1, [])
+    mock_clock.jump(line["retry_in_s"] + 0.1)
+    again = await server.attached(DOMAIN, 2)
+    await again.receive(1)
+    assert again.ids == ["1"]
 
 
 # --- closing

@@ -23,7 +23,7 @@ def fresh(limit_count: int = LIMIT_COUNT, limit_bytes: int = LIMIT_BYTES) -> Out
 
 def filled(*stanzas: bytes) -> Outbox:
     outbox = fresh()
-    assert outbox.put_if_room(outgoing(*stanzas))
+    outbox.put(outgoing(*stanzas))
     return outbox
 
 
@@ -58,7 +58,7 @@ class Waiter:
 
 def test_takes_in_the_order_of_putting() -> None:
     outbox = filled(A, B)
-    assert outbox.put_if_room(outgoing(C))
+    outbox.put(outgoing(C))
     assert outbox.take() == [A, B, C]
     assert outbox.take() == []
 
@@ -76,29 +76,28 @@ def test_is_full_by_count_and_by_bytes(limits: tuple[int, int], held: list[bytes
     outbox = fresh(*limits)
     for stanza in held:
         assert not outbox.is_full
-        assert outbox.put_if_room(outgoing(stanza))
+        outbox.put(outgoing(stanza))
     assert outbox.is_full
-    assert not outbox.put_if_room(outgoing(C))
     assert len(outbox) == 2
     assert outbox.take() == held
 
 
 def test_stanzas_that_belong_together_are_not_torn_apart() -> None:
     outbox = fresh(limit_count=2)
-    assert outbox.put_if_room(outgoing(A))
-    assert outbox.put_if_room(outgoing(B, C, D))
+    outbox.put(outgoing(A))
+    outbox.put(outgoing(B, C, D))
     assert outbox.take() == [A, B, C, D]
     assert outbox.is_full
 
 
 def test_what_was_written_counts_until_it_is_confirmed() -> None:
     outbox = fresh(limit_count=2)
-    outbox.put_if_room(outgoing(A, B))
+    outbox.put(outgoing(A, B))
     outbox.take()
-    assert not outbox.put_if_room(outgoing(C))
+    assert outbox.is_full
     outbox.confirm(outbox.position)
     assert len(outbox) == 0
-    assert outbox.put_if_room(outgoing(C))
+    assert not outbox.is_full
 
 
 def test_what_is_sent_unasked_leaves_a_quarter_of_the_places_for_replies() -> None:
@@ -214,13 +213,6 @@ def test_what_must_be_put_is_put_where_there_is_no_room() -> None:
     assert outbox.is_full
 
 
-async def test_putting_nothing_needs_no_room() -> None:
-    outbox = fresh(limit_count=1)
-    outbox.put(outgoing(A))
-    assert outbox.put_if_room([])
-    assert len(outbox) == 1
-
-
 async def test_a_cancelled_wait_for_room_leaves_all_as_it_was() -> None:
     outbox = fresh(limit_count=1)
     outbox.put(outgoing(A))
@@ -239,7 +231,7 @@ def test_confirms_what_was_taken_before_the_mark_and_no_more() -> None:
     outbox = filled(A, B)
     outbox.take()
     mark = outbox.position
-    outbox.put_if_room(outgoing(C))
+    outbox.put(outgoing(C))
     outbox.take()
     outbox.confirm(mark)
     outbox.stream_lost(blamed=False)
@@ -263,7 +255,7 @@ def test_a_mark_confirms_once() -> None:
     outbox.take()
     mark = outbox.position
     outbox.confirm(mark)
-    outbox.put_if_room(outgoing(C))
+    outbox.put(outgoing(C))
     outbox.take()
     outbox.confirm(mark)
     assert len(outbox) == 1
@@ -275,7 +267,7 @@ def test_a_mark_confirms_once() -> None:
 def test_a_lost_stream_sends_again_before_what_is_newer() -> None:
     outbox = filled(A, B)
     outbox.take()
-    outbox.put_if_room(outgoing(C))
+    outbox.put(outgoing(C))
     outbox.stream_lost(blamed=False)
     assert outbox.suspect is None
     assert outbox.take() == [A, B, C]
@@ -284,7 +276,7 @@ def test_a_lost_stream_sends_again_before_what_is_newer() -> None:
 def test_s11_what_is_unconfirmed_when_blamed_is_suspect() -> None:
     outbox = filled(A, B)
     outbox.take()
-    outbox.put_if_room(outgoing(C))
+    outbox.put(outgoing(C))
     outbox.stream_lost(blamed=True)
     assert outbox.take() == [C]
     assert suspects(outbox) == [A, B]
@@ -294,7 +286,7 @@ def test_older_suspects_stay_first_whatever_ends_the_next_stream() -> None:
     outbox = filled(A)
     outbox.take()
     outbox.stream_lost(blamed=True)
-    outbox.put_if_room(outgoing(B))
+    outbox.put(outgoing(B))
     outbox.take()
     outbox.stream_lost(blamed=True)
     outbox.stream_lost(blamed=False)
@@ -325,13 +317,63 @@ def test_s11_another_one_unconfirmed_is_not() -> None:
 
 def test_suspects_count_against_the_bound() -> None:
     outbox = fresh(limit_bytes=8)
-    outbox.put_if_room(outgoing(A, B))
+    outbox.put(outgoing(A, B))
     outbox.take()
     outbox.stream_lost(blamed=True)
-    assert not outbox.put_if_room(outgoing(C))
+    assert outbox.is_full
     outbox.confirm_suspect()
     assert len(outbox) == 1
-    assert outbox.put_if_room(outgoing(C))
+    assert not outbox.is_full
+
+
+# --- answers of the bridge itself
+
+
+def own(*stanzas: bytes) -> list[Outgoing]:
+    return [one._replace(is_answer=True) for one in outgoing(*stanzas)]
+
+
+def test_s29_answers_need_no_room_and_keep_their_order() -> None:
+    outbox = fresh(limit_count=1)
+    outbox.put(outgoing(A))
+    outbox.put(own(B, C))
+    outbox.put(outgoing(D))
+    assert (len(outbox), outbox.unsent_answer_bytes) == (2, len(B + C))
+    assert outbox.take() == [A, B, C, D]
+    assert (len(outbox), outbox.unsent_answer_bytes) == (2, 0)
+
+
+@pytest.mark.parametrize("blamed", [False, True])
+def test_answers_are_written_once(blamed: bool) -> None:
+    told = Told()
+    outbox = told.outbox
+    outbox.put(own(A))
+    assert outbox.take() == [A]
+    assert outbox.position == 0
+    outbox.put(own(B))
+    outbox.stream_lost(blamed=blamed)
+    assert outbox.suspect is None
+    assert outbox.take() == [B]
+    outbox.confirm(outbox.position)
+    assert told.confirmed == [[]]
+
+
+def test_answers_can_be_taken_alone() -> None:
+    outbox = filled(A)
+    outbox.take()
+    outbox.stream_lost(blamed=False)
+    outbox.put(own(B))
+    outbox.put(outgoing(C))
+    assert outbox.take(answers_only=True) == [B]
+    assert (len(outbox), outbox.position) == (2, 1)
+    assert outbox.take() == [A, C]
+
+
+def test_a_late_answer_says_so() -> None:
+    outbox = Outbox(DOMAIN, now=lambda: MADE + LATE_S + 1)
+    outbox.put([one._replace(is_answer=True) for one in outgoing(in_time("1"))])
+    assert outbox.take() == [late("1")]
+    assert outbox._held_bytes == 0
 
 
 # --- who is told of what has left
@@ -515,9 +557,9 @@ async def test_wait_pending(nursery: trio.Nursery) -> None:
     outbox = fresh()
     waiter = Waiter(nursery, outbox.wait_pending)
     assert not await waiter.is_through()
-    outbox.put_if_room(outgoing())
+    outbox.put(outgoing())
     assert not await waiter.is_through()
-    outbox.put_if_room(outgoing(A))
+    outbox.put(outgoing(A))
     assert await waiter.is_through()
 
 
@@ -534,7 +576,7 @@ async def test_wait_unconfirmed(nursery: trio.Nursery) -> None:
     waiter = Waiter(nursery, lambda: outbox.wait_unconfirmed(2))
     outbox.take()
     assert not await waiter.is_through()
-    outbox.put_if_room(outgoing(B))
+    outbox.put(outgoing(B))
     assert not await waiter.is_through()
     outbox.take()
     assert await waiter.is_through()
@@ -593,7 +635,7 @@ def test_whatever_happens_all_arrive_in_order(steps: list[str]) -> None:
         match name:
             case "put":
                 put.append(in_time(str(len(put))))
-                assert outbox.put_if_room(outgoing(put[-1], made=clock.now))
+                outbox.put(outgoing(put[-1], made=clock.now))
             case "take" if outbox.suspect is None:
                 arrived.extend(outbox.take())
             case "mark":
