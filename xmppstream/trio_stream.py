@@ -193,6 +193,12 @@ class ComponentStream:
         self._barrier_prefix = f"{_BARRIER_PREFIX}{token_hex(6)}-"
         self._barrier_count = 0
         self._sent_at = self._received_at = trio.current_time()
+        self._handling = False  # events are being handled, so nothing is read
+
+    @property
+    def heard_at(self) -> float:
+        """When the peer last sent something, by trio's clock; now while that is being handled."""
+        return trio.current_time() if self._handling else self._received_at
 
     @property
     def end(self) -> StreamEnd | None:
@@ -253,6 +259,17 @@ class ComponentStream:
         finally:
             lost = self._barriers.pop(id, None) is not None
         if lost and self._end is not None:
+            raise StreamFailed(self._end)
+
+    async def probe(self) -> None:
+        """End the stream if the peer sends nothing within `probe_timeout_s`, though it is asked to.
+
+        Raises:
+            StreamFailed: if the stream ended.
+        """
+        if not await self._answers(1):
+            self._finish(StreamLost("the server no longer answers"))
+        if self._end is not None:
             raise StreamFailed(self._end)
 
     async def serve(self, handle: Handler) -> StreamEnd:
@@ -344,12 +361,14 @@ class ComponentStream:
         events, self._early = self._early, []
         try:
             while True:
+                self._handling = True
                 for event in events:
                     if isinstance(event, StreamFaulted | StreamClosed):
                         await self._leave(event)
                         return
                     if not (isinstance(event, StanzaReceived) and self._is_barrier(event.stanza)):
                         await handle(event)
+                self._handling = False
                 if self._end is not None:
                     return
                 with trio.CancelScope() as self._receiving:
@@ -413,20 +432,20 @@ class ComponentStream:
         try:
             await self.barrier()
             while True:
-                silent_since = self._received_at
+                silent_since = self.heard_at
                 await trio.sleep_until(silent_since + 2 * self._options.keepalive_s)
-                if self._received_at == silent_since and not await self._answers():
+                if self.heard_at == silent_since and not await self._answers(_PROBES):
                     self._finish(StreamLost("the server no longer answers"))
                     return
         except StreamFailed:
             return
 
-    async def _answers(self) -> bool:
-        heard = self._received_at
-        for _ in range(_PROBES):
+    async def _answers(self, probes: int) -> bool:
+        heard = self.heard_at
+        for _ in range(probes):
             with trio.move_on_after(self._options.probe_timeout_s) as scope:
                 await self.barrier()
-            if not scope.cancelled_caught or self._received_at != heard:
+            if not scope.cancelled_caught or self.heard_at != heard:
                 return True
         return False
 

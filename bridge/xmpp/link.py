@@ -270,12 +270,16 @@ class Link:
     async def _proved(self, stream: ComponentStream) -> bool:
         """Return whether everything written counts as arrived (S35).
 
-        A server that has never returned a barrier cannot confirm: then writing is enough.
+        A server that has never returned a barrier cannot confirm: then writing is enough. Of one
+        that has, and says nothing at all, the connection may be half open: it is asked once more.
         """
+        asked_at = trio.current_time()
         with trio.move_on_after(UNCONFIRMED_WAIT_S) as scope:
             await stream.barrier()
         if not scope.cancelled_caught:
             return True
+        if stream.barrier_seen and stream.heard_at < asked_at:
+            await stream.probe()
         if not stream.barrier_seen and not self._warned_unconfirmed:
             self._warned_unconfirmed = True
             self._log.warning("the server returns no barrier; what is written counts as arrived")

@@ -445,10 +445,10 @@ async def test_s11_a_suspect_is_not_dropped_before_its_barrier(
         bench.put("1", "2")
         second = await server.attached(DOMAIN, 2)
         await second.receive(2)
-        for _ in range(3):
+        for _ in range(6):
             await wait_all_tasks_blocked()
-            mock_clock.jump(UNCONFIRMED_S)
-        await wait_all_tasks_blocked()
+            mock_clock.jump(UNCONFIRMED_S / 2)
+            await say_a_word(second, bench)
         assert second.ids == ["1", "2"]
         assert len(bench.outbox) == 1
         server.on_stanza = breaking(Condition.INVALID_FROM)
@@ -571,7 +571,7 @@ async def test_s35_a_server_without_barriers_is_taken_at_its_word(
     assert told == ["attached", "the server returns no barrier; what is written counts as arrived"]
 
 
-async def test_s35_a_server_that_stops_to_return_barriers_is_not(
+async def test_s35_a_server_that_talks_and_stops_to_return_barriers_is_not(
     server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     bench = running(nursery, server)
@@ -584,9 +584,61 @@ async def test_s35_a_server_that_stops_to_return_barriers_is_not(
         await wait_all_tasks_blocked()
         mock_clock.jump(CONFIRM_S)
         await session.wait_barriers(count)
-        mock_clock.jump(UNCONFIRMED_S)
+        mock_clock.jump(UNCONFIRMED_S / 2)
+        await say_a_word(session, bench)
+        mock_clock.jump(UNCONFIRMED_S / 2)
     assert len(bench.outbox) == 1
     assert [line["event"] for line in bench.log.told] == ["attached"]
+
+
+async def say_a_word(session: Session, bench: Bench) -> None:
+    """Have the server send white space, and the link read it."""
+    await session.send_bytes(b" ")
+    now = trio.current_time()
+    await until(lambda: bench.link.stream is not None and bench.link.stream.heard_at == now)
+
+
+@pytest.mark.parametrize("are_suspects", [False, True])
+async def test_s35_a_half_open_connection_with_replies_is_noticed(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock, are_suspects: bool
+) -> None:
+    """Two barriers that do not return, and no word for as long, are evidence enough."""
+    bench = bench_at(server.address)
+    bench.put("1")
+    if are_suspects:
+        bench.outbox.take()
+        bench.outbox.stream_lost(blamed=True)
+    nursery.start_soon(bench.link.run)
+    session = await server.attached(DOMAIN)
+    await session.receive(1)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    server.reading = trio.Event()  # nothing comes back any more
+    bench.put("2")
+    began = trio.current_time()
+    while not bench.log.of("detached"):
+        await wait_all_tasks_blocked(0.01)
+        mock_clock.jump(1)
+    assert trio.current_time() - began <= CONFIRM_S + 2 * UNCONFIRMED_S + 2
+    [line] = bench.log.of("detached")
+    assert line["why"] == "the server no longer answers"
+    server.reading.set()
+    mock_clock.jump(line["retry_in_s"] + 0.1)
+    again = await server.attached(DOMAIN, 2)
+    await until(lambda: "2" in again.ids)
+
+
+async def test_a_silent_connection_without_replies_is_left_in_peace(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    server.reading = trio.Event()
+    for _ in range(110):
+        await wait_all_tasks_blocked()
+        mock_clock.jump(1)
+    assert bench.log.of("detached") == []
+    server.reading.set()
 
 
 # --- S11, refused and taken
