@@ -3,6 +3,7 @@
 The clock stands still: a test waits for what happens, and moves it where the link would wait.
 """
 
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -810,6 +811,31 @@ async def test_s11_waiting_times(
         most = float(wait.removeprefix("≤"))
         least = most / 2 if wait.startswith("≤") else most
         assert least - 1e-6 <= one <= most + 1e-6
+
+
+async def test_a_stream_that_was_good_resets_the_waits_once(
+    server: XmppServer,
+    mock_clock: MockClock,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each attempt that fails after it waits longer: the last stream's merit is used up."""
+    monkeypatch.setattr(random, "uniform", max)
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    bench.put("1")
+    await session.receive(1)
+    mock_clock.jump(CONFIRM_S)
+    await until(lambda: not len(bench.outbox))
+    network = Network(*[DOWN] * 4)
+    monkeypatch.setattr(bridge.xmpp.link, "connect", network.connect)
+    await session.hang_up()
+    await bench.log.wait("detached")
+    ended = trio.current_time()
+    for _ in range(61):
+        mock_clock.jump(0.125)
+        await wait_all_tasks_blocked(0.001)
+    assert [at - ended for at in network.times] == [0.5, 1.5, 3.5, 7.5]
 
 
 async def test_an_unchanged_failure_is_logged_once_a_minute(
