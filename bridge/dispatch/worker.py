@@ -88,7 +88,7 @@ class DeliveryWorker:
         self._endpoint = endpoint
         self._autoresponder = autoresponder
         self._timeout_s = timeout_s
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, ...]] = set()
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
 
     async def attempt(self, delivery: Delivery, deadline: float, began: float) -> AttemptResult:
@@ -161,10 +161,10 @@ class DeliveryWorker:
             case Rejected(status=status, location=location):
                 event = "endpoint rejected a stanza"
                 self._log.info(event, status=status, id=id, uid=uid)
-                if 300 <= status < 400:
+                if 300 <= status < 400 and self._is_new("redirect"):
                     hint = "set component_post_url to the new address: redirects are not followed"
                     event = "endpoint redirects"
-                    self._warn_once(event, "", status=status, location=location, hint=hint)
+                    self._log.warning(event, status=status, location=location, hint=hint)
         if self._failed:
             self._log.info("endpoint answers again", failed=self._failed)
             self._failed = 0
@@ -175,27 +175,32 @@ class DeliveryWorker:
             self._log.error("endpoint fails", why=why, uid=uid)
 
     def _note_ignored(self, media: str, status: int) -> None:
+        subject = media if status == 200 else str(status)
+        if not self._is_new("ignored", subject):
+            return
         event = "reply ignored"
         if status != 200:
             hint = "use status 200 for replies"
-            self._warn_once(event, str(status), status=status, hint=hint)
+            self._log.warning(event, status=status, hint=hint)
             return
         hint = "set Content-Type: application/json on replies"
         if media == "text/plain":
             hint += ", or component_text_replies = true"
-        self._warn_once(event, media, media_type=media, hint=hint)
+        self._log.warning(event, media_type=media, hint=hint)
 
     def _note_reading(self, reading: Reading) -> None:
         for key in reading.unknown:
-            if key not in READ_ONLY:
-                shown = printable(key[:_SHOWN])
-                self._warn_once("unknown key in a reply", shown, key=shown, hint=hint_for(key))
+            shown = printable(key[:_SHOWN])
+            if key not in READ_ONLY and self._is_new("key", shown):
+                self._log.warning("unknown key in a reply", key=shown, hint=hint_for(key))
         for why in reading.nothing:
-            hint = 'return an object with "body"'
-            self._warn_once("reply says nothing", why, why=why, hint=hint)
+            if self._is_new("nothing", why):
+                hint = 'return an object with "body"'
+                self._log.warning("reply says nothing", why=why, hint=hint)
 
-    def _warn_once(self, event: str, subject: str, **values: object) -> None:
-        """Log a warning, once for each event and subject."""
-        if (event, subject) not in self._warned and len(self._warned) < _WARNED_LIMIT:
-            self._warned.add((event, subject))
-            self._log.warning(event, **values)
+    def _is_new(self, *subject: str) -> bool:
+        """Return whether a subject has not been warned about, and record that it is now."""
+        is_new = subject not in self._warned and len(self._warned) < _WARNED_LIMIT
+        if is_new:
+            self._warned.add(subject)
+        return is_new

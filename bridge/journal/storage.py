@@ -84,7 +84,7 @@ class Storage:
                 self._volume.bytes += one.pending_bytes
 
     def dropped(self, replies: Iterable[Outgoing]) -> None:
-        """Have replies that an operator has dropped written no more."""
+        """Stop writing replies that an operator has dropped."""
         uids: dict[str, set[str]] = {}
         for one in replies:
             uids.setdefault(one.component, set()).add(one.uid)

@@ -448,8 +448,9 @@ async def test_reset_while_writing(pool: Pool, nursery: trio.Nursery) -> None:
         await reset(stream)
 
     port = await listen(nursery, handle)
-    # httpx's own transport takes it for an answer that did not come.
-    with pytest.raises(httpx.WriteError, match=r"Connection reset by peer|Broken pipe"):
+    # Whether writing or reading meets it first is the kernel's choice. httpx's own transport takes
+    # it for an answer that did not come.
+    with pytest.raises((httpx.WriteError, httpx.RemoteProtocolError)):
         await post(pool, port, BIG)
     assert pool.open_count == 0
 
