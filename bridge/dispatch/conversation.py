@@ -41,6 +41,8 @@ class Conversation(msgspec.Struct, eq=False):  # mostly one per stanza: cheaper 
     """The stanza whose turn it is."""
     phase: Phase = Phase.READY
     due: float = math.inf
+    stalled: bool = False
+    """Whether it waits because the endpoint fails, rather than because it asked for time."""
     behind: deque[Delivery] | None = None
     """The stanzas behind the head. Made when first needed: most have none, and a deque is big."""
 
@@ -130,9 +132,10 @@ class Conversations:
         conversation.phase = Phase.AT_WORK
         return conversation
 
-    def wait(self, conversation: Conversation, due: float) -> None:
+    def wait(self, conversation: Conversation, due: float, *, stalled: bool = False) -> None:
         """Make an AT_WORK conversation try its head again at `due`."""
         conversation.phase, conversation.due = Phase.WAITING, due
+        conversation.stalled = stalled
         heapq.heappush(self._waiting, (due, next(self._ticket), conversation))
 
     def release(self, now: float) -> None:
@@ -144,6 +147,12 @@ class Conversations:
         """Make all WAITING conversations READY."""
         while self._waiting:
             self.release(self.next_due)
+
+    def release_stalled(self) -> None:
+        """Make the WAITING conversations READY that are stalled: their endpoint is back."""
+        for place in sorted(self._waiting):
+            if _is_due_as(place) and place[2].stalled:
+                self._make_ready(place[2])  # its place is skipped from now on
 
     def done(self, conversation: Conversation) -> bool:
         """Remove the head of an AT_WORK conversation; return whether another stanza follows."""

@@ -27,7 +27,7 @@ from bridge.journal.delivery import Delivery
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
-from bridge.webhook.retry import CircuitBreaker, RetryPolicy
+from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import WRITTEN_LIMIT
 from bridge.xmpp.muc import MucOccupancy
@@ -282,9 +282,12 @@ class Dispatcher:
                     )
                     if self._breaker.is_down and not was_down:
                         self._expiry_due = self._trio_now()  # from now on, not only requests expire
+                    elif was_down and not self._breaker.is_down:
+                        self._conversations.release_stalled()
                     self._wake.set()
                     if due is not None:
-                        self._conversations.wait(conversation, due)
+                        stalled = says_down(result.outcome)
+                        self._conversations.wait(conversation, due, stalled=stalled)
                         self._idle.set()
                         return
             if self._outbox.is_full and (result is None or result.stanzas or not result.is_success):

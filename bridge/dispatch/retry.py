@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
@@ -11,6 +12,11 @@ from bridge.journal.queue import DeliveryQueue
 from bridge.webhook.outcome import Outcome, reason_of
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy, is_crash, says_down
 from xmppstream.jid import bare
+
+LAST_CHANCE_S: Final = 2.0
+"""A stanza that would have to wait beyond its budget is tried once more this long before its end,
+whatever `Retry-After` says: the endpoint may be back sooner than it thought.
+"""
 
 
 class Retrier:
@@ -60,9 +66,12 @@ class Retrier:
             crashes = self._crashes(delivery)
             attempts, since_s = len(crashes), self._now() - crashes[0]
         wait_s = self.policy.wait_s(result.outcome, attempts, since_s)
-        if wait_s is None or self._trio_now() + wait_s >= delivery.deadline:
+        if wait_s is None:
             return None
-        return self._trio_now() + wait_s
+        now, last_chance = self._trio_now(), delivery.deadline - LAST_CHANCE_S
+        if now + wait_s < delivery.deadline:
+            return now + wait_s
+        return last_chance if now < last_chance else None
 
     def _crashes(self, delivery: Delivery) -> list[float]:
         """Return when the attempts began that ended as the last one, since the stanza was accepted

@@ -249,12 +249,40 @@ async def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("value", ["86400", "9" * 30, "Tue, 14 Nov 2090 22:13:27 GMT", "61"])
-async def test_a_retry_after_beyond_the_budget_is_final(
+async def test_a_retry_after_beyond_the_budget_leaves_one_last_attempt(
     nursery: trio.Nursery, autojump_clock: MockClock, value: str
 ) -> None:
     life = await failing(nursery, Rejected(503, await retry_after_s(value)))
-    await life.give(message("m"))
-    assert conditions(life.sent()) == ["m remote-server-timeout wait"]
+    await life.give(message("m"), iq("q"))
+    await pass_time(59)
+    assert times(life, "m") == [0, 58]
+    assert times(life, "q") == [0, 8]
+    assert sorted(conditions(life.sent())) == [
+        "m remote-server-timeout wait",
+        "q remote-server-timeout wait",
+    ]
+
+
+async def test_what_an_endpoint_has_failed_goes_on_when_it_is_back(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Whatever Retry-After said. A stanza that was asked for time (429) takes it."""
+
+    def rule(post: Post) -> Outcome:
+        if post.id == "limited":
+            return Rejected(429, 30) if post.attempt == 1 else DONE
+        return Rejected(503, 600) if trio.current_time() < 8 else DONE
+
+    wall = Wall()
+    life = await begin(nursery, Life(wall=wall, endpoint=Postbox(wall, rule)))
+    await life.give(message("limited", "z@x"), *(message(f"m{n}", f"{n}@x") for n in range(5)))
+    await pass_time(9)
+    await life.give(message("new", "new@x"))
+    await pass_time(40)
+    assert times(life, "limited") == [0, 30]
+    assert times(life, "new") == [9]
+    assert [times(life, f"m{n}")[-1] for n in range(5)] == [9] * 5
+    assert life.sent() == []
 
 
 async def test_retry_after_is_capped(autojump_clock: MockClock) -> None:
@@ -276,7 +304,7 @@ async def test_the_budget_ends_the_retries(
     await pass_time(2 * budget_s)
     tried = times(life, "m")
     assert tried[-1] < budget_s
-    assert len(tried) == {60: 8, 10: 5}[int(budget_s)]
+    assert len(tried) == {60: 9, 10: 6}[int(budget_s)]
     assert conditions(life.sent()) == ["m resource-constraint wait"]  # as of the last attempt
     assert life.queue.fullness == 0
 
