@@ -68,7 +68,7 @@ async def open_queue(
 
     Raises:
         ControlError: if a daemon runs and cannot be asked.
-        StateDirectoryError: if there is no journal, or we may not open it.
+        StateDirectoryError: if the directory has no journal, or its mode forbids opening it.
         JournalError: if the journal cannot be used.
     """
     patience_ends = trio.current_time() + PATIENCE_S

@@ -93,7 +93,7 @@ class CapturedEndpoint:
         return self._recorded.known_until < self._now() + seconds
 
     async def aclose(self) -> None:
-        """Do nothing: there is no connection."""
+        """Do nothing: a recorded exchange has no connection."""
         await trio.lowlevel.checkpoint()
 
 

@@ -53,7 +53,7 @@ async def probe_server(
     which takes a few seconds at most.
 
     Raises:
-        NothingTried: if there is no server, or it refuses the component.
+        NothingTried: if the server cannot be reached, or refuses the component.
     """
     target = Target(host, port, domain, secret)
     await target.greet()

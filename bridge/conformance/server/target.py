@@ -201,7 +201,7 @@ class Target:
         """Attach once, to find out whether the server can be tested.
 
         Raises:
-            NothingTried: if there is no server, the port is not for components, or we are refused.
+            NothingTried: if no component port answers there, or it refuses the component.
         """
         try:
             wire, outcome = await self.enter()

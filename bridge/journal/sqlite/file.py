@@ -149,7 +149,7 @@ def _prepare(database: sqlite3.Connection, file: Path, synchronous: str) -> None
         check = [str(one) for (one,) in database.execute("PRAGMA quick_check(1)")]
         if check != ["ok"]:
             raise JournalError(f"{file} is damaged ({check})", _replace(file))
-    # Executed even if there are no steps, because SQLite reports a read-only file only when it
+    # Executed even without steps, because SQLite reports a read-only file only when it
     # writes. In one transaction, so a file is never between two versions.
     steps = "".join(_STEPS[version if tables else 0 :])
     database.executescript(

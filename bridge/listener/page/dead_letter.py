@@ -38,7 +38,7 @@ def letters(page: PageSnapshot, session: Session) -> Markup:
     elif page.failure is not None:
         body = tag("p", f"The journal cannot be read: {page.failure}.", class_="problem")
     elif not found.items:
-        body = nothing("No dead letters." if not found.after else "There are no more.")
+        body = nothing("No dead letters." if not found.after else "No more dead letters.")
         body = join(body, _pager(found))
     else:
         rows = tag("ul", [_letter(page, one, session) for one in found.items], class_="rows")
