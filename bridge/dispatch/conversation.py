@@ -1,11 +1,12 @@
 """Conversations: the order of stanzas, and whose turn is next. No tasks, no clock.
 
 A conversation is a queue of stanzas that are processed one after the other. Conversations take
-turns; one whose head is being POSTed or waits for a retry has no turn. Each iq is a conversation of
-its own, since iqs may overtake.
+turns (see `slot`); one whose head is being POSTed or waits for a retry has no turn. Each iq is a
+conversation of its own, since iqs may overtake.
 
-Invariant: a READY conversation is in `ready` once; a WAITING one is in `_waiting` with its `due`.
-Both may also contain entries from an earlier phase of a conversation, which are skipped.
+Invariant: a READY conversation is in `ready`, or in a queue of `slot`; a WAITING one is in
+`_waiting` with its `due`. All may also contain entries from an earlier phase of a conversation,
+which are skipped.
 """
 
 import heapq
@@ -111,13 +112,17 @@ class Conversations:
         self.ready.append(conversation)
 
     def take(self) -> Conversation | None:
-        """Return the conversation whose turn it is, if any: AT_WORK until `done` or `wait`."""
+        """Return the first READY conversation, if any: AT_WORK from now until `done` or `wait`."""
         while self.ready:
             conversation = self.ready.popleft()
             if conversation.phase is _READY:
                 conversation.phase = _AT_WORK
                 return conversation
         return None
+
+    def next_ready(self) -> Conversation | None:
+        """Remove the first READY conversation from `ready`, and return it, still READY."""
+        return self.ready.popleft() if self.any_ready else None
 
     def take_idle(self, delivery: Delivery) -> Conversation | None:
         """Return the conversation whose head is `delivery`, now AT_WORK.

@@ -4,13 +4,14 @@ The dispatcher has a worker, a queue and an outbox, and knows nothing of the str
 a stanza that `admission` lets through; then the stanza joins its conversation. Each attempt to POST
 a head is one task. It holds a slot while it POSTs, and until the outbox has room for the replies.
 
-Invariants: `_running` counts the slots in use. A stanza is in `_in_flight` from its delivery until
+Invariants: `_slots` knows who holds a slot. A stanza is in `_in_flight` from its delivery until
 its end is decided; only the task that closes it there sends its replies or its error.
 """
 
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -22,11 +23,13 @@ from bridge.dispatch.inflight import InFlight
 from bridge.dispatch.overload import Overload
 from bridge.dispatch.retry import Retrier
 from bridge.dispatch.settlement import Settlement
+from bridge.dispatch.slot import Slots
 from bridge.dispatch.worker import DeliveryWorker
 from bridge.journal.delivery import Delivery
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
+from bridge.webhook.outcome import TimedOut
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import WRITTEN_LIMIT
@@ -66,14 +69,13 @@ class Dispatcher:
         self._log = log
         self._conversations = conversations
         self._breaker = breaker or CircuitBreaker()
-        self._max_in_flight = max_in_flight
+        self._slots = Slots(conversations, max_in_flight, partial(_sender_of, rooms))
         self._max_xml_length = max_xml_length
         self._now = now
         self._trio_now: Callable[[], float] = trio.current_time
         # `run` replaces the clock, so it is looked up at each call.
         self._retrier = Retrier(policy, self._breaker, queue, log, lambda: self._trio_now(), now)
         self._in_flight = InFlight()
-        self._running = 0
         self._expiry_due = math.inf
         self._nursery: trio.Nursery | None = None  # while `run` runs
         self._wake = trio.Event()
@@ -87,12 +89,12 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """The number of stanzas being POSTed."""
-        return self._running
+        return len(self._slots.running)
 
     @property
     def waiting(self) -> int:
         """The number of stanzas in memory that wait for their turn or for a retry."""
-        return max(len(self._in_flight) - self._running, 0)
+        return max(len(self._in_flight) - self.in_flight, 0)
 
     @property
     def oldest(self) -> float | None:
@@ -115,7 +117,7 @@ class Dispatcher:
         If the endpoint has `moved`, the breaker is reset and all waiting retries are due at once.
         A policy that is not patient resets the breaker too: nothing else would.
         """
-        self._max_in_flight = max_in_flight
+        self._slots.change(max_in_flight)
         self._retrier.change(policy, moved=moved)
         if moved:
             self._conversations.release_all()
@@ -210,11 +212,13 @@ class Dispatcher:
                     await self._wake.wait()
 
     def _start(self, now: float, nursery: trio.Nursery) -> None:
-        breaker, conversations = self._breaker, self._conversations
-        while conversations.ready and self._running < self._max_in_flight:
+        breaker, slots, conversations = self._breaker, self._slots, self._conversations
+        running, ready = slots.running, conversations.ready
+        while (ready or slots.turns) and len(running) < slots.limit:
             if breaker.is_down and not breaker.allows(now):
                 return
-            conversation = conversations.take()
+            is_open = len(running) < slots.open_below
+            conversation = conversations.take() if is_open else slots.take()
             if conversation is None:
                 return
             head = conversation.head
@@ -224,13 +228,15 @@ class Dispatcher:
             if head.deadline <= now and (head.stanza.is_request or head.is_tried):
                 nursery.start_soon(self._give_up, conversation)
                 continue
-            self._running += 1
+            running.add(conversation)
+            if slots.is_counting:
+                slots.count(conversation)
             probe = breaker.is_down and breaker.try_acquire()
             nursery.start_soon(self._process, conversation, probe, name="attempt")
 
     def _next_due(self) -> float:
         due = min(self._conversations.next_due, self._expiry_due)
-        if self._conversations.any_ready and self._running < self._max_in_flight:
+        if self._slots.may_start:
             due = min(due, self._breaker.next_probe_at)
         return due
 
@@ -295,8 +301,12 @@ class Dispatcher:
         finally:
             if result is None:
                 self._breaker.release(probe=probe)
-            self._running -= 1
-            if self._conversations.ready:
+            slots = self._slots
+            slots.running.discard(conversation)
+            if slots.is_counting:
+                timed_out = result is not None and isinstance(result.outcome, TimedOut)
+                slots.uncount(conversation, timed_out=timed_out)
+            if self._conversations.ready or slots.turns:
                 self._wake.set()
         end, stanzas, reason = self._settlement.end_of(delivery, result)
         await self._settlement.settle(delivery, end, stanzas, reason)
@@ -326,7 +336,7 @@ class Dispatcher:
     @property
     def _unfinished(self) -> int:
         if self._queue.durable:
-            return self._running + self._settlement.pending + len(self._in_flight.requests)
+            return self.in_flight + self._settlement.pending + len(self._in_flight.requests)
         return len(self._in_flight)
 
     async def give_up(self) -> int:
@@ -340,3 +350,9 @@ class Dispatcher:
                 why = "the daemon stopped"
                 nursery.start_soon(self._settlement.settle, delivery, "stopped", errors, why)
         return len(rest)
+
+
+def _sender_of(rooms: MucOccupancy, delivery: Delivery) -> str:
+    """Return who takes turns for a stanza: a bare JID or, in a room, an occupant."""
+    sender = delivery.parties[0]
+    return (delivery.stanza.from_ or sender) if rooms.has_occupant(sender) else sender

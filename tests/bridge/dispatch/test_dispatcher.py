@@ -672,11 +672,30 @@ async def test_the_queue_counts_what_is_running_and_forgets_what_is_done(
     bench.answer("2")
     await bench.settle()
     assert (len(queue), bench.queue._volume.bytes) == (0, 0)
-    assert (len(bench.dispatcher._in_flight), queue.take(), bench.dispatcher._running) == (
+    assert (len(bench.dispatcher._in_flight), queue.take(), bench.dispatcher.in_flight) == (
         0,
         None,
         0,
     )
+
+
+@pytest.mark.parametrize(
+    ("many", "other"),
+    [
+        (ROMEO, JULIET),
+        (ROMEO, "benvolio@montague.example/street"),  # another sender of the same domain
+        (f"{ROOM}/a", f"{ROOM}/b"),  # occupants
+    ],
+)
+async def test_a_sender_whose_posts_hang_does_not_delay_others(
+    nursery: trio.Nursery, many: str, other: str
+) -> None:
+    bench = running(nursery, evolve(COMPONENT, post_stanzas=frozenset({"iq"})), max_in_flight=16)
+    await bench.give(self_presence())
+    await bench.give(*(iq(f"{number}", from_=many) for number in range(30)))
+    await bench.give(iq("x", from_=other))
+    await bench.settle()
+    assert sorted(bench.endpoint.running) == ["0", "1", "2", "3", "x"]
 
 
 # --- no answer in time
