@@ -5,8 +5,9 @@ they became ready. From then on the turn goes round senders (a bare JID; in a ro
 a sender with thousands of conversations delays nobody. Three bounds apply:
 
 - A sender holds no more than a quarter of the slots while others wait.
-- A sender whose POSTs hang holds no more than a quarter (or two) at all, so that slots are left for
-  others who come later; all senders of a domain together hold no more than three quarters.
+- A sender whose POSTs hang holds no more than a quarter at all, so that slots are left for others
+  who come later; all senders of a domain together hold no more than three quarters. Where there are
+  few slots anyway (below 8, below 16 for a domain), this would leave too many unused.
 - Each POST that ends, other than by a time-out, raises the second bound of its sender and of its
   domain by one. So a single sender may use all slots of an endpoint that answers. A time-out resets
   both bounds.
@@ -16,12 +17,16 @@ Shares are counted only while a quarter of the slots is taken: before, no bound 
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from bridge.dispatch.conversation import Conversation, Conversations, Phase
 from bridge.journal.delivery import Delivery
 from xmppstream.jid import domain_of
+
+_FEW_OF_SENDER: Final = 8
+_FEW_OF_DOMAIN: Final = 16
 
 
 class _Share(msgspec.Struct, eq=False):
@@ -73,8 +78,8 @@ class Slots:
         self._quarter = max(limit // 4, 1)
         self.open_below = 0 if self.is_counting else self._quarter
         """While fewer slots are taken, the next READY conversation may take one without `take`."""
-        self._of_sender = max(limit // 4, min(limit, 2))
-        self._of_domain = max(limit - limit // 4, 1)
+        self._of_sender = limit if limit < _FEW_OF_SENDER else limit // 4
+        self._of_domain = limit if limit < _FEW_OF_DOMAIN else limit - limit // 4
         for share in self._senders.values():
             share.base = share.bound = self._of_sender
         for share in self._domains.values():
