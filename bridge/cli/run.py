@@ -129,9 +129,10 @@ def open_recording(
 )
 @click.option("--post-url", metavar="URL", help="POST stanzas to this URL.")
 @click.option(
-    "--post-messages",
-    type=click.Choice(["all", "body"]),
-    help="POST all messages, or only those that have a body. [default: all]",
+    "--post-events",
+    metavar="EVENTS",
+    help="POST these events, separated by commas, or all. [default: message, edit, presence,"
+    " subscription, iq, command, register, form, action]",
 )
 @click.option(
     "--state-dir",
@@ -157,7 +158,7 @@ def run(
     secret_file: str | None,
     server: str | None,
     post_url: str | None,
-    post_messages: str | None,
+    post_events: str | None,
     state_dir: Path | None,
     log_format: str,
     log_level: str | None,
@@ -186,7 +187,7 @@ def run(
     recent_errors = RecentErrors()
     configure(log_format, log_level or "info", recent_errors)
     flags = {"--component": component, "--secret-file": secret_file}
-    flags |= {"--server": server, "--post-url": post_url, "--post-messages": post_messages}
+    flags |= {"--server": server, "--post-url": post_url, "--post-events": post_events}
 
     def read(source: Path) -> Settings:
         settings = load(source)

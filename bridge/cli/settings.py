@@ -36,8 +36,10 @@ def _of_flags(flags: dict[str, Any]) -> Settings:
     table: dict[str, Any] = {"component_post_url": flags["--post-url"]}
     if flags["--secret-file"]:
         table["component_secret_file"] = flags["--secret-file"]
-    if flags.get("--post-messages"):
-        table["component_post_messages"] = flags["--post-messages"]
+    events = flags.get("--post-events")
+    if events:
+        words = [word.strip() for word in events.split(",")]
+        table["component_post_events"] = "all" if words == ["all"] else words
     top: dict[str, Any] = {"component": {flags["--component"]: table}}
     if flags["--server"]:
         top["server"] = flags["--server"]

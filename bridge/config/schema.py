@@ -13,6 +13,7 @@ import cattrs
 from attrs import fields
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationNote
 
+from bridge.config.event import EVENTS, PostEvents
 from bridge.config.settings import (
     Age,
     Budget,
@@ -28,6 +29,13 @@ from bridge.config.settings import (
 )
 from bridge.config.value import BadValue
 
+_REPLACED: Final = {
+    "component_post_messages": (
+        "this key was replaced by component_post_events",
+        "Remove it (messages without a body are not POSTed by default), or set"
+        ' component_post_events = "all" to POST everything',
+    )
+}
 _MAX_AGE_S: Final = 10 * 365 * 86_400
 _MAX_DEPTH: Final = 200  # attrs' == and repr of a tree raise RecursionError above 300 levels
 
@@ -55,6 +63,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(Age, _age)
     converter.register_structure_hook(Rate, _rate)
     converter.register_structure_hook(Ratio, _ratio)
+    converter.register_structure_hook(PostEvents, _events)
     converter.register_structure_hook_func(_is_choice, _choice)
     converter.register_structure_hook_func(lambda kind: kind == list[str], _strings)
     converter.register_structure_hook_func(
@@ -200,6 +209,20 @@ def _is_optional(kind: Any) -> bool:
     return type(None) in getattr(kind, "__args__", ())
 
 
+def _events(value: Any, kind: Any) -> tuple[str, ...]:
+    if value == "all":
+        return EVENTS
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        given = "a list of other values" if isinstance(value, list) else _noun(value)
+        if isinstance(value, str):
+            given = repr(value)
+        raise BadValue(
+            f'must be "all" or a list of strings, not {given}',
+            'Write events in brackets, such as ["message", "edit"]',
+        )
+    return tuple(value)
+
+
 def _optional(converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
     def structure(value: Any, kind: Any) -> Any:
         (inner,) = (one for one in kind.__args__ if one is not type(None))
@@ -241,6 +264,9 @@ def _faults_of(error: BaseException, key: str, model: type = ConfigFile) -> Iter
     elif isinstance(error, ForbiddenExtraKeysError):
         known = [attribute.name for attribute in fields(error.cl or model)]
         for name in sorted(error.extra_fields):
+            if name in _REPLACED:
+                yield ConfigFault(f"{key}.{name}".lstrip("."), *_REPLACED[name])
+                continue
             close = get_close_matches(name, known, 1)
             remedy = f"Perhaps you meant {close[0]}" if close else f"Known keys: {', '.join(known)}"
             yield ConfigFault(f"{key}.{name}".lstrip("."), "this key is unknown", remedy)

@@ -7,6 +7,7 @@ from typing import Final, Literal, NewType
 
 from attrs import evolve, field, frozen
 
+from bridge.config.event import DEFAULT_EVENTS, PostEvents
 from bridge.config.token import Token
 from bridge.config.value import PostUrl, Secret
 from xmppstream import Limits, Server
@@ -19,6 +20,10 @@ WRITTEN_FACTOR: Final = 4
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
 
+ENCRYPTED_NOTICE: Final = (
+    "I cannot read encrypted messages. Please turn off encryption for this chat."
+)
+
 Seconds = NewType("Seconds", float)
 Count = NewType("Count", int)
 Depth = NewType("Depth", int)
@@ -26,7 +31,6 @@ Budget = NewType("Budget", float)
 Age = NewType("Age", float)
 Rate = NewType("Rate", float)
 Ratio = NewType("Ratio", float)
-PostMessages = Literal["all", "body"]
 Ordering = Literal["bare", "full", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -167,7 +171,8 @@ class ComponentTable:
     component_post_url: str | None = field(default=None, repr=False)
     component_post_stanzas: list[str] | None = None
     post_stanza_types: list[str] | None = None
-    component_post_messages: PostMessages = "all"
+    component_post_events: PostEvents | None = None
+    component_encrypted_notice: str | None = None
     component_post_own: bool = False
     component_text_replies: bool = False
     component_order: Ordering = "bare"
@@ -270,7 +275,7 @@ class Component:
     post_url: PostUrl
     server: Server
     post_stanzas: frozenset[str] = frozenset({"message"})
-    post_messages: PostMessages = "all"
+    post_events: frozenset[str] = DEFAULT_EVENTS
     post_own: bool = False
     order: Ordering = "bare"
     allow_from: frozenset[str] = frozenset()
@@ -279,6 +284,7 @@ class Component:
     http: HttpSettings | None = None
     retry: RetrySettings | None = None
     text_replies: bool = False
+    encrypted_notice: str = ENCRYPTED_NOTICE
 
 
 @frozen

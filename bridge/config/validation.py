@@ -2,14 +2,16 @@
 
 import ssl
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, TypeVar
 
+from bridge.config.event import DEFAULT_EVENTS, EVENTS
 from bridge.config.http import HttpValidation
 from bridge.config.listener import ListenerValidation
 from bridge.config.settings import (
+    ENCRYPTED_NOTICE,
     Component,
     ComponentTable,
     ConfigFault,
@@ -132,6 +134,11 @@ class Validation:
         server = self._server(file, table, key)
         self._try(f"{key}.name", check_text, table.name or "")
         stanzas = self._post_stanzas(table, key)
+        events = self._post_events(table, key)
+        notice = table.component_encrypted_notice
+        if notice is None:
+            notice = ENCRYPTED_NOTICE
+        self._try(f"{key}.component_encrypted_notice", check_text, notice)
         for address in table.allow_from:
             try:
                 split(address)
@@ -150,7 +157,7 @@ class Validation:
             url,
             server,
             stanzas,
-            table.component_post_messages,
+            events,
             table.component_post_own,
             table.component_order,
             frozenset(fold(address).lower() for address in table.allow_from),
@@ -159,6 +166,7 @@ class Validation:
             own_http,
             own_retry,
             table.component_text_replies,
+            notice,
         )
 
     def _webhook_secrets(self, table: ComponentTable, key: str) -> tuple[Secret, ...]:
@@ -203,14 +211,25 @@ class Validation:
             name, kinds = "post_stanza_types", table.post_stanza_types
         if kinds is None:
             return frozenset({"message"})
-        for kind in kinds:
-            if kind not in KINDS:
-                remedy = f"Use any of {', '.join(KINDS)}"
-                close = get_close_matches(kind, KINDS, 1)
-                if close:
-                    remedy = f'Perhaps you meant "{close[0]}"'
-                self._fault(f"{key}.{name}", f"{kind!r} is not a kind of stanza", remedy)
+        self._known(f"{key}.{name}", kinds, KINDS, "a kind of stanza")
         return frozenset(kinds)
+
+    def _post_events(self, table: ComponentTable, key: str) -> frozenset[str]:
+        events = table.component_post_events
+        if events is None:
+            return DEFAULT_EVENTS
+        self._known(f"{key}.component_post_events", events, EVENTS, "an event")
+        return frozenset(events)
+
+    def _known(self, key: str, given: Iterable[str], known: Sequence[str], noun: str) -> None:
+        """Add a fault for each name that is not known."""
+        for one in given:
+            if one not in known:
+                close = get_close_matches(one, known, 1)
+                remedy = (
+                    f'Perhaps you meant "{close[0]}"' if close else f"Use any of {', '.join(known)}"
+                )
+                self._fault(key, f"{one!r} is not {noun}", remedy)
 
     def _secret(self, table: ComponentTable, key: str, *, single: bool) -> Secret | None:
         inline, path = table.component_secret, table.component_secret_file

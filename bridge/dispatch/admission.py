@@ -2,7 +2,8 @@
 
 A reply to a pending iq goes to its waiter and nowhere else. Any other stanza is refused if it is
 for another domain (S34). Then it updates the rooms, and is refused (S29, the limits of its sender,
-`allow_from`), answered by the bridge (H6), ignored (our own groupchat messages, S36), or POSTed.
+`allow_from`), answered by the bridge (H6), ignored (our own groupchat messages, S36), or POSTed if
+its event is one of `component_post_events`.
 """
 
 from typing import Final
@@ -12,12 +13,13 @@ from structlog.typing import FilteringBoundLogger
 from bridge.config.settings import Component
 from bridge.dispatch.ratelimit import UNBOUNDED, Excess, SenderLimiter
 from bridge.payload.error import EXCESSIVE
-from bridge.payload.request import body_of
+from bridge.payload.event import event_of
 from bridge.telemetry.meter import limit_of
 from bridge.xmpp.autoresponder import UNAVAILABLE, Autoresponder
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.notice import EncryptedNotice
 from xmppstream import (
     ElementIgnored,
     ErrorType,
@@ -61,6 +63,7 @@ class Admission:
         self._pending_iqs = PendingIqs() if pending_iqs is None else pending_iqs
         self._log = log
         self._warned = False
+        self._notice = EncryptedNotice()
 
     def change(self, component: Component, autoresponder: Autoresponder) -> None:
         """Use another configuration of the same domain from now on."""
@@ -162,9 +165,10 @@ class Admission:
         elif is_of_room and self._rooms.is_own(stanza) and not component.post_own:
             self._meter.end(kind, "ignored")
             self._log.debug("own message from a room", id=stanza.id)
-        elif component.post_messages == "body" and kind == "message" and body_of(stanza) is None:
-            self._meter.end(kind, "ignored")
-            self._log.debug("message without body", id=stanza.id)
+        elif (event := event_of(stanza)) not in component.post_events:
+            self._meter.end(kind, "answered" if kind != "message" else "ignored")
+            self._log.debug("event not posted", event_name=event, id=stanza.id)
+            self._answer_event(stanza, event)
         else:
             excess = limiter.over_waiting(stanza)
             if excess is None:
@@ -196,6 +200,17 @@ class Admission:
         sender = fold(stanza.from_ or "").lower()
         names = (sender, bare(sender), domain_of(sender))
         return any(name in self._component.allow_from for name in names)
+
+    def _answer_event(self, stanza: Stanza, event: str) -> None:
+        """Answer a stanza whose event is not POSTed. An error for a receipt or a reaction would be
+        forbidden or harmful (XEP-0184 §7), so most messages get nothing.
+        """
+        if event == "encrypted":
+            in_room = self._rooms.has_occupant(stanza.from_ or "")
+            text = self._component.encrypted_notice
+            self._bouncer.send(self._notice.answer(stanza, text, in_room=in_room))
+        elif stanza.kind != "message" or event in ("message", "edit"):
+            self._answer(stanza)
 
     def _answer(self, stanza: Stanza) -> None:
         """Answer a stanza that is not POSTed (H6)."""

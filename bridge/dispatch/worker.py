@@ -10,11 +10,12 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.delivery import Delivery
+from bridge.payload.derived import OUTSIDE, Place
+from bridge.payload.error import UnusableReply
 from bridge.payload.reply import (
-    READ_ONLY,
+    IGNORED,
     Reading,
     ReplyComposer,
-    UnusableReply,
     hint_for,
     is_answer_to,
     read_reply,
@@ -98,7 +99,9 @@ class DeliveryWorker:
         stanza, meter = delivery.stanza, self._meter
         number = len(delivery.attempts) + 1
         until = min(began + self._timeout_s, deadline)
-        body = request_body(stanza, delivery.xml, delivery.received)
+        body = request_body(
+            stanza, delivery.xml, delivery.received, delivery.uid, number, self._place_of(stanza)
+        )
         outcome = await self._endpoint.post(body, delivery.uid, number, until)
         meter.latency.add(trio.current_time() - began)
         meter.posted_bytes += len(body)
@@ -128,6 +131,14 @@ class DeliveryWorker:
             stanzas.append(self._default_answer(stanza))
         was_cut = posted == "timed_out" and until == deadline
         return AttemptResult(outcome, posted, is_success, stanzas, was_cut)
+
+    def _place_of(self, stanza: Stanza) -> Place:
+        """Return what is known of the room that a stanza comes from."""
+        rooms = self._rooms
+        if not rooms.has_occupant(stanza.from_ or ""):
+            return OUTSIDE
+        address = rooms.occupant(stanza.from_ or "", stanza.to or "")
+        return Place(True, address and address.partition("/")[2], address)
 
     def _default_answer(self, request: Stanza) -> Stanza:
         """Return the answer to a request that the endpoint did not answer (H3).
@@ -191,7 +202,9 @@ class DeliveryWorker:
     def _note_reading(self, reading: Reading) -> None:
         for key in reading.unknown:
             shown = printable(key[:_SHOWN])
-            if key not in READ_ONLY and self._is_new("key", shown):
+            # A service may send back what it got; `text` without `uid` was meant to be `body`.
+            is_echo = key in IGNORED and ("uid" in reading.unknown or key == "received")
+            if not is_echo and self._is_new("key", shown):
                 self._log.warning("unknown key in a reply", key=shown, hint=hint_for(key))
         for why in reading.nothing:
             if self._is_new("nothing", why):

@@ -1,4 +1,4 @@
-"""The bridge's own stanza errors, and which senders may get one (S29, S30)."""
+"""The bridge's own stanza errors, which senders may get one (S29, S30), and bad replies."""
 
 from typing import Final
 
@@ -14,6 +14,10 @@ STOPPING: Final = StanzaError(*TIMEOUT, "The service is stopping; try again late
 INTERNAL: Final = StanzaError(
     StanzaCondition.INTERNAL_SERVER_ERROR, ErrorType.CANCEL, "The service has failed."
 )
+
+
+class UnusableReply(Exception):
+    """A reply cannot be sent. The message is for the endpoint's developer, and quotes little."""
 
 
 def error_for(stanza: Stanza, error: StanzaError, *, in_room: bool) -> Stanza | None:

@@ -17,7 +17,9 @@ import msgspec
 from attrs import field, frozen
 from msgspec.structs import replace
 
-from bridge.payload.error import error_for
+from bridge.payload.content import WRITERS, says_something, write_fields
+from bridge.payload.error import UnusableReply, error_for
+from bridge.payload.field import FIELDS, READ_ONLY
 from xmppstream import (
     Element,
     ErrorType,
@@ -40,9 +42,11 @@ from xmppstream.stanza import KINDS, TYPES, Kind, make
 _BODY: Final = expanded(COMPONENT, "body")
 _THREAD: Final = expanded(COMPONENT, "thread")
 _NAMESPACES: Final = ("", CLIENT, COMPONENT)
-KEYS: Final = ("kind", "to", "from", "type", "id", "body", "stanza")
-READ_ONLY: Final = frozenset({"received"})
-"""Keys of a request only. A reply may have them too: a service may send back what it got."""
+_OWN_KEYS: Final = ("kind", "to", "from", "type", "id", "body", "stanza")
+KEYS: Final = (*_OWN_KEYS, *WRITERS)
+"""The keys of a reply and a send."""
+IGNORED: Final = READ_ONLY | {field.key for field in FIELDS} - WRITERS.keys()
+"""Keys of a request that a reply may have without effect: a service may send back what it got."""
 _MEANT: Final = {
     **dict.fromkeys(("text", "message", "content", "msg", "reply", "answer", "response"), "body"),
     **dict.fromkeys(("recipient", "jid"), "to"),
@@ -65,10 +69,6 @@ _UNSENDABLE: Final = re.compile(
 
 class _Literal(str):
     """A number with a fraction or an exponent, as spelled in the JSON."""
-
-
-class UnusableReply(Exception):
-    """A reply cannot be sent. The message is for the endpoint's developer, and quotes little."""
 
 
 class NotJson(UnusableReply):
@@ -100,6 +100,16 @@ class ReplyObject(
     @property
     def says_nothing(self) -> bool:
         return self.body in (None, "") and not (self.stanza or self.type or self.kind)
+
+
+class RichObject(ReplyObject, frozen=True, gc=False):
+    """An object with keys that stand for elements."""
+
+    fields: dict[str, Any] = {}
+
+    @property
+    def says_nothing(self) -> bool:
+        return not says_something(self.fields) and super().says_nothing
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -215,11 +225,12 @@ def _read_leniently(content: bytes, kind: Kind) -> Reading:
 
 def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
     """Return an object, and why it says nothing, if it seems to be meant to say something."""
-    given = {key: one[key] for key in KEYS if one.get(key) is not None and one[key] != ""}
+    given = {key: one[key] for key in _OWN_KEYS if one.get(key) is not None and one[key] != ""}
+    fields = {key: one[key] for key in WRITERS if one.get(key) is not None and one[key] != ""}
     if "stanza" in given:  # the ignored keys may have any type
         filling = {key: given[key] for key in ("to", "from", "id") if type(given.get(key)) is str}
         given = {"stanza": given["stanza"], **filling}
-    elif "body" not in given:
+    elif "body" not in given and not says_something(fields):
         why = _why_nothing(given.get("kind"), given.get("type"), kind)
         if why is not None:
             return ReplyObject(), why
@@ -230,6 +241,9 @@ def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
     ]
     if wrong:
         raise UnusableReply("; ".join(wrong))
+    if fields and "stanza" not in given:
+        renamed = {"from_" if key == "from" else key: value for key, value in given.items()}
+        return RichObject(**renamed, fields=fields), ""
     return msgspec.convert(given, ReplyObject), ""
 
 
@@ -257,7 +271,7 @@ def hint_for(key: str) -> str:
 def refuse_key(key: str) -> UnusableReply:
     """Return the refusal of a send with a key that it does not have."""
     name = _quote(key)
-    if key in READ_ONLY:
+    if key in IGNORED and key not in _MEANT:
         return UnusableReply(f"key {name} is read only: only a POST of the bridge has it")
     return UnusableReply(f"key {name} is unknown; {hint_for(key)}")
 
@@ -291,7 +305,7 @@ class ReplyComposer:
             UnusableReply: if any of the stanzas may not be sent; then none may.
         """
         stanzas: list[Stanza] = []
-        for number, one in enumerate(objects, 1):
+        for number, one in enumerate(_one_file_each(objects), 1):
             body = one.body  # most have one, of visible characters only, which saves the calls
             if type(body) is not str or not body.isprintable():
                 one = self._sendable(one, uid)
@@ -402,11 +416,26 @@ class ReplyComposer:
             type = "result"
         if type == "error":
             raise UnusableReply('type "error" needs an <error/>: use "stanza"')
-        children = _message_children(one, request) if kind == "message" else ()
+        if isinstance(one, RichObject):
+            children = self._rich_children(one, kind, request)
+        else:
+            children = _message_children(one, request) if kind == "message" else ()
         id = one.id or (request.id if kind == "iq" and request.is_request else fresh_id)
         return make(
             kind, to, self._sender(one.from_ or None, request), type=type, id=id, children=children
         )
+
+    def _rich_children(self, one: RichObject, kind: Kind, request: Stanza) -> tuple[Element, ...]:
+        """Return the children that the keys of an object describe."""
+        body = None if one.body in (None, "") or kind != "message" else _text(one.body)
+        content = write_fields(one.fields, body, kind, request)
+        elements = tuple(self._sendable_element(element) for element in content.elements)
+        if kind != "message":
+            return elements
+        plain = replace(ReplyObject(), body=self._sendable_text(content.body or ""))
+        names = {element.name for element in elements}
+        children = _message_children(plain, request)
+        return (*(child for child in children if child.name not in names), *elements)
 
     async def _supplied(self, text: str) -> Stanza:
         """Return the stanza that is supplied as XML."""
@@ -449,6 +478,28 @@ def _own(address: str, domain: str) -> str:
     if not same_domain(jid.domain, domain):
         raise UnusableReply(f"from: {_quote(jid.domain)} is not {domain}")
     return str(Jid(jid.local, domain, jid.resource))
+
+
+def _one_file_each(objects: list[ReplyObject]) -> list[ReplyObject]:
+    """Return objects with at most one file each: clients show a picture only if it is alone. A
+    body goes first, as a message of its own.
+    """
+    if not any(isinstance(one, RichObject) and "files" in one.fields for one in objects):
+        return objects
+    split: list[ReplyObject] = []
+    for one in objects:
+        files = one.fields.get("files") if isinstance(one, RichObject) else None
+        if not isinstance(one, RichObject) or not isinstance(files, list) or not files:
+            split.append(one)
+            continue
+        rest = {key: value for key, value in one.fields.items() if key != "files"}
+        if one.body not in (None, ""):
+            split.append(replace(one, fields=rest))
+            rest, one = {}, replace(one, body=None, id=None)
+        for file in files:
+            split.append(replace(one, fields={**rest, "files": [file]}))
+            rest, one = {}, replace(one, id=None)
+    return split
 
 
 def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:

@@ -2,10 +2,14 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from bridge.config.event import EventName
+from bridge.payload.derived import OUTSIDE, Place, ref_of, room_keys, text_without_fallback
+from bridge.payload.event import event_of, is_plain
+from bridge.payload.field import of_stanza
 from xmppstream import Stanza
 from xmppstream.names import COMPONENT, expanded
 from xmppstream.stanza import Kind, language_of
@@ -14,24 +18,48 @@ _BODY: Final = expanded(COMPONENT, "body")
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def request_body(stanza: Stanza, xml: str, received: float) -> bytes:
+def request_body(
+    stanza: Stanza,
+    xml: str,
+    received: float,
+    uid: str = "",
+    attempt: int = 1,
+    place: Place = OUTSIDE,
+) -> bytes:
     """Return the JSON object that is POSTed for a stanza, in UTF-8 (H1).
 
     `xml` is the stanza as serialized for its component's stream; `received` is Unix time in s.
+    `place` is known for stanzas of a room that the bridge is in.
     """
     second = int(received)
-    return _ENCODER.encode(
-        _RequestObject(
-            stanza.to,
-            stanza.from_,
-            stanza.kind,
-            stanza.id,
-            stanza.type,
-            body_of(stanza) if stanza.kind == "message" else None,
-            xml,
-            f"{_date(second)}.{int((received - second) * 1000):03}Z",
-        )
-    )
+    stamp = f"{_date(second)}.{int((received - second) * 1000):03}Z"
+    head = stanza.to, stanza.from_, stanza.kind, stanza.id, stanza.type
+    if stanza.kind != "message":
+        body, event, ref = None, event_of(stanza), None
+    elif place is OUTSIDE and stanza.type != "groupchat" and is_plain(stanza):
+        body, ref, event = body_of(stanza), stanza.id, event_of(stanza)
+        if event == "message":
+            lang = language_of(stanza.element)
+            return _ENCODER.encode(
+                _RequestObject(*head, body, xml, stamp, event, uid, attempt, stamp, body, ref, lang)
+            )
+    else:
+        body, event, ref = body_of(stanza), event_of(stanza), None
+    fields = of_stanza(stanza)
+    text = None if body is None else text_without_fallback(stanza, body, fields)
+    if stanza.kind == "message":
+        ref = ref_of(stanza, fields)
+    rest = room_keys(stanza, text, fields, place)
+    delay = fields.get("delay")
+    sent = (delay and delay.stamp) or stamp
+    lang = language_of(stanza.element)
+    one = _RequestObject(*head, body, xml, stamp, event, uid, attempt, sent, text, ref, lang)
+    return _joined(_ENCODER.encode(one), {**fields, **rest})
+
+
+def _joined(encoded: bytes, more: dict[str, Any]) -> bytes:
+    """Return an encoded object with more keys."""
+    return encoded[:-1] + b"," + _ENCODER.encode(more)[1:] if more else encoded
 
 
 class _RequestObject(
@@ -45,8 +73,15 @@ class _RequestObject(
     id: str | None = None
     type: str | None = None
     body: str | None = None
-    stanza: str = ""  # always present, like the next one
+    stanza: str = ""  # always present, like the five after it
     received: str = ""
+    event: EventName | None = None
+    uid: str = ""
+    attempt: int = 0
+    timestamp: str = ""
+    text: str | None = None
+    ref: str | None = None
+    lang: str | None = None
 
 
 @lru_cache(maxsize=16)

@@ -52,6 +52,10 @@ class MucOccupancy:
         """Return whether the sender is a room, or in a room, where the bridge has an occupant."""
         return bool(self._rooms) and bare(sender) in self._rooms
 
+    def occupant(self, sender: str, address: str) -> str | None:
+        """Return the bridge's occupant in the room of `sender`, for an address of the component."""
+        return self._occupants.get((bare(sender), address))
+
     def is_own(self, stanza: Stanza) -> bool:
         """Return whether a room sends back our own groupchat message, or sends its history."""
         if stanza.kind != "message" or stanza.type != "groupchat" or stanza.from_ is None:

@@ -86,7 +86,7 @@ async def bounce(stage: Stage) -> None:
     """Errors that come to the bot: from the server, from rooms, and from a person's client."""
     stage.endpoint.react = _react_to_bounces
     async with (
-        stage.bridge(component_post_stanzas=ALL_KINDS),
+        stage.bridge(component_post_stanzas=ALL_KINDS, component_post_events="all"),
         stage.user("alice", "phone") as alice,
     ):
         for room, values in CONFIGURED.items():
@@ -116,7 +116,7 @@ async def error(stage: Stage) -> None:
     """Errors that go to a person: for a status, for a bad reply, and of the endpoint's own."""
     stage.endpoint.react = _react_with_errors
     async with (
-        stage.bridge(component_post_stanzas=ALL_KINDS),
+        stage.bridge(component_post_stanzas=ALL_KINDS, component_post_events="all"),
         stage.user("alice", "phone") as alice,
     ):
         asked = [*map(str, STATUSES), *BAD, *TOLD]

@@ -61,7 +61,7 @@ async def query_posted(stage: Stage) -> None:
     """Questions that are POSTed, and then those that the bot asks of the server and of a person."""
     stage.endpoint.react = _react
     async with (
-        stage.bridge(component_post_stanzas=ALL_KINDS),
+        stage.bridge(component_post_stanzas=ALL_KINDS, component_post_events="all"),
         stage.user("alice", "phone", answer_pings=False) as alice,
     ):
         for type, to, question in QUESTIONS:
@@ -79,7 +79,7 @@ async def command(stage: Stage) -> None:
     """Ad-hoc commands: a list, one in two steps, one that is cancelled, one of the server's."""
     stage.endpoint.react = _react_to_commands
     async with (
-        stage.bridge(component_post_stanzas=ALL_KINDS),
+        stage.bridge(component_post_stanzas=ALL_KINDS, component_post_events="all"),
         stage.user("alice", "phone") as alice,
     ):
         await ask(alice, "get", ECHO, f"<query xmlns='{ITEMS}' node='{COMMANDS}'/>")
@@ -116,7 +116,7 @@ async def form(stage: Stage) -> None:
     """Data forms: one that the bot sends and gets back, and a room's, which the bot fills in."""
     stage.endpoint.react = _react_to_forms
     async with (
-        stage.bridge(component_post_stanzas=ALL_KINDS),
+        stage.bridge(component_post_stanzas=ALL_KINDS, component_post_events="all"),
         stage.user("alice", "phone") as alice,
     ):
         await alice.send(message("a form, please", id="o1"))

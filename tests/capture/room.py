@@ -32,7 +32,7 @@ async def room(stage: Stage) -> None:
     """The bot joins a room with a history, talks, hears whispers, and is kicked."""
     stage.endpoint.react = _react
     async with (
-        stage.bridge(component_post_stanzas=ALL_KINDS),
+        stage.bridge(component_post_stanzas=ALL_KINDS, component_post_events="all"),
         stage.user("alice", "phone") as alice,
         stage.user("bob", "tv") as bob,
     ):

@@ -34,7 +34,7 @@ async def presence(stage: Stage) -> None:
 async def presence_posted(stage: Stage) -> None:
     """Presence that is POSTed and that the endpoint answers; the bot subscribes, too."""
     stage.endpoint.react = _react
-    async with stage.bridge(component_post_stanzas=ALL_KINDS):
+    async with stage.bridge(component_post_stanzas=ALL_KINDS, component_post_events="all"):
         await _befriend(stage)
         async with stage.user("alice", "phone") as alice:
             await _roster(alice, "get")

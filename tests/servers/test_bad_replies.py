@@ -250,7 +250,9 @@ async def test_a_bad_reply_costs_one_stanza(
     iqs = [row(label, get, it, refused(*BROKEN, "iq")) for label, it in TO_AN_IQ.items()]
     good = [row(label, message("x"), it, answered("x")) for label, it in GOOD.items()]
     async with open_scene(
-        shared_server, tmp_path, component={"component_post_stanzas": ALL_KINDS}
+        shared_server,
+        tmp_path,
+        component={"component_post_stanzas": ALL_KINDS, "component_post_events": "all"},
     ) as scene:
         await _gather(scene)
         for label in KINDS:

@@ -84,7 +84,9 @@ async def test_each_stanza_becomes_one_object(
         "normal" if isinstance(shared_server, Prosody) else None
     )  # ejabberd takes the default away
     async with open_scene(
-        shared_server, tmp_path, component={"component_post_stanzas": ALL_KINDS}
+        shared_server,
+        tmp_path,
+        component={"component_post_stanzas": ALL_KINDS, "component_post_events": "all"},
     ) as scene:
         await play(
             scene,
@@ -159,8 +161,8 @@ async def test_each_stanza_becomes_one_object(
             assert "application/xmpp+xml" in request.headers["accept"]
             assert request.headers["user-agent"].startswith("xmpp-bridge/")
             assert json.loads(request.body.decode("utf-8")) == request.json
-            keys = set(request.json) - {"body", "id", "type"}
-            assert keys == {"to", "from", "kind", "stanza", "received"}
+            always = {"to", "from", "kind", "stanza", "received", "event", "uid", "attempt"}
+            assert set(request.json) >= always | {"timestamp"}
             received = datetime.fromisoformat(request.json["received"])
             assert received.utcoffset() == timedelta(0)
             assert abs(datetime.now(UTC) - received) < timedelta(minutes=5)
@@ -239,7 +241,9 @@ async def test_awkward_addresses_and_ids(prosody: Prosody, tmp_path: Path) -> No
     local, resource = "\xfc\u7528\u6237.x-y=1", "\u0440\u0435\u0441 '\"<&> \xe9/@"
     me, id = f"{local}@{PEER}/{resource}", "a'\"<&> \u2028\U0001f600{}%"
     async with open_scene(
-        prosody, tmp_path, component={"component_post_stanzas": ALL_KINDS}
+        prosody,
+        tmp_path,
+        component={"component_post_stanzas": ALL_KINDS, "component_post_events": "all"},
     ) as scene:
         await scene.peer.send(message("x", from_=me, id=id))
         got = await scene.peer.receive()
@@ -718,7 +722,7 @@ async def test_whom_no_error_is_sent(shared_server: Prosody | Ejabberd, tmp_path
     async with open_scene(
         shared_server,
         tmp_path,
-        component={"component_post_stanzas": ALL_KINDS},
+        component={"component_post_stanzas": ALL_KINDS, "component_post_events": "all"},
         retry=ONE_ATTEMPT,
     ) as scene:
         await play(scene, cases)
@@ -744,7 +748,9 @@ async def test_answers_to_errors_and_results_are_ignored(
         row("bad reply", stanza("message", NOT_FOUND, type="error"), Answer(body=b"{")),
     ]
     async with open_scene(
-        shared_server, tmp_path, component={"component_post_stanzas": ALL_KINDS}
+        shared_server,
+        tmp_path,
+        component={"component_post_stanzas": ALL_KINDS, "component_post_events": "all"},
     ) as scene:
         await play(scene, cases)
 
@@ -850,7 +856,7 @@ async def test_messages_that_are_not_posted(prosody: Prosody, tmp_path: Path) ->
 async def test_only_messages_with_a_body(prosody: Prosody, tmp_path: Path) -> None:
     typing = "<composing xmlns='http://jabber.org/protocol/chatstates'/>"
     async with open_scene(
-        prosody, tmp_path, component={"component_post_messages": "body"}
+        prosody, tmp_path, component={"component_post_events": ["message", "edit"]}
     ) as scene:
         await play(
             scene,

@@ -118,7 +118,11 @@ async def record(prosody: Prosody, directory: Path, *arguments: str) -> list[Pat
             directory,
             settings_for(
                 prosody.component_port,
-                {BOT: bot_table(endpoint, component_post_stanzas=ALL_KINDS)},
+                {
+                    BOT: bot_table(
+                        endpoint, component_post_stanzas=ALL_KINDS, component_post_events="all"
+                    )
+                },
                 retry={"message_budget_s": 30, "iq_budget_s": 30},
             ),
             arguments=["--capture", str(captures), *arguments],

@@ -132,7 +132,9 @@ async def open_room(
 
 async def test_an_echo_does_not_talk_to_itself(server: Prosody | Ejabberd, tmp_path: Path) -> None:
     texts = ["one", "two", "three"]
-    async with open_room(server, tmp_path, component_post_stanzas=ALL_KINDS) as room:
+    async with open_room(
+        server, tmp_path, component_post_stanzas=ALL_KINDS, component_post_events="all"
+    ) as room:
         for text in texts:
             await room.say(text)
             heard = await room.hear(text)
@@ -163,7 +165,12 @@ async def test_a_failing_endpoint_is_not_expelled(
         Raw(),
     ]
     async with open_room(
-        server, tmp_path, timeout_s=3.0, retry=ONE_ATTEMPT, component_post_stanzas=ALL_KINDS
+        server,
+        tmp_path,
+        timeout_s=3.0,
+        retry=ONE_ATTEMPT,
+        component_post_stanzas=ALL_KINDS,
+        component_post_events="all",
     ) as room:
         scene = room.scene
         for number, failure in enumerate(failures):
@@ -202,7 +209,9 @@ async def test_an_endpoint_that_replies_errors_is_not_expelled(
     prosody: Prosody, tmp_path: Path
 ) -> None:
     """An error for a stanza that must not get one is a bad reply."""
-    async with open_room(prosody, tmp_path, component_post_stanzas=ALL_KINDS) as room:
+    async with open_room(
+        prosody, tmp_path, component_post_stanzas=ALL_KINDS, component_post_events="all"
+    ) as room:
         error = (
             "<error type='wait'>"
             "<remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"

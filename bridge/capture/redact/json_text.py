@@ -21,7 +21,13 @@ _TOKEN: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _LITERALS: Final = ("true", "false", "null")
-_STANZA_KEYS: Final = ("to", "from", "kind", "type", "id", "received")
+_STANZA_KEYS: Final = {
+    **{key: key for key in ("to", "from", "kind", "type", "id", "received", "event", "timestamp")},
+    **dict.fromkeys(
+        ("uid", "ref", "replace", "retract", "receipt", "displayed", "origin_id"), "id"
+    ),
+}
+"""Keys whose values are replaced like those of an attribute."""
 
 
 def change_document(tags: Tags, text: str) -> str:
@@ -33,7 +39,7 @@ def change_string(tags: Tags, key: str, text: str) -> str:
     """Replace the string value of a key."""
     values = tags.values
     if key in _STANZA_KEYS:
-        return values.attribute(key, text)
+        return values.attribute(_STANZA_KEYS[key], text)
     if key == "stanza" or (key != "body" and text.lstrip()[:1] == "<"):
         return change_fragment(tags, text)
     if key != "body" and is_address(text):

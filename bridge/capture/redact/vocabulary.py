@@ -12,6 +12,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from bridge.config.event import EVENTS
+from bridge.payload.field import FIELDS, READ_ONLY
 from xmppstream.stanza import KINDS, TYPES
 
 _DATE: Final = r"-?\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)?)?"
@@ -80,6 +82,7 @@ _ATTRIBUTES: Final = _table(
     {
         "type": _any(*_TYPES),
         "kind": _any(*KINDS),
+        "event": _any(*EVENTS),
         "var node feature": f"FORM_TYPE|{_NAMESPACE}",
         "xml:lang": _LANGUAGE,
         "uid id": _UID,
@@ -112,7 +115,7 @@ _ATTRIBUTES: Final = _table(
             ),
         ),
         "version": r"\d{1,3}(?:\.\d{1,3})?",
-        "stamp since until received": f"{_DATE}|{_OLD_DATE}",
+        "stamp since until received timestamp": f"{_DATE}|{_OLD_DATE}",
         "seconds maxstanzas maxchars max count index priority": r"\d{1,6}",
         "hash algo": r"md5|sha-?\d{1,3}(?:-\d{3})?|blake2b-?\d{3}",
         "sent delivered complete stable last persistent": _BOOLEAN,
@@ -156,7 +159,11 @@ RESOURCE: Final = "default"
 ADDRESSES: Final = frozenset({"to", "from", "jid", "by", "with", "initiator", "responder"})
 NAMES: Final = frozenset({"id", "sid", "queryid"})
 JSON_KEYS: Final = frozenset(
-    {"to", "from", "kind", "type", "id", "body", "stanza", "received", "error", "message", "status"}
+    {
+        *("to", "from", "kind", "type", "id", "body", "stanza", "error", "message", "status"),
+        *(field.key for field in FIELDS),
+        *READ_ONLY,
+    }
 )
 
 

@@ -168,7 +168,7 @@ class ReplayQueue(MemoryQueue):
         delivery.uid = f"msg_replay{next(self._number)}" if told is None else told.uid
         if self._expectation is not None:
             then = None if told is None else told.attempts[min(told.attempts)].request
-            body = request_body(delivery.stanza, delivery.xml, delivery.received)
+            body = request_body(delivery.stanza, delivery.xml, delivery.received, delivery.uid)
             self._expectation.posted(body, then, delivery.stanza, self._now())
         super().accept(delivery, receiver)
 

@@ -12,7 +12,7 @@ import msgspec
 from attrs import frozen
 from rich.text import Text
 
-from bridge.capture.replay.meaning import TIMES, read_posted, xml_meaning
+from bridge.capture.replay.meaning import COMPARED, read_posted, xml_meaning
 from bridge.telemetry.text import printable
 from xmppstream import Element, Stanza, write
 from xmppstream.names import COMPONENT
@@ -96,7 +96,7 @@ def _json_lines(request: bytes) -> Iterator[str]:
         yield _cut(json.dumps(value, ensure_ascii=False))
         return
     for name in sorted(value):
-        if name in TIMES:
+        if name not in COMPARED:
             continue
         if name == "stanza" and isinstance(value[name], str):
             meaning = xml_meaning(value[name])

@@ -5,10 +5,11 @@ stanzas as then.
 import re
 from typing import Final
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from bridge.capture.file import open_source
 from bridge.capture.replay.story import Story
+from bridge.config.event import ALL_EVENTS
 from bridge.config.settings import Component, RetrySettings, Settings
 from bridge.config.value import PostUrl, Secret
 from xmppstream import Server
@@ -19,6 +20,8 @@ _LINE: Final = re.compile(rb"[0-9.]+ http \{")
 _REQUEST: Final = re.compile(rb'"request" *: *[{](.*?), *"stanza" *: *"', re.DOTALL)
 _KIND: Final = re.compile(rb'(?:\A|,) *"kind" *: *"([a-z]{1,10})"')
 _BODY: Final = re.compile(rb', *"body" *: *"')
+_EVENT: Final = re.compile(rb'"received" *: *"[^"]*" *, *"event" *: *"([a-z_]{1,20})"')
+_WITHOUT_BODY: Final = frozenset({"typing", "receipt", "displayed", "subject", "other"})
 _BUDGET_S: Final = 86_400.0
 _LIVE_BUDGET_S: Final = 10.0
 NOWHERE: Final = PostUrl("http://captured.invalid/", "the captured answers")
@@ -30,15 +33,25 @@ class NoComponent(Exception):
 
 @define
 class Seen:
-    """The stanzas that were POSTed: their kinds, and whether messages without a body were, too."""
+    """The stanzas that were POSTed: their kinds and events. Older captures do not tell events, so
+    there it counts whether messages without a body were POSTed, too.
+    """
 
     kinds: set[str]
     without_body: bool = False
+    events: set[str] = field(factory=set)
     exchanges: int = 0
 
     @property
     def is_all(self) -> bool:
-        return self.without_body and len(self.kinds) == len(KINDS)
+        return not self.events and self.without_body and len(self.kinds) == len(KINDS)
+
+    @property
+    def post_events(self) -> frozenset[str]:
+        """The events that are POSTed again."""
+        if self.events:
+            return frozenset(self.events)
+        return ALL_EVENTS if self.without_body or not self.kinds else ALL_EVENTS - _WITHOUT_BODY
 
 
 def seen_in(story: Story) -> Seen:
@@ -66,6 +79,9 @@ def _look(line: bytes, seen: Seen) -> None:
     kind = match[1].decode()
     if kind in KINDS:
         seen.kinds.add(kind)
+    event = _EVENT.search(line)
+    if event is not None:
+        seen.events.add(event[1].decode())
     if kind == "message" and not _BODY.search(request[1]):
         seen.without_body = True
 
@@ -102,7 +118,7 @@ def component_for(story: Story, seen: Seen, *, captured: bool) -> Component:
         NOWHERE,
         Server("captured", 1),
         frozenset(kinds),
-        "all" if seen.without_body or not seen.kinds else "body",
+        seen.post_events,
         name=domain,
     )
 

@@ -17,7 +17,8 @@ _GENERATED: Final = re.compile(r"msg_[0-9a-z]+-([0-9]+)")
 _LEGACY_DELAY: Final = "{jabber:x:delay}x"
 _DELAY: Final = expanded(DELAY, "delay")
 _DELAYS: Final = (_DELAY, _LEGACY_DELAY)
-TIMES: Final = frozenset({"received"})
+COMPARED: Final = frozenset({"to", "from", "kind", "id", "type", "body", "stanza"})
+"""The other keys follow from the stanza, or differ in each replay."""
 """The members of a POSTed object that are times, and not compared."""
 
 
@@ -94,10 +95,12 @@ def _normal(element: Element) -> Element:
 
 
 def same_request(one: bytes, other: bytes) -> bool:
-    """Return whether two POSTed objects mean the same."""
-    head, _, tail = one.rpartition(b',"received":')
-    other_head, _, other_tail = other.rpartition(b',"received":')
-    if head and head == other_head and b"{" not in tail + other_tail:
+    """Return whether two POSTed objects mean the same.
+
+    The keys behind `received` follow from the stanza, and versions of the bridge differ in them.
+    """
+    head, found, _ = one.partition(b',"received":')
+    if found and head == other.partition(b',"received":')[0]:
         return True
     return bool(request_meaning(one) == request_meaning(other))
 
@@ -110,7 +113,7 @@ def request_meaning(request: bytes) -> Any:
         return request
     if not isinstance(value, dict):
         return value
-    kept = {name: one for name, one in value.items() if name not in TIMES}
+    kept = {name: one for name, one in value.items() if name in COMPARED}
     if isinstance(kept.get("stanza"), str):
         kept["stanza"] = xml_meaning(kept["stanza"])
     return kept

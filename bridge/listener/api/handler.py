@@ -29,7 +29,8 @@ from bridge.listener.submission.sender import (
     Sender,
     SendRefused,
 )
-from bridge.payload.reply import NotJson, ReplyBody, UnusableReply
+from bridge.payload.error import UnusableReply
+from bridge.payload.reply import NotJson, ReplyBody
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
 

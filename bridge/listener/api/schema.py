@@ -2,9 +2,12 @@
 
 from typing import Any, Final
 
+import msgspec
+
 from bridge.config.token import SCOPES
 from bridge.listener.api.stanza import QUERIES
 from bridge.listener.problem import STATUS_OF
+from bridge.payload.content import WRITERS
 from xmppstream.stanza import KINDS
 
 Table = dict[str, Any]
@@ -18,6 +21,19 @@ def _object(required: list[str], **properties: Table) -> Table:
     return {"type": "object", "required": required, "properties": names}
 
 
+def _content() -> tuple[Table, Table]:
+    """Return the schemas of the keys that stand for elements, and the definitions that they use."""
+    shapes = [writer.shape for writer in WRITERS.values()]
+    found, definitions = msgspec.json.schema_components(
+        shapes, ref_template="#/components/schemas/{name}"
+    )
+    schemas = {
+        key: {"description": writer.doc, **schema}
+        for (key, writer), schema in zip(WRITERS.items(), found, strict=True)
+    }
+    return schemas, definitions
+
+
 def _components() -> Table:
     maybe = {"type": ["string", "null"]}
     body = {"type": ["string", "integer", "boolean", "null"]}
@@ -28,6 +44,8 @@ def _components() -> Table:
     asked: Table = {"jid": texts, "seconds": {"type": "number", "minimum": 0}}
     reason = _object(["problem", "detail"], problem=texts, detail=texts, component=texts)
     rest = ("to", "from", "id", "type", "body", "subject", "thread", "show", "status")
+    shapes, definitions = _content()
+    content = {key: {"anyOf": [shape, {"type": "null"}]} for key, shape in shapes.items()}
     query: Table = {"type": ["boolean", "string", "object", "null"]}
     return {
         "securitySchemes": {
@@ -43,6 +61,7 @@ def _components() -> Table:
             },
         },
         "schemas": {
+            **definitions,
             "Stanza": {
                 **_object(
                     [],
@@ -53,6 +72,7 @@ def _components() -> Table:
                     id=maybe,
                     body=body,
                     stanza=maybe,
+                    **content,
                 ),
                 "additionalProperties": False,
             },

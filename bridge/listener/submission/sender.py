@@ -35,12 +35,12 @@ from bridge.listener.submission.singleflight import (
     SingleFlight,
     unkept,
 )
+from bridge.payload.error import UnusableReply
 from bridge.payload.reply import (
     BLANK,
     Draft,
     ReplyBody,
     ReplyObject,
-    UnusableReply,
     read_reply,
     refuse_key,
 )

@@ -13,6 +13,7 @@ from bridge.capture.retention import CaptureOptions
 from bridge.cli.main import main
 from bridge.cli.run import capture_flags, options_of
 from bridge.cli.settings import settings_of
+from bridge.config.event import ALL_EVENTS
 from tests.bridge.capture.test_recorder import COMPONENT
 from tests.bridge.unprivileged import open_directory, unprivileged
 
@@ -47,22 +48,24 @@ def run(directory: Path, *arguments: str) -> Result:
     )
 
 
-@pytest.mark.parametrize("words", ["all", "body"])
-def test_which_messages_are_posted_by_flags(words: str) -> None:
-    flags = {"--component": "bot.example", "--post-url": "http://x/", "--post-messages": words}
+@pytest.mark.parametrize(
+    ("words", "events"),
+    [("all", ALL_EVENTS), ("message", {"message"}), ("message, reaction", {"message", "reaction"})],
+)
+def test_which_events_are_posted_by_flags(words: str, events: set[str]) -> None:
+    flags = {"--component": "bot.example", "--post-url": "http://x/", "--post-events": words}
     settings = settings_of(None, {"--secret-file": None, "--server": None, **flags})
-    assert [one.post_messages for one in settings.components] == [words]
+    assert [one.post_events for one in settings.components] == [events]
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--post-messages", "text"], "'text' is not one of 'all', 'body'"),
-        (["x.toml", "--post-messages", "body"], "not both"),
-        (["--post-messages", "body"], "use --component and --post-url"),
+        (["x.toml", "--post-events", "all"], "not both"),
+        (["--post-events", "message"], "use --component and --post-url"),
     ],
 )
-def test_a_wrong_use_of_post_messages(arguments: list[str], problem: str) -> None:
+def test_a_wrong_use_of_post_events(arguments: list[str], problem: str) -> None:
     result = CliRunner().invoke(main, ["run", *arguments])
     assert result.exit_code == 2
     assert problem in result.output

@@ -13,6 +13,7 @@ import pytest
 import trustme
 from attrs import evolve, fields
 
+from bridge.config.event import ALL_EVENTS, DEFAULT_EVENTS
 from bridge.config.loader import from_table, load
 from bridge.config.settings import (
     Age,
@@ -90,7 +91,7 @@ def test_all_defaults() -> None:
                 post_url=parse_post_url("https://example.com/api"),
                 server=Server("127.0.0.1", 5347, tls=False, ca_file=None, tls_name=None),
                 post_stanzas=frozenset({"message"}),
-                post_messages="all",
+                post_events=DEFAULT_EVENTS,
                 post_own=False,
                 order="bare",
                 allow_from=frozenset(),
@@ -173,8 +174,10 @@ COMPONENT_KEYS: list[tuple[str, str, Any]] = [
     ('component_post_stanzas = ["iq", "presence"]', "post_stanzas", frozenset({"iq", "presence"})),
     ('post_stanza_types = ["iq", "presence"]', "post_stanzas", frozenset({"iq", "presence"})),
     ("component_post_stanzas = []", "post_stanzas", frozenset()),
-    ('component_post_messages = "all"', "post_messages", "all"),
-    ('component_post_messages = "body"', "post_messages", "body"),
+    ('component_post_events = "all"', "post_events", ALL_EVENTS),
+    ("component_post_events = []", "post_events", frozenset()),
+    ('component_post_events = ["message", "error"]', "post_events", {"message", "error"}),
+    ('component_encrypted_notice = ""', "encrypted_notice", ""),
     ("component_post_own = true", "post_own", True),
     ("component_post_own = false", "post_own", False),
     ("component_text_replies = true", "text_replies", True),
@@ -317,7 +320,7 @@ def test_the_full_file() -> None:
         parse_post_url("https://juliet:hunter2@example.com/your-api"),
         Server("xmpp.example.com", 5275, True, None, "xmpp.example.com"),
         frozenset({"message", "presence", "iq"}),
-        "body",
+        frozenset({"message", "edit"}),
         True,
         "full",
         frozenset({"romeo@example.com", "example.net"}),
@@ -955,7 +958,6 @@ LISTS = [
     ("webhook_secrets", KEY),
 ]
 CHOICES = [
-    ("component_post_messages", KEY),
     ("component_order", KEY),
     ("durability", "journal"),
 ]
@@ -1139,9 +1141,9 @@ KNOWN_KEYS = [
     (
         KEY,
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
-        "post_stanza_types, component_post_messages, component_post_own, component_text_replies, "
-        "component_order, webhook_secrets, webhook_secrets_file, allow_from, name, server, tls, "
-        "ca_file, tls_name, http, retry",
+        "post_stanza_types, component_post_events, component_encrypted_notice, "
+        "component_post_own, component_text_replies, component_order, webhook_secrets, "
+        "webhook_secrets_file, allow_from, name, server, tls, ca_file, tls_name, http, retry",
     ),
 ]
 
@@ -1168,8 +1170,29 @@ SINGLE_FAULTS = [
     (f'{TOP}post_stanza_types = ["mesage"]', f"{KEY}.post_stanza_types: 'mesage' is not a kind"),
     (f'{TOP}component_order = "Bare"', f"{KEY}.component_order: 'Bare' is not a valid value"),
     (
-        f'{TOP}component_post_messages = ""',
-        f"{KEY}.component_post_messages: '' is not a valid value",
+        f'{TOP}component_post_messages = "body"',
+        f"{KEY}.component_post_messages: this key was replaced by component_post_events",
+    ),
+    (
+        f'{TOP}component_post_events = ["mesage"]',
+        f"{KEY}.component_post_events: 'mesage' is not an event. Perhaps you meant \"message\".",
+    ),
+    (
+        f'{TOP}component_post_events = ["zzz"]',
+        f"{KEY}.component_post_events: 'zzz' is not an event",
+    ),
+    (
+        f'{TOP}component_post_events = "some"',
+        f"{KEY}.component_post_events: must be \"all\" or a list of strings, not 'some'",
+    ),
+    (
+        f"{TOP}component_post_events = [1]",
+        f'{KEY}.component_post_events: must be "all" or a list of strings, not a list of other',
+    ),
+    (f"{TOP}component_post_events = 1", f'{KEY}.component_post_events: must be "all" or a list'),
+    (
+        f'{TOP}component_encrypted_notice = "\\u0000"',
+        f"{KEY}.component_encrypted_notice: contains a NUL character",
     ),
     (f'{TOP}name = "a\\u0000b"', f"{KEY}.name: contains a NUL character"),
     (

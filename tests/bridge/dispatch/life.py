@@ -13,6 +13,7 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
+from bridge.config.event import ALL_EVENTS
 from bridge.config.settings import Component, HttpSettings, Seconds, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.dispatch.pipeline import Pipeline, Surroundings
@@ -45,6 +46,7 @@ COMPONENT: Final = Component(
     post_url=parse_post_url("http://endpoint.example/api"),
     server=Server("127.0.0.1", 5347),
     post_stanzas=frozenset({"message", "presence", "iq"}),
+    post_events=ALL_EVENTS,
     name="Echo",
 )
 DONE: Final = NoReply()

@@ -15,6 +15,7 @@ import trio
 from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from bridge.config.event import ALL_EVENTS, DEFAULT_EVENTS
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
 from bridge.dispatch.admission import Admission
@@ -22,6 +23,7 @@ from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.worker import DeliveryWorker
 from bridge.journal.queue import MemoryQueue, Quota
+from bridge.payload.namespace import CHAT_STATES, CORRECT, DATA, OMEMO, REACTIONS, RECEIPTS
 from bridge.payload.reply import ReplyComposer
 from bridge.webhook.outcome import (
     BadReply,
@@ -66,6 +68,7 @@ COMPONENT: Final = Component(
     post_url=parse_post_url("http://user:s3cret@endpoint.example/api?token=t0ken"),
     server=Server("127.0.0.1", 5347),
     post_stanzas=frozenset({"message", "presence", "iq"}),
+    post_events=ALL_EVENTS,
     name="Echo",
 )
 EMPTY: Final = NoReply()
@@ -294,6 +297,12 @@ async def test_h1_what_is_posted(nursery: trio.Nursery) -> None:
             "stanza": f"<message id='m1' from='{JULIET}' to='{BOT}' type='chat'>"
             "<body>hi</body></message>",
             "received": "2024-05-06T07:08:09.123Z",
+            "event": "message",
+            "uid": bench.endpoint.bodies[0]["uid"],
+            "attempt": 1,
+            "timestamp": "2024-05-06T07:08:09.123Z",
+            "text": "hi",
+            "ref": "m1",
         }
     ]
 
@@ -1163,7 +1172,7 @@ async def test_h6_a_message_with_a_muc_mark_gets_no_error(nursery: trio.Nursery)
     assert bench.counts.untold == 1
 
 
-# --- post_messages
+# --- post_events
 
 
 @pytest.mark.parametrize(
@@ -1175,18 +1184,100 @@ async def test_h6_a_message_with_a_muc_mark_gets_no_error(nursery: trio.Nursery)
         (message("m", None, inner="<composing xmlns='urn:x'/>"), False),
         (message("m", None, inner="<body xmlns='urn:x'>no</body>"), False),
         (message("m", None, inner="<body xml:lang='de'>ja</body>"), True),
-        (message("m", None, type="error"), False),
+        (message("m", type="error"), False),
+        (message("m", None, inner=f"<composing xmlns='{CHAT_STATES}'/>"), False),
+        (message("m", None, inner=f"<received xmlns='{RECEIPTS}' id='1'/>"), False),
+        (message("m", inner=f"<replace xmlns='{CORRECT}' id='1'/>"), True),
+        (message("m", None, inner=f"<reactions xmlns='{REACTIONS}' id='1'/>"), False),
+        (message("m", None, inner=f"<x xmlns='{DATA}' type='submit'/>"), True),
         (presence("m"), True),
+        (presence("m", "subscribe"), True),
         (iq("m"), True),
     ],
 )
-async def test_only_messages_with_a_body(
+async def test_which_events_are_posted_by_default(
     nursery: trio.Nursery, given: Stanza, expected: bool
 ) -> None:
-    bench = running(nursery, evolve(COMPONENT, post_messages="body"))
+    bench = running(nursery, evolve(COMPONENT, post_events=DEFAULT_EVENTS))
     await bench.give(given)
     assert bool(await bench.settle()) is expected
     assert (bench.sent(), bench.log.told) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("given", "answers"),
+    [
+        (message("m"), ["m service-unavailable cancel"]),
+        (message("m", type="headline"), []),
+        (
+            message("m", inner=f"<replace xmlns='{CORRECT}' id='1'/>"),
+            ["m service-unavailable cancel"],
+        ),
+        (message("m", None, inner=f"<reactions xmlns='{REACTIONS}' id='1'/>"), []),
+        (message("m", None, inner=f"<received xmlns='{RECEIPTS}' id='1'/>"), []),
+        (iq("m", inner="<x xmlns='urn:x'/>"), ["m service-unavailable cancel"]),
+        (presence("m"), []),
+    ],
+)
+async def test_how_events_that_are_not_posted_are_answered(
+    nursery: trio.Nursery, given: Stanza, answers: list[str]
+) -> None:
+    bench = running(nursery, evolve(COMPONENT, post_events=frozenset()))
+    await bench.give(given)
+    assert not await bench.settle()
+    assert errors(bench.sent()) == answers
+
+
+async def test_an_always_on_contact_for_events_that_are_not_posted(nursery: trio.Nursery) -> None:
+    bench = running(nursery, evolve(COMPONENT, post_events=frozenset({"presence"})))
+    await bench.give(presence("m", "subscribe"))
+    assert not await bench.settle()
+    assert [(one.kind, one.type) for one in bench.sent()] == [
+        ("presence", "subscribed"),
+        ("presence", None),
+    ]
+
+
+ENCRYPTED: Final = f"<encrypted xmlns='{OMEMO}'><header sid='1'/><payload>x</payload></encrypted>"
+
+
+async def test_an_encrypted_message_is_answered_once_an_hour(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench = running(nursery, evolve(COMPONENT, post_events=DEFAULT_EVENTS))
+    for _ in range(3):
+        await bench.give(message("m", "I sent you an OMEMO encrypted message", inner=ENCRYPTED))
+    assert not await bench.settle()
+    [notice] = bench.sent()
+    assert (notice.to, notice.type) == (JULIET, "chat")
+    assert "cannot read encrypted" in (notice.child("body") or Element("")).text
+    await bench.give(message("n", inner=ENCRYPTED, from_=ROMEO))
+    assert [one.to for one in bench.sent()] == [ROMEO]
+    await trio.sleep(3601)
+    await bench.give(message("o", None, inner=ENCRYPTED))
+    assert [one.to for one in bench.sent()] == [JULIET]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        message("m", inner=ENCRYPTED, type="groupchat", from_=f"{ROOM}/n"),
+        message("m", inner=ENCRYPTED, from_=f"{ROOM}/n"),
+        message("m", None, inner=f"<encrypted xmlns='{OMEMO}'><header sid='1'/></encrypted>"),
+    ],
+    ids=["room", "occupant", "key transport"],
+)
+async def test_who_gets_no_encrypted_notice(nursery: trio.Nursery, given: Stanza) -> None:
+    bench = running(nursery, evolve(COMPONENT, post_events=DEFAULT_EVENTS - {"presence"}))
+    await bench.give(self_presence(), given)
+    assert (await bench.settle(), bench.sent()) == ([], [])
+
+
+async def test_the_encrypted_notice_may_be_turned_off(nursery: trio.Nursery) -> None:
+    component = evolve(COMPONENT, post_events=DEFAULT_EVENTS, encrypted_notice="")
+    bench = running(nursery, component)
+    await bench.give(message("m", inner=ENCRYPTED))
+    assert (await bench.settle(), bench.sent()) == ([], [])
 
 
 # --- S30 and S36: rooms

@@ -9,6 +9,7 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from bridge.config.event import ALL_EVENTS
 from bridge.config.settings import Count, JournalSettings, Rate, SenderLimits
 from bridge.dispatch.ratelimit import (
     BUCKET_LIMIT,
@@ -289,7 +290,7 @@ async def test_s30_who_may_not_be_told_is_not(
     endpoint = await stage.endpoint(nothing)
     everything = frozenset({"message", "presence", "iq"})
     async with stage.running_with(
-        stage.component(endpoint, post_stanzas=everything),
+        stage.component(endpoint, post_stanzas=everything, post_events=ALL_EVENTS),
         limits=bounds(stanzas_per_s=0.001, burst=3),
         journal=OFF,
     ) as daemon:

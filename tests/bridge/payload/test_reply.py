@@ -14,11 +14,12 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.payload.error import UnusableReply
 from bridge.payload.reply import (
+    KEYS,
     ReplyBody,
     ReplyComposer,
     ReplyObject,
-    UnusableReply,
     hint_for,
     is_answer_to,
     read_reply,
@@ -41,7 +42,7 @@ KIB = 1024
 
 
 def body_posted(one: Stanza, received: datetime = RECEIVED) -> bytes:
-    return request_body(one, write(one.element, COMPONENT), received.timestamp())
+    return request_body(one, write(one.element, COMPONENT), received.timestamp(), "msg_1", 2)
 
 
 def posted(xml: str, lang: str | None = None) -> dict[str, Any]:
@@ -61,6 +62,12 @@ def test_the_whole_object_of_a_message() -> None:
         "body": "Hi",
         "stanza": xml,
         "received": "2024-05-06T07:08:09.123Z",
+        "event": "message",
+        "uid": "msg_1",
+        "attempt": 2,
+        "timestamp": "2024-05-06T07:08:09.123Z",
+        "text": "Hi",
+        "ref": "m1",
     }
 
 
@@ -74,6 +81,10 @@ def test_the_whole_object_of_a_presence() -> None:
         "type": "subscribe",
         "stanza": xml,
         "received": "2024-05-06T07:08:09.123Z",
+        "event": "subscription",
+        "uid": "msg_1",
+        "attempt": 2,
+        "timestamp": "2024-05-06T07:08:09.123Z",
     }
 
 
@@ -85,8 +96,13 @@ def test_the_whole_object_of_an_iq() -> None:
         "kind": "iq",
         "id": "q1",
         "type": "get",
+        "ping": True,
         "stanza": xml,
         "received": "2024-05-06T07:08:09.123Z",
+        "event": "iq",
+        "uid": "msg_1",
+        "attempt": 2,
+        "timestamp": "2024-05-06T07:08:09.123Z",
     }
 
 
@@ -635,8 +651,8 @@ def test_what_is_said_of_a_reply(
         ("TYPE", "perhaps you meant type"),
         ("recipient", "perhaps you meant to"),
         ("stanzas", "perhaps you meant stanza"),
-        ("zzz", "known keys: kind, to, from, type, id, body, stanza"),
-        ("", "known keys: kind, to, from, type, id, body, stanza"),
+        ("zzz", f"known keys: {', '.join(KEYS)}"),
+        ("", f"known keys: {', '.join(KEYS)}"),
     ],
 )
 def test_the_nearest_known_key(key: str, hint: str) -> None:

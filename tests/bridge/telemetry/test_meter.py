@@ -8,6 +8,7 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from bridge.config.event import DEFAULT_EVENTS
 from bridge.config.settings import Component, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.daemon.daemon import Daemon
@@ -200,7 +201,7 @@ async def test_what_ends_at_the_door(given: Stanza, end: str, nursery: trio.Nurs
     component = evolve(
         COMPONENT,
         post_stanzas=frozenset({"message", "iq"}),
-        post_messages="body",
+        post_events=DEFAULT_EVENTS,
         allow_from=frozenset({"example.org", "x"}),
     )
     life = Life(component=component)

@@ -1,0 +1,110 @@
+"""What a stanza is, in one word: its event. `component_post_events` names those that are POSTed."""
+
+from typing import Final
+
+from bridge.config.event import EventName
+from bridge.payload import namespace as ns
+from bridge.payload.field import STATES, encryption_of
+from xmppstream import Element, Stanza
+from xmppstream.names import COMPONENT, MUC_USER, expanded
+
+_BODY: Final = expanded(COMPONENT, "body")
+_SUBJECT: Final = expanded(COMPONENT, "subject")
+_SUBSCRIPTIONS: Final = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
+_COMMAND: Final = expanded(ns.COMMANDS, "command")
+_REGISTER: Final = expanded(ns.REGISTER, "query")
+_FORM: Final = expanded(ns.DATA, "x")
+_INVITE: Final = expanded(MUC_USER, "invite")
+_MUC: Final = expanded(MUC_USER, "x")
+_CONFERENCE: Final = expanded(ns.CONFERENCE, "x")
+_FASTENING: Final = expanded(ns.FASTEN, "apply-to")
+_MARKS: Final[dict[str, EventName]] = {
+    expanded(ns.RETRACT, "retract"): "retraction",
+    _FASTENING: "retraction",
+    expanded(ns.REACTIONS, "reactions"): "reaction",
+    expanded(ns.CORRECT, "replace"): "edit",
+    _CONFERENCE: "invite",
+    _MUC: "invite",
+    expanded(ns.ACTION, "action"): "action",
+    _FORM: "form",
+    expanded(ns.RECEIPTS, "received"): "receipt",
+    expanded(ns.MARKERS, "displayed"): "displayed",
+    **{expanded(ns.CHAT_STATES, state): "typing" for state in STATES},
+}
+_BEFORE_BODY: Final[tuple[EventName, ...]] = ("retraction", "reaction", "edit", "invite")
+_AFTER_SUBJECT: Final[tuple[EventName, ...]] = ("form", "action")
+_AFTER_BODY: Final[tuple[EventName, ...]] = ("receipt", "displayed", "typing")
+
+
+def is_plain(stanza: Stanza) -> bool:
+    """Return whether a message has one body, and nothing else, as most have."""
+    children = stanza.element.children
+    if len(children) != 1 or isinstance(children[0], str):
+        return False
+    return children[0].name == _BODY
+
+
+def event_of(stanza: Stanza) -> EventName:
+    """Return the event of a stanza: the first line of the manual's table that fits."""
+    match stanza.kind:
+        case "presence":
+            return "subscription" if stanza.type in _SUBSCRIPTIONS else "presence"
+        case "iq":
+            return _event_of_iq(stanza)
+        case "message":
+            return _event_of_message(stanza)
+
+
+def _event_of_iq(stanza: Stanza) -> EventName:
+    payload = stanza.payload if stanza.is_request else None
+    if payload is None:
+        return "iq"
+    if payload.name == _COMMAND:
+        return "command"
+    return "register" if payload.name == _REGISTER else "iq"
+
+
+def _event_of_message(stanza: Stanza) -> EventName:
+    if stanza.type == "error":
+        return "error"
+    if is_plain(stanza) and not _is_otr(stanza):
+        return "message"
+    if encryption_of(stanza) is not None:
+        return "encrypted"
+    found: set[EventName] = set()
+    has_body = has_subject = False
+    for child in stanza.element.elements:
+        has_body = has_body or child.name == _BODY
+        has_subject = has_subject or child.name == _SUBJECT
+        event = _MARKS.get(child.name)
+        if event is not None and _says(child):
+            found.add(event)
+    for event in _BEFORE_BODY:
+        if event in found:
+            return event
+    if has_subject and stanza.type == "groupchat" and not has_body:
+        return "subject"
+    for event in _AFTER_SUBJECT:
+        if event in found:
+            return event
+    if has_body:
+        return "message"
+    return next((event for event in _AFTER_BODY if event in found), "other")
+
+
+def _says(child: Element) -> bool:
+    """Return whether an element of a mark has what its XEP demands."""
+    if child.name == _CONFERENCE:
+        return bool(child.get("jid"))
+    if child.name == _MUC:
+        return child.find(_INVITE) is not None
+    if child.name == _FORM:
+        return child.get("type") == "submit"
+    if child.name == _FASTENING:
+        return any(one.local in ("retract", "moderated") for one in child.elements)
+    return child.namespace == ns.CHAT_STATES or bool(child.get("id"))
+
+
+def _is_otr(stanza: Stanza) -> bool:
+    body = stanza.element.find(_BODY)
+    return body is not None and body.text.startswith("?OTR")
