@@ -7,7 +7,7 @@ on as a `Handover`.
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 import trio
 from attrs import define, evolve, field
@@ -25,7 +25,7 @@ from bridge.config.settings import (
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus, component_status, snapshot_of
 from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.dispatch.ratelimit import SenderLimiter
-from bridge.dispatch.submission import Submitter
+from bridge.dispatch.submission import Submission, Submitter
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import DeliveryQueue, MemoryQueue
 from bridge.journal.storage import Storage
@@ -112,6 +112,7 @@ class ComponentService:
                 self.handover.meter,
                 spans,
                 self._submitted,
+                self._takes,
             ),
         )
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
@@ -136,6 +137,22 @@ class ComponentService:
     def _submitted(self, uid: str, data: bytes) -> None:
         if self._recorder is not None:
             self._recorder.submitted(uid, data)
+
+    def _takes(self, submission: Submission) -> bool:
+        """Return whether a submission is accepted now: a draft until this has ended, because it is
+        only parsed; a send that the journal keeps likewise, but only once the kept stanzas are
+        recovered (the successor reads the journal after this has ended); all others while it is
+        open.
+        """
+        match submission:
+            case "draft":
+                return not self.ended.is_set()
+            case "send" if self._journal is not None:
+                return self._ready and not self.ended.is_set()
+            case "send" | "query":
+                return self.is_open
+            case _:
+                assert_never(submission)
 
     @property
     def counts(self) -> Counts:
@@ -181,12 +198,12 @@ class ComponentService:
                 self._ready = True
         finally:
             self._pipeline.pending_iqs.end("the component has stopped")
-            self._elements.close()
             if self._journal is not None and self._storage is not None:
                 self._entries.close()
                 self._storage.release(self._journal)
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
                 await self._endpoint.aclose()
+            self._elements.close()
             self.ended.set()
 
     def stop(self) -> None:

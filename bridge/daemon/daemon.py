@@ -94,6 +94,7 @@ class Daemon:
         answer = None if self._storage is None else self._control_handler(self._storage).answer
         return DaemonParts(
             self.services,
+            lambda: [one.domain for one in self._supervisor.settings.components],
             lambda: self._stopping,
             limits_written(self._settings),
             self._recent_errors,

@@ -4,7 +4,7 @@
 daemon, so no HTTP code is imported unless `[listen]` is configured.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -46,7 +46,11 @@ class DaemonParts:
     """
 
     services: Mapping[str, ComponentService]
-    """The running components, by domain; a live view."""
+    """The components, by domain; a live view. One that starts, restarts, was refused, or is being
+    removed is there, too.
+    """
+    configured: Callable[[], Collection[str]]
+    """Returns the domains of the configuration, which are all in `services`."""
     stopping: Callable[[], bool]
     written_limits: Limits
     """Limits for stanzas that the bridge itself wrote; see `limits_written`."""

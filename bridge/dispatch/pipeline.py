@@ -17,7 +17,7 @@ from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.ratelimit import SenderLimiter
-from bridge.dispatch.submission import Submitter
+from bridge.dispatch.submission import Submission, Submitter
 from bridge.dispatch.worker import DeliveryWorker, Poster
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.reply import ReplyComposer
@@ -44,6 +44,7 @@ class Surroundings:
     meter: Meter = field(factory=Meter)
     spans: Spans | None = None
     submitted: Callable[[str, bytes], None] = lambda uid, data: None
+    takes: Callable[[Submission], bool] = lambda submission: True
     policy: RetryPolicy | None = None
     breaker: CircuitBreaker | None = None
     max_in_flight: int | None = None
@@ -115,7 +116,9 @@ class Pipeline:
             now=around.now,
             spans=around.spans,
         )
-        submitter = Submitter(composer, queue, outbox, pending_iqs, rooms, around.submitted)
+        submitter = Submitter(
+            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes
+        )
         return cls(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter)
 
     def change(

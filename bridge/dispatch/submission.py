@@ -5,6 +5,7 @@ committed counts as well.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 from attrs import frozen
 
@@ -16,15 +17,25 @@ from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox, Outgoing
 from xmppstream import Stanza, encode
 
+Submission = Literal["draft", "send", "query"]
+"""A stanza that is only parsed; a message or presence, which is kept; an iq, whose answer somebody
+waits for.
+"""
+
 
 class OutboxFull(Exception):
     """The outbox has no room for an unsolicited stanza."""
 
 
+class NotTaken(Exception):
+    """The component does not run, so it takes nothing now."""
+
+
 @frozen
 class Submitter:
-    """Sends for one component. `composer` makes and checks the stanzas; `submitted` is called with
-    each one that goes out, for a capture.
+    """Sends for one component. `composer` makes and checks the stanzas, also while nothing is
+    taken; `submitted` is called with each one that goes out, for a capture; `takes` returns whether
+    the component takes a submission now.
     """
 
     composer: ReplyComposer
@@ -33,6 +44,7 @@ class Submitter:
     _pending_iqs: PendingIqs
     _rooms: MucOccupancy
     _submitted: Callable[[str, bytes], None] = lambda uid, data: None
+    takes: Callable[[Submission], bool] = lambda submission: True
 
     @property
     def failure(self) -> JournalError | None:
@@ -51,8 +63,11 @@ class Submitter:
         perhaps at once. `made` is Unix time in s.
 
         Raises:
+            NotTaken: if the component takes no sends now.
             OutboxFull: if the outbox has no room.
         """
+        if not self.takes("send"):
+            raise NotTaken
         size = len(encode(stanza))
         self.reserve(size)
 
@@ -69,7 +84,14 @@ class Submitter:
     def open(
         self, request: Stanza, deadline: float, ended: Callable[[Stanza | None], None]
     ) -> PendingIq:
-        """Register an iq before it is sent; see `PendingIqs.open`."""
+        """Register an iq before it is sent; see `PendingIqs.open`.
+
+        Raises:
+            NotTaken: if the component takes no iqs now.
+            DuplicateId, TooManyPending: see `PendingIqs.open`.
+        """
+        if not self.takes("query"):
+            raise NotTaken
         return self._pending_iqs.open(request, deadline, ended)
 
     def close(self, pending: PendingIq) -> None:

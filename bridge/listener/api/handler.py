@@ -25,6 +25,7 @@ from bridge.listener.submission.sender import (
     KeyReused,
     NoAnswer,
     NotConfigured,
+    NotRunning,
     QueueFull,
     Sender,
     SendRefused,
@@ -41,6 +42,7 @@ _STATUS_OF: Final[dict[type[SendRefused], int]] = {
     QueueFull: 503,
     JournalUnavailable: 503,
     NotConfigured: 404,
+    NotRunning: 503,
     NoAnswer: 504,
 }
 
@@ -81,8 +83,8 @@ class SubmissionHandler:
         token, in this order.
 
         Raises:
-            Problem: 400 if the body should be JSON and is not; 422 if the stanza may not be sent;
-                403 if the token lacks the scope or the address.
+            Problem: 400 if the body should be JSON and is not; 404 if there is no such component;
+                422 if the stanza may not be sent; 403 if the token lacks the scope or the address.
         """
         default = from_ or grant.user or grant.token.only_address
         try:
@@ -94,6 +96,8 @@ class SubmissionHandler:
             if default is None and detail.startswith("from"):
                 detail += '; this token may speak as several addresses, so set "from"'
             raise Problem(422, detail=detail) from None
+        except SendRefused as refused:
+            _refuse(refused)
         if stanza.kind == "iq" and not stanza.is_request:
             raise Problem(422, detail="An iq must be of type get or set.")
         scope: Scope = "query" if stanza.kind == "iq" else "send"

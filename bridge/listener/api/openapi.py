@@ -22,7 +22,7 @@ _WHY: Final = {
     400: "Not HTTP/1.1, a body that does not match Content-Type, or an invalid Idempotency-Key",
     401: "No token, or an unknown one",
     403: "The token lacks the scope, or may not speak as that address",
-    404: "No such component any more, or no such kind of stanza",
+    404: "No such component (any more), or no such kind of stanza",
     408: "The body did not arrive in time",
     409: "The Idempotency-Key was used for another request, or an iq with this id already waits",
     413: "The body is longer than max_body_bytes",
@@ -31,7 +31,7 @@ _WHY: Final = {
     431: "The head of the request is longer than 16 KiB",
     429: "The token has too many requests in progress; see Retry-After",
     500: "A bug in the bridge",
-    503: "The journal or the queue accepts nothing now; see Retry-After",
+    503: "The journal or the queue refuses, or the component does not run; see Retry-After",
     504: "No answer came in time",
 }
 _ALWAYS: Final = (400, 401, 403, 404, 422, 429, 431, 500, 503)

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from bridge.dispatch.submission import OutboxFull, Submitter
+from bridge.dispatch.submission import NotTaken, OutboxFull, Submitter
 from bridge.journal.delivery import fresh_uid
 from bridge.journal.idempotency import IdempotencyStore
 from bridge.journal.store import Claim
@@ -22,6 +22,7 @@ from bridge.listener.submission.singleflight import (
     IdInUse,
     Key,
     NoAnswer,
+    NotRunning,
     QueueFull,
     SendRefused,
     SingleFlight,
@@ -29,8 +30,10 @@ from bridge.listener.submission.singleflight import (
 )
 from bridge.xmpp.iq import DuplicateId, PendingIq, TooManyPending
 from xmppstream import Stanza, encode, write
+from xmppstream.jid import domain_of
 
 FULL: Final = "the queue of stanzas to the server is full; try again later"
+NOT_RUNNING: Final = "does not run now: it starts, restarts, or was refused; try again later"
 _UNWRITTEN: Final = "the iq could not be written to the server in time, and was not sent"
 
 Speaking = Callable[[Stanza], Submitter]
@@ -57,7 +60,7 @@ class IqClient:
         clock), or when this is cancelled, it is withdrawn.
 
         Raises:
-            NoAnswer, IdInUse, QueueFull, NotConfigured
+            NoAnswer, IdInUse, QueueFull, NotConfigured, NotRunning
         """
         submitter = self._speaking(request)
         question = self._open(submitter, request, deadline)
@@ -82,7 +85,7 @@ class IqClient:
         """Like `ask`, but once per key.
 
         Raises:
-            NoAnswer, IdInUse, KeyReused, QueueFull, JournalUnavailable, NotConfigured
+            NoAnswer, IdInUse, KeyReused, QueueFull, JournalUnavailable, NotConfigured, NotRunning
         """
         begin = partial(self._claim, request, deadline)
         answer = await self._flights.do(
@@ -109,6 +112,8 @@ class IqClient:
             raise IdInUse(f"an iq with id {request.id!r} already waits for {request.to}") from None
         except TooManyPending:
             raise QueueFull("too many iqs wait for answers; try again later") from None
+        except NotTaken:
+            raise NotRunning(f"{domain_of(request.from_ or '')} {NOT_RUNNING}") from None
 
     # --- with a key
 

@@ -13,7 +13,7 @@ from functools import partial
 import trio
 
 from bridge.daemon.listener import DaemonParts
-from bridge.dispatch.submission import OutboxFull, Submitter
+from bridge.dispatch.submission import NotTaken, OutboxFull, Submitter
 from bridge.journal.delivery import fresh_uid
 from bridge.journal.idempotency import (
     IdempotencyStore,
@@ -21,7 +21,7 @@ from bridge.journal.idempotency import (
     MemoryIdempotencyStore,
 )
 from bridge.journal.store import Claim
-from bridge.listener.submission.iq import FULL, IqClient
+from bridge.listener.submission.iq import FULL, NOT_RUNNING, IqClient
 from bridge.listener.submission.singleflight import (
     Flight,
     IdInUse,
@@ -30,6 +30,7 @@ from bridge.listener.submission.singleflight import (
     KeyReused,
     NoAnswer,
     NotConfigured,
+    NotRunning,
     QueueFull,
     SendRefused,
     SingleFlight,
@@ -40,13 +41,14 @@ from bridge.payload.reply import (
     BLANK,
     Draft,
     ReplyBody,
+    ReplyComposer,
     ReplyObject,
     read_reply,
     refuse_key,
 )
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream import ElementParserThread, Stanza
-from xmppstream.jid import domain_of, same_domain
+from xmppstream.jid import InvalidJid, domain_of, same_domain, split
 from xmppstream.parser_thread import ParseElement
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "KeyReused",
     "NoAnswer",
     "NotConfigured",
+    "NotRunning",
     "QueueFull",
     "SendRefused",
     "Sender",
@@ -64,7 +67,7 @@ __all__ = [
 
 
 Submitters = Callable[[], Mapping[str, Submitter]]
-"""Returns the submitters of the components that can send now, by domain."""
+"""Returns the submitters of all configured components, by domain, whether they run or not."""
 
 
 def submitter_of(submitters: Submitters, address: str) -> Submitter | None:
@@ -95,18 +98,21 @@ class Sender:
 
     @property
     def domains(self) -> frozenset[str]:
-        """The domains of the components that can send now."""
-        return frozenset(self._submitters())
+        """The domains of the components that take sends now."""
+        return frozenset(name for name, one in self._submitters().items() if one.takes("send"))
 
     async def compose(self, content: ReplyBody | Stanza, default_from: str | None) -> Stanza:
         """Return the stanza of a request, checked like that of a reply (H2, S27 to S31).
 
         `content` is one JSON object, one element, or a stanza made from another form. `to` is
-        required; `from` defaults to `default_from`; an iq without an ID gets one.
+        required; `from` defaults to `default_from`; an iq without an ID gets one. The component
+        need not run: whoever repeats a request by its key gets the stored result meanwhile.
 
         Raises:
             NotJson: if the body should be JSON, and is not.
             UnusableReply: if the stanza may not be sent; the message says why.
+            NotConfigured: if there is no such component.
+            NotRunning: if the stanza is to be parsed, and all components have ended.
         """
         if isinstance(content, Stanza):
             return self._checked(Draft(ReplyObject(), content), default_from)
@@ -121,11 +127,17 @@ class Sender:
         if one.says_nothing:
             why = "".join(reading.nothing) or "no body, stanza, type or kind"
             raise UnusableReply(f"there is nothing to send: {why}")
+        return self._checked(await self._composer_for(one).draft(one), default_from)
+
+    def _composer_for(self, one: ReplyObject) -> ReplyComposer:
+        """Return a composer for the draft of an object; they differ only after that."""
         submitters = self._submitters()
         if not submitters:
-            raise UnusableReply("from: no component is running")
-        draft = await next(iter(submitters.values())).composer.draft(one)
-        return self._checked(draft, default_from)
+            raise NotConfigured("from: there is no component here")
+        for submitter in submitters.values():
+            if not one.stanza or submitter.takes("draft"):  # one that has ended has no parser
+                return submitter.composer
+        raise NotRunning(f"{next(iter(submitters))} {NOT_RUNNING}")
 
     def _checked(self, draft: Draft, default_from: str | None) -> Stanza:
         sender = default_from if draft.from_ is None else draft.from_
@@ -133,7 +145,11 @@ class Sender:
             raise UnusableReply("from is missing")
         submitter = submitter_of(self._submitters, sender)
         if submitter is None:
-            raise UnusableReply(f"from: {domain_of(sender)[:60]!r} is not a component here")
+            try:
+                split(sender)
+            except InvalidJid as error:
+                raise UnusableReply(f"from: not a valid address: {error}") from None
+            raise NotConfigured(f"from: {domain_of(sender)[:60]!r} is not a component here")
         return submitter.composer.compose_unasked(draft, default_from, fresh_uid())
 
     async def send(self, stanza: Stanza, key: Key | None = None) -> str:
@@ -144,7 +160,7 @@ class Sender:
         the same bytes. Cancellation ends the waiting, but does not withdraw the stanza.
 
         Raises:
-            KeyReused, QueueFull, JournalUnavailable, NotConfigured
+            KeyReused, QueueFull, JournalUnavailable, NotConfigured, NotRunning
         """
         if key is None:
             flight = Flight()
@@ -167,7 +183,7 @@ class Sender:
         stored for the next call.
 
         Raises:
-            NoAnswer, IdInUse, KeyReused, QueueFull, JournalUnavailable, NotConfigured
+            NoAnswer, IdInUse, KeyReused, QueueFull, JournalUnavailable, NotConfigured, NotRunning
         """
         assert request.is_request, "only an iq get or set has an answer"
         deadline = trio.current_time() + min(wait_s, WAIT_LIMIT_S)
@@ -205,6 +221,8 @@ class Sender:
             submitter.submit(stanza, uid, made, claim, done)
         except OutboxFull:
             raise QueueFull(FULL) from None
+        except NotTaken:
+            raise NotRunning(f"{domain_of(stanza.from_ or '')} {NOT_RUNNING}") from None
 
 
 @contextmanager
@@ -212,7 +230,7 @@ def open_sender(parts: DaemonParts) -> Iterator[Sender]:
     """Open the sender of a daemon. On exit, the thread of its parser ends."""
 
     def submitters() -> dict[str, Submitter]:
-        return {domain: one.submitter for domain, one in parts.services.items() if one.is_open}
+        return {domain: parts.services[domain].submitter for domain in parts.configured()}
 
     storage = parts.storage
     claims = (

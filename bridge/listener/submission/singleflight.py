@@ -53,6 +53,10 @@ class NotConfigured(SendRefused):
     """There is no such component (any more)."""
 
 
+class NotRunning(SendRefused):
+    """The component is configured and does not run now: try again later."""
+
+
 class NoAnswer(SendRefused):
     """No answer to an iq came in time. The iq may have been sent."""
 

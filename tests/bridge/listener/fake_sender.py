@@ -26,7 +26,9 @@ class FakeSender(Sender):
 
     def __init__(self, *domains: str) -> None:
         submitters: dict[str, Any] = {
-            domain: SimpleNamespace(composer=ReplyComposer(domain, MAX_SEND_BYTES, parse))
+            domain: SimpleNamespace(
+                composer=ReplyComposer(domain, MAX_SEND_BYTES, parse), takes=lambda _: True
+            )
             for domain in domains or (BOT, OTHER)
         }
         nothing: Any = SimpleNamespace()

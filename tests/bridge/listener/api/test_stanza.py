@@ -16,6 +16,7 @@ from bridge.listener.submission.sender import (
     KeyReused,
     NoAnswer,
     NotConfigured,
+    NotRunning,
     QueueFull,
     SendRefused,
 )
@@ -386,8 +387,8 @@ async def test_what_is_no_json(world: World, content: bytes, detail: str) -> Non
         ('{"to": "a@b", "kind": "mail", "body": "x"}', "kind"),
         ('{"to": "a@b", "type": "shout", "body": "x"}', "type"),
         ('{"to": "a@b", "type": "error", "body": "x"}', "error"),
-        ('{"to": "a@b", "from": "x@nowhere.example", "body": "x"}', "not a component"),
-        ('{"to": "a@b", "from": "@", "body": "x"}', "from"),
+        ('{"to": "a@b", "from": "@", "body": "x"}', "from: not a valid address"),
+        ('{"to": "a@b", "from": "x@no where.example", "body": "x"}', "from: not a valid address"),
         ('{"stanza": "<message"}', "stanza"),
         ('{"stanza": "<mail/>"}', "not a stanza"),
         ('{"to": "a@b", "id": "\\u0000", "body": "x"}', "character U+0000"),
@@ -413,6 +414,25 @@ async def test_what_may_not_be_sent(world: World, content: str, detail: str | No
     value = problem(response, 422)
     assert detail in value["detail"]
     assert not world.sender.sent
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "media"),
+    [
+        ("/v1/stanzas", '{"to": "a@b", "from": "x@nowhere.example", "body": "x"}', JSON),
+        ("/v1/stanzas", "<message to='a@b' from='nowhere.example'/>", XML),
+        ("/v1/stanzas", "<iq type='get' to='a@b' from='nowhere.example'><x/></iq>", XML),
+        ("/v1/stanzas/message/chat/a@b?from=x@nowhere.example", "x", TEXT),
+        ("/rest", '{"to": "a@b", "from": "x@nowhere.example", "body": "x"}', JSON),
+    ],
+)
+async def test_a_sender_that_is_no_component(
+    world: World, path: str, content: str, media: str
+) -> None:
+    value = problem(await world.post(path, content, media), 404)
+    assert value["detail"] == "from: 'nowhere.example' is not a component here"
+    assert not world.sender.sent
+    assert not world.sender.asked
 
 
 async def test_a_stanza_over_the_streams_limit(world: World) -> None:
@@ -526,6 +546,7 @@ async def test_a_body_that_does_not_come(world: World, autojump_clock: MockClock
         (QueueFull("full"), 503),
         (JournalUnavailable("the disk is full"), 503),
         (NotConfigured("gone"), 404),
+        (NotRunning("restarts"), 503),
         (NoAnswer("none"), 504),
     ],
 )

@@ -23,6 +23,7 @@ from bridge.listener.submission.sender import (
     KeyReused,
     NoAnswer,
     NotConfigured,
+    NotRunning,
     QueueFull,
     Sender,
     SendRefused,
@@ -218,11 +219,6 @@ BAD: Final[dict[str, tuple[Any, str]]] = {
     "no JID": ({"to": "@@bad", "body": "hi"}, "to: '@@bad' is not a valid JID"),
     "to is no string": ({"to": 5, "body": "hi"}, "to"),
     "nothing to say": ({"to": PEER}, "nothing to send"),
-    "a foreign sender": ({"to": PEER, "body": "hi", "from": "me@evil.example"}, "evil.example"),
-    "a foreign sender in XML": (
-        {"stanza": f"<message to='{PEER}' from='me@evil.example'/>"},
-        "evil.example",
-    ),
     "a bad sender": ({"to": PEER, "body": "hi", "from": f"@{DOMAIN}"}, "from"),
     "an unknown kind": ({"to": PEER, "kind": "note", "body": "hi"}, "kind 'note'"),
     "an unknown type": ({"to": PEER, "type": "shout", "body": "hi"}, "type 'shout'"),
@@ -255,12 +251,40 @@ async def test_a_sender_is_needed() -> None:
         await composed({"to": PEER, "body": "hi"}, None)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"to": PEER, "body": "hi", "from": "me@evil.example"},
+        {"stanza": f"<message to='{PEER}' from='me@evil.example'/>"},
+    ],
+)
+async def test_a_foreign_sender_is_no_component(content: Any) -> None:
+    with pytest.raises(NotConfigured, match=r"'evil\.example' is not a component here"):
+        await composed(content)
+
+
 async def test_without_components_nothing_can_be_composed() -> None:
     life = Life()
     life.submitters.clear()
     assert life.sender.domains == frozenset()
-    with pytest.raises(UnusableReply, match="no component"):
+    with pytest.raises(NotConfigured, match="no component"):
         await life.sender.compose(ReplyBody("json", b'{"to":"a@b","body":"x"}'), BOT)
+
+
+async def test_a_component_that_does_not_run_composes_what_needs_no_parser() -> None:
+    """What is parsed takes the parser of one that runs: that of one that has ended is closed."""
+    life = Life()
+    running = life.submitters[DOMAIN]
+    life.submitters[DOMAIN] = evolve(running, takes=lambda _: False)
+    assert life.sender.domains == frozenset()
+    text = ReplyBody("json", b'{"to":"a@b","body":"x"}')
+    assert (await life.sender.compose(text, BOT)).from_ == BOT
+    assert (await life.sender.compose(message(), None)).from_ == BOT
+    xml = ReplyBody("xml", b"<message to='a@b'/>")
+    with pytest.raises(NotRunning, match=f"{DOMAIN} does not run now"):
+        await life.sender.compose(xml, BOT)
+    life.submitters["other.example"] = running
+    assert (await life.sender.compose(xml, BOT)).from_ == BOT
 
 
 # --- sending
@@ -372,6 +396,42 @@ async def test_a_component_that_is_gone(stage: Stage) -> None:
     ):
         assert call.refused_by is NotConfigured
         assert DOMAIN in str(call.refusal)
+
+
+async def test_a_component_that_does_not_run(stage: Stage) -> None:
+    """What is done is still known by its key, and what is refused has not used its key up."""
+    running = stage.life.submitters[DOMAIN]
+    sent = await stage.send(message("a"), key("sent"))
+    asked = await stage.ask(request("b"), 10, key("asked"))
+    assert stage.sent() == ["a", "b"]
+    await stage.life.give(answer("b"))
+    stage.life.submitters[DOMAIN] = evolve(running, takes=lambda _: False)
+    for call in (
+        await stage.send(message("c")),
+        await stage.send(message("c"), key("c")),
+        await stage.ask(request("d")),
+        await stage.ask(request("d"), 10, key("d")),
+    ):
+        assert call.refused_by is NotRunning
+        assert f"{DOMAIN} does not run now" in str(call.refusal)
+    assert (await stage.send(message("a"), key("sent"))).result == sent.result
+    again = await stage.ask(request("b"), 10, key("asked"))
+    assert meaning(again.result.element) == meaning(asked.result.element)
+    assert (stage.sent(), len(stage.life.pending_iqs)) == ([], 0)
+    stage.life.submitters[DOMAIN] = running
+    assert (await stage.send(message("c"), key("c"))).result
+    await stage.ask(request("d"), 10, key("d"))
+    assert stage.sent() == ["c", "d"]
+
+
+@pytest.mark.parametrize("taken", ["send", "query"])
+async def test_a_component_that_takes_only_one_of_both(stage: Stage, taken: str) -> None:
+    running = stage.life.submitters[DOMAIN]
+    stage.life.submitters[DOMAIN] = evolve(running, takes=lambda one: one == taken)
+    sent, asked = await stage.send(message("a")), await stage.ask(request("b"))
+    assert stage.sent() == (["a"] if taken == "send" else ["b"])
+    refusals = [None, NotRunning]
+    assert [sent.refused_by, asked.refused_by] == refusals[:: 1 if taken == "send" else -1]
 
 
 async def test_a_component_that_goes_while_its_key_is_looked_for(durable: Stage) -> None:
