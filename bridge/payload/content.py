@@ -6,6 +6,8 @@ that belong to it. Keys of `field` that have no writer are read only.
 
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
+from itertools import chain
 from typing import Any, Final, Literal
 
 import msgspec
@@ -15,9 +17,18 @@ from bridge.payload import namespace as ns
 from bridge.payload.derived import ref_of, text_without_fallback
 from bridge.payload.error import UnusableReply
 from bridge.payload.field import of_stanza
-from bridge.payload.shape import File, Oob, Reactions, ReplyTo
-from xmppstream import Element, Stanza
-from xmppstream.names import COMPONENT, expanded
+from bridge.payload.shape import (
+    Disco,
+    ErrorObject,
+    File,
+    Item,
+    Oob,
+    Reactions,
+    ReplyTo,
+    Version,
+)
+from xmppstream import Element, ErrorType, Stanza, StanzaCondition, StanzaError
+from xmppstream.names import COMPONENT, DISCO_INFO, DISCO_ITEMS, PING, VERSION, expanded
 from xmppstream.stanza import Kind
 
 QUOTED_LINES: Final = 3
@@ -257,12 +268,80 @@ def _priority(value: int, _: Stanza) -> tuple[Element, ...]:
     return (Element(expanded(COMPONENT, "priority"), (), (str(value),)),)
 
 
+def _error(value: ErrorObject, _: Stanza) -> tuple[Element, ...]:
+    known = [one.value for one in StanzaCondition]
+    if value.condition not in known:
+        close = get_close_matches(value.condition or "", known, 1)
+        hint = f"perhaps you meant {close[0]}" if close else f"use one of {', '.join(known)}"
+        raise UnusableReply(f"error.condition is not one of RFC 6120 §8.3.3; {hint}")
+    types = [one.value for one in ErrorType]
+    if value.type is not None and value.type not in types:
+        raise UnusableReply(f"error.type is not one of {', '.join(types)}")
+    error = StanzaError(
+        StanzaCondition(value.condition), ErrorType(value.type or "cancel"), value.text or ""
+    )
+    return (error.to_element(),)
+
+
+def _ping(value: bool, request: Stanza) -> tuple[Element, ...]:
+    return () if request.is_request or not value else (Element(expanded(PING, "ping")),)
+
+
+def _child(namespace: str, name: str, text: str | None) -> tuple[Element, ...]:
+    return (Element(expanded(namespace, name), (), (text,)),) if text else ()
+
+
+def _version(value: Version | bool, _: Stanza) -> tuple[Element, ...]:
+    children: tuple[Element, ...] = ()
+    if isinstance(value, Version):
+        pairs = (("name", value.name), ("version", value.version), ("os", value.os))
+        children = tuple(chain.from_iterable(_child(VERSION, *pair) for pair in pairs))
+    return (Element(expanded(VERSION, "query"), (), children),)
+
+
+def _with(name: str, *pairs: tuple[str, str | None]) -> Element:
+    return Element(name, tuple((key, value) for key, value in pairs if value is not None))
+
+
+def _disco(value: Disco | str | bool, _: Stanza) -> tuple[Element, ...]:
+    name = expanded(DISCO_INFO, "query")
+    if not isinstance(value, Disco):
+        return (_with(name, ("node", value if isinstance(value, str) else None)),)
+    identities = (
+        _with(
+            expanded(DISCO_INFO, "identity"),
+            *(("category", one.category), ("type", one.type), ("name", one.name)),
+        )
+        for one in value.identities
+    )
+    features = (_with(expanded(DISCO_INFO, "feature"), ("var", one)) for one in value.features)
+    query = _with(name, ("node", value.node))
+    return (Element(name, query.attributes, (*identities, *features)),)
+
+
+def _items(value: list[Item] | str | bool, _: Stanza) -> tuple[Element, ...]:
+    name = expanded(DISCO_ITEMS, "query")
+    if not isinstance(value, list):
+        return (_with(name, ("node", value if isinstance(value, str) else None)),)
+    item = expanded(DISCO_ITEMS, "item")
+    items = (_with(item, ("jid", o.jid), ("name", o.name), ("node", o.node)) for o in value)
+    return (Element(name, (), tuple(items)),)
+
+
+def _last(value: int | bool, _: Stanza) -> tuple[Element, ...]:
+    if value is not True and value is not False and value < 0:
+        raise UnusableReply("lastactivity is negative")
+    seconds = None if isinstance(value, bool) else str(value)
+    return (_with(expanded(ns.LAST, "query"), ("seconds", seconds)),)
+
+
 _FALLBACK: Final = expanded(ns.FALLBACK, "fallback")
 _State = Literal["active", "composing", "paused", "inactive", "gone"]
 _Hint = Literal["no-permanent-store", "no-store", "no-copy", "store"]
 _Show = Literal["away", "chat", "dnd", "xa"]
 _M: Final[tuple[Kind, ...]] = ("message",)
 _P: Final[tuple[Kind, ...]] = ("presence",)
+_I: Final[tuple[Kind, ...]] = ("iq",)
 
 WRITERS: Final[dict[str, _Writer]] = {
     "subject": _Writer(
@@ -364,6 +443,28 @@ WRITERS: Final[dict[str, _Writer]] = {
         _P, str, _text_in(expanded(COMPONENT, "status")), "For a presence: a sentence about that."
     ),
     "priority": _Writer(_P, int, _priority, "For a presence: a number from -128 to 127."),
+    "error": _Writer(
+        (*_M, *_P, *_I), ErrorObject, _error, "`{condition, type, text}`: an error reply."
+    ),
+    "ping": _Writer(_I, bool, _ping, "`true`: the answer to a ping, or a ping."),
+    "version": _Writer(
+        _I, Version | bool, _version, "`{name, version, os}`, or `true` to ask for them."
+    ),
+    "disco": _Writer(
+        _I,
+        Disco | str | bool,
+        _disco,
+        "`{identities, features}`; or `true`, or a node, to ask for them.",
+    ),
+    "items": _Writer(
+        _I,
+        list[Item] | str | bool,
+        _items,
+        "A list of `{jid, name, node}`; or `true`, or a node, to ask for it.",
+    ),
+    "lastactivity": _Writer(
+        _I, int | bool, _last, "Seconds since the last activity, or `true` to ask for them."
+    ),
 }
 """The keys that a reply or a send may have besides those of H2."""
 

@@ -414,8 +414,10 @@ class ReplyComposer:
                 to = bare(to)
         elif kind == "iq" and type is None:
             type = "result"
-        if type == "error":
-            raise UnusableReply('type "error" needs an <error/>: use "stanza"')
+        if isinstance(one, RichObject) and "error" in one.fields:
+            type = "error"
+        elif type == "error":
+            raise UnusableReply('type "error" needs the key error')
         if isinstance(one, RichObject):
             children = self._rich_children(one, kind, request)
         else:

@@ -161,6 +161,30 @@ class Occupant(Shape, frozen=True, omit_defaults=True, gc=False):
     actor: str | None = None
 
 
+class Identity(Shape, frozen=True, omit_defaults=True, gc=False):
+    """What an entity is (XEP-0030)."""
+
+    category: str
+    type: str
+    name: str | None = None
+
+
+class Disco(Shape, frozen=True, omit_defaults=True, gc=False):
+    """Identities and features of an entity (XEP-0030)."""
+
+    identities: list[Identity] = []
+    features: list[str] = []
+    node: str | None = None
+
+
+class Item(Shape, frozen=True, omit_defaults=True, gc=False):
+    """An item of an entity (XEP-0030)."""
+
+    jid: str
+    name: str | None = None
+    node: str | None = None
+
+
 class Version(Shape, frozen=True, omit_defaults=True, gc=False):
     """A software version (XEP-0092)."""
 

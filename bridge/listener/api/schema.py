@@ -25,13 +25,13 @@ def _content() -> tuple[Table, Table]:
     """Return the schemas of the keys that stand for elements, and the definitions that they use."""
     shapes = [writer.shape for writer in WRITERS.values()]
     found, definitions = msgspec.json.schema_components(
-        shapes, ref_template="#/components/schemas/{name}"
+        shapes, ref_template="#/components/schemas/Stanza{name}"
     )
     schemas = {
         key: {"description": writer.doc, **schema}
         for (key, writer), schema in zip(WRITERS.items(), found, strict=True)
     }
-    return schemas, definitions
+    return schemas, {f"Stanza{name}": schema for name, schema in definitions.items()}
 
 
 def _components() -> Table:

@@ -14,8 +14,13 @@ from bridge.payload.error import UnusableReply
 from bridge.payload.field import FIELDS, of_stanza
 from bridge.payload.reply import KEYS, ReplyBody, ReplyComposer, read_reply
 from tests.bridge.sample import stanza
-from xmppstream import Element, Stanza, parse_element
+from xmppstream import Element, Stanza, parse_element, write
+from xmppstream.names import COMPONENT, DISCO_INFO, DISCO_ITEMS
 
+ASKED_IQ: Final = (
+    "<iq from='juliet@capulet.example/balcony' to='bot@b.example' id='q1' type='get'>"
+    "<q xmlns='urn:q'/></iq>"
+)
 ROOM: Final = "coven@chat.example"
 JULIET: Final = "juliet@capulet.example/balcony"
 BOT: Final = "bot@b.example"
@@ -75,7 +80,59 @@ WRITTEN: Final[list[tuple[dict[str, Any], dict[str, Any]]]] = [
     ({"kind": "presence", "show": "dnd"}, {"show": "dnd"}),
     ({"kind": "presence", "status": "s", "priority": -1}, {"status": "s", "priority": -1}),
     ({"body": "x", "subject": "", "reply": None, "state": ""}, {}),
+    (
+        {"error": {"condition": "gone", "text": "t"}},
+        {"error": {"condition": "gone", "type": "cancel", "text": "t"}},
+    ),
 ]
+ANSWERS: Final[list[tuple[dict[str, Any], str]]] = [
+    ({"ping": True}, ""),
+    (
+        {"version": {"name": "n", "version": "1"}},
+        "<query xmlns='jabber:iq:version'><name>n</name><version>1</version></query>",
+    ),
+    (
+        {"disco": {"identities": [{"category": "client", "type": "bot"}], "features": ["f"]}},
+        f"<query xmlns='{DISCO_INFO}'><identity category='client' type='bot'/>"
+        "<feature var='f'/></query>",
+    ),
+    (
+        {"items": [{"jid": "a@b", "name": "n"}]},
+        f"<query xmlns='{DISCO_ITEMS}'><item jid='a@b' name='n'/></query>",
+    ),
+    ({"items": []}, f"<query xmlns='{DISCO_ITEMS}'/>"),
+    ({"lastactivity": 7}, "<query xmlns='jabber:iq:last' seconds='7'/>"),
+]
+
+
+@pytest.mark.parametrize(("reply", "payload"), ANSWERS)
+async def test_an_answer_to_an_iq(reply: dict[str, Any], payload: str) -> None:
+    [one] = await composed(reply, ASKED_IQ)
+    assert (one.kind, one.type, one.id, one.to) == ("iq", "result", "q1", JULIET)
+    assert write(one.element, COMPONENT).endswith(f">{payload}</iq>" if payload else "/>")
+
+
+async def test_an_error_answers_an_iq() -> None:
+    [one] = await composed({"error": {"condition": "forbidden", "type": "auth"}}, ASKED_IQ)
+    assert (one.type, one.id) == ("error", "q1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "payload"),
+    [
+        ({"ping": True}, "<ping xmlns='urn:xmpp:ping'/>"),
+        ({"version": True}, "<query xmlns='jabber:iq:version'/>"),
+        ({"disco": True}, f"<query xmlns='{DISCO_INFO}'/>"),
+        ({"items": "n"}, f"<query xmlns='{DISCO_ITEMS}' node='n'/>"),
+        ({"lastactivity": True}, "<query xmlns='jabber:iq:last'/>"),
+    ],
+)
+async def test_a_question(asked: dict[str, Any], payload: str) -> None:
+    composer = ReplyComposer("b.example", 500_000, parse)
+    question = {"kind": "iq", "type": "get", "to": "a@b", "from": BOT, **asked}
+    [one] = read_reply(ReplyBody("json", json.dumps(question).encode())).objects
+    stanza = composer.compose_unasked(await composer.draft(one), None, "fresh")
+    assert payload in write(stanza.element, COMPONENT)
 
 
 @pytest.mark.parametrize(("reply", "fields"), WRITTEN)
@@ -90,7 +147,11 @@ async def test_what_is_written_is_read_back(reply: dict[str, Any], fields: dict[
 
 
 def test_each_key_has_an_example() -> None:
-    seen = {key for reply, _ in WRITTEN for key in reply} | {"files", "retract", "quote"}
+    seen = {key for reply, _ in (*WRITTEN, *ANSWERS) for key in reply} | {
+        "files",
+        "retract",
+        "quote",
+    }
     assert WRITERS.keys() <= seen
     assert WRITERS.keys() - {"quote"} <= {field.key for field in FIELDS}
     assert set(WRITERS) <= set(KEYS)
@@ -181,6 +242,12 @@ async def test_what_refers_to_a_message_of_a_room() -> None:
         ({"kind": "presence", "state": "active"}, "state is not a key of a presence"),
         ({"body": "x", "show": "dnd"}, "show is not a key of a message"),
         ({"oob": {"desc": "d"}}, "oob has no url"),
+        ({"error": {"condition": "gon"}}, "perhaps you meant gone"),
+        ({"error": {}}, "error.condition is not one of RFC 6120 §8.3.3; use one of"),
+        ({"error": {"condition": "gone", "type": "x"}}, "error.type is not one of"),
+        ({"kind": "iq", "disco": {"identities": [{}]}}, "disco has no category"),
+        ({"kind": "iq", "items": [{"name": "n"}]}, "items has no jid"),
+        ({"kind": "iq", "lastactivity": -1}, "lastactivity is negative"),
     ],
 )
 async def test_what_is_refused(reply: dict[str, Any], reason: str) -> None:
