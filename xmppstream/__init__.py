@@ -32,6 +32,7 @@ from xmppstream.parser_thread import ElementParserThread
 from xmppstream.stanza import Stanza, StanzaError, make
 from xmppstream.tap import Tap
 from xmppstream.trio_stream import (
+    UNANSWERED,
     ComponentStream,
     Server,
     StreamEnd,
@@ -43,6 +44,7 @@ from xmppstream.trio_stream import (
 from xmppstream.writer import IllegalCharacter, TooLong, write
 
 __all__ = [
+    "UNANSWERED",
     "ComponentConnection",
     "ComponentStream",
     "Element",

@@ -61,7 +61,11 @@ class Server:
 
 @frozen
 class StreamOptions:
-    """Limits and time-outs; all times in seconds, above 0. `tap` observes the traffic."""
+    """Limits and time-outs; all times in seconds, above 0. `tap` observes the traffic.
+
+    Streams with the same `instance` recognise each other's barriers: those of one link share it. To
+    an empty one, no barrier is foreign.
+    """
 
     limits: Limits = field(factory=Limits)
     handshake_timeout_s: float = 20
@@ -70,6 +74,7 @@ class StreamOptions:
     close_timeout_s: float = 2
     probe_timeout_s: float = 20
     tap: Tap = NO_TAP
+    instance: str = field(factory=lambda: token_hex(3))
 
 
 @frozen
@@ -83,6 +88,8 @@ class StreamLost:
 
 
 StreamEnd = StreamFaulted | StreamClosed | StreamLost
+UNANSWERED: Final = StreamLost("the server no longer answers")
+"""How a stream ends on which no barrier returns."""
 Handler = Callable[[Event], Awaitable[None]]
 
 
@@ -190,8 +197,10 @@ class ComponentStream:
         self._ended = trio.Event()
         self._receiving = trio.CancelScope()
         self._barriers: dict[str, trio.Event] = {}
-        self._barrier_prefix = f"{_BARRIER_PREFIX}{token_hex(6)}-"
+        self._instance_prefix = f"{_BARRIER_PREFIX}{options.instance}"
+        self._barrier_prefix = f"{self._instance_prefix}{token_hex(3)}-"
         self._barrier_count = 0
+        self._foreign = trio.Event()  # set when a barrier of another instance comes
         self._sent_at = self._received_at = trio.current_time()
         self._handling = False  # events are being handled, so nothing is read
 
@@ -261,6 +270,14 @@ class ComponentStream:
         if lost and self._end is not None:
             raise StreamFailed(self._end)
 
+    async def wait_foreign_barrier(self) -> None:
+        """Wait until a barrier of another instance comes, which is attached to the same domain.
+
+        The server may also have had it from an instance that has just gone. Only one task may wait.
+        """
+        await self._foreign.wait()
+        self._foreign = trio.Event()
+
     async def probe(self) -> None:
         """End the stream if the peer sends nothing within `probe_timeout_s`, though it is asked to.
 
@@ -268,7 +285,7 @@ class ComponentStream:
             StreamFailed: if the stream ended.
         """
         if not await self._answers(1):
-            self._finish(StreamLost("the server no longer answers"))
+            self._finish(UNANSWERED)
         if self._end is not None:
             raise StreamFailed(self._end)
 
@@ -435,7 +452,7 @@ class ComponentStream:
                 silent_since = self.heard_at
                 await trio.sleep_until(silent_since + 2 * self._options.keepalive_s)
                 if self.heard_at == silent_since and not await self._answers(_PROBES):
-                    self._finish(StreamLost("the server no longer answers"))
+                    self._finish(UNANSWERED)
                     return
         except StreamFailed:
             return
@@ -468,8 +485,11 @@ class ComponentStream:
         if returned is not None:
             self.barrier_seen = True
             returned.set()
-        # One that we no longer wait for, or of another instance behind the same domain.
-        return id.startswith(_BARRIER_PREFIX)
+        if not id.startswith(_BARRIER_PREFIX):
+            return False
+        if not id.startswith(self._instance_prefix):
+            self._foreign.set()
+        return True  # perhaps one that nobody waits for any more, or of an earlier stream
 
     def _finish(self, end: StreamEnd) -> None:
         if self._end is None:

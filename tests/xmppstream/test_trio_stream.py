@@ -690,6 +690,43 @@ async def test_only_barriers_of_our_domain_are_kept_back(
     assert await serving.wait_for(len(expected)) == expected
 
 
+@pytest.mark.parametrize(
+    ("from_", "id", "instance", "is_foreign"),
+    [
+        (DOMAIN, "barrier-bbbbbb123456-1", "aaaaaa", True),
+        (DOMAIN.upper(), "barrier-bbbbbb123456-1", "aaaaaa", True),
+        (DOMAIN, "barrier-aaaaaa123456-1", "aaaaaa", False),  # of an earlier stream of this link
+        (DOMAIN, "barrier-bbbbbb123456-1", "", False),
+        (DOMAIN, "other", "aaaaaa", False),
+        ("evil.example", "barrier-bbbbbb123456-1", "aaaaaa", False),
+    ],
+)
+async def test_s35_a_barrier_of_another_instance_is_noticed(
+    attach: Attached,
+    nursery: trio.Nursery,
+    mock_clock: MockClock,
+    from_: str,
+    id: str,
+    instance: str,
+    is_foreign: bool,
+) -> None:
+    serving, peer = await attach(StreamOptions(instance=instance))
+    noticed: list[str] = []
+
+    async def watch() -> None:
+        while True:
+            await serving.stream.wait_foreign_barrier()
+            noticed.append(id)
+
+    nursery.start_soon(watch)
+    for number in (1, 2):
+        await peer.send(encode(make("iq", DOMAIN, from_, type="get", id=id)) + encode(MESSAGE))
+        await serving.wait_for(number)
+        await wait_all_tasks_blocked()
+        assert noticed == [id] * number * is_foreign
+        serving.events[:] = [event for event in serving.events if event == StanzaReceived(MESSAGE)]
+
+
 async def test_a_stranger_cannot_return_a_barrier(
     attach: Attached, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:

@@ -165,7 +165,10 @@ class ReplayHarness:
         component, settings, stream = plan.component, plan.settings, plan.settings.stream
         limits = limits_of(settings)
         self._options = StreamOptions(
-            limits=limits, keepalive_s=stream.keepalive_s, close_timeout_s=0.5
+            instance="",  # the captured barriers are those of the instance that was recorded
+            limits=limits,
+            keepalive_s=stream.keepalive_s,
+            close_timeout_s=0.5,
         )
         self._elements = ElementParserThread(
             evolve(limits, max_stanza_bytes=stream.max_send_bytes), InlineThread
