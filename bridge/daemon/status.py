@@ -36,13 +36,17 @@ _TOTALS_S: Final = 2.0
 
 
 class LinkStatus(Struct, frozen=True, kw_only=True):
-    """`why` explains `waiting` and `refused`. `since` is when the link was attached or lost."""
+    """`why` explains `waiting` and `refused`. `since` is when the link was attached or lost.
+
+    `shared` is when another instance of this component was last noticed; None if none was lately.
+    """
 
     state: LinkName
     server: str
     since: float | None
     why: str
     next_attempt: float | None
+    shared: float | None = None
 
 
 class EndpointStatus(Struct, frozen=True, kw_only=True):
@@ -147,6 +151,7 @@ def link_status(link: Link, server: str) -> LinkStatus:
         since=_unix(state.since),
         why=state.why,
         next_attempt=_unix(state.next_attempt_at) if name in ("waiting", "refused") else None,
+        shared=None if link.shared_at is None else _unix(link.shared_at),
     )
 
 

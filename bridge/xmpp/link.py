@@ -19,6 +19,7 @@ from bridge.telemetry.meter import Meter, StreamEndKind, StreamFault
 from bridge.xmpp.backoff import Reaction, ReconnectDelay, reaction_to
 from bridge.xmpp.outbox import Outbox
 from xmppstream import (
+    UNANSWERED,
     ComponentStream,
     Event,
     StreamClosed,
@@ -37,6 +38,18 @@ CLOSE_CONFIRM_S: Final = 0.8
 UNSENT_LIMIT_BYTES: Final = 64 * 1024
 UNSENT_ANSWERS_BYTES: Final = 1024 * 1024
 REMIND_EVERY_S: Final = 60.0
+LEFTOVER_S: Final = 5.0
+"""How long after attaching barriers may come that a predecessor sent before it ended."""
+SHARED_FOR_S: Final = 900.0
+"""How long a domain counts as shared after a foreign barrier: an idle instance sends one every two
+minutes, and the server may deal it to either."""
+
+_SHARED_EFFECT: Final = "the server deals stanzas, answers and barriers to both"
+SHARED: Final = f"another instance is attached as this component: {_SHARED_EFFECT}"
+SHARED_REMEDY: Final = "stop one of them"
+_MAYBE_SHARED: Final = (
+    "the server may not return them, or may deal them to another instance of this component"
+)
 
 HINTS: Final = {
     StreamCondition.NOT_AUTHORIZED: (
@@ -111,8 +124,17 @@ class Link:
         self._may_exit = exit_on_refusal
         self._warned_unconfirmed = False
         self._tested: bytes | None = None  # the suspect that is written and not proved yet
+        self._shared_at = -math.inf  # when the last foreign barrier came
         self._has_confirmed = False  # whether the current stream has confirmed a stanza
         self._told = ((True, ""), 0.0)
+
+    @property
+    def shared_at(self) -> float | None:
+        """When a barrier of another instance last came, by trio's clock; None if there was none in
+        the last `SHARED_FOR_S`. The server deals stanzas to both.
+        """
+        recent = trio.current_time() - self._shared_at < SHARED_FOR_S
+        return self._shared_at if recent else None
 
     async def run(self) -> None:
         """Attach and stay attached.
@@ -178,6 +200,7 @@ class Link:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream)
                 nursery.start_soon(self._confirm, stream)
+                nursery.start_soon(self._watch, stream)
                 end = await stream.serve(self._receive)
                 nursery.cancel_scope.cancel()
         finally:
@@ -267,11 +290,25 @@ class Link:
         except StreamFailed:
             return  # `serve` returns the reason
 
+    async def _watch(self, stream: ComponentStream) -> None:
+        """Log once, until it is over, that another instance is attached."""
+        while True:
+            await stream.wait_foreign_barrier()
+            now = trio.current_time()
+            if now - self.state.since < LEFTOVER_S:
+                continue
+            is_new = self.shared_at is None
+            self._shared_at = now
+            if is_new:
+                event = "another instance is attached as this component"
+                self._log.warning(event, hint=f"{_SHARED_EFFECT}; {SHARED_REMEDY}")
+
     async def _proved(self, stream: ComponentStream) -> bool:
         """Return whether everything written counts as arrived (S35).
 
         A server that has never returned a barrier cannot confirm: then writing is enough. Of one
         that has, and says nothing at all, the connection may be half open: it is asked once more.
+        One that shares the domain with another instance does return barriers, but not all to us.
         """
         asked_at = trio.current_time()
         with trio.move_on_after(UNCONFIRMED_WAIT_S) as scope:
@@ -280,10 +317,13 @@ class Link:
             return True
         if stream.barrier_seen and stream.heard_at < asked_at:
             await stream.probe()
-        if not stream.barrier_seen and not self._warned_unconfirmed:
+        if stream.barrier_seen or self.shared_at is not None:
+            return False
+        if not self._warned_unconfirmed:
             self._warned_unconfirmed = True
-            self._log.warning("the server returns no barrier; what is written counts as arrived")
-        return not stream.barrier_seen
+            event = "the server returns no barrier; what is written counts as arrived"
+            self._log.warning(event, hint=_MAYBE_SHARED)
+        return True
 
     def _measure(self, end: StreamEnd, attached: bool) -> None:
         stop: StreamEndKind = "lost"
@@ -298,7 +338,7 @@ class Link:
             self._meter.attempts_failed += 1
 
     def _note_end(self, end: StreamEnd, attached: bool, wait_s: float, *, refused: bool) -> None:
-        now, hint = trio.current_time(), hint_of(end)
+        now, (hint, _) = trio.current_time(), self._advice(end)
         since = now if attached else self.state.since
         why = f"{end}: {hint}" if hint else str(end)
         self.state = LinkState(False, since, why, now + wait_s, refused)
@@ -311,8 +351,8 @@ class Link:
             return
         self._told = ((attached, why), now)
         about: dict[str, object] = {"why": why}
-        if hint := hint_of(end):
-            remedy = REMEDIES.get(end.condition) if isinstance(end, StreamFaulted) else None
+        hint, remedy = self._advice(end)
+        if hint:
             about["hint"] = f"{hint}; {remedy}" if remedy else hint
         if wait_s != math.inf:
             about["retry_in_s"] = round(wait_s, 1)
@@ -320,6 +360,13 @@ class Link:
             self._log.error("the server refuses this component", **about)
         else:
             self._log.warning("detached" if attached else "cannot attach", **about)
+
+    def _advice(self, end: StreamEnd) -> tuple[str, str | None]:
+        """Return the hint and the remedy; a barrier that another instance got is no dead server."""
+        if end == UNANSWERED and self.shared_at is not None:
+            return SHARED, SHARED_REMEDY
+        remedy = REMEDIES.get(end.condition) if isinstance(end, StreamFaulted) else None
+        return hint_of(end), remedy
 
 
 def hint_of(end: StreamEnd) -> str:

@@ -14,6 +14,7 @@ from bridge.listener.page.html import Child, card, facts, join, nothing, parties
 from bridge.listener.page.snapshot import PageSnapshot
 from bridge.telemetry.log import RecentError
 from bridge.telemetry.text import age, duration, size, when
+from bridge.xmpp.link import SHARED, SHARED_REMEDY
 
 _LATELY: Final = 5  # minutes over which the durations shown as numbers are computed
 
@@ -46,6 +47,9 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
         if link.state != "attached":
             why = f": {link.why}" if link.why else ""
             problems.append(("bad", f"{status.domain} is not attached to {link.server}{why}."))
+        if link.shared is not None:
+            last = f"last noticed {age(page.now - link.shared)} ago"
+            problems.append(("bad", f"{status.domain}: {SHARED}: {SHARED_REMEDY} ({last})."))
         if status.endpoint.state != "up":
             text = f"The endpoint of {status.domain} is down: {status.endpoint.url}"
             problems.append(("bad", text))

@@ -18,7 +18,17 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import bridge.xmpp.link
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
-from bridge.xmpp.link import REMEDIES, UNSENT_ANSWERS_BYTES, Link, Refused, hint_of
+from bridge.xmpp.link import (
+    LEFTOVER_S,
+    REMEDIES,
+    SHARED,
+    SHARED_FOR_S,
+    SHARED_REMEDY,
+    UNSENT_ANSWERS_BYTES,
+    Link,
+    Refused,
+    hint_of,
+)
 from bridge.xmpp.outbox import LIMIT_COUNT, Outbox, Outgoing
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder
@@ -590,6 +600,141 @@ async def test_s35_a_server_that_talks_and_stops_to_return_barriers_is_not(
         mock_clock.jump(UNCONFIRMED_S / 2)
     assert len(bench.outbox) == 1
     assert [line["event"] for line in bench.log.told] == ["attached"]
+
+
+# --- S35, another instance on the same domain
+
+
+SHARED_EVENT: Final = "another instance is attached as this component"
+SHARED_HINT: Final = "the server deals stanzas, answers and barriers to both; stop one of them"
+
+
+def foreign_barrier(number: int) -> Stanza:
+    """A barrier of another instance, as a server that deals to both sends it."""
+    id = f"barrier-0123456789ab-{number}"
+    return stanza(
+        f"<iq id='{id}' type='get' to='{DOMAIN}' from='{DOMAIN}'><ping xmlns='urn:xmpp:ping'/></iq>"
+    )
+
+
+async def deal_foreign(session: Session, bench: Bench, *numbers: int) -> None:
+    """Send barriers of another instance, and wait until the link has read them."""
+    before = len(bench.events)
+    await session.send(*map(foreign_barrier, numbers), reply("last"))
+    await until(lambda: len(bench.events) > before)
+    await wait_all_tasks_blocked()
+
+
+async def test_s35_another_instance_is_told_once(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    mock_clock.jump(LEFTOVER_S)
+    for number in range(1, 9, 2):
+        await deal_foreign(session, bench, number, number + 1)
+    assert bench.link.shared_at == trio.current_time()
+    [line] = bench.log.of(SHARED_EVENT)
+    assert line["hint"] == SHARED_HINT
+    assert all(isinstance(one, StanzaReceived) and one.stanza.id == "last" for one in bench.events)
+
+
+async def test_s35_a_barrier_that_a_predecessor_left_is_no_evidence(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    mock_clock.jump(LEFTOVER_S - 0.1)
+    await deal_foreign(session, bench, 1, 2)
+    assert bench.link.shared_at is None
+    assert [line["event"] for line in bench.log.told] == ["attached"]
+
+
+async def test_s35_our_own_barrier_of_an_earlier_stream_is_no_evidence(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    server.returns_barriers = False
+    bench = running(nursery, server)
+    first = await server.attached(DOMAIN)
+    await first.wait_barriers(1)
+    id = first.received.rpartition(b"id='")[2].partition(b"'")[0].decode()
+    assert id.startswith("barrier-")
+    await first.hang_up()
+    await bench.log.wait("detached")
+    [line] = bench.log.of("detached")
+    mock_clock.jump(line["retry_in_s"] + 0.1)
+    second = await server.attached(DOMAIN, 2)
+    await second.wait_barriers(1)
+    mock_clock.jump(LEFTOVER_S)
+    again = stanza(f"<iq id='{id}' type='get' to='{DOMAIN}' from='{DOMAIN}'/>")
+    await second.send(again, reply("last"))
+    await until(lambda: len(bench.events) == 1)
+    await wait_all_tasks_blocked()
+    assert bench.link.shared_at is None
+
+
+async def test_s35_another_instance_that_is_gone_is_forgotten_and_told_anew(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    mock_clock.jump(LEFTOVER_S)
+    await deal_foreign(session, bench, 1)
+    for _ in range(int(SHARED_FOR_S // 10)):
+        assert bench.link.shared_at is not None
+        mock_clock.jump(10)
+        await say_a_word(session, bench)
+    assert bench.link.shared_at is None
+    await deal_foreign(session, bench, 2)
+    assert len(bench.log.of(SHARED_EVENT)) == 2
+
+
+async def test_s35_a_server_that_deals_barriers_to_another_is_not_taken_at_its_word(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """It returns none to us yet, but it does return them: what is written may not have arrived."""
+    server.returns_barriers = False
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await session.wait_barriers(1)
+    mock_clock.jump(LEFTOVER_S)
+    await deal_foreign(session, bench, 1)
+    bench.put("1")
+    await session.receive(1)
+    await wait_all_tasks_blocked()
+    mock_clock.jump(CONFIRM_S)
+    await session.wait_barriers(2)
+    await wait_all_tasks_blocked()
+    mock_clock.jump(UNCONFIRMED_S)
+    await wait_all_tasks_blocked()
+    mock_clock.jump(CONFIRM_S)
+    await session.wait_barriers(3)
+    assert len(bench.outbox) == 1
+    assert [line["event"] for line in bench.log.told] == ["attached", SHARED_EVENT]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_s35_barriers_that_another_instance_got_are_not_blamed_on_the_server(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock, shared: bool
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    mock_clock.jump(LEFTOVER_S)
+    if shared:
+        await deal_foreign(session, bench, 1)
+    server.returns_barriers = False
+    bench.put("1")
+    while not bench.log.of("detached"):
+        await wait_all_tasks_blocked(0.01)
+        mock_clock.jump(1)
+    [line] = bench.log.of("detached")
+    assert line["why"] == "the server no longer answers"
+    assert line.get("hint") == (f"{SHARED}; {SHARED_REMEDY}" if shared else None)
+    assert (SHARED in bench.link.state.why) is shared
 
 
 async def say_a_word(session: Session, bench: Bench) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -257,6 +258,17 @@ async def test_what_needs_a_look_comes_first(browser: Browser, stage: Stage) -> 
     assert "1 dead letter waits for a decision." in problems
     assert "The daemon is stopping." in problems
     assert "4 problems" in page.text
+
+
+async def test_a_shared_domain_is_a_problem(browser: Browser, stage: Stage) -> None:
+    actor = stage.actors[0]
+    actor.link = msgspec.structs.replace(actor.link, shared=NOW)
+    await browser.login()
+    page = await browser.page()
+    problems = page.of_class("problems")
+    assert f"{actor.domain}: another instance is attached as this component" in problems
+    assert "stop one of them (last noticed" in problems
+    assert "1 problem" in page.text
 
 
 async def test_conversations_that_wait(browser: Browser, stage: Stage) -> None:
