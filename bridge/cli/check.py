@@ -31,7 +31,7 @@ from bridge.telemetry.log import configure
 from bridge.telemetry.text import age, printable, when
 from bridge.webhook.endpoint import Endpoint
 from bridge.xmpp.backoff import Reaction, reaction_to
-from bridge.xmpp.link import hint_of
+from bridge.xmpp.link import SHARED, SHARED_REMEDY, hint_of
 from xmppstream import (
     ComponentStream,
     StreamEnd,
@@ -42,6 +42,10 @@ from xmppstream import (
 from xmppstream.jid import to_ascii
 
 _TIMEOUT_S: Final = 10.0
+_BARRIERS: Final = 8
+"""If the server deals them to two instances, all come back to us once in 256 times."""
+_STRAY_S: Final = 2.0
+"""How long the others may take when one has come back: they travel together."""
 
 
 class _Report:
@@ -185,7 +189,9 @@ def _report_component(status: ComponentStatus, component: Component, report: _Re
 def _report_link(domain: str, link: LinkStatus, report: _Report) -> None:
     what = f"daemon: attached to {link.server}"
     since = "" if link.since is None else f"since {when(link.since)}"
-    if link.state == "attached":
+    if link.state == "attached" and link.shared is not None:
+        report.warn(domain, what, f"{since}; {SHARED}: {SHARED_REMEDY}")
+    elif link.state == "attached":
         report.good(domain, what, since)
     elif link.state == "refused":
         report.bad(domain, what, f"no, refused: {link.why}{_next_attempt(link)}", ExitCode.REFUSED)
@@ -253,14 +259,18 @@ async def _check_endpoint(component: Component, settings: Settings, report: _Rep
 async def _check_attach(component: Component, settings: Settings, report: _Report) -> None:
     what = f"attach to {component.server}"
     options = StreamOptions(handshake_timeout_s=settings.stream.handshake_timeout_s)
-    attached = False
+    attached = shared = False
     try:
         stream = await connect(component.server, component.domain, component.secret.value, options)
-        attached, end = True, await _prove(stream)
+        attached = True
+        end, shared = await _prove(stream)
     except StreamFailed as failure:
         end = failure.end
     if end is None:
-        report.good(component.domain, what, "handshake accepted")
+        if shared:
+            report.warn(component.domain, what, f"handshake accepted; {SHARED}: {SHARED_REMEDY}")
+        else:
+            report.good(component.domain, what, "handshake accepted")
         return
     hint = hint_of(end)
     refused = reaction_to(end, attached=attached) is Reaction.REFUSED
@@ -268,27 +278,53 @@ async def _check_attach(component: Component, settings: Settings, report: _Repor
     report.bad(component.domain, what, f"{end}. {hint}".rstrip(". ") + ".", code)
 
 
-async def _prove(stream: ComponentStream) -> StreamEnd | None:
-    """Send a barrier, wait for it, and close. Return the stream's end if the server ended it.
+async def _prove(stream: ComponentStream) -> tuple[StreamEnd | None, bool]:
+    """Send barriers, wait for them, and close. Return the stream's end if the server ended it, and
+    whether another instance is attached: it gets some of our barriers, or we get some of its own.
 
     Some servers return no barrier: then it suffices that the stream stays open for `_TIMEOUT_S`.
     """
     ended: StreamEnd | None = None
+    shared = False
+    returned = [trio.Event() for _ in range(_BARRIERS)]
+    first = trio.Event()
 
     async def ignore(_: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def leave() -> None:
-        nonlocal ended
-        with suppress(StreamFailed), trio.move_on_after(_TIMEOUT_S):
+    async def ask(one: trio.Event) -> None:
+        with suppress(StreamFailed):
             await stream.barrier()
+            one.set()
+        first.set()  # also if the stream has ended
+
+    async def watch() -> None:
+        nonlocal shared
+        await stream.wait_foreign_barrier()
+        shared = True
+
+    async def leave() -> None:
+        nonlocal ended, shared
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            for one in returned:
+                nursery.start_soon(ask, one)
+            with trio.move_on_after(_TIMEOUT_S):
+                await first.wait()
+            if stream.end is None and first.is_set():
+                with trio.move_on_after(_STRAY_S):
+                    for one in returned:
+                        await one.wait()
+            nursery.cancel_scope.cancel()
         ended = stream.end
+        if any(one.is_set() for one in returned) and not all(one.is_set() for one in returned):
+            shared = True
         await stream.aclose()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(leave)
         await stream.serve(ignore)
-    return ended
+    return ended, shared
 
 
 def _print_server_lines(component: Component, console: Console) -> None:

@@ -11,6 +11,7 @@ import pytest
 import trio
 from attrs import evolve
 from msgspec.structs import replace
+from trio.testing import wait_all_tasks_blocked
 
 from bridge.cli.check import check_settings
 from bridge.config.loader import from_table
@@ -21,6 +22,7 @@ from bridge.journal.directory import StateDirectory
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.storage import open_storage
 from bridge.journal.store import Settle
+from bridge.xmpp.link import SHARED, SHARED_REMEDY
 from tests.bridge.http_server import Exchange, HttpServer, response, saying
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder
@@ -346,6 +348,50 @@ async def test_the_server_returns_no_barrier(
     assert rows(capsys.readouterr().out, "attach") == [("ok", "handshake accepted")]
 
 
+async def deal(xmpp: XmppServer, ours: Sequence[bool], foreign: int) -> None:
+    """Deal what a component sends to itself: each is `ours`, or another instance gets it; before
+    them come `foreign` barriers of the other instance.
+    """
+    session = await xmpp.attached(DOMAIN)
+    ping = "<iq xmlns='jabber:component:accept' type='get' id='barrier-0123456789ab-{}' {}/>"
+    to = f"to='{DOMAIN}' from='{DOMAIN}'"
+    await session.send_bytes("".join(ping.format(n, to) for n in range(foreign)).encode())
+    await session.wait_barriers(len(ours))
+    await wait_all_tasks_blocked()
+    session._held = [one for one, mine in zip(session._held, ours, strict=True) if mine]
+    await session.return_barriers()
+
+
+# The first is the stream's own, or the last: so nothing is concluded from one that is lost.
+DEALT = [
+    ((True,) * 9, 0, False),
+    ((True,) * 9, 1, True),
+    ((False,) * 9, 1, True),
+    ((True, *(False, True) * 4), 0, True),
+    ((*(True,) * 8, False), 0, True),
+    ((False, *(True,) * 8), 0, False),
+]
+
+
+@pytest.mark.parametrize(("ours", "foreign", "is_shared"), DEALT)
+async def test_another_instance_is_attached_as_well(
+    patient_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    capsys: pytest.CaptureFixture[str],
+    ours: Sequence[bool],
+    foreign: int,
+    is_shared: bool,
+) -> None:
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    xmpp.returns_barriers = False
+    nursery.start_soon(deal, xmpp, ours, foreign)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    assert await check_settings(settings, attach=True) is ExitCode.OK
+    ((result, details),) = rows(capsys.readouterr().out, "attach")
+    assert result == ("warning" if is_shared else "ok")
+    assert (f"{SHARED}: {SHARED_REMEDY}" in details) is is_shared
+
+
 async def test_every_component_is_tried(
     nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -528,6 +574,31 @@ async def test_a_daemon_that_runs_says_how_it_is_and_is_not_disturbed(
         assert ("--connect does not attach in its place" in out) is attach
         assert "evicted" not in out
         assert len(xmpp.sessions) == 1
+
+
+async def test_a_daemon_that_shares_its_domain_says_so(
+    nursery: trio.Nursery,
+    log: Recorder,
+    directory: StateDirectory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.xmpp.link.LEFTOVER_S", 0.0)
+    http, xmpp = await endpoint(nursery), await XmppServer.start(nursery)
+    settings = settings_of(f"http://127.0.0.1:{http.port}/", str(xmpp.address))
+    with ExitStack() as stack:
+        await daemon_of(nursery, settings, directory, stack)
+        session = await xmpp.attached(DOMAIN)
+        await log.wait("attached")
+        id, both = "barrier-0123456789ab-1", f"to='{DOMAIN}' from='{DOMAIN}'"
+        await session.send_bytes(
+            f"<iq xmlns='jabber:component:accept' type='get' id='{id}' {both}/>".encode()
+        )
+        await log.wait("another instance is attached as this component")
+        assert await check_settings(settings, False, directory) is ExitCode.OK
+        ((result, details),) = rows(capsys.readouterr().out, "daemon: attached to")
+        assert (result, details.startswith("since ")) == ("warning", True)
+        assert f"{SHARED}: {SHARED_REMEDY}" in details
 
 
 async def test_a_state_directory_that_others_can_write_to(
