@@ -59,8 +59,9 @@ async def test_ejabberd_attaches_both_and_each_link_notices_the_other(
             await log.wait("attached")
             nursery.start_soon(partial(talk, outbox))
             logs.append(log)
-        for log in logs:
-            await log.wait(EVENT)
+        with trio.fail_after(60):
+            for log in logs:
+                await log.wait(EVENT)
         for log in logs:
             [line] = log.of(EVENT)
             assert line["hint"].endswith(f"; {SHARED_REMEDY}")
