@@ -122,7 +122,8 @@ class PageRoutes:
             return _html(login("This form came from another site. Log in here."), 403)
         fields = await _fields(request)
         try:
-            token = self.sessions.login(_first(fields, "token").strip())
+            address = "" if request.client is None else request.client.host
+            token = self.sessions.login(_first(fields, "token").strip(), address)
         except TooManyFailures as error:
             wait_s = int(error.wait_s) + 1
             text = f"Too many wrong tokens. Try again in {wait_s} s."

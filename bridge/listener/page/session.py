@@ -7,7 +7,9 @@ three stops requests that another site makes a browser send.
 """
 
 import hmac
+from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from secrets import token_urlsafe
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ from attrs import define, field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.config.token import Token
+from bridge.config.token import Token, digest_of
 from bridge.listener.auth import TokenAuth
 
 SESSION_S: Final = 12 * 3600.0
@@ -25,6 +27,8 @@ SESSIONS: Final = 100
 FAILURES: Final = 10
 """The number of wrong secrets that are checked at once; after that, one every `FAILURE_S`."""
 FAILURE_S: Final = 6.0
+_GUESSERS: Final = 10_000
+_PREFIX: Final = 4
 _BASE: Final = "xmpp_bridge_session"
 
 
@@ -43,11 +47,60 @@ class Session:
 
 
 class TooManyFailures(Exception):
-    """There were too many wrong secrets, so nobody can log in for `wait_s`."""
+    """There were too many wrong secrets like this one from its address; wait for `wait_s`."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(wait_s)
         self.wait_s = wait_s
+
+
+class Guesses:
+    """Counts wrong secrets by the address that they come from and the first characters.
+
+    So nobody is locked out by guesses from elsewhere or, behind the same proxy, by guesses at
+    another secret. Memory is bounded: who has guessed longest ago is forgotten.
+    """
+
+    def __init__(self, now: Callable[[], float], limit: int = _GUESSERS) -> None:
+        self._now = now
+        self._limit = limit
+        self._failed: OrderedDict[tuple[str, bytes], tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._failed)
+
+    def check(self, address: str, secret: str) -> None:
+        """Refuse another secret if too many were wrong.
+
+        Raises:
+            TooManyFailures: if it must not be checked now.
+        """
+        count = self._count(_guesser(address, secret))
+        if count >= FAILURES:
+            raise TooManyFailures((count - FAILURES + 1) * FAILURE_S)
+
+    def failed(self, address: str, secret: str) -> None:
+        """Count a wrong secret."""
+        key = _guesser(address, secret)
+        self._failed[key] = (self._count(key) + 1, self._now())
+        self._failed.move_to_end(key)
+        if len(self._failed) > self._limit:
+            self._failed.popitem(last=False)
+
+    def _count(self, key: tuple[str, bytes]) -> float:
+        count, at = self._failed.get(key, (0.0, 0.0))
+        return max(count - (self._now() - at) / FAILURE_S, 0.0)
+
+
+def _guesser(address: str, secret: str) -> tuple[str, bytes]:
+    """Return whom a guess counts for; of an IPv6 address the first 64 bits, which one host has."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        network = address
+    else:
+        network = str(ip) if ip.version == 4 else str(ip_network((ip, 64), strict=False))
+    return network, digest_of(secret[:_PREFIX])
 
 
 class Sessions:
@@ -57,29 +110,21 @@ class Sessions:
         self._access = access
         self._now = now
         self._sessions: dict[str, Session] = {}
-        self._failures = 0.0
-        self._failed_at = now()
+        self._guesses = Guesses(now)
         # Browsers keep cookies by host, not by port; a random name avoids those of another daemon.
         self._cookie = f"{_BASE}_{token_urlsafe(6)}"
 
-    def login(self, secret: str) -> Token | None:
-        """Return the token with that secret, or None.
+    def login(self, secret: str, address: str) -> Token | None:
+        """Return the token with that secret, or None. `address`: where it came from.
 
         Raises:
-            TooManyFailures: if too many secrets were wrong just now; this one was not checked.
+            TooManyFailures: if too many such secrets were wrong just now; it was not checked.
         """
-        self._forgive()
-        if self._failures >= FAILURES:
-            raise TooManyFailures((self._failures - FAILURES + 1) * FAILURE_S)
+        self._guesses.check(address, secret)
         token = self._access.of_secret(secret)
         if token is None:
-            self._failures += 1
+            self._guesses.failed(address, secret)
         return token
-
-    def _forgive(self) -> None:
-        now = self._now()
-        self._failures = max(self._failures - (now - self._failed_at) / FAILURE_S, 0.0)
-        self._failed_at = now
 
     def begin(self, token: Token, request: Request, response: Response) -> Session:
         """Start a session and set its cookie."""

@@ -14,7 +14,14 @@ from bridge.journal.delivery import Attempt
 from bridge.journal.request import Forget, Retry
 from bridge.journal.store import JournalError
 from bridge.listener.page import session as session_module
-from bridge.listener.page.session import FAILURE_S, FAILURES, SESSION_S, SESSIONS
+from bridge.listener.page.session import (
+    FAILURE_S,
+    FAILURES,
+    SESSION_S,
+    SESSIONS,
+    Guesses,
+    TooManyFailures,
+)
 from bridge.listener.page.snapshot import PAGE
 from tests.bridge.listener.page.browser import (
     HOST,
@@ -117,12 +124,57 @@ async def test_guessing_is_slow_and_then_goes_on(stage: Stage, autojump_clock: M
         for _ in range(FAILURES):
             response = await browser.submit("/login", {"token": "guess"})
             assert response.status_code == 403
-        for secret in ("guess", secret_of("boss")):
-            response = await browser.submit("/login", {"token": secret})
-            assert response.status_code == 429
-            assert int(response.headers["retry-after"]) == FAILURE_S + 1
+        response = await browser.submit("/login", {"token": "guess"})
+        assert response.status_code == 429
+        assert int(response.headers["retry-after"]) == FAILURE_S + 1
+        await browser.login()  # another secret: nobody is locked out by guesses of others
+        await browser.submit("/logout", {})
         await trio.sleep(FAILURE_S + 1)
-        await browser.login()
+        response = await browser.submit("/login", {"token": "guess"})
+        assert response.status_code == 403
+
+
+GUESSERS = [
+    ("192.0.2.1", "abcd-1", False),  # the same
+    ("192.0.2.1", "abcd-2", False),  # another guess at that secret
+    ("192.0.2.1", "zzzz-1", True),
+    ("192.0.2.2", "abcd-1", True),
+    ("", "abcd-1", True),
+]
+
+
+@pytest.mark.parametrize(("address", "secret", "is_checked"), GUESSERS)
+def test_whom_guesses_count_for(address: str, secret: str, is_checked: bool) -> None:
+    guesses = Guesses(lambda: 0.0)
+    for _ in range(FAILURES):
+        guesses.check("192.0.2.1", "abcd-1")
+        guesses.failed("192.0.2.1", "abcd-1")
+    if is_checked:
+        guesses.check(address, secret)
+    else:
+        with pytest.raises(TooManyFailures):
+            guesses.check(address, secret)
+
+
+def test_a_host_with_many_ipv6_addresses_is_one() -> None:
+    guesses = Guesses(lambda: 0.0)
+    for number in range(FAILURES):
+        guesses.failed(f"2001:db8::{number:x}", "abcd")
+    with pytest.raises(TooManyFailures):
+        guesses.check("2001:db8::ffff:1", "abcd")
+    guesses.check("2001:db8:0:1::1", "abcd")
+
+
+def test_guessers_are_bounded_and_forgiven() -> None:
+    now = [0.0]
+    guesses = Guesses(lambda: now[0], limit=3)
+    for number in range(50):
+        guesses.failed(f"192.0.2.{number}", "abcd")
+    assert len(guesses) == 3
+    for _ in range(2 * FAILURES):
+        guesses.failed("192.0.2.49", "abcd")
+    now[0] = (FAILURES + 2) * FAILURE_S
+    guesses.check("192.0.2.49", "abcd")
 
 
 async def test_a_session_ends(stage: Stage, autojump_clock: MockClock) -> None:
