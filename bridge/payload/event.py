@@ -9,6 +9,7 @@ from xmppstream import Element, Stanza
 from xmppstream.names import COMPONENT, MUC_USER, expanded
 
 _BODY: Final = expanded(COMPONENT, "body")
+_OTR: Final = "?OTR"
 _SUBJECT: Final = expanded(COMPONENT, "subject")
 _SUBSCRIPTIONS: Final = frozenset({"subscribe", "subscribed", "unsubscribe", "unsubscribed"})
 _COMMAND: Final = expanded(ns.COMMANDS, "command")
@@ -36,16 +37,22 @@ _AFTER_SUBJECT: Final[tuple[EventName, ...]] = ("form", "action")
 _AFTER_BODY: Final[tuple[EventName, ...]] = ("receipt", "displayed", "typing")
 
 
-def is_plain(stanza: Stanza) -> bool:
-    """Return whether a message has one body, and nothing else, as most have."""
+def plain_body(stanza: Stanza) -> str | None:
+    """Return the body of a message that has one body that can be read, and nothing else."""
     children = stanza.element.children
-    if len(children) != 1 or isinstance(children[0], str):
-        return False
-    return children[0].name == _BODY
+    if len(children) != 1 or stanza.kind != "message" or stanza.type == "error":
+        return None
+    child = children[0]
+    if isinstance(child, str) or child.name != _BODY:
+        return None
+    text = child.text
+    return None if text.startswith(_OTR) else text
 
 
 def event_of(stanza: Stanza) -> EventName:
     """Return the event of a stanza: the first line of the manual's table that fits."""
+    if plain_body(stanza) is not None:  # nearly all stanzas
+        return "message"
     match stanza.kind:
         case "presence":
             return "subscription" if stanza.type in _SUBSCRIPTIONS else "presence"
@@ -67,8 +74,6 @@ def _event_of_iq(stanza: Stanza) -> EventName:
 def _event_of_message(stanza: Stanza) -> EventName:
     if stanza.type == "error":
         return "error"
-    if is_plain(stanza) and not _is_otr(stanza):
-        return "message"
     if encryption_of(stanza) is not None:
         return "encrypted"
     found: set[EventName] = set()
@@ -103,8 +108,3 @@ def _says(child: Element) -> bool:
     if child.name == _FASTENING:
         return any(one.local in ("retract", "moderated") for one in child.elements)
     return child.namespace == ns.CHAT_STATES or bool(child.get("id"))
-
-
-def _is_otr(stanza: Stanza) -> bool:
-    body = stanza.element.find(_BODY)
-    return body is not None and body.text.startswith("?OTR")

@@ -305,7 +305,9 @@ class ReplyComposer:
             UnusableReply: if any of the stanzas may not be sent; then none may.
         """
         stanzas: list[Stanza] = []
-        for number, one in enumerate(_one_file_each(objects), 1):
+        if len(objects) != 1 or type(objects[0]) is not ReplyObject:
+            objects = _one_file_each(objects)
+        for number, one in enumerate(objects, 1):
             body = one.body  # most have one, of visible characters only, which saves the calls
             if type(body) is not str or not body.isprintable():
                 one = self._sendable(one, uid)
@@ -414,12 +416,13 @@ class ReplyComposer:
                 to = bare(to)
         elif kind == "iq" and type is None:
             type = "result"
-        if isinstance(one, RichObject) and "error" in one.fields:
+        rich = one if isinstance(one, RichObject) else None
+        if rich is not None and "error" in rich.fields:
             type = "error"
         elif type == "error":
             raise UnusableReply('type "error" needs the key error')
-        if isinstance(one, RichObject):
-            children = self._rich_children(one, kind, request)
+        if rich is not None:
+            children = self._rich_children(rich, kind, request)
         else:
             children = _message_children(one, request) if kind == "message" else ()
         id = one.id or (request.id if kind == "iq" and request.is_request else fresh_id)
@@ -486,8 +489,6 @@ def _one_file_each(objects: list[ReplyObject]) -> list[ReplyObject]:
     """Return objects with at most one file each: clients show a picture only if it is alone. A
     body goes first, as a message of its own.
     """
-    if not any(isinstance(one, RichObject) and "files" in one.fields for one in objects):
-        return objects
     split: list[ReplyObject] = []
     for one in objects:
         files = one.fields.get("files") if isinstance(one, RichObject) else None

@@ -8,7 +8,7 @@ import msgspec
 
 from bridge.config.event import EventName
 from bridge.payload.derived import OUTSIDE, Place, ref_of, room_keys, text_without_fallback
-from bridge.payload.event import event_of, is_plain
+from bridge.payload.event import event_of, plain_body
 from bridge.payload.field import of_stanza
 from xmppstream import Stanza
 from xmppstream.names import COMPONENT, expanded
@@ -33,28 +33,28 @@ def request_body(
     """
     second = int(received)
     stamp = f"{_date(second)}.{int((received - second) * 1000):03}Z"
-    head = stanza.to, stanza.from_, stanza.kind, stanza.id, stanza.type
-    if stanza.kind != "message":
-        body, event, ref = None, event_of(stanza), None
-    elif place is OUTSIDE and stanza.type != "groupchat" and is_plain(stanza):
-        body, ref, event = body_of(stanza), stanza.id, event_of(stanza)
-        if event == "message":
-            lang = language_of(stanza.element)
-            return _ENCODER.encode(
-                _RequestObject(*head, body, xml, stamp, event, uid, attempt, stamp, body, ref, lang)
+    kind, type, id = stanza.kind, stanza.type, stanza.id
+    lang = language_of(stanza.element) if "xml:lang=" in xml else None
+    body = plain_body(stanza) if place is OUTSIDE and type != "groupchat" else None
+    if body is not None:  # nearly all stanzas
+        return _ENCODER.encode(
+            _RequestObject(
+                *(stanza.to, stanza.from_, kind, id, type, body, xml, stamp, "message"),
+                *(uid, attempt, stamp, body, id, lang),
             )
-    else:
-        body, event, ref = body_of(stanza), event_of(stanza), None
+        )
     fields = of_stanza(stanza)
-    text = None if body is None else text_without_fallback(stanza, body, fields)
-    if stanza.kind == "message":
-        ref = ref_of(stanza, fields)
-    rest = room_keys(stanza, text, fields, place)
+    text = ref = None
+    if kind == "message":
+        body, ref = body_of(stanza), ref_of(stanza, fields)
+        text = None if body is None else text_without_fallback(stanza, body, fields)
     delay = fields.get("delay")
     sent = (delay and delay.stamp) or stamp
-    lang = language_of(stanza.element)
-    one = _RequestObject(*head, body, xml, stamp, event, uid, attempt, sent, text, ref, lang)
-    return _joined(_ENCODER.encode(one), {**fields, **rest})
+    one = _RequestObject(
+        *(stanza.to, stanza.from_, kind, id, type, body, xml, stamp, event_of(stanza)),
+        *(uid, attempt, sent, text, ref, lang),
+    )
+    return _joined(_ENCODER.encode(one), {**fields, **room_keys(stanza, text, fields, place)})
 
 
 def _joined(encoded: bytes, more: dict[str, Any]) -> bytes:

@@ -227,7 +227,7 @@ BAD: Final[dict[str, tuple[Any, str]]] = {
     "a get of nothing": ({"to": PEER, "kind": "iq", "type": "get"}, "exactly one child"),
     "an answer": ({"to": PEER, "kind": "iq", "type": "result"}, "no iq to answer"),
     "an answer in XML": ({"stanza": f"<iq to='{PEER}' type='result' id='1'/>"}, "no iq to answer"),
-    "an error without one": ({"to": PEER, "type": "error", "body": "x"}, "<error/>"),
+    "an error without one": ({"to": PEER, "type": "error", "body": "x"}, "needs the key error"),
     "an empty body": ({"to": PEER, "body": ""}, "there is nothing to send"),
     "an unknown key": ({"to": PEER, "body": "x", "boddy": 1}, "perhaps you meant body"),
     "a body that is none": ({"to": PEER, "body": {}}, "body"),
