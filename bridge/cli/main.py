@@ -15,6 +15,7 @@ _COMMANDS: Final = {
     "demo": "bridge.cli.demo:demo",
     "help": "bridge.cli.help:help_command",
     "print-dashboard": "bridge.cli.dashboard:print_dashboard",
+    "print-schema": "bridge.cli.schema:print_schema",
     "print-unit": "bridge.cli.unit:print_unit",
     "queue": "bridge.cli.queue:queue",
     "redact": "bridge.cli.redact:redact",

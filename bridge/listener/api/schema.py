@@ -2,12 +2,10 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from bridge.config.token import SCOPES
 from bridge.listener.api.stanza import QUERIES
 from bridge.listener.problem import STATUS_OF
-from bridge.payload.content import WRITERS
+from bridge.payload.schema import content_schemas, reply_object
 from xmppstream.stanza import KINDS
 
 Table = dict[str, Any]
@@ -21,22 +19,8 @@ def _object(required: list[str], **properties: Table) -> Table:
     return {"type": "object", "required": required, "properties": names}
 
 
-def _content() -> tuple[Table, Table]:
-    """Return the schemas of the keys that stand for elements, and the definitions that they use."""
-    shapes = [writer.shape for writer in WRITERS.values()]
-    found, definitions = msgspec.json.schema_components(
-        shapes, ref_template="#/components/schemas/Stanza{name}"
-    )
-    schemas = {
-        key: {"description": writer.doc, **schema}
-        for (key, writer), schema in zip(WRITERS.items(), found, strict=True)
-    }
-    return schemas, {f"Stanza{name}": schema for name, schema in definitions.items()}
-
-
 def _components() -> Table:
     maybe = {"type": ["string", "null"]}
-    body = {"type": ["string", "integer", "boolean", "null"]}
     kind = {"enum": [*KINDS, "", None]}
     texts = {"type": "string"}
     identity = _object(["category", "type"], category=texts, type=texts, name=texts, lang=texts)
@@ -44,8 +28,7 @@ def _components() -> Table:
     asked: Table = {"jid": texts, "seconds": {"type": "number", "minimum": 0}}
     reason = _object(["problem", "detail"], problem=texts, detail=texts, component=texts)
     rest = ("to", "from", "id", "type", "body", "subject", "thread", "show", "status")
-    shapes, definitions = _content()
-    content = {key: {"anyOf": [shape, {"type": "null"}]} for key, shape in shapes.items()}
+    content, definitions = content_schemas("#/components/schemas/Stanza{name}")
     query: Table = {"type": ["boolean", "string", "object", "null"]}
     return {
         "securitySchemes": {
@@ -61,21 +44,8 @@ def _components() -> Table:
             },
         },
         "schemas": {
-            **definitions,
-            "Stanza": {
-                **_object(
-                    [],
-                    kind=kind,
-                    to=maybe,
-                    from_=maybe,
-                    type=maybe,
-                    id=maybe,
-                    body=body,
-                    stanza=maybe,
-                    **content,
-                ),
-                "additionalProperties": False,
-            },
+            **{f"Stanza{name}": schema for name, schema in definitions.items()},
+            "Stanza": reply_object(content),
             "Rest": {
                 **_object(
                     [], kind=kind, **dict.fromkeys(rest, maybe), **dict.fromkeys(QUERIES, query)

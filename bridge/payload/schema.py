@@ -1,0 +1,95 @@
+"""JSON Schema of requests (H1) and replies (H2), made of the tables of `field` and `content`."""
+
+from typing import Any, Final
+
+import msgspec
+
+from bridge.config.event import EVENTS
+from bridge.payload.content import WRITERS
+from bridge.payload.field import FIELDS
+from xmppstream.stanza import KINDS
+
+Table = dict[str, Any]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_TEXT: Final[Table] = {"type": "string"}
+_REQUEST: Final[dict[str, tuple[Table, str]]] = {
+    "to": ({"type": ["string", "null"]}, "The address that was written to."),
+    "from": ({"type": ["string", "null"]}, "The sender's full address."),
+    "kind": ({"enum": list(KINDS)}, "What the stanza is."),
+    "stanza": (_TEXT, "The whole XML."),
+    "received": ({**_TEXT, "format": "date-time"}, "When the stanza arrived."),
+    "event": ({"enum": list(EVENTS)}, "What the stanza is, in one word."),
+    "uid": (_TEXT, "The same as the header webhook-id."),
+    "attempt": ({"type": "integer", "minimum": 1}, "1 for the first POST of the stanza."),
+    "timestamp": ({**_TEXT, "format": "date-time"}, "When it was sent, as far as known."),
+    "id": (_TEXT, "The stanza's id."),
+    "type": (_TEXT, "The stanza's type."),
+    "lang": (_TEXT, "The stanza's own xml:lang."),
+    "body": (_TEXT, "The body of a message."),
+    "text": (_TEXT, "The body without quotations and other stand-ins."),
+    "ref": (_TEXT, "The id by which to refer to the message."),
+    "room": (_TEXT, "The room's address."),
+    "sender_nick": (_TEXT, "The sender's nickname in the room."),
+    "mentioned": ({"const": True}, "The message mentions the bot's nickname."),
+    "private": ({"const": True}, "It is a private message of a room's occupant."),
+}
+_ALWAYS: Final = list(_REQUEST)[: list(_REQUEST).index("id")]
+
+
+def content_schemas(ref_template: str) -> tuple[Table, Table]:
+    """Return the schemas of the keys of `content`, and the definitions that they refer to."""
+    found, definitions = msgspec.json.schema_components(
+        [writer.shape for writer in WRITERS.values()], ref_template=ref_template
+    )
+    schemas = {
+        key: {"description": writer.doc, **schema}
+        for (key, writer), schema in zip(WRITERS.items(), found, strict=True)
+    }
+    return schemas, definitions
+
+
+def json_schema() -> Table:
+    """Return the schema of a request and of a reply, as definitions `Request` and `Reply`."""
+    template = "#/$defs/{name}"
+    found, definitions = msgspec.json.schema_components(
+        [field.shape for field in FIELDS], ref_template=template
+    )
+    fields = {
+        field.key: {"description": field.doc, **schema}
+        for field, schema in zip(FIELDS, found, strict=True)
+    }
+    content, more = content_schemas(template)
+    base = {key: {"description": doc, **schema} for key, (schema, doc) in _REQUEST.items()}
+    request = {"type": "object", "properties": {**base, **fields}, "required": _ALWAYS}
+    return {
+        "$schema": DIALECT,
+        "title": "xmpp-bridge",
+        "$defs": {
+            **definitions,
+            **more,
+            "Request": request,
+            "ReplyObject": reply_object(content),
+            "Reply": {
+                "anyOf": [
+                    {"$ref": "#/$defs/ReplyObject"},
+                    {"type": "array", "items": {"$ref": "#/$defs/ReplyObject"}},
+                    {"type": "null"},
+                ]
+            },
+        },
+    }
+
+
+def reply_object(content: Table) -> Table:
+    """Return the schema of one object of a reply or a send; null and "" mean absent."""
+    maybe: Table = {"type": ["string", "null"]}
+    own: Table = {
+        "kind": {"enum": [*KINDS, "", None]},
+        **dict.fromkeys(("to", "from", "type", "id"), maybe),
+        "body": {"type": ["string", "integer", "boolean", "null"]},
+        "stanza": maybe,
+    }
+    absent: Table = {"enum": ["", None]}
+    shapes = {key: {"anyOf": [schema, absent]} for key, schema in content.items()}
+    return {"type": "object", "properties": {**own, **shapes}, "additionalProperties": False}

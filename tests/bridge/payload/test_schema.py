@@ -1,0 +1,54 @@
+"""The JSON Schema: what is POSTed and what may be answered fit it, and nothing else does."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from jsonschema_rs import Draft202012Validator, meta
+
+from bridge.cli.main import main
+from bridge.payload.schema import json_schema
+from tests.bridge.payload.test_content import ANSWERS, WRITTEN
+from tests.bridge.payload.test_field import EXAMPLES, IQS, PRESENCE, message, read
+
+SCHEMA = json_schema()
+REQUESTS = [
+    *(message(inner) for inner, _, _ in EXAMPLES),
+    *(f"<presence to='a@b' from='c@d'>{inner}</presence>" for inner, _, _ in PRESENCE),
+    *(f"<iq to='a@b' from='c@d' id='1' type='get'>{inner}</iq>" for inner, _, _ in IQS),
+]
+
+
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{name}"})
+
+
+def test_it_is_a_schema() -> None:
+    meta.validate(SCHEMA)
+
+
+@pytest.mark.parametrize("xml", REQUESTS)
+def test_each_request_fits(xml: str) -> None:
+    told = read(xml)
+    validator("Request").validate(told)
+    assert set(told) <= set(SCHEMA["$defs"]["Request"]["properties"])
+
+
+@pytest.mark.parametrize("reply", [reply for reply, _ in (*WRITTEN, *ANSWERS)])
+def test_each_reply_fits(reply: dict[str, Any]) -> None:
+    validator("Reply").validate(reply)
+    validator("Reply").validate([reply])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{"body": []}, {"state": "typing"}, {"reactions": 5}, {"files": [{}]}, {"text": "x"}, 5, "x"],
+)
+def test_what_is_refused_does_not_fit(reply: Any) -> None:
+    assert not validator("Reply").is_valid(reply)
+
+
+def test_it_is_printed() -> None:
+    result = CliRunner().invoke(main, ["print-schema"])
+    assert (result.exit_code, json.loads(result.output)) == (0, SCHEMA)
