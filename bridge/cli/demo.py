@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import click
 import trio
@@ -21,6 +21,7 @@ from rich.table import Table
 from bridge.cli.exit import EXIT_CODES, run_async
 from bridge.config.loader import from_table
 from bridge.daemon.daemon import Daemon, ExitCode
+from bridge.payload.namespace import CORRECT
 from bridge.telemetry.log import configure
 from xmppstream import (
     ComponentConnection,
@@ -42,6 +43,7 @@ DOMAIN: Final = "bot.localhost"
 _USER: Final = "juliet@localhost/balcony"
 _BOT: Final = f"echo@{DOMAIN}"
 _SECRET: Final = "only for this demo"
+_CAT: Final = "https://example.com/cat.jpg"
 _STREAM_ID: Final = "demo-stream"
 _ANSWER_TIMEOUT_S: Final = 10.0
 _SERVE_EVERY_S: Final = 5.0
@@ -57,9 +59,9 @@ class _Line:
     answers: int
 
 
-def _chat(id: str, body: str) -> Stanza:
+def _chat(id: str, body: str, *more: Element) -> Stanza:
     element = Element(expanded(COMPONENT, "body"), (), (body,))
-    return make("message", _BOT, _USER, type="chat", id=id, children=(element,))
+    return make("message", _BOT, _USER, type="chat", id=id, children=(element, *more))
 
 
 def _get(id: str, to: str, payload: Element) -> Stanza:
@@ -70,6 +72,13 @@ SCRIPT: Final = (
     _Line("A message: the endpoint replies.", _chat("m1", "Good night, good night!"), 1),
     _Line("The endpoint may answer with several stanzas at once.", _chat("m2", "twice, please"), 2),
     _Line("… or with none at all (status 204).", _chat("m3", "nothing"), 0),
+    _Line("The endpoint reacts to the message, without any XML.", _chat("r1", "a joke"), 1),
+    _Line("It sends a picture: a file by its URL.", _chat("f1", "a cat, please"), 1),
+    _Line(
+        "The sender corrects a message; the endpoint corrects its reply.",
+        _chat("c1", "Good night!", Element(f"{{{CORRECT}}}replace", (("id", "m1"),))),
+        1,
+    ),
     _Line("If the endpoint refuses it (404), the sender gets an error.", _chat("m4", "refuse"), 1),
     _Line(
         "A subscription: presence is not POSTed here, the bridge answers it.",
@@ -227,10 +236,13 @@ class _EchoEndpoint:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            uids: ClassVar[dict[str, str]] = {}
+
             def do_POST(self) -> None:
                 stanza = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 say("http", "POST", json.dumps(stanza, indent=2, ensure_ascii=False))
-                status, reply = _reply(stanza)
+                self.uids[stanza.get("id", "")] = stanza["uid"]
+                status, reply = _reply(stanza, self.uids)
                 content = b"" if reply is None else json.dumps(reply).encode()
                 say("http", f"{status}", content.decode())
                 self.send_response(status)
@@ -255,16 +267,25 @@ class _EchoEndpoint:
         self._server.server_close()
 
 
-def _reply(stanza: dict[str, Any]) -> tuple[int, Any]:
-    match stanza.get("body", ""):
+def _reply(stanza: dict[str, Any], uids: dict[str, str]) -> tuple[int, Any]:
+    """Return the status and the JSON of a reply. `uids`: of the messages so far, by their ids."""
+    text = stanza.get("text", "")
+    if stanza["event"] == "edit":
+        ours = f"{uids.get(stanza['replace'], '')}-1"
+        return 200, {"body": f"Did you say {text}?", "replace": ours}
+    match text:
+        case "a joke":
+            return 200, {"reactions": ["😂"]}
+        case "a cat, please":
+            return 200, {"files": [{"url": _CAT, "media_type": "image/jpeg"}]}
         case "nothing":
             return 204, None
         case "refuse":
             return 404, None
         case "twice, please":
             return 200, [{"body": "once"}, {"body": "twice"}]
-        case body:
-            return 200, {"body": f"Did you say {body}?"}
+        case _:
+            return 200, {"body": f"Did you say {text}?"}
 
 
 def _speaker(console: Console) -> Say:

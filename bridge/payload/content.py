@@ -131,7 +131,7 @@ def _check_together(fields: dict[str, Any], body: str | None) -> None:
     for key in ("reactions", "retract", "receipt", "displayed", "files"):
         if key in fields and body:
             raise UnusableReply(f"{key} and body exclude each other: send two messages")
-    if "replace" in fields and not body:
+    if fields.get("replace") and not body:
         raise UnusableReply("replace needs a body: the whole corrected message")
     if fields.get("quote") and not (fields.get("reply") and body):
         raise UnusableReply('quote needs a body and "reply": true')
@@ -199,6 +199,10 @@ def _reactions(value: Reactions | list[str], request: Stanza) -> tuple[Element, 
         Element(expanded(ns.REACTIONS, "reactions"), (("id", value.id),), children),
         Element(expanded(ns.HINTS, "store")),
     )
+
+
+def _replace(value: str | Literal[False], _: Stanza) -> tuple[Element, ...]:
+    return (Element(expanded(ns.CORRECT, "replace"), (("id", value),)),) if value else ()
 
 
 def _retract(value: str, _: Stanza) -> tuple[Element, ...]:
@@ -369,9 +373,9 @@ WRITERS: Final[dict[str, _Writer]] = {
     ),
     "replace": _Writer(
         _M,
-        str,
-        _id_in(expanded(ns.CORRECT, "replace")),
-        "The id of an earlier message of the bot, which `body` corrects.",
+        str | Literal[False],
+        _replace,
+        "The id of an earlier message of the bot, which `body` corrects; or `false`, see below.",
     ),
     "retract": _Writer(
         _M, str, _retract, "The id of an earlier message of the bot that is taken back."

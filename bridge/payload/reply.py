@@ -18,6 +18,7 @@ from attrs import field, frozen
 from msgspec.structs import replace
 
 from bridge.payload.content import WRITERS, says_something, write_fields
+from bridge.payload.correction import Answered
 from bridge.payload.error import UnusableReply, error_for
 from bridge.payload.field import FIELDS, READ_ONLY
 from xmppstream import (
@@ -293,6 +294,7 @@ class ReplyComposer:
     max_send_bytes: int
     parse: ParseElement = field(repr=False)
     replaced: Callable[[str, int], None] = field(default=lambda uid, count: None, repr=False)
+    _answered: Answered = field(factory=Answered, init=False, repr=False)
 
     async def compose(
         self, objects: list[ReplyObject], request: Stanza, *, uid: str, in_room: bool
@@ -307,6 +309,8 @@ class ReplyComposer:
         stanzas: list[Stanza] = []
         if len(objects) != 1 or type(objects[0]) is not ReplyObject:
             objects = _one_file_each(objects)
+        if len(request.element.children) > 1 and objects and request.kind == "message":
+            objects = self._correct(objects, request, in_room)
         for number, one in enumerate(objects, 1):
             body = one.body  # most have one, of visible characters only, which saves the calls
             if type(body) is not str or not body.isprintable():
@@ -320,9 +324,26 @@ class ReplyComposer:
             except UnusableReply as error:
                 place = f"object {number}: " if len(objects) > 1 else ""
                 raise UnusableReply(f"{place}{error}") from None
+        if stanzas and request.kind == "message":
+            self._answered.note(request, stanzas[0], in_room=in_room)
         if len(stanzas) > 1 and sum(map(_is_answer, stanzas)) > 1:
             raise UnusableReply("more than one answer to one iq")
         return stanzas
+
+    def _correct(
+        self, objects: list[ReplyObject], request: Stanza, in_room: bool
+    ) -> list[ReplyObject]:
+        """Make the reply to a correction correct our reply to the original, if that is known."""
+        first, rest = objects[0], objects[1:]
+        fields = first.fields if isinstance(first, RichObject) else {}
+        ours = self._answered.corrected_by(request, in_room=in_room)
+        is_text = first.body not in (None, "") and not first.stanza and "files" not in fields
+        if ours is None or not is_text or first.kind not in (None, "", "message"):
+            return objects
+        if "replace" in fields:
+            return objects
+        own = (first.kind, first.to, first.from_, first.type, first.id, first.body)
+        return [RichObject(*own, fields={**fields, "replace": ours}), *rest]
 
     async def draft(self, one: ReplyObject) -> Draft:
         """Parse the stanza that an object supplies as XML, if any.

@@ -82,9 +82,9 @@ def test_each_side_is_in_its_order(shown: "subprocess.CompletedProcess[str]") ->
 
 
 SUMMARY = [
-    ("stanzas sent to the component", "7"),
-    ("POSTed to the endpoint", "4"),
-    ("replies from the endpoint", "3"),
+    ("stanzas sent to the component", "10"),
+    ("POSTed to the endpoint", "7"),
+    ("replies from the endpoint", "6"),
     ("answered by the bridge itself", "4"),
     ("errors sent for failures", "1"),
     ("answers missing", "0"),

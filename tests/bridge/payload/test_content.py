@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.payload.content import RETRACTED, WRITERS
+from bridge.payload.correction import Answered
 from bridge.payload.error import UnusableReply
 from bridge.payload.field import FIELDS, of_stanza
 from bridge.payload.reply import KEYS, ReplyBody, ReplyComposer, read_reply
 from tests.bridge.sample import stanza
-from xmppstream import Element, Stanza, parse_element, write
+from xmppstream import Element, Stanza, make, parse_element, write
 from xmppstream.names import COMPONENT, DISCO_INFO, DISCO_ITEMS
 
 ASKED_IQ: Final = (
@@ -54,6 +55,7 @@ WRITTEN: Final[list[tuple[dict[str, Any], dict[str, Any]]]] = [
     ({"body": "x", "nick": "n"}, {"nick": "n"}),
     ({"state": "composing"}, {"state": "composing"}),
     ({"body": "x", "replace": "u-1"}, {"replace": "u-1"}),
+    ({"body": "x", "replace": False}, {}),
     ({"body": "x", "reply": True}, {"reply": {"id": "o1", "to": JULIET}}),
     ({"body": "x", "reply": False}, {}),
     ({"body": "x", "reply": {"id": "a"}}, {"reply": {"id": "a"}}),
@@ -271,3 +273,62 @@ async def test_any_object_is_sent_or_refused(reply: dict[str, Any], request_xml:
     with suppress(UnusableReply):
         stanzas = await composed(reply, request_xml)
     assert all(one.encode() for one in stanzas)
+
+
+EDIT: Final = (
+    f"<message from='{JULIET}' to='{BOT}' id='m2' type='chat'><body>y</body>"
+    "<replace xmlns='urn:xmpp:message-correct:0' id='m1'/></message>"
+)
+
+
+def answered(sender: str, original: str, edit: str = EDIT) -> Stanza:
+    return stanza(edit.replace(JULIET, sender).replace("id='m1'", f"id='{original}'"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "reply", "replaced"),
+    [
+        (answered(JULIET, "m1"), {"body": "yes"}, "u1-1"),
+        (answered("juliet@capulet.example/phone", "m1"), {"body": "yes"}, "u1-1"),
+        (answered("romeo@montague.example/x", "m1"), {"body": "yes"}, None),
+        (answered(JULIET, "other"), {"body": "yes"}, None),
+        (answered(JULIET, "m1"), {"body": "yes", "replace": False}, None),
+        (answered(JULIET, "m1"), {"body": "yes", "replace": "mine"}, "mine"),
+        (answered(JULIET, "m1"), {"reactions": ["👍"]}, None),
+    ],
+)
+async def test_the_answer_to_a_correction_corrects_our_answer(
+    edit: Stanza, reply: dict[str, Any], replaced: str | None
+) -> None:
+    composer = ReplyComposer("b.example", 500_000, parse)
+
+    async def answer(request: Stanza, uid: str, reply: dict[str, Any]) -> Stanza:
+        objects = read_reply(ReplyBody("json", json.dumps(reply).encode())).objects
+        [one] = await composer.compose(objects, request, uid=uid, in_room=False)
+        return one
+
+    await answer(stanza(ASKED), "u1", {"body": "no"})
+    one = await answer(edit, "u2", reply)
+    assert of_stanza(one).get("replace") == replaced
+    assert one.id == "u2-1"
+
+
+def test_what_was_answered_is_forgotten_in_time() -> None:
+    answered_ids = Answered(limit=2)
+    for number in range(5):
+        request = make("message", BOT, JULIET, id=f"m{number}")
+        answered_ids.note(request, make("message", JULIET, BOT, id="r"), in_room=False)
+    assert len(answered_ids) == 2
+    assert answered_ids.corrected_by(answered(JULIET, "m0"), in_room=False) is None
+    assert answered_ids.corrected_by(answered(JULIET, "m4"), in_room=False) == "r"
+
+
+def test_in_a_room_only_the_same_occupant_corrects() -> None:
+    answered_ids = Answered()
+    request = make("message", BOT, f"{ROOM}/a", type="groupchat", id="m1")
+    answered_ids.note(request, make("message", ROOM, BOT, id="r"), in_room=True)
+    told = [
+        answered_ids.corrected_by(answered(f"{ROOM}/{nick}", "m1"), in_room=True)
+        for nick in ("a", "b")
+    ]
+    assert told == ["r", None]

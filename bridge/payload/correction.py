@@ -1,0 +1,44 @@
+"""Which of our messages answered which of theirs, so that a corrected question corrects its answer."""
+
+from typing import Final
+
+from bridge.payload.namespace import CORRECT
+from xmppstream import Stanza
+from xmppstream.jid import bare
+from xmppstream.names import expanded
+
+_REPLACE: Final = expanded(CORRECT, "replace")
+_LIMIT: Final = 10_000
+
+
+class Answered:
+    """The ids of the last replies to messages. A restart forgets them."""
+
+    def __init__(self, limit: int = _LIMIT) -> None:
+        self._limit = limit
+        self._ids: dict[tuple[str, str], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def note(self, request: Stanza, reply: Stanza, *, in_room: bool) -> None:
+        """Remember the reply to a message."""
+        if request.id and reply.id and reply.kind == "message":
+            self._ids[_sender(request, in_room), request.id] = reply.id
+            if len(self._ids) > self._limit:
+                del self._ids[next(iter(self._ids))]
+
+    def corrected_by(self, request: Stanza, *, in_room: bool) -> str | None:
+        """Return the id of our reply to the message that `request` corrects, if it is known.
+
+        A correction must come from who has sent the original (XEP-0308 §4): the same person or, in
+        a room, the same occupant.
+        """
+        replace = request.element.find(_REPLACE)
+        original = None if replace is None else replace.get("id")
+        return self._ids.get((_sender(request, in_room), original)) if original else None
+
+
+def _sender(request: Stanza, in_room: bool) -> str:
+    sender = request.from_ or ""
+    return sender if in_room or request.type == "groupchat" else bare(sender)
