@@ -1,4 +1,4 @@
-"""Which of our messages answered which of theirs, so that a corrected question corrects its answer."""
+"""Which of our messages answered which of theirs: a corrected question corrects its answer."""
 
 from typing import Final
 

@@ -15,6 +15,14 @@ from bridge.xmpp.iq import WAIT_LIMIT_S
 
 BODY_S: Final = 30.0
 """Time limit for receiving a body."""
+GATHER_S: Final = 0.01
+"""The first pause after more than `FREE_PIECES` small pieces of a body. Each further one is twice
+as long, up to `GATHER_MAX_S`: a client that sends byte by byte must not take a turn of the loop
+for each.
+"""
+FREE_PIECES: Final = 32
+GATHER_MAX_S: Final = 1.0
+SMALL_BYTES: Final = 8 * 1024
 WAIT_S: Final = 30
 _WAIT: Final = re.compile(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
 _KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
@@ -56,16 +64,22 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     if length.isdecimal() and int(length[:20]) > limit_bytes:
         raise too_long
     content = bytearray()
+    pause_s, small = GATHER_S, 0
     with trio.move_on_after(BODY_S) as scope:
         while True:  # not request.stream(): if this ends early, a generator is left behind
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            content += message.get("body", b"")
+            piece = message.get("body", b"")
+            content += piece
             if len(content) > limit_bytes:
                 raise too_long
             if not message.get("more_body", False):
                 break
+            small += len(piece) < SMALL_BYTES
+            if small > FREE_PIECES:
+                await trio.sleep(pause_s)
+                pause_s = min(2 * pause_s, GATHER_MAX_S)
     if scope.cancelled_caught:
         raise Problem(408, detail=f"The body did not arrive within {BODY_S:g} s.")
     return bytes(content)

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Count, ListenSettings, TcpAddress
-from bridge.listener.api.request import BODY_S
+from bridge.listener.api.request import BODY_S, GATHER_MAX_S
 from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from bridge.listener.server.binding import bound
@@ -149,6 +149,7 @@ async def test_a_request_in_single_bytes(world: World, mock_clock: MockClock) ->
     for byte in request():
         await client.send(bytes([byte]))
         await world.settle()
+    await world.pass_s(2 * GATHER_MAX_S)  # after some single bytes it gathers them
     assert (await client.receive()).status == 202
 
 
