@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from bridge.capture.file import open_capture
 from bridge.capture.format import IN, OUT
+from bridge.capture.replay.meaning import COMPARED
 from tests.servers.scene import plain
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def _exchange(data: bytes) -> dict[str, Any]:
     request["stanza"] = plain(ET.fromstring(request["stanza"]))
     for name in ("start", "duration_s", "uid", "id"):  # `id` in captures of version 0.1
         exchange.pop(name, None)
-    return {**exchange, **{name: _said(value) for name, value in request.items()}}
+    said = {name: _said(value) for name, value in request.items() if name in COMPARED}
+    return {**exchange, **said}
 
 
 def _said(text: str) -> str:
