@@ -1,6 +1,6 @@
 """`conformance server`: the reports on real servers, and what it says of servers that are wrong.
 
-The expected reports are those of Debian's Prosody and ejabberd. To write them anew:
+The expected reports are those of Debian's Prosody, ejabberd and jabberd2. To write them anew:
 
     XMPP_BRIDGE_REWRITE=1 python -m pytest tests/conformance/test_server.py -k test_report
 
@@ -26,8 +26,9 @@ from bridge.cli.main import main
 from bridge.conformance.report import Finding, NothingTried, Report, Verdict
 from bridge.conformance.rule import RULES
 from bridge.conformance.server.probe import CHECKS, probe_server
-from tests.servers import ejabberd, prosody
+from tests.servers import ejabberd, jabberd2, prosody
 from tests.servers.ejabberd import Ejabberd
+from tests.servers.jabberd2 import Jabberd2
 from tests.servers.process import reserve_port
 from tests.servers.prosody import Prosody
 
@@ -59,6 +60,10 @@ needs_ejabberd = (
     pytest.mark.ejabberd,
     pytest.mark.skipif(bool(ejabberd.missing()), reason=str(ejabberd.missing())),
 )
+needs_jabberd2 = (
+    pytest.mark.jabberd2,
+    pytest.mark.skipif(bool(jabberd2.missing()), reason=str(jabberd2.missing())),
+)
 
 
 async def probe(port: int, secret: str = SECRET) -> Report:
@@ -73,9 +78,10 @@ async def probe(port: int, secret: str = SECRET) -> Report:
     [
         pytest.param(Prosody, marks=needs_prosody, id="prosody"),
         pytest.param(Ejabberd, marks=needs_ejabberd, id="ejabberd"),
+        pytest.param(Jabberd2, marks=needs_jabberd2, id="jabberd2"),
     ],
 )
-async def test_report(kind: type[Prosody | Ejabberd], tmp_path: Path) -> None:
+async def test_report(kind: type[Prosody | Ejabberd | Jabberd2], tmp_path: Path) -> None:
     named: list[str] = []
     async with kind(tmp_path, components={DOMAIN: SECRET}) as server:
         port = server.component_port
@@ -92,7 +98,7 @@ async def test_report(kind: type[Prosody | Ejabberd], tmp_path: Path) -> None:
     assert found == expected(kind.name)
 
 
-@pytest.mark.parametrize("name", ["prosody", "ejabberd"])
+@pytest.mark.parametrize("name", ["prosody", "ejabberd", "jabberd2"])
 def test_the_expected_reports_have_all_rules_and_checks(name: str) -> None:
     rules = expected(name)["rules"]
     assert [rule["rule"] for rule in rules] == [rule.id for rule in RULES]
