@@ -233,6 +233,8 @@ def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
         given = {"stanza": given["stanza"], **filling}
     elif "body" not in given and not says_something(fields):
         why = _why_nothing(given.get("kind"), given.get("type"), kind)
+        if why == "" and fields:
+            why = f"{next(iter(fields))} needs a body"
         if why is not None:
             return ReplyObject(), why
     wrong = [

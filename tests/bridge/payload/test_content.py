@@ -264,6 +264,21 @@ ATOMS: Final = st.one_of(
 OBJECTS: Final = st.dictionaries(
     st.sampled_from(["id", "to", "url", "reactions", "name", "size"]), ATOMS, max_size=3
 )
+
+
+@pytest.mark.parametrize(
+    ("reply", "nothing"),
+    [
+        ({"reply": "hello"}, ("reply needs a body",)),
+        ({"markable": True, "thread": "t"}, ("thread needs a body",)),
+        ({"reply": True, "body": "x"}, ()),
+        ({"type": "chat", "reply": True}, ()),
+    ],
+)
+def test_what_says_nothing_without_a_body(reply: dict[str, Any], nothing: tuple[str, ...]) -> None:
+    assert read_reply(ReplyBody("json", json.dumps(reply).encode())).nothing == nothing
+
+
 JSON: Final = st.one_of(ATOMS, OBJECTS, st.lists(st.one_of(ATOMS, OBJECTS), max_size=3))
 
 
