@@ -9,8 +9,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "bridge" / "manual" / "conformance.md"
-SUBJECTS = ("prosody", "ejabberd", "jabberd2", "xmpp-bridge", "slixmpp")
-HEAD = ("rule", "", "Prosody 0.12.3", "ejabberd 23.01", "jabberd2 2.7.0", "xmpp-bridge", "slixmpp")
+SUBJECTS = ("prosody", "ejabberd", "jabberd2", "xmpp-bridge", "slixmpp", "xmpp.js")
+HEAD = (
+    "rule",
+    "",
+    "Prosody 0.12.3",
+    "ejabberd 23.01",
+    "jabberd2 2.7.0",
+    "xmpp-bridge",
+    "slixmpp",
+    "xmpp.js 0.13.1",
+)
 SIGNS = {"not applicable": "n/a", "not testable": "-", "differs": "*differs*", "fail": "**fail**"}
 
 
