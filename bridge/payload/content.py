@@ -110,6 +110,8 @@ def checked(key: str, value: Any, shape: Any) -> Any:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
         raise UnusableReply(f"{key}{_explain(str(error))}") from None
+    except UnicodeEncodeError:  # msgspec compares choices as UTF-8
+        raise UnusableReply(f"{key}: an unpaired surrogate") from None
 
 
 def _explain(error: str) -> str:

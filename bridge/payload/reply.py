@@ -431,7 +431,9 @@ class ReplyComposer:
             kind = _kind(one.kind)
         to = _recipient(one.to, request) if one.to else request.from_ or ""
         type = one.type or None
-        if kind == "message":
+        if kind == "presence" and type == "available":  # what no type means
+            type = None
+        elif kind == "message":
             if type is None:
                 in_reply = request.kind == "message" and request.type == "groupchat"
                 type = "groupchat" if in_reply and bare(to) == bare(request.from_ or "") else "chat"

@@ -80,6 +80,7 @@ WRITTEN: Final[list[tuple[dict[str, Any], dict[str, Any]]]] = [
     ({"displayed": "a"}, {"displayed": "a"}),
     ({"body": "x", "hints": ["no-store", "no-copy"]}, {"hints": ["no-store", "no-copy"]}),
     ({"kind": "presence", "show": "dnd"}, {"show": "dnd"}),
+    ({"kind": "presence", "type": "available"}, {}),
     ({"kind": "presence", "status": "s", "priority": -1}, {"status": "s", "priority": -1}),
     ({"body": "x", "subject": "", "reply": None, "state": ""}, {}),
     (
@@ -146,6 +147,9 @@ async def test_what_is_written_is_read_back(reply: dict[str, Any], fields: dict[
     assert read == fields
     body = one.child("body")
     assert (None if body is None else body.text) == reply.get("body")
+    assert one.type == (
+        None if one.kind == "presence" else "error" if "error" in fields else "chat"
+    )
 
 
 def test_each_key_has_an_example() -> None:
@@ -221,6 +225,7 @@ async def test_what_refers_to_a_message_of_a_room() -> None:
         ({"body": "x", "subject": 1}, "subject is not a string"),
         ({"state": "typing"}, "state: invalid enum value 'typing'"),
         ({"state": True}, "state is not a string"),
+        ({"state": "\ud800"}, "state: an unpaired surrogate"),
         ({"body": "x", "reply": 5}, "reply is not true or false or an object"),
         ({"body": "x", "reply": {"to": "a@b"}}, "reply has no id"),
         ({"reactions": "👍"}, "reactions is not "),

@@ -772,7 +772,7 @@ UNUSABLE: list[tuple[str, str, Reply, str]] = [
             f"type {type!r} is not valid")
         for kind, types in (
             ("message", ("Chat", "get", "result", "subscribe", "available", "x")),
-            ("presence", ("available", "chat", "groupchat", "get", "x")),
+            ("presence", ("chat", "groupchat", "get", "x")),
             ("iq", ("chat", "Get", "x")),
         )
         for type in types
