@@ -9,16 +9,29 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "bridge" / "manual" / "conformance.md"
-SUBJECTS = ("prosody", "ejabberd", "jabberd2", "xmpp-bridge", "slixmpp", "xmpp.js")
+SUBJECTS = (
+    "prosody",
+    "prosody-13",
+    "ejabberd",
+    "jabberd2",
+    "xmpp-bridge",
+    "slixmpp",
+    "xmpp.js",
+    "gloox",
+    "biboumi",
+)
 HEAD = (
     "rule",
     "",
     "Prosody 0.12.3",
+    "Prosody 13.0.1",
     "ejabberd 23.01",
     "jabberd2 2.7.0",
     "xmpp-bridge",
     "slixmpp",
     "xmpp.js 0.13.1",
+    "gloox 1.0.24",
+    "biboumi 9.0",
 )
 SIGNS = {"not applicable": "n/a", "not testable": "-", "differs": "*differs*", "fail": "**fail**"}
 

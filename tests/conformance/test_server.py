@@ -98,7 +98,7 @@ async def test_report(kind: type[Prosody | Ejabberd | Jabberd2], tmp_path: Path)
     assert found == expected(kind.name)
 
 
-@pytest.mark.parametrize("name", ["prosody", "ejabberd", "jabberd2"])
+@pytest.mark.parametrize("name", ["prosody", "prosody-13", "ejabberd", "jabberd2"])
 def test_the_expected_reports_have_all_rules_and_checks(name: str) -> None:
     rules = expected(name)["rules"]
     assert [rule["rule"] for rule in rules] == [rule.id for rule in RULES]
