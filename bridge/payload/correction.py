@@ -1,10 +1,10 @@
 """Which of our messages answered which of theirs: a corrected question corrects its answer."""
 
+from collections import OrderedDict
 from typing import Final
 
 from bridge.payload.namespace import CORRECT
 from xmppstream import Stanza
-from xmppstream.jid import bare
 from xmppstream.names import expanded
 
 _REPLACE: Final = expanded(CORRECT, "replace")
@@ -16,17 +16,19 @@ class Answered:
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._limit = limit
-        self._ids: dict[tuple[str, str], str] = {}
+        # Ordered, because the first key of a dict is found slowly after many deletions.
+        self._ids: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def note(self, request: Stanza, reply: Stanza, *, in_room: bool) -> None:
-        """Remember the reply to a message."""
-        if request.id and reply.id and reply.kind == "message":
-            self._ids[_sender(request, in_room), request.id] = reply.id
-            if len(self._ids) > self._limit:
-                del self._ids[next(iter(self._ids))]
+        """Remember the reply to a message. Called for each: it must be cheap."""
+        id, reply_id, ids = request.id, reply.id, self._ids
+        if id and reply_id and reply.kind == "message":
+            ids[_sender(request, in_room), id] = reply_id
+            if len(ids) > self._limit:
+                ids.popitem(last=False)
 
     def corrected_by(self, request: Stanza, *, in_room: bool) -> str | None:
         """Return the id of our reply to the message that `request` corrects, if it is known.
@@ -41,4 +43,6 @@ class Answered:
 
 def _sender(request: Stanza, in_room: bool) -> str:
     sender = request.from_ or ""
-    return sender if in_room or request.type == "groupchat" else bare(sender)
+    if in_room or request.type == "groupchat":
+        return sender
+    return sender.partition("/")[0]
