@@ -99,7 +99,11 @@ def _guesser(address: str, secret: str) -> tuple[str, bytes]:
     except ValueError:
         network = address
     else:
-        network = str(ip) if ip.version == 4 else str(ip_network((ip, 64), strict=False))
+        if ip.version == 6:
+            # A socket on [::] gives IPv4 clients as ::ffff:192.0.2.1, all of one /64.
+            network = str(ip.ipv4_mapped or ip_network((ip, 64), strict=False))
+        else:
+            network = str(ip)
     return network, digest_of(secret[:_PREFIX])
 
 

@@ -43,6 +43,7 @@ class Connection:
         """`on_idle` is told when it begins, or ceases, to wait for a request."""
         self._app = app
         self._stream = ClientStream(stream)
+        self._client = self._stream.client
         self._on_idle = on_idle
         self._log = log
         self._protocol = h11.Connection(h11.SERVER, HEAD_LIMIT_BYTES)
@@ -76,7 +77,7 @@ class Connection:
             request = await self._read_head(pause_s)
             if request is None:
                 return False
-            await self._exchange(request).run(self._app, make_scope(request))
+            await self._exchange(request).run(self._app, make_scope(request, self._client))
         except h11.RemoteProtocolError as error:
             refused = error.error_status_hint
         except Exception:

@@ -138,8 +138,8 @@ class Exchange:
         return b"".join(parts)
 
 
-def make_scope(request: h11.Request) -> Scope:
-    """Return what ASGI calls the scope of a request.
+def make_scope(request: h11.Request, client: tuple[str, int] | None) -> Scope:
+    """Return what ASGI calls the scope of a request from `client`.
 
     Raises:
         h11.RemoteProtocolError: 505 for another version, 400 for a body whose length is in doubt
@@ -171,4 +171,5 @@ def make_scope(request: h11.Request) -> Scope:
         "query_string": query,
         "root_path": "",
         "headers": headers,
+        "client": client,
     }

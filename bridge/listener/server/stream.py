@@ -19,6 +19,15 @@ class ClientStream:
         self._stream = stream
         self.is_closed = False
 
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """The IP address and port of the client; None on a Unix socket, or if it has left."""
+        try:
+            name = self._stream.socket.getpeername()
+        except OSError:
+            return None
+        return name[:2] if isinstance(name, tuple) else None
+
     async def receive(self) -> bytes:
         """Return the next bytes; none if no more will come. Cancellation loses nothing."""
         with suppress(*_LEFT):

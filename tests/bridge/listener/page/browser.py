@@ -42,6 +42,7 @@ class Browser:
     stage: Stage
     access: TokenAuth
     client: httpx.AsyncClient
+    app: Starlette
 
     async def login(self, name: str = "boss") -> None:
         """Log in as a token."""
@@ -80,7 +81,7 @@ async def open_browser(stage: Stage, *tokens: Token) -> AsyncIterator[Browser]:
     app = Starlette(routes=routes(stage.view, access), exception_handlers={Problem: on_problem})
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as client:
-        yield Browser(stage, access, client)
+        yield Browser(stage, access, client, app)
 
 
 @define(eq=False)

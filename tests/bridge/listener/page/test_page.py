@@ -134,6 +134,23 @@ async def test_guessing_is_slow_and_then_goes_on(stage: Stage, autojump_clock: M
         assert response.status_code == 403
 
 
+async def test_guesses_from_elsewhere_lock_nobody_out(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    async with open_browser(stage, *TOKENS) as browser:
+
+        def elsewhere() -> httpx.AsyncClient:
+            transport = httpx.ASGITransport(browser.app, client=("192.0.2.66", 4711))
+            return httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}")
+
+        begins_alike = {"token": secret_of("boss")[:4] + "-guess"}
+        async with elsewhere() as client:
+            for status in [403] * FAILURES + [429]:
+                answer = await client.post("/login", data=begins_alike, headers=SAME_ORIGIN)
+                assert answer.status_code == status
+        await browser.login()
+
+
 GUESSERS = [
     ("192.0.2.1", "abcd-1", False),  # the same
     ("192.0.2.1", "abcd-2", False),  # another guess at that secret
@@ -163,6 +180,16 @@ def test_a_host_with_many_ipv6_addresses_is_one() -> None:
     with pytest.raises(TooManyFailures):
         guesses.check("2001:db8::ffff:1", "abcd")
     guesses.check("2001:db8:0:1::1", "abcd")
+
+
+def test_ipv4_clients_of_an_ipv6_socket_are_told_apart() -> None:
+    guesses = Guesses(lambda: 0.0)
+    for _ in range(FAILURES):
+        guesses.failed("::ffff:192.0.2.1", "abcd")
+    for address in ("::ffff:192.0.2.1", "192.0.2.1"):
+        with pytest.raises(TooManyFailures):
+            guesses.check(address, "abcd")
+    guesses.check("::ffff:192.0.2.2", "abcd")
 
 
 def test_guessers_are_bounded_and_forgiven() -> None:

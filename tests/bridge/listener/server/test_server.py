@@ -90,6 +90,10 @@ async def big(_: Request) -> Response:
     return Response(b"x" * BIG)
 
 
+async def whence(request: Request) -> Response:
+    return Response("nowhere" if request.client is None else request.client.host)
+
+
 async def faulty(_: Request) -> Response:
     return Response(b"too little", headers={"Content-Length": "1000"})
 
@@ -102,7 +106,7 @@ async def world(
     sender, stopping = FakeSender(), trio.Event()
     place = TcpAddress("127.0.0.1", 0)
     listen = ListenSettings(place, TOKENS, None, Count(MAX_BODY_BYTES))
-    watching = [Route("/big", big), Route("/faulty", faulty)]
+    watching = [Route("/big", big), Route("/faulty", faulty), Route("/whence", whence)]
     app = make_app(sender, TokenAuth(TOKENS), listen, watching=watching, at_once=100)
     server = Server(app, MAX_CONNECTIONS)
     running = trio.CancelScope()
@@ -179,6 +183,13 @@ async def test_a_client_that_closes_after_its_request(world: World, mock_clock: 
     answer = await client.receive()
     assert (answer.status, answer.headers["connection"]) == (202, "close")
     assert await client.is_closed()
+
+
+async def test_a_request_has_the_address_of_its_client(world: World, mock_clock: MockClock) -> None:
+    client = await world.connect()
+    for _ in range(2):  # X-Forwarded-For is not trusted
+        await client.send(get("/whence", "X-Forwarded-For: 192.0.2.1\r\n"))
+        assert (await client.receive()).body == b"127.0.0.1"
 
 
 # --- refusals by the protocol
