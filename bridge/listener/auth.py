@@ -9,10 +9,11 @@ import base64
 import binascii
 import hmac
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
+import trio
 from attrs import frozen
 from starlette.requests import Request
 
@@ -26,6 +27,9 @@ _CHALLENGE: Final = {
     "WWW-Authenticate": 'Bearer realm="xmpp-bridge", Basic realm="xmpp-bridge", charset="UTF-8"'
 }
 AT_ONCE: Final = 256
+BODIES: Final = 32
+"""How many bodies of one token are read at a time, of those that do not come in one piece."""
+BODY_WAIT_S: Final = 10.0
 
 
 @frozen
@@ -142,3 +146,37 @@ class TokenConcurrency:
             self._at_work[token] -= 1
             if not self._at_work[token]:
                 del self._at_work[token]
+
+
+class BodyConcurrency:
+    """Bounds the bodies of each token that are read at a time; further ones wait in turn.
+
+    A token without any takes no memory.
+    """
+
+    def __init__(self, limit: int = BODIES) -> None:
+        self._limit = limit
+        self._limiters: dict[str, trio.CapacityLimiter] = {}
+
+    @asynccontextmanager
+    async def one(self, token: str) -> AsyncIterator[None]:
+        """Wait for a place, and hold it while the context is open. Cancellation gives it up.
+
+        Raises:
+            Problem: 429 if there is none within `BODY_WAIT_S`.
+        """
+        limiter = self._limiters.setdefault(token, trio.CapacityLimiter(self._limit))
+        try:
+            with trio.move_on_after(BODY_WAIT_S) as scope:
+                await limiter.acquire()
+            if scope.cancelled_caught:
+                detail = f"{self._limit} slow bodies of this token are being read. Try again later."
+                raise Problem(429, detail=detail, headers={"Retry-After": f"{BODY_WAIT_S:g}"})
+            try:
+                yield
+            finally:
+                limiter.release()
+        finally:
+            state = limiter.statistics()
+            if not state.borrowed_tokens and not state.tasks_waiting:
+                self._limiters.pop(token, None)

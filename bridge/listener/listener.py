@@ -21,7 +21,13 @@ from bridge.listener.api import openapi
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.prosody import ProsodyRoutes
 from bridge.listener.api.stanza import QueryRoutes, StanzaRoutes
-from bridge.listener.auth import AT_ONCE, TokenAuth, TokenConcurrency
+from bridge.listener.auth import (
+    AT_ONCE,
+    BODIES,
+    BodyConcurrency,
+    TokenAuth,
+    TokenConcurrency,
+)
 from bridge.listener.middleware import (
     RequestLog,
     on_disconnect,
@@ -62,10 +68,12 @@ def make_app(
     watching: Sequence[BaseRoute] = (),
     log: FilteringBoundLogger | None = None,
     at_once: int = AT_ONCE,
+    bodies: int = BODIES,
 ) -> ASGIApp:
     """Return the ASGI application.
 
-    `watching` are the monitoring routes. `at_once` limits the concurrent requests of each token.
+    `watching` are the monitoring routes. `at_once` limits the concurrent requests of each token,
+    `bodies` those whose body is being read.
     """
     document = openapi.document(getattr(route, "path", "") for route in watching)
 
@@ -73,7 +81,12 @@ def make_app(
         return Response(document, media_type="application/json")
 
     handler = SubmissionHandler(
-        sender, access, TokenConcurrency(at_once), listen.max_body_bytes, listen.default_host
+        sender,
+        access,
+        TokenConcurrency(at_once),
+        BodyConcurrency(bodies),
+        listen.max_body_bytes,
+        listen.default_host,
     )
     app = Starlette(
         routes=[

@@ -6,6 +6,7 @@ sender address. Only then is anything sent.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, NoReturn
 
 import msgspec
@@ -16,7 +17,7 @@ from starlette.responses import Response
 
 from bridge.config.token import Scope
 from bridge.listener.api.request import form_of, key_of, read_body, wait_of
-from bridge.listener.auth import Grant, TokenAuth, TokenConcurrency
+from bridge.listener.auth import BodyConcurrency, Grant, TokenAuth, TokenConcurrency
 from bridge.listener.problem import Problem, problem_of
 from bridge.listener.submission.sender import (
     IdInUse,
@@ -54,6 +55,7 @@ class SubmissionHandler:
     sender: Sender
     access: TokenAuth
     counter: TokenConcurrency
+    bodies: BodyConcurrency
     max_body_bytes: int
     default_host: str | None = None
 
@@ -70,9 +72,10 @@ class SubmissionHandler:
         with self.counter.one(grant.token.name):
             yield grant
 
-    async def body(self, request: Request) -> bytes:
-        """Return the body. Raises `Problem` 413 or 408 if it exceeds a limit."""
-        return await read_body(request, self.max_body_bytes)
+    async def body(self, request: Request, grant: Grant) -> bytes:
+        """Return the body. Raises `Problem` 413, 408 or 429 if it exceeds a limit."""
+        place = partial(self.bodies.one, grant.token.name)
+        return await read_body(request, self.max_body_bytes, place)
 
     async def stanza(
         self, grant: Grant, content: ReplyBody | Stanza, from_: str | None = None

@@ -70,7 +70,7 @@ class ProsodyRoutes:
     async def _rest(self, request: Request, head: Fields) -> Response:
         async with self.handler.authorized(request, "send", "query") as grant:
             media = media_type(request, JSON, FORM, TEXT, *([] if head else [XML]))
-            body = await self.handler.body(request)
+            body = await self.handler.body(request, grant)
             content: ReplyBody | Stanza
             if media == XML:
                 content = content_of(media, body)
@@ -83,7 +83,7 @@ class ProsodyRoutes:
         """mod_post_msg: a message to the address in the path, as text, a form, or JSON."""
         async with self.handler.authorized(request, "send") as grant:
             media = media_type(request, TEXT, FORM, JSON)
-            body = await self.handler.body(request)
+            body = await self.handler.body(request, grant)
             fields = _known(_fields(media, body, {"kind": "message"}), "to", "type", "body")
             to = fields.get("to") or request.path_params["to"]
             to = self._with_host(to, bare_is_local=True)

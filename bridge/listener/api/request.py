@@ -1,7 +1,10 @@
 """The body and the headers of a request, read within limits of size and time."""
 
 import hashlib
+import math
 import re
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import Final, Literal
 
 import trio
@@ -52,11 +55,18 @@ def media_type(request: Request, *accepted: str) -> str:
     return media
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
+async def read_body(
+    request: Request,
+    limit_bytes: int,
+    place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> bytes:
     """Return the whole body, which is at most `limit_bytes` long.
 
+    A body that does not come in one piece is read on within `place()`. The time until that is
+    entered does not count, and meanwhile the body waits in the socket.
+
     Raises:
-        Problem: 413 if it is longer; 408 if it does not arrive within `BODY_S`.
+        Problem: 413 if it is longer; 408 if it does not arrive within `BODY_S`; or by `place`.
         starlette.requests.ClientDisconnect: if the client has disconnected.
     """
     too_long = Problem(413, detail=f"The body is longer than {limit_bytes} bytes (max_body_bytes).")
@@ -64,22 +74,28 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     if length.isdecimal() and int(length[:20]) > limit_bytes:
         raise too_long
     content = bytearray()
-    pause_s, small = GATHER_S, 0
+    pause_s, small, has_place = GATHER_S, 0, False
     with trio.move_on_after(BODY_S) as scope:
-        while True:  # not request.stream(): if this ends early, a generator is left behind
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            piece = message.get("body", b"")
-            content += piece
-            if len(content) > limit_bytes:
-                raise too_long
-            if not message.get("more_body", False):
-                break
-            small += len(piece) < SMALL_BYTES
-            if small > FREE_PIECES:
-                await trio.sleep(pause_s)
-                pause_s = min(2 * pause_s, GATHER_MAX_S)
+        async with AsyncExitStack() as held:
+            while True:  # not request.stream(): if this ends early, a generator is left behind
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                piece = message.get("body", b"")
+                content += piece
+                if len(content) > limit_bytes:
+                    raise too_long
+                if not message.get("more_body", False):
+                    break
+                if not has_place:
+                    left_s, scope.deadline = scope.deadline - trio.current_time(), math.inf
+                    await held.enter_async_context(place())
+                    scope.deadline = trio.current_time() + left_s
+                    has_place = True
+                small += len(piece) < SMALL_BYTES
+                if small > FREE_PIECES:
+                    await trio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, GATHER_MAX_S)
     if scope.cancelled_caught:
         raise Problem(408, detail=f"The body did not arrive within {BODY_S:g} s.")
     return bytes(content)

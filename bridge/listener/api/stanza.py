@@ -40,7 +40,7 @@ class StanzaRoutes:
         """Send a complete stanza, as JSON or XML."""
         async with self.handler.authorized(request, "send", "query") as grant:
             media = media_type(request, JSON, XML)
-            body = await self.handler.body(request)
+            body = await self.handler.body(request, grant)
             stanza = await self.handler.stanza(grant, content_of(media, body))
             return await self.handler.take(request, grant, stanza, body)
 
@@ -48,7 +48,7 @@ class StanzaRoutes:
         """Send a text body. The kind, type and address are in the path."""
         async with self.handler.authorized(request, "send") as grant:
             media_type(request, TEXT)
-            body = await self.handler.body(request)
+            body = await self.handler.body(request, grant)
             kind, type, to = (request.path_params[name] for name in ("kind", "type", "to"))
             content = of_text(kind, type, to, text_of(body))
             stanza = await self.handler.stanza(grant, content, request.query_params.get("from"))

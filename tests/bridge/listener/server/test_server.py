@@ -22,7 +22,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.listener.api.request import BODY_S, GATHER_MAX_S
-from bridge.listener.auth import TokenAuth
+from bridge.listener.auth import BODY_WAIT_S, TokenAuth
 from bridge.listener.listener import make_app
 from bridge.listener.server.binding import bound
 from bridge.listener.server.connection import HEAD_S, IDLE_S
@@ -107,7 +107,7 @@ async def world(
     place = TcpAddress("127.0.0.1", 0)
     listen = ListenSettings(place, TOKENS, None, Count(MAX_BODY_BYTES))
     watching = [Route("/big", big), Route("/faulty", faulty), Route("/whence", whence)]
-    app = make_app(sender, TokenAuth(TOKENS), listen, watching=watching, at_once=100)
+    app = make_app(sender, TokenAuth(TOKENS), listen, watching=watching, at_once=100, bodies=2)
     server = Server(app, MAX_CONNECTIONS)
     running = trio.CancelScope()
 
@@ -328,6 +328,30 @@ async def test_a_client_that_is_idle_between_requests(world: World, mock_clock: 
     assert (await client.receive()).status == 202
     await world.pass_s(IDLE_S + 0.1)
     assert await client.is_closed()
+
+
+async def test_slow_bodies_of_one_token_wait_for_each_other_and_for_nobody_else(
+    world: World, mock_clock: MockClock
+) -> None:
+    slow = [await world.connect() for _ in range(3)]
+    for client in slow:
+        await client.send(request(body=CONTENT[:5], length=len(CONTENT)))
+        await world.settle()
+    quick = await world.connect()
+    other = f"Authorization: {bearer('one')['Authorization']}\r\n"
+    await quick.send(request(body=CONTENT[:5], length=len(CONTENT), more=other))
+    await world.settle()
+    await quick.send(CONTENT[5:])
+    assert (await quick.receive()).status == 202  # in pieces, too, but with another token
+    await quick.send(request())
+    assert (await quick.receive()).status == 202  # of the same token, but in one piece
+    await world.pass_s(BODY_WAIT_S + 0.1)
+    answer = await slow[2].receive()
+    assert (answer.problem["status"], answer.headers["retry-after"]) == (429, "10")
+    for client in slow[:2]:
+        await client.send(CONTENT[5:])
+        assert (await client.receive()).status == 202
+    await world.pass_s(LINGER_S)
 
 
 async def test_a_body_that_comes_too_slowly(world: World, mock_clock: MockClock) -> None:
