@@ -1,12 +1,16 @@
-#!/bin/sh
-# biboumi (an IRC gateway) as a component: run as a process, told all by XMPP_*.
+# biboumi, an IRC gateway, as a component that is told all by XMPP_*.
 directory=$(mktemp -d)
-cat > "$directory/biboumi.cfg" <<END
+trap 'rm -rf "$directory"' EXIT
+cat >"$directory/biboumi.cfg" <<END
 hostname=$XMPP_DOMAIN
 password=$XMPP_SECRET
 xmpp_server_ip=$XMPP_HOST
 port=$XMPP_PORT
 db_name=$directory/biboumi.sqlite
-log_level=1
+log_level=3
+identd_port=0
 END
-exec biboumi "$directory/biboumi.cfg"
+biboumi "$directory/biboumi.cfg" &
+trap 'kill -TERM $!' TERM
+wait $!
+wait $!

@@ -265,6 +265,17 @@ async def test_one_fault_breaks_one_rule(
     }
 
 
+async def test_illegal_xml_that_is_sent_back_breaks_only_the_rule_about_it() -> None:
+    """A stream that lives on has let it through; a broken stream error is a fault of its own."""
+    checks = named(PING, "an unbound prefix", "all sent bytes can")
+    findings = await examine_fake(checks, "echoes blindly")
+    assert {one.rule: (one.verdict, one.seen) for one in findings} == {
+        "S29": (PASS, ""),
+        "S20": (FAIL, "answers with unreadable data, and the stream stays open"),
+        "S27": (PASS, ""),
+    }
+
+
 @pytest.mark.parametrize("name", ["a conflict instead of", "a conflict after", "not-authorized"])
 async def test_to_wait_before_each_reconnect_is_not_at_once(name: str) -> None:
     patience = evolve(QUICK, count_s=1, at_once_s=0.05)

@@ -9,30 +9,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "bridge" / "manual" / "conformance.md"
-SUBJECTS = (
-    "prosody",
-    "prosody-13",
-    "ejabberd",
-    "jabberd2",
-    "xmpp-bridge",
-    "slixmpp",
-    "xmpp.js",
-    "gloox",
-    "biboumi",
-)
-HEAD = (
-    "rule",
-    "",
-    "Prosody 0.12.3",
-    "Prosody 13.0.1",
-    "ejabberd 23.01",
-    "jabberd2 2.7.0",
-    "xmpp-bridge",
-    "slixmpp",
-    "xmpp.js 0.13.1",
-    "gloox 1.0.24",
-    "biboumi 9.0",
-)
+SERVERS = {
+    "prosody": "Prosody 0.12.3",
+    "prosody-13": "Prosody 13.0.1",
+    "ejabberd": "ejabberd 23.01",
+    "jabberd2": "jabberd2 2.7.0",
+}
+COMPONENTS = {
+    "xmpp-bridge": "xmpp-bridge",
+    "slixmpp": "slixmpp",
+    "xmpp.js": "xmpp.js 0.13.1",
+    "biboumi": "biboumi 9.0",
+    "gloox": "gloox 1.0.24",
+}
+SUBJECTS = SERVERS | COMPONENTS
+HEAD = ("rule", "", *SUBJECTS.values())
 SIGNS = {"not applicable": "n/a", "not testable": "-", "differs": "*differs*", "fail": "**fail**"}
 
 

@@ -86,9 +86,17 @@ async def _refusal(
     if not session.over:
         return failed("no error, and the stream stays open")
     await session.until(lambda: session.ended, 2)
+    # slixmpp says it in bytes that cannot be read, and then waits 2 s for our end tag.
+    if session.fault is not None and not await _leaves(session):
+        session.echoed = True
+        return failed("answers with unreadable data, and the stream stays open")
     if session.error == wanted:
         return passed() if session.ended else differs(f"{wanted}, without an end tag")
     return differs(session.silence)
+
+
+async def _leaves(session: Session) -> bool:
+    return await session.until(lambda: session.gone, session.answer_s)
 
 
 async def utf16(subject: Subject) -> Observation:

@@ -85,6 +85,7 @@ class Session:
         self.touched = False  # we sent something
         self.attached = False
         self.spoilt = False  # a check broke the stream on purpose
+        self.echoed = False  # the fault is illegal XML of ours, sent back
         self.dismissed = False  # we sent an error after which a component should stay away
         self.keepalives = 0
         self._transport = transport

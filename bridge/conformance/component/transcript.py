@@ -45,7 +45,7 @@ async def no_client_namespace(subject: Subject) -> Observation:
 
 async def readable(subject: Subject) -> Observation:
     for session in subject.sessions:
-        if session.fault is not None:
+        if session.fault is not None and not session.echoed:
             return failed(f"{session.fault.condition}: {session.fault.text}")
     return passed()
 
