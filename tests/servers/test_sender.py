@@ -19,7 +19,7 @@ from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import open_storage
 from bridge.listener.submission.sender import Key, KeyReused, NoAnswer, Sender, open_sender
-from bridge.payload.reply import ReplyBody
+from bridge.payload.body import ReplyBody
 from tests.bridge.leak import until
 from tests.servers.conftest import COMPONENTS, USERS
 from tests.servers.peer import connect_client

@@ -30,7 +30,7 @@ async def ignore(_: Event) -> None:
 
 
 def link_to(port: int) -> tuple[Link, Outbox, Recorder]:
-    """Give a link that does not run yet, with its outbox and its log."""
+    """Return a link that does not run yet, with its outbox and its log."""
     server = Server("127.0.0.1", port)
     component = Component(BOT, Secret(COMPONENTS[BOT]), parse_post_url("http://127.0.0.1/"), server)
     outbox, log = Outbox(BOT), Recorder()
@@ -38,7 +38,7 @@ def link_to(port: int) -> tuple[Link, Outbox, Recorder]:
 
 
 async def talk(outbox: Outbox) -> None:
-    """Have one message after another written: each is followed by a barrier."""
+    """Keep the link writing messages, each followed by a barrier."""
     data = f"<message to='{BOT}' from='echo@{BOT}'><body>hi</body></message>".encode()
     while True:
         outbox.put([Outgoing(data, 4e9)])

@@ -24,14 +24,14 @@ class Room:
         self.number = 0
 
     def arrive(self, *senders: str) -> None:
-        """Let each sender begin one more conversation."""
+        """Start one more conversation for each sender."""
         for sender in senders:
             self.number += 1
             xml = f"<message id='{self.number}' from='{sender}' to='n{self.number}@bot.example'/>"
             self.conversations.add(Delivery(stanza(xml), 0.0, 1))
 
     def start(self) -> list[str]:
-        """Give away slots as the dispatcher does; return the senders that got one."""
+        """Fill the free slots as the dispatcher does; return the senders that got one."""
         senders, slots = [], self.slots
         while len(slots.running) < slots.limit:
             is_open = len(slots.running) < slots.open_below

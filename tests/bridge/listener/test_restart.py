@@ -121,7 +121,7 @@ class Scene:
             await self.world.pass_until(running.done.is_set)
 
     async def busy(self) -> Session:
-        """Have a POST run, so that a drain lasts until the gate is opened."""
+        """Start a POST that lasts until the gate opens, so that a drain lasts as long."""
         session = await self.world.server.attached(DOMAIN)
         await session.send(message("m1"))
         assert self.endpoint is not None
@@ -146,7 +146,7 @@ class Scene:
             return await client.request(method, path, content=content, headers=headers)
 
     def fail_recovery(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-        """Let no component start from now on, and return what lets it."""
+        """Keep components from starting; return the event that lets them."""
         assert self.storage is not None
         storage, totals = self.storage, self.storage.totals
 

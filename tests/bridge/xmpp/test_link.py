@@ -92,7 +92,7 @@ class Bench:
 def bench_at(
     server: Server, outbox: Outbox | None = None, *, exit_on_refusal: bool = False
 ) -> Bench:
-    """Give a link that does not run yet."""
+    """Return a link that does not run yet."""
     outbox = fresh_outbox() if outbox is None else outbox
     log, events = Recorder(), list[Event]()
 
@@ -617,6 +617,14 @@ def foreign_barrier(number: int) -> Stanza:
     )
 
 
+async def late_session(server: XmppServer, bench: Bench, clock: MockClock) -> Session:
+    """Return an attached session, so late that a foreign barrier cannot be a predecessor's."""
+    session = await server.attached(DOMAIN)
+    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
+    clock.jump(LEFTOVER_S)
+    return session
+
+
 async def deal_foreign(session: Session, bench: Bench, *numbers: int) -> None:
     """Send barriers of another instance, and wait until the link has read them."""
     before = len(bench.events)
@@ -629,9 +637,7 @@ async def test_s35_another_instance_is_told_once(
     server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     bench = running(nursery, server)
-    session = await server.attached(DOMAIN)
-    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
-    mock_clock.jump(LEFTOVER_S)
+    session = await late_session(server, bench, mock_clock)
     for number in range(1, 9, 2):
         await deal_foreign(session, bench, number, number + 1)
     assert bench.link.shared_at == trio.current_time()
@@ -679,9 +685,7 @@ async def test_s35_another_instance_that_is_gone_is_forgotten_and_told_anew(
     server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     bench = running(nursery, server)
-    session = await server.attached(DOMAIN)
-    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
-    mock_clock.jump(LEFTOVER_S)
+    session = await late_session(server, bench, mock_clock)
     await deal_foreign(session, bench, 1)
     for _ in range(int(SHARED_FOR_S // 10)):
         assert bench.link.shared_at is not None
@@ -721,9 +725,7 @@ async def test_s35_barriers_that_another_instance_got_are_not_blamed_on_the_serv
     server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock, shared: bool
 ) -> None:
     bench = running(nursery, server)
-    session = await server.attached(DOMAIN)
-    await until(lambda: bench.link.stream is not None and bench.link.stream.barrier_seen)
-    mock_clock.jump(LEFTOVER_S)
+    session = await late_session(server, bench, mock_clock)
     if shared:
         await deal_foreign(session, bench, 1)
     server.returns_barriers = False

@@ -108,7 +108,7 @@ class Bodies:
         return scope
 
     async def finish(self, name: str) -> None:
-        """Let the rest of a body come."""
+        """Send the rest of the body."""
         self._rest[name].set()
         await wait_all_tasks_blocked()
 
