@@ -10,16 +10,11 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.delivery import Delivery
+from bridge.payload.body import IGNORED, Reading, hint_for, read_reply
+from bridge.payload.check import is_answer_to
 from bridge.payload.derived import OUTSIDE, Place
 from bridge.payload.error import UnusableReply
-from bridge.payload.reply import (
-    IGNORED,
-    Reading,
-    ReplyComposer,
-    hint_for,
-    is_answer_to,
-    read_reply,
-)
+from bridge.payload.reply import ReplyComposer
 from bridge.payload.request import request_body
 from bridge.telemetry.meter import Meter, PostResult
 from bridge.telemetry.text import printable

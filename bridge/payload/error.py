@@ -5,6 +5,7 @@ from typing import Final
 from xmppstream import ErrorType, LocalError, Stanza, StanzaCondition, StanzaError
 from xmppstream.names import MUC_USER, expanded
 
+_SHOWN: Final = 60
 TIMEOUT: Final = (StanzaCondition.REMOTE_SERVER_TIMEOUT, ErrorType.WAIT)
 BUSY: Final = (StanzaCondition.RESOURCE_CONSTRAINT, ErrorType.WAIT)
 OVERLOADED: Final = StanzaError(*BUSY, "Too much is waiting here; try again later.")
@@ -40,3 +41,8 @@ def may_not_be_told(stanza: Stanza) -> bool:
     if stanza.kind == "message" and stanza.type in ("groupchat", "headline"):
         return True
     return stanza.element.find(expanded(MUC_USER, "x")) is not None
+
+
+def quote(value: str) -> str:
+    """Return a value from outside, short and printable, for a message."""
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")

@@ -1,126 +1,48 @@
-"""JSON to stanzas: part H2 of the HTTP contract.
+"""Stanzas that may be sent, made of the objects of a reply or a send: the second step of H2.
 
-A reply is read in two steps. `read_reply` parses the body: what web frameworks send by themselves
-(`null`, `{"type": "success"}`) says nothing. `ReplyComposer` makes stanzas that may be sent on a
-stream shared with strangers. It checks everything that S27 to S31 require, so a bad reply costs one
-stanza and never the stream.
+`ReplyComposer` checks everything that S27 to S31 require, so a bad reply costs one stanza and never
+the stream, which is shared with strangers.
 """
 
-import json
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from attrs import field, frozen
 from msgspec.structs import replace
 
-from bridge.payload.content import WRITERS, says_something, write_fields
+from bridge.payload.body import ReplyObject, RichObject
+from bridge.payload.check import check_answer, check_type, is_answer
+from bridge.payload.content import write_fields
 from bridge.payload.correction import Answered
-from bridge.payload.error import UnusableReply, error_for
-from bridge.payload.field import FIELDS, READ_ONLY
+from bridge.payload.error import UnusableReply, quote
 from xmppstream import (
     Element,
-    ErrorType,
     IllegalCharacter,
     InvalidJid,
     Jid,
     RemoteError,
     Stanza,
-    StanzaCondition,
-    StanzaError,
     TooLong,
     rehome,
     split,
 )
 from xmppstream.jid import bare, same_domain
-from xmppstream.names import CLIENT, COMPONENT, STANZA_ERRORS, expanded
+from xmppstream.names import CLIENT, COMPONENT, expanded
 from xmppstream.parser_thread import ParseElement
-from xmppstream.stanza import KINDS, TYPES, Kind, make
+from xmppstream.stanza import KINDS, Kind, make
 
 _BODY: Final = expanded(COMPONENT, "body")
 _THREAD: Final = expanded(COMPONENT, "thread")
 _NAMESPACES: Final = ("", CLIENT, COMPONENT)
-_OWN_KEYS: Final = ("kind", "to", "from", "type", "id", "body", "stanza")
-KEYS: Final = (*_OWN_KEYS, *WRITERS)
-"""The keys of a reply and a send."""
-IGNORED: Final = READ_ONLY | {field.key for field in FIELDS} - WRITERS.keys()
-"""Keys of a request that a reply may have without effect: a service may send back what it got."""
-_MEANT: Final = {
-    **dict.fromkeys(("text", "message", "content", "msg", "reply", "answer", "response"), "body"),
-    **dict.fromkeys(("recipient", "jid"), "to"),
-    "sender": "from",
-    "xml": "stanza",
-}
-_BOM: Final = b"\xef\xbb\xbf"
-BLANK: Final = _BOM + b" \t\n\r\v\f"
-"""The bytes of white space and of a byte order mark: a body of these is empty."""
-_SHOWN: Final = 60
-_UNKNOWN_LIMIT: Final = 20  # keys of one body that are named
-
 # What XML cannot carry (XML 1.0 §2.2), and control sequences (ECMA-48 §5.4): colours, say.
 _SUSPECT: Final = re.compile("[^\t\n\r -\x9a\x9c-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _UNSENDABLE: Final = re.compile(
     r"(?P<sequence>(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~])"
     "|[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
-
-
-class _Literal(str):
-    """A number with a fraction or an exponent, as spelled in the JSON."""
-
-
-class NotJson(UnusableReply):
-    """The body should be JSON, and is not."""
-
-
-class ReplyBody(msgspec.Struct, frozen=True, gc=False):
-    """A body that should hold stanzas, not yet read: a reply's (H2), or an API request's."""
-
-    media: Literal["json", "xml", "text"]
-    content: bytes
-
-
-class ReplyObject(
-    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
-):
-    """One object of a JSON reply, with checked types. None and "" mean absent. If `stanza` is
-    given, `to`, `from` and `id` fill in what it lacks, and the other keys are ignored.
-    """
-
-    kind: str | None = None
-    to: str | None = None
-    from_: str | None = None
-    type: str | None = None
-    id: str | None = None
-    body: Any = None
-    stanza: str | None = None
-
-    @property
-    def says_nothing(self) -> bool:
-        return self.body in (None, "") and not (self.stanza or self.type or self.kind)
-
-
-class RichObject(ReplyObject, frozen=True, gc=False):
-    """An object with keys that stand for elements."""
-
-    fields: dict[str, Any] = {}
-
-    @property
-    def says_nothing(self) -> bool:
-        return not says_something(self.fields) and super().says_nothing
-
-
-class Reading(msgspec.Struct, frozen=True, gc=False):
-    """The objects of a body, and what its developer should know about it."""
-
-    objects: list[ReplyObject]
-    unknown: tuple[str, ...] = ()
-    """The keys that a reply does not have."""
-    nothing: tuple[str, ...] = ()
-    """Why objects, or the whole body, say nothing, if they seem to be meant to say something."""
 
 
 @frozen
@@ -139,148 +61,6 @@ class Draft:
     def from_(self) -> str | None:
         given = None if self.supplied is None else self.supplied.from_
         return self.one.from_ or None if given is None else given
-
-
-def read_reply(reply: ReplyBody, kind: Kind = "message") -> Reading:
-    """Parse the body of a reply into objects. `kind` is what they are by default.
-
-    Raises:
-        UnusableReply: if it is not JSON in UTF-8, is an array of something else than objects, or
-            has a key of the wrong type.
-    """
-    if reply.media == "json":
-        return _read_json(reply.content, kind)
-    try:
-        if reply.media == "xml":
-            return Reading([ReplyObject(stanza=reply.content.lstrip(BLANK).decode())])
-        return Reading([ReplyObject(kind="message", body=without_bom(reply.content).decode())])
-    except UnicodeDecodeError:
-        raise UnusableReply("the body is not UTF-8") from None
-
-
-def without_bom(content: bytes) -> bytes:
-    """Return a text without the byte order mark. Some have several, one of each file in it."""
-    while content.startswith(_BOM):
-        content = content[len(_BOM) :]
-    return content
-
-
-def decode_json(content: bytes) -> Any:
-    """Return a JSON value. Numbers with a fraction or an exponent are strings of a type of ours,
-    and strings may have halves of surrogate pairs.
-
-    Raises:
-        NotJson: if it is not JSON.
-    """
-    content = content.lstrip(BLANK)
-    try:
-        return _ANY_DECODER.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        why = f"the body is not JSON: {error}"
-    except RecursionError:
-        raise NotJson("the body is JSON nested too deeply") from None
-    try:  # msgspec refuses half a surrogate pair, which other JSON libraries write
-        return json.loads(content.decode(), parse_float=_Literal, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise NotJson(why) from None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _read_json(content: bytes, kind: Kind) -> Reading:
-    content = content.lstrip(BLANK)
-    try:
-        value: ReplyObject | list[ReplyObject] = _DECODER.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _read_leniently(content, kind)
-    if isinstance(value, ReplyObject):
-        value = [value]
-    for one in value:
-        if not (one.body or one.stanza):  # it may say nothing
-            return _read_leniently(content, kind)
-    return Reading(value)
-
-
-def _read_leniently(content: bytes, kind: Kind) -> Reading:
-    """Read a body that the strict decoder refuses, or raise with an explanation in our own words.
-
-    Unknown keys are read here, because msgspec skips them even if they are not valid UTF-8. So are
-    wrong types in keys that are ignored.
-    """
-    value = decode_json(content)
-    if value is None or isinstance(value, bool):
-        return Reading([])
-    if isinstance(value, int | float | str):
-        noun = "string" if type(value) is str else "number"
-        return Reading([], nothing=(f"the body is a {noun}",))
-    given = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, dict) for one in given):
-        raise UnusableReply("the body is not a JSON object or an array of objects")
-    unknown = dict.fromkeys(key for one in given for key in one if key not in KEYS)
-    read = [_structured(one, kind) for one in given]
-    nothing = tuple(why for _, why in read if why)
-    return Reading([one for one, _ in read], tuple(unknown)[:_UNKNOWN_LIMIT], nothing)
-
-
-def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
-    """Return an object, and why it says nothing, if it seems to be meant to say something."""
-    given = {key: one[key] for key in _OWN_KEYS if one.get(key) is not None and one[key] != ""}
-    fields = {key: one[key] for key in WRITERS if one.get(key) is not None and one[key] != ""}
-    if "stanza" in given:  # the ignored keys may have any type
-        filling = {key: given[key] for key in ("to", "from", "id") if type(given.get(key)) is str}
-        given = {"stanza": given["stanza"], **filling}
-    elif "body" not in given and not says_something(fields):
-        why = _why_nothing(given.get("kind"), given.get("type"), kind)
-        if why == "" and fields:
-            why = f"{next(iter(fields))} needs a body"
-        if why is not None:
-            return ReplyObject(), why
-    wrong = [
-        f"{key} is not a string"
-        for key, value in given.items()
-        if key != "body" and type(value) is not str  # a `_Literal` is a number
-    ]
-    if wrong:
-        raise UnusableReply("; ".join(wrong))
-    if fields and "stanza" not in given:
-        renamed = {"from_" if key == "from" else key: value for key, value in given.items()}
-        return RichObject(**renamed, fields=fields), ""
-    return msgspec.convert(given, ReplyObject), ""
-
-
-def _why_nothing(kind: Any, type: Any, default: Kind) -> str | None:
-    """Return why an object without body and stanza says nothing; None if its kind or type has a
-    meaning. Web frameworks have others: `{"type": "success"}`.
-    """
-    if kind is not None:
-        known = ", ".join(KINDS)
-        return None if kind in KINDS else f"kind {_quote(str(kind))} is not one of {known}"
-    if type is None:
-        return ""
-    if isinstance(type, str) and type in TYPES[default]:
-        return None
-    return f"type {_quote(str(type))} is not valid for {default} stanzas"
-
-
-def hint_for(key: str) -> str:
-    """Return what may have been meant by a key that a reply does not have."""
-    name = key[:_SHOWN].lower()
-    close = [_MEANT[name]] if name in _MEANT else get_close_matches(name, KEYS, 1)
-    return f"perhaps you meant {close[0]}" if close else f"known keys: {', '.join(KEYS)}"
-
-
-def refuse_key(key: str) -> UnusableReply:
-    """Return the refusal of a send with a key that it does not have."""
-    name = _quote(key)
-    if key in IGNORED and key not in _MEANT:
-        return UnusableReply(f"key {name} is read only: only a POST of the bridge has it")
-    return UnusableReply(f"key {name} is unknown; {hint_for(key)}")
-
-
-_DECODER: Final = msgspec.json.Decoder(ReplyObject | list[ReplyObject], float_hook=_Literal)
-_ANY_DECODER: Final = msgspec.json.Decoder(float_hook=_Literal)
 
 
 @frozen
@@ -328,7 +108,7 @@ class ReplyComposer:
                 raise UnusableReply(f"{place}{error}") from None
         if stanzas and request.kind == "message":
             self._answered.note(request, stanzas[0], in_room=in_room)
-        if len(stanzas) > 1 and sum(map(_is_answer, stanzas)) > 1:
+        if len(stanzas) > 1 and sum(map(is_answer, stanzas)) > 1:
             raise UnusableReply("more than one answer to one iq")
         return stanzas
 
@@ -410,9 +190,9 @@ class ReplyComposer:
             stanza = self._made(one, request, fresh_id)
         else:
             stanza = self._filled(supplied, one, request, fresh_id)
-        _check_type(stanza)
+        check_type(stanza)
         if stanza.kind == "iq" or stanza.type == "error":
-            _check_answer(stanza, request, in_room)
+            check_answer(stanza, request, in_room)
         limit = f"max_send_bytes ({self.max_send_bytes})"
         try:
             size = len(stanza.encode(self.max_send_bytes))
@@ -476,7 +256,7 @@ class ReplyComposer:
         except RemoteError as error:
             raise UnusableReply(f"stanza: {error}") from None
         if element.namespace not in _NAMESPACES or element.local not in KINDS:
-            raise UnusableReply(f"stanza: {_quote(element.local)} is not a stanza")
+            raise UnusableReply(f"stanza: {quote(element.local)} is not a stanza")
         return Stanza(rehome(element, COMPONENT))
 
     def _filled(
@@ -504,9 +284,9 @@ class ReplyComposer:
 @lru_cache(maxsize=1024)
 def _own(address: str, domain: str) -> str:
     """Return a sender's address with the domain spelled exactly as configured (S28)."""
-    jid = _split("from", address)
+    jid = check_jid("from", address)
     if not same_domain(jid.domain, domain):
-        raise UnusableReply(f"from: {_quote(jid.domain)} is not {domain}")
+        raise UnusableReply(f"from: {quote(jid.domain)} is not {domain}")
     return str(Jid(jid.local, domain, jid.resource))
 
 
@@ -552,7 +332,7 @@ def _kind(name: str) -> Kind:
     for kind in KINDS:
         if kind == name:
             return kind
-    raise UnusableReply(f"kind {_quote(name)} is not one of {', '.join(KINDS)}")
+    raise UnusableReply(f"kind {quote(name)} is not one of {', '.join(KINDS)}")
 
 
 def _recipient(address: str, request: Stanza) -> str:
@@ -561,69 +341,12 @@ def _recipient(address: str, request: Stanza) -> str:
     """
     came = request.from_
     if not came or address not in (came, bare(came)):
-        _split("to", address)
+        check_jid("to", address)
     return address
 
 
-def _split(key: str, value: str) -> Jid:
+def check_jid(key: str, value: str) -> Jid:
     try:
         return split(value)
     except InvalidJid as error:
-        raise UnusableReply(f"{key}: {_quote(value)} is not a valid JID: {error}") from None
-
-
-def _check_type(stanza: Stanza) -> None:
-    """Check a stanza by itself against the RFC (S29, S31)."""
-    kind, type = stanza.kind, stanza.type
-    if type is None and kind == "iq":
-        raise UnusableReply("an iq needs a type")
-    if type is not None and type not in TYPES[kind]:
-        raise UnusableReply(f"type {_quote(type)} is not valid for {kind} stanzas")
-    if stanza.id == "":
-        raise UnusableReply("id is empty")
-    if type == "error":
-        _check_error(stanza.child("error"))
-    elif kind == "iq":
-        count = len(stanza.element.elements)
-        if type in ("get", "set") and count != 1:
-            raise UnusableReply(f"an iq of type {type} needs exactly one child element")
-        if type == "result" and count > 1:
-            raise UnusableReply("an iq result can have at most one child element")
-
-
-def _check_error(error: Element | None) -> None:
-    if error is None:
-        raise UnusableReply('type "error" needs an <error/>')
-    if error.get("type") not in set(ErrorType):
-        raise UnusableReply("the type of the <error/> is not one of RFC 6120 §8.3.2")
-    conditions = {expanded(STANZA_ERRORS, condition) for condition in StanzaCondition}
-    if sum(child.name in conditions for child in error.elements) != 1:
-        raise UnusableReply("the <error/> must have exactly one condition of RFC 6120 §8.3.3")
-
-
-def _check_answer(stanza: Stanza, request: Stanza, in_room: bool) -> None:
-    """Check a stanza against the request that it answers (S29, S30)."""
-    if _is_answer(stanza):
-        if not request.is_request:
-            raise UnusableReply(f"an iq of type {stanza.type}, but there is no iq to answer")
-        if stanza.id != request.id:
-            raise UnusableReply("an iq answer whose id is not the request's")
-        if stanza.to != request.from_:
-            raise UnusableReply("an iq answer to an address other than the requester's")
-    elif stanza.type == "error" and stanza.to in (request.from_, bare(request.from_ or "")):
-        probe = StanzaError(StanzaCondition.UNDEFINED_CONDITION, ErrorType.CANCEL)
-        if error_for(request, probe, in_room=in_room) is None:
-            raise UnusableReply("an error to a sender that must not get one (RFC 6120, XEP-0045)")
-
-
-def _is_answer(stanza: Stanza) -> bool:
-    return stanza.kind == "iq" and stanza.type in ("result", "error")
-
-
-def is_answer_to(stanzas: list[Stanza], request: Stanza) -> bool:
-    """Return whether one of a reply's stanzas answers the iq get or set `request`."""
-    return any(_is_answer(one) and one.id == request.id for one in stanzas)
-
-
-def _quote(value: str) -> str:
-    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "…")
+        raise UnusableReply(f"{key}: {quote(value)} is not a valid JID: {error}") from None

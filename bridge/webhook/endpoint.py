@@ -21,7 +21,7 @@ import trio
 from bridge.config.settings import HttpSettings
 from bridge.config.value import PostUrl
 from bridge.httpclient.response import Response, decoded
-from bridge.payload.reply import BLANK
+from bridge.payload.body import BLANK
 from bridge.telemetry.tracing import Spans, fresh_span, traceparent
 from bridge.webhook.client import HttpClient, make_client
 from bridge.webhook.observer import HEADERS, PostAnswer, PostFailure, PostObserver, PostReport

@@ -7,8 +7,8 @@ from typing import ClassVar, Final, assert_never
 
 import msgspec
 
+from bridge.payload.body import ReplyBody
 from bridge.payload.error import BUSY, INTERNAL, TIMEOUT
-from bridge.payload.reply import ReplyBody
 from bridge.telemetry.meter import PostResult
 from xmppstream import ErrorType, StanzaCondition, StanzaError
 

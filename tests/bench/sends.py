@@ -37,7 +37,7 @@ from bridge.daemon.daemon import Daemon
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import Storage, open_storage
 from bridge.listener.submission.sender import Key, QueueFull, Sender, open_sender
-from bridge.payload.reply import ReplyBody
+from bridge.payload.body import ReplyBody
 from bridge.telemetry.log import configure as configure_log
 from tests.bench.verdict import Row
 from tests.bridge.leak import until

@@ -31,8 +31,8 @@ from bridge.listener.submission.sender import (
     Sender,
     SendRefused,
 )
+from bridge.payload.body import NotJson, ReplyBody
 from bridge.payload.error import UnusableReply
-from bridge.payload.reply import NotJson, ReplyBody
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
 

@@ -25,7 +25,7 @@ from bridge.listener.api.stanza import (
     question,
 )
 from bridge.listener.problem import Problem
-from bridge.payload.reply import BLANK, ReplyBody
+from bridge.payload.body import BLANK, ReplyBody
 from xmppstream import Element, Stanza, make
 from xmppstream.names import COMPONENT, expanded
 from xmppstream.stanza import KINDS, TYPES, Kind

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from bridge.listener.auth import Grant
 from bridge.listener.problem import Problem
 from bridge.listener.submission.sender import Key
-from bridge.payload.reply import without_bom
+from bridge.payload.body import without_bom
 from bridge.xmpp.iq import WAIT_LIMIT_S
 
 BODY_S: Final = 30.0

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from bridge.listener.api.handler import SubmissionHandler, json_response, not_json
 from bridge.listener.api.request import media_type, text_of, wait_of
 from bridge.listener.problem import Problem
-from bridge.payload.reply import BLANK, NotJson, ReplyBody, decode_json
+from bridge.payload.body import BLANK, NotJson, ReplyBody, decode_json
 from xmppstream import Element, Stanza, make
 from xmppstream.names import COMPONENT, DISCO_INFO, DISCO_ITEMS, LANG, PING, VERSION, expanded
 from xmppstream.stanza import Kind

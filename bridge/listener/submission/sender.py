@@ -36,16 +36,9 @@ from bridge.listener.submission.singleflight import (
     SingleFlight,
     unkept,
 )
+from bridge.payload.body import BLANK, ReplyBody, ReplyObject, read_reply, refuse_key
 from bridge.payload.error import UnusableReply
-from bridge.payload.reply import (
-    BLANK,
-    Draft,
-    ReplyBody,
-    ReplyComposer,
-    ReplyObject,
-    read_reply,
-    refuse_key,
-)
+from bridge.payload.reply import Draft, ReplyComposer
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream import ElementParserThread, Stanza
 from xmppstream.jid import InvalidJid, domain_of, same_domain, split

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.payload.body import KEYS, ReplyBody, read_reply
 from bridge.payload.content import RETRACTED, WRITERS
 from bridge.payload.correction import Answered
 from bridge.payload.error import UnusableReply
 from bridge.payload.field import FIELDS, of_stanza
-from bridge.payload.reply import KEYS, ReplyBody, ReplyComposer, read_reply
+from bridge.payload.reply import ReplyComposer
 from tests.bridge.sample import stanza
 from xmppstream import Element, Stanza, make, parse_element, write
 from xmppstream.names import COMPONENT, DISCO_INFO, DISCO_ITEMS

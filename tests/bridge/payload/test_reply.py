@@ -14,16 +14,10 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.payload.body import KEYS, ReplyBody, ReplyObject, hint_for, read_reply
+from bridge.payload.check import is_answer_to
 from bridge.payload.error import UnusableReply
-from bridge.payload.reply import (
-    KEYS,
-    ReplyBody,
-    ReplyComposer,
-    ReplyObject,
-    hint_for,
-    is_answer_to,
-    read_reply,
-)
+from bridge.payload.reply import ReplyComposer
 from bridge.payload.request import body_of, request_body
 from tests.bridge.sample import meanings, stanza
 from xmppstream import Element, ElementParserThread, Limits, Stanza, parse_element, write

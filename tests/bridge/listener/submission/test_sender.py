@@ -28,8 +28,8 @@ from bridge.listener.submission.sender import (
     Sender,
     SendRefused,
 )
+from bridge.payload.body import ReplyBody
 from bridge.payload.error import UnusableReply
-from bridge.payload.reply import ReplyBody
 from bridge.xmpp.iq import WAIT_LIMIT_S, PendingIqs
 from bridge.xmpp.outbox import Outbox
 from tests.bridge.dispatch.life import BOT, COMPONENT, DOMAIN, Life, Wall, parse, said

@@ -1,0 +1,230 @@
+"""The body of a reply or a send, read into objects: the first step of H2.
+
+What web frameworks send by themselves (`null`, `{"type": "success"}`) says nothing; a body that the
+strict decoder refuses is read leniently, or refused in our own words.
+"""
+
+import json
+from difflib import get_close_matches
+from typing import Any, Final, Literal
+
+import msgspec
+
+from bridge.payload.content import WRITERS, says_something
+from bridge.payload.error import UnusableReply, quote
+from bridge.payload.field import FIELDS, READ_ONLY
+from xmppstream.stanza import KINDS, TYPES, Kind
+
+_OWN_KEYS: Final = ("kind", "to", "from", "type", "id", "body", "stanza")
+KEYS: Final = (*_OWN_KEYS, *WRITERS)
+"""The keys of a reply and a send."""
+IGNORED: Final = READ_ONLY | {field.key for field in FIELDS} - WRITERS.keys()
+"""Keys of a request that a reply may have without effect: a service may send back what it got."""
+_MEANT: Final = {
+    **dict.fromkeys(("text", "message", "content", "msg", "reply", "answer", "response"), "body"),
+    **dict.fromkeys(("recipient", "jid"), "to"),
+    "sender": "from",
+    "xml": "stanza",
+}
+_BOM: Final = b"\xef\xbb\xbf"
+BLANK: Final = _BOM + b" \t\n\r\v\f"
+"""The bytes of white space and of a byte order mark: a body of these is empty."""
+_SHOWN: Final = 60
+_UNKNOWN_LIMIT: Final = 20  # keys of one body that are named
+
+
+class _Literal(str):
+    """A number with a fraction or an exponent, as spelled in the JSON."""
+
+
+class NotJson(UnusableReply):
+    """The body should be JSON, and is not."""
+
+
+class ReplyBody(msgspec.Struct, frozen=True, gc=False):
+    """A body that should hold stanzas, not yet read: a reply's (H2), or an API request's."""
+
+    media: Literal["json", "xml", "text"]
+    content: bytes
+
+
+class ReplyObject(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
+):
+    """One object of a JSON reply, with checked types. None and "" mean absent. If `stanza` is
+    given, `to`, `from` and `id` fill in what it lacks, and the other keys are ignored.
+    """
+
+    kind: str | None = None
+    to: str | None = None
+    from_: str | None = None
+    type: str | None = None
+    id: str | None = None
+    body: Any = None
+    stanza: str | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        return self.body in (None, "") and not (self.stanza or self.type or self.kind)
+
+
+class RichObject(ReplyObject, frozen=True, gc=False):
+    """An object with keys that stand for elements."""
+
+    fields: dict[str, Any] = {}
+
+    @property
+    def says_nothing(self) -> bool:
+        return not says_something(self.fields) and super().says_nothing
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """The objects of a body, and what its developer should know about it."""
+
+    objects: list[ReplyObject]
+    unknown: tuple[str, ...] = ()
+    """The keys that a reply does not have."""
+    nothing: tuple[str, ...] = ()
+    """Why objects, or the whole body, say nothing, if they seem to be meant to say something."""
+
+
+def read_reply(reply: ReplyBody, kind: Kind = "message") -> Reading:
+    """Parse the body of a reply into objects. `kind` is what they are by default.
+
+    Raises:
+        UnusableReply: if it is not JSON in UTF-8, is an array of something else than objects, or
+            has a key of the wrong type.
+    """
+    if reply.media == "json":
+        return _read_json(reply.content, kind)
+    try:
+        if reply.media == "xml":
+            return Reading([ReplyObject(stanza=reply.content.lstrip(BLANK).decode())])
+        return Reading([ReplyObject(kind="message", body=without_bom(reply.content).decode())])
+    except UnicodeDecodeError:
+        raise UnusableReply("the body is not UTF-8") from None
+
+
+def without_bom(content: bytes) -> bytes:
+    """Return a text without the byte order mark. Some have several, one of each file in it."""
+    while content.startswith(_BOM):
+        content = content[len(_BOM) :]
+    return content
+
+
+def decode_json(content: bytes) -> Any:
+    """Return a JSON value. Numbers with a fraction or an exponent are strings of a type of ours,
+    and strings may have halves of surrogate pairs.
+
+    Raises:
+        NotJson: if it is not JSON.
+    """
+    content = content.lstrip(BLANK)
+    try:
+        return _ANY_DECODER.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = f"the body is not JSON: {error}"
+    except RecursionError:
+        raise NotJson("the body is JSON nested too deeply") from None
+    try:  # msgspec refuses half a surrogate pair, which other JSON libraries write
+        return json.loads(content.decode(), parse_float=_Literal, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise NotJson(why) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _read_json(content: bytes, kind: Kind) -> Reading:
+    content = content.lstrip(BLANK)
+    try:
+        value: ReplyObject | list[ReplyObject] = _DECODER.decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_leniently(content, kind)
+    if isinstance(value, ReplyObject):
+        value = [value]
+    for one in value:
+        if not (one.body or one.stanza):  # it may say nothing
+            return _read_leniently(content, kind)
+    return Reading(value)
+
+
+def _read_leniently(content: bytes, kind: Kind) -> Reading:
+    """Read a body that the strict decoder refuses, or raise with an explanation in our own words.
+
+    Unknown keys are read here, because msgspec skips them even if they are not valid UTF-8. So are
+    wrong types in keys that are ignored.
+    """
+    value = decode_json(content)
+    if value is None or isinstance(value, bool):
+        return Reading([])
+    if isinstance(value, int | float | str):
+        noun = "string" if type(value) is str else "number"
+        return Reading([], nothing=(f"the body is a {noun}",))
+    given = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) for one in given):
+        raise UnusableReply("the body is not a JSON object or an array of objects")
+    unknown = dict.fromkeys(key for one in given for key in one if key not in KEYS)
+    read = [_structured(one, kind) for one in given]
+    nothing = tuple(why for _, why in read if why)
+    return Reading([one for one, _ in read], tuple(unknown)[:_UNKNOWN_LIMIT], nothing)
+
+
+def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
+    """Return an object, and why it says nothing, if it seems to be meant to say something."""
+    given = {key: one[key] for key in _OWN_KEYS if one.get(key) is not None and one[key] != ""}
+    fields = {key: one[key] for key in WRITERS if one.get(key) is not None and one[key] != ""}
+    if "stanza" in given:  # the ignored keys may have any type
+        filling = {key: given[key] for key in ("to", "from", "id") if type(given.get(key)) is str}
+        given = {"stanza": given["stanza"], **filling}
+    elif "body" not in given and not says_something(fields):
+        why = _why_nothing(given.get("kind"), given.get("type"), kind)
+        if why == "" and fields:
+            why = f"{next(iter(fields))} needs a body"
+        if why is not None:
+            return ReplyObject(), why
+    wrong = [
+        f"{key} is not a string"
+        for key, value in given.items()
+        if key != "body" and type(value) is not str  # a `_Literal` is a number
+    ]
+    if wrong:
+        raise UnusableReply("; ".join(wrong))
+    if fields and "stanza" not in given:
+        renamed = {"from_" if key == "from" else key: value for key, value in given.items()}
+        return RichObject(**renamed, fields=fields), ""
+    return msgspec.convert(given, ReplyObject), ""
+
+
+def _why_nothing(kind: Any, type: Any, default: Kind) -> str | None:
+    """Return why an object without body and stanza says nothing; None if its kind or type has a
+    meaning. Web frameworks have others: `{"type": "success"}`.
+    """
+    if kind is not None:
+        known = ", ".join(KINDS)
+        return None if kind in KINDS else f"kind {quote(str(kind))} is not one of {known}"
+    if type is None:
+        return ""
+    if isinstance(type, str) and type in TYPES[default]:
+        return None
+    return f"type {quote(str(type))} is not valid for {default} stanzas"
+
+
+def hint_for(key: str) -> str:
+    """Return what may have been meant by a key that a reply does not have."""
+    name = key[:_SHOWN].lower()
+    close = [_MEANT[name]] if name in _MEANT else get_close_matches(name, KEYS, 1)
+    return f"perhaps you meant {close[0]}" if close else f"known keys: {', '.join(KEYS)}"
+
+
+def refuse_key(key: str) -> UnusableReply:
+    """Return the refusal of a send with a key that it does not have."""
+    name = quote(key)
+    if key in IGNORED and key not in _MEANT:
+        return UnusableReply(f"key {name} is read only: only a POST of the bridge has it")
+    return UnusableReply(f"key {name} is unknown; {hint_for(key)}")
+
+
+_DECODER: Final = msgspec.json.Decoder(ReplyObject | list[ReplyObject], float_hook=_Literal)
+_ANY_DECODER: Final = msgspec.json.Decoder(float_hook=_Literal)
