@@ -6,6 +6,7 @@ strict decoder refuses is read leniently, or refused in our own words.
 
 import json
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Final, Literal
 
 import msgspec
@@ -174,7 +175,11 @@ def _read_leniently(content: bytes, kind: Kind) -> Reading:
 def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
     """Return an object, and why it says nothing, if it seems to be meant to say something."""
     given = {key: one[key] for key in _OWN_KEYS if one.get(key) is not None and one[key] != ""}
-    fields = {key: one[key] for key in WRITERS if one.get(key) is not None and one[key] != ""}
+    fields = {
+        key: _with_numbers(one[key])
+        for key in WRITERS
+        if one.get(key) is not None and one[key] != ""
+    }
     if "stanza" in given:  # the ignored keys may have any type
         filling = {key: given[key] for key in ("to", "from", "id") if type(given.get(key)) is str}
         given = {"stanza": given["stanza"], **filling}
@@ -195,6 +200,25 @@ def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
         renamed = {"from_" if key == "from" else key: value for key, value in given.items()}
         return RichObject(**renamed, fields=fields), ""
     return msgspec.convert(given, ReplyObject), ""
+
+
+def _with_numbers(value: Any) -> Any:
+    """Return a value with numbers in place of those that were kept as spelled."""
+    try:
+        return _numbers_in(value)
+    except RecursionError:
+        raise NotJson("the body is JSON nested too deeply") from None
+
+
+def _numbers_in(value: Any) -> Any:
+    if isinstance(value, _Literal):
+        number = float(value)
+        return number if isfinite(number) else str(value)
+    if isinstance(value, list):
+        return [_numbers_in(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _numbers_in(one) for key, one in value.items()}
+    return value
 
 
 def _why_nothing(kind: Any, type: Any, default: Kind) -> str | None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from bridge.config.event import EventName
 from bridge.payload import namespace as ns
-from bridge.payload.reader import STATES, encryption_of
+from bridge.payload.extension.chat import STATES, encryption_of
 from xmppstream import Element, Stanza
 from xmppstream.names import COMPONENT, MUC_USER, expanded
 

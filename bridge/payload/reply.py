@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from bridge.payload.body import ReplyObject, RichObject
 from bridge.payload.check import check_answer, check_type, is_answer
-from bridge.payload.content import write_fields
+from bridge.payload.content import kind_of, type_of_question, write_fields
 from bridge.payload.correction import Answered
 from bridge.payload.error import UnusableReply, quote
 from xmppstream import (
@@ -149,13 +149,19 @@ class ReplyComposer:
             raise UnusableReply("there is nothing to send: no body, stanza, type or kind")
         if draft.to is None:
             raise UnusableReply("to is missing")
-        if supplied is None and one.kind == "iq" and not one.type:
+        if supplied is None and one.kind == "iq" and not one.type and type(one) is ReplyObject:
             raise UnusableReply("an iq needs a type")
         # The defaults are those of a reply to a message without a sender.
         nothing = make("message", default_from, None)
-        kind = one.kind if supplied is None else supplied.kind
+        kind = self._kind_unasked(one) if supplied is None else supplied.kind
         fresh = fresh_id if kind == "iq" else None
         return self._compose_one(one, supplied, nothing, fresh, in_room=False)
+
+    @staticmethod
+    def _kind_unasked(one: ReplyObject) -> str | None:
+        if one.kind or one.body not in (None, "") or not isinstance(one, RichObject):
+            return one.kind
+        return kind_of(one.fields, "message")
 
     def _sendable(self, one: ReplyObject, uid: str = "") -> ReplyObject:
         """Return an object whose body can be sent."""
@@ -206,10 +212,15 @@ class ReplyComposer:
 
     def _made(self, one: ReplyObject, request: Stanza, fresh_id: str | None) -> Stanza:
         """Return the stanza that the keys of a JSON object describe."""
+        rich = one if isinstance(one, RichObject) else None
         kind: Kind = "iq" if request.is_request else "message"
         if one.kind:
             kind = _kind(one.kind)
+        elif rich is not None and rich.body in (None, ""):
+            kind = kind_of(rich.fields, kind)
         to = _recipient(one.to, request) if one.to else request.from_ or ""
+        if rich is not None and "moderate" in rich.fields and not one.to:
+            to = bare(to)  # the room's
         type = one.type or None
         if kind == "presence" and type == "available":  # what no type means
             type = None
@@ -220,8 +231,7 @@ class ReplyComposer:
             if type == "groupchat" and (not one.to or bare(to) == bare(request.from_ or "")):
                 to = bare(to)
         elif kind == "iq" and type is None:
-            type = "result"
-        rich = one if isinstance(one, RichObject) else None
+            type = "result" if request.is_request or rich is None else type_of_question(rich.fields)
         if rich is not None and "error" in rich.fields:
             type = "error"
         elif type == "error":
@@ -230,7 +240,8 @@ class ReplyComposer:
             children = self._rich_children(rich, kind, request)
         else:
             children = _message_children(one, request) if kind == "message" else ()
-        id = one.id or (request.id if kind == "iq" and request.is_request else fresh_id)
+        answers = kind == "iq" and type in ("result", "error") and request.is_request
+        id = one.id or (request.id if answers else fresh_id)
         return make(
             kind, to, self._sender(one.from_ or None, request), type=type, id=id, children=children
         )
@@ -245,7 +256,7 @@ class ReplyComposer:
         plain = replace(ReplyObject(), body=self._sendable_text(content.body or ""))
         names = {element.name for element in elements}
         children = _message_children(plain, request)
-        return (*(child for child in children if child.name not in names), *elements)
+        return (*(one for one in children if one.name not in names or one.name == _BODY), *elements)
 
     async def _supplied(self, text: str) -> Stanza:
         """Return the stanza that is supplied as XML."""

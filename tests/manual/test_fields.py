@@ -16,7 +16,7 @@ def test_each_key_has_a_row(kind: str) -> None:
 
 
 def test_each_key_of_a_reply_has_a_row() -> None:
-    rows = page("json").section("Say more than text").table("key")
+    rows = page("json").section("Reference: keys of a reply and a send").table("key")
     assert rows == {key: [writer.doc] for key, writer in WRITERS.items()}
 
 

@@ -292,12 +292,6 @@ def test_what_an_iq_becomes(inner: str, key: str, value: Any) -> None:
     assert read(f"<iq to='a@b' from='c@d' id='1' type='get'>{inner}</iq>")[key] == value
 
 
-def test_each_row_has_an_example() -> None:
-    with_example = {key for _, key, _ in (*EXAMPLES, *PRESENCE, *IQS)} | {"moderated", "error"}
-    assert {field.key for field in FIELDS} == with_example
-    assert len({field.key for field in FIELDS}) == len(FIELDS)
-
-
 ERROR: Final = (
     "<error type='cancel' by='b@c'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
     "<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>T</text><a xmlns='urn:a'/></error>"

@@ -1,0 +1,1 @@
+"""Elements as JSON values and back: a module for each subject, see `common`."""
