@@ -49,7 +49,10 @@ class Element(Struct, frozen=True, gc=False):
 
     def find(self, name: str) -> "Element | None":
         """Return the first child with that expanded name."""
-        return next(self.find_all(name), None)
+        for child in self.children:  # no generator: this is asked for each stanza
+            if not isinstance(child, str) and child.name == name:
+                return child
+        return None
 
     def find_all(self, name: str) -> "Iterator[Element]":
         """Yield the children with that expanded name, in order."""

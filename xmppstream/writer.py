@@ -76,9 +76,7 @@ def _write(element: Element, inherited: str, parts: list[str], room: list[float]
             room[0] -= len(before)
             if room[0] < 0:
                 raise TooLong(_MUCH_MORE)
-        append(before)
-        append(value)
-        append("'")
+        append(f"{before}{value}'")
     if not element.children:
         append("/>")
         return

@@ -1,6 +1,5 @@
 """Which of our messages answered which of theirs: a corrected question corrects its answer."""
 
-from collections import OrderedDict
 from typing import Final
 
 from bridge.payload.namespace import CORRECT
@@ -12,23 +11,25 @@ _LIMIT: Final = 10_000
 
 
 class Answered:
-    """The ids of the last replies to messages. A restart forgets them."""
+    """The ids of the last replies to messages: `limit` to twice as many. A restart forgets them."""
 
     def __init__(self, limit: int = _LIMIT) -> None:
         self._limit = limit
-        # Ordered, because the first key of a dict is found slowly after many deletions.
-        self._ids: OrderedDict[tuple[str, str], str] = OrderedDict()
+        # Two generations, since to forget one id for each new one costs more than to forget many.
+        self._ids: dict[tuple[str, str], str] = {}
+        self._older: dict[tuple[str, str], str] = {}
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._ids) + len(self._older)
 
     def note(self, request: Stanza, reply: Stanza, *, in_room: bool) -> None:
         """Remember the reply to a message. Called for each: it must be cheap."""
-        id, reply_id, ids = request.id, reply.id, self._ids
-        if id and reply_id and reply.kind == "message":
-            ids[_sender(request, in_room), id] = reply_id
-            if len(ids) > self._limit:
-                ids.popitem(last=False)
+        id = request.id
+        if id and reply.id and reply.kind == "message":
+            ids = self._ids
+            ids[_sender(request, in_room), id] = reply.id
+            if len(ids) >= self._limit:
+                self._ids, self._older = {}, ids
 
     def corrected_by(self, request: Stanza, *, in_room: bool) -> str | None:
         """Return the id of our reply to the message that `request` corrects, if it is known.
@@ -38,11 +39,12 @@ class Answered:
         """
         replace = request.element.find(_REPLACE)
         original = None if replace is None else replace.get("id")
-        return self._ids.get((_sender(request, in_room), original)) if original else None
+        if not original:
+            return None
+        key = _sender(request, in_room), original
+        return self._ids.get(key) or self._older.get(key)
 
 
 def _sender(request: Stanza, in_room: bool) -> str:
     sender = request.from_ or ""
-    if in_room or request.type == "groupchat":
-        return sender
-    return sender.partition("/")[0]
+    return sender if in_room or request.type == "groupchat" else sender.partition("/")[0]

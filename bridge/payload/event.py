@@ -38,15 +38,18 @@ _AFTER_BODY: Final[tuple[EventName, ...]] = ("receipt", "displayed", "typing")
 
 
 def plain_body(stanza: Stanza) -> str | None:
-    """Return the body of a message that has one body that can be read, and nothing else."""
+    """Return the body of a message that has one body that can be read, and nothing else.
+
+    Called for each stanza: it must be cheap.
+    """
     children = stanza.element.children
     if len(children) != 1 or stanza.kind != "message" or stanza.type == "error":
         return None
-    child = children[0]
-    if isinstance(child, str) or child.name != _BODY:
+    [child] = children
+    if isinstance(child, str) or child.name != _BODY or len(child.children) != 1:
         return None
-    text = child.text
-    return None if text.startswith(_OTR) else text
+    [text] = child.children
+    return text if isinstance(text, str) and not text.startswith(_OTR) else None
 
 
 def event_of(stanza: Stanza) -> EventName:

@@ -326,8 +326,10 @@ def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
     children: tuple[Element, ...] = ()
     if body is not None and body != "":
         children = (Element(_BODY, (), (_text(body),)),)
-    if request.kind == "message" and (thread := request.element.find(_THREAD)) is not None:
-        children = (*children, thread)
+    if request.kind == "message":
+        for child in request.element.children:
+            if not isinstance(child, str) and child.name == _THREAD:
+                return (*children, child)
     return children
 
 

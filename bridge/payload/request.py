@@ -11,7 +11,7 @@ from bridge.payload.derived import OUTSIDE, Place, ref_of, room_keys, text_witho
 from bridge.payload.event import event_of, plain_body
 from bridge.payload.field import of_stanza
 from xmppstream import Stanza
-from xmppstream.names import COMPONENT, expanded
+from xmppstream.names import COMPONENT, LANG, expanded
 from xmppstream.stanza import Kind, language_of
 
 _BODY: Final = expanded(COMPONENT, "body")
@@ -34,13 +34,29 @@ def request_body(
     second = int(received)
     stamp = f"{_date(second)}.{int((received - second) * 1000):03}Z"
     kind, type, id = stanza.kind, stanza.type, stanza.id
-    lang = language_of(stanza.element) if "xml:lang=" in xml else None
+    lang = None
+    for name, value in stanza.element.attributes:
+        if name == LANG:
+            lang = value
     body = plain_body(stanza) if place is OUTSIDE and type != "groupchat" else None
     if body is not None:  # nearly all stanzas
         return _ENCODER.encode(
             _RequestObject(
-                *(stanza.to, stanza.from_, kind, id, type, body, xml, stamp, "message"),
-                *(uid, attempt, stamp, body, id, lang),
+                stanza.to,
+                stanza.from_,
+                kind,
+                id,
+                type,
+                body,
+                xml,
+                stamp,
+                "message",
+                uid,
+                attempt,
+                stamp,
+                body,
+                id,
+                lang,
             )
         )
     fields = of_stanza(stanza)
