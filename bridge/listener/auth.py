@@ -82,7 +82,7 @@ class TokenAuth:
             raise _unknown("The token is unknown.")
         request.state.token = token.name  # for the log, also if it is refused below
         if user is not None:
-            _check_user(token, user)
+            user = _speaker(token, user)
         if scope is not None and scope not in token.scopes:
             raise Problem(403, detail=f'This token lacks the scope "{scope}": add it in [listen].')
         return Grant(token, user)
@@ -113,13 +113,20 @@ def _user_and_password(credentials: str) -> tuple[str, str]:
     return user, password
 
 
-def _check_user(token: Token, user: str) -> None:
-    try:
-        known = token.speaks_as(split(user))
-    except InvalidJid:
-        known = False
-    if not known:
-        raise Problem(403, detail="This token may not speak as the user of the Basic credentials.")
+def _speaker(token: Token, user: str) -> str:
+    """Return the address of a Basic user; a name without a host is at the token's only component.
+
+    Raises:
+        Problem: 403 if the token may not speak as it.
+    """
+    only = token.components if len(token.components) == 1 else ()
+    for address in (user, *(f"{user}@{domain}" for domain in only)):
+        try:
+            if token.speaks_as(split(address)):
+                return address
+        except InvalidJid:
+            continue
+    raise Problem(403, detail="This token may not speak as the user of the Basic credentials.")
 
 
 class TokenConcurrency:

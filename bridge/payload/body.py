@@ -14,6 +14,7 @@ import msgspec
 from bridge.payload.content import WRITERS, says_something
 from bridge.payload.error import UnusableReply, quote
 from bridge.payload.field import FIELDS, READ_ONLY
+from bridge.payload.mod_rest import from_mod_rest
 from xmppstream.stanza import KINDS, TYPES, Kind
 
 _OWN_KEYS: Final = ("kind", "to", "from", "type", "id", "body", "stanza")
@@ -113,22 +114,24 @@ def without_bom(content: bytes) -> bytes:
     return content
 
 
-def decode_json(content: bytes) -> Any:
-    """Return a JSON value. Numbers with a fraction or an exponent are strings of a type of ours,
-    and strings may have halves of surrogate pairs.
+def decode_json(content: bytes, *, as_spelled: bool = True) -> Any:
+    """Return a JSON value, whose strings may have halves of surrogate pairs.
+
+    `as_spelled`: numbers with a fraction or an exponent are strings of a type of ours.
 
     Raises:
         NotJson: if it is not JSON.
     """
     content = content.lstrip(BLANK)
     try:
-        return _ANY_DECODER.decode(content)
+        return _ANY_DECODER.decode(content) if as_spelled else _PLAIN_DECODER.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         why = f"the body is not JSON: {error}"
     except RecursionError:
         raise NotJson("the body is JSON nested too deeply") from None
     try:  # msgspec refuses half a surrogate pair, which other JSON libraries write
-        return json.loads(content.decode(), parse_float=_Literal, parse_constant=_refuse)
+        number = _Literal if as_spelled else float
+        return json.loads(content.decode(), parse_float=number, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise NotJson(why) from None
 
@@ -166,6 +169,7 @@ def _read_leniently(content: bytes, kind: Kind) -> Reading:
     given = value if isinstance(value, list) else [value]
     if not all(isinstance(one, dict) for one in given):
         raise UnusableReply("the body is not a JSON object or an array of objects")
+    given = [from_mod_rest(one) for one in given]
     unknown = dict.fromkeys(key for one in given for key in one if key not in KEYS)
     read = [_structured(one, kind) for one in given]
     nothing = tuple(why for _, why in read if why)
@@ -252,3 +256,4 @@ def refuse_key(key: str) -> UnusableReply:
 
 _DECODER: Final = msgspec.json.Decoder(ReplyObject | list[ReplyObject], float_hook=_Literal)
 _ANY_DECODER: Final = msgspec.json.Decoder(float_hook=_Literal)
+_PLAIN_DECODER: Final = msgspec.json.Decoder()

@@ -143,13 +143,27 @@ class SubmissionHandler:
     async def ask(
         self, request: Request, stanza: Stanza, wait_s: float, key: Key | None = None
     ) -> Stanza:
-        """Send an iq and return its result.
+        """Send an iq and return its result, as `answer_of` does.
+
+        Raises:
+            Problem: if the answer is an error, or there is no answer.
+            starlette.requests.ClientDisconnect: if the client has disconnected.
+        """
+        answer = await self.answer_of(request, stanza, wait_s, key)
+        if answer.type == "error":
+            raise problem_of(answer)
+        return answer
+
+    async def answer_of(
+        self, request: Request, stanza: Stanza, wait_s: float, key: Key | None = None
+    ) -> Stanza:
+        """Send an iq and return its answer, a result or an error.
 
         If the client disconnects before the iq is written, the iq is withdrawn. With a key, the
         client may come back for the answer.
 
         Raises:
-            Problem: if the answer is an error, or there is no answer.
+            Problem: if there is no answer.
             starlette.requests.ClientDisconnect: if the client has disconnected.
         """
         answer: Stanza | None = None
@@ -165,8 +179,6 @@ class SubmissionHandler:
             _refuse(refused)
         if answer is None:
             raise ClientDisconnect
-        if answer.type == "error":
-            raise problem_of(answer)
         return answer
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from bridge import __version__
-from bridge.listener.api.prosody import FORM
+from bridge.listener.api.prosody import FORM, REST_QUERIES
 from bridge.listener.api.schema import COMPONENTS, JID, WORD
 from bridge.listener.api.stanza import JSON, QUERIES, TEXT, XML
 from bridge.listener.problem import MEDIA_TYPE, STATUS_OF
@@ -105,27 +105,42 @@ def _queries() -> Table:
 
 
 def _aliases() -> Table:
-    forms = {JSON: _ref("Rest"), FORM: _ref("Rest"), TEXT: {"type": "string"}}
+    text = {"type": "string"}
+    forms = {JSON: _ref("Rest"), FORM: text, TEXT: text, XML: text}
     head = [
         _in("path", "kind", {"enum": list(KINDS)}),
         _in("path", "type", WORD),
         _in("path", "to", JID),
     ]
-    answers = _accepted(202) | _answered()
-    statuses = (*_OF_BODY, *_OF_ANSWER)
-    message = {JSON: _ref("Msg"), FORM: _ref("Msg"), TEXT: {"type": "string"}}
+    answered = _content("The answer to an iq", {JSON: _ref("RestAnswer"), XML: text, FORM: text})
+    answers = _accepted(202) | {"200": {**answered, "headers": _APPLIED}}
+    echoed = {"200": _content("The stanza", {JSON: {"type": "object"}, XML: text, FORM: text})}
+    statuses = (*_OF_BODY, 409, 504)
+    message = {JSON: _ref("Msg"), FORM: text, TEXT: text}
+    waiting = [_in("header", "Prosody-Rest-Timeout", _ANY, "Seconds to wait; 120 by default")]
+    query = [_in("path", "query", {"enum": list(REST_QUERIES)}), _in("path", "to", JID)]
     return {
         "/rest": {
+            "post": _operation("Like mod_rest", [*_KEYED, *waiting], forms, answers, statuses)
+        },
+        "/rest/echo": {"post": _operation("Like mod_rest", [], forms, echoed, _OF_BODY)},
+        "/rest/{kind}/{type}/{to}": {
             "post": _operation(
                 "Like mod_rest",
-                [*_KEYED, _PREFER],
-                {**forms, XML: {"type": "string"}},
+                [*head, *_KEYED, *waiting],
+                {**forms, JSON: {"type": "object"}},
                 answers,
                 statuses,
             )
         },
-        "/rest/{kind}/{type}/{to}": {
-            "post": _operation("Like mod_rest", [*head, *_KEYED, _PREFER], forms, answers, statuses)
+        "/rest/{query}/{to}": {
+            "get": _operation(
+                "Like mod_rest; the fields of the payload are parameters",
+                [*query, *waiting],
+                {},
+                {"200": answers["200"]},
+                (409, 504),
+            )
         },
         "/msg/{to}": {
             "post": _operation(

@@ -1,46 +1,51 @@
-"""The paths of Prosody's mod_rest and mod_post_msg, as far as they map cleanly.
+"""The paths of Prosody's mod_rest and mod_post_msg, with all forms that they document.
 
 Both speak as an account of the server. A component speaks only as its own domain, so the Basic
-user here is `local@component-domain` of a token. The JSON names are mod_rest's, limited to the
-fields that every client of it uses. An unknown field is refused, not ignored.
+user here is `local@component-domain` of a token. Fields are ours or mod_rest's, and those that
+neither has are ignored, as mod_rest does: its clients send what other servers take.
 """
 
+import json
+import re
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote, urlencode
 
+import msgspec
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.listener.api.handler import SubmissionHandler
-from bridge.listener.api.request import media_type, text_of
-from bridge.listener.api.stanza import (
-    JSON,
-    QUERIES,
-    TEXT,
-    XML,
-    content_of,
-    decoded,
-    question,
-)
+from bridge.listener.api.handler import SubmissionHandler, json_response
+from bridge.listener.api.request import key_of, media_type, text_of, wait_of
+from bridge.listener.api.stanza import JSON, TEXT, XML, content_of, decoded
+from bridge.listener.auth import Grant
 from bridge.listener.problem import Problem
-from bridge.payload.body import BLANK, ReplyBody
-from xmppstream import Element, Stanza, make
-from xmppstream.names import COMPONENT, expanded
+from bridge.payload.body import BLANK, KEYS, ReplyBody
+from bridge.payload.content import WRITERS, kind_of
+from bridge.payload.mod_rest import from_mod_rest, to_mod_rest
+from bridge.xmpp.iq import WAIT_LIMIT_S
+from xmppstream import Stanza, write
+from xmppstream.names import COMPONENT
 from xmppstream.stanza import KINDS, TYPES, Kind
 
 FORM: Final = "application/x-www-form-urlencoded"
-_HEAD: Final = ("kind", "type", "to", "from", "id")
-_CHILDREN: Final[dict[str, Kind]] = {
-    "body": "message",
-    "subject": "message",
-    "thread": "message",
-    "show": "presence",
-    "status": "presence",
-}
-"""Fields that become child elements, and the kind that has them."""
+_ANSWERS: Final = (XML, JSON, FORM)
+"""The forms of an answer, in mod_rest's order of preference."""
+REST_QUERIES: Final = (
+    *("archive", "disco", "extdisco", "items", "lastactivity", "oob", "payload", "ping", "stats"),
+    *("upload_request", "version"),
+)
+"""The queries that mod_rest documents for `GET`; others that an iq can have work as well."""
 _FORM_LIMIT: Final = 64
+_WAIT_S: Final = 120
+_WAIT_HEADER: Final = "prosody-rest-timeout"
+_IQ: Final = ("iq",)
+_MSG: Final = ("to", "type", "body", "html")
+_KIND_OF_TYPE: Final[dict[str, Kind]] = {
+    "available": "presence",
+    **{type: kind for kind in KINDS for type in TYPES[kind] if type not in ("error", "probe")},
+}
 
 Fields = dict[str, Any]
 
@@ -55,48 +60,98 @@ class ProsodyRoutes:
     def routes(self) -> list[Route]:
         return [
             Route("/rest", self.rest, methods=["POST"]),
+            Route("/rest/echo", self.echo, methods=["POST"]),
             Route("/rest/{kind}/{type}/{to:path}", self.rest_at, methods=["POST"]),
+            Route("/rest/{query}/{to:path}", self.query, methods=["GET"]),
             Route("/msg/{to:path}", self.msg, methods=["POST"]),
         ]
 
     async def rest(self, request: Request) -> Response:
         """mod_rest: one stanza, as JSON or a form with its names, as XML, or as text."""
-        return await self._rest(request, {})
+        async with self.handler.authorized(request, "send", "query") as grant:
+            stanza, body = await self._stanza(request, grant)
+            return await self._take(request, grant, stanza, body)
 
     async def rest_at(self, request: Request) -> Response:
         """mod_rest: the kind, type and address are in the path."""
-        return await self._rest(request, dict(request.path_params))
-
-    async def _rest(self, request: Request, head: Fields) -> Response:
         async with self.handler.authorized(request, "send", "query") as grant:
-            media = media_type(request, JSON, FORM, TEXT, *([] if head else [XML]))
-            body = await self.handler.body(request, grant)
-            content: ReplyBody | Stanza
-            if media == XML:
-                content = content_of(media, body)
-            else:
-                content = self._content(_fields(media, body, head), head)
-            stanza = await self.handler.stanza(grant, content)
-            return await self.handler.take(request, grant, stanza, body)
+            path: Fields = dict(request.path_params)
+            stanza, body = await self._stanza(request, grant, path)
+            return await self._take(request, grant, stanza, body)
+
+    async def echo(self, request: Request) -> Response:
+        """mod_rest: the stanza, which is not sent."""
+        async with self.handler.authorized(request, "send", "query") as grant:
+            stanza, _ = await self._stanza(request, grant)
+            return _encoded(stanza, _answer_form(request))
+
+    async def query(self, request: Request) -> Response:
+        """mod_rest: an iq, whose payload is in the path and its fields in the query."""
+        async with self.handler.authorized(request, "query") as grant:
+            name, to = request.path_params["query"], request.path_params["to"]
+            fields = _of_path({"kind": "iq", "type": name, "to": to}, dict(request.query_params))
+            stanza = await self.handler.stanza(grant, self._content(fields, as_text=True))
+            return await self._take(request, grant, stanza, b"")
 
     async def msg(self, request: Request) -> Response:
         """mod_post_msg: a message to the address in the path, as text, a form, or JSON."""
         async with self.handler.authorized(request, "send") as grant:
             media = media_type(request, TEXT, FORM, JSON)
             body = await self.handler.body(request, grant)
-            fields = _known(_fields(media, body, {"kind": "message"}), "to", "type", "body")
-            to = fields.get("to") or request.path_params["to"]
-            to = self._with_host(to, bare_is_local=True)
-            fields = {"type": "chat", **fields, "kind": "message", "to": to}
-            stanza = await self.handler.stanza(grant, _stanza(fields))
+            given = {key: value for key, value in _fields(media, body).items() if key in _MSG}
+            fields = {"type": "chat", **_present(given), "kind": "message"}
+            fields.setdefault("to", request.path_params["to"])
+            content = self._content(fields, as_text=True, bare_is_local=True)
+            stanza = await self.handler.stanza(grant, content)
             return await self.handler.take(request, grant, stanza, body, status=201)
 
-    def _content(self, fields: Fields, head: Fields) -> Stanza:
-        fields = _known({**fields, **head}, *_HEAD, *_CHILDREN, *QUERIES)
-        kind = fields["kind"] = _kind_of(fields)
-        if kind != "iq" and fields.get("to"):
-            fields["to"] = self._with_host(fields["to"], bare_is_local=False)
-        return _stanza(fields)
+    async def _stanza(
+        self, request: Request, grant: Grant, path: Fields | None = None
+    ) -> tuple[Stanza, bytes]:
+        """Return the stanza of a request, and its body. `path`: `kind`, `type` and `to` of it."""
+        has_media = path is None or "content-type" in request.headers
+        media = media_type(request, JSON, FORM, TEXT, XML) if has_media else ""
+        body = await self.handler.body(request, grant)
+        content: ReplyBody | Stanza
+        if media == XML:  # has a head of its own
+            content = content_of(media, body)
+        else:
+            kind = "message" if path is None else path["kind"]
+            fields = _fields(media, body, kind) if media else {}
+            if path is not None:
+                fields = _of_path(path, fields)
+            content = self._content(fields, as_text=media == FORM)
+        return await self.handler.stanza(grant, content), body
+
+    async def _take(self, request: Request, grant: Grant, stanza: Stanza, body: bytes) -> Response:
+        """Send a stanza. The answer to an iq may be an error; it is of the form of the request."""
+        if not stanza.is_request:
+            return await self.handler.take(request, grant, stanza, body)
+        key, (wait_s, preferred) = key_of(request, grant, body), _wait_of(request)
+        answer = await self.handler.answer_of(request, stanza, wait_s, key)
+        headers = {"Preference-Applied": f"wait={wait_s}"} if preferred else {}
+        return _encoded(answer, _answer_form(request), {**headers, "Vary": "Accept, Content-Type"})
+
+    def _content(
+        self, fields: Fields, *, as_text: bool = False, bare_is_local: bool = False
+    ) -> ReplyBody:
+        """Return the content that fields describe, with a kind and a type.
+
+        `as_text`: the values are text, whatever they stand for. `bare_is_local`: see `_with_host`.
+        """
+        fields = from_mod_rest(fields)
+        if as_text:
+            fields = {key: _untexted(key, value) for key, value in fields.items()}
+        known = {key: one for key, one in _present(fields).items() if _is_said(key, one)}
+        kind = known.setdefault("kind", _kind_of(known))
+        if kind == "message" and "error" not in known:
+            known.setdefault("type", "normal")
+        if kind != "iq" and isinstance(known.get("to"), str):
+            known["to"] = self._with_host(known["to"], bare_is_local=bare_is_local)
+        try:
+            return ReplyBody("json", json.dumps(known).encode())
+        except RecursionError:
+            raise Problem(400, detail="The body is JSON nested too deeply.") from None
 
     def _with_host(self, to: str, *, bare_is_local: bool) -> str:
         """Add the default host to an address that has none.
@@ -112,7 +167,7 @@ class ProsodyRoutes:
         return f"{local}@{self.handler.default_host}"
 
 
-def _fields(media: str, body: bytes, head: Fields) -> Fields:
+def _fields(media: str, body: bytes, kind: str = "message") -> Fields:
     """Return the fields of a body. Text becomes the field that the kind has for it."""
     if media == JSON:
         value = decoded(body) if body.strip(BLANK) else {}
@@ -120,14 +175,14 @@ def _fields(media: str, body: bytes, head: Fields) -> Fields:
             raise Problem(422, detail="The body must be a JSON object.")
         return value
     text = text_of(body)
-    if media == FORM:
+    if media == FORM and "=" in text:
         try:
-            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_FORM_LIMIT)
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_FORM_LIMIT))
         except ValueError:
             raise Problem(400, detail=f"The form has more than {_FORM_LIMIT} fields.") from None
-        # `ping=` asks: in a form it is what `"ping": true` is in JSON.
-        return {name: True if name in QUERIES and not value else value for name, value in pairs}
-    match head.get("kind", "message"):
+    if media == FORM:  # what `curl -d` sends without a Content-Type
+        text = unquote(text)
+    match kind:
         case "message":
             return {"type": "chat", "body": text}
         case "presence":
@@ -136,74 +191,79 @@ def _fields(media: str, body: bytes, head: Fields) -> Fields:
             raise Problem(422, detail="Text makes a message or presence; send an iq as JSON.")
 
 
-def _known(fields: Fields, *names: str) -> Fields:
-    """Return the fields that have a value; `null` and `""` are as good as absent.
+def _of_path(path: Fields, fields: Fields) -> Fields:
+    """Return fields with the head of a path: `/iq/version/a` asks a for its version."""
+    kind, type = path["kind"], path["type"]
+    if kind == "iq" and type not in TYPES["iq"]:
+        fields = {"kind": kind, type: True if type == "ping" else fields}
+    else:
+        fields = {**fields, "kind": kind, "type": type}
+    return {**fields, "to": path["to"] or fields.get("to")}
 
-    Raises:
-        Problem: 422 if one is not among `names`, `null` or not, or must be a string and is not.
-    """
-    for name, value in fields.items():
-        if name not in names:
-            detail = f"{name[:60]!r} is not a known field; use {', '.join(names)}."
-            raise Problem(422, detail=f"{detail} Send XML for anything else.")
-        if name not in QUERIES and value is not None and type(value) is not str:
-            raise Problem(422, detail=f"{name}: must be a string.")
+
+def _present(fields: Fields) -> Fields:
+    """Return the fields that have a value; `null` and `""` are as good as absent."""
     return {name: value for name, value in fields.items() if value is not None and value != ""}
 
 
-def _kind_of(fields: Fields) -> Kind:
-    """Return the kind that is given, or that the type or the other fields imply."""
-    given = fields.get("kind")
-    if given is not None:
-        for kind in KINDS:
-            if kind == given:
-                return kind
-        raise Problem(422, detail=f"kind: must be one of {', '.join(KINDS)}.")
-    if fields.get("type") in TYPES["iq"] - {"error"} or any(name in fields for name in QUERIES):
-        return "iq"
-    if fields.get("type") in TYPES["message"]:
-        return "message"
-    if fields.get("type") in {"available", *TYPES["presence"]}:
-        return "presence"
-    return next((kind for name, kind in _CHILDREN.items() if name in fields), "message")
+def _is_said(name: str, value: Any) -> bool:
+    """Return whether a field is known; a query that is `false` is not there."""
+    return name in KEYS and not (value is False and name in WRITERS and WRITERS[name].kinds == _IQ)
 
 
-def _stanza(fields: Fields) -> Stanza:
-    """Return the stanza of fields, which include `kind`.
+def _untexted(name: str, value: Any) -> Any:
+    """Return the value that a text means for a key: forms and queries have nothing but text.
 
-    Raises:
-        Problem: 422 if the fields do not fit the kind.
+    `ping=` asks: it is what `"ping": true` is in JSON.
     """
-    kind: Kind = fields["kind"]
-    to, from_, id = (fields.get(name) or None for name in ("to", "from", "id"))
-    type = fields.get("type") or None
-    queries = [name for name in QUERIES if fields.get(name) not in (None, False)]
-    children: list[Element] = []
-    for name, own in _CHILDREN.items():
-        if name in fields:
-            if kind != own:
-                raise Problem(422, detail=f"{name}: only a {own} has this field.")
-            children.append(Element(expanded(COMPONENT, name), (), (fields[name],)))
-    if kind != "iq":
-        if queries:
-            raise Problem(422, detail=f"{queries[0]}: only an iq has this field.")
-        type = None if (kind, type) == ("presence", "available") else type
-        return make(kind, to, from_, type=type, id=id, children=_normal(children))
-    if len(queries) != 1:
-        raise Problem(422, detail=f"An iq needs exactly one of {', '.join(QUERIES)}; or send XML.")
-    return _iq(fields, queries[0], to, from_, id, type or "get")
+    row = WRITERS.get(name)
+    if row is None:
+        return value
+    if value == "" and (row.shape is bool or row.kinds == _IQ):
+        return True
+    try:
+        return msgspec.to_builtins(msgspec.convert(value, row.shape, strict=False))
+    except msgspec.ValidationError:
+        return value  # refused later, with its name
 
 
-def _iq(
-    fields: Fields, name: str, to: str | None, from_: str | None, id: str | None, type: str
-) -> Stanza:
-    value = fields[name]
-    node = value.get("node") if isinstance(value, dict) else value
-    payload = question(name, "", node=node if isinstance(node, str) else None).payload
-    assert payload is not None
-    return make("iq", to, from_, type=type, id=id, children=(payload,))
+def _kind_of(fields: Fields) -> Kind:
+    """Return the kind that the type or the other fields imply."""
+    type = fields.get("type")
+    if isinstance(type, str) and type in _KIND_OF_TYPE:
+        return _KIND_OF_TYPE[type]
+    if "body" in fields:
+        return "message"
+    return kind_of({name: one for name, one in fields.items() if name in WRITERS}, "message")
 
 
-def _normal(children: list[Element]) -> tuple[Element, ...]:
-    """Return elements in normal form, which has no empty text."""
-    return tuple(Element(one.name, (), tuple(t for t in one.children if t)) for one in children)
+def _wait_of(request: Request) -> tuple[int, bool]:
+    """Return how long to wait for an answer: by mod_rest's header, else as `wait_of`."""
+    given = request.headers.get(_WAIT_HEADER, "").strip()
+    if re.fullmatch("[0-9]{1,9}", given):
+        return min(max(int(given), 1), int(WAIT_LIMIT_S)), False
+    wait_s, preferred = wait_of(request)
+    return (wait_s, True) if preferred else (_WAIT_S, False)
+
+
+def _answer_form(request: Request) -> str:
+    """Return the form of an answer: the first in Accept, else that of the request, else XML."""
+    headers = request.headers
+    given = ",".join([*headers.getlist("accept"), headers.get("content-type", "")]).lower()
+    return min(_ANSWERS, key=lambda media: given.index(media) if media in given else len(given))
+
+
+def _encoded(stanza: Stanza, media: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a stanza in one of the forms of mod_rest. A form has its texts and numbers only."""
+    if media == XML:
+        return Response(write(stanza.element, COMPONENT), 200, headers, XML)
+    fields = to_mod_rest(stanza)
+    if media == JSON:
+        return json_response(fields, 200, headers)
+    texts = {name: "" if value is True else value for name, value in fields.items()}
+    flat = {
+        name: str(one)
+        for name, one in texts.items()
+        if isinstance(one, str | int) and one is not False
+    }
+    return Response(urlencode(flat), 200, headers, FORM)

@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 from bridge.config.token import SCOPES
-from bridge.listener.api.stanza import QUERIES
 from bridge.listener.problem import STATUS_OF
 from bridge.payload.schema import content_schemas, reply_object
 from xmppstream.stanza import KINDS
@@ -27,9 +26,7 @@ def _components() -> Table:
     item = _object([], jid=texts, node=texts, name=texts)
     asked: Table = {"jid": texts, "seconds": {"type": "number", "minimum": 0}}
     reason = _object(["problem", "detail"], problem=texts, detail=texts, component=texts)
-    rest = ("to", "from", "id", "type", "body", "subject", "thread", "show", "status")
     content, definitions = content_schemas("#/components/schemas/Stanza{name}")
-    query: Table = {"type": ["boolean", "string", "object", "null"]}
     return {
         "securitySchemes": {
             "bearer": {
@@ -46,16 +43,16 @@ def _components() -> Table:
         "schemas": {
             **{f"Stanza{name}": schema for name, schema in definitions.items()},
             "Stanza": reply_object(content),
-            "Rest": {
-                **_object(
-                    [], kind=kind, **dict.fromkeys(rest, maybe), **dict.fromkeys(QUERIES, query)
-                ),
-                "additionalProperties": False,
-            },
-            "Msg": {
-                **_object([], to=maybe, type=maybe, body=maybe),
-                "additionalProperties": False,
-            },
+            "Rest": _object([], kind=kind, to=maybe, from_=maybe, id=maybe, type=maybe),
+            "Msg": _object([], to=maybe, type=maybe),
+            "RestAnswer": _object(
+                ["kind", "type", "from", "to", "id"],
+                kind={"const": "iq"},
+                type={"enum": ["result", "error"]},
+                from_=maybe,
+                to=maybe,
+                id=maybe,
+            ),
             "Accepted": _object(["id", "uid"], id=WORD, uid=WORD),
             "Answer": _object(
                 ["kind", "type", "from", "to", "id", "stanza"],

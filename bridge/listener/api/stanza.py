@@ -71,7 +71,7 @@ def content_of(media: str, body: bytes) -> ReplyBody:
 def decoded(body: bytes) -> object:
     """Return a body decoded from JSON. Raises `Problem` 400 if it is not valid JSON."""
     try:
-        return decode_json(body)
+        return decode_json(body, as_spelled=False)
     except NotJson as error:
         raise not_json(error) from None
 
