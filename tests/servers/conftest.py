@@ -13,6 +13,7 @@ import trio
 
 from tests.servers import chromium as chromium_module
 from tests.servers import ejabberd as ejabberd_module
+from tests.servers import mod_rest as mod_rest_module
 from tests.servers import nginx as nginx_module
 from tests.servers import prosody as prosody_module
 from tests.servers.ejabberd import Ejabberd
@@ -37,7 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than 20 s")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if mod_rest_module.missing() is not None:
+        # No package has it, so that even the gate cannot ask for it.
+        left_out = [item for item in items if item.get_closest_marker("mod_rest") is not None]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         for marker in MISSING.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(marker)

@@ -33,6 +33,8 @@ class ProsodyForm:
     expected: str
     differs: str = ""
     """Why the bridge does something else: refuses it, or leaves the key out."""
+    improves: str = ""
+    """What the bridge writes better than the modules, with the same meaning."""
 
     @property
     def name(self) -> str:
@@ -144,13 +146,15 @@ FORMS: Final = (
     _get("code", f"items?node={_COMMANDS.replace(':', '%3A')}",
          f"<query xmlns='{_ITEMS}' node='{_COMMANDS}'/>"),
     _get("openapi", "extdisco?type=stun", "<services xmlns='urn:xmpp:extdisco:2' type='stun'/>"),
-    _get("openapi", "archive?with=bob@localhost&max=10",
+    evolve(_get("openapi", "archive?with=bob@localhost&max=10",
          f"<query xmlns='urn:xmpp:mam:2'><x xmlns='{_DATA}' type='submit'>"
          "<field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>"
          "<field var='with'><value>bob@localhost</value></field></x>"
          "<set xmlns='http://jabber.org/protocol/rsm'><max>10</max></set></query>", type="set"),
-    _get("openapi", "upload_request?filename=a.png&size=3",
+           improves='without fields that are empty'),
+    evolve(_get("openapi", "upload_request?filename=a.png&size=3",
          "<request xmlns='urn:xmpp:http:upload:0' filename='a.png' size='3'/>"),
+           improves='mod_rest refuses a path with an underscore'),
     # --- keys of a message
     _key({"body": "hi", "subject": "s"}, f"{_HI}<subject>s</subject>", "readme"),
     _key({"body": "hi", "html": "<body><em>hi</em></body>"},
@@ -162,20 +166,23 @@ FORMS: Final = (
          "readme"),
     _key({"body": "hi", "thread": {"id": "t", "parent": "p"}},
          f"{_HI}<thread parent='p'>t</thread>"),
-    _key({"invite": {"jid": "r@b", "reason": "come", "password": "s", "continue": True,
+    evolve(_key({"invite": {"jid": "r@b", "reason": "come", "password": "s", "continue": True,
                      "thread": "t"}},
          "<x xmlns='jabber:x:conference' jid='r@b' reason='come' password='s' continue='true'"
          " thread='t'/>"),
-    _key({"body": "hi", "nick": "n"}, f"{_HI}<nick xmlns='http://jabber.org/protocol/nick'>n</nick>"),
+           improves='`continue` is `true`, as XEP-0249 has it'),
+    _key({"body": "hi", "nick": "n"},
+         f"{_HI}<nick xmlns='http://jabber.org/protocol/nick'>n</nick>"),
     _key({"body": "hi", "delay": "2020-01-02T03:04:05Z"},
          f"{_HI}<delay xmlns='urn:xmpp:delay' stamp='2020-01-02T03:04:05Z'/>"),
     _key({"body": "hi", "replace": "m1"},
          f"{_HI}<replace xmlns='urn:xmpp:message-correct:0' id='m1'/>"),
     _key({"body": "hi", "oob": {"url": "http://a/b", "desc": "d"}},
          f"{_HI}<x xmlns='jabber:x:oob'><url>http://a/b</url><desc>d</desc></x>"),
-    _key({"reactions": {"id": "m1", "reactions": ["+"]}},
+    evolve(_key({"reactions": {"id": "m1", "reactions": ["+"]}},
          "<reactions xmlns='urn:xmpp:reactions:0' id='m1'><reaction>+</reaction></reactions>"
          "<store xmlns='urn:xmpp:hints'/>"),
+           improves='archives are asked to keep it (XEP-0444)'),
     _left_out({"occupant_id": "o"}, "only a room may say it (XEP-0421)"),
     _key({"body": "hi", "attach_to": "m1"},
          f"{_HI}<attach-to xmlns='urn:xmpp:message-attaching:1' id='m1'/>"),
@@ -189,9 +196,10 @@ FORMS: Final = (
     _key({"body": "hi", "markable": True}, f"{_HI}<markable xmlns='urn:xmpp:chat-markers:0'/>"),
     _key({"displayed": "m1"}, "<displayed xmlns='urn:xmpp:chat-markers:0' id='m1'/>"),
     _left_out({"encryption": "urn:xmpp:omemo:2"}, "JSON cannot carry what is encrypted"),
-    _key({"payload": {"datatype": "urn:example:a", "data": {"b": 1.5}}},
+    evolve(_key({"payload": {"datatype": "urn:example:a", "data": {"b": 1.5}}},
          "<payload xmlns='urn:xmpp:json-msg:0' datatype='urn:example:a'>"
          "<json xmlns='urn:xmpp:json:0'>{\"b\":1.5}</json></payload>"),
+           improves='in `<json/>`, as XEP-0432 asks'),
     _key({"dataform": _FORM_JSON}, _FORM_XML),
     _key({"forwarded": {"delay": "2020-01-02T03:04:05Z", "message": {"body": "hi"}}},
          "<forwarded xmlns='urn:xmpp:forward:0'>"
@@ -229,10 +237,12 @@ FORMS: Final = (
     _iq_key({"command": {"node": "n", "sessionid": "s", "action": "next", "form": _FORM_JSON}},
             f"<command xmlns='{_COMMANDS}' node='n' sessionid='s' action='next'>{_FORM_XML}"
             "</command>", "readme", "set"),
-    _iq_key({"command": {"node": "n", "sessionid": "s", "data": {"a": ["1", "2"], "b": "3"}}},
+    evolve(_iq_key(
+            {"command": {"node": "n", "sessionid": "s", "data": {"a": ["1", "2"], "b": "3"}}},
             f"<command xmlns='{_COMMANDS}' node='n' sessionid='s'><x xmlns='{_DATA}' type='submit'>"
             "<field var='a'><value>1</value><value>2</value></field>"
             "<field var='b'><value>3</value></field></x></command>", "readme", "set"),
+           improves='the form has a type (XEP-0004)'),
     evolve(_iq_key({"payload": {"datatype": "urn:example:a", "data": {"b": 1.5}}}, ""),
            expected="", differs=_NO_IQ),
     _iq_key({"register": {"username": "u", "password": "p"}},
