@@ -47,6 +47,8 @@ def to_mod_rest(stanza: Stanza) -> Table:
     if stanza.kind == "message":
         head["body"] = body_of(stanza)
     fields = _theirs(msgspec.to_builtins(of_stanza(stanza)))
+    if stanza.type == "error":
+        fields.setdefault("error", {})
     if isinstance(fields.get("disco"), dict) and "extensions" in fields["disco"]:
         fields["disco"]["extensions"] = _extensions(stanza)
     return {key: value for key, value in head.items() if value is not None} | fields
@@ -114,10 +116,10 @@ def _their_archive(value: Table) -> Table:
     """Here mod_rest has a list of values for each field."""
     if "form" not in value:
         return value
-    fields = [
-        _without(one, "value") | ({"values": [one["value"]]} if "value" in one else {})
-        for one in value["form"].get("fields", ())
-    ]
+    fields = []
+    for one in value["form"].get("fields", ()):
+        values = [one["value"]] if "value" in one else one.get("values")
+        fields.append(_without(one, "value", "values") | ({"values": values} if values else {}))
     return {**value, "form": {**_without(value["form"], "data"), "fields": fields}}
 
 

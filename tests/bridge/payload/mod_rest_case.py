@@ -31,7 +31,7 @@ CASES: Final = (
     _case(
         "message",
         "<body>hi</body><subject>s</subject><thread parent='p'>t</thread>",
-        {"thread": {"id": "t", "parent": "p"}, "body": "hi", "subject": "s"},
+        {"thread": {"id": "t", "parent": "p"}, "subject": "s", "body": "hi"},
     ),
     _case(
         "message",
@@ -51,7 +51,7 @@ CASES: Final = (
             "<body>hi</body>"
             "<delay xmlns='urn:xmpp:delay' stamp='2020-01-02T03:04:05Z' from='a@b'>late</delay>"
         ),
-        {"body": "hi", "delay": "2020-01-02T03:04:05Z"},
+        {"delay": "2020-01-02T03:04:05Z", "body": "hi"},
     ),
     _case(
         "message",
@@ -90,7 +90,7 @@ CASES: Final = (
     _case(
         "message",
         ("<body>http://a/b</body><x xmlns='jabber:x:oob'><url>http://a/b</url><desc>d</desc></x>"),
-        {"oob_url": "http://a/b", "oob": {"desc": "d", "url": "http://a/b"}, "body": "http://a/b"},
+        {"body": "http://a/b", "oob": {"desc": "d", "url": "http://a/b"}, "oob_url": "http://a/b"},
         {"files": [{"url": "http://a/b", "desc": "d"}]},
         "a key of the bridge",
     ),
@@ -110,7 +110,7 @@ CASES: Final = (
             "<body>x</body><stanza-id xmlns='urn:xmpp:sid:0' by='r@b' id='1'/>"
             "<stanza-id xmlns='urn:xmpp:sid:0' by='c@b' id='2'/>"
         ),
-        {"body": "x", "stanza_ids": [{"by": "r@b", "id": "1"}, {"by": "c@b", "id": "2"}]},
+        {"stanza_ids": [{"by": "r@b", "id": "1"}, {"by": "c@b", "id": "2"}], "body": "x"},
     ),
     _case(
         "message",
@@ -122,7 +122,7 @@ CASES: Final = (
     _case(
         "message",
         "<body>x</body><occupant-id xmlns='urn:xmpp:occupant-id:0' id='o'/>",
-        {"body": "x", "occupant_id": "o"},
+        {"occupant_id": "o", "body": "x"},
     ),
     _case(
         "message",
@@ -132,7 +132,7 @@ CASES: Final = (
     _case(
         "message",
         "<body>x</body><markable xmlns='urn:xmpp:chat-markers:0'/>",
-        {"body": "x", "markable": True},
+        {"markable": True, "body": "x"},
     ),
     _case("message", "<displayed xmlns='urn:xmpp:chat-markers:0' id='m1'/>", {"displayed": "m1"}),
     _case(
@@ -150,11 +150,11 @@ CASES: Final = (
         ),
         {
             "invite": {
-                "jid": "r@b",
-                "continue": True,
                 "thread": "t",
-                "reason": "come",
+                "jid": "r@b",
                 "password": "s",
+                "reason": "come",
+                "continue": True,
             }
         },
     ),
@@ -194,7 +194,7 @@ CASES: Final = (
             "<reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:a@b' begin='0'"
             " end='1'/>"
         ),
-        {"body": "x", "reference": {"type": "mention", "uri": "xmpp:a@b", "begin": 0, "end": 1}},
+        {"reference": {"end": 1, "begin": 0, "type": "mention", "uri": "xmpp:a@b"}, "body": "x"},
     ),
     _case(
         "message",
@@ -224,21 +224,21 @@ CASES: Final = (
         ),
         {
             "dataform": {
-                "title": "t",
-                "type": "form",
                 "fields": [
                     {
-                        "required": True,
-                        "value": "1",
-                        "var": "a",
-                        "desc": "d",
                         "label": "l",
-                        "type": "list-single",
+                        "desc": "d",
+                        "value": "1",
                         "options": [{"label": "o", "value": "1"}],
+                        "type": "list-single",
+                        "var": "a",
+                        "required": True,
                     },
-                    {"value": "1\n2", "var": "b", "type": "text-multi"},
-                    {"value": ["a@b"], "var": "c", "type": "jid-multi"},
+                    {"type": "text-multi", "var": "b", "value": "1\n2"},
+                    {"type": "jid-multi", "var": "c", "value": ["a@b"]},
                 ],
+                "type": "form",
+                "title": "t",
                 "instructions": "i",
             }
         },
@@ -249,7 +249,7 @@ CASES: Final = (
             "<x xmlns='jabber:x:data' type='submit'><field var='a'><value>1</value><value>"
             "2</value></field></x>"
         ),
-        {"dataform": {"fields": [{"value": "1", "var": "a"}], "type": "submit"}},
+        {"dataform": {"fields": [{"var": "a", "value": "1"}], "type": "submit"}},
         {"dataform": {"type": "submit", "fields": [{"var": "a", "value": ["1", "2"]}]}},
         "mod_rest drops further values of a field without a type, and items",
     ),
@@ -273,15 +273,15 @@ CASES: Final = (
         ),
         {
             "forwarded": {
-                "delay": "2020-01-02T03:04:05Z",
                 "message": {
-                    "to": "c@b",
-                    "type": "chat",
                     "thread": {"id": "t"},
-                    "body": "x",
                     "id": "1",
                     "from": "a@b",
+                    "type": "chat",
+                    "body": "x",
+                    "to": "c@b",
                 },
+                "delay": "2020-01-02T03:04:05Z",
             }
         },
     ),
@@ -292,7 +292,7 @@ CASES: Final = (
             "<gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
             "<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>t</text></error>"
         ),
-        {"body": "x", "error": {"condition": "gone", "text": "t", "by": "a.b", "type": "wait"}},
+        {"error": {"condition": "gone", "type": "wait", "by": "a.b", "text": "t"}, "body": "x"},
     ),
     _case(
         "message type='error'",
@@ -318,7 +318,7 @@ CASES: Final = (
     _case(
         "presence",
         "<c xmlns='http://jabber.org/protocol/caps' node='n' ver='v' hash='sha-1'/>",
-        {"caps": {"hash": "sha-1", "ver": "v", "node": "n"}},
+        {"caps": {"hash": "sha-1", "node": "n", "ver": "v"}},
     ),
     _case(
         "presence",
@@ -368,7 +368,7 @@ CASES: Final = (
     _case(
         "iq type='result'",
         ("<query xmlns='jabber:iq:version'><name>n</name><version>1</version><os>o</os></query>"),
-        {"version": {"version": "1", "name": "n", "os": "o"}},
+        {"version": {"os": "o", "version": "1", "name": "n"}},
     ),
     _case(
         "iq type='get'", "<query xmlns='http://jabber.org/protocol/disco#info'/>", {"disco": True}
@@ -391,10 +391,10 @@ CASES: Final = (
         ),
         {
             "disco": {
-                "features": ["f"],
-                "extensions": {"urn:example:a": {"b": "2", "a": ["1"], "d": True, "c": "3\n4"}},
+                "extensions": {"urn:example:a": {"c": "3\n4", "d": True, "a": ["1"], "b": "2"}},
+                "identities": [{"name": "b", "type": "bot", "category": "client"}],
                 "node": "n",
-                "identities": [{"type": "bot", "category": "client", "name": "b"}],
+                "features": ["f"],
             }
         },
     ),
@@ -414,7 +414,7 @@ CASES: Final = (
             "<query xmlns='http://jabber.org/protocol/disco#items'>"
             "<item jid='a.b' name='n' node='o'/><item jid='c.b'/></query>"
         ),
-        {"items": [{"jid": "a.b", "node": "o", "name": "n"}, {"jid": "c.b"}]},
+        {"items": [{"name": "n", "node": "o", "jid": "a.b"}, {"jid": "c.b"}]},
     ),
     _case(
         "iq type='result'",
@@ -438,9 +438,9 @@ CASES: Final = (
         ),
         {
             "command": {
-                "form": {"fields": [{"type": "text-single", "var": "a"}], "type": "form"},
-                "sessionid": "s",
+                "form": {"fields": [{"var": "a", "type": "text-single"}], "type": "form"},
                 "actions": {"execute": "next", "next": True},
+                "sessionid": "s",
                 "status": "executing",
                 "node": "n",
             }
@@ -454,10 +454,10 @@ CASES: Final = (
         ),
         {
             "command": {
-                "note": {"type": "info", "text": "done"},
-                "node": "n",
-                "status": "completed",
                 "sessionid": "s",
+                "status": "completed",
+                "node": "n",
+                "note": {"type": "info", "text": "done"},
             }
         },
     ),
@@ -517,8 +517,8 @@ CASES: Final = (
         ),
         {
             "upload_slot": {
-                "put": {"url": "https://a/p", "headers": [{"value": "x", "name": "Authorization"}]},
                 "get": {"url": "https://a/g"},
+                "put": {"url": "https://a/p", "headers": [{"value": "x", "name": "Authorization"}]},
             }
         },
     ),
@@ -531,7 +531,7 @@ CASES: Final = (
         ),
         {
             "extdisco": {
-                "services": [{"port": 3478, "transport": "udp", "type": "stun", "host": "a.b"}]
+                "services": [{"transport": "udp", "type": "stun", "host": "a.b", "port": 3478}]
             }
         },
     ),
@@ -551,15 +551,15 @@ CASES: Final = (
         ),
         {
             "archive": {
-                "page": {"max": 10},
-                "queryid": "q",
                 "form": {
                     "fields": [
-                        {"values": ["urn:xmpp:mam:2"], "type": "hidden", "var": "FORM_TYPE"},
+                        {"type": "hidden", "var": "FORM_TYPE", "values": ["urn:xmpp:mam:2"]},
                         {"var": "with", "values": ["a@b"]},
                     ],
                     "type": "submit",
                 },
+                "queryid": "q",
+                "page": {"max": 10},
             }
         },
     ),
@@ -570,7 +570,7 @@ CASES: Final = (
             "<set xmlns='http://jabber.org/protocol/rsm'><first index='0'>1</first><last>2</last>"
             "<count>2</count></set></fin>"
         ),
-        {"result": {"page": {"last": "2", "count": 2, "first": "1"}}},
+        {"result": {"page": {"count": 2, "last": "2", "first": "1"}}},
         {"result": {"page": {"first": "1", "last": "2", "index": 0, "count": 2}, "complete": True}},
         "mod_rest drops whether it is complete, and the index",
     ),
@@ -580,9 +580,147 @@ CASES: Final = (
             "<query xmlns='http://jabber.org/protocol/stats'>"
             "<stat name='users' units='people' value='3'/></query>"
         ),
-        {"stats": [{"value": 3, "name": "users"}]},
+        {"stats": [{"name": "users", "value": 3}]},
         {"stats": [{"name": "users", "value": 3, "unit": "people"}]},
         "mod_rest reads an attribute `unit`; XEP-0039 has `units`",
     ),
     _case("iq type='get'", "<query xmlns='urn:example:none'/>", {}),
+    _case(
+        "presence",
+        "<c xmlns='http://jabber.org/protocol/caps' node='n' ver='v' ext='e'/>",
+        {"caps": {"ext": "e", "node": "n", "ver": "v"}},
+        {"caps": {"node": "n", "ver": "v"}},
+        "XEP-0115 has dropped `ext`",
+    ),
+    _case(
+        "presence",
+        "<occupant-id xmlns='urn:xmpp:occupant-id:0' id='o'/>",
+        {},
+        {"occupant_id": "o"},
+        "also in presence",
+    ),
+    _case(
+        "iq type='result'",
+        (
+            "<command xmlns='http://jabber.org/protocol/commands' node='n' status='completed'>"
+            "<x xmlns='jabber:x:data' type='result'><item><field var='a'><value>1</value></field>"
+            "</item></x></command>"
+        ),
+        {"command": {"form": {"fields": [], "type": "result"}, "status": "completed", "node": "n"}},
+        {
+            "command": {
+                "node": "n",
+                "status": "completed",
+                "form": {"type": "result", "items": [[{"var": "a", "value": "1"}]], "fields": []},
+            }
+        },
+        "mod_rest drops items",
+    ),
+    _case(
+        "iq type='error'",
+        (
+            "<query xmlns='http://jabber.org/protocol/disco#info'/><error type='cancel'>"
+            "<gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+        ),
+        {"error": {"condition": "gone", "type": "cancel"}},
+        {"disco": True},
+        "the question in an error",
+    ),
+    _case(
+        "iq type='error'",
+        (
+            "<command xmlns='http://jabber.org/protocol/commands' node='n'/><error type='cancel'>"
+            "<gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+        ),
+        {"error": {"condition": "gone", "type": "cancel"}},
+        {"command": {"node": "n"}},
+        "the question in an error",
+    ),
+    _case("iq type='error'", "", {"error": {}}),
+    _case(
+        "iq type='result'",
+        (
+            "<query xmlns='http://jabber.org/protocol/disco#info'><other xmlns='urn:example:a'/>"
+            "</query>"
+        ),
+        {"disco": {"features": [], "identities": []}},
+    ),
+    _case(
+        "iq type='result'",
+        "<query xmlns='jabber:iq:gateway'><desc>d</desc><prompt>p</prompt></query>",
+        {"gateway": {"prompt": "p"}},
+        {"gateway": {"desc": "d", "prompt": "p"}},
+        "mod_rest drops desc",
+    ),
+    _case(
+        "iq type='set'",
+        "<query xmlns='urn:xmpp:mam:2' node='n'/>",
+        {"archive": {}},
+        {"archive": {"node": "n"}},
+        "mod_rest drops the node",
+    ),
+    _case(
+        "iq type='result'",
+        (
+            "<query xmlns='urn:xmpp:mam:2'><x xmlns='jabber:x:data' type='form'>"
+            "<field var='ids' type='list-multi'/></x></query>"
+        ),
+        {"archive": {"form": {"fields": [{"var": "ids", "type": "list-multi"}], "type": "form"}}},
+    ),
+    _case(
+        "iq type='result'",
+        "<query xmlns='jabber:iq:register'><instructions>\n i\n</instructions></query>",
+        {"register": {"instructions": "\n i\n"}},
+        {"register": {"instructions": "i"}},
+        "without white space around it",
+    ),
+    _case(
+        "iq type='result'",
+        (
+            "<query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='form'>"
+            "<field var='a'/></x></query>"
+        ),
+        {"register": {}},
+        {"register": {"form": {"type": "form", "fields": [{"var": "a"}]}}},
+        "mod_rest drops the form",
+    ),
+    _case(
+        "message",
+        (
+            "<body>x</body><encrypted xmlns='eu.siacs.conversations.axolotl'><payload>x</payload>"
+            "</encrypted>"
+        ),
+        {"body": "x"},
+        {"encryption": "eu.siacs.conversations.axolotl"},
+        "also of an element that XEP-0380 does not announce",
+    ),
+    _case(
+        "message",
+        "<retract xmlns='urn:xmpp:message-retract:1' id='m1'/>",
+        {},
+        {"retract": "m1"},
+        "a key of the bridge",
+    ),
+    _case(
+        "message",
+        "<received xmlns='urn:xmpp:receipts' id='m1'/>",
+        {},
+        {"receipt": "m1"},
+        "a key of the bridge",
+    ),
+    _case(
+        "message",
+        (
+            "<body>x</body><reference xmlns='urn:xmpp:reference:0' type='data'>"
+            "<media-sharing xmlns='urn:xmpp:sims:1'/></reference>"
+        ),
+        {"reference": {"type": "data"}, "body": "x"},
+        {"reference": None},
+        "a file, of XEP-0385",
+    ),
+    _case(
+        "message",
+        "<event xmlns='http://jabber.org/protocol/pubsub#event'><items node='n'/></event>",
+        {},
+    ),
 )
