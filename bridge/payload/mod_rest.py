@@ -89,6 +89,8 @@ _OURS: Final[dict[str, Callable[[Any], Table]]] = {
     "archive": _archive,
 }
 """Returns our keys and values for a value that mod_rest has under a key."""
+MOD_REST_KEYS: Final = frozenset(_OURS)
+"""The keys that `from_mod_rest` replaces."""
 _ASKING: Final = frozenset(
     key for key, row in WRITERS.items() if bool in get_args(row.shape) and "iq" in row.kinds
 )

@@ -14,6 +14,7 @@ from typing import Final
 
 from bridge.config.event import EVENTS
 from bridge.payload.field import FIELDS, READ_ONLY
+from bridge.payload.mod_rest import MOD_REST_KEYS
 from xmppstream.stanza import KINDS, TYPES
 
 _DATE: Final = r"-?\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)?)?"
@@ -162,6 +163,7 @@ JSON_KEYS: Final = frozenset(
     {
         *("to", "from", "kind", "type", "id", "body", "stanza", "error", "message", "status"),
         *(field.key for field in FIELDS),
+        *MOD_REST_KEYS,
         *READ_ONLY,
     }
 )

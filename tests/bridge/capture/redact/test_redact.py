@@ -1,6 +1,7 @@
 """The redactor on records that a person can read, and each of its parts at its edges."""
 
 import json
+import re
 import time
 import unicodedata
 from datetime import UTC, datetime
@@ -324,6 +325,18 @@ def test_a_request_becomes_what_its_stanza_becomes() -> None:
     assert f"to='{request['to']}' id='{request['id']}'" in request["stanza"]
     assert (request["kind"], request["received"]) == ("message", "2026-11-22T11:26:42.503Z")
     assert (new["id"], new["attempt"], new["start"], new["status"]) == ("msg_64a1b2c3", 2, 1.5, 200)
+
+
+def test_keys_of_mod_rest_stay_and_their_values_go() -> None:
+    link = "https://files.secret.example/rose.jpg"
+    body = json.dumps(
+        {"body": link, "oob_url": link, "reference": {"uri": "xmpp:juliet@capulet.example"}}
+    )
+    answer = exchange(headers={"content-type": "application/json"}, body=body)
+    new = json.loads(str(answer["body"]))
+    assert set(new) == {"body", "oob_url", "reference"}
+    assert new["body"] == new["oob_url"]
+    assert not {"secret", "rose", "juliet"} & set(re.findall(r"\w+", str(answer["body"])))
 
 
 @pytest.mark.parametrize("body", ["true", "12", "-40", "4.50", "1.5e10", '"12"', "0", "[]", "null"])
