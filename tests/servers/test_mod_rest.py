@@ -177,9 +177,12 @@ async def delivered(client: httpx.AsyncClient, form: ProsodyForm, alice: Peer) -
 
 
 def meaning(one: ET.Element) -> Any:
-    """Give a stanza without its addresses, id and language, and the type that no type means."""
-    is_normal = one.get("type") == "normal"
-    return _meaning(one, {"from", "id", "to", XML_LANG, *(("type",) if is_normal else ())})
+    """Give a stanza without its addresses and id, the type that no type means, and the client's
+    own language, which a server adds.
+    """
+    usual = {"type": "normal", XML_LANG: "en"}
+    left_out = {key for key, value in usual.items() if one.get(key) == value}
+    return _meaning(one, {"from", "id", "to", *left_out})
 
 
 def _meaning(one: ET.Element, left_out: set[str]) -> Any:

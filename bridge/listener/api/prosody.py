@@ -25,8 +25,8 @@ from bridge.payload.body import BLANK, KEYS, ReplyBody
 from bridge.payload.content import WRITERS, kind_of
 from bridge.payload.mod_rest import from_mod_rest, to_mod_rest
 from bridge.xmpp.iq import WAIT_LIMIT_S
-from xmppstream import Stanza, write
-from xmppstream.names import COMPONENT
+from xmppstream import Element, Stanza, write
+from xmppstream.names import COMPONENT, LANG
 from xmppstream.stanza import KINDS, TYPES, Kind
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -112,7 +112,7 @@ class ProsodyRoutes:
         has_media = path is None or "content-type" in request.headers
         media = media_type(request, JSON, FORM, TEXT, XML) if has_media else ""
         body = await self.handler.body(request, grant)
-        content: ReplyBody | Stanza
+        fields: Fields = {}
         if media == XML:  # has a head of its own
             content = content_of(media, body)
         else:
@@ -121,7 +121,8 @@ class ProsodyRoutes:
             if path is not None:
                 fields = _of_path(path, fields)
             content = self._content(fields, as_text=media == FORM)
-        return await self.handler.stanza(grant, content), body
+        stanza = await self.handler.stanza(grant, content)
+        return _in_language(stanza, fields.get("lang")), body
 
     async def _take(self, request: Request, grant: Grant, stanza: Stanza, body: bytes) -> Response:
         """Send a stanza. The answer to an iq may be an error; it is of the form of the request."""
@@ -189,6 +190,16 @@ def _fields(media: str, body: bytes, kind: str = "message") -> Fields:
             return {"show": text} if text else {}
         case _:
             raise Problem(422, detail="Text makes a message or presence; send an iq as JSON.")
+
+
+def _in_language(stanza: Stanza, lang: Any) -> Stanza:
+    """Return a stanza with an xml:lang. Raises `Problem` 422 if that is not a language tag."""
+    if lang is None or lang == "":
+        return stanza
+    if not isinstance(lang, str) or re.fullmatch("[A-Za-z0-9-]{1,35}", lang) is None:
+        raise Problem(422, detail="lang: not a language tag, such as en.")
+    element = stanza.element
+    return Stanza(Element(element.name, (*element.attributes, (LANG, lang)), element.children))
 
 
 def _of_path(path: Fields, fields: Fields) -> Fields:

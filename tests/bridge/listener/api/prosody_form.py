@@ -171,6 +171,8 @@ FORMS: Final = (
          "<x xmlns='jabber:x:conference' jid='r@b' reason='come' password='s' continue='true'"
          " thread='t'/>"),
            improves='`continue` is `true`, as XEP-0249 has it'),
+    _post("openapi", "/rest", {"kind": "message", "body": "hi", "lang": "de"}, JSON,
+          f"<message to='{TO}' type='normal' xml:lang='de'>{_HI}</message>"),
     _key({"body": "hi", "nick": "n"},
          f"{_HI}<nick xmlns='http://jabber.org/protocol/nick'>n</nick>"),
     _key({"body": "hi", "delay": "2020-01-02T03:04:05Z"},

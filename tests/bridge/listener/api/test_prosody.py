@@ -331,6 +331,8 @@ async def test_a_basic_user_without_a_host_is_at_the_tokens_component(world: Wor
         ("", '{"to": "a@b", "kind": "iq", "items": {"node": 3}}', JSON, 422),
         ("", '{"to": "a@b", "archive": {"ids": 3}}', JSON, 422),
         ("", '{"to": "a@b", "nothing": "known"}', JSON, 202),
+        ("", '{"to": "a@b", "body": "x", "lang": 3}', JSON, 422),
+        ("", '{"to": "a@b", "body": "x", "lang": "e n"}', JSON, 422),
         ("", '{"to": 3, "body": "x"}', JSON, 422),
         ("", '{"to": "a@b", "kind": "mail", "body": "x"}', JSON, 422),
         ("", '{"to": "a@b", "kind": "message", "show": "x"}', JSON, 422),
