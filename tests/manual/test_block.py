@@ -21,7 +21,7 @@ from bridge.config.loader import load
 from tests.manual.page import BLOCKS, DOCUMENTS, Block, blocks_in
 from tests.manual.test_reference import COMMANDS
 
-CHECKED = {"sh", "python", "php", "json", "toml", "yaml", "xml"}
+CHECKED = {"sh", "python", "js", "php", "json", "toml", "yaml", "xml"}
 ONLY_SHOWN = {"", "lua", "nginx"}
 COMPONENT = """
 [component."bot.example.com"]
@@ -60,6 +60,16 @@ def test_php_reads_it(block: Block) -> None:
     if shutil.which("php") is None:
         pytest.skip("php is not installed")
     check("php", "-l", text=block.text)
+
+
+@pytest.mark.express
+@every_block("js")
+def test_node_reads_it(block: Block, tmp_path: Path) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    program = tmp_path / "program.js"
+    program.write_text(block.text)
+    check("node", "--check", str(program), text="")
 
 
 @every_block("json")

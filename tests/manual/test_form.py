@@ -10,7 +10,7 @@ from tests.manual.page import MANUAL, PAGES, README, Page, page
 
 MAX_CODE_WIDTH = 78
 """What a terminal of 80 columns shows of a block in one line."""
-COPIED = {"sh", "python", "php", "toml", "lua", "nginx", "yaml"}
+COPIED = {"sh", "python", "js", "php", "toml", "lua", "nginx", "yaml"}
 WITHOUT_REFERENCE = {"changelog"}
 
 every_page = pytest.mark.parametrize("one", PAGES, ids=lambda one: one.path.stem)
