@@ -4,7 +4,7 @@ They may use only a part of the outbox's room, and reserve it first: a stanza th
 committed counts as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from attrs import frozen
@@ -53,31 +53,31 @@ class Submitter:
 
     def submit(
         self,
-        stanza: Stanza,
-        uid: str,
+        stanzas: Mapping[str, Stanza],
         made: float,
         claim: Claim | None,
         done: Callable[[bool], None],
     ) -> None:
-        """Keep a stanza, with its claim, and send it. `done` is called with whether it was kept,
-        perhaps at once. `made` is Unix time in s.
+        """Keep the stanzas of one request, by uid, with its claim, and send them in order: all or
+        none. `done` is called with whether they were kept, perhaps at once. `made` is Unix time in
+        s.
 
         Raises:
             NotTaken: if the component takes no sends now.
-            OutboxFull: if the outbox has no room.
+            OutboxFull: if the outbox has no room for all of them.
         """
         if not self.takes("send"):
             raise NotTaken
-        size = len(encode(stanza))
-        self.reserve(size)
+        count, size = len(stanzas), sum(len(encode(one)) for one in stanzas.values())
+        self.reserve(size, count)
 
-        def kept(outgoing: Outgoing | None) -> None:
-            self.release(size)
+        def kept(outgoing: list[Outgoing] | None) -> None:
+            self.release(size, count)
             if outgoing is not None:
-                self._put(stanza, uid, outgoing)
+                self._put(stanzas, outgoing)
             done(outgoing is not None)
 
-        self._queue.send(stanza, uid, made, claim, kept)
+        self._queue.send(stanzas, made, claim, kept)
 
     # --- iqs
 
@@ -101,27 +101,28 @@ class Submitter:
     def ask(self, request: Stanza, made: float) -> Outgoing:
         """Send an iq. It is not kept: if the process ends, nobody waits for the reply."""
         outgoing = Outgoing(encode(request), made)
-        self._put(request, request.id or "", outgoing)
+        self._put({request.id or "": request}, [outgoing])
         return outgoing
 
     def withdraw(self, outgoing: Outgoing, *, also_again: bool = True) -> bool:
         """Take back an iq; return whether it was never written. See `Outbox.withdraw`."""
         return self._outbox.withdraw(outgoing, also_again=also_again)
 
-    def reserve(self, size_bytes: int) -> None:
-        """Reserve room in the outbox, until `release`.
+    def reserve(self, size_bytes: int, count: int = 1) -> None:
+        """Reserve room in the outbox for `count` stanzas of `size_bytes` in all, until `release`.
 
         Raises:
             OutboxFull: if there is not enough.
         """
-        if not self._outbox.reserve(size_bytes):
+        if not self._outbox.reserve(size_bytes, count):
             raise OutboxFull
 
-    def release(self, size_bytes: int) -> None:
+    def release(self, size_bytes: int, count: int = 1) -> None:
         """Release reserved room."""
-        self._outbox.release(size_bytes)
+        self._outbox.release(size_bytes, count)
 
-    def _put(self, stanza: Stanza, uid: str, outgoing: Outgoing) -> None:
-        self._outbox.put([outgoing])
-        self._submitted(uid, outgoing.data)
-        self._rooms.observe_sent(stanza)
+    def _put(self, stanzas: Mapping[str, Stanza], outgoing: list[Outgoing]) -> None:
+        self._outbox.put(outgoing)
+        for (uid, stanza), one in zip(stanzas.items(), outgoing, strict=True):
+            self._submitted(uid, one.data)
+            self._rooms.observe_sent(stanza)

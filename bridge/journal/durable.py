@@ -5,7 +5,7 @@ not: they may overtake, since their senders would not wait so long. `_held` has 
 deliveries that the receiver has and whose end is not committed.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from bridge.journal.store import (
     JournalError,
     JournalStore,
     Send,
+    Sent,
     Settle,
     Totals,
 )
@@ -156,12 +157,15 @@ class JournalQueue:
                 self._wanted.set()
         return list(kept)
 
-    def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
-        outgoing = Outgoing(encode(stanza), made, self.component, uid, SENT_PLACE)
-        about = (stanza.kind, stanza.from_ or "", stanza.to or "", stanza.id)
-        self._committer.submit(
-            Send(outgoing, *about, claim), lambda done: then(outgoing if done else None)
-        )
+    def send(
+        self, stanzas: Mapping[str, Stanza], made: float, claim: Claim | None, then: Kept
+    ) -> None:
+        sent: list[Sent] = []
+        for uid, one in stanzas.items():
+            outgoing = Outgoing(encode(one), made, self.component, uid, SENT_PLACE)
+            sent.append(Sent(outgoing, one.kind, one.from_ or "", one.to or "", one.id))
+        kept = [one.reply for one in sent]
+        self._committer.submit(Send(tuple(sent), claim), lambda done: then(kept if done else None))
 
     def confirm(self, replies: Iterable[Outgoing]) -> None:
         keys = tuple([(one.uid, one.place) for one in replies if one.uid])

@@ -5,7 +5,7 @@ with a journal, after it was committed. Deliveries beyond the memory's quota sta
 are delivered later, in order. After a restart, so are all pending deliveries.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 import trio
@@ -19,7 +19,7 @@ from xmppstream import Stanza, encode
 MEMORY_COUNT: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 
-Kept = Callable[[Outgoing | None], None]
+Kept = Callable[[list[Outgoing] | None], None]
 
 
 class Receiver(Protocol):
@@ -102,9 +102,12 @@ class DeliveryQueue(Protocol):
         """Keep the end of a stanza, before its replies are sent; `reason` makes a dead letter."""
         ...
 
-    def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
-        """Keep a stanza that is not a reply, with a claim. `then` is called with it when it may be
-        sent, or with None if it cannot be kept: in the order of these calls, perhaps at once.
+    def send(
+        self, stanzas: Mapping[str, Stanza], made: float, claim: Claim | None, then: Kept
+    ) -> None:
+        """Keep stanzas that are not replies, by uid, with a claim: all or none. `then` is called
+        with them when they may be sent, or with None if they cannot be kept: in the order of these
+        calls, perhaps at once.
         """
         ...
 
@@ -154,8 +157,10 @@ class MemoryQueue:
         self._volume.remove(delivery.weight_bytes)
         return [Outgoing(data, made) for data in replies]
 
-    def send(self, stanza: Stanza, uid: str, made: float, claim: Claim | None, then: Kept) -> None:
-        then(Outgoing(encode(stanza), made))
+    def send(
+        self, stanzas: Mapping[str, Stanza], made: float, claim: Claim | None, then: Kept
+    ) -> None:
+        then([Outgoing(encode(one), made) for one in stanzas.values()])
 
     def confirm(self, replies: Iterable[Outgoing]) -> None:
         pass

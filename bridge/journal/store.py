@@ -129,16 +129,23 @@ class DropDead:
 
 
 @frozen
-class Send:
-    """Keep a stanza that belongs to no entry until it is confirmed, and with it the claim of its
-    request, in place of an older one of the same name.
-    """
+class Sent:
+    """A stanza that belongs to no entry, and its head."""
 
     reply: Outgoing
     kind: str
     from_: str
     to: str
     id: str | None
+
+
+@frozen
+class Send:
+    """Keep the stanzas of one request, which belong to no entry, until they are confirmed: all or
+    none. With them, keep the claim of the request, in place of an older one of the same name.
+    """
+
+    stanzas: tuple[Sent, ...]
     claim: Claim | None = None
 
 

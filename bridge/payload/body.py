@@ -86,8 +86,15 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     objects: list[ReplyObject]
     unknown: tuple[str, ...] = ()
     """The keys that a reply does not have."""
-    nothing: tuple[str, ...] = ()
-    """Why objects, or the whole body, say nothing, if they seem to be meant to say something."""
+    whys: tuple[str, ...] = ()
+    """For each object, or the whole body, why it says nothing if it seems to be meant to say
+    something; else an empty string. Empty if there is no such reason.
+    """
+
+    @property
+    def nothing(self) -> tuple[str, ...]:
+        """Why objects, or the whole body, say nothing."""
+        return tuple(filter(None, self.whys)) if self.whys else ()
 
 
 def read_reply(reply: ReplyBody, kind: Kind = "message") -> Reading:
@@ -165,15 +172,23 @@ def _read_leniently(content: bytes, kind: Kind) -> Reading:
         return Reading([])
     if isinstance(value, int | float | str):
         noun = "string" if type(value) is str else "number"
-        return Reading([], nothing=(f"the body is a {noun}",))
+        return Reading([], whys=(f"the body is a {noun}",))
     given = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, dict) for one in given):
-        raise UnusableReply("the body is not a JSON object or an array of objects")
+    for number, one in enumerate(given, 1):
+        if not isinstance(one, dict):
+            place = f": value {number} is not one" if len(given) > 1 else ""
+            raise UnusableReply(f"the body is not a JSON object or an array of objects{place}")
     given = [from_mod_rest(one) for one in given]
     unknown = dict.fromkeys(key for one in given for key in one if key not in KEYS)
-    read = [_structured(one, kind) for one in given]
-    nothing = tuple(why for _, why in read if why)
-    return Reading([one for one, _ in read], tuple(unknown)[:_UNKNOWN_LIMIT], nothing)
+    read: list[tuple[ReplyObject, str]] = []
+    for number, one in enumerate(given, 1):
+        try:
+            read.append(_structured(one, kind))
+        except UnusableReply as error:
+            place = f"object {number}: " if len(given) > 1 else ""
+            raise UnusableReply(f"{place}{error}") from None
+    whys = tuple([why for _, why in read])
+    return Reading([one for one, _ in read], tuple(unknown)[:_UNKNOWN_LIMIT], whys)
 
 
 def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:

@@ -34,6 +34,8 @@ from xmppstream.names import CLIENT, COMPONENT, expanded
 from xmppstream.parser_thread import ParseElement
 from xmppstream.stanza import KINDS, Kind, make
 
+FILES_LIMIT: Final = 100
+"""The files of one object, at most: each becomes a message."""
 _BODY: Final = expanded(COMPONENT, "body")
 _THREAD: Final = expanded(COMPONENT, "thread")
 _NAMESPACES: Final = ("", CLIENT, COMPONENT)
@@ -90,7 +92,7 @@ class ReplyComposer:
         """
         stanzas: list[Stanza] = []
         if len(objects) != 1 or type(objects[0]) is not ReplyObject:
-            objects = _one_file_each(objects)
+            objects = one_file_each(objects)
         if len(request.element.children) > 1 and objects and request.kind == "message":
             objects = self._correct(objects, request, in_room)
         for number, one in enumerate(objects, 1):
@@ -301,9 +303,12 @@ def _own(address: str, domain: str) -> str:
     return str(Jid(jid.local, domain, jid.resource))
 
 
-def _one_file_each(objects: list[ReplyObject]) -> list[ReplyObject]:
+def one_file_each(objects: list[ReplyObject]) -> list[ReplyObject]:
     """Return objects with at most one file each: clients show a picture only if it is alone. A
     body goes first, as a message of its own.
+
+    Raises:
+        UnusableReply: if an object has too many files.
     """
     split: list[ReplyObject] = []
     for one in objects:
@@ -311,6 +316,8 @@ def _one_file_each(objects: list[ReplyObject]) -> list[ReplyObject]:
         if not isinstance(one, RichObject) or not isinstance(files, list) or not files:
             split.append(one)
             continue
+        if len(files) > FILES_LIMIT:
+            raise UnusableReply(f"files: more than {FILES_LIMIT} entries")
         rest = {key: value for key, value in one.fields.items() if key != "files"}
         if one.body not in (None, ""):
             split.append(replace(one, fields=rest))

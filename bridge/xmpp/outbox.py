@@ -143,19 +143,21 @@ class Outbox:
 
     # --- for unsolicited stanzas
 
-    def reserve(self, size_bytes: int) -> bool:
-        """Reserve room for a stanza until `release`; return whether there was enough."""
-        count = len(self) + self._reserved + 1
+    def reserve(self, size_bytes: int, count: int = 1) -> bool:
+        """Reserve room for `count` stanzas of `size_bytes` in all until `release`; return whether
+        there was enough.
+        """
+        number = len(self) + self._reserved + count
         size = self._held_bytes + self._reserved_bytes + size_bytes
-        if count > UNASKED_SHARE * self._limit_count or size > UNASKED_SHARE * self._limit_bytes:
+        if number > UNASKED_SHARE * self._limit_count or size > UNASKED_SHARE * self._limit_bytes:
             return False
-        self._reserved += 1
+        self._reserved += count
         self._reserved_bytes += size_bytes
         return True
 
-    def release(self, size_bytes: int) -> None:
-        """Release the room reserved for a stanza: it was put, or will not be."""
-        self._reserved -= 1
+    def release(self, size_bytes: int, count: int = 1) -> None:
+        """Release the room reserved for stanzas: they were put, or will not be."""
+        self._reserved -= count
         self._reserved_bytes -= size_bytes
 
     def withdraw(self, stanza: Outgoing, *, also_again: bool = True) -> bool:

@@ -117,6 +117,42 @@ async def test_a_message_to_a_client(server: Prosody | Ejabberd, tmp_path: Path)
         assert accepted["id"].startswith("msg_")
 
 
+ALICE: Final = {"to": "alice@localhost"}
+PICTURE: Final = "https://x.example/3.png"
+OBJECTS: Final = [
+    {**ALICE, "body": "one", "id": "own"},
+    {**ALICE, "body": "two", "files": [{"url": PICTURE}]},
+]
+ARRAY: Final = f"""\
+curl -d '{json.dumps(OBJECTS)}' \
+    -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1' \
+    -H "Authorization: Bearer $(cat shop.token)" \
+    http://{PLACE}/v1/stanzas
+"""
+
+
+async def test_an_array_arrives_in_order_and_once(
+    server: Prosody | Ejabberd, tmp_path: Path
+) -> None:
+    async with (
+        open_endpoint() as endpoint,
+        listening(server, tmp_path, endpoint) as (_, port),
+        connect_client(server.c2s_port, "alice@localhost", "pw") as alice,
+    ):
+        accepted = await shell(ARRAY, tmp_path, port)
+        assert [one["id"] for one in accepted] == ["own", accepted[1]["uid"], accepted[2]["uid"]]
+        assert await shell(ARRAY, tmp_path, port) == accepted
+        alone = ARRAY.replace("order-1", "order-2").replace('"id": "own"', f'"from": "x@{BOT}"')
+        refused = await shell(alone, tmp_path, port)
+        assert refused["detail"] == "object 1: from: this token may not speak as that address."
+        late = MESSAGE.replace("Your order is on its way.", "last")
+        await shell(late, tmp_path, port)
+        got = [await alice.receive(lambda it: name(it) == "message") for _ in range(4)]
+        bodies = [one.findtext(f"{{{CLIENT}}}body") for one in got]
+        assert bodies == ["one", "two", PICTURE, "last"]
+        assert [one.get("id") for one in got[:3]] == [one["id"] for one in accepted]
+
+
 async def test_the_servers_version(server: Prosody | Ejabberd, tmp_path: Path) -> None:
     async with (
         open_endpoint() as endpoint,

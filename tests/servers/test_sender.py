@@ -160,6 +160,23 @@ async def test_what_is_accepted_while_the_server_is_away_arrives_once_it_is_back
             await alice.nothing_within(0.3)
 
 
+async def test_an_array_arrives_whole_after_a_crash(prosody: Prosody, tmp_path: Path) -> None:
+    await prosody.stop()
+    objects = [{"to": ALICE, "body": "hi", "id": f"m{number}"} for number in range(20)]
+    array = ReplyBody("json", json.dumps(objects).encode())
+    async with running(prosody, tmp_path / "state", attached=False) as daemon:
+        batch = await daemon.sender.compose_all(array, BOT)
+        uids = await daemon.sender.send_all(batch, key("a"))
+        assert uids == batch.uids(uids[0].removesuffix("-1"))
+    async with running(prosody, tmp_path / "state", attached=False) as daemon:
+        await prosody.start()
+        async with connect_client(prosody.c2s_port, ALICE, USERS["alice"]) as alice:
+            got = [(await alice.receive(timeout_s=20)).get("id") for _ in objects]
+            assert got == [one["id"] for one in objects]
+            assert await daemon.sender.send_all(batch, key("a")) == uids
+            await alice.nothing_within(0.3)
+
+
 async def test_a_key_is_good_for_one_also_after_a_restart(prosody: Prosody, tmp_path: Path) -> None:
     async with connect_client(prosody.c2s_port, ALICE, USERS["alice"], "Phone") as alice:
         async with running(prosody, tmp_path / "state") as daemon:

@@ -129,9 +129,9 @@ class Batch:
             self._confirmed.add(one)
 
     def send(self, send: Send) -> None:
-        """Keep a stanza that belongs to no entry, and its claim."""
-        reply = send.reply
-        self._add_reply(reply, (send.kind, send.from_, send.to, send.id))
+        """Keep stanzas that belong to no entry, and the claim of their request."""
+        for one in send.stanzas:
+            self._add_reply(one.reply, (one.kind, one.from_, one.to, one.id))
         if send.claim is not None:
             self._claims.append(send.claim)
 

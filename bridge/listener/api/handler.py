@@ -20,11 +20,13 @@ from bridge.listener.api.request import form_of, key_of, read_body, wait_of
 from bridge.listener.auth import BodyConcurrency, Grant, TokenAuth, TokenConcurrency
 from bridge.listener.problem import Problem, problem_of
 from bridge.listener.submission.sender import (
+    Batch,
     IdInUse,
     JournalUnavailable,
     Key,
     KeyReused,
     NoAnswer,
+    NoSender,
     NotConfigured,
     NotRunning,
     QueueFull,
@@ -77,51 +79,66 @@ class SubmissionHandler:
         place = partial(self.bodies.one, grant.token.name)
         return await read_body(request, self.max_body_bytes, place)
 
-    async def stanza(
+    async def batch(
         self, grant: Grant, content: ReplyBody | Stanza, from_: str | None = None
-    ) -> Stanza:
-        """Return the stanza of a request, whose sender is an address that the token may use.
+    ) -> Batch:
+        """Return the stanzas of a request, whose senders are addresses that the token may use.
 
         If the content has no sender, it is `from_`, the Basic user, or the only address of the
         token, in this order.
 
         Raises:
             Problem: 400 if the body should be JSON and is not; 404 if there is no such component;
-                422 if the stanza may not be sent; 403 if the token lacks the scope or the address.
+                422 if a stanza may not be sent; 403 if the token lacks the scope or the address.
         """
         default = from_ or grant.user or grant.token.only_address
         try:
-            stanza = await self.sender.compose(content, default)
+            batch = await self.sender.compose_all(content, default)
         except NotJson as error:
             raise not_json(error) from None
+        except NoSender as error:
+            remedy = 'this token may speak as several addresses, so set "from"'
+            raise Problem(422, detail=f"{error}; {remedy}") from None
         except UnusableReply as error:
-            detail = str(error)
-            if default is None and detail.startswith("from"):
-                detail += '; this token may speak as several addresses, so set "from"'
-            raise Problem(422, detail=detail) from None
+            raise Problem(422, detail=str(error)) from None
         except SendRefused as refused:
             _refuse(refused)
-        if stanza.kind == "iq" and not stanza.is_request:
-            raise Problem(422, detail="An iq must be of type get or set.")
-        scope: Scope = "query" if stanza.kind == "iq" else "send"
-        if scope not in grant.token.scopes:
-            raise _no_scope(scope)
-        if not grant.token.speaks_as(split(stanza.from_ or "")):
-            raise Problem(403, detail="from: this token may not speak as that address.")
-        return stanza
+        for place, stanza in zip(batch.places, batch.stanzas, strict=True):
+            _check(grant, place, stanza)
+        return batch
+
+    async def stanza(
+        self, grant: Grant, content: ReplyBody | Stanza, from_: str | None = None
+    ) -> Stanza:
+        """Return the stanza of a request that must not become several; see `batch`."""
+        batch = await self.batch(grant, content, from_)
+        if len(batch.stanzas) != 1:
+            detail = f"This becomes {len(batch.stanzas)} stanzas; POST it to /v1/stanzas."
+            raise Problem(422, detail=detail)
+        return batch.stanzas[0]
 
     async def take(
-        self, request: Request, grant: Grant, stanza: Stanza, body: bytes, status: int = 202
+        self,
+        request: Request,
+        grant: Grant,
+        content: Stanza | Batch,
+        body: bytes,
+        status: int = 202,
     ) -> Response:
-        """Send a stanza and return the response. An iq waits for its answer."""
+        """Send the stanzas of a request and return the response. An iq waits for its answer."""
         key = key_of(request, grant, body)
-        if not stanza.is_request:
-            try:
-                uid = await self.sender.send(stanza, key)
-            except SendRefused as refused:
-                _refuse(refused)
-            return json_response({"id": stanza.id or uid, "uid": uid}, status)
-        return await self._answer(request, stanza, key)
+        batch = Batch((content,)) if isinstance(content, Stanza) else content
+        if batch.stanzas[0].is_request:
+            return await self._answer(request, batch.stanzas[0], key)
+        try:
+            uids = await self.sender.send_all(batch, key)
+        except SendRefused as refused:
+            _refuse(refused)
+        accepted = [
+            {"id": stanza.id or uid, "uid": uid}
+            for stanza, uid in zip(batch.stanzas, uids, strict=True)
+        ]
+        return json_response(accepted if batch.is_list else accepted[0], status)
 
     async def _answer(self, request: Request, stanza: Stanza, key: Key | None) -> Response:
         wait_s, preferred = wait_of(request)
@@ -200,6 +217,17 @@ def not_json(error: NotJson) -> Problem:
     """Return the problem of a body that should be JSON."""
     detail = str(error)
     return Problem(400, detail=f"{detail[:1].upper()}{detail[1:]}.")
+
+
+def _check(grant: Grant, place: str, stanza: Stanza) -> None:
+    """Check that a token may send a stanza. Raises `Problem` 422 or 403 if it may not."""
+    if stanza.kind == "iq" and not stanza.is_request:
+        raise Problem(422, detail="An iq must be of type get or set.")
+    scope: Scope = "query" if stanza.kind == "iq" else "send"
+    if scope not in grant.token.scopes:
+        raise _no_scope(scope)
+    if not grant.token.speaks_as(split(stanza.from_ or "")):
+        raise Problem(403, detail=f"{place}from: this token may not speak as that address.")
 
 
 def _no_scope(*scopes: Scope) -> Problem:

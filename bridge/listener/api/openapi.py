@@ -13,6 +13,7 @@ from bridge.listener.api.prosody import FORM, REST_QUERIES
 from bridge.listener.api.schema import COMPONENTS, JID, WORD
 from bridge.listener.api.stanza import JSON, QUERIES, TEXT, XML
 from bridge.listener.problem import MEDIA_TYPE, STATUS_OF
+from bridge.listener.submission.composition import BATCH_LIMIT
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream.stanza import KINDS, TYPES
 
@@ -60,7 +61,9 @@ def document(paths: Iterable[str] = ()) -> bytes:
 
 
 def _stanzas() -> Table:
-    bodies = {JSON: _ref("Stanza"), XML: {"type": "string"}}
+    array = {"type": "array", "items": _ref("Stanza"), "minItems": 1, "maxItems": BATCH_LIMIT}
+    bodies = {JSON: {"oneOf": [_ref("Stanza"), array]}, XML: {"type": "string"}}
+    accepted = {"oneOf": [_ref("Accepted"), {"type": "array", "items": _ref("Accepted")}]}
     head = [
         _in("path", "kind", {"enum": list(KINDS[:2])}),
         _in("path", "type", {"enum": sorted({"available", *TYPES["message"], *TYPES["presence"]})}),
@@ -69,10 +72,10 @@ def _stanzas() -> Table:
     return {
         "/v1/stanzas": {
             "post": _operation(
-                "Send one stanza; an iq waits for its answer",
+                "Send one stanza, or several; an iq waits for its answer",
                 [*_KEYED, _PREFER],
                 bodies,
-                _accepted(202) | _answered(),
+                _accepted(202, accepted) | _answered(),
                 (*_OF_BODY, *_OF_ANSWER),
             )
         },
@@ -238,8 +241,9 @@ def _problem(description: str) -> Table:
     return _content(description, {MEDIA_TYPE: _ref("Problem")})
 
 
-def _accepted(status: int) -> Table:
-    return {str(status): _content("Accepted; it is sent in order", {JSON: _ref("Accepted")})}
+def _accepted(status: int, schema: Table | None = None) -> Table:
+    content = {JSON: schema or _ref("Accepted")}
+    return {str(status): _content("Accepted; it is sent in order", content)}
 
 
 def _answered() -> Table:

@@ -1,4 +1,4 @@
-"""`POST /v1/stanzas` sends one stanza; `GET /v1/ping` and its like are short forms for some iqs."""
+"""`POST /v1/stanzas` sends stanzas; `GET /v1/ping` and its like are short forms for some iqs."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -37,12 +37,12 @@ class StanzaRoutes:
         ]
 
     async def stanza(self, request: Request) -> Response:
-        """Send a complete stanza, as JSON or XML."""
+        """Send complete stanzas: one or several as JSON, or one as XML."""
         async with self.handler.authorized(request, "send", "query") as grant:
             media = media_type(request, JSON, XML)
             body = await self.handler.body(request, grant)
-            stanza = await self.handler.stanza(grant, content_of(media, body))
-            return await self.handler.take(request, grant, stanza, body)
+            batch = await self.handler.batch(grant, content_of(media, body))
+            return await self.handler.take(request, grant, batch, body)
 
     async def text(self, request: Request) -> Response:
         """Send a text body. The kind, type and address are in the path."""

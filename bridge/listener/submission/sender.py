@@ -6,7 +6,7 @@ and no task: an accepted stanza is sent even if its client no longer waits.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -21,6 +21,13 @@ from bridge.journal.idempotency import (
     MemoryIdempotencyStore,
 )
 from bridge.journal.store import Claim
+from bridge.listener.submission.composition import (
+    Batch,
+    NoSender,
+    RequestComposer,
+    Submitters,
+    submitter_of,
+)
 from bridge.listener.submission.iq import FULL, NOT_RUNNING, IqClient
 from bridge.listener.submission.singleflight import (
     Flight,
@@ -36,40 +43,28 @@ from bridge.listener.submission.singleflight import (
     SingleFlight,
     unkept,
 )
-from bridge.payload.body import BLANK, ReplyBody, ReplyObject, read_reply, refuse_key
+from bridge.payload.body import ReplyBody
 from bridge.payload.error import UnusableReply
-from bridge.payload.reply import Draft, ReplyComposer
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream import ElementParserThread, Stanza
-from xmppstream.jid import InvalidJid, domain_of, same_domain, split
+from xmppstream.jid import domain_of
 from xmppstream.parser_thread import ParseElement
 
 __all__ = [
     "WAIT_LIMIT_S",
+    "Batch",
     "IdInUse",
     "JournalUnavailable",
     "Key",
     "KeyReused",
     "NoAnswer",
+    "NoSender",
     "NotConfigured",
     "NotRunning",
     "QueueFull",
     "SendRefused",
     "Sender",
 ]
-
-
-Submitters = Callable[[], Mapping[str, Submitter]]
-"""Returns the submitters of all configured components, by domain, whether they run or not."""
-
-
-def submitter_of(submitters: Submitters, address: str) -> Submitter | None:
-    """Return the submitter for the domain of an address, or None."""
-    domain = domain_of(address)
-    for name, submitter in submitters().items():
-        if same_domain(name, domain):
-            return submitter
-    return None
 
 
 class Sender:
@@ -84,6 +79,7 @@ class Sender:
     ) -> None:
         """`parse` parses stored answers, so its limits are wider than the stream's."""
         self._submitters = submitters
+        self._composer = RequestComposer(submitters)
         self._claims = claims
         self._now = now
         self._flights = SingleFlight(claims, parse)
@@ -94,79 +90,57 @@ class Sender:
         """The domains of the components that take sends now."""
         return frozenset(name for name, one in self._submitters().items() if one.takes("send"))
 
-    async def compose(self, content: ReplyBody | Stanza, default_from: str | None) -> Stanza:
-        """Return the stanza of a request, checked like that of a reply (H2, S27 to S31).
+    async def compose_all(self, content: ReplyBody | Stanza, default_from: str | None) -> Batch:
+        """Return the stanzas of a request, checked like those of a reply (H2, S27 to S31).
 
-        `content` is one JSON object, one element, or a stanza made from another form. `to` is
-        required; `from` defaults to `default_from`; an iq without an ID gets one. The component
-        need not run: whoever repeats a request by its key gets the stored result meanwhile.
+        `content` is one JSON object, an array of objects, one element, or a stanza made from
+        another form. `to` is required; `from` defaults to `default_from`; an iq without an ID gets
+        one. The component need not run: whoever repeats a request by its key gets the stored result
+        meanwhile.
 
         Raises:
             NotJson: if the body should be JSON, and is not.
-            UnusableReply: if the stanza may not be sent; the message says why.
+            NoSender: if `from` is missing, and there is no default.
+            UnusableReply: if a stanza may not be sent; the message says why.
             NotConfigured: if there is no such component.
-            NotRunning: if the stanza is to be parsed, and all components have ended.
+            NotRunning: if a stanza is to be parsed, and all components have ended.
         """
-        if isinstance(content, Stanza):
-            return self._checked(Draft(ReplyObject(), content), default_from)
-        reading = read_reply(content)
-        if content.media == "json" and content.content.lstrip(BLANK)[:1] == b"[":
-            raise UnusableReply("the body is an array; send one object")
-        if not reading.objects:
-            raise UnusableReply("the body is not a JSON object")
-        [one] = reading.objects
-        if reading.unknown:
-            raise refuse_key(reading.unknown[0])
-        if one.says_nothing:
-            why = "".join(reading.nothing) or "no body, stanza, type or kind"
-            raise UnusableReply(f"there is nothing to send: {why}")
-        return self._checked(await self._composer_for(one).draft(one), default_from)
+        return await self._composer.compose(content, default_from)
 
-    def _composer_for(self, one: ReplyObject) -> ReplyComposer:
-        """Return a composer for the draft of an object; they differ only after that."""
-        submitters = self._submitters()
-        if not submitters:
-            raise NotConfigured("from: there is no component here")
-        for submitter in submitters.values():
-            if not one.stanza or submitter.takes("draft"):  # one that has ended has no parser
-                return submitter.composer
-        raise NotRunning(f"{next(iter(submitters))} {NOT_RUNNING}")
-
-    def _checked(self, draft: Draft, default_from: str | None) -> Stanza:
-        sender = default_from if draft.from_ is None else draft.from_
-        if sender is None:
-            raise UnusableReply("from is missing")
-        submitter = submitter_of(self._submitters, sender)
-        if submitter is None:
-            try:
-                split(sender)
-            except InvalidJid as error:
-                raise UnusableReply(f"from: not a valid address: {error}") from None
-            raise NotConfigured(f"from: {domain_of(sender)[:60]!r} is not a component here")
-        return submitter.composer.compose_unasked(draft, default_from, fresh_uid())
+    async def compose(self, content: ReplyBody | Stanza, default_from: str | None) -> Stanza:
+        """Like `compose_all`, for a request that becomes one stanza."""
+        batch = await self.compose_all(content, default_from)
+        if len(batch.stanzas) != 1:
+            raise UnusableReply(f"this becomes {len(batch.stanzas)} stanzas; send it as JSON")
+        return batch.stanzas[0]
 
     async def send(self, stanza: Stanza, key: Key | None = None) -> str:
-        """Accept a composed stanza and return its UID, the same one for the same key. A stanza
-        without an ID gets the UID as its ID.
+        """Accept a composed stanza and return its UID; see `send_all`."""
+        [uid] = await self.send_all(Batch((stanza,)), key)
+        return uid
 
-        When this returns, the stanza is stored. It is sent in order, at least once, every copy with
-        the same bytes. Cancellation ends the waiting, but does not withdraw the stanza.
+    async def send_all(self, batch: Batch, key: Key | None = None) -> list[str]:
+        """Accept the stanzas of a request, all or none, and return their UIDs, the same ones for
+        the same key. A stanza without an ID gets its UID as its ID.
+
+        When this returns, the stanzas are stored. They are sent in order, at least once, every copy
+        with the same bytes. Cancellation ends the waiting, but does not withdraw them.
 
         Raises:
             KeyReused, QueueFull, JournalUnavailable, NotConfigured, NotRunning
         """
         if key is None:
             flight = Flight()
-            self._keep(stanza, None, flight)
+            self._keep(batch, None, flight)
             await flight.over.wait()
             uid = flight.give()
         else:
-            begin = partial(self._keep, stanza)
+            begin = partial(self._keep, batch)
             uid = await self._flights.do(
                 key, begin, math.inf, is_question=False, look=lambda _: None
             )
         assert isinstance(uid, str)
-        return uid
+        return batch.uids(uid)
 
     async def ask(self, request: Stanza, wait_s: float, key: Key | None = None) -> Stanza:
         """Send an iq get or set and return its answer, a result or an error, as it came.
@@ -190,16 +164,19 @@ class Sender:
             raise NotConfigured(f"{domain_of(stanza.from_ or '')} is no longer a component here")
         return submitter
 
-    def _keep(self, stanza: Stanza, key: Key | None, flight: Flight) -> None:
-        """Submit a stanza to be stored. It is then sent even if nobody waits for it.
+    def _keep(self, batch: Batch, key: Key | None, flight: Flight) -> None:
+        """Submit stanzas to be stored. They are then sent even if nobody waits for them.
 
-        It is submitted while its component runs. If the component stops now, the next one finds the
-        stanza in the journal.
+        They are submitted while their component runs. If the component stops now, the next one
+        finds them in the journal.
         """
-        submitter = self._speaking(stanza)
+        domain = domain_of(batch.stanzas[0].from_ or "")
+        submitter = self._speaking(batch.stanzas[0])
         uid, made = fresh_uid(), self._now()
-        if stanza.id is None:
-            stanza = Stanza(stanza.element.with_attributes(id=uid))
+        stanzas = {
+            name: one if one.id is not None else Stanza(one.element.with_attributes(id=name))
+            for name, one in zip(batch.uids(uid), batch.stanzas, strict=True)
+        }
         claim = None if key is None else Claim(flight.name, key.digest, uid, made, "sent")
 
         def done(kept: bool) -> None:
@@ -211,11 +188,11 @@ class Sender:
             self._flights.end(flight, uid)
 
         try:
-            submitter.submit(stanza, uid, made, claim, done)
+            submitter.submit(stanzas, made, claim, done)
         except OutboxFull:
             raise QueueFull(FULL) from None
         except NotTaken:
-            raise NotRunning(f"{domain_of(stanza.from_ or '')} {NOT_RUNNING}") from None
+            raise NotRunning(f"{domain} {NOT_RUNNING}") from None
 
 
 @contextmanager

@@ -102,12 +102,14 @@ class Model:
                     for one, since in self.buried
                     if uids is not None and one.entry.uid not in uids
                 ]
-            case Send(reply=reply):
-                about = (operation.kind, operation.from_, operation.to, operation.id)
-                stub = Delivery.stored(reply.uid, reply.component, *about, None, "", reply.made)
-                self.replies.append((reply, stub))
-                if operation.claim is not None:
-                    self.put(operation.claim)
+            case Send(stanzas=stanzas, claim=claim):
+                for sent in stanzas:
+                    origin = (sent.kind, sent.from_, sent.to, sent.id)
+                    kept = sent.reply
+                    stub = Delivery.stored(kept.uid, kept.component, *origin, None, "", kept.made)
+                    self.replies.append((kept, stub))
+                if claim is not None:
+                    self.put(claim)
             case ClaimKey(claim=claim):
                 self.put(claim)
             case AnswerKey(name=name, state=state, answer=answer, lang=lang):

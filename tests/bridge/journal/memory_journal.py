@@ -103,8 +103,9 @@ class MemoryJournal:
             case DropDead(uids=uids):
                 gone = {one.entry.uid for one in self._dead} if uids is None else set(uids)
                 self._dead = [one for one in self._dead if one.entry.uid not in gone]
-            case Send(reply=reply, claim=claim):
-                self._replies[self._next()] = reply
+            case Send(stanzas=stanzas, claim=claim):
+                for sent in stanzas:
+                    self._replies[self._next()] = sent.reply
                 if claim is not None:
                     self._claim(claim)
             case ClaimKey(claim=claim):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ from bridge.journal.store import (
     JournalStore,
     Operation,
     Send,
+    Sent,
     Settle,
 )
 from bridge.xmpp.outbox import Outgoing
@@ -228,7 +230,7 @@ CLAIM: Final = Claim(b"k", b"digest", "u", 2.5, "asked")
     "operation",
     [
         ClaimKey(CLAIM),
-        Send(Outgoing(b"<b/>", 2.5, "bot", "u", 0), "message", "me@bot", "you@a", None),
+        Send((Sent(Outgoing(b"<b/>", 2.5, "bot", "u", 0), "message", "me@bot", "you@a", None),)),
     ],
     ids=["claim", "send"],
 )
@@ -473,7 +475,7 @@ from pathlib import Path
 import trio
 from bridge.journal.committer import Committer
 from bridge.journal.delivery import Delivery
-from bridge.journal.store import Confirm, Settle
+from bridge.journal.store import Confirm, Send, Sent, Settle
 from bridge.xmpp.outbox import Outgoing
 from bridge.telemetry.log import logger
 from bridge.journal.sqlite.store import SqliteStore
@@ -488,12 +490,21 @@ async def work(committer, name):
             assert await committer.commit(Settle(uid, (Outgoing(b"<b/>", 2.5, "bot", uid, 1),)))
             print("settled", uid, flush=True)
 
+async def send(committer):
+    for number in range(10**9):
+        uids = [f"request-{number}-{place}" for place in range(5)]
+        stanzas = [Outgoing(b"<c/>" * 200, 2.5, "bot", uid, 0) for uid in uids]
+        sent = tuple([Sent(one, "message", "b@b", "a@a", None) for one in stanzas])
+        assert await committer.commit(Send(sent))
+        print("sent", f"request-{number}", flush=True)
+
 async def main():
     committer = Committer(SqliteStore(Path(sys.argv[1])), logger())
     async with trio.open_nursery() as nursery:
         await nursery.start(committer.run)
         for name in "abcdefgh":
             nursery.start_soon(work, committer, name)
+        nursery.start_soon(send, committer)
 
 trio.run(main)
 """
@@ -509,7 +520,7 @@ def test_what_commit_returned_for_survives_kill(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
         lines += child.stdout.readlines()
     assert child.returncode == -signal.SIGKILL
-    told: dict[str, set[str]] = {"accepted": set(), "settled": set()}
+    told: dict[str, set[str]] = {"accepted": set(), "settled": set(), "sent": set()}
     for line in lines:
         with suppress(ValueError):  # the last line may be cut
             what, uid = line.removesuffix("\n").split(" ")
@@ -522,6 +533,10 @@ def test_what_commit_returned_for_survives_kill(tmp_path: Path) -> None:
     assert told["accepted"] <= pending | replied
     assert told["settled"] <= replied
     assert not pending & replied
+    requests = Counter(uid.rpartition("-")[0] for uid in replied if uid.startswith("request-"))
+    assert len(told["sent"]) > 50
+    assert told["sent"] <= requests.keys()
+    assert set(requests.values()) == {5}, "the stanzas of one request are kept all or none"
 
 
 async def test_queries_and_commits_on_a_file(tmp_path: Path, nursery: trio.Nursery) -> None:

@@ -166,13 +166,13 @@ def sending(queue: MemoryQueue | JournalQueue, id: str, claim: Claim | None = No
     """Have a stanza kept, and give what is told of it."""
     told: list[Any] = []
     one = stanza(f"<message id='{id}' from='{BOT}' to='a@x/1'><body>hi</body></message>")
-    queue.send(one, f"msg_{id}", START, claim, told.append)
+    queue.send({f"msg_{id}": one}, START, claim, told.append)
     return told
 
 
 def test_memory_keeps_what_is_sent_as_long_as_the_outbox() -> None:
     queue = MemoryQueue()
-    [told] = sending(queue, "1")
+    [[told]] = sending(queue, "1")
     assert (told.made, told.uid, queue.failure) == (START, "", None)
     assert b"<body>hi</body>" in told.data
     assert queue.fullness == 0
@@ -184,7 +184,7 @@ async def test_what_is_sent_is_kept_and_then_confirmed_or_abandoned(start: Start
     told = [sending(keeping.queue, "1", claim), sending(keeping.queue, "2")]
     assert told == [[], []], "not before it is committed"
     await wait_all_tasks_blocked()
-    [[one], [two]] = told
+    [[[one]], [[two]]] = told
     assert [(one.uid, one.place), (two.uid, two.place)] == [("msg_1", 0), ("msg_2", 0)]
     assert keeping.journal.claims([b"k"]) == [claim]
     assert await keeping.queue.recovered_replies() == [one, two]

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import trio
 
-from bridge.listener.submission.sender import Key, Sender, SendRefused
+from bridge.listener.submission.sender import Batch, Key, Sender, SendRefused
 from bridge.payload.reply import ReplyComposer
 from xmppstream import Element, Stanza, parse_element
 
@@ -41,12 +41,12 @@ class FakeSender(Sender):
         self.fault: Exception | None = None
         self.hold: trio.Event | None = None
 
-    async def send(self, stanza: Stanza, key: Key | None = None) -> str:
+    async def send_all(self, batch: Batch, key: Key | None = None) -> list[str]:
         self._raise()
         if self.hold is not None:
             await self.hold.wait()
-        self.sent.append((stanza, key))
-        return f"msg_{len(self.sent)}"
+        self.sent += [(stanza, key) for stanza in batch.stanzas]
+        return batch.uids(f"msg_{len(self.sent)}")
 
     async def ask(self, request: Stanza, wait_s: float, key: Key | None = None) -> Stanza:
         self._raise()

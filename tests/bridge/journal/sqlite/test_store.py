@@ -41,6 +41,7 @@ from bridge.journal.store import (
     ReleaseKey,
     Requeue,
     Send,
+    Sent,
     Settle,
     Totals,
 )
@@ -160,11 +161,16 @@ CLAIMS: Final = st.builds(
 
 
 @st.composite
-def sends(draw: st.DrawFn) -> Send:
+def sent(draw: st.DrawFn) -> Sent:
     place = draw(st.integers(0, 2))
     reply = Outgoing(draw(st.binary(max_size=60)), draw(TIMES), draw(COMPONENTS), draw(UIDS), place)
-    claim = draw(st.none() | CLAIMS)
-    return Send(reply, draw(KINDS), draw(TEXTS), draw(TEXTS), draw(OPTIONAL), claim)
+    return Sent(reply, draw(KINDS), draw(TEXTS), draw(TEXTS), draw(OPTIONAL))
+
+
+@st.composite
+def sends(draw: st.DrawFn) -> Send:
+    stanzas = draw(st.lists(sent(), min_size=1, max_size=3))
+    return Send(tuple(stanzas), draw(st.none() | CLAIMS))
 
 
 OPERATIONS: Final = st.one_of(
@@ -299,8 +305,12 @@ TestAgainstModel.settings = settings(max_examples=60, stateful_step_count=15, de
 # --- the walk of a stanza that came of no entry
 
 
-def send(uid: str, claim: Claim | None = None, *, made: float = 2.5) -> Send:
-    return Send(Outgoing(b"<b/>", made, "bot", uid, 0), "message", "me@bot", "you@a", "1", claim)
+def send(*uids: str, claim: Claim | None = None, made: float = 2.5) -> Send:
+    stanzas = (
+        Sent(Outgoing(b"<b/>", made, "bot", uid, 0), "message", "me@bot", "you@a", "1")
+        for uid in uids
+    )
+    return Send(tuple(stanzas), claim)
 
 
 def claim(name: bytes, *, made: float = 2.5, answer: str | None = None) -> Claim:
@@ -336,24 +346,27 @@ def test_what_was_sent_and_abandoned_is_a_dead_letter_of_its_own(journal: Sqlite
 def test_a_claim_is_kept_with_its_stanza_or_not_at_all(journal: SqliteStore) -> None:
     journal.commit([entry("p")])
     with pytest.raises(ImpossibleOperation):
-        journal.commit([send("u", claim(b"k")), entry("p")])
+        journal.commit([send("u", claim=claim(b"k")), entry("p")])
     assert journal.claims([b"k"]) == []
     assert journal.replies("bot", limit=9) == []
-    journal.commit([send("u", claim(b"k"))])
+    journal.commit([send("u", claim=claim(b"k"))])
     assert journal.claims([b"k", b"l"]) == [claim(b"k")]
 
 
 def test_claims_are_bounded_by_count_and_the_oldest_go_first(file: Path) -> None:
     with closing(SqliteStore(file, claim_limit_count=250)) as journal:
         names = [f"{number:03}".encode() for number in range(700)]
-        journal.commit([send(f"u{name!r}", claim(name)) for name in names])
+        journal.commit([send(f"u{name!r}", claim=claim(name)) for name in names])
         assert sorted(one.name for one in journal.claims(names)) == names[450:]
 
 
 def test_a_claim_that_is_made_again_is_the_newest(file: Path) -> None:
     with closing(SqliteStore(file, claim_limit_count=1)) as journal:
         journal.commit(
-            [send(uid, claim(name)) for uid, name in zip("abc", (b"k", b"l", b"k"), strict=True)]
+            [
+                send(uid, claim=claim(name))
+                for uid, name in zip("abc", (b"k", b"l", b"k"), strict=True)
+            ]
         )
         assert [one.name for one in journal.claims([b"k", b"l"])] == [b"k"]
 
@@ -376,7 +389,7 @@ def test_claims_are_bounded_by_bytes_with_their_answers(file: Path) -> None:
 def test_a_claim_is_forgotten_after_a_day(file: Path) -> None:
     clock = Clock()
     with closing(SqliteStore(file, elapsed_s=clock)) as journal:
-        journal.commit([send("u", claim(b"k")), send("v", claim(b"l"))])
+        journal.commit([send("u", claim=claim(b"k")), send("v", claim=claim(b"l"))])
         clock.now += CLAIM_S
         journal.commit([entry("p")])
         assert journal.claims([b"k", b"l"]) == [claim(b"k"), claim(b"l")]
@@ -395,14 +408,14 @@ def test_a_wall_clock_that_jumps_makes_nothing_old(file: Path, jump_s: float, ag
     now = 1.8e9
     journal = SqliteStore(file)
     journal.commit([entry(uid) for uid in "abc"])
-    journal.commit([Settle("a", (), now, "why"), send("s", claim(b"k", made=now))])
+    journal.commit([Settle("a", (), now, "why"), send("s", claim=claim(b"k", made=now))])
     now += jump_s
     if again:
         journal.close()
         journal = SqliteStore(file)
     with closing(journal):
         journal.commit([Settle("b", (), now, "why"), replace(entry("d"), received=now)])
-        journal.commit([send("t", claim(b"l", made=now)), ClaimKey(claim(b"m", made=now))])
+        journal.commit([send("t", claim=claim(b"l", made=now)), ClaimKey(claim(b"m", made=now))])
         journal.commit([Settle("c", (), now - jump_s, "why")])
         assert dead_uids(journal) == ["a", "b", "c"]
         assert len(journal.claims([b"k", b"l", b"m"])) == 3
@@ -531,7 +544,7 @@ def test_what_is_not_pending_is_looked_for_once(reads: list[str], journal: Sqlit
 
 
 def test_a_claim_that_is_released_within_its_batch_is_gone(journal: SqliteStore) -> None:
-    journal.commit([send("u", claim(b"k")), ReleaseKey(b"k")])
+    journal.commit([send("u", claim=claim(b"k")), ReleaseKey(b"k")])
     assert journal.claims([b"k"]) == []
 
 
@@ -788,7 +801,7 @@ def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
             assert (dead.entry.uid, dead.entry.number, dead.reason) == ("d", 3, "why")
             assert journal.claims([b"k"]) == []
     with closing(SqliteStore(file)) as journal:
-        journal.commit([send("s", claim(b"k"))])
+        journal.commit([send("s", claim=claim(b"k"))])
         assert journal.replies("bot", limit=9)[-1] == (4, Outgoing(b"<b/>", 2.5, "bot", "s", 0))
         assert journal.claims([b"k"]) == [claim(b"k")]
     with closing(sqlite3.connect(file)) as database:
@@ -863,6 +876,19 @@ def test_a_full_disk_is_said_to_be_full(journal: SqliteStore, file: Path) -> Non
     journal._database.execute("PRAGMA max_page_count = 1000000")
     journal.commit([entry("after")])
     assert uids(journal.pending(None, limit=9)) == ["before", "after"]
+
+
+def test_the_stanzas_of_one_request_are_kept_all_or_none(journal: SqliteStore) -> None:
+    many = [f"u{n}" for n in range(5000)]  # more than one statement takes
+    journal._database.execute("PRAGMA max_page_count = 40")
+    with pytest.raises(JournalError, match="its disk is full"):
+        journal.commit([send(*many, claim=claim(b"k"))])
+    assert journal.replies("bot", limit=9999) == []
+    assert journal.claims([b"k"]) == []
+    journal._database.execute("PRAGMA max_page_count = 1000000")
+    journal.commit([send(*many, claim=claim(b"k"))])
+    assert [one.uid for _, one in journal.replies("bot", limit=9999)] == many
+    assert journal.claims([b"k"]) == [claim(b"k")]
 
 
 def test_a_write_that_fails_undoes_its_batch(journal: SqliteStore, file: Path) -> None:

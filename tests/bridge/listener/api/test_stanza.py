@@ -193,12 +193,116 @@ async def test_who_sends_where_the_stanza_does_not_say(
     assert [one.from_ for one, _ in world.sender.sent] == [expected]
 
 
+XML_WITHOUT_FROM = f"<message to='{JULIET}'><body>x</body></message>"
+WITHOUT_FROM: dict[str, tuple[str, Any, str]] = {
+    "JSON": ("/v1/stanzas", {"to": JULIET, "body": "x"}, JSON),
+    "stanza": ("/v1/stanzas", {"stanza": XML_WITHOUT_FROM}, JSON),
+    "an array": ("/v1/stanzas", [{"to": JULIET, "body": "x"}], JSON),
+    "XML": ("/v1/stanzas", XML_WITHOUT_FROM, XML),
+    "iq": ("/v1/stanzas", f"<iq type='get' to='{JULIET}'><ping xmlns='urn:xmpp:ping'/></iq>", XML),
+    "text": (f"/v1/stanzas/message/chat/{JULIET}", "x", TEXT),
+    "mod_rest": ("/rest", {"kind": "message", "to": JULIET, "body": "x"}, JSON),
+    "mod_post_msg": (f"/msg/{JULIET}", "x", TEXT),
+}
+
+
 @pytest.mark.parametrize("name", ["two", "all"])
-async def test_a_token_of_several_names_has_to_say_which(world: World, name: str) -> None:
-    content = json.dumps({"to": JULIET, "body": "x"})
-    value = problem(await world.post("/v1/stanzas", content, JSON, **bearer(name)), 422)
+@pytest.mark.parametrize(("path", "content", "media"), WITHOUT_FROM.values(), ids=WITHOUT_FROM)
+async def test_a_token_of_several_names_has_to_say_which(
+    world: World, name: str, path: str, content: Any, media: str
+) -> None:
+    content = json.dumps(content) if media == JSON else content
+    value = problem(await world.post(path, content, media, **bearer(name)), 422)
     detail = 'from is missing; this token may speak as several addresses, so set "from"'
     assert value["detail"] == detail
+    assert not world.sender.sent
+
+
+@pytest.mark.parametrize("name", ["two", "all"])
+async def test_the_short_forms_have_to_say_which_as_well(world: World, name: str) -> None:
+    value = problem(await world.get(f"/v1/ping/{JULIET}", **bearer(name)), 422)
+    assert value["detail"].endswith('so set "from"')
+
+
+async def test_a_bad_sender_is_not_taken_for_none(world: World) -> None:
+    content = json.dumps({**MESSAGE, "from": f"@{BOT}"})
+    value = problem(await world.post("/v1/stanzas", content, JSON), 422)
+    assert value["detail"].startswith("from: ")
+    assert "several addresses" not in value["detail"]
+
+
+# --- several at once
+
+
+async def test_an_array_is_answered_with_a_list(world: World) -> None:
+    two = {**MESSAGE, "body": "ho"}
+    del two["id"]
+    response = await world.post("/v1/stanzas", json.dumps([MESSAGE, two]), JSON)
+    assert response.status_code == 202
+    accepted = response.json()
+    assert accepted == [
+        {"id": "m1", "uid": accepted[0]["uid"]},
+        {"id": accepted[1]["uid"], "uid": accepted[1]["uid"]},
+    ]
+    head = f"<message to='{JULIET}' from='echo@{BOT}' type='chat'"
+    assert sent(world) == [
+        means(f"{head} id='m1'><body>hi</body></message>"),
+        means(f"{head}><body>ho</body></message>"),
+    ]
+
+
+async def test_an_array_of_one_is_answered_with_a_list(world: World) -> None:
+    response = await world.post("/v1/stanzas", json.dumps([MESSAGE]), JSON)
+    [accepted] = response.json()
+    assert accepted["id"] == "m1"
+
+
+async def test_an_object_with_files_is_answered_with_a_list(world: World) -> None:
+    url = "https://a.example/cat.png"
+    content = json.dumps({**MESSAGE, "files": [{"url": url}]})
+    response = await world.post("/v1/stanzas", content, JSON)
+    assert [one["id"] == one["uid"] for one in response.json()] == [False, True]
+    bodies = [one.child("body") for one, _ in world.sender.sent]
+    assert [one.text for one in bodies if one is not None] == ["hi", url]
+
+
+async def test_an_array_has_one_key(world: World) -> None:
+    content = json.dumps([MESSAGE, MESSAGE])
+    await world.post("/v1/stanzas", content, JSON, Idempotency_Key="k")
+    [one, two] = [key for _, key in world.sender.sent]
+    assert one is two
+    assert one is not None
+
+
+async def test_an_iq_alone_in_an_array_waits_for_its_answer(world: World) -> None:
+    world.sender.answer = stanza(f"<iq type='result' from='{JULIET}' to='{BOT}' id='p1'/>")
+    response = await world.post("/v1/stanzas", json.dumps([{"stanza": PING}]), JSON)
+    assert (response.status_code, response.json()["type"]) == (200, "result")
+
+
+@pytest.mark.parametrize(
+    ("name", "second", "status", "detail"),
+    [
+        ("one", {"boddy": "x"}, 422, "object 2: key 'boddy' is unknown; perhaps you meant body"),
+        ("one", {"stanza": PING}, 422, "object 2: an iq waits for its answer; send it alone"),
+        ("one", {"from": "a@evil.example"}, 404, "object 2: from: 'evil.example' is not a compo"),
+        ("all", {"from": OTHER}, 422, f"object 2: from: {OTHER} and {BOT} are two components"),
+        ("all", {"from": None}, 422, "object 2: from is missing; this token may speak as several"),
+        ("echo", {"from": f"alert@{BOT}"}, 403, "object 2: from: this token may not speak as"),
+        ("asker", {}, 403, 'This token lacks the scope "send"'),
+    ],
+)
+async def test_nothing_of_an_array_is_sent_if_one_may_not_be(
+    world: World, name: str, second: dict[str, Any], status: int, detail: str
+) -> None:
+    content = json.dumps([MESSAGE, {**MESSAGE, **second}])
+    value = problem(await world.post("/v1/stanzas", content, JSON, **bearer(name)), status)
+    assert value["detail"].startswith(detail)
+    assert not world.sender.sent
+
+
+async def test_an_array_is_sent_at_v1_only(world: World) -> None:
+    problem(await world.post("/rest", json.dumps([MESSAGE]), JSON), 422)
     assert not world.sender.sent
 
 

@@ -17,6 +17,7 @@ from bridge.journal.idempotency import MemoryIdempotencyStore
 from bridge.journal.queue import Quota
 from bridge.journal.store import CLAIM_S, Claim, JournalError
 from bridge.listener.submission.sender import (
+    Batch,
     IdInUse,
     JournalUnavailable,
     Key,
@@ -107,6 +108,9 @@ class Stage:
 
     async def send(self, one: Stanza, key: Key | None = None) -> Call:
         return await self.call(partial(self.life.sender.send, one, key))
+
+    async def send_all(self, batch: Batch, key: Key | None = None) -> Call:
+        return await self.call(partial(self.life.sender.send_all, batch, key))
 
     async def ask(self, one: Stanza, wait_s: float = 10, key: Key | None = None) -> Call:
         return await self.call(partial(self.life.sender.ask, one, wait_s, key))
@@ -211,8 +215,6 @@ async def test_the_domain_of_the_sender_is_written_as_configured() -> None:
 BAD: Final[dict[str, tuple[Any, str]]] = {
     "nothing": ("", "not JSON"),
     "no JSON": ("{", "not JSON"),
-    "an array": ([{"to": PEER, "body": "x"}], "array"),
-    "an array after space": (' \n[{"to": "a@b", "body": "x"}]', "array"),
     "a string": ('"hi"', "not a JSON object"),
     "no to": ({"body": "hi"}, "to is missing"),
     "no to, in XML": ({"stanza": "<message><body>hi</body></message>"}, "to is missing"),
@@ -375,6 +377,100 @@ async def test_a_journal_that_fails_refuses_and_says_why(
     call = await durable.send(message("b"), key())
     assert call.result
     assert durable.sent() == ["b"]
+
+
+# --- several at once
+
+
+def several(*ids: str | None) -> Batch:
+    stanzas = [Stanza(message().element.with_attributes(id=id)) for id in ids]
+    return Batch(tuple(stanzas), ("",) * len(ids), is_list=True)
+
+
+async def test_several_go_out_in_order_and_are_named_after_one_uid(stage: Stage) -> None:
+    call = await stage.send_all(several("a", None, "c"))
+    [one, two, three] = call.result
+    assert (two, three) == (f"{one[:-1]}2", f"{one[:-1]}3")
+    assert one.startswith("msg_")
+    assert stage.sent() == ["a", two, "c"]
+
+
+async def test_several_are_kept_by_one_operation(durable: Stage) -> None:
+    durable.life.disk.hold()
+    call = await durable.send_all(several("a", "b"), key())
+    assert (call.over, durable.sent()) == (False, [])
+    durable.life.disk.release()
+    await wait_all_tasks_blocked()
+    assert call.over
+    kept = [one.uid for _, one in journal_of(durable).replies(DOMAIN, limit=9)]
+    assert kept == call.result
+    assert durable.sent() == ["a", "b"]
+
+
+@pytest.mark.parametrize("acts_first", [False, True])
+async def test_a_crash_leaves_all_or_none(durable: Stage, acts_first: bool) -> None:
+    durable.life.disk.hold(acts_first=acts_first)
+    call = await durable.send_all(several("a", "b", "c"))
+    assert not call.over
+    await durable.life.kill()
+    await durable.begin()
+    assert durable.sent() == (["a", "b", "c"] if acts_first else [])
+
+
+async def test_what_is_kept_of_several_goes_out_in_the_next_life_as_it_was(durable: Stage) -> None:
+    await durable.send_all(several("a", None))
+    first = durable.life.outbox.take()
+    await durable.life.kill()
+    life = await durable.begin()
+    assert life.outbox.take() == first
+
+
+async def test_several_with_one_key_are_sent_once(stage: Stage) -> None:
+    calls = [await stage.send_all(several("a", None), key()) for _ in range(3)]
+    assert stage.sent() == ["a", calls[0].result[1]]
+    assert [call.result for call in calls] == [calls[0].result] * 3
+    other = await stage.send_all(several("a", "b"), key(content="b"))
+    assert other.refused_by is KeyReused
+
+
+async def test_the_same_list_is_given_in_the_next_life(durable: Stage) -> None:
+    first = await durable.send_all(several("a", None), key())
+    assert durable.sent() == ["a", first.result[1]]
+    await wait_all_tasks_blocked()  # until it is confirmed
+    await durable.life.kill()
+    await durable.begin()
+    again = await durable.send_all(several("a", None), key())
+    assert (again.result, durable.sent()) == (first.result, [])
+
+
+async def test_there_is_room_for_all_or_for_none(stage: Stage) -> None:
+    shorten(stage.life, 4)
+    assert (await stage.send(message("a"))).result
+    call = await stage.send_all(several("b", "c", "d", "e"), key())
+    assert call.refused_by is QueueFull
+    assert stage.sent() == ["a"]
+    again = await stage.send_all(several("b", "c", "d", "e"), key())
+    assert len(again.result) == 4
+    assert stage.sent() == ["b", "c", "d", "e"]
+
+
+async def test_the_room_of_several_is_free_again(durable: Stage) -> None:
+    shorten(durable.life, 4)
+    journal_of(durable).failure = FAILURE
+    for _ in range(3):
+        call = await durable.send_all(several("b", "c", "d", "e"))
+        assert call.refused_by is JournalUnavailable
+    assert durable.life.outbox.reserve(4, 4)
+
+
+async def test_several_are_taken_while_their_component_runs(stage: Stage) -> None:
+    stage.life.submitters[DOMAIN] = evolve(stage.life.submitters[DOMAIN], takes=lambda _: False)
+    call = await stage.send_all(several("a", "b"), key())
+    assert call.refused_by is NotRunning
+    assert stage.sent() == []
+
+
+# --- refusals
 
 
 async def test_what_the_journal_cannot_keep_is_refused(durable: Stage) -> None:
