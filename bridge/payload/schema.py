@@ -49,19 +49,27 @@ def content_schemas(ref_template: str) -> tuple[Table, Table]:
     return schemas, definitions
 
 
-def json_schema() -> Table:
-    """Return the schema of a request and of a reply, as definitions `Request` and `Reply`."""
-    template = "#/$defs/{name}"
+def request_schema(ref_template: str) -> tuple[Table, Table]:
+    """Return the schema of a request, and the definitions that it refers to. Later versions may add
+    keys, so it is open.
+    """
     found, definitions = msgspec.json.schema_components(
-        [field.shape for field in FIELDS], ref_template=template
+        [field.shape for field in FIELDS], ref_template=ref_template
     )
     fields = {
         field.key: {"description": field.doc, **schema}
         for field, schema in zip(FIELDS, found, strict=True)
     }
-    content, more = content_schemas(template)
     base = {key: {"description": doc, **schema} for key, (schema, doc) in _REQUEST.items()}
-    request = {"type": "object", "properties": {**base, **fields}, "required": _ALWAYS}
+    properties = {**base, **fields}
+    return {"type": "object", "properties": properties, "required": _ALWAYS}, definitions
+
+
+def json_schema() -> Table:
+    """Return the schema of a request and of a reply, as definitions `Request` and `Reply`."""
+    template = "#/$defs/{name}"
+    request, definitions = request_schema(template)
+    content, more = content_schemas(template)
     return {
         "$schema": DIALECT,
         "title": "xmpp-bridge",

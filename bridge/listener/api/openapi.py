@@ -12,6 +12,7 @@ from bridge import __version__
 from bridge.listener.api.prosody import FORM, REST_QUERIES
 from bridge.listener.api.schema import COMPONENTS, JID, WORD
 from bridge.listener.api.stanza import JSON, QUERIES, TEXT, XML
+from bridge.listener.api.webhook import webhooks
 from bridge.listener.problem import MEDIA_TYPE, STATUS_OF
 from bridge.listener.submission.composition import BATCH_LIMIT
 from bridge.xmpp.iq import WAIT_LIMIT_S
@@ -35,6 +36,13 @@ _WHY: Final = {
     503: "The journal or the queue refuses, or the component does not run; see Retry-After",
     504: "No answer came in time",
 }
+_TAGS: Final = {
+    "send": "Send stanzas",
+    "query": "Ask other entities",
+    "prosody": "The paths of mod_rest and mod_post_msg",
+    "monitoring": "Metrics, health, and this description",
+    "service": "The POST that the bridge makes to a service",
+}
 _ALWAYS: Final = (400, 401, 403, 404, 422, 429, 431, 500, 503)
 _OF_BODY: Final = (408, 413, 415)
 _OF_ANSWER: Final = (409, 504, *STATUS_OF.values())
@@ -54,7 +62,9 @@ def document(paths: Iterable[str] = ()) -> bytes:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "security": [{"bearer": []}, {"basic": []}],
+        "tags": [{"name": name, "description": why} for name, why in _TAGS.items()],
         "paths": {**_stanzas(), **_queries(), **_aliases(), **_itself(), **watching},
+        "webhooks": webhooks(),
         "components": COMPONENTS,
     }
     return msgspec.json.encode(value)
@@ -72,6 +82,8 @@ def _stanzas() -> Table:
     return {
         "/v1/stanzas": {
             "post": _operation(
+                "sendStanzas",
+                "send",
                 "Send one stanza, or several; an iq waits for its answer",
                 [*_KEYED, _PREFER],
                 bodies,
@@ -81,6 +93,8 @@ def _stanzas() -> Table:
         },
         "/v1/stanzas/{kind}/{type}/{to}": {
             "post": _operation(
+                "sendText",
+                "send",
                 "Send text as the body of a message or the status of a presence",
                 [*head, _FROM, *_KEYED],
                 {TEXT: {"type": "string"}},
@@ -103,7 +117,10 @@ def _queries() -> Table:
         node = [_in("query", "node", _ANY)] if name in ("disco", "items") else []
         ok = {"200": _content("The answer", {JSON: _ref(name.title())}, _APPLIED)}
         parameters = [_in("path", "jid", JID), *node, _FROM, _PREFER]
-        items[f"/v1/{name}/{{jid}}"] = {"get": _operation(summary, parameters, {}, ok, _OF_ANSWER)}
+        operation = _operation(
+            f"query{name.title()}", "query", summary, parameters, {}, ok, _OF_ANSWER
+        )
+        items[f"/v1/{name}/{{jid}}"] = {"get": operation}
     return items
 
 
@@ -124,11 +141,25 @@ def _aliases() -> Table:
     query = [_in("path", "query", {"enum": list(REST_QUERIES)}), _in("path", "to", JID)]
     return {
         "/rest": {
-            "post": _operation("Like mod_rest", [*_KEYED, *waiting], forms, answers, statuses)
+            "post": _operation(
+                "postRest",
+                "prosody",
+                "Like mod_rest",
+                [*_KEYED, *waiting],
+                forms,
+                answers,
+                statuses,
+            )
         },
-        "/rest/echo": {"post": _operation("Like mod_rest", [], forms, echoed, _OF_BODY)},
+        "/rest/echo": {
+            "post": _operation(
+                "postRestEcho", "prosody", "Like mod_rest", [], forms, echoed, _OF_BODY
+            )
+        },
         "/rest/{kind}/{type}/{to}": {
             "post": _operation(
+                "postRestTo",
+                "prosody",
                 "Like mod_rest",
                 [*head, *_KEYED, *waiting],
                 {**forms, JSON: {"type": "object"}},
@@ -138,6 +169,8 @@ def _aliases() -> Table:
         },
         "/rest/{query}/{to}": {
             "get": _operation(
+                "getRest",
+                "prosody",
                 "Like mod_rest; the fields of the payload are parameters",
                 [*query, *waiting],
                 {},
@@ -147,6 +180,8 @@ def _aliases() -> Table:
         },
         "/msg/{to}": {
             "post": _operation(
+                "postMsg",
+                "prosody",
                 "Like mod_post_msg",
                 [_in("path", "to", JID), *_KEYED],
                 message,
@@ -160,7 +195,15 @@ def _aliases() -> Table:
 def _itself() -> Table:
     ok = {"200": _content("This document", {JSON: {"type": "object"}})}
     return {
-        "/v1/openapi.json": {"get": {"summary": "This document", "security": [], "responses": ok}}
+        "/v1/openapi.json": {
+            "get": {
+                "operationId": "getDescription",
+                "tags": ["monitoring"],
+                "summary": "This document",
+                "security": [],
+                "responses": ok,
+            }
+        }
     }
 
 
@@ -168,17 +211,21 @@ def _watching() -> Table:
     text = {"type": "string"}
     media = {"text/plain": text, "application/openmetrics-text": text}
     refused = {str(status): _problem(_WHY[status]) for status in (401, 403)}
-    alive = _content("The daemon is alive", {JSON: {"type": "object"}})
+    alive = _content("The daemon is alive", {JSON: _ref("Health")})
     ready = {JSON: _ref("Readiness")}
     return {
         "/metrics": {
             "get": {
+                "operationId": "getMetrics",
+                "tags": ["monitoring"],
                 "summary": "Metrics for Prometheus (scope watch)",
                 "responses": {"200": _content("Metrics", media), **refused},
             }
         },
         "/healthz": {
             "get": {
+                "operationId": "getHealth",
+                "tags": ["monitoring"],
                 "summary": "Whether the daemon is alive",
                 "security": [],
                 "responses": {"200": alive},
@@ -186,6 +233,8 @@ def _watching() -> Table:
         },
         "/readyz": {
             "get": {
+                "operationId": "getReadiness",
+                "tags": ["monitoring"],
                 "summary": "Whether the daemon is ready",
                 "security": [],
                 "responses": {
@@ -198,6 +247,8 @@ def _watching() -> Table:
 
 
 def _operation(
+    id: str,
+    tag: str,
     summary: str,
     parameters: list[Table],
     bodies: Table,
@@ -209,6 +260,8 @@ def _operation(
         str(status): _problem(_WHY.get(status, "The other side sent an error")) for status in every
     }
     operation: Table = {
+        "operationId": id,
+        "tags": [tag],
         "summary": summary,
         "parameters": parameters,
         "responses": {**ok, **refused},

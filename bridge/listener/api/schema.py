@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from bridge.config.token import SCOPES
 from bridge.listener.problem import STATUS_OF
-from bridge.payload.schema import content_schemas, reply_object
+from bridge.payload.schema import content_schemas, reply_object, request_schema
 from xmppstream.stanza import KINDS
 
 Table = dict[str, Any]
@@ -13,20 +13,51 @@ WORD: Final[Table] = {"type": "string", "minLength": 1}
 JID: Final[Table] = {**WORD, "maxLength": 3071, "examples": ["juliet@example.com"]}
 
 
-def _object(required: list[str], **properties: Table) -> Table:
+def _closed(required: list[str], **properties: Table) -> Table:
+    """Return the schema of an object that has no other keys. A `_` at the end of a name is for
+    Python alone.
+    """
     names = {name.rstrip("_"): schema for name, schema in properties.items()}
-    return {"type": "object", "required": required, "properties": names}
+    return {
+        "type": "object",
+        "required": required,
+        "properties": names,
+        "additionalProperties": False,
+    }
+
+
+def _portable(schema: Any) -> Any:
+    """Return a schema without what code generators do not take as it is meant: enumerations of
+    booleans (openapi-python-client 0.29), and a default of null, which makes a key required
+    (openapi-typescript 7).
+    """
+    if isinstance(schema, list):
+        return [_portable(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("enum") in ([False], [True]) or isinstance(schema.get("const"), bool):
+        rest = {key: value for key, value in schema.items() if key not in ("enum", "const")}
+        return {**rest, "type": "boolean"}
+    return {
+        key: _portable(value) for key, value in schema.items() if (key, value) != ("default", None)
+    }
 
 
 def _components() -> Table:
     maybe = {"type": ["string", "null"]}
     kind = {"enum": [*KINDS, "", None]}
     texts = {"type": "string"}
-    identity = _object(["category", "type"], category=texts, type=texts, name=texts, lang=texts)
-    item = _object([], jid=texts, node=texts, name=texts)
+    identity = _closed(["category", "type"], category=texts, type=texts, name=texts, lang=texts)
+    item = _closed([], jid=texts, node=texts, name=texts)
     asked: Table = {"jid": texts, "seconds": {"type": "number", "minimum": 0}}
-    reason = _object(["problem", "detail"], problem=texts, detail=texts, component=texts)
-    content, definitions = content_schemas("#/components/schemas/Stanza{name}")
+    reason = _closed(["problem", "detail"], problem=texts, detail=texts, component=texts)
+    template = "#/components/schemas/Stanza{name}"
+    request, read = request_schema(template)
+    content, written = content_schemas(template)
+    definitions = {  # a title would name a class twice, as a definition and as an answer
+        f"Stanza{name}": {**schema, "title": f"Stanza{name}"}
+        for name, schema in {**read, **written}.items()
+    }
     return {
         "securitySchemes": {
             "bearer": {
@@ -41,8 +72,16 @@ def _components() -> Table:
             },
         },
         "schemas": {
-            **{f"Stanza{name}": schema for name, schema in definitions.items()},
-            "Stanza": reply_object(content),
+            **_portable(definitions),
+            "Stanza": _portable(reply_object(content)),
+            "Request": _portable(request),
+            "Reply": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/Stanza"},
+                    {"type": "array", "items": {"$ref": "#/components/schemas/Stanza"}},
+                    {"type": "null"},
+                ]
+            },
             "Rest": _object([], kind=kind, to=maybe, from_=maybe, id=maybe, type=maybe),
             "Msg": _object([], to=maybe, type=maybe),
             "RestAnswer": _object(
@@ -53,8 +92,8 @@ def _components() -> Table:
                 to=maybe,
                 id=maybe,
             ),
-            "Accepted": _object(["id", "uid"], id=WORD, uid=WORD),
-            "Answer": _object(
+            "Accepted": _closed(["id", "uid"], id=WORD, uid=WORD),
+            "Answer": _closed(
                 ["kind", "type", "from", "to", "id", "stanza"],
                 kind={"const": "iq"},
                 type={"const": "result"},
@@ -63,32 +102,33 @@ def _components() -> Table:
                 id=maybe,
                 stanza=texts,
             ),
-            "Ping": _object(["jid", "seconds"], **asked),
-            "Version": _object(["jid", "seconds"], **asked, name=texts, version=texts, os=texts),
-            "Disco": _object(
+            "Ping": _closed(["jid", "seconds"], **asked),
+            "Version": _closed(["jid", "seconds"], **asked, name=texts, version=texts, os=texts),
+            "Disco": _closed(
                 ["jid", "seconds"],
                 **asked,
                 node=texts,
                 identities={"type": "array", "items": identity},
                 features={"type": "array", "items": texts},
             ),
-            "Items": _object(
+            "Items": _closed(
                 ["jid", "seconds"], **asked, node=texts, items={"type": "array", "items": item}
             ),
-            "Readiness": _object(
+            "Health": _closed(["status"], status={"const": "alive"}),
+            "Readiness": _closed(
                 ["ready", "reasons", "journal"],
                 ready={"type": "boolean"},
                 reasons={"type": "array", "items": reason},
                 journal={"enum": ["ok", "failing", "off"]},
             ),
-            "Problem": _object(
+            "Problem": _closed(
                 ["type", "title", "status"],
                 type=texts,
                 title=texts,
                 status={"type": "integer"},
                 detail=texts,
                 stanza=texts,
-                error=_object(
+                error=_closed(
                     ["condition", "type"],
                     condition={"enum": list(STATUS_OF)},
                     type=texts,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema_rs import Draft202012Validator
 from schemathesis.checks import CHECKS as ALL
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
@@ -20,12 +21,16 @@ from starlette.routing import Route
 
 from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.config.token import SCOPES
+from bridge.config.value import Secret
 from bridge.listener.api.openapi import document
 from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
+from bridge.webhook.outcome import ERROR_OF_STATUS
+from bridge.webhook.signature import Signer
 from tests.bridge.listener.conftest import TOKENS, World, bearer, token
 from tests.bridge.listener.fake_sender import BOT, FakeSender
 from tests.bridge.listener.server.serving import serving
+from tests.bridge.payload.test_field import read
 from tests.bridge.sample import stanza
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(document())
@@ -73,7 +78,9 @@ async def test_it_is_served_as_it_is_made(world: World) -> None:
 
 
 def test_every_reference_leads_somewhere() -> None:
-    references = re.findall(r'"\$ref":"#/components/schemas/(\w+)"', document(["/readyz"]).decode())
+    references = re.findall(
+        r'"\$ref":"#/components/schemas/(\w+)"', document(["/readyz", "/healthz"]).decode()
+    )
     assert set(references) == set(DOCUMENT["components"]["schemas"])
 
 
@@ -90,6 +97,80 @@ def test_every_refusal_is_a_problem_and_both_schemes_are_there() -> None:
         "basic",
     }
     assert DOCUMENT["security"] == [{"bearer": []}, {"basic": []}]
+
+
+def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
+    value = json.loads(document(["/metrics", "/healthz", "/readyz"]))
+    items = [*value["paths"].values(), *value["webhooks"].values()]
+    operations = [operation for item in items for operation in item.values()]
+    names = [one["operationId"] for one in operations]
+    assert sorted(names) == [
+        "getDescription",
+        "getHealth",
+        "getMetrics",
+        "getReadiness",
+        "postMsg",
+        "postRest",
+        "postRestTo",
+        "queryDisco",
+        "queryItems",
+        "queryPing",
+        "queryVersion",
+        "receiveStanza",
+        "sendStanzas",
+        "sendText",
+    ]
+    tags = [tag["name"] for tag in value["tags"]]
+    assert {tag for one in operations for tag in one["tags"]} == set(tags)
+
+
+def test_the_objects_of_answers_are_closed() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    answers = ("Accepted", "Answer", "Problem", "Health", "Readiness", "Ping", "Version", "Disco")
+    for name in (*answers, "Items", "Stanza", "Rest", "Msg"):
+        assert schemas[name]["additionalProperties"] is False, name
+    assert "additionalProperties" not in schemas["Request"]  # later versions have more keys
+
+
+# --- the POST to a service
+
+POST: Final = DOCUMENT["webhooks"]["stanza"]["post"]
+
+
+def fits(name: str) -> Draft202012Validator:
+    components = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    return Draft202012Validator(components)
+
+
+def test_what_is_posted_and_answered_fits() -> None:
+    xml = "<message to='a@b' from='c@d'><body>hi</body></message>"
+    fits("Request").validate(read(xml))
+    assert not fits("Request").is_valid({"body": "hi"})
+    for reply in (None, [], {"body": "hi"}, [{"body": "hi"}, {"reactions": ["x"]}]):
+        fits("Reply").validate(reply)
+    unusable: list[Any] = ["hi", {"boddy": "hi"}, [5], {"files": [{}]}]
+    for bad in unusable:
+        assert not fits("Reply").is_valid(bad)
+
+
+def test_the_headers_of_a_post_are_described() -> None:
+    secret = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLjSw")
+    lines = Signer((secret,)).headers("msg_1", 2, 1.5, b"{}").splitlines()
+    signed = {line.partition(":")[0] for line in lines}
+    optional = {one["name"] for one in POST["parameters"] if not one["required"]}
+    assert {one["name"] for one in POST["parameters"]} == signed | {"traceparent"}
+    unsigned = {
+        line.partition(":")[0] for line in Signer().headers("msg_1", 2, 1.5, b"{}").splitlines()
+    }
+    assert optional == signed - unsigned
+
+
+def test_each_status_is_described_with_its_error() -> None:
+    described = POST["responses"]
+    assert set(described) == {"200", "204", "default", *map(str, ERROR_OF_STATUS)}
+    assert set(described["200"]["content"]) == {"application/json", "application/xmpp+xml"}
+    assert described["404"]["description"].endswith("item-not-found (cancel)")
+    assert POST["security"] == []
 
 
 @pytest.fixture(scope="module")
