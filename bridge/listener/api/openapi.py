@@ -153,7 +153,13 @@ def _aliases() -> Table:
         },
         "/rest/echo": {
             "post": _operation(
-                "postRestEcho", "prosody", "Like mod_rest", [], forms, echoed, _OF_BODY
+                "postRestEcho",
+                "prosody",
+                "Like mod_rest; also with the other forms of /rest",
+                [],
+                {JSON: _ref("Rest")},  # generated clients cannot be imported with several here
+                echoed,
+                _OF_BODY,
             )
         },
         "/rest/{kind}/{type}/{to}": {

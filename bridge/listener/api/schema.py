@@ -26,6 +26,11 @@ def _closed(required: list[str], **properties: Table) -> Table:
     }
 
 
+def _open(required: list[str], **properties: Table) -> Table:
+    """Return the schema of an object that may have other keys, those of mod_rest."""
+    return {**_closed(required, **properties), "additionalProperties": True}
+
+
 def _portable(schema: Any) -> Any:
     """Return a schema without what code generators do not take as it is meant: enumerations of
     booleans (openapi-python-client 0.29), and a default of null, which makes a key required
@@ -82,9 +87,9 @@ def _components() -> Table:
                     {"type": "null"},
                 ]
             },
-            "Rest": _object([], kind=kind, to=maybe, from_=maybe, id=maybe, type=maybe),
-            "Msg": _object([], to=maybe, type=maybe),
-            "RestAnswer": _object(
+            "Rest": _open([], kind=kind, to=maybe, from_=maybe, id=maybe, type=maybe),
+            "Msg": _open([], to=maybe, type=maybe),
+            "RestAnswer": _open(
                 ["kind", "type", "from", "to", "id"],
                 kind={"const": "iq"},
                 type={"enum": ["result", "error"]},

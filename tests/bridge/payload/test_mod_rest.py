@@ -89,6 +89,6 @@ def test_any_value_is_read_or_refused(key: str, value: Any) -> None:
     try:
         reading = read_reply(ReplyBody("json", content))
     except UnusableReply as error:
-        reading = Reading([], nothing=(str(error),))
+        reading = Reading([], whys=(str(error),))
     assert not any("not JSON" in why for why in reading.nothing)
     assert key in ("items", "archive") or key not in reading.unknown
