@@ -197,7 +197,7 @@ def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
     fields = {
         key: _with_numbers(one[key])
         for key in WRITERS
-        if one.get(key) is not None and one[key] != ""
+        if one.get(key) is not None and one[key] != "" and not _is_no_question(key, one[key])
     }
     if "stanza" in given:  # the ignored keys may have any type
         filling = {key: given[key] for key in ("to", "from", "id") if type(given.get(key)) is str}
@@ -219,6 +219,11 @@ def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
         renamed = {"from_" if key == "from" else key: value for key, value in given.items()}
         return RichObject(**renamed, fields=fields), ""
     return msgspec.convert(given, ReplyObject), ""
+
+
+def _is_no_question(key: str, value: Any) -> bool:
+    """Return whether a question of an iq is not asked: `"version": false`."""
+    return value is False and WRITERS[key].kinds == ("iq",)
 
 
 def _with_numbers(value: Any) -> Any:

@@ -299,7 +299,7 @@ WRITERS: Final[dict[str, _Row]] = {
     "hints": _Row(_M, list[_Hint], text.write_hints,
         "A list of `no-store`, `no-permanent-store`, `no-copy` and `store`, for servers.",
         makes_message=False),
-    "payload": _Row(_M, Payload, text.write_payload,
+    "payload": _Row((*_M, *_I), Payload, text.write_payload,
         "`{datatype, data}`: any JSON, for a program."),
     "dataform": _Row(_ALL, Form, form.write_dataform,
         "`{type, title, instructions, fields}`: a form; or `{type, data}`, a filled one."),

@@ -191,7 +191,7 @@ _THEIRS: Final[dict[str, Callable[[Any], Table]]] = {
     "error": lambda value: {"error": {"condition": "undefined-condition", **value}},
     "dataform": lambda value: {"dataform": _their_form(value)},
     "forwarded": lambda value: {"forwarded": _their_forwarded(value)},
-    "vcard_update": lambda value: {"vcard_update": {"photo": value}},
+    "vcard_update": lambda value: {"vcard_update": {"photo": value or ""}},
     "disco": lambda value: {"disco": _their_disco(value)},
     "command": lambda value: {"command": _their_command(value)},
     "archive": lambda value: {"archive": _their_archive(value)},

@@ -35,6 +35,7 @@ from bridge.listener.submission.sender import (
 )
 from bridge.payload.body import NotJson, ReplyBody
 from bridge.payload.error import UnusableReply
+from bridge.payload.field import of_stanza
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
 
@@ -154,6 +155,7 @@ class SubmissionHandler:
             "to": answer.to,
             "id": answer.id,
             "stanza": xml,
+            **of_stanza(answer),
         }
         return json_response(value, 200, {**headers, "Vary": "Accept"})
 

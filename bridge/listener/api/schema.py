@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from bridge.config.token import SCOPES
 from bridge.listener.problem import STATUS_OF
+from bridge.payload.field import FIELDS
 from bridge.payload.schema import content_schemas, reply_object, request_schema
 from xmppstream.stanza import KINDS
 
@@ -63,6 +64,7 @@ def _components() -> Table:
         f"Stanza{name}": {**schema, "title": f"Stanza{name}"}
         for name, schema in {**read, **written}.items()
     }
+    of_iq = [field for field in FIELDS if "iq" in field.kinds]
     return {
         "securitySchemes": {
             "bearer": {
@@ -106,6 +108,7 @@ def _components() -> Table:
                 to=maybe,
                 id=maybe,
                 stanza=texts,
+                **{field.key: _portable(request["properties"][field.key]) for field in of_iq},
             ),
             "Ping": _closed(["jid", "seconds"], **asked),
             "Version": _closed(["jid", "seconds"], **asked, name=texts, version=texts, os=texts),

@@ -107,12 +107,6 @@ def child_text(element: Element, namespace: str, local: str) -> str | None:
     return None if child is None else child.text.strip() or None
 
 
-def texts(element: Element, namespace: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Return the texts of children that have one, by name."""
-    found = {name: child_text(element, namespace, name) for name in names}
-    return {name: text for name, text in found.items() if text is not None}
-
-
 def number_of(text: str | None) -> int | None:
     """Return a number of at most 18 digits (JSON readers lose longer ones); else None."""
     text = text or ""

@@ -13,7 +13,6 @@ from bridge.payload.extension.common import (
     child,
     child_text,
     element,
-    texts,
 )
 from bridge.payload.shape import Actions, Command, Form, FormField, Note, Option, Register, Values
 from xmppstream import Element, Stanza
@@ -204,7 +203,7 @@ def _actions_of(element: Element) -> Actions:
 
 
 def write_command(value: Command | str, asked: Asked) -> Written:
-    """An answer takes node and session from the request."""
+    """An answer takes node and session from the request. A form to fill in goes on with it."""
     command = Command(value) if isinstance(value, str) else value
     request = asked.request.element.find(expanded(ns.COMMANDS, "command"))
     is_answer = asked.request.is_request and request is not None
@@ -214,6 +213,9 @@ def write_command(value: Command | str, asked: Asked) -> Written:
     session, status = command.sessionid, command.status
     if is_answer and request is not None:
         session = session or request.get("sessionid") or asked.request.id
+        is_form = command.form is not None and command.form.type == "form"
+        if is_form and command.actions is None and status is None:
+            command = replace(command, actions=Actions("complete", complete=True))
         status = status or ("completed" if command.actions is None else "executing")
     if status is not None and status not in _STATUSES:
         raise UnusableReply(f"command.status is not one of {', '.join(_STATUSES)}")
@@ -253,7 +255,11 @@ def _note(note: Note | str | None) -> Written:
 def read_register(elements: Elements, _: Stanza) -> Register | bool:
     one = elements[0]
     form = one.find(_X)
-    found: dict[str, Any] = dict(texts(one, ns.REGISTER, _REGISTER_TEXTS))
+    found: dict[str, Any] = {
+        name: field.text.strip()
+        for name in _REGISTER_TEXTS
+        if (field := one.find(expanded(ns.REGISTER, name))) is not None
+    }
     for local in ("registered", "remove"):
         if one.find(expanded(ns.REGISTER, local)) is not None:
             found[local] = True

@@ -10,7 +10,6 @@ from bridge.payload.extension.common import (
     Written,
     check_time,
     child,
-    child_text,
     element,
 )
 from bridge.payload.shape import Caps, Photo
@@ -36,7 +35,7 @@ def write_priority(value: int, _: Asked) -> Written:
 
 def read_caps(elements: Elements, _: Stanza) -> Caps:
     one = elements[0]
-    return Caps(one.get("node"), one.get("ver"), one.get("hash"))
+    return Caps(one.get("node"), one.get("ver"), one.get("hash"), one.get("ext"))
 
 
 def write_caps(value: Caps, _: Asked) -> Written:
@@ -47,8 +46,10 @@ def write_caps(value: Caps, _: Asked) -> Written:
     return (element(expanded(ns.CAPS, "c"), pairs),)
 
 
-def read_photo(elements: Elements, _: Stanza) -> str | None:
-    return child_text(elements[0], ns.VCARD_UPDATE, "photo")
+def read_photo(elements: Elements, _: Stanza) -> str | bool | None:
+    """The hash; `false` if there is no avatar, and nothing if that is not known yet."""
+    photo = elements[0].find(expanded(ns.VCARD_UPDATE, "photo"))
+    return None if photo is None else photo.text.strip() or False
 
 
 def write_photo(value: str | bool | Photo, _: Asked) -> Written:

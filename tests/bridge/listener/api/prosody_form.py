@@ -96,7 +96,6 @@ _FORM_JSON: Final = {
     "type": "submit",
     "fields": [{"var": "a", "type": "list-multi", "value": ["1", "2"]}],
 }
-_NO_IQ: Final = "XEP-0432 has no iq since its version 0.2"
 _INFO: Final = "http://jabber.org/protocol/disco#info"
 _ITEMS: Final = "http://jabber.org/protocol/disco#items"
 _COMMANDS: Final = "http://jabber.org/protocol/commands"
@@ -138,8 +137,10 @@ FORMS: Final = (
     _get("readme", "lastactivity", "<query xmlns='jabber:iq:last'/>"),
     _get("readme", "oob?url=http%3A%2F%2Fa%2Fb",
          "<query xmlns='jabber:iq:oob'><url>http://a/b</url></query>"),
-    evolve(_get("readme", "payload?datatype=urn:example:a&data=x", ""), expected="",
-           differs=_NO_IQ),
+    evolve(_get("readme", "payload?datatype=urn:example:a&data=x",
+         "<payload xmlns='urn:xmpp:json-msg:0' datatype='urn:example:a'>"
+         "<json xmlns='urn:xmpp:json:0'>\"x\"</json></payload>"),
+           improves='in `<json/>`, as XEP-0432 asks'),
     _get("readme", "ping", "<ping xmlns='urn:xmpp:ping'/>"),
     _get("readme", "stats", "<query xmlns='http://jabber.org/protocol/stats'/>"),
     _get("readme", "version", "<query xmlns='jabber:iq:version'/>"),
@@ -245,8 +246,10 @@ FORMS: Final = (
             "<field var='a'><value>1</value><value>2</value></field>"
             "<field var='b'><value>3</value></field></x></command>", "readme", "set"),
            improves='the form has a type (XEP-0004)'),
-    evolve(_iq_key({"payload": {"datatype": "urn:example:a", "data": {"b": 1.5}}}, ""),
-           expected="", differs=_NO_IQ),
+    evolve(_iq_key({"payload": {"datatype": "urn:example:a", "data": {"b": 1.5}}},
+         "<payload xmlns='urn:xmpp:json-msg:0' datatype='urn:example:a'>"
+         "<json xmlns='urn:xmpp:json:0'>{\"b\":1.5}</json></payload>"),
+           improves='in `<json/>`, as XEP-0432 asks'),
     _iq_key({"register": {"username": "u", "password": "p"}},
             "<query xmlns='jabber:iq:register'><username>u</username><password>p</password>"
             "</query>",
