@@ -154,7 +154,9 @@ class FormField(Shape, frozen=True, omit_defaults=True, gc=False):
 
 
 class Form(Shape, frozen=True, omit_defaults=True, gc=False):
-    """A data form (XEP-0004). `data`: the values of its fields, by name."""
+    """A data form (XEP-0004). `data`: the values of its fields, by name. A table has `items`, one
+    for each row, and its columns in `reported`.
+    """
 
     type: str | None = None
     title: str | None = None
@@ -162,6 +164,7 @@ class Form(Shape, frozen=True, omit_defaults=True, gc=False):
     fields: list[FormField] | None = None
     items: list[list[FormField]] | None = None
     data: Values | None = None
+    reported: list[FormField] | None = None
 
 
 class Forwarded(Shape, frozen=True, omit_defaults=True, gc=False):

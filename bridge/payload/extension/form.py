@@ -23,6 +23,8 @@ FIELD_TYPES: Final = (
     *("boolean", "fixed", "hidden", "jid-multi", "jid-single", "list-multi", "list-single"),
     *("text-multi", "text-private", "text-single"),
 )
+FORM_TYPE: Final = "FORM_TYPE"
+"""The field that says what the others mean; it is hidden (XEP-0068)."""
 _X: Final = expanded(ns.DATA, "x")
 _FIELD: Final = expanded(ns.DATA, "field")
 _VALUE: Final = expanded(ns.DATA, "value")
@@ -35,7 +37,8 @@ _REGISTER_TEXTS: Final = (
 
 def form_of(element: Element) -> Form:
     """Return a data form. What was filled in is also in `data`, by name."""
-    instructions = "\n".join(one.text for one in _named(element, "instructions"))
+    instructions = "\n".join(one.text.strip() for one in _named(element, "instructions"))
+    reported = element.find(expanded(ns.DATA, "reported"))
     type = element.get("type")
     items = [[_field_of(one) for one in item.find_all(_FIELD)] for item in _named(element, "item")]
     return Form(
@@ -45,6 +48,7 @@ def form_of(element: Element) -> Form:
         [_field_of(one) for one in element.find_all(_FIELD)] or None,
         items or None,
         values_of(element) if type == "submit" else None,
+        None if reported is None else [_field_of(one) for one in reported.find_all(_FIELD)] or None,
     )
 
 
@@ -100,10 +104,14 @@ def form_element(key: str, form: Form) -> Element:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UnusableReply(f"{key}.fields: {quote(twice)} is there twice")
-    reported = form.items[0] if form.items else []
+    reported = form.reported or (form.items[0] if form.items else [])
     inner = (
         *child(ns.DATA, "title", form.title),
-        *(one for line in (form.instructions or "").splitlines() for one in _line(line)),
+        *(
+            Element(expanded(ns.DATA, "instructions"), (), (line,))
+            for line in (form.instructions or "").splitlines()
+            if line.strip()
+        ),
         *(_field_element(key, one) for one in fields),
         *((_reported(reported),) if reported else ()),
         *(
@@ -118,10 +126,6 @@ def form_element(key: str, form: Form) -> Element:
     return Element(_X, (("type", type),), inner)
 
 
-def _line(text: str) -> Written:
-    return child(ns.DATA, "instructions", text)
-
-
 def _reported(item: list[FormField]) -> Element:
     """The heads of a table's columns."""
     heads = (element(_FIELD, {"var": o.var, "type": o.type, "label": o.label}) for o in item)
@@ -131,7 +135,9 @@ def _reported(item: list[FormField]) -> Element:
 def _filled(fields: list[FormField], data: Values) -> list[FormField]:
     """Return fields with the values of `data`, and a field for each other one of these."""
     known = {one.var for one in fields}
-    more = [FormField(var) for var in data if var not in known]
+    more = [
+        FormField(var, "hidden" if var == FORM_TYPE else None) for var in data if var not in known
+    ]
     return [
         replace(one, value=data[one.var], values=None) if one.var in data else one
         for one in (*fields, *more)

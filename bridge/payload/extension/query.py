@@ -19,7 +19,7 @@ from bridge.payload.extension.common import (
     number_of,
     time_of,
 )
-from bridge.payload.extension.form import form_element, form_of, values_of
+from bridge.payload.extension.form import FORM_TYPE, form_element, form_of, values_of
 from bridge.payload.shape import (
     Archive,
     ArchiveResult,
@@ -40,7 +40,6 @@ from xmppstream import Element, Stanza
 from xmppstream.names import DISCO_INFO, DISCO_ITEMS, PING, VERSION, expanded
 
 _FORM: Final = expanded(ns.DATA, "x")
-_FORM_TYPE: Final = "FORM_TYPE"
 _TZO: Final = re.compile(r"Z|[+-]\d\d:\d\d")
 _SET: Final = expanded(ns.RSM, "set")
 _PAGE_TEXTS: Final = ("after", "before", "first", "last")
@@ -80,7 +79,7 @@ def read_disco(elements: Elements, stanza: Stanza) -> Disco | str | bool:
     extensions: dict[str, Any] = {}
     for form in one.find_all(_FORM):
         values = values_of(form)
-        kind = values.pop(_FORM_TYPE, "")
+        kind = values.pop(FORM_TYPE, "")
         if isinstance(kind, str) and kind:
             extensions[kind] = values
     return Disco(identities, features, one.get("node") or None, extensions or None)
@@ -101,7 +100,7 @@ def write_disco(value: Disco | str | bool, asked: Asked) -> Written:
         ),
         *(Element(expanded(DISCO_INFO, "feature"), (("var", one),)) for one in value.features),
         *(
-            form_element("disco.extensions", Form("result", data={_FORM_TYPE: kind, **values}))
+            form_element("disco.extensions", Form("result", data={FORM_TYPE: kind, **values}))
             for kind, values in (value.extensions or {}).items()
         ),
     )
@@ -337,7 +336,7 @@ def write_archive(value: Archive, _: Asked) -> Written:
     if given:
         if form is not None:
             raise UnusableReply(f"archive: {next(iter(given))} and form exclude each other")
-        form = Form("submit", data={_FORM_TYPE: ns.MAM, **given})
+        form = Form("submit", data={FORM_TYPE: ns.MAM, **given})
     page = value.page
     if (value.after, value.before, value.max) != (None, None, None):
         if page is not None:

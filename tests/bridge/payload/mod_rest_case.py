@@ -260,7 +260,14 @@ CASES: Final = (
             "<field var='a'><value>1</value></field></item></x>"
         ),
         {"dataform": {"fields": [], "type": "result"}},
-        {"dataform": {"type": "result", "items": [[{"var": "a", "value": "1"}]], "fields": []}},
+        {
+            "dataform": {
+                "type": "result",
+                "items": [[{"var": "a", "value": "1"}]],
+                "reported": [{"var": "a"}],
+                "fields": [],
+            }
+        },
         "mod_rest drops further values of a field without a type, and items",
     ),
     _case(

@@ -51,8 +51,9 @@ PAIRS: Final[list[tuple[str, Any, str]]] = [
      "<required/><value>1</value><option label='One'><value>1</value></option></field>"
      "<field var='b' type='text-multi'><value>x</value><value>y</value></field>")),
     ("dataform",
-     {"type": "result", "items": [[{"var": "a", "value": "1"}], [{"var": "a", "value": "2"}]]},
-     FORM.format(type="result", inner="<reported><field var='a'/></reported>"
+     {"type": "result", "items": [[{"var": "a", "value": "1"}], [{"var": "a", "value": "2"}]],
+      "reported": [{"var": "a", "label": "A"}]},
+     FORM.format(type="result", inner="<reported><field var='a' label='A'/></reported>"
      "<item><field var='a'><value>1</value></field></item>"
      "<item><field var='a'><value>2</value></field></item>")),
     ("forwarded",
@@ -76,7 +77,8 @@ PAIRS: Final[list[tuple[str, Any, str]]] = [
                "extensions": {"urn:t": {"a": "1", "b": ["2", "3"]}}},
      "<query xmlns='http://jabber.org/protocol/disco#info' node='x'>"
      "<identity category='client' type='bot' name='n'/><feature var='f'/>"
-     + FORM.format(type="result", inner="<field var='FORM_TYPE'><value>urn:t</value></field>"
+     + FORM.format(type="result", inner="<field var='FORM_TYPE' type='hidden'>"
+     "<value>urn:t</value></field>"
      "<field var='a'><value>1</value></field><field var='b'><value>2</value><value>3</value>"
      "</field>") + "</query>"),
     ("items", [{"jid": "a@b", "name": "n", "node": "x"}],
