@@ -25,6 +25,8 @@ EventName = Literal[
     "iq",
     "command",
     "register",
+    "room_joined",
+    "room_left",
 ]
 EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
 ALL_EVENTS: Final = frozenset(EVENTS)
@@ -35,5 +37,7 @@ DEFAULT_EVENTS: Final[frozenset[EventName]] = frozenset(
     }
 )
 """The events that are POSTed by default: those that a service which reads `body` can answer."""
+MADE_EVENTS: Final[frozenset[EventName]] = frozenset({"room_joined", "room_left"})
+"""The events that no stanza says of itself: the bridge decides when one is."""
 PostEvents = NewType("PostEvents", tuple[str, ...])
 """The value of `component_post_events`; `"all"` is read as all of them."""

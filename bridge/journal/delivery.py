@@ -8,6 +8,7 @@ from typing import Final, Self
 
 import msgspec
 
+from bridge.config.event import EventName
 from xmppstream import Element, Stanza, write
 from xmppstream.jid import bare
 from xmppstream.names import COMPONENT, expanded
@@ -42,7 +43,9 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
 
     `received` is Unix time in s; `deadline`, by trio's clock, is the end of the retry budget. `uid`
     is the webhook-id. `xml` is the stanza as serialized for its component's stream. `parties` are
-    the bare addresses of sender and recipient. `number` is assigned by the journal, in order.
+    the bare addresses of sender and recipient, or of an occupant and the recipient; they are set
+    before it joins its conversation. `number` is assigned by the journal, in order. `event` is set
+    if the stanza itself does not say which event it is.
     In a delivery from the journal, `stanza` is the head alone (kind, addresses, id) until `load`.
     """
 
@@ -57,6 +60,7 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
     component: str = ""
     number: int = 0
     parties: tuple[str, str] = ("", "")
+    event: EventName | None = None
 
     def __post_init__(self) -> None:
         stanza = self.stanza
@@ -78,6 +82,7 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
         received: float,
         attempts: tuple[Attempt, ...] = (),
         number: int = 0,
+        event: EventName | None = None,
     ) -> Self:
         """Return a delivery from the journal. `xml` is not parsed."""
         pairs = (("from", from_), ("to", to), ("id", id))
@@ -92,6 +97,7 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
             attempts=attempts,
             component=component,
             number=number,
+            event=event,
         )
 
     def load(self, stanza: Stanza, weight_bytes: int) -> None:
@@ -109,5 +115,5 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
         one = self.stanza
         return (
             (self.uid, self.component, one.kind, one.from_ or "", one.to or "", one.id, one.lang),
-            (self.xml, self.received, self.attempts, self.number),
+            (self.xml, self.received, self.attempts, self.number, self.event),
         )

@@ -14,8 +14,8 @@ from bridge.xmpp.outbox import Outgoing
 
 _ACCEPT: Final = Bulk(
     "INSERT INTO pending (number, uid, component, kind, from_, to_, id, weight, lang, received,"
-    " attempts, xml) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " attempts, event, xml) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 _END: Final = Bulk("DELETE FROM pending WHERE number IN (", "?", ")")
 _FIND: Final = (
@@ -93,6 +93,7 @@ class Batch:
                 stanza.lang,
                 delivery.received,
                 encode_attempts(attempts) if attempts else "",
+                delivery.event,
                 xml,
             )
         )

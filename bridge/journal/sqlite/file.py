@@ -17,7 +17,7 @@ from bridge.journal.sqlite.statement import STATEMENTS
 from bridge.journal.store import ImpossibleOperation, JournalError
 
 APPLICATION_ID: Final = 0x584D5042  # "XMPB"
-VERSION: Final = 4
+VERSION: Final = 5
 _WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _CACHE_KIB: Final = 16 * 1024
 _PROBE_BYTES: Final = 64 * 1024
@@ -63,7 +63,11 @@ CREATE TABLE state (
   component TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
   PRIMARY KEY (component, kind, key)) WITHOUT ROWID;
 """
-_STEPS: Final = (_SCHEMA, _CLAIM, _AGE, _STATE)
+_EVENT: Final = """
+ALTER TABLE pending ADD COLUMN event TEXT;
+ALTER TABLE dead ADD COLUMN event TEXT;
+"""
+_STEPS: Final = (_SCHEMA, _CLAIM, _AGE, _STATE, _EVENT)
 """The SQL that upgrades a file from each version, starting at 0 (empty), to the next."""
 PROBE: Final = f"UPDATE probe SET data = randomblob({_PROBE_BYTES})"
 """Writes as much as a batch of 64 stanzas may: a single page fits even on many a full disk. The

@@ -35,7 +35,7 @@ from bridge.journal.store import (
 )
 from bridge.xmpp.outbox import Outgoing
 
-_ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts"
+_ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts, event"
 _PENDING: Final = f"SELECT {_ENTRY} FROM pending"
 _REPLY: Final = "SELECT number, uid, component, place, data, made FROM reply"
 _DEAD: Final = f"SELECT {_ENTRY}, died, reason, reply FROM dead"
@@ -229,9 +229,10 @@ class SqliteStore:
 
 
 def _entry(row: tuple[Any, ...]) -> Delivery:
-    number, uid, component, kind, from_, to, id, lang, xml, received, attempts, *_ = row
+    number, uid, component, kind, from_, to, id, lang, xml, received, attempts, event, *_ = row
     noted = tuple(decode_attempts(attempts))
-    return Delivery.stored(uid, component, kind, from_, to, id, lang, xml, received, noted, number)
+    about = (uid, component, kind, from_, to, id, lang)
+    return Delivery.stored(*about, xml, received, noted, number, event)
 
 
 def _reply(row: tuple[Any, ...]) -> Outgoing:

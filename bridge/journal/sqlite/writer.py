@@ -32,7 +32,7 @@ from bridge.journal.store import (
     Settle,
 )
 
-_ENTRY: Final = "uid, component, kind, from_, to_, id, lang"
+_ENTRY: Final = "uid, component, kind, from_, to_, id, lang, event"
 _BURY: Final = (
     f"INSERT INTO dead (number, {_ENTRY}, received, attempts, weight, died, reason, xml, since)"
     f" SELECT ?, {_ENTRY}, received, attempts, weight, ?, ?, xml, ? FROM pending WHERE uid = ?"
@@ -40,8 +40,8 @@ _BURY: Final = (
 _ABANDON: Final = (
     f"INSERT INTO dead"
     f" (number, {_ENTRY}, received, attempts, weight, died, reason, reply, xml, since)"
-    " SELECT ?, uid, component, kind, from_, to_, id, NULL, made, '', length(data), ?, ?, data, '',"
-    " ? FROM reply WHERE number = ?"
+    " SELECT ?, uid, component, kind, from_, to_, id, NULL, NULL, made, '', length(data), ?, ?,"
+    " data, '', ? FROM reply WHERE number = ?"
 )
 _REVIVE: Final = (
     f"INSERT INTO pending (number, {_ENTRY}, received, attempts, weight, xml)"

@@ -135,6 +135,8 @@ ENTRIES: Final = st.builds(
     st.text(max_size=60),
     TIMES,
     st.lists(ATTEMPTS, max_size=2).map(tuple),
+    st.just(0),
+    st.sampled_from([None, "room_joined", "room_left"]),
 )
 
 
@@ -751,7 +753,7 @@ def test_a_newer_journal_is_left_alone(file: Path) -> None:
     SqliteStore(file).close()
     with closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA user_version = 7")
-    refusal(file, "from a newer version: its format is 7, this program's 4")
+    refusal(file, "from a newer version: its format is 7, this program's 5")
 
 
 def fill(file: Path) -> None:
@@ -821,7 +823,7 @@ def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
     with closing(SqliteStore(file)) as journal:
         assert journal.state("bot") == [StateEntry("room", "a@muc", b"{}")]
     with closing(sqlite3.connect(file)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(4,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(5,)]
 
 
 def test_a_journal_that_cannot_be_taken_over_stays_as_it_was(file: Path) -> None:
