@@ -135,6 +135,7 @@ def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
     headers = (one.get("http", {}).get("headers", {}) for one in (table, *components))
     return (
         any("component_secret" in one or "webhook_secrets" in one for one in components)
+        or any("password" in room for one in components for room in one.get("room", ()))
         or any(one.post_url.authorization is not None for one in settings.components)
         or any(map(is_secret_header, chain.from_iterable(headers)))
         or any("secret" in one for one in table.get("listen", {}).get("token", ()))

@@ -7,7 +7,7 @@ types, numbers out of range. `validation` checks files, and dependencies between
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import cattrs
 from attrs import fields
@@ -24,6 +24,7 @@ from bridge.config.settings import (
     Depth,
     Rate,
     Ratio,
+    RoomTable,
     Seconds,
     TokenTable,
 )
@@ -37,6 +38,7 @@ _REPLACED: Final = {
     )
 }
 _MAX_AGE_S: Final = 10 * 365 * 86_400
+T = TypeVar("T")
 _MAX_DEPTH: Final = 200  # attrs' == and repr of a tree raise RecursionError above 300 levels
 
 
@@ -67,7 +69,20 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(_is_choice, _choice)
     converter.register_structure_hook_func(lambda kind: kind == list[str], _strings)
     converter.register_structure_hook_func(
-        lambda kind: kind == list[TokenTable], _tokens(converter)
+        lambda kind: kind == list[TokenTable], _tables(converter, TokenTable, "listen.token")
+    )
+    converter.register_structure_hook_func(
+        lambda kind: kind == list[RoomTable],
+        _tables(converter, RoomTable, 'component."DOMAIN".room'),
+    )
+    converter.register_structure_hook(
+        RoomTable,
+        cattrs.gen.make_dict_structure_fn(
+            RoomTable,
+            converter,
+            _cattrs_forbid_extra_keys=True,
+            as_=cattrs.gen.override(rename="as"),
+        ),
     )
     converter.register_structure_hook_func(_is_optional, _optional(converter))
     converter.register_structure_hook(ComponentTable, _component_table(converter))
@@ -187,19 +202,21 @@ def _strings(value: Any, _: Any) -> list[str]:
     return value
 
 
-def _tokens(converter: cattrs.Converter) -> Callable[[Any, Any], list[TokenTable]]:
-    def structure(value: Any, kind: Any) -> list[TokenTable]:
+def _tables(
+    converter: cattrs.Converter, model: type[T], heading: str
+) -> Callable[[Any, Any], list[T]]:
+    def structure(value: Any, kind: Any) -> list[T]:
         if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-            raise BadValue("must be an array of tables", "Begin each with [[listen.token]]")
+            raise BadValue("must be an array of tables", f"Begin each with [[{heading}]]")
         tables, errors = [], []
         for index, one in enumerate(value):
             try:
-                tables.append(converter.structure(one, TokenTable))
+                tables.append(converter.structure(one, model))
             except cattrs.BaseValidationError as error:
-                error.add_note(IterableValidationNote("", index, TokenTable))
+                error.add_note(IterableValidationNote("", index, model))
                 errors.append(error)
         if errors:
-            raise cattrs.IterableValidationError("tokens", errors, kind)
+            raise cattrs.IterableValidationError("tables", errors, kind)
         return tables
 
     return structure
@@ -262,7 +279,7 @@ def _faults_of(error: BaseException, key: str, model: type = ConfigFile) -> Iter
         for inner in error.exceptions:
             yield from _faults_of(inner, _key_of(inner, key), getattr(error, "cl", model))
     elif isinstance(error, ForbiddenExtraKeysError):
-        known = [attribute.name for attribute in fields(error.cl or model)]
+        known = [attribute.name.rstrip("_") for attribute in fields(error.cl or model)]
         for name in sorted(error.extra_fields):
             if name in _REPLACED:
                 yield ConfigFault(f"{key}.{name}".lstrip("."), *_REPLACED[name])
@@ -283,7 +300,7 @@ def _key_of(error: BaseException, key: str) -> str:
             return f"{key}[{index}]" if isinstance(index, int) else _under(key, str(index))
         name = getattr(note, "name", None)
         if name is not None:
-            return _under(key, name)
+            return _under(key, name.rstrip("_"))
     return key
 
 

@@ -32,6 +32,7 @@ Age = NewType("Age", float)
 Rate = NewType("Rate", float)
 Ratio = NewType("Ratio", float)
 Ordering = Literal["bare", "full", "none"]
+Invitations = Literal["accept", "post", "ignore"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -163,6 +164,29 @@ class LogSettings:
 
 
 @frozen
+class RoomTable:
+    """`[[component."DOMAIN".room]]`, as written in the file; `as_` is the key `as`."""
+
+    jid: str | None = None
+    as_: str | None = None
+    nick: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    create: bool = False
+
+
+@frozen
+class RoomSettings:
+    """A room that the bridge joins, validated, as `local` of the component's domain."""
+
+    jid: str
+    local: str
+    nick: str
+    password: Secret | None = None
+    create: bool = False
+
+
+@frozen
 class ComponentTable:
     """`[component."DOMAIN"]`, as written in the file."""
 
@@ -186,6 +210,9 @@ class ComponentTable:
     tls_name: str | None = None
     http: HttpTable | None = None
     retry: RetryTable | None = None
+    component_invitations: Invitations | None = None
+    max_rooms: Count = Count(100)
+    room: list[RoomTable] = field(factory=list)
 
 
 @frozen
@@ -285,6 +312,10 @@ class Component:
     retry: RetrySettings | None = None
     text_replies: bool = False
     encrypted_notice: str = ENCRYPTED_NOTICE
+    invitations: Invitations | None = None
+    """None: invitations are POSTed if their event is."""
+    max_rooms: int = 100
+    rooms: tuple[RoomSettings, ...] = ()
 
 
 @frozen

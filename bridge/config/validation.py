@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from bridge.config.event import DEFAULT_EVENTS, EVENTS
 from bridge.config.http import HttpValidation
 from bridge.config.listener import ListenerValidation
+from bridge.config.room import RoomValidation
 from bridge.config.settings import (
     ENCRYPTED_NOTICE,
     Component,
@@ -147,6 +148,9 @@ class Validation:
                 self._fault(
                     f"{key}.allow_from", f"{address!r} is not a valid address: {error}", remedy
                 )
+        reading = RoomValidation(self._secret_file, self._fault, self.warnings.append)
+        rooms = reading.rooms(table, domain, key, {fault.key for fault in self.faults})
+        invitations = reading.invitations(table, key)
         webhook_secrets = self._webhook_secrets(table, key)
         own_http, own_retry = self._http.of_component(table, key, http, retry)
         if len(self.faults) > known or secret is None or url is None or server is None:
@@ -167,6 +171,9 @@ class Validation:
             own_retry,
             table.component_text_replies,
             notice,
+            invitations,
+            table.max_rooms,
+            rooms,
         )
 
     def _webhook_secrets(self, table: ComponentTable, key: str) -> tuple[Secret, ...]:

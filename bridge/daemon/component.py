@@ -139,7 +139,15 @@ class ComponentService:
             self._log,
             self.handover.meter,
             exit_on_refusal=stream.exit_on_refusal,
+            changed=self._link_changed,
         )
+
+    def _link_changed(self, attached: bool) -> None:
+        rooms = self._pipeline.rooms
+        if attached:
+            rooms.attached()
+        else:
+            rooms.detached()
 
     def _submitted(self, uid: str, data: bytes) -> None:
         if self._recorder is not None:
@@ -201,6 +209,8 @@ class ComponentService:
                 if self._journal is not None:
                     self._outbox.put(await self._recovered(self._journal))
                     nursery.start_soon(self._journal.run, self._dispatcher)
+                self._pipeline.rooms.load(self._kept_state or self.handover.state)
+                nursery.start_soon(self._pipeline.room_runner.run)
                 nursery.start_soon(self._keep_attached, nursery.cancel_scope)
                 self._ready = True
         finally:
@@ -272,6 +282,8 @@ class ComponentService:
         self.handover.limiter.calm(self._log, now=True)
         if given_up:
             self._log.warning("unfinished stanzas answered by errors", count=given_up)
+        self._pipeline.rooms.leave_all()
+        self._pipeline.room_runner.flush()
         with trio.move_on_at(close_by):
             await self._link.close()
         if len(self._outbox):

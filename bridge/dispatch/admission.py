@@ -2,14 +2,15 @@
 
 A reply to a pending iq goes to its waiter and nowhere else. Any other stanza is refused if it is
 for another domain (S34). Then it updates the rooms, and is refused (S29, the limits of its sender,
-`allow_from`), answered by the bridge (H6), ignored (our own groupchat messages, S36), or POSTed if
-its event is one of `component_post_events`.
+`allow_from`), answered by the bridge (H6), ignored (our own groupchat messages and the history of
+rooms, S36), or POSTed if its event is one of `component_post_events`.
 """
 
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from bridge.config.event import EventName
 from bridge.config.settings import Component
 from bridge.dispatch.ratelimit import UNBOUNDED, Excess, SenderLimiter
 from bridge.payload.error import EXCESSIVE
@@ -18,8 +19,9 @@ from bridge.telemetry.meter import limit_of
 from bridge.xmpp.autoresponder import UNAVAILABLE, Autoresponder
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import PendingIqs
-from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.notice import EncryptedNotice
+from bridge.xmpp.room.invitation import Invitations
+from bridge.xmpp.room.rooms import Inbound, Rooms, Verdict
 from xmppstream import (
     ElementIgnored,
     ErrorType,
@@ -35,6 +37,7 @@ from xmppstream.stanza import TYPES
 
 _BAD_REQUEST: Final = StanzaError(StanzaCondition.BAD_REQUEST, ErrorType.MODIFY)
 _NOT_HERE: Final = StanzaError(StanzaCondition.ITEM_NOT_FOUND, ErrorType.CANCEL)
+_MADE: Final[dict[str, EventName]] = {"joined": "room_joined", "left": "room_left"}
 _FORBIDDEN: Final = StanzaError(StanzaCondition.FORBIDDEN, ErrorType.AUTH)
 
 
@@ -45,7 +48,7 @@ class Admission:
         self,
         component: Component,
         autoresponder: Autoresponder,
-        rooms: MucOccupancy,
+        rooms: Rooms,
         bouncer: Bouncer,
         log: FilteringBoundLogger,
         *,
@@ -64,6 +67,7 @@ class Admission:
         self._log = log
         self._warned = False
         self._notice = EncryptedNotice()
+        self._invitations = Invitations(rooms, log)
 
     def change(self, component: Component, autoresponder: Autoresponder) -> None:
         """Use another configuration of the same domain from now on."""
@@ -76,7 +80,7 @@ class Admission:
             case StanzaReceived(stanza=stanza, weight_bytes=weight):
                 self._count(stanza)
                 self._log.debug("stanza in", stanza=stanza.element)
-                if stanza.kind == "iq" and self._pending_iqs.take(stanza):
+                if stanza.kind == "iq" and self._is_answer(stanza):
                     self._meter.end(stanza.kind, "taken")
                     return None
                 ours = self._if_for_us(stanza)
@@ -87,6 +91,19 @@ class Admission:
             case ElementIgnored(name=name):
                 self._log.warning("unknown element ignored", name=name)
         return None
+
+    def _is_answer(self, iq: Stanza) -> bool:
+        """Return whether an iq answers a question of a client or of the rooms, who now have it."""
+        return self._pending_iqs.take(iq) or (not iq.is_request and self._rooms.take(iq))
+
+    def admits(self, one: Inbound) -> bool:
+        """Return whether to POST what a room has released, or the bridge has made."""
+        if not one.is_counted:
+            self._count(one.stanza)
+        is_listed = one.event in self._component.post_events
+        if not is_listed:
+            self._meter.end(one.stanza.kind, "ignored")
+        return is_listed
 
     def _count(self, stanza: Stanza) -> None:
         self._meter.counts.received += 1
@@ -145,11 +162,19 @@ class Admission:
     def _if_for_endpoint(self, stanza: Stanza, weight_bytes: int) -> Stanza | None:
         component, kind, limiter = self._component, stanza.kind, self.limiter
         is_of_room = stanza.type == "groupchat"
-        if is_of_room or kind == "presence":
-            self._rooms.observe(stanza)
-        if kind == "iq" and not self._is_valid_iq(stanza):
-            self._meter.end(kind, "invalid")
-            return None
+        verdict: Verdict = "live"
+        if is_of_room or kind == "presence" or (kind == "message" and stanza.type == "error"):
+            verdict = self._rooms.receive(stanza)
+            if verdict != "live" and self._is_done(stanza, verdict):
+                return None
+        if kind == "iq":
+            if not self._is_valid_iq(stanza):
+                self._meter.end(kind, "invalid")
+                return None
+            if stanza.is_request and self._rooms.is_reflected(stanza):
+                self._meter.end(kind, "answered")
+                self._bouncer.send([self._autoresponder.answer_request(stanza)])
+                return None
         excess = limiter.over_rate(stanza, weight_bytes)
         if excess is not None:
             self._refuse_excess(stanza, excess)
@@ -162,19 +187,46 @@ class Admission:
         elif kind not in component.post_stanzas:
             self._meter.end(kind, "answered")
             self._answer(stanza)
-        elif is_of_room and self._rooms.is_own(stanza) and not component.post_own:
-            self._meter.end(kind, "ignored")
-            self._log.debug("own message from a room", id=stanza.id)
-        elif (event := event_of(stanza)) not in component.post_events:
+        elif not self._is_listed(event := event_of(stanza), stanza):
             self._meter.end(kind, "answered" if kind != "message" else "ignored")
             self._log.debug("event not posted", event_name=event, id=stanza.id)
             self._answer_event(stanza, event)
         else:
             excess = limiter.over_waiting(stanza)
-            if excess is None:
+            if excess is not None:
+                self._refuse_excess(stanza, excess)
+            elif verdict == "unclear" and not component.post_own:
+                self._rooms.hold(stanza, event, weight_bytes)
+            else:
                 return stanza
-            self._refuse_excess(stanza, excess)
         return None
+
+    def _is_listed(self, event: EventName, stanza: Stanza) -> bool:
+        """Return whether an event is POSTed. Accept an invitation if that is configured."""
+        if event == "invite":
+            policy = self._component.invitations
+            if policy in ("post", "ignore"):
+                return policy == "post"
+            if policy == "accept":
+                self._invitations.accept(stanza)
+        return event in self._component.post_events
+
+    def _is_done(self, stanza: Stanza, verdict: Verdict) -> bool:
+        """Return whether a stanza of a room needs no more than what `rooms` has done with it."""
+        component = self._component
+        for _ in range(self._rooms.take_dropped()):
+            self._meter.end("message", "ignored")
+        if verdict in ("joined", "left"):
+            if _MADE[verdict] in component.post_events:
+                self._rooms.inbound.append(Inbound(stanza, _MADE[verdict]))
+                return True
+            if not self._rooms.keeps(stanza):  # the service that joined waits for it
+                return False
+        elif verdict == "unclear" or (verdict != "state" and component.post_own):
+            return False
+        self._meter.end(stanza.kind, "ignored")
+        self._log.debug("for the bridge only", verdict=verdict, id=stanza.id)
+        return True
 
     def _refuse_excess(self, stanza: Stanza, excess: Excess) -> None:
         """Refuse a stanza of a sender over a limit, with an error if one may be sent."""
@@ -206,7 +258,7 @@ class Admission:
         forbidden or harmful (XEP-0184 §7), so most messages get nothing.
         """
         if event == "encrypted":
-            in_room = self._rooms.has_occupant(stanza.from_ or "")
+            in_room = self._rooms.occupancy.has_occupant(stanza.from_ or "")
             text = self._component.encrypted_notice
             self._bouncer.send(self._notice.answer(stanza, text, in_room=in_room))
         elif stanza.kind != "message" or event in ("message", "edit"):

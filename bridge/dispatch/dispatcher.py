@@ -11,11 +11,11 @@ its end is decided; only the task that closes it there sends its replies or its 
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from bridge.config.event import MADE_EVENTS, EventName
 from bridge.config.settings import WRITTEN_FACTOR
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversation, Conversations
@@ -25,7 +25,7 @@ from bridge.dispatch.retry import Retrier
 from bridge.dispatch.settlement import Settlement
 from bridge.dispatch.slot import Slots
 from bridge.dispatch.worker import DeliveryWorker
-from bridge.journal.delivery import Delivery
+from bridge.journal.delivery import Delivery, is_of_this_process
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
@@ -33,9 +33,10 @@ from bridge.webhook.outcome import TimedOut
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import WRITTEN_LIMIT
-from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
-from xmppstream import Event, StanzaReceived, TooLong, write
+from bridge.xmpp.room.rooms import Rooms
+from xmppstream import Event, Stanza, StanzaReceived, TooLong, write
+from xmppstream.jid import bare
 from xmppstream.names import COMPONENT
 
 
@@ -49,7 +50,7 @@ class Dispatcher:
         queue: DeliveryQueue,
         outbox: Outbox,
         bouncer: Bouncer,
-        rooms: MucOccupancy,
+        rooms: Rooms,
         log: FilteringBoundLogger,
         *,
         conversations: Conversations,
@@ -69,7 +70,8 @@ class Dispatcher:
         self._log = log
         self._conversations = conversations
         self._breaker = breaker or CircuitBreaker()
-        self._slots = Slots(conversations, max_in_flight, partial(_sender_of, rooms))
+        self._rooms = rooms
+        self._slots = Slots(conversations, max_in_flight)
         self._max_xml_length = max_xml_length
         self._now = now
         self._trio_now: Callable[[], float] = trio.current_time
@@ -128,8 +130,24 @@ class Dispatcher:
     async def handle(self, event: Event) -> None:
         """Handle a stream event. While the queue is full, wait at most `FULL_WAIT_S`."""
         stanza = self._admission.admit(event)
-        if stanza is None:
-            return
+        if self._rooms.inbound:
+            await self.handle_inbound()
+        if stanza is not None:
+            weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
+            await self._accept(stanza, weight)
+
+    async def handle_inbound(self) -> None:
+        """Accept what the rooms have released or made themselves."""
+        inbound = self._rooms.inbound
+        while inbound:
+            one = inbound.pop(0)
+            if self._admission.admits(one):
+                event = one.event if one.event in MADE_EVENTS else None
+                await self._accept(one.stanza, one.weight_bytes, event)
+
+    async def _accept(
+        self, stanza: Stanza, weight_bytes: int, event: EventName | None = None
+    ) -> None:
         is_full = self._queue.is_full
         if is_full:
             await self._overload.wait_room()
@@ -143,13 +161,16 @@ class Dispatcher:
             return
         if self._overload.is_felt:
             self._overload.note_room()
-        weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
         try:
             xml = write(stanza.element, COMPONENT, self._max_xml_length)
         except TooLong:
             self._admission.refuse(stanza, WRITTEN_LIMIT)
             return
-        delivery = Delivery(stanza, self._now(), weight, xml=xml, component=self._admission.domain)
+        domain = self._admission.domain
+        delivery = Delivery(
+            stanza, self._now(), weight_bytes, xml=xml, component=domain, event=event
+        )
+        self._set_sender(delivery)
         self._admission.limiter.accepted(delivery)
         self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
         self._queue.accept(delivery, self)
@@ -164,6 +185,8 @@ class Dispatcher:
         """Add a stanza that the queue has kept to its conversation."""
         if self._stopping and self._is_for_later(delivery):
             return
+        if not is_of_this_process(delivery.uid):
+            self._set_sender(delivery)
         now = self._trio_now()
         budget_s = self._retrier.policy.budget_s(delivery.stanza)
         if budget_s:
@@ -178,6 +201,13 @@ class Dispatcher:
         # waits for a probe, the wake above does.
         if self._nursery is not None:
             self._start(now, self._nursery)  # through `run` it would be a pass of trio's loop later
+
+    def _set_sender(self, delivery: Delivery) -> None:
+        """In a room, have the occupant be the sender, not the whole room."""
+        sender = delivery.stanza.from_ or ""
+        if self._rooms.occupancy.has_occupant(sender):
+            to = bare(delivery.stanza.to or "")
+            delivery.parties = self._rooms.sender_of(delivery.stanza), to
 
     def _is_for_later(self, delivery: Delivery) -> bool:
         """Whether a stanza stays in the journal for the next process if we are stopping."""
@@ -350,9 +380,3 @@ class Dispatcher:
                 why = "the daemon stopped"
                 nursery.start_soon(self._settlement.settle, delivery, "stopped", errors, why)
         return len(rest)
-
-
-def _sender_of(rooms: MucOccupancy, delivery: Delivery) -> str:
-    """Return who takes turns for a stanza: a bare JID or, in a room, an occupant."""
-    sender = delivery.parties[0]
-    return (delivery.stanza.from_ or sender) if rooms.has_occupant(sender) else sender

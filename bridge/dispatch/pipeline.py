@@ -29,6 +29,8 @@ from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
+from bridge.xmpp.room.rooms import Rooms
+from bridge.xmpp.room.runner import RoomRunner
 from bridge.xmpp.state import MemoryState, StateStore
 from xmppstream.parser_thread import ParseElement
 
@@ -66,6 +68,8 @@ class Pipeline:
     bouncer: Bouncer
     pending_iqs: PendingIqs
     submitter: Submitter
+    rooms: Rooms
+    room_runner: RoomRunner
 
     @classmethod
     def build(
@@ -80,17 +84,21 @@ class Pipeline:
     ) -> Self:
         """Wire the parts. `parse` parses the XML of replies."""
         around, http, stream = surroundings, http_of(component, settings), settings.stream
-        rooms, autoresponder = around.rooms, Autoresponder(component.name)
+        occupancy, autoresponder = around.rooms, Autoresponder(component.name)
+        rooms = Rooms(component.domain, occupancy, log, now=around.iq_now)
+        rooms.configure(component.rooms, component.max_rooms)
         outbox = Outbox(component.domain, store=queue, now=around.now)
         max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes
         pending_iqs = PendingIqs(now=around.iq_now, max_xml_length=max_xml_length)
-        bouncer = Bouncer(outbox, rooms, log, around.now, meter=around.meter)
+        bouncer = Bouncer(outbox, occupancy, log, around.now, meter=around.meter)
 
         def replaced(uid: str, count: int) -> None:
             bouncer.meter.replaced += count
             log.debug("characters replaced", count=count, **({"uid": uid} if uid else {}))
 
-        composer = ReplyComposer(component.domain, stream.max_send_bytes, parse, replaced)
+        composer = ReplyComposer(
+            component.domain, stream.max_send_bytes, parse, replaced, rooms.outgoing
+        )
         admission = Admission(
             component,
             autoresponder,
@@ -101,7 +109,7 @@ class Pipeline:
             limiter=around.limiter,
         )
         worker = DeliveryWorker(
-            endpoint, composer, autoresponder, rooms, log, http.timeout_s, bouncer.meter
+            endpoint, composer, autoresponder, occupancy, log, http.timeout_s, bouncer.meter
         )
         dispatcher = Dispatcher(
             admission,
@@ -122,7 +130,11 @@ class Pipeline:
         submitter = Submitter(
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes
         )
-        return cls(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter)
+        admission.limiter.sender_of = rooms.sender_of
+        runner = RoomRunner(rooms, outbox, dispatcher.handle_inbound, around.now)
+        return cls(
+            admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter, rooms, runner
+        )
 
     def change(
         self, component: Component, settings: Settings, endpoint: Poster, *, moved: bool
@@ -132,6 +144,7 @@ class Pipeline:
         """
         http, autoresponder = http_of(component, settings), Autoresponder(component.name)
         self.admission.limiter.change(settings.limits)
+        self.rooms.configure(component.rooms, component.max_rooms)
         self.admission.change(component, autoresponder)
         self.worker.change(endpoint, autoresponder, http.timeout_s)
         policy = RetryPolicy.of(retry_of(component, settings))

@@ -1,10 +1,12 @@
 """Limits per sender: how often it may send, and how many of its stanzas may wait.
 
-A sender is a bare JID. Its rate is a token bucket; a stanza takes one token for each started
-`TOKEN_BYTES`, also if the stream refused it. Waiting stanzas are counted from acceptance to
-settlement, in memory or in the journal, across changes of configuration; those that an earlier
-process accepted are not counted. A stanza over a limit is refused before it is kept, and counted.
-Two log lines report this: one at the first refusal, one after `CALM_S` without another.
+A sender is a bare JID or, in a room that the bridge is in, an occupant (`sender_of`). All occupants
+of a room together have `ROOM_FACTOR` times the limits of one. A sender's rate is a token bucket; a
+stanza takes one token for each started `TOKEN_BYTES`, also if the stream refused it. Waiting
+stanzas are counted from acceptance to settlement, in memory or in the journal, across changes of
+configuration; those that an earlier process accepted are not counted. A stanza over a limit is
+refused before it is kept, and counted. Two log lines report this: one at the first refusal, one
+after `CALM_S` without another.
 
 Memory is bounded whatever strangers send: full buckets are dropped, and at most `BUCKET_LIMIT`
 others are kept; the limits themselves bound the counts of waiting stanzas.
@@ -27,6 +29,8 @@ BUCKET_LIMIT: Final = 20_000
 TOKEN_BYTES: Final = 16 * 1024
 """A stanza costs one token per started `TOKEN_BYTES` of its weight."""
 CALM_S: Final = 10.0
+ROOM_FACTOR: Final = 10
+"""How many times a sender's limits hold for all occupants of a room together."""
 _SWEEP_AT: Final = 1_000
 
 
@@ -40,6 +44,7 @@ class TokenBuckets:
     def __init__(self, rate_per_s: float, burst: int) -> None:
         self._step_s = 1 / rate_per_s if rate_per_s else 0.0
         self._depth_s = burst * self._step_s
+        self._slack_s = self._step_s / 100  # for what is lost in adding small times to a large one
         self._full_at: dict[str, float] = {}
         self._sweep_at = _SWEEP_AT
 
@@ -52,7 +57,7 @@ class TokenBuckets:
             return True
         full_at = self._full_at.get(sender, now)
         full_at = (full_at if full_at > now else now) + min(tokens * self._step_s, self._depth_s)
-        if full_at - now > self._depth_s:
+        if full_at - now > self._depth_s + self._slack_s:
             return False
         self._full_at[sender] = full_at
         if len(self._full_at) > self._sweep_at:
@@ -93,8 +98,10 @@ class SenderLimiter:
     ) -> None:
         self._bounds = bounds or SenderLimits()
         self._now = now
-        self._buckets = TokenBuckets(self._bounds.stanzas_per_s, self._bounds.burst)
-        self._waiting: dict[str, int] = {}
+        self._make_buckets()
+        self.sender_of: Callable[[Stanza], str] = lambda stanza: bare(stanza.from_ or "")
+        """Returns the sender that a stanza counts for; an occupant is `room/something`."""
+        self._waiting: dict[str, int] = {}  # by sender, and by room for all its occupants
         self._conversations: dict[tuple[str, str], int] = {}
         self.refused_count = 0
         """The number of stanzas refused since the last report of `calm`."""
@@ -104,7 +111,12 @@ class SenderLimiter:
         """Use other limits from now on. If the rate changes, all buckets are full again."""
         old, self._bounds = self._bounds, bounds
         if (old.stanzas_per_s, old.burst) != (bounds.stanzas_per_s, bounds.burst):
-            self._buckets = TokenBuckets(bounds.stanzas_per_s, bounds.burst)
+            self._make_buckets()
+
+    def _make_buckets(self) -> None:
+        rate, burst = self._bounds.stanzas_per_s, self._bounds.burst
+        self._buckets = TokenBuckets(rate, burst)
+        self._room_buckets = TokenBuckets(ROOM_FACTOR * rate, ROOM_FACTOR * burst)
 
     def over_rate(self, stanza: Stanza, weight_bytes: int = 0) -> Excess | None:
         """Count an incoming stanza, a large one as several; return the excess if its sender sends
@@ -112,17 +124,21 @@ class SenderLimiter:
         """
         if not self._bounds.stanzas_per_s or (stanza.kind == "iq" and not stanza.is_request):
             return None
-        taken = self._buckets.take(
-            bare(stanza.from_ or ""), self._now(), 1 + weight_bytes // TOKEN_BYTES
-        )
+        sender, now = self.sender_of(stanza), self._now()
+        tokens = 1 + weight_bytes // TOKEN_BYTES
+        taken = self._buckets.take(sender, now, tokens)
+        if taken and "/" in sender:
+            taken = self._room_buckets.take(bare(sender), now, tokens)
         return None if taken else _RATE
 
     def over_waiting(self, stanza: Stanza) -> Excess | None:
         """Return the excess if too many stanzas wait to accept another one."""
         if stanza.kind == "iq" and not stanza.is_request:
             return None
-        sender = bare(stanza.from_ or "")
-        if self._waiting.get(sender, 0) >= self._bounds.max_waiting:
+        sender, most = self.sender_of(stanza), self._bounds.max_waiting
+        if self._waiting.get(sender, 0) >= most:
+            return _WAITING
+        if "/" in sender and self._waiting.get(bare(sender), 0) >= ROOM_FACTOR * most:
             return _WAITING
         if len(self._conversations) < self._bounds.max_conversations:
             return None
@@ -132,7 +148,8 @@ class SenderLimiter:
     def accepted(self, delivery: Delivery) -> None:
         """Count a stanza as waiting."""
         parties = delivery.parties
-        self._waiting[parties[0]] = self._waiting.get(parties[0], 0) + 1
+        for one in _counted(parties[0]):
+            self._waiting[one] = self._waiting.get(one, 0) + 1
         self._conversations[parties] = self._conversations.get(parties, 0) + 1
 
     def ended(self, delivery: Delivery) -> None:
@@ -141,9 +158,10 @@ class SenderLimiter:
             return
         parties = delivery.parties
         # A stanza that an operator revived is not counted: then there is nothing to subtract from.
-        left = self._waiting.pop(parties[0], 0) - 1
-        if left > 0:
-            self._waiting[parties[0]] = left
+        for one in _counted(parties[0]):
+            left = self._waiting.pop(one, 0) - 1
+            if left > 0:
+                self._waiting[one] = left
         left = self._conversations.pop(parties, 0) - 1
         if left > 0:
             self._conversations[parties] = left
@@ -167,3 +185,8 @@ class SenderLimiter:
         if self.refused_count and (now or self._now() - self._refused_at >= CALM_S):
             log.warning("no sender is over a limit any more", refused=self.refused_count)
             self.refused_count = 0
+
+
+def _counted(sender: str) -> tuple[str, ...]:
+    """Return the names that a sender's waiting stanzas count for: also the room of an occupant."""
+    return (sender, bare(sender)) if "/" in sender else (sender,)

@@ -15,8 +15,8 @@ from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
 from bridge.xmpp.bounce import Bouncer
-from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
+from bridge.xmpp.room.rooms import Rooms
 from xmppstream import Stanza
 
 
@@ -30,7 +30,7 @@ class Settlement:
         outbox: Outbox,
         bouncer: Bouncer,
         limiter: SenderLimiter,
-        rooms: MucOccupancy,
+        rooms: Rooms,
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
         spans: Spans | None = None,
@@ -91,7 +91,7 @@ class Settlement:
         self._log.debug("ended", uid=delivery.uid, end=end, replies=len(stanzas))
         self._outbox.put(replies)
         for stanza in stanzas:
-            if stanza.type == "groupchat":
+            if stanza.type == "groupchat" or stanza.kind == "presence":
                 self._rooms.observe_sent(stanza)
 
     def _export(self, spans: Spans, delivery: Delivery, end: End, reason: str | None) -> None:

@@ -16,13 +16,11 @@ Shares are counted only while a quarter of the slots is taken: before, no bound 
 """
 
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from bridge.dispatch.conversation import Conversation, Conversations, Phase
-from bridge.journal.delivery import Delivery
 from xmppstream.jid import domain_of
 
 _FEW_OF_SENDER: Final = 8
@@ -55,10 +53,8 @@ class Slots:
         self,
         conversations: Conversations,
         limit: int,
-        sender_of: Callable[[Delivery], str] = lambda delivery: delivery.parties[0],
     ) -> None:
         self._conversations = conversations
-        self._sender_of = sender_of
         self.running: set[Conversation] = set()
         """The conversations that hold a slot; the dispatcher adds and removes them."""
         self.turns: deque[str] = deque()
@@ -109,7 +105,7 @@ class Slots:
 
     def count(self, conversation: Conversation) -> None:
         """Count the slot of a conversation in the shares."""
-        sender = self._holders[conversation] = self._sender_of(conversation.head)
+        sender = self._holders[conversation] = conversation.head.parties[0]
         for share in self._shares(sender):
             share.held += 1
 
@@ -171,7 +167,7 @@ class Slots:
     def _next(self) -> Conversation | None:
         """Return the READY conversation of the sender whose turn it is."""
         while (conversation := self._conversations.next_ready()) is not None:
-            sender = self._sender_of(conversation.head)
+            sender = conversation.head.parties[0]
             queue = self._queues.get(sender)
             if queue is None:
                 queue = self._queues[sender] = deque()

@@ -13,8 +13,8 @@ from bridge.journal.queue import DeliveryQueue
 from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ReplyComposer
 from bridge.xmpp.iq import PendingIq, PendingIqs
-from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox, Outgoing
+from bridge.xmpp.room.rooms import Rooms
 from xmppstream import Stanza, encode
 
 Submission = Literal["draft", "send", "query"]
@@ -42,7 +42,7 @@ class Submitter:
     _queue: DeliveryQueue
     _outbox: Outbox
     _pending_iqs: PendingIqs
-    _rooms: MucOccupancy
+    _rooms: Rooms
     _submitted: Callable[[str, bytes], None] = lambda uid, data: None
     takes: Callable[[Submission], bool] = lambda submission: True
 

@@ -31,6 +31,7 @@ from bridge.webhook.outcome import (
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
 from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.room.outcome import leave_reason_of
 from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100
@@ -95,7 +96,9 @@ class DeliveryWorker:
         number = len(delivery.attempts) + 1
         until = min(began + self._timeout_s, deadline)
         body = request_body(
-            stanza, delivery.xml, delivery.received, delivery.uid, number, self._place_of(stanza)
+            *(stanza, delivery.xml, delivery.received, delivery.uid, number),
+            self._place_of(delivery),
+            delivery.event,
         )
         outcome = await self._endpoint.post(body, delivery.uid, number, until)
         meter.latency.add(trio.current_time() - began)
@@ -127,9 +130,11 @@ class DeliveryWorker:
         was_cut = posted == "timed_out" and until == deadline
         return AttemptResult(outcome, posted, is_success, stanzas, was_cut)
 
-    def _place_of(self, stanza: Stanza) -> Place:
+    def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""
-        rooms = self._rooms
+        rooms, stanza = self._rooms, delivery.stanza
+        if delivery.event == "room_left":
+            return Place(True, reason=leave_reason_of(stanza))
         if not rooms.has_occupant(stanza.from_ or ""):
             return OUTSIDE
         address = rooms.occupant(stanza.from_ or "", stanza.to or "")

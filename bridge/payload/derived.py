@@ -33,6 +33,8 @@ class Place:
     nick: str | None = None
     address: str | None = None
     """The bridge's occupant or real JID, which a mention may name."""
+    reason: str | None = None
+    """Why the bridge is not in the room any more, in one word."""
 
 
 OUTSIDE: Final = Place()
@@ -106,6 +108,8 @@ def room_keys(
     keys: dict[str, Any] = {"room": room}
     if nick:
         keys["sender_nick"] = nick
+    if place.reason is not None:
+        keys["reason"] = place.reason
     if is_private:
         keys["private"] = True
     elif is_group and _is_mentioned(text, fields, place):

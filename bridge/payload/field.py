@@ -295,7 +295,7 @@ _ROWS: Final[dict[Kind, dict[str, tuple[int, ...]]]] = {kind: _rows(kind) for ki
 READ_ONLY: Final = frozenset(
     {
         *("received", "event", "text", "ref", "lang", "timestamp", "uid", "attempt"),
-        *("room", "sender_nick", "mentioned", "private"),
+        *("room", "sender_nick", "mentioned", "private", "reason"),
     }
 )
 """Keys of a request only. A reply may have them too: a service may send back what it got."""

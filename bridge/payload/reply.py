@@ -70,6 +70,7 @@ class ReplyComposer:
     """Makes stanzas from replies, on behalf of one component.
 
     `parse` parses untrusted XML (in a thread of bounded life, see `xmppstream.parser_thread`).
+    `outgoing` returns a stanza as it must leave: to a room, from the address that is in it, say.
     `replaced` is told, by the uid of the request if there is one, how many characters and control
     sequences of a text could not be sent.
     """
@@ -78,6 +79,7 @@ class ReplyComposer:
     max_send_bytes: int
     parse: ParseElement = field(repr=False)
     replaced: Callable[[str, int], None] = field(default=lambda uid, count: None, repr=False)
+    outgoing: Callable[[Stanza], Stanza] = field(default=lambda stanza: stanza, repr=False)
     _answered: Answered = field(factory=Answered, init=False, repr=False)
 
     async def compose(
@@ -198,6 +200,7 @@ class ReplyComposer:
             stanza = self._made(one, request, fresh_id)
         else:
             stanza = self._filled(supplied, one, request, fresh_id)
+        stanza = self.outgoing(stanza)
         check_type(stanza)
         if stanza.kind == "iq" or stanza.type == "error":
             check_answer(stanza, request, in_room)

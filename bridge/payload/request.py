@@ -25,11 +25,13 @@ def request_body(
     uid: str = "",
     attempt: int = 1,
     place: Place = OUTSIDE,
+    event: EventName | None = None,
 ) -> bytes:
     """Return the JSON object that is POSTed for a stanza, in UTF-8 (H1).
 
     `xml` is the stanza as serialized for its component's stream; `received` is Unix time in s.
-    `place` is known for stanzas of a room that the bridge is in.
+    `place` is known for stanzas of a room that the bridge is in, `event` for those that the bridge
+    has made itself.
     """
     second = int(received)
     stamp = f"{_date(second)}.{int((received - second) * 1000):03}Z"
@@ -67,7 +69,8 @@ def request_body(
     delay = fields.get("delay")
     sent = (delay and delay.stamp) or stamp
     one = _RequestObject(
-        *(stanza.to, stanza.from_, kind, id, type, body, xml, stamp, event_of(stanza)),
+        *(stanza.to, stanza.from_, kind, id, type, body, xml, stamp),
+        event or event_of(stanza),
         *(uid, attempt, sent, text, ref, lang),
     )
     return _joined(_ENCODER.encode(one), {**fields, **room_keys(stanza, text, fields, place)})

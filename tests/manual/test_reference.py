@@ -24,6 +24,7 @@ from bridge.config.settings import (
     LogSettings,
     RetrySettings,
     RetryTable,
+    RoomTable,
     SenderLimits,
     StreamSettings,
     TokenTable,
@@ -37,6 +38,7 @@ from tests.manual.page import ROOT, code_of, page
 
 TABLES: dict[str, Any] = {
     '[component."DOMAIN"]': ComponentTable,
+    '[[component."DOMAIN".room]]': RoomTable,
     "[http]": HttpSettings,
     "[stream]": StreamSettings,
     "[retry]": RetryTable,
@@ -47,7 +49,11 @@ TABLES: dict[str, Any] = {
     "[listen]": ListenTable,
     "[[listen.token]]": TokenTable,
 }
-ELSEWHERE = {("[http]", "headers"), ("[listen]", "token")}  # tables of their own
+ELSEWHERE = {
+    ("[http]", "headers"),
+    ("[listen]", "token"),
+    ('[component."DOMAIN"]', "room"),
+}  # tables of their own
 DECIDED_LATER = {  # by whoever reads the table; there, no value is a value of its own
     "component_post_stanzas": ["message"],
     "level": "info",
@@ -58,7 +64,8 @@ DECIDED_LATER = {  # by whoever reads the table; there, no value is a value of i
 def fields(table: Any) -> dict[str, Any]:
     """Return the keys of a table with their defaults."""
     empty = table()
-    return {field.name: getattr(empty, field.name) for field in attrs.fields(table)}
+    names = [field.name for field in attrs.fields(table)]
+    return {name.rstrip("_"): getattr(empty, name) for name in names}
 
 
 def test_each_table_has_a_section() -> None:

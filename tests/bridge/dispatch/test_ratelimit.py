@@ -148,6 +148,54 @@ def test_a_sender_is_a_bare_jid() -> None:
     assert limiter.over_rate(message("3", "nurse@capulet.example/a")) is None
 
 
+def in_room(limiter: SenderLimiter) -> SenderLimiter:
+    """Have every full address be an occupant, as in a room that the bridge is in."""
+    limiter.sender_of = lambda one: one.from_ or ""
+    return limiter
+
+
+def test_in_a_room_each_occupant_has_a_rate_and_all_together_ten_times_that() -> None:
+    limiter = in_room(SenderLimiter(bounds(stanzas_per_s=1.0, burst=2), Clock()))
+    room = "hall@muc.example"
+    taken = [
+        limiter.over_rate(message(f"{n}-{round}", f"{room}/n{n}")) is None
+        for round in range(3)
+        for n in range(9)
+    ]
+    assert taken == [True] * 18 + [False] * 9, "two each"
+    last = [limiter.over_rate(message(f"x{n}", f"{room}/x{n}")) is None for n in range(4)]
+    assert last == [True, True, False, False], "twenty of the room"
+    assert limiter.over_rate(message("y", "attic@muc.example/n0")) is None
+
+
+def test_in_a_room_each_occupant_may_wait_and_all_together_ten_times_that() -> None:
+    limiter = in_room(SenderLimiter(bounds(max_waiting=1), Clock()))
+    room = "hall@muc.example"
+    waiting = []
+    for n in range(10):
+        one = Delivery(message(str(n), f"{room}/n{n}"), 0.0, 1)
+        one.parties = (f"{room}/n{n}", BOT)
+        assert limiter.over_waiting(one.stanza) is None
+        limiter.accepted(one)
+        assert limiter.over_waiting(one.stanza) is not None
+        waiting.append(one)
+    assert limiter.over_waiting(message("x", f"{room}/x")) is not None
+    limiter.ended(waiting.pop())
+    assert limiter.over_waiting(message("x", f"{room}/x")) is None
+    for one in waiting:
+        limiter.ended(one)
+    assert limiter._waiting == {}
+
+
+def test_another_rate_holds_for_rooms_too() -> None:
+    limiter = in_room(SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), Clock()))
+    for n in range(10):
+        assert limiter.over_rate(message(str(n), f"hall@muc.example/n{n}")) is None
+    assert limiter.over_rate(message("x", "hall@muc.example/x")) is not None
+    limiter.change(bounds(stanzas_per_s=2.0, burst=2))
+    assert limiter.over_rate(message("x", "hall@muc.example/x")) is None
+
+
 def test_what_waits_is_counted_until_its_end() -> None:
     limiter = SenderLimiter(bounds(max_waiting=2), Clock())
     waiting = [Delivery(message(str(n), to=f"bot{n}@{DOMAIN}"), 0.0, 1) for n in range(2)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.config.event import EVENTS
-from bridge.payload.derived import Place
+from bridge.payload.derived import OUTSIDE, Place
 from bridge.payload.event import event_of
 from bridge.payload.field import FIELDS
 from bridge.payload.request import request_body
@@ -23,7 +23,7 @@ STAMP: Final = "2002-09-10T23:08:25Z"
 def read(xml: str, place: Place | None = None) -> dict[str, Any]:
     """The JSON that is POSTed for a stanza."""
     one = stanza(xml)
-    body = request_body(one, xml, 0.0, "msg_1", 1, *([] if place is None else [place]))
+    body = request_body(one, xml, 0.0, "msg_1", 1, OUTSIDE if place is None else place)
     value: dict[str, Any] = json.loads(body)
     return value
 

@@ -1,0 +1,442 @@
+"""All rooms of one component: those that it keeps, and those that its service joined by itself.
+
+A room is kept if the configuration names it, or a client of the HTTP API or an accepted invitation
+has added it; the latter two are in the component's small state. Kept rooms are joined at each
+attach, one a second per server. The others are only tracked, so that the bridge does not hear
+itself there.
+
+Nothing here waits or sends. Stanzas to send are collected in `outbound`, and what is to be POSTed
+later than it came, or was never received, in `inbound`; `wake` is called if there is something to
+do. `RoomRunner` in `runner` does it.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable
+from secrets import token_hex
+from typing import Final, Literal
+
+import msgspec
+import trio
+from attrs import evolve, frozen
+from structlog.typing import FilteringBoundLogger
+
+from bridge.config.event import EventName
+from bridge.config.settings import RoomSettings
+from bridge.config.value import Secret
+from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.room.history import Histories, Key, is_delayed, is_subject
+from bridge.xmpp.room.outcome import Ending
+from bridge.xmpp.room.reflection import Reflections
+from bridge.xmpp.room.room import RESOURCE, Phase, Room
+from bridge.xmpp.state import MemoryState, StateStore
+from xmppstream import Element, Stanza
+from xmppstream.jid import bare, domain_of, fold
+from xmppstream.names import COMPONENT, MUC_USER, expanded
+
+SPACING_S: Final = (0.8, 1.2)
+"""The least and the greatest time between two joins on one server."""
+_KIND: Final = "room"
+_MUC_USER: Final = expanded(MUC_USER, "x")
+_MUC: Final = expanded("http://jabber.org/protocol/muc", "x")
+_SUBJECT: Final = expanded(COMPONENT, "subject")
+_EXPECTED: Final = 1000
+
+Verdict = Literal["live", "own", "history", "unclear", "state", "joined", "left"]
+"""What a stanza is with regard to rooms: to be handled as any other; our own message; history; one
+whose place is not clear yet; only a change of what is known; the begin or end of our presence.
+"""
+Origin = Literal["configuration", "api", "invitation"]
+
+
+@frozen
+class Inbound:
+    """A stanza to be POSTed later than it came, or one that the bridge has made itself."""
+
+    stanza: Stanza
+    event: EventName
+    weight_bytes: int = 0
+    is_counted: bool = True
+    """Whether it was counted as received when it came."""
+
+
+class _KeptRoom(msgspec.Struct, omit_defaults=True):
+    """A room in the component's small state."""
+
+    nick: str
+    password: str | None = None
+    create: bool = False
+    origin: Literal["api", "invitation"] = "api"
+
+
+class TooManyRooms(Exception):
+    """The component has `max_rooms` rooms already."""
+
+
+class Rooms:
+    """The rooms of one component."""
+
+    def __init__(
+        self,
+        domain: str,
+        occupancy: MucOccupancy,
+        log: FilteringBoundLogger,
+        *,
+        now: Callable[[], float] = trio.current_time,
+        token: Callable[[], str] = lambda: token_hex(8),
+        spacing_s: Callable[[], float] = lambda: random.uniform(*SPACING_S),
+    ) -> None:
+        self.domain = domain
+        self.occupancy = occupancy
+        self.outbound: list[Stanza] = []
+        self.inbound: list[Inbound] = []
+        self.wake: Callable[[], None] = lambda: None
+        self._log = log
+        self._now = now
+        self._token = token
+        self._spacing_s = spacing_s
+        self._is_attached = False
+        self._state: StateStore = MemoryState()
+        self._rooms: dict[Key, Room] = {}
+        self._origins: dict[Key, Origin] = {}
+        self._histories: Histories[Inbound] = Histories()
+        self._reflections = Reflections()
+        self._free_at: dict[str, float] = {}  # by server: when the next join is allowed
+        self._expected: dict[Key, None] = {}  # joins that the service has sent
+        self._certain: set[Key] = set()  # tracked occupants that this stream has told us of
+        self._fresh: Key | None = None  # an occupant that the present stanza has told us of
+        self._max_rooms = 100
+
+    # --- which rooms there are
+
+    def load(self, state: StateStore) -> None:
+        """Take over the rooms and occupants of an earlier process. Call it before `attached`."""
+        self._state = state
+        self.occupancy.load(state)
+        for key, value in state.entries(_KIND).items():
+            jid, _, local = key.partition(" ")
+            kept = msgspec.json.decode(value, type=_KeptRoom)
+            password = None if kept.password is None else Secret(kept.password)
+            settings = RoomSettings(jid, local, kept.nick, password, kept.create)
+            if self._key_of(settings) in self._rooms:  # the configuration names it by now
+                state.delete(_KIND, key)
+            else:
+                self._add(settings, kept.origin)
+
+    def configure(self, rooms: Iterable[RoomSettings], max_rooms: int) -> None:
+        """Keep the rooms of a configuration, and leave those that it does not name any more."""
+        self._max_rooms = max_rooms
+        wanted = {self._key_of(one): one for one in rooms}
+        for key, origin in list(self._origins.items()):
+            if origin == "configuration" and key not in wanted:
+                self._remove(key)
+        for key, one in wanted.items():
+            room = self._rooms.get(key)
+            if room is not None and self._origins[key] != "configuration":
+                self._state.delete(_KIND, f"{one.jid} {one.local}")
+            if room is None or room.settings != one:
+                self._replace(one, "configuration")
+            self._origins[key] = "configuration"
+        self.wake()
+
+    def put(self, settings: RoomSettings, origin: Literal["api", "invitation"] = "api") -> Room:
+        """Keep a room, or change its settings; one that stays out is joined again.
+
+        Raises:
+            TooManyRooms: if it is a new one, and there are too many.
+        """
+        key = self._key_of(settings)
+        room = self._rooms.get(key)
+        if room is None and len(self._rooms) >= self._max_rooms:
+            raise TooManyRooms(f"there are {self._max_rooms} rooms already (max_rooms)")
+        if room is None or room.settings != settings:
+            room = self._replace(settings, origin)
+        else:
+            room.retry(self._now())
+        if self._origins[key] != "configuration":
+            password = settings.password
+            secret = None if password is None else password.value
+            kept = _KeptRoom(settings.nick, secret, settings.create, origin)
+            self._state.put(_KIND, f"{settings.jid} {settings.local}", msgspec.json.encode(kept))
+        self.wake()
+        return room
+
+    def delete(self, jid: str, local: str) -> bool:
+        """Leave a room for good; return whether it was kept."""
+        key = (fold(jid), self._address(local))
+        if key not in self._rooms:
+            return False
+        self._state.delete(_KIND, f"{key[0]} {local}")
+        self._remove(key)
+        self.wake()
+        return True
+
+    def all(self) -> list[tuple[Room, Origin]]:
+        """Return the kept rooms, with where they come from."""
+        return [(room, self._origins[key]) for key, room in self._rooms.items()]
+
+    def get(self, jid: str, local: str) -> tuple[Room, Origin] | None:
+        """Return a kept room."""
+        key = (fold(jid), self._address(local))
+        return (self._rooms[key], self._origins[key]) if key in self._rooms else None
+
+    def tracked(self) -> list[Key]:
+        """Return the rooms, with our address, that the service joined by itself."""
+        return [key for key in self.occupancy.all() if key not in self._rooms]
+
+    def _replace(self, settings: RoomSettings, origin: Origin) -> Room:
+        key = self._key_of(settings)
+        old = self._rooms.get(key)
+        if old is not None and old.phase is Phase.JOINED and old.settings.nick == settings.nick:
+            old.settings = settings  # a password or `create` matters at the next join
+            return old
+        if old is not None:
+            self._remove(key)
+        return self._add(settings, origin)
+
+    def _add(self, settings: RoomSettings, origin: Origin) -> Room:
+        key = self._key_of(settings)
+        settings = evolve(settings, jid=key[0])
+        room = Room(settings, self.domain, self, self._log, token=self._token)
+        self._rooms[key], self._origins[key] = room, origin
+        if self._is_attached:
+            room.attached(self._now())
+        return room
+
+    def _remove(self, key: Key) -> None:
+        room = self._rooms.pop(key)
+        del self._origins[key]
+        self._histories.end(key)
+        if self._is_attached:
+            room.leave(self._now())
+
+    def _key_of(self, settings: RoomSettings) -> Key:
+        return fold(settings.jid), self._address(settings.local)
+
+    def _address(self, local: str) -> str:
+        return f"{local}@{self.domain}/{RESOURCE}"
+
+    # --- the stream and the clock
+
+    def attached(self) -> None:
+        """Join all rooms again: a stream has begun."""
+        now, self._is_attached = self._now(), True
+        self._free_at.clear()
+        self._certain.clear()
+        for room in self._rooms.values():
+            room.attached(now)
+        tracked = self.tracked()
+        if tracked:
+            self._log.info(
+                "rooms that the service joined by itself are not joined again",
+                rooms=sorted({room for room, _ in tracked})[:10],
+                hint="use PUT /v1/rooms, or configure them",
+            )
+        self.wake()
+
+    def detached(self) -> None:
+        """Wait for the next stream."""
+        now, self._is_attached = self._now(), False
+        for room in self._rooms.values():
+            room.detached(now)
+        self.outbound.clear()
+        self.wake()
+
+    def leave_all(self) -> None:
+        """Leave all kept rooms, because the component stops; the next start joins them again."""
+        now = self._now()
+        for room in self._rooms.values():
+            room.leave(now)
+
+    def advance(self, now: float) -> None:
+        """Take all steps that are due."""
+        waiting = []
+        for room in self._rooms.values():
+            if room.phase is Phase.WAITING:
+                waiting.append(room)
+            elif room.phase is not Phase.OUT:
+                room.advance(now)
+        if self._is_attached:
+            for room in sorted(waiting, key=lambda one: one.due):
+                server = domain_of(room.jid)
+                if room.due <= now and self._free_at.get(server, -math.inf) <= now:
+                    self._free_at[server] = now + self._spacing_s()
+                    room.join(now)
+        self.inbound += self._histories.due(now)
+
+    @property
+    def next_due(self) -> float:
+        """When the next step is due."""
+        due = self._histories.next_due
+        for room in self._rooms.values():
+            at = room.due
+            if room.phase is Phase.WAITING:
+                at = max(at, self._free_at.get(domain_of(room.jid), at))
+            due = min(due, at)
+        return due
+
+    # --- incoming stanzas
+
+    def receive(self, stanza: Stanza) -> Verdict:
+        """Learn from a message or presence that has both addresses, and judge it."""
+        now, key = self._now(), (bare(stanza.from_ or ""), stanza.to or "")
+        room = self._rooms.get(key)
+        if stanza.kind == "presence":
+            return self._receive_presence(stanza, key, room, now)
+        if stanza.type == "error":
+            if room is not None:
+                room.errored(now)
+                self.wake()
+            return "live"
+        if room is not None:
+            room.heard(now)
+        if stanza.type != "groupchat":
+            return "live"
+        return self._receive_groupchat(stanza, key, room, now)
+
+    def keeps(self, stanza: Stanza) -> bool:
+        """Return whether a stanza comes from a room that is kept."""
+        return (bare(stanza.from_ or ""), stanza.to or "") in self._rooms
+
+    def take_dropped(self) -> int:
+        """Return how many held messages have turned out to be history since the last call."""
+        count, self._histories.dropped = self._histories.dropped, 0
+        return count
+
+    def hold(self, stanza: Stanza, event: EventName, weight_bytes: int) -> None:
+        """Hold a message that `receive` found to be unclear."""
+        key = (bare(stanza.from_ or ""), stanza.to or "")
+        self._histories.hold(key, Inbound(stanza, event, weight_bytes))
+        self.wake()
+
+    def take(self, stanza: Stanza) -> bool:
+        """Return whether an iq result or error is the answer to a question of ours."""
+        room = self._rooms.get((bare(stanza.from_ or ""), stanza.to or ""))
+        if room is None or not room.take(stanza, self._now()):
+            return False
+        self.wake()
+        return True
+
+    def is_reflected(self, request: Stanza) -> bool:
+        """Return whether an iq comes from our own occupant: a self-ping that the room passes on."""
+        sender, to = request.from_ or "", request.to or ""
+        return bool(sender) and self.occupancy.occupant(sender, to) == sender
+
+    def sender_of(self, stanza: Stanza) -> str:
+        """Return the sender that a stanza counts for: an occupant in a room, else a bare JID."""
+        sender = stanza.from_ or ""
+        room_jid = bare(sender)
+        if not self.occupancy.has_occupant(sender) or room_jid == sender:
+            return room_jid
+        room = self._rooms.get((room_jid, stanza.to or ""))
+        id = None if room is None else room.sender_of(stanza)
+        # No nick has a line end, so an id is never taken for one.
+        return sender if id is None else f"{room_jid}/\n{id}"
+
+    def _receive_presence(self, stanza: Stanza, key: Key, room: Room | None, now: float) -> Verdict:
+        change = self.occupancy.observe(stanza)
+        if room is None:
+            return self._track(stanza, key, change, now)
+        before = room.phase
+        self._fresh = key if change == "joined" else None
+        judged = room.presence(stanza, now)
+        self._fresh = None
+        if room.phase is not before or self.outbound:
+            self.wake()
+        if room.phase is Phase.JOINED and before is not Phase.JOINED:
+            self._histories.begin(key, now, asked=True)
+            return "state" if change is None else change
+        if change == "left":
+            self._histories.end(key)
+            return "left"
+        return "live" if judged == "event" else "state"
+
+    def _track(self, stanza: Stanza, key: Key, change: str | None, now: float) -> Verdict:
+        """Handle a presence of a room that is not kept."""
+        if change == "left":
+            self._histories.end(key)
+            self._certain.discard(key)
+            return "left"
+        if self.occupancy.occupant(*key) != stanza.from_ or stanza.type is not None:
+            return "live"
+        if key not in self._certain or key in self._expected:
+            self._certain.add(key)
+            self._expected.pop(key, None)
+            self._histories.begin(key, now, asked=False)
+            self.wake()
+        if change == "joined":
+            self._log.info(
+                "the service has joined a room by itself",
+                room=key[0],
+                hint="it is not joined again after a restart; PUT /v1/rooms keeps it",
+            )
+            return "joined"
+        return "live"
+
+    def _receive_groupchat(
+        self, stanza: Stanza, key: Key, room: Room | None, now: float
+    ) -> Verdict:
+        self.occupancy.observe(stanza)
+        place = self._histories.place(key, stanza, now)
+        if room is not None and is_subject(stanza) and place != "history":
+            subject = stanza.element.find(_SUBJECT)
+            room.note_subject(stanza, "" if subject is None else subject.text)
+        if self.occupancy.is_own(stanza):
+            self._reflections.note(stanza)
+            return "own"
+        if place == "subject":
+            # A service that has joined by itself may wait for it; Prosody's has a delay.
+            return "live" if room is None and not is_delayed(stanza) else "state"
+        is_inside = self.occupancy.occupant(*key) is not None
+        if room is not None and room.phase is Phase.JOINING and not is_inside:
+            return "history"  # an old server sends it before our own presence
+        return place
+
+    # --- outgoing stanzas
+
+    def outgoing(self, stanza: Stanza) -> Stanza:
+        """Return a stanza as it must leave if it is for a room: from the address that joined, with
+        the room's ids, and marked as private (XEP-0045 §7.5) if it is for an occupant.
+        """
+        to, sender = stanza.to or "", stanza.from_ or ""
+        room = fold(bare(to))
+        if not self.occupancy.has_occupant(room) or stanza.type in ("result", "error"):
+            return stanza
+        joined = f"{sender}/{RESOURCE}"
+        occupant = self.occupancy.occupant
+        if "/" not in sender and not occupant(room, sender) and occupant(room, joined):
+            stanza = Stanza(stanza.element.with_attributes(from_=joined), stanza.lang)
+        if stanza.kind != "message":
+            return stanza
+        if stanza.type == "groupchat":
+            return self._reflections.translated(stanza, room)
+        if "/" in to and stanza.element.find(_MUC_USER) is None:
+            one = stanza.element
+            children = (*one.children, Element(_MUC_USER))
+            return Stanza(Element(one.name, one.attributes, children), stanza.lang)
+        return stanza
+
+    def observe_sent(self, stanza: Stanza) -> None:
+        """Learn from an outgoing stanza."""
+        self.occupancy.observe_sent(stanza)
+        if stanza.kind == "presence" and stanza.element.find(_MUC) is not None:
+            self._expected[fold(bare(stanza.to or "")), stanza.from_ or ""] = None
+            if len(self._expected) > _EXPECTED:
+                del self._expected[next(iter(self._expected))]
+
+    # --- for `Room`
+
+    def send(self, stanza: Stanza) -> None:
+        """Send a stanza, once, on the present stream."""
+        self.outbound.append(stanza)
+
+    def lost(self, room: Room, presence: Stanza, ending: Ending) -> None:
+        """Note that we are out of a room, by a presence that does not say so itself."""
+        key = (room.jid, room.address)
+        self._histories.end(key)
+        if self.occupancy.forget(*key) and self._fresh != key:
+            self.inbound.append(Inbound(presence, "room_left", is_counted=False))
+
+    def settled(self, room: Room) -> None:
+        """Note that a room has sent everything that a join brings."""
+        self.inbound += self._histories.answered((room.jid, room.address))

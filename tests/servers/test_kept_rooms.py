@@ -1,0 +1,229 @@
+"""Rooms that the bridge keeps: joined at the start, and again after whatever ends its presence.
+
+A person speaks in the room. What is POSTed tells whether the bridge is there, hears each message
+once, and takes neither history nor itself for something new.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from tests.servers.conftest import COMPONENTS, MUC
+from tests.servers.daemon import Daemon, Table, run_daemon, settings_for
+from tests.servers.endpoint import NOTHING, Endpoint, Posted, Reaction, open_endpoint, reply
+from tests.servers.peer import Peer, connect_component, name
+from tests.servers.scene import BOT, MUC_USER, PEER, body_of, bot_table, message, stanza
+
+if TYPE_CHECKING:
+    import xml.etree.ElementTree as ET
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.servers.ejabberd import Ejabberd
+    from tests.servers.prosody import Prosody
+
+ROOM: Final = f"hall@{MUC}"
+BOT_THERE: Final = f"{ROOM}/robot"
+HUMAN_THERE: Final = f"{ROOM}/human"
+HUMAN: Final = f"human@{PEER}/r"
+JOIN: Final = "<x xmlns='http://jabber.org/protocol/muc'/>"
+BACK_S: Final = 30.0
+ADMIN: Final = "http://jabber.org/protocol/muc#admin"
+
+
+def echo_all(posted: Posted) -> Reaction:
+    """An echo bot as it should not be written: it answers to itself, and to history."""
+    return reply({"body": posted["body"]}) if posted.get("body") else NOTHING
+
+
+@dataclass
+class Hall:
+    """A room with a person, and an endpoint that says everything again."""
+
+    server: Prosody | Ejabberd
+    directory: Path
+    endpoint: Endpoint
+    peer: Peer
+    stack: AsyncExitStack
+    daemons: AsyncExitStack = field(default_factory=AsyncExitStack)
+    component: Table = field(default_factory=dict)
+    daemon: Daemon | None = None
+    said: list[str] = field(default_factory=list)
+
+    async def start(self, **component: Any) -> Daemon:
+        """Start the bridge, on the state of the one before."""
+        room = {"jid": ROOM, "as": "echo", "nick": "robot", "create": True}
+        self.component = {"room": [room], **component}
+        table = bot_table(self.endpoint, **self.component)
+        settings = settings_for(self.server.component_port, {BOT: table})
+        run = run_daemon(self.directory, settings, state_dir=self.directory / "state")
+        self.daemon = await self.daemons.enter_async_context(run)
+        return self.daemon
+
+    async def enter(self) -> None:
+        """Have the person connect and enter."""
+        port = self.server.component_port
+        connection = connect_component(port, PEER, COMPONENTS[PEER])
+        self.peer = await self.stack.enter_async_context(connection)
+        await self.peer.send(stanza("presence", JOIN, to=HUMAN_THERE, from_=HUMAN))
+        await self.seen(HUMAN_THERE)
+
+    async def seen(self, occupant: str, type: str | None = None) -> ET.Element:
+        """Wait for the presence of an occupant."""
+        return await self.peer.receive(
+            lambda it: (
+                name(it) == "presence" and it.get("from") == occupant and it.get("type") == type
+            ),
+            timeout_s=BACK_S,
+        )
+
+    async def seen_join(self, room: str) -> ET.Element:
+        """Wait until the bot asks to join a room that the peer plays."""
+        return await self.peer.receive(
+            lambda it: (
+                name(it) == "presence"
+                and (it.get("to") or "").startswith(f"{room}/")
+                and it.get("type") is None
+            ),
+            timeout_s=BACK_S,
+        )
+
+    async def say(self, text: str, content: str = "") -> None:
+        """Say something, and hear it from the person and then from the bot."""
+        body = f"<body>{text}</body>{content}"
+        said = stanza("message", body, to=ROOM, from_=HUMAN, type="groupchat", id=f"id-{text}")
+        await self.peer.send(said)
+        self.said.append(text)
+        for occupant in (HUMAN_THERE, BOT_THERE):
+            await self.peer.receive(
+                lambda it, who=occupant: it.get("from") == who and body_of(it) == text,  # type: ignore[misc]
+                timeout_s=BACK_S,
+            )
+
+    def check_posted(self) -> None:
+        """Each message was POSTed once; nothing else was."""
+        assert self.endpoint.bodies == self.said
+
+
+@asynccontextmanager
+async def open_hall(server: Prosody | Ejabberd, directory: Path) -> AsyncIterator[Hall]:
+    """A room with a person in it, without a bridge."""
+    async with (
+        open_endpoint() as endpoint,
+        AsyncExitStack() as stack,
+        AsyncExitStack() as daemons,
+    ):
+        endpoint.react = echo_all
+        hall = Hall(server, directory, endpoint, None, stack, daemons)  # type: ignore[arg-type]
+        await hall.enter()
+        yield hall
+
+
+async def test_a_room_of_the_configuration_is_joined_and_heard(
+    server: Prosody | Ejabberd, tmp_path: Path
+) -> None:
+    async with open_hall(server, tmp_path) as hall:
+        for text in ("old", "older"):  # history for who enters later
+            said = message(text, to=ROOM, from_=HUMAN, type="groupchat")
+            await hall.peer.send(said)
+        await hall.peer.receive(lambda it: body_of(it) == "older")
+        daemon = await hall.start(component_post_events="all")
+        await hall.seen(BOT_THERE)
+        await hall.say("one")
+        delay = "<delay xmlns='urn:xmpp:delay' stamp='2024-01-01T00:00:00Z'/>"
+        await hall.say("from a tunnel", delay)
+        hall.check_posted()
+        events = [one["event"] for one in hall.endpoint.posted]
+        assert events == ["room_joined", "message", "message"]
+        assert hall.endpoint.posted[0]["occupant"]["statuses"]
+        await daemon.terminate()
+        assert (await hall.seen(BOT_THERE, "unavailable")) is not None
+
+
+@pytest.mark.parametrize("end", ["restart", "kill"])
+async def test_a_restart_of_the_server(
+    server: Prosody | Ejabberd, tmp_path: Path, end: str
+) -> None:
+    async with open_hall(server, tmp_path) as hall:
+        daemon = await hall.start()
+        await hall.seen(BOT_THERE)
+        await hall.say("before")
+        await (server.kill() if end == "kill" else server.stop())
+        await server.start()
+        await daemon.wait_logged("room joined", 2)
+        await hall.enter()
+        await hall.say("after")
+        hall.check_posted()
+
+
+async def test_a_kill_of_the_bridge(server: Prosody | Ejabberd, tmp_path: Path) -> None:
+    async with open_hall(server, tmp_path) as hall:
+        daemon = await hall.start()
+        await hall.seen(BOT_THERE)
+        await hall.say("before")
+        daemon.process.kill()
+        await daemon.process.wait()
+        daemon = await hall.start()
+        await daemon.wait_logged("room joined")
+        await hall.say("after")
+        hall.check_posted()
+
+
+async def test_a_restart_of_the_bridge(server: Prosody | Ejabberd, tmp_path: Path) -> None:
+    async with open_hall(server, tmp_path) as hall:
+        daemon = await hall.start()
+        await hall.seen(BOT_THERE)
+        await hall.say("before")
+        await daemon.terminate()
+        await hall.seen(BOT_THERE, "unavailable")
+        await hall.start()
+        await hall.seen(BOT_THERE)
+        await hall.say("after")
+        hall.check_posted()
+
+
+async def test_a_kick_is_final(server: Prosody | Ejabberd, tmp_path: Path) -> None:
+    async with open_hall(server, tmp_path) as hall:
+        daemon = await hall.start()
+        await hall.seen(BOT_THERE)
+        item = "<item nick='robot' role='none'><reason>out</reason></item>"
+        kick = f"<query xmlns='{ADMIN}'>{item}</query>"
+        await hall.peer.send(stanza("iq", kick, to=ROOM, from_=HUMAN, type="set", id="kick"))
+        await hall.seen(BOT_THERE, "unavailable")
+        await daemon.wait_logged("room left for good")
+        [line] = daemon.logged("room left for good")
+        assert (line["room"], line["why"]) == (ROOM, "kicked: out")
+
+
+async def test_a_removal_because_of_an_error_is_not(
+    server: Prosody | Ejabberd, tmp_path: Path
+) -> None:
+    """The person's server plays the room, so that it can say 333 whenever it likes."""
+    den = f"den@{PEER}"
+    async with open_hall(server, tmp_path) as hall:
+        room = {"jid": den, "as": "echo", "nick": "robot"}
+        daemon = await hall.start(room=[room])
+        me = f"echo@{BOT}/default"
+        for _ in range(2):
+            join = await hall.seen_join(den)
+            assert join.get("from") == me
+            await hall.peer.send(room_presence(den, me, 110))
+            await hall.peer.send(
+                stanza("message", "<subject/>", to=me, from_=den, type="groupchat")
+            )
+            text = stanza("message", "<body>hi</body>", to=me, from_=f"{den}/n", type="groupchat")
+            await hall.peer.send(text)
+            await hall.peer.receive(lambda it: it.get("to") == den and body_of(it) == "hi")
+            await hall.peer.send(room_presence(den, me, 110, 307, 333, type="unavailable"))
+        assert hall.endpoint.bodies == ["hi", "hi"]
+        assert len(daemon.logged("room joined")) == 2
+
+
+def room_presence(room: str, to: str, *codes: int, type: str = "") -> str:
+    statuses = "".join(f"<status code='{code}'/>" for code in codes)
+    x = f"<x xmlns='{MUC_USER}'><item role='participant'/>{statuses}</x>"
+    return stanza("presence", x, to=to, from_=f"{room}/robot", type=type)
