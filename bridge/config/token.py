@@ -12,7 +12,7 @@ from attrs import field, frozen
 from xmppstream import Jid
 from xmppstream.jid import same_domain
 
-Scope = Literal["send", "query", "watch", "manage"]
+Scope = Literal["send", "query", "watch", "manage", "rooms"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 

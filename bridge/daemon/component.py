@@ -40,6 +40,7 @@ from bridge.webhook.signature import Signer
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.room.rooms import Rooms
 from bridge.xmpp.state import MemoryState
 from xmppstream import ElementParserThread, StreamOptions
 from xmppstream.tap import NO_TAP
@@ -173,6 +174,11 @@ class ComponentService:
     def counts(self) -> Counts:
         """The counts so far."""
         return self.handover.meter.counts
+
+    @property
+    def rooms(self) -> Rooms:
+        """Its rooms."""
+        return self._pipeline.rooms
 
     @property
     def submitter(self) -> Submitter:

@@ -1,8 +1,9 @@
 """The HTTP listener of a daemon: one socket, one application, and the tokens that are valid now."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Self
 
 import trio
@@ -20,6 +21,7 @@ from bridge.daemon.listener import DaemonParts
 from bridge.listener.api import openapi
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.prosody import ProsodyRoutes
+from bridge.listener.api.room import RoomRoutes, RoomService
 from bridge.listener.api.stanza import QueryRoutes, StanzaRoutes
 from bridge.listener.auth import (
     AT_ONCE,
@@ -65,6 +67,7 @@ def make_app(
     access: TokenAuth,
     listen: ListenSettings,
     *,
+    services: Mapping[str, RoomService] = MappingProxyType({}),
     watching: Sequence[BaseRoute] = (),
     log: FilteringBoundLogger | None = None,
     at_once: int = AT_ONCE,
@@ -72,8 +75,8 @@ def make_app(
 ) -> ASGIApp:
     """Return the ASGI application.
 
-    `watching` are the monitoring routes. `at_once` limits the concurrent requests of each token,
-    `bodies` those whose body is being read.
+    `services` are the components by domain, `watching` the monitoring routes. `at_once` limits the
+    concurrent requests of each token, `bodies` those whose body is being read.
     """
     document = openapi.document(getattr(route, "path", "") for route in watching)
 
@@ -93,6 +96,7 @@ def make_app(
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
             *ProsodyRoutes(handler).routes,
+            *RoomRoutes(handler, services).routes,
             Route("/v1/openapi.json", describe, methods=["GET"]),
             *watching,
         ],
@@ -129,7 +133,9 @@ class Listener:
         view = make_view(parts)
         with bound(listen.place) as listening, open_sender(parts) as sender:
             access = TokenAuth(listen.tokens)
-            app = make_app(sender, access, listen, watching=routes(view, access))
+            app = make_app(
+                sender, access, listen, services=parts.services, watching=routes(view, access)
+            )
             server = Server(app, listen.max_connections)
             yield cls(listen, listening, access, server, view)
 

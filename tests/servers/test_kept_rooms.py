@@ -10,12 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx
 import pytest
 
 from tests.servers.conftest import COMPONENTS, MUC
 from tests.servers.daemon import Daemon, Table, run_daemon, settings_for
 from tests.servers.endpoint import NOTHING, Endpoint, Posted, Reaction, open_endpoint, reply
 from tests.servers.peer import Peer, connect_component, name
+from tests.servers.process import LOOPBACK, reserve_port
 from tests.servers.scene import BOT, MUC_USER, PEER, body_of, bot_table, message, stanza
 
 if TYPE_CHECKING:
@@ -54,12 +56,13 @@ class Hall:
     daemon: Daemon | None = None
     said: list[str] = field(default_factory=list)
 
-    async def start(self, **component: Any) -> Daemon:
+    async def start(self, *, listen: Table | None = None, **component: Any) -> Daemon:
         """Start the bridge, on the state of the one before."""
         room = {"jid": ROOM, "as": "echo", "nick": "robot", "create": True}
         self.component = {"room": [room], **component}
         table = bot_table(self.endpoint, **self.component)
-        settings = settings_for(self.server.component_port, {BOT: table})
+        more = {} if listen is None else {"listen": listen}
+        settings = settings_for(self.server.component_port, {BOT: table}, **more)
         run = run_daemon(self.directory, settings, state_dir=self.directory / "state")
         self.daemon = await self.daemons.enter_async_context(run)
         return self.daemon
@@ -184,6 +187,54 @@ async def test_a_restart_of_the_bridge(server: Prosody | Ejabberd, tmp_path: Pat
         await hall.seen(BOT_THERE)
         await hall.say("after")
         hall.check_posted()
+
+
+async def test_a_room_that_is_put_by_http_is_kept(
+    server: Prosody | Ejabberd, tmp_path: Path
+) -> None:
+    """Sends, and the ids of what was sent, go through the address that joined."""
+    secret = "0123456789abcdef-0123"
+    with reserve_port() as held:
+        port = held.getsockname()[1]
+    token = {"name": "shop", "secret": secret, "scopes": ["rooms", "send"], "local_parts": ["echo"]}
+    listen = {"address": f"{LOOPBACK}:{port}", "token": [token]}
+    headers = {"Authorization": f"Bearer {secret}"}
+    url = f"http://{LOOPBACK}:{port}/v1"
+    async with open_hall(server, tmp_path) as hall, httpx.AsyncClient(headers=headers) as client:
+        daemon = await hall.start(room=[], listen=listen)
+        await daemon.wait_logged("listening")
+        made = await client.put(f"{url}/rooms/{ROOM}", json={"nick": "robot"})
+        assert made.status_code == 201
+        await hall.seen(BOT_THERE)
+        await hall.say("one")
+        shown = (await client.get(f"{url}/rooms/{ROOM}")).json()
+        assert (shown["state"], shown["occupant_count"]) == ("joined", 2)
+        assert {one["nick"] for one in shown["occupants"]} == {"human", "robot"}
+        await daemon.terminate()
+        await hall.seen(BOT_THERE, "unavailable")
+        daemon = await hall.start(room=[], listen=listen)
+        await daemon.wait_logged("listening")
+        await hall.seen(BOT_THERE)
+        await hall.say("two")
+        hall.check_posted()
+        said = {"to": ROOM, "type": "groupchat", "body": "unasked", "id": "mine"}
+        assert (await client.post(f"{url}/stanzas", json=said)).status_code == 202
+        heard = await hall.peer.receive(lambda it: body_of(it) == "unasked")
+        assert heard.get("from") == BOT_THERE
+        gives_ids = heard.find("{urn:xmpp:sid:0}stanza-id") is not None
+        back = {"to": ROOM, "type": "groupchat", "retract": "mine"}
+        assert (await client.post(f"{url}/stanzas", json=back)).status_code == 202
+        retract = "{urn:xmpp:message-retract:1}retract"
+        named = (await hall.peer.receive(lambda it: it.find(retract) is not None)).find(retract)
+        assert named is not None
+        assert (named.get("id") != "mine") is gives_ids
+        whisper = {"to": HUMAN_THERE, "body": "psst"}
+        assert (await client.post(f"{url}/stanzas", json=whisper)).status_code == 202
+        heard = await hall.peer.receive(lambda it: body_of(it) == "psst")
+        assert (heard.get("from"), heard.get("type")) == (BOT_THERE, "chat")
+        assert (await client.delete(f"{url}/rooms/{ROOM}")).status_code == 204
+        await hall.seen(BOT_THERE, "unavailable")
+        assert (await client.get(f"{url}/rooms")).json() == {"rooms": []}
 
 
 async def test_a_kick_is_final(server: Prosody | Ejabberd, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from bridge import __version__
 from bridge.listener.api.prosody import FORM, REST_QUERIES
-from bridge.listener.api.schema import COMPONENTS, JID, WORD
+from bridge.listener.api.schema import COMPONENTS, JID, WORD, object_schema
 from bridge.listener.api.stanza import JSON, QUERIES, TEXT, XML
 from bridge.listener.api.webhook import webhooks
 from bridge.listener.problem import MEDIA_TYPE, STATUS_OF
@@ -26,7 +26,8 @@ _WHY: Final = {
     403: "The token lacks the scope, or may not speak as that address",
     404: "No such component (any more), or no such kind of stanza",
     408: "The body did not arrive in time",
-    409: "The Idempotency-Key was used for another request, or an iq with this id already waits",
+    409: "The Idempotency-Key was used for another request, an iq with this id already waits, or"
+    " the room is in the configuration or one too many",
     413: "The body is longer than max_body_bytes",
     415: "The Content-Type is not accepted by this path, or not UTF-8",
     422: "The stanza may not be sent; `detail` names the key",
@@ -39,6 +40,7 @@ _WHY: Final = {
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",
+    "rooms": "Rooms that the bridge keeps joined",
     "prosody": "The paths of mod_rest and mod_post_msg",
     "monitoring": "Metrics, health, and this description",
     "service": "The POST that the bridge makes to a service",
@@ -63,7 +65,7 @@ def document(paths: Iterable[str] = ()) -> bytes:
         },
         "security": [{"bearer": []}, {"basic": []}],
         "tags": [{"name": name, "description": why} for name, why in _TAGS.items()],
-        "paths": {**_stanzas(), **_queries(), **_aliases(), **_itself(), **watching},
+        "paths": {**_stanzas(), **_queries(), **_aliases(), **_rooms(), **_itself(), **watching},
         "webhooks": webhooks(),
         "components": COMPONENTS,
     }
@@ -198,6 +200,56 @@ def _aliases() -> Table:
     }
 
 
+def _rooms() -> Table:
+    jid = _in("path", "jid", JID)
+    one = {JSON: _ref("Room")}
+    whole = {JSON: _ref("RoomDetail")}
+    found = {JSON: object_schema(["rooms"], rooms={"type": "array", "items": _ref("Room")})}
+    there = _content("The room", one)
+    return {
+        "/v1/rooms": {
+            "get": _operation(
+                "listRooms",
+                "rooms",
+                "List the rooms",
+                [_FROM],
+                {},
+                {"200": _content("The rooms", found)},
+                (),
+            )
+        },
+        "/v1/rooms/{jid}": {
+            "get": _operation(
+                "getRoom",
+                "rooms",
+                "Show a room with its occupants",
+                [jid, _FROM],
+                {},
+                {"200": _content("The room", whole)},
+                (409,),
+            ),
+            "put": _operation(
+                "putRoom",
+                "rooms",
+                "Join a room and stay in it, or change how",
+                [jid, _FROM],
+                {JSON: _ref("RoomSettings")},
+                {"200": there, "201": there},
+                (*_OF_BODY, 409),
+            ),
+            "delete": _operation(
+                "deleteRoom",
+                "rooms",
+                "Leave a room for good",
+                [jid, _FROM],
+                {},
+                {"204": {"description": "It is left", "headers": _ID}},
+                (409,),
+            ),
+        },
+    }
+
+
 def _itself() -> Table:
     ok = {"200": _content("This document", {JSON: {"type": "object"}})}
     return {
@@ -291,7 +343,7 @@ def _content(description: str, content: Table, headers: Table | None = None) -> 
     schemas = {media: {"schema": schema} for media, schema in content.items()}
     return {
         "description": description,
-        "headers": {"X-Request-Id": {"schema": WORD}, **(headers or {})},
+        "headers": {**_ID, **(headers or {})},
         "content": schemas,
     }
 
@@ -311,6 +363,7 @@ def _answered() -> Table:
 
 
 _ANY: Final = {"type": "string"}
+_ID: Final = {"X-Request-Id": {"schema": WORD}}
 _APPLIED: Final = {"Preference-Applied": {"schema": WORD}}
 _FROM: Final = _in(
     "query", "from", {**JID, "minLength": 0}, "The sender: an address that the token may speak as"

@@ -2,10 +2,14 @@
 
 from typing import Any, Final
 
+import msgspec
+
 from bridge.config.token import SCOPES
 from bridge.listener.problem import STATUS_OF
 from bridge.payload.field import FIELDS
 from bridge.payload.schema import content_schemas, reply_object, request_schema
+from bridge.xmpp.room.occupant import Occupant
+from bridge.xmpp.room.room import Phase
 from xmppstream.stanza import KINDS
 
 Table = dict[str, Any]
@@ -14,7 +18,10 @@ WORD: Final[Table] = {"type": "string", "minLength": 1}
 JID: Final[Table] = {**WORD, "maxLength": 3071, "examples": ["juliet@example.com"]}
 
 
-def _closed(required: list[str], **properties: Table) -> Table:
+_OCCUPANT: Final = tuple(one.name for one in msgspec.structs.fields(Occupant))
+
+
+def object_schema(required: list[str], **properties: Table) -> Table:
     """Return the schema of an object that has no other keys. A `_` at the end of a name is for
     Python alone.
     """
@@ -29,7 +36,7 @@ def _closed(required: list[str], **properties: Table) -> Table:
 
 def _open(required: list[str], **properties: Table) -> Table:
     """Return the schema of an object that may have other keys, those of mod_rest."""
-    return {**_closed(required, **properties), "additionalProperties": True}
+    return {**object_schema(required, **properties), "additionalProperties": True}
 
 
 def _portable(schema: Any) -> Any:
@@ -53,10 +60,12 @@ def _components() -> Table:
     maybe = {"type": ["string", "null"]}
     kind = {"enum": [*KINDS, "", None]}
     texts = {"type": "string"}
-    identity = _closed(["category", "type"], category=texts, type=texts, name=texts, lang=texts)
-    item = _closed([], jid=texts, node=texts, name=texts)
+    identity = object_schema(
+        ["category", "type"], category=texts, type=texts, name=texts, lang=texts
+    )
+    item = object_schema([], jid=texts, node=texts, name=texts)
     asked: Table = {"jid": texts, "seconds": {"type": "number", "minimum": 0}}
-    reason = _closed(["problem", "detail"], problem=texts, detail=texts, component=texts)
+    reason = object_schema(["problem", "detail"], problem=texts, detail=texts, component=texts)
     template = "#/components/schemas/Stanza{name}"
     request, read = request_schema(template)
     content, written = content_schemas(template)
@@ -65,6 +74,15 @@ def _components() -> Table:
         for name, schema in {**read, **written}.items()
     }
     of_iq = [field for field in FIELDS if "iq" in field.kinds]
+    room: Table = {
+        **dict.fromkeys(("jid", "component", "as_", "nick", "reason"), texts),
+        "since": {"type": "string", "format": "date-time"},
+        "next_attempt": {"type": "string", "format": "date-time"},
+        "state": {"enum": [phase.value for phase in Phase]},
+        "origin": {"enum": ["configuration", "api", "invitation", "service"]},
+        "create": {"type": "boolean"},
+        "occupant_count": {"type": "integer", "minimum": 0},
+    }
     return {
         "securitySchemes": {
             "bearer": {
@@ -99,8 +117,8 @@ def _components() -> Table:
                 to=maybe,
                 id=maybe,
             ),
-            "Accepted": _closed(["id", "uid"], id=WORD, uid=WORD),
-            "Answer": _closed(
+            "Accepted": object_schema(["id", "uid"], id=WORD, uid=WORD),
+            "Answer": object_schema(
                 ["kind", "type", "from", "to", "id", "stanza"],
                 kind={"const": "iq"},
                 type={"const": "result"},
@@ -110,33 +128,49 @@ def _components() -> Table:
                 stanza=texts,
                 **{field.key: _portable(request["properties"][field.key]) for field in of_iq},
             ),
-            "Ping": _closed(["jid", "seconds"], **asked),
-            "Version": _closed(["jid", "seconds"], **asked, name=texts, version=texts, os=texts),
-            "Disco": _closed(
+            "Ping": object_schema(["jid", "seconds"], **asked),
+            "Version": object_schema(
+                ["jid", "seconds"], **asked, name=texts, version=texts, os=texts
+            ),
+            "Disco": object_schema(
                 ["jid", "seconds"],
                 **asked,
                 node=texts,
                 identities={"type": "array", "items": identity},
                 features={"type": "array", "items": texts},
             ),
-            "Items": _closed(
+            "Items": object_schema(
                 ["jid", "seconds"], **asked, node=texts, items={"type": "array", "items": item}
             ),
-            "Health": _closed(["status"], status={"const": "alive"}),
-            "Readiness": _closed(
+            "Health": object_schema(["status"], status={"const": "alive"}),
+            "Readiness": object_schema(
                 ["ready", "reasons", "journal"],
                 ready={"type": "boolean"},
                 reasons={"type": "array", "items": reason},
                 journal={"enum": ["ok", "failing", "off"]},
             ),
-            "Problem": _closed(
+            "Room": object_schema(["jid", "component", "as", "nick", "state", "origin"], **room),
+            "RoomDetail": object_schema(
+                ["jid", "component", "as", "nick", "state", "origin", "occupants"],
+                **room,
+                subject=texts,
+                subject_by=texts,
+                occupants={
+                    "type": "array",
+                    "items": object_schema(["nick"], **dict.fromkeys(_OCCUPANT, texts)),
+                },
+            ),
+            "RoomSettings": object_schema(
+                [], as_=maybe, nick=maybe, password=maybe, create={"type": ["boolean", "null"]}
+            ),
+            "Problem": object_schema(
                 ["type", "title", "status"],
                 type=texts,
                 title=texts,
                 status={"type": "integer"},
                 detail=texts,
                 stanza=texts,
-                error=_closed(
+                error=object_schema(
                     ["condition", "type"],
                     condition={"enum": list(STATUS_OF)},
                     type=texts,

@@ -15,7 +15,7 @@ from bridge.config.room import check_local, check_nick, check_room
 from bridge.config.settings import RoomSettings
 from bridge.config.value import BadValue, Secret
 from bridge.payload import namespace as ns
-from bridge.payload.reader import invite
+from bridge.payload.extension.room import read_invite
 from bridge.xmpp.room.rooms import Rooms, TooManyRooms
 from xmppstream import Stanza
 from xmppstream.jid import bare, domain_of
@@ -63,7 +63,7 @@ class Invitations:
     def _room_of(self, message: Stanza) -> tuple[RoomSettings | None, str]:
         """Return the room of an invitation, and who has sent it."""
         elements = [one for one in message.element.elements if one.name in _NAMES]
-        found = invite(elements, message) if elements else None
+        found = read_invite(elements, message) if elements else None
         sender = bare(message.from_ or "")
         if found is None or message.type in ("groupchat", "error", "headline"):
             return None, sender

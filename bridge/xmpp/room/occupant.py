@@ -66,7 +66,12 @@ class Occupants:
         self._by_nick.clear()
 
     def observe(self, presence: Stanza, nick: str) -> None:
-        """Learn from the presence of an occupant, available or unavailable."""
+        """Learn from the presence of an occupant, available or unavailable.
+
+        Without a nick it is the room's own; ejabberd sends one.
+        """
+        if not nick:
+            return
         if presence.type == "unavailable":
             self._by_nick.pop(nick, None)
         elif presence.type is None and (nick in self._by_nick or len(self) < LIMIT):

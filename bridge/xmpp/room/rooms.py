@@ -96,6 +96,7 @@ class Rooms:
         self._token = token
         self._spacing_s = spacing_s
         self._is_attached = False
+        self._is_loaded = False
         self._state: StateStore = MemoryState()
         self._rooms: dict[Key, Room] = {}
         self._origins: dict[Key, Origin] = {}
@@ -104,14 +105,19 @@ class Rooms:
         self._free_at: dict[str, float] = {}  # by server: when the next join is allowed
         self._expected: dict[Key, None] = {}  # joins that the service has sent
         self._certain: set[Key] = set()  # tracked occupants that this stream has told us of
+        self._left: set[Key] = set()  # kept before, and left; the room has not said so yet
         self._fresh: Key | None = None  # an occupant that the present stanza has told us of
         self._max_rooms = 100
 
     # --- which rooms there are
 
     def load(self, state: StateStore) -> None:
-        """Take over the rooms and occupants of an earlier process. Call it before `attached`."""
-        self._state = state
+        """Take over the rooms and occupants of an earlier process. Call it before `attached`. From
+        here on a clock is needed.
+        """
+        self._state, self._is_loaded = state, True
+        for room in self._rooms.values():
+            room.detached(self._now())
         self.occupancy.load(state)
         for key, value in state.entries(_KIND).items():
             jid, _, local = key.partition(" ")
@@ -182,7 +188,8 @@ class Rooms:
 
     def tracked(self) -> list[Key]:
         """Return the rooms, with our address, that the service joined by itself."""
-        return [key for key in self.occupancy.all() if key not in self._rooms]
+        known = self._rooms.keys() | self._left
+        return [key for key in self.occupancy.all() if key not in known]
 
     def _replace(self, settings: RoomSettings, origin: Origin) -> Room:
         key = self._key_of(settings)
@@ -199,8 +206,11 @@ class Rooms:
         settings = evolve(settings, jid=key[0])
         room = Room(settings, self.domain, self, self._log, token=self._token)
         self._rooms[key], self._origins[key] = room, origin
+        self._left.discard(key)
         if self._is_attached:
             room.attached(self._now())
+        elif self._is_loaded:
+            room.detached(self._now())
         return room
 
     def _remove(self, key: Key) -> None:
@@ -209,6 +219,8 @@ class Rooms:
         self._histories.end(key)
         if self._is_attached:
             room.leave(self._now())
+        if self.occupancy.occupant(*key) is not None:
+            self._left.add(key)
 
     def _key_of(self, settings: RoomSettings) -> Key:
         return fold(settings.jid), self._address(settings.local)
@@ -356,6 +368,7 @@ class Rooms:
         if change == "left":
             self._histories.end(key)
             self._certain.discard(key)
+            self._left.discard(key)
             return "left"
         if self.occupancy.occupant(*key) != stanza.from_ or stanza.type is not None:
             return "live"

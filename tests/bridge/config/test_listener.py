@@ -89,7 +89,7 @@ name = "monitoring@host-1"
 secret = "{SECRET}"
 components = ["OTHER.example.com"]
 local_parts = ["", "alert"]
-scopes = ["watch", "manage", "send", "query", "send"]
+scopes = ["watch", "manage", "send", "query", "rooms", "send"]
 """
     expected = token(
         *SCOPES,

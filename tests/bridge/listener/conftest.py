@@ -6,13 +6,15 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from attrs import frozen
+from attrs import define, frozen
 from starlette.types import ASGIApp, Message, Receive
 
 from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.config.token import SCOPES, Scope, Token, digest_of
 from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
+from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.room.rooms import Rooms
 from tests.bridge.listener.fake_sender import BOT, OTHER, FakeSender
 from tests.bridge.recorder import Recorder
 
@@ -39,6 +41,7 @@ TOKENS: Final = (
     token("sender", "send"),
     token("asker", "query"),
     token("watcher", "watch"),
+    token("keeper", "rooms", local_parts=("echo",)),
 )
 
 
@@ -51,6 +54,14 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": f"Basic {pair}"}
 
 
+@define
+class FakeService:
+    """A component that has nothing but rooms."""
+
+    rooms: Rooms
+    is_open: bool = True
+
+
 @frozen
 class World:
     """The application, and what is around it."""
@@ -60,6 +71,7 @@ class World:
     log: Recorder
     app: ASGIApp
     client: httpx.AsyncClient
+    services: dict[str, FakeService]
 
     async def post(
         self, path: str, content: bytes | str = b"", media: str | None = None, **headers: str
@@ -108,7 +120,10 @@ async def world(log: Recorder) -> AsyncIterator[World]:
     listen = ListenSettings(
         TcpAddress("127.0.0.1", 0), TOKENS, "example.org", Count(MAX_BODY_BYTES)
     )
-    app = make_app(sender, access, listen, at_once=AT_ONCE)
+    services = {
+        domain: FakeService(Rooms(domain, MucOccupancy(), log.logger())) for domain in (BOT, OTHER)
+    }
+    app = make_app(sender, access, listen, services=services, at_once=AT_ONCE)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://listener") as client:
-        yield World(sender, access, log, app, client)
+        yield World(sender, access, log, app, client, services)

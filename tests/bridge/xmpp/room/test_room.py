@@ -479,6 +479,15 @@ def test_a_room_has_many_occupants_who_cost_little() -> None:
     assert (first.show, first.status, first.jid) == ("away", "gone", "u7@example.com/r")
 
 
+def test_the_presence_of_the_room_itself_is_no_occupants() -> None:
+    """ejabberd sends one, for the room's picture."""
+    stage = Stage(HALL)
+    stage.attach()
+    stage.give(presence("x").replace(f"{ROOM}/x", ROOM))
+    stage.give(presence("robot", 110))
+    assert [one.nick for one in stage.room.occupants.all()] == ["robot"]
+
+
 def test_the_subject_comes_at_a_join_as_state() -> None:
     stage = Stage(HALL)
     stage.enter(subject=False)

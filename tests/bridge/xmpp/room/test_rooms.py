@@ -105,6 +105,7 @@ def test_a_room_that_is_deleted_is_left_and_not_kept() -> None:
     assert stage.rooms.delete("Hall@MUC.example", "bot")
     [leave] = stage.sent()
     assert (leave.type, leave.to, leave.from_) == ("unavailable", f"{ROOM}/robot", ME)
+    assert stage.rooms.tracked() == []
     assert stage.give(presence("robot", 110, type="unavailable")) == "left"
     assert not stage.rooms.delete(ROOM, "bot")
     assert Stage(state=state).rooms.all() == []
