@@ -195,7 +195,9 @@ class ComponentService:
     @property
     def status(self) -> ComponentStatus:
         """The status, without the journal's part."""
-        return component_status(self._component, self._link, self._dispatcher, self.counts)
+        return component_status(
+            self._component, self._link, self._dispatcher, self.counts, self.rooms
+        )
 
     @property
     def snapshot(self) -> ComponentSnapshot:

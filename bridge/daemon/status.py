@@ -28,8 +28,11 @@ from bridge.journal.store import JournalError, JournalStore, Totals
 from bridge.telemetry.meter import Counts, Meter
 from bridge.webhook.retry import CircuitBreaker
 from bridge.xmpp.link import Link
+from bridge.xmpp.room.room import Phase, Room
+from bridge.xmpp.room.rooms import Rooms
 
 T = TypeVar("T")
+RoomState = Literal["joined", "joining", "waiting", "out"]
 LinkName = Literal["attached", "attaching", "waiting", "refused"]
 _TOTALS_S: Final = 2.0
 """How long the status waits for the journal: a disk that hangs is reported, too."""
@@ -57,6 +60,19 @@ class EndpointStatus(Struct, frozen=True, kw_only=True):
     next_probe: float | None
 
 
+class RoomStatus(Struct, frozen=True, kw_only=True):
+    """A room that a component keeps. `why` explains a state other than `joined`."""
+
+    jid: str
+    local: str
+    nick: str
+    state: RoomState
+    why: str
+    since: float | None
+    next_attempt: float | None
+    occupants: int
+
+
 class ComponentStatus(Struct, frozen=True, kw_only=True):
     """One component. `in_flight` and `waiting` count stanzas in memory; `kept` is the journal's."""
 
@@ -67,6 +83,7 @@ class ComponentStatus(Struct, frozen=True, kw_only=True):
     waiting: int
     counts: Counts
     kept: Holding | None = None
+    rooms: tuple[RoomStatus, ...] = ()
 
 
 class JournalStatus(Struct, frozen=True, kw_only=True):
@@ -122,7 +139,7 @@ def snapshot_of(
 
 
 def component_status(
-    component: Component, link: Link, dispatcher: Dispatcher, counts: Counts
+    component: Component, link: Link, dispatcher: Dispatcher, counts: Counts, rooms: Rooms
 ) -> ComponentStatus:
     """Return the status of one component, without the journal's part."""
     return ComponentStatus(
@@ -132,6 +149,21 @@ def component_status(
         in_flight=dispatcher.in_flight,
         waiting=dispatcher.waiting,
         counts=counts,
+        rooms=tuple(room_status(one) for one, _ in rooms.all()),
+    )
+
+
+def room_status(room: Room) -> RoomStatus:
+    """Return the status of a room."""
+    return RoomStatus(
+        jid=room.jid,
+        local=room.settings.local,
+        nick=room.nick,
+        state=room.phase.value,
+        why=room.why,
+        since=_unix(room.since),
+        next_attempt=_unix(room.due) if room.phase is Phase.WAITING else None,
+        occupants=len(room.occupants),
     )
 
 

@@ -4,9 +4,10 @@ Every label has a bounded set of values: components as configured (or left in th
 outcomes, conditions, limits. Text that a stranger has chosen is never a label.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Final
+from typing import Final, get_args
 
 from attrs import frozen
 from prometheus_client.metrics_core import (
@@ -19,7 +20,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from bridge import __version__
-from bridge.daemon.status import ComponentSnapshot
+from bridge.daemon.status import ComponentSnapshot, RoomState
 from bridge.journal.request import Holding
 from bridge.telemetry.meter import BOUNDS_S
 
@@ -49,6 +50,7 @@ class ScrapeCollector(Collector):
         yield from _posts(scrape.snapshots)
         yield from _streams(scrape.snapshots)
         yield from _waiting(scrape)
+        yield _rooms(scrape.snapshots)
         if scrape.has_journal:
             yield from _journal(scrape.kept)
 
@@ -251,6 +253,17 @@ def _waiting(scrape: Scrape) -> Iterator[Metric]:
         "Age of the oldest stanza that is not settled, or 0.",
         (((name,), _age(name, one, scrape)) for name, one in _each(scrape.snapshots)),
     )
+
+
+def _rooms(snapshots: tuple[ComponentSnapshot, ...]) -> Metric:
+    rooms = GaugeMetricFamily(
+        f"{PREFIX}_rooms", "Rooms that the bridge keeps, by state.", labels=("component", "state")
+    )
+    for name, one in _each(snapshots):
+        counts = Counter(room.state for room in one.status.rooms)
+        for state in get_args(RoomState):
+            rooms.add_metric((name, state), counts[state])
+    return rooms
 
 
 def _age(name: str, snapshot: ComponentSnapshot, scrape: Scrape) -> float:

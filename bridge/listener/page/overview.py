@@ -5,7 +5,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from bridge.daemon.status import ComponentSnapshot, ComponentStatus
+from bridge.daemon.status import ComponentSnapshot, ComponentStatus, RoomStatus
 from bridge.dispatch.conversation import Conversation, Phase
 from bridge.journal.request import Holding
 from bridge.listener.monitor.history import STEP_S, Minute, quantile
@@ -16,6 +16,7 @@ from bridge.telemetry.log import RecentError
 from bridge.telemetry.text import age, duration, size, when
 from bridge.xmpp.link import SHARED, SHARED_REMEDY
 
+_ROOMS: Final = 20
 _LATELY: Final = 5  # minutes over which the durations shown as numbers are computed
 
 
@@ -53,6 +54,8 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
         if status.endpoint.state != "up":
             text = f"The endpoint of {status.domain} is down: {status.endpoint.url}"
             problems.append(("bad", text))
+        out = [one for one in status.rooms if one.state == "out"]
+        problems += [("warn", f"{one.local} stays out of {one.jid}: {one.why}.") for one in out]
     dead = sum(one.dead for one in (page.kept or {}).values())
     if dead:
         noun = "dead letter waits" if dead == 1 else "dead letters wait"
@@ -83,6 +86,7 @@ def _card(page: PageSnapshot, snapshot: ComponentSnapshot) -> Markup:
         head,
         places,
         _numbers(page, snapshot, kept),
+        _rooms(page, status),
         _plots(page.minutes[status.domain]),
         _totals(snapshot),
         class_="card",
@@ -119,6 +123,41 @@ def _numbers(page: PageSnapshot, snapshot: ComponentSnapshot, kept: Holding | No
         pairs.append(("dead letters", f"{kept.dead:,}"))
     tiles = [tag("div", tag("dd", value), tag("dt", name)) for name, value in pairs]
     return tag("dl", tiles, class_="numbers")
+
+
+def _rooms(page: PageSnapshot, status: ComponentStatus) -> Markup | None:
+    """Return the rooms: how many are joined, and those that are not, with the reason."""
+    if not status.rooms:
+        return None
+    others = [one for one in status.rooms if one.state != "joined" or one.why]
+    joined = sum(one.state == "joined" for one in status.rooms)
+    people = sum(one.occupants for one in status.rooms if one.state == "joined")
+    text = f"{joined:,} of {len(status.rooms):,} joined, {people:,} occupants"
+    rows = [_room(page, one) for one in others[:_ROOMS]]
+    more = len(others) - len(rows)
+    return tag(
+        "div",
+        tag("h3", "Rooms"),
+        tag("p", text, class_="dim"),
+        tag("ul", rows, class_="rows") if rows else None,
+        tag("p", f"… and {more:,} more.", class_="dim") if more > 0 else None,
+        class_="rooms",
+    )
+
+
+def _room(page: PageSnapshot, room: RoomStatus) -> Markup:
+    kind = "bad" if room.state == "out" else "warn"
+    state = {"out": "stays out", "joined": "joined"}.get(room.state, room.state)
+    if room.next_attempt is not None:
+        state = f"next attempt in {age(max(room.next_attempt - page.now, 0))}"
+    why = f"{state}: {room.why}" if room.why else state
+    since = None if room.since is None else age(page.now - room.since)
+    return tag(
+        "li",
+        tag("div", tag("i", class_=f"dot {kind}"), parties(room.local, room.jid, ""), class_="who"),
+        tag("div", why, class_="dim"),
+        tag("div", since or "", class_="age"),
+    )
 
 
 # --- plots

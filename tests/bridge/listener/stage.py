@@ -10,7 +10,14 @@ from msgspec.structs import replace
 
 from bridge.config.settings import JournalSettings
 from bridge.daemon.control import AnyRequest, AskStatus
-from bridge.daemon.status import ComponentSnapshot, ComponentStatus, EndpointStatus, LinkStatus
+from bridge.daemon.status import (
+    ComponentSnapshot,
+    ComponentStatus,
+    EndpointStatus,
+    LinkStatus,
+    RoomState,
+    RoomStatus,
+)
 from bridge.dispatch.conversation import Conversations
 from bridge.journal.admin import QueueAdmin
 from bridge.journal.delivery import Attempt, Delivery
@@ -48,6 +55,7 @@ class Actor:
     oldest: float | None = None
     read_bytes: int = 0
     written_bytes: int = 0
+    rooms: list[RoomStatus] = field(factory=list)
 
     @property
     def snapshot(self) -> ComponentSnapshot:
@@ -58,6 +66,7 @@ class Actor:
             in_flight=self.in_flight,
             waiting=len(self.conversations),
             counts=self.meter.counts,
+            rooms=tuple(self.rooms),
         )
         return ComponentSnapshot(
             status,
@@ -75,6 +84,22 @@ class Actor:
     def fail(self) -> None:
         """Have the endpoint down."""
         self.endpoint = replace(self.endpoint, state="down", next_probe=NOW)
+
+    def keep_room(self, jid: str, state: RoomState = "joined", why: str = "") -> None:
+        """Have a room."""
+        due = NOW + 60 if state == "waiting" else None
+        self.rooms.append(
+            RoomStatus(
+                jid=jid,
+                local="echo",
+                nick="Echo",
+                state=state,
+                why=why,
+                since=NOW,
+                next_attempt=due,
+                occupants=7,
+            )
+        )
 
     def wait(self, from_: str, id: str = "q", received: float = NOW) -> Delivery:
         """Have a message wait."""

@@ -123,6 +123,8 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
     actor.wait("bob@example.org")
     actor.detach()
     actor.fail()
+    actor.keep_room("a@muc.example")
+    actor.keep_room("b@muc.example", "out", "kicked")
     stage.die()
     found = await samples(browser)
     bot = of(BOT)
@@ -162,6 +164,12 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
         "stream_received_bytes_total": {bot: 22},
         "stream_sent_bytes_total": {bot: 23},
         "stanzas_waiting": {bot: 1},
+        "rooms": {
+            of(BOT, state="joined"): 1,
+            of(BOT, state="out"): 1,
+            of(BOT, state="waiting"): 0,
+            of(OTHER, state="joined"): 0,
+        },
         "journal_up": {(): 1},
         "dead_letters": {bot: 1},
     }

@@ -350,6 +350,25 @@ async def test_a_shared_domain_is_a_problem(browser: Browser, stage: Stage) -> N
     assert "1 problem" in page.text
 
 
+async def test_rooms_and_why_they_are_not_joined(browser: Browser, stage: Stage) -> None:
+    actor = stage.actors[0]
+    await browser.login()
+    assert "Rooms" not in (await browser.page()).text
+    actor.keep_room("well@muc.example")
+    actor.keep_room("full@muc.example", "waiting", "the room is full")
+    actor.keep_room("ban@muc.example", "out", "banned: <b>spam</b>")
+    page = await browser.page()
+    assert "1 of 3 joined, 7 occupants" in page.text
+    assert "well@muc.example" not in page.text
+    assert "full@muc.example" in page.text
+    assert ": the room is full" in page.text
+    assert "stays out: banned: <b>spam</b>" in page.text
+    assert "echo stays out of ban@muc.example: banned" in page.of_class("problems")
+    for number in range(30):
+        actor.keep_room(f"r{number}@muc.example", "waiting", "the room is full")
+    assert "… and 12 more." in (await browser.page()).text
+
+
 async def test_conversations_that_wait(browser: Browser, stage: Stage) -> None:
     bot, other = stage.actors
     for number in range(12):
