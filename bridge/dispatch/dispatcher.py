@@ -141,7 +141,9 @@ class Dispatcher:
         inbound = self._rooms.inbound
         while inbound:
             one = inbound.pop(0)
-            if self._admission.admits(one):
+            if self._stopping and not self._queue.durable:
+                self._meter.end(one.stanza.kind, "stopped")
+            elif self._admission.admits(one):
                 event = one.event if one.event in MADE_EVENTS else None
                 await self._accept(one.stanza, one.weight_bytes, event)
 

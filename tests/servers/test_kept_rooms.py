@@ -18,7 +18,16 @@ from tests.servers.daemon import Daemon, Table, run_daemon, settings_for
 from tests.servers.endpoint import NOTHING, Endpoint, Posted, Reaction, open_endpoint, reply
 from tests.servers.peer import Peer, connect_component, name
 from tests.servers.process import LOOPBACK, reserve_port
-from tests.servers.scene import BOT, MUC_USER, PEER, body_of, bot_table, message, stanza
+from tests.servers.scene import (
+    BOT,
+    MUC_USER,
+    NO_JOURNAL,
+    PEER,
+    body_of,
+    bot_table,
+    message,
+    stanza,
+)
 
 if TYPE_CHECKING:
     import xml.etree.ElementTree as ET
@@ -34,6 +43,7 @@ HUMAN_THERE: Final = f"{ROOM}/human"
 HUMAN: Final = f"human@{PEER}/r"
 JOIN: Final = "<x xmlns='http://jabber.org/protocol/muc'/>"
 BACK_S: Final = 30.0
+OWNER: Final = "http://jabber.org/protocol/muc#owner"
 ADMIN: Final = "http://jabber.org/protocol/muc#admin"
 
 
@@ -56,12 +66,15 @@ class Hall:
     daemon: Daemon | None = None
     said: list[str] = field(default_factory=list)
 
-    async def start(self, *, listen: Table | None = None, **component: Any) -> Daemon:
+    async def start(
+        self, *, listen: Table | None = None, journal: Table | None = None, **component: Any
+    ) -> Daemon:
         """Start the bridge, on the state of the one before."""
         room = {"jid": ROOM, "as": "echo", "nick": "robot", "create": True}
         self.component = {"room": [room], **component}
         table = bot_table(self.endpoint, **self.component)
         more = {} if listen is None else {"listen": listen}
+        more |= {} if journal is None else {"journal": journal}
         settings = settings_for(self.server.component_port, {BOT: table}, **more)
         run = run_daemon(self.directory, settings, state_dir=self.directory / "state")
         self.daemon = await self.daemons.enter_async_context(run)
@@ -235,6 +248,81 @@ async def test_a_room_that_is_put_by_http_is_kept(
         assert (await client.delete(f"{url}/rooms/{ROOM}")).status_code == 204
         await hall.seen(BOT_THERE, "unavailable")
         assert (await client.get(f"{url}/rooms")).json() == {"rooms": []}
+
+
+async def test_a_room_that_does_not_exist_is_not_made(
+    server: Prosody | Ejabberd, tmp_path: Path
+) -> None:
+    attic = f"attic@{MUC}"
+    async with open_hall(server, tmp_path) as hall:
+        room = {"jid": attic, "as": "echo", "nick": "robot"}
+        daemon = await hall.start(room=[room])
+        await daemon.wait_logged("room not joined")
+        [line] = daemon.logged("room not joined")
+        assert line["why"] == "the room does not exist, and create = false"
+        assert daemon.logged("room joined") == []
+        await hall.peer.send(stanza("presence", JOIN, to=f"{attic}/human", from_=HUMAN))
+        made = await hall.seen(f"{attic}/human")
+        codes = {it.get("code") for it in made.iter(f"{{{MUC_USER}}}status")}
+        assert "201" in codes, "it was not there before"
+        unlock = f"<query xmlns='{OWNER}'><x xmlns='jabber:x:data' type='submit'/></query>"
+        await hall.peer.send(stanza("iq", unlock, to=attic, from_=HUMAN, type="set", id="o"))
+        await hall.seen(f"{attic}/robot")
+
+
+async def test_a_reload_applies_the_differences(server: Prosody | Ejabberd, tmp_path: Path) -> None:
+    attic = f"attic@{MUC}"
+    async with open_hall(server, tmp_path) as hall:
+        daemon = await hall.start()
+        await hall.seen(BOT_THERE)
+        await hall.peer.send(stanza("presence", JOIN, to=f"{attic}/human", from_=HUMAN))
+        await hall.seen(f"{attic}/human")
+        room = {"jid": attic, "as": "echo", "nick": "robot", "create": True}
+        table = bot_table(hall.endpoint, room=[room])
+        await daemon.reload(settings_for(server.component_port, {BOT: table}))
+        await hall.seen(BOT_THERE, "unavailable")
+        await daemon.wait_logged("room joined", 2)
+        assert len(daemon.logged("attached")) == 1
+
+
+async def test_without_a_journal(prosody: Prosody, tmp_path: Path) -> None:
+    async with open_hall(prosody, tmp_path) as hall:
+        daemon = await hall.start(journal=NO_JOURNAL)
+        await hall.seen(BOT_THERE)
+        await hall.say("before")
+        await prosody.restart()
+        await daemon.wait_logged("room joined", 2)
+        await hall.enter()
+        await hall.say("after")
+        hall.check_posted()
+
+
+async def test_one_slow_answer_holds_up_nobody_else(prosody: Prosody, tmp_path: Path) -> None:
+    """Twenty people speak; the endpoint does not answer one of them for as long as that takes."""
+    async with open_hall(prosody, tmp_path) as hall:
+        await hall.start()
+        await hall.seen(BOT_THERE)
+        people = [f"p{number}" for number in range(20)]
+        for one in people:
+            sender = f"{one}@{PEER}/r"
+            await hall.peer.send(stanza("presence", JOIN, to=f"{ROOM}/{one}", from_=sender))
+        hall.endpoint.hold(lambda posted: posted.get("sender_nick") == "p0")
+        for round in range(3):
+            for one in people:
+                text = stanza(
+                    "message",
+                    f"<body>{one} {round}</body>",
+                    to=ROOM,
+                    from_=f"{one}@{PEER}/r",
+                    type="groupchat",
+                )
+                await hall.peer.send(text)
+        last = {f"{one} 2" for one in people[1:]}
+        await hall.endpoint.wait_until(lambda: last <= set(hall.endpoint.bodies))
+        assert [it for it in hall.endpoint.bodies if it.startswith("p0 ")] == ["p0 0"]
+        hall.endpoint.release()
+        await hall.endpoint.wait_until(lambda: "p0 2" in hall.endpoint.bodies)
+        assert len(hall.endpoint.bodies) == 60
 
 
 async def test_a_kick_is_final(server: Prosody | Ejabberd, tmp_path: Path) -> None:

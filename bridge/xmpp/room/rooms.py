@@ -103,7 +103,7 @@ class Rooms:
         self._histories: Histories[Inbound] = Histories()
         self._reflections = Reflections()
         self._free_at: dict[str, float] = {}  # by server: when the next join is allowed
-        self._expected: dict[Key, None] = {}  # joins that the service has sent
+        self._expected: dict[Key, bool] = {}  # joins that the service has sent: always True
         self._certain: set[Key] = set()  # tracked occupants that this stream has told us of
         self._left: set[Key] = set()  # kept before, and left; the room has not said so yet
         self._fresh: Key | None = None  # an occupant that the present stanza has told us of
@@ -372,19 +372,20 @@ class Rooms:
             return "left"
         if self.occupancy.occupant(*key) != stanza.from_ or stanza.type is not None:
             return "live"
-        if key not in self._certain or key in self._expected:
+        is_expected = self._expected.pop(key, False)
+        if key not in self._certain or is_expected:
             self._certain.add(key)
-            self._expected.pop(key, None)
             self._histories.begin(key, now, asked=False)
             self.wake()
-        if change == "joined":
+        if change != "joined":
+            return "live"
+        if is_expected:  # not for whatever a stranger claims
             self._log.info(
                 "the service has joined a room by itself",
                 room=key[0],
                 hint="it is not joined again after a restart; PUT /v1/rooms keeps it",
             )
-            return "joined"
-        return "live"
+        return "joined"
 
     def _receive_groupchat(
         self, stanza: Stanza, key: Key, room: Room | None, now: float
@@ -433,7 +434,7 @@ class Rooms:
         """Learn from an outgoing stanza."""
         self.occupancy.observe_sent(stanza)
         if stanza.kind == "presence" and stanza.element.find(_MUC) is not None:
-            self._expected[fold(bare(stanza.to or "")), stanza.from_ or ""] = None
+            self._expected[fold(bare(stanza.to or "")), stanza.from_ or ""] = True
             if len(self._expected) > _EXPECTED:
                 del self._expected[next(iter(self._expected))]
 

@@ -29,6 +29,7 @@ from xmppstream import Stanza
 OTHER: Final = RoomSettings("attic@muc.example", "bot", "robot")
 FEATURE: Final = "urn:xmpp:occupant-id:0"
 SID: Final = "urn:xmpp:sid:0"
+MUC: Final = "http://jabber.org/protocol/muc"
 
 
 def rooms_of(stanzas: list[Stanza]) -> list[str]:
@@ -275,6 +276,8 @@ def test_a_room_that_changes_ids_does_not_fool_us() -> None:
 def test_a_room_of_the_service_is_told_once_and_not_joined_again() -> None:
     stage = Stage()
     stage.attach()
+    join = f"<presence to='{ROOM}/robot' from='x@bot.example'><x xmlns='{MUC}'/></presence>"
+    stage.rooms.observe_sent(stanza(join))
     assert stage.give(presence("robot", 110, to="x@bot.example")) == "joined"
     [line] = stage.log.of("the service has joined a room by itself")
     assert (line["level"], line["room"], "PUT /v1/rooms" in line["hint"]) == ("info", ROOM, True)
@@ -285,6 +288,14 @@ def test_a_room_of_the_service_is_told_once_and_not_joined_again() -> None:
     assert (line["rooms"], "PUT /v1/rooms" in line["hint"]) == ([ROOM], True)
     assert stage.give(presence("robot", 110, type="unavailable", to="x@bot.example")) == "left"
     assert stage.rooms.tracked() == []
+
+
+def test_the_log_does_not_grow_with_what_strangers_claim() -> None:
+    stage = Stage()
+    for number in range(10):
+        given = presence("robot", 110, to="x@bot.example", room=f"r{number}@evil.example")
+        assert stage.give(given) == "joined"
+    assert stage.log.told == []
 
 
 # --- senders
