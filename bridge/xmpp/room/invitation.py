@@ -69,7 +69,10 @@ class Invitations:
             return None, sender
         local, at, domain = bare(message.to or "").rpartition("@")
         try:
-            jid, local = check_room(bare(found.jid)), check_local(local, domain if at else "x")
+            jid, local = (
+                check_room(bare(found.jid or "")),
+                check_local(local, domain if at else "x"),
+            )
             nick = check_nick(local)
         except BadValue as error:
             self._log.info("invitation not accepted", why=error.problem)
