@@ -38,7 +38,7 @@ class Element(Struct, frozen=True, gc=False):
     @property
     def elements(self) -> "tuple[Element, ...]":
         """The children that are elements."""
-        return tuple(child for child in self.children if not isinstance(child, str))
+        return tuple([child for child in self.children if not isinstance(child, str)])
 
     def get(self, name: str) -> str | None:
         """Return the value of an attribute by its expanded name."""

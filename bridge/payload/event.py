@@ -19,6 +19,7 @@ _INVITE: Final = expanded(MUC_USER, "invite")
 _MUC: Final = expanded(MUC_USER, "x")
 _CONFERENCE: Final = expanded(ns.CONFERENCE, "x")
 _FASTENING: Final = expanded(ns.FASTEN, "apply-to")
+_TYPING: Final = frozenset(expanded(ns.CHAT_STATES, state) for state in STATES)
 _MARKS: Final[dict[str, EventName]] = {
     expanded(ns.RETRACT, "retract"): "retraction",
     _FASTENING: "retraction",
@@ -30,7 +31,7 @@ _MARKS: Final[dict[str, EventName]] = {
     _FORM: "form",
     expanded(ns.RECEIPTS, "received"): "receipt",
     expanded(ns.MARKERS, "displayed"): "displayed",
-    **{expanded(ns.CHAT_STATES, state): "typing" for state in STATES},
+    **dict.fromkeys(_TYPING, "typing"),
 }
 _BEFORE_BODY: Final[tuple[EventName, ...]] = ("retraction", "reaction", "edit", "invite")
 _AFTER_SUBJECT: Final[tuple[EventName, ...]] = ("form", "action")
@@ -52,8 +53,11 @@ def plain_body(stanza: Stanza) -> str | None:
     return text if isinstance(text, str) and not text.startswith(_OTR) else None
 
 
-def event_of(stanza: Stanza) -> EventName:
-    """Return the event of a stanza: the first line of the manual's table that fits."""
+def event_of(stanza: Stanza, *, is_encrypted: bool | None = None) -> EventName:
+    """Return the event of a stanza: the first line of the manual's table that fits.
+
+    `is_encrypted`, if it is known already, saves a second look.
+    """
     if plain_body(stanza) is not None:  # nearly all stanzas
         return "message"
     match stanza.kind:
@@ -62,7 +66,9 @@ def event_of(stanza: Stanza) -> EventName:
         case "iq":
             return _event_of_iq(stanza)
         case "message":
-            return _event_of_message(stanza)
+            if is_encrypted is None:
+                is_encrypted = stanza.type != "error" and encryption_of(stanza) is not None
+            return _event_of_message(stanza, is_encrypted)
 
 
 def _event_of_iq(stanza: Stanza) -> EventName:
@@ -74,25 +80,29 @@ def _event_of_iq(stanza: Stanza) -> EventName:
     return "register" if payload.name == _REGISTER else "iq"
 
 
-def _event_of_message(stanza: Stanza) -> EventName:
+def _event_of_message(stanza: Stanza, is_encrypted: bool) -> EventName:
     if stanza.type == "error":
         return "error"
-    if encryption_of(stanza) is not None:
+    if is_encrypted:
         return "encrypted"
     found: set[EventName] = set()
     has_body = has_subject = False
-    for child in stanza.element.elements:
-        has_body = has_body or child.name == _BODY
-        has_subject = has_subject or child.name == _SUBJECT
-        event = _MARKS.get(child.name)
-        if event is not None and _says(child):
-            found.add(event)
-    for event in _BEFORE_BODY:
+    for child in stanza.element.children:
+        if isinstance(child, str):
+            continue
+        name = child.name
+        if name == _BODY:
+            has_body = True
+        elif name == _SUBJECT:
+            has_subject = True
+        elif name in _MARKS and _says(child):
+            found.add(_MARKS[name])
+    for event in _BEFORE_BODY if found else ():
         if event in found:
             return event
     if has_subject and stanza.type == "groupchat" and not has_body:
         return "subject"
-    for event in _AFTER_SUBJECT:
+    for event in _AFTER_SUBJECT if found else ():
         if event in found:
             return event
     if has_body:
@@ -102,6 +112,8 @@ def _event_of_message(stanza: Stanza) -> EventName:
 
 def _says(child: Element) -> bool:
     """Return whether an element of a mark has what its XEP demands."""
+    if child.name in _TYPING:
+        return True
     if child.name == _CONFERENCE:
         return bool(child.get("jid"))
     if child.name == _MUC:
@@ -110,4 +122,4 @@ def _says(child: Element) -> bool:
         return child.get("type") == "submit"
     if child.name == _FASTENING:
         return any(one.local in ("retract", "moderated") for one in child.elements)
-    return child.namespace == ns.CHAT_STATES or bool(child.get("id"))
+    return bool(child.get("id"))

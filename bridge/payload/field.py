@@ -93,15 +93,16 @@ def of_stanza(stanza: Stanza, depth: int = 0) -> dict[str, Any]:
     for child in stanza.element.children:
         if not isinstance(child, str):
             for index in rows.get(child.name, ()):
-                found.setdefault(index, []).append(child)
+                if index in found:
+                    found[index].append(child)
+                else:
+                    found[index] = [child]
     values: dict[str, Any] = {}
     for index in sorted(found):
-        field = FIELDS[index]
-        if depth and field.key == "forwarded":
-            continue
-        value = field.read(found[index], stanza)
+        key, read = _READS[index]
+        value = read(found[index], stanza) if not depth or key != "forwarded" else None
         if value is not None:
-            values[field.key] = value
+            values[key] = value
     return values
 
 
@@ -292,6 +293,7 @@ def _rows(kind: Kind) -> dict[str, tuple[int, ...]]:
 
 
 _ROWS: Final[dict[Kind, dict[str, tuple[int, ...]]]] = {kind: _rows(kind) for kind in _ALL}
+_READS: Final = tuple((field.key, field.read) for field in FIELDS)
 READ_ONLY: Final = frozenset(
     {
         *("received", "event", "text", "ref", "lang", "timestamp", "uid", "attempt"),

@@ -70,7 +70,7 @@ def request_body(
     sent = (delay and delay.stamp) or stamp
     one = _RequestObject(
         *(stanza.to, stanza.from_, kind, id, type, body, xml, stamp),
-        event or event_of(stanza),
+        event or event_of(stanza, is_encrypted="encryption" in fields),
         *(uid, attempt, sent, text, ref, lang),
     )
     return _joined(_ENCODER.encode(one), {**fields, **room_keys(stanza, text, fields, place)})

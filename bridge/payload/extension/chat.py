@@ -13,6 +13,16 @@ from xmppstream.names import COMPONENT, expanded
 STATES: Final = ("active", "composing", "paused", "inactive", "gone")
 _BODY: Final = expanded(COMPONENT, "body")
 _EME: Final = expanded(ns.EME, "encryption")
+_WITH_PAYLOAD: Final = (ns.OMEMO, ns.OMEMO_2)
+_ENCRYPTED: Final = frozenset(
+    {
+        expanded(ns.OMEMO, "encrypted"),
+        expanded(ns.OMEMO_2, "encrypted"),
+        expanded(ns.OPENPGP, "openpgp"),
+        expanded(ns.LEGACY_PGP, "x"),
+    }
+)
+_LOOKED_AT: Final = _ENCRYPTED | {_BODY, _EME}
 _LIMIT: Final = 100  # reactions of one message
 
 
@@ -134,20 +144,25 @@ def encryption_of(stanza: Stanza) -> str | None:
 
     A message that only transports keys is not meant to be read, so it is not encrypted here.
     """
-    element, found, has_payload = stanza.element, None, False
-    for one in element.elements:
-        space, local = one.namespace, one.local
-        if one.name == _EME:
-            found = one.get("namespace") or found
-        elif local == "encrypted" and space in (ns.OMEMO, ns.OMEMO_2):
-            found = found or space
-            has_payload |= one.find(expanded(space, "payload")) is not None
-        elif (local, space) in (("openpgp", ns.OPENPGP), ("x", ns.LEGACY_PGP)):
-            found, has_payload = found or space, True
-        elif one.name == _BODY:
-            has_payload |= bool(one.text)
-            if one.text.startswith("?OTR"):
+    found, has_payload = None, False
+    for one in stanza.element.children:
+        if isinstance(one, str) or one.name not in _LOOKED_AT:
+            continue
+        if one.name == _BODY:
+            text = one.text
+            has_payload = has_payload or bool(text)
+            if text.startswith("?OTR"):
                 found = found or ns.OTR
+        elif one.name == _EME:
+            found = one.get("namespace") or found
+        else:
+            space = one.namespace
+            found = found or space
+            has_payload = (
+                has_payload
+                or space not in _WITH_PAYLOAD
+                or one.find(expanded(space, "payload")) is not None
+            )
     return found if has_payload else None
 
 

@@ -51,6 +51,8 @@ Write = Callable[[Any, Asked], Written]
 
 def text_of(elements: Elements) -> str | None:
     """Return the text of the first element without xml:lang, else of the first."""
+    if len(elements) == 1:
+        return elements[0].text
     plain = next((one for one in elements if language_of(one) is None), elements[0])
     return plain.text
 
