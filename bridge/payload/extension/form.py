@@ -99,7 +99,7 @@ def form_element(key: str, form: Form) -> Element:
     if type not in TYPES:
         known = ", ".join(TYPES)
         raise UnusableReply(f"{key}.type is not one of {known}" if type else f"{key} has no type")
-    fields = _filled(form.fields or [], form.data or {})
+    fields = _filled(type, form.fields or [], form.data or {})
     names = [one.var for one in fields if one.var]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -132,12 +132,11 @@ def _reported(item: list[FormField]) -> Element:
     return Element(expanded(ns.DATA, "reported"), (), tuple(heads))
 
 
-def _filled(fields: list[FormField], data: Values) -> list[FormField]:
+def _filled(type: str | None, fields: list[FormField], data: Values) -> list[FormField]:
     """Return fields with the values of `data`, and a field for each other one of these."""
     known = {one.var for one in fields}
-    more = [
-        FormField(var, "hidden" if var == FORM_TYPE else None) for var in data if var not in known
-    ]
+    hidden = None if type == "submit" else "hidden"  # who fills a form in names no types
+    more = [FormField(v, hidden if v == FORM_TYPE else None) for v in data if v not in known]
     return [
         replace(one, value=data[one.var], values=None) if one.var in data else one
         for one in (*fields, *more)

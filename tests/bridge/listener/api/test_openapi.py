@@ -105,15 +105,19 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
     operations = [operation for item in items for operation in item.values()]
     names = [one["operationId"] for one in operations]
     assert sorted(names) == [
+        "deleteRoom",
         "getDescription",
         "getHealth",
         "getMetrics",
         "getReadiness",
         "getRest",
+        "getRoom",
+        "listRooms",
         "postMsg",
         "postRest",
         "postRestEcho",
         "postRestTo",
+        "putRoom",
         "queryDisco",
         "queryItems",
         "queryPing",
