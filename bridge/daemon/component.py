@@ -28,6 +28,7 @@ from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.submission import Submission, Submitter
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import DeliveryQueue, MemoryQueue
+from bridge.journal.state import JournalState
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.telemetry.log import logger
@@ -39,6 +40,7 @@ from bridge.webhook.signature import Signer
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.state import MemoryState
 from xmppstream import ElementParserThread, StreamOptions
 from xmppstream.tap import NO_TAP
 
@@ -54,6 +56,8 @@ class Handover:
     limiter: SenderLimiter
     rooms: MucOccupancy = field(factory=MucOccupancy)
     meter: Meter = field(factory=Meter)
+    state: MemoryState = field(factory=MemoryState)
+    """Its small state, if there is no journal."""
 
 
 class ComponentService:
@@ -94,7 +98,9 @@ class ComponentService:
         self._storage = storage
         self._journal: JournalQueue | None = None
         queue: DeliveryQueue = MemoryQueue()
+        self._kept_state: JournalState | None = None
         if storage is not None:
+            self._kept_state = storage.state(component.domain)
             self._entries = ElementParserThread(limits_written(settings))
             queue = self._journal = storage.queue(component.domain, self._entries.parse, self._log)
         self._recorder = recorder
@@ -110,6 +116,7 @@ class ComponentService:
                 self.handover.limiter,
                 self.handover.rooms,
                 self.handover.meter,
+                self._kept_state or self.handover.state,
                 spans,
                 self._submitted,
                 self._takes,
@@ -220,11 +227,15 @@ class ComponentService:
         service.cancel()
 
     async def _recovered(self, journal: JournalQueue) -> list[Outgoing]:
-        """Recover the pending stanzas, and return the replies. Retry while it fails."""
+        """Load the small state, recover the pending stanzas, and return the replies. Retry while it
+        fails.
+        """
         assert self._storage is not None
+        assert self._kept_state is not None
         told = False
         while True:
             try:
+                await self._kept_state.load()
                 await self._storage.recover(journal)
                 return await journal.recovered_replies()
             except JournalError as error:

@@ -29,6 +29,7 @@ from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
+from bridge.xmpp.state import MemoryState, StateStore
 from xmppstream.parser_thread import ParseElement
 
 
@@ -36,12 +37,14 @@ from xmppstream.parser_thread import ParseElement
 class Surroundings:
     """The values that differ between a daemon and a replay; the defaults are a daemon's.
 
-    `now` is Unix time in s, `iq_now` the clock of iq deadlines.
+    `now` is Unix time in s, `iq_now` the clock of iq deadlines. Use `state` only once the component
+    runs: it is loaded then.
     """
 
     limiter: SenderLimiter | None = None
     rooms: MucOccupancy = field(factory=MucOccupancy)
     meter: Meter = field(factory=Meter)
+    state: StateStore = field(factory=MemoryState)
     spans: Spans | None = None
     submitted: Callable[[str, bytes], None] = lambda uid, data: None
     takes: Callable[[Submission], bool] = lambda submission: True

@@ -3,7 +3,7 @@
 `queue` is the queue of accepted stanzas, in memory or durable (`durable`), and `delivery` one of
 these stanzas. `store` is the protocol of a journal and its operations, and `sqlite` implements it.
 `committer` commits operations in batches, in a thread of its own. `idempotency` keeps the keys of
-the HTTP API; `age` is the clock by which keys and dead letters grow old. `admin` executes the
-commands of `request` on the queue. `directory` is the state directory, and `storage` opens
-everything.
+the HTTP API; `state` keeps the small state of components; `age` is the clock by which keys and dead
+letters grow old. `admin` executes the commands of `request` on the queue. `directory` is the state
+directory, and `storage` opens everything.
 """

@@ -6,7 +6,7 @@ While the journal fails, an operation that begins something new (`REFUSABLE`, su
 stanza) is refused, because its sender can be told. All others are kept and retried in order, before
 anything newer: they end or change entries of the journal, and without them work would be done
 twice. So the kept operations are bounded by the entries of the journal, by the attempts of each,
-and by the commands of an operator.
+and by the commands of an operator. Of the small state, the last change of each entry is kept.
 
 An operation that can never succeed (`ImpossibleOperation`, a bug) is found by committing one by one
 and dropped, so it does not block the others.
@@ -27,6 +27,7 @@ from bridge.journal.store import (
     JournalError,
     JournalStore,
     Operation,
+    StateOperation,
 )
 from xmppstream.thread import Thread
 
@@ -108,6 +109,7 @@ class Committer:
         self._ended = False
         self._failure: JournalError | None = None
         self._kept: list[Operation] = []
+        self._kept_state: dict[tuple[str, str, str], StateOperation] = {}
         self._refused = 0
         self._next_try = 0.0
 
@@ -282,6 +284,8 @@ class Committer:
         for operation, then in writes:
             if isinstance(operation, REFUSABLE):
                 self._refused += 1
+            elif isinstance(operation, StateOperation):
+                self._kept_state[operation.name] = operation
             else:
                 self._kept.append(operation)
             if then is not None:
@@ -290,16 +294,26 @@ class Committer:
     async def _try_again(self) -> None:
         """Commit the kept operations, or a probe if there are none."""
         self._next_try = trio.current_time() + RETRY_S
+        self._kept += self._kept_state.values()
+        self._kept_state.clear()
         failure: JournalError | None = None
         begun = False
         while failure is None and (self._kept or not begun):
             begun = True
             done, failure = await self._commit(self._kept[:_RETRY_BATCH])
             del self._kept[: len(done)]
+        self._keep_state_apart()
         self._failure = failure
         if failure is None:
             self._log.warning("journal works again", refused=self._refused)
             self._refused = 0
+
+    def _keep_state_apart(self) -> None:
+        """Move what is left of the small state back, so a later change can replace it."""
+        for one in self._kept:
+            if isinstance(one, StateOperation):
+                self._kept_state[one.name] = one
+        self._kept = [one for one in self._kept if not isinstance(one, StateOperation)]
 
     # --- the end
 
@@ -318,5 +332,6 @@ class Committer:
                 one.give(outcome.Error(JournalError(_CLOSED)))
             else:
                 self._refuse([one])
-        if self._kept:
-            self._log.error("journal operations lost", count=len(self._kept))
+        lost = len(self._kept) + len(self._kept_state)
+        if lost:
+            self._log.error("journal operations lost", count=lost)

@@ -12,6 +12,7 @@ from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import Quota
+from bridge.journal.state import JournalState
 from bridge.journal.store import JournalStore, Totals
 from bridge.telemetry.log import logger
 from bridge.xmpp.outbox import Outgoing
@@ -47,6 +48,10 @@ class Storage:
         queue = JournalQueue(component, self.committer, self._volume, parse, log, now)
         self._queues[component] = queue
         return queue
+
+    def state(self, component: str) -> JournalState:
+        """Return the small state of a component. `load` it first."""
+        return JournalState(component, self.committer)
 
     async def recover(self, queue: JournalQueue) -> None:
         """Load the pending stanzas of a component into its queue.

@@ -12,6 +12,8 @@ of a delivery that is not pending does nothing, so no iq can be answered twice.
 
 A stanza that belongs to no delivery (`Send`) is kept like a reply, with the place 0. A claim
 records the result of the request that first used an idempotency key. It expires after `CLAIM_S`.
+
+The small state of components (`PutState`, `DeleteState`) is independent of all of these.
 """
 
 from collections.abc import Collection, Sequence
@@ -70,6 +72,15 @@ class Claim:
     state: ClaimState
     answer: str | None = field(default=None, repr=False)
     lang: str | None = None
+
+
+@frozen
+class StateEntry:
+    """An entry of a component's small state (`bridge.xmpp.state`)."""
+
+    kind: str
+    key: str
+    value: bytes = field(repr=False)
 
 
 # --- operations
@@ -166,9 +177,48 @@ class ReleaseKey:
     name: bytes
 
 
+@frozen
+class PutState:
+    """Keep an entry of a component's small state, in place of an older one."""
+
+    component: str
+    kind: str
+    key: str
+    value: bytes = field(repr=False)
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """The entry's primary key."""
+        return self.component, self.kind, self.key
+
+
+@frozen
+class DeleteState:
+    """Forget an entry of a component's small state."""
+
+    component: str
+    kind: str
+    key: str
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """The entry's primary key."""
+        return self.component, self.kind, self.key
+
+
+StateOperation = PutState | DeleteState
 KeyOperation = ClaimKey | AnswerKey | ReleaseKey
 Operation = (
-    Delivery | Attempted | Settle | Confirm | Abandon | Requeue | DropDead | Send | KeyOperation
+    Delivery
+    | Attempted
+    | Settle
+    | Confirm
+    | Abandon
+    | Requeue
+    | DropDead
+    | Send
+    | KeyOperation
+    | StateOperation
 )
 REFUSABLE: Final = (Delivery, Send, ClaimKey)
 """Operations that begin something new. If one fails, the requester is told, and it is dropped."""
@@ -213,6 +263,9 @@ class JournalStore(Protocol):
 
     def claims(self, names: Collection[bytes]) -> list[Claim]:
         """Return the claims with these names that are kept, in any order."""
+
+    def state(self, component: str) -> list[StateEntry]:
+        """Return the small state of a component, sorted by kind and key."""
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         """Return everything kept under a uid, or under the only uid that begins with it."""

@@ -17,7 +17,7 @@ from bridge.journal.sqlite.statement import STATEMENTS
 from bridge.journal.store import ImpossibleOperation, JournalError
 
 APPLICATION_ID: Final = 0x584D5042  # "XMPB"
-VERSION: Final = 3
+VERSION: Final = 4
 _WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _CACHE_KIB: Final = 16 * 1024
 _PROBE_BYTES: Final = 64 * 1024
@@ -58,7 +58,12 @@ INSERT INTO age VALUES (0);
 ALTER TABLE dead ADD COLUMN since REAL NOT NULL DEFAULT 0;
 ALTER TABLE claim ADD COLUMN since REAL NOT NULL DEFAULT 0;
 """
-_STEPS: Final = (_SCHEMA, _CLAIM, _AGE)
+_STATE: Final = """
+CREATE TABLE state (
+  component TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
+  PRIMARY KEY (component, kind, key)) WITHOUT ROWID;
+"""
+_STEPS: Final = (_SCHEMA, _CLAIM, _AGE, _STATE)
 """The SQL that upgrades a file from each version, starting at 0 (empty), to the next."""
 PROBE: Final = f"UPDATE probe SET data = randomblob({_PROBE_BYTES})"
 """Writes as much as a batch of 64 stanzas may: a single page fits even on many a full disk. The

@@ -19,11 +19,20 @@ from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.file import PROBE, explained, open_file
 from bridge.journal.sqlite.idempotency import find_claims
 from bridge.journal.sqlite.identity import OpenedFiles
+from bridge.journal.sqlite.state import read_state
 from bridge.journal.sqlite.statement import decode_attempts
 from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.sqlite.wal import WriteAheadLog
 from bridge.journal.sqlite.writer import Writer
-from bridge.journal.store import CLAIM_S, Claim, DeadLetter, JournalError, Operation, Totals
+from bridge.journal.store import (
+    CLAIM_S,
+    Claim,
+    DeadLetter,
+    JournalError,
+    Operation,
+    StateEntry,
+    Totals,
+)
 from bridge.xmpp.outbox import Outgoing
 
 _ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts"
@@ -133,6 +142,11 @@ class SqliteStore:
         """Return the claims with these names that are kept, in any order."""
         with explained(self._file):
             return find_claims(self._database, names, self._writer.open_s - CLAIM_S)
+
+    def state(self, component: str) -> list[StateEntry]:
+        """Return the small state of a component, sorted by kind and key."""
+        with explained(self._file):
+            return read_state(self._database, component)
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         """Return everything kept under a uid, or under the only uid that begins with it."""

@@ -12,6 +12,7 @@ from typing import Final, assert_never
 from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.batch import Batch, Row
 from bridge.journal.sqlite.idempotency import ClaimTable
+from bridge.journal.sqlite.state import Name, write_state
 from bridge.journal.sqlite.statement import encode_attempts
 from bridge.journal.sqlite.tally import KeepLimits, Tally
 from bridge.journal.store import (
@@ -20,9 +21,11 @@ from bridge.journal.store import (
     Attempted,
     ClaimKey,
     Confirm,
+    DeleteState,
     DropDead,
     KeyOperation,
     Operation,
+    PutState,
     ReleaseKey,
     Requeue,
     Send,
@@ -105,6 +108,7 @@ class Writer:
         if self.tally.now >= self._saved_s + _SAVE_S:
             self.save_age()
         run = Batch(self._database, self.tally, self._known, operations)
+        state: dict[Name, PutState | DeleteState] = {}
         for place, one in enumerate(operations):
             if isinstance(one, Delivery):
                 run.accept(one)
@@ -117,10 +121,14 @@ class Writer:
                 run.confirm(one)
             elif isinstance(one, Send):
                 run.send(one)
+            elif isinstance(one, PutState | DeleteState):
+                state[one.name] = one
             else:
                 run.write()
                 self._do_rare(one)
         run.write()
+        if state:
+            write_state(self._database, state)
         if self.tally.exceeds(self._limits):
             self._trim()
         self._claims.trim(self._claim_limits)

@@ -11,6 +11,7 @@ from bridge.journal.store import (
     ImpossibleOperation,
     JournalError,
     Operation,
+    StateEntry,
     Totals,
 )
 from bridge.xmpp.outbox import Outgoing
@@ -73,6 +74,9 @@ class FakeJournal:
     def claims(self, names: Collection[bytes]) -> list[Claim]:
         claims = [one.claim for one in self.committed if isinstance(one, ClaimKey)]
         return [one for one in claims if one.name in names]
+
+    def state(self, component: str) -> list[StateEntry]:
+        return []
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         return []

@@ -18,8 +18,10 @@ from bridge.journal.store import (
     ClaimKey,
     Confirm,
     DeadLetter,
+    DeleteState,
     DropDead,
     Operation,
+    PutState,
     ReleaseKey,
     Requeue,
     Send,
@@ -48,6 +50,7 @@ class Model:
     claims: dict[bytes, Claim] = field(factory=dict)
     now: float = 0  # how long the journal has been open
     claimed: dict[bytes, float] = field(factory=dict)  # when, as `now`
+    state: dict[tuple[str, str, str], bytes] = field(factory=dict)
 
     @property
     def dead(self) -> list[DeadLetter]:
@@ -63,6 +66,7 @@ class Model:
         new = copy(self)
         new.pending, new.replies, new.buried = dict(self.pending), [*self.replies], [*self.buried]
         new.claims, new.claimed = dict(self.claims), dict(self.claimed)
+        new.state = dict(self.state)
         for operation in operations:
             new.do(operation)
         new.trim()
@@ -115,6 +119,10 @@ class Model:
                     self.claims[name] = evolve(known, state=state, answer=answer, lang=lang)
             case ReleaseKey(name=name):
                 self.claims.pop(name, None)
+            case PutState(value=value):
+                self.state[operation.name] = value
+            case DeleteState():
+                self.state.pop(operation.name, None)
             case _:
                 assert_never(operation)
 

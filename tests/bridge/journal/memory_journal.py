@@ -17,15 +17,18 @@ from bridge.journal.store import (
     ClaimKey,
     Confirm,
     DeadLetter,
+    DeleteState,
     DropDead,
     ImpossibleOperation,
     JournalError,
     JournalStore,
     Operation,
+    PutState,
     ReleaseKey,
     Requeue,
     Send,
     Settle,
+    StateEntry,
     Totals,
 )
 from bridge.xmpp.outbox import Outgoing
@@ -52,6 +55,7 @@ class MemoryJournal:
         """The clock by which claims grow old."""
         self.kept_claims: dict[bytes, Claim] = {}
         self._claimed_since: dict[bytes, float] = {}
+        self._state: dict[tuple[str, str, str], bytes] = {}
         self._last = 0
 
     def commit(self, operations: Sequence[Operation]) -> None:
@@ -115,6 +119,10 @@ class MemoryJournal:
                     self.kept_claims[name] = evolve(known, state=state, answer=answer, lang=lang)
             case ReleaseKey(name=name):
                 self.kept_claims.pop(name, None)
+            case PutState(value=value):
+                self._state[operation.name] = value
+            case DeleteState():
+                self._state.pop(operation.name, None)
             case _:
                 assert_never(operation)
 
@@ -166,6 +174,13 @@ class MemoryJournal:
             self.kept_claims[name]
             for name in names
             if name in self.kept_claims and since[name] >= oldest
+        ]
+
+    def state(self, component: str) -> list[StateEntry]:
+        return [
+            StateEntry(kind, key, value)
+            for (owner, kind, key), value in sorted(self._state.items())
+            if owner == component
         ]
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
@@ -232,6 +247,9 @@ class Severable:
 
     def claims(self, names: Collection[bytes]) -> list[Claim]:
         return self._to().claims(names)
+
+    def state(self, component: str) -> list[StateEntry]:
+        return self._to().state(component)
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         return self._to().find(uid)

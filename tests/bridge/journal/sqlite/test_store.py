@@ -34,14 +34,17 @@ from bridge.journal.store import (
     ClaimKey,
     Confirm,
     DeadLetter,
+    DeleteState,
     DropDead,
     ImpossibleOperation,
     JournalError,
     Operation,
+    PutState,
     ReleaseKey,
     Requeue,
     Send,
     Settle,
+    StateEntry,
     Totals,
 )
 from bridge.xmpp.outbox import Outgoing
@@ -167,6 +170,8 @@ def sends(draw: st.DrawFn) -> Send:
     return Send(reply, draw(KINDS), draw(TEXTS), draw(TEXTS), draw(OPTIONAL), claim)
 
 
+STATE_KINDS: Final = st.sampled_from(["room", "contact"])
+STATE_NAMES: Final = (COMPONENTS, STATE_KINDS, st.sampled_from(["", "a", "b"]))
 OPERATIONS: Final = st.one_of(
     sends(),
     st.builds(ClaimKey, CLAIMS),
@@ -179,6 +184,8 @@ OPERATIONS: Final = st.one_of(
     st.builds(Abandon, UIDS, PLACES, TIMES, TEXTS),
     st.builds(Requeue, st.lists(UIDS, max_size=3).map(tuple), TIMES),
     st.builds(DropDead, st.none() | st.lists(UIDS, max_size=2).map(tuple)),
+    st.builds(PutState, *STATE_NAMES, st.binary(max_size=8)),
+    st.builds(DeleteState, *STATE_NAMES),
 )
 
 
@@ -290,6 +297,12 @@ class AgainstModel(RuleBasedStateMachine):
         assert journal.totals() == model.totals()
         claims = journal.claims([b"k1", b"k2", b"k3", b"k4", b"k5", b"other"])
         assert {one.name: one for one in claims} == model.current_claims
+        for component in ("bot", "echo"):
+            assert journal.state(component) == [
+                StateEntry(kind, key, value)
+                for (owner, kind, key), value in sorted(model.state.items())
+                if owner == component
+            ]
 
 
 TestAgainstModel = AgainstModel.TestCase
@@ -725,7 +738,7 @@ def test_a_newer_journal_is_left_alone(file: Path) -> None:
     SqliteStore(file).close()
     with closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA user_version = 7")
-    refusal(file, "from a newer version: its format is 7, this program's 3")
+    refusal(file, "from a newer version: its format is 7, this program's 4")
 
 
 def fill(file: Path) -> None:
@@ -791,8 +804,11 @@ def test_a_journal_of_the_first_version_is_taken_over(file: Path) -> None:
         journal.commit([send("s", claim(b"k"))])
         assert journal.replies("bot", limit=9)[-1] == (4, Outgoing(b"<b/>", 2.5, "bot", "s", 0))
         assert journal.claims([b"k"]) == [claim(b"k")]
+        journal.commit([PutState("bot", "room", "a@muc", b"{}")])
+    with closing(SqliteStore(file)) as journal:
+        assert journal.state("bot") == [StateEntry("room", "a@muc", b"{}")]
     with closing(sqlite3.connect(file)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(3,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(4,)]
 
 
 def test_a_journal_that_cannot_be_taken_over_stays_as_it_was(file: Path) -> None:
