@@ -8,6 +8,7 @@ from typing import Final, Literal, NewType
 from attrs import evolve, field, frozen
 
 from bridge.config.event import DEFAULT_EVENTS, PostEvents
+from bridge.config.profile import Profile, ProfileTable
 from bridge.config.token import Token
 from bridge.config.value import PostUrl, Secret
 from xmppstream import Limits, Server
@@ -180,6 +181,8 @@ class ComponentTable:
     webhook_secrets_file: str | None = None
     allow_from: list[str] = field(factory=list)
     name: str | None = None
+    profile: dict[str, ProfileTable] = field(factory=dict)
+    local_parts: list[str] | None = None
     server: str | None = None
     tls: bool | None = None
     ca_file: str | None = None
@@ -285,6 +288,20 @@ class Component:
     retry: RetrySettings | None = None
     text_replies: bool = False
     encrypted_notice: str = ENCRYPTED_NOTICE
+    profiles: dict[str, Profile] = field(factory=dict)
+    local_parts: frozenset[str] | None = None
+    """The local parts that exist, folded; None if all do. The domain itself always exists."""
+
+    @property
+    def posts_iqs(self) -> bool:
+        """Whether the endpoint is asked what ordinary iqs ask."""
+        return "iq" in self.post_stanzas and "iq" in self.post_events
+
+    @property
+    def posts_presence(self) -> bool:
+        """Whether the endpoint provides the presence of the component's addresses."""
+        events = {"presence", "subscription"}
+        return "presence" in self.post_stanzas and not events.isdisjoint(self.post_events)
 
 
 @frozen

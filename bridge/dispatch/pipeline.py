@@ -26,6 +26,7 @@ from bridge.telemetry.tracing import Spans
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
@@ -66,6 +67,7 @@ class Pipeline:
     bouncer: Bouncer
     pending_iqs: PendingIqs
     submitter: Submitter
+    autoresponder: Autoresponder
 
     @classmethod
     def build(
@@ -80,7 +82,7 @@ class Pipeline:
     ) -> Self:
         """Wire the parts. `parse` parses the XML of replies."""
         around, http, stream = surroundings, http_of(component, settings), settings.stream
-        rooms, autoresponder = around.rooms, Autoresponder(component.name)
+        rooms, autoresponder = around.rooms, Autoresponder(IdentityBook(component), around.now)
         outbox = Outbox(component.domain, store=queue, now=around.now)
         max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes
         pending_iqs = PendingIqs(now=around.iq_now, max_xml_length=max_xml_length)
@@ -122,7 +124,10 @@ class Pipeline:
         submitter = Submitter(
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes
         )
-        return cls(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter)
+        return cls(
+            *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter),
+            autoresponder,
+        )
 
     def change(
         self, component: Component, settings: Settings, endpoint: Poster, *, moved: bool
@@ -130,9 +135,10 @@ class Pipeline:
         """Use another configuration of the same domain from now on; waiting stanzas keep their
         budget. `moved`: the endpoint has another address.
         """
-        http, autoresponder = http_of(component, settings), Autoresponder(component.name)
+        http = http_of(component, settings)
+        self.autoresponder.book.change(component)
         self.admission.limiter.change(settings.limits)
-        self.admission.change(component, autoresponder)
-        self.worker.change(endpoint, autoresponder, http.timeout_s)
+        self.admission.change(component)
+        self.worker.change(endpoint, http.timeout_s)
         policy = RetryPolicy.of(retry_of(component, settings))
         self.dispatcher.change(policy, http.max_in_flight, moved=moved)

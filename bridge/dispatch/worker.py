@@ -77,12 +77,12 @@ class DeliveryWorker:
         self._unbound_log = log
         self._meter = meter or Meter()
         self._failed = 0  # failed POSTs since the endpoint last answered
-        self.change(endpoint, autoresponder, timeout_s)
+        self._autoresponder = autoresponder
+        self.change(endpoint, timeout_s)
 
-    def change(self, endpoint: Poster, autoresponder: Autoresponder, timeout_s: float) -> None:
+    def change(self, endpoint: Poster, timeout_s: float) -> None:
         """Use another endpoint from the next attempt on; running attempts are not affected."""
         self._endpoint = endpoint
-        self._autoresponder = autoresponder
         self._timeout_s = timeout_s
         self._warned: set[tuple[str, ...]] = set()
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
