@@ -33,6 +33,7 @@ Age = NewType("Age", float)
 Rate = NewType("Rate", float)
 Ratio = NewType("Ratio", float)
 Ordering = Literal["bare", "full", "none"]
+ReceiptMoment = Literal["handled", "accepted", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -176,6 +177,8 @@ class ComponentTable:
     component_encrypted_notice: str | None = None
     component_post_own: bool = False
     component_text_replies: bool = False
+    component_receipts: ReceiptMoment = "handled"
+    component_markers: bool = False
     component_order: Ordering = "bare"
     webhook_secrets: list[str] | None = field(default=None, repr=False)
     webhook_secrets_file: str | None = None
@@ -291,6 +294,8 @@ class Component:
     profiles: dict[str, Profile] = field(factory=dict)
     local_parts: frozenset[str] | None = None
     """The local parts that exist, folded; None if all do. The domain itself always exists."""
+    receipts: ReceiptMoment = "handled"
+    markers: bool = False
 
     @property
     def posts_iqs(self) -> bool:

@@ -181,6 +181,8 @@ class Validation:
             notice,
             profiles,
             local_parts,
+            table.component_receipts,
+            table.component_markers,
         )
 
     def _local_parts(self, table: ComponentTable, key: str) -> frozenset[str] | None:

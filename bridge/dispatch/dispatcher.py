@@ -25,7 +25,7 @@ from bridge.dispatch.retry import Retrier
 from bridge.dispatch.settlement import Settlement
 from bridge.dispatch.slot import Slots
 from bridge.dispatch.worker import DeliveryWorker
-from bridge.journal.delivery import Delivery
+from bridge.journal.delivery import Delivery, fresh_uid
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
@@ -34,8 +34,9 @@ from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import WRITTEN_LIMIT
 from bridge.xmpp.muc import MucOccupancy
-from bridge.xmpp.outbox import Outbox
-from xmppstream import Event, StanzaReceived, TooLong, write
+from bridge.xmpp.outbox import Outbox, Outgoing
+from bridge.xmpp.receipt import Receipts
+from xmppstream import Event, Stanza, StanzaReceived, TooLong, write
 from xmppstream.names import COMPONENT
 
 
@@ -59,7 +60,10 @@ class Dispatcher:
         max_xml_length: int = WRITTEN_FACTOR * 512 * 1024,
         now: Callable[[], float] = time.time,
         spans: Spans | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
+        """Without `receipts`, nothing is acknowledged."""
+        self._receipts = receipts
         self._admission = admission
         self._worker = worker
         self._queue = queue
@@ -153,6 +157,25 @@ class Dispatcher:
         self._admission.limiter.accepted(delivery)
         self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
         self._queue.accept(delivery, self)
+        if self._receipts is not None:
+            for receipt in self._receipts.for_accepted(stanza):
+                self._acknowledge(receipt)
+
+    def _acknowledge(self, receipt: Stanza) -> None:
+        """Keep a receipt, in one batch with what it acknowledges, and send it; not if the outbox
+        has no room, since the reader must not wait for that.
+        """
+        size = len(receipt.encode())
+        if not self._outbox.reserve(size):
+            return
+
+        def kept(outgoing: Outgoing | None) -> None:
+            self._outbox.release(size)
+            if outgoing is not None:
+                self._meter.receipts += 1
+                self._outbox.put([outgoing])
+
+        self._queue.send(receipt, fresh_uid(), self._now(), None, kept)
 
     def refuse(self, delivery: Delivery) -> None:
         """Send the sender an error: the stanza could not be kept."""

@@ -30,6 +30,7 @@ from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
+from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.state import MemoryState, StateStore
 from xmppstream.parser_thread import ParseElement
 
@@ -68,6 +69,7 @@ class Pipeline:
     pending_iqs: PendingIqs
     submitter: Submitter
     autoresponder: Autoresponder
+    receipts: Receipts
 
     @classmethod
     def build(
@@ -93,6 +95,7 @@ class Pipeline:
             log.debug("characters replaced", count=count, **({"uid": uid} if uid else {}))
 
         composer = ReplyComposer(component.domain, stream.max_send_bytes, parse, replaced)
+        receipts = Receipts(component, rooms)
         admission = Admission(
             component,
             autoresponder,
@@ -103,7 +106,7 @@ class Pipeline:
             limiter=around.limiter,
         )
         worker = DeliveryWorker(
-            endpoint, composer, autoresponder, rooms, log, http.timeout_s, bouncer.meter
+            endpoint, composer, autoresponder, rooms, log, http.timeout_s, bouncer.meter, receipts
         )
         dispatcher = Dispatcher(
             admission,
@@ -120,6 +123,7 @@ class Pipeline:
             max_xml_length=max_xml_length,
             now=around.now,
             spans=around.spans,
+            receipts=receipts,
         )
         submitter = Submitter(
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes
@@ -127,6 +131,7 @@ class Pipeline:
         return cls(
             *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter),
             autoresponder,
+            receipts,
         )
 
     def change(
@@ -137,6 +142,7 @@ class Pipeline:
         """
         http = http_of(component, settings)
         self.autoresponder.book.change(component)
+        self.receipts.change(component)
         self.admission.limiter.change(settings.limits)
         self.admission.change(component)
         self.worker.change(endpoint, http.timeout_s)

@@ -31,6 +31,7 @@ from bridge.webhook.outcome import (
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
 from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.receipt import Receipts
 from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100
@@ -71,7 +72,10 @@ class DeliveryWorker:
         log: FilteringBoundLogger,
         timeout_s: float,
         meter: Meter | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
+        """Without `receipts`, nothing is acknowledged."""
+        self._receipts = receipts
         self._composer = composer
         self._rooms = rooms
         self._unbound_log = log
@@ -124,6 +128,11 @@ class DeliveryWorker:
         is_success = outcome.is_success
         if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
             stanzas.append(self._default_answer(stanza))
+        if is_success and self._receipts is not None:
+            receipts = self._receipts.for_handled(stanza, stanzas)
+            if receipts:
+                meter.receipts += len(receipts)
+                stanzas = [*receipts, *stanzas]
         was_cut = posted == "timed_out" and until == deadline
         return AttemptResult(outcome, posted, is_success, stanzas, was_cut)
 

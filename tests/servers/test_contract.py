@@ -778,6 +778,7 @@ FEATURES: Final = (
     "jabber:x:oob",
     "urn:xmpp:message-correct:0",
     "urn:xmpp:ping",
+    "urn:xmpp:receipts",
     "urn:xmpp:reply:0",
     "urn:xmpp:sfs:0",
     "urn:xmpp:time",

@@ -82,6 +82,10 @@ def features_of(component: Component, extra: tuple[str, ...], *, has_card: bool)
         found |= {ns.VCARD, VCARD_4}
     if "message" in component.post_stanzas:
         found |= {ns.CHAT_STATES, ns.OOB}
+        if component.receipts != "off":
+            found.add(ns.RECEIPTS)
+        if component.markers:
+            found.add(ns.MARKERS)
         for event in component.post_events:
             found.update(_OF_EVENT.get(event, ()))
     return in_order(found)

@@ -149,6 +149,7 @@ FEATURES = (
     "jabber:x:oob",
     "urn:xmpp:message-correct:0",
     "urn:xmpp:ping",
+    "urn:xmpp:receipts",
     "urn:xmpp:reply:0",
     "urn:xmpp:sfs:0",
     "urn:xmpp:time",
@@ -227,8 +228,15 @@ def test_where_iqs_are_posted_only_the_base_is_told() -> None:
 )
 def test_a_feature_is_told_where_its_event_is_posted(events: set[str], more: set[str]) -> None:
     component = evolve(COMPONENT, post_events=frozenset(events))
-    always = {FEATURES[0], FEATURES[1], "jabber:x:oob", *BASE}
+    always = {FEATURES[0], FEATURES[1], "jabber:x:oob", "urn:xmpp:receipts", *BASE}
     assert {*responder(component).book.info(BARE).features} == always | more
+
+
+def test_receipts_and_markers_are_told_where_the_bridge_sends_them() -> None:
+    off = evolve(COMPONENT, receipts="off")
+    assert "urn:xmpp:receipts" not in responder(off).book.info(BARE).features
+    marking = evolve(COMPONENT, markers=True)
+    assert "urn:xmpp:chat-markers:0" in responder(marking).book.info(BARE).features
 
 
 def test_without_messages_there_is_nothing_to_react_to() -> None:

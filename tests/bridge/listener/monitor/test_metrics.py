@@ -59,6 +59,7 @@ def use(meter: Meter) -> None:
     for seconds in (0.001, 0.2, 0.2, 100.0):
         meter.latency.add(seconds)
     meter.posted_bytes, meter.replied_bytes, meter.replaced = 1000, 2000, 16
+    meter.receipts = 17
     meter.refuse("size")
     meter.streams, meter.attempts_failed = 3, 6
     meter.stops.update({"lost": 1, "fault": 1})
@@ -140,6 +141,7 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
         "posts_total": {of(BOT, outcome="replied"): 3, of(BOT, outcome="timed_out"): 2},
         "post_retries_total": {bot: 4},
         "characters_replaced_total": {bot: 16},
+        "receipts_sent_total": {bot: 17},
         "post_duration_seconds_count": {bot: 4},
         "post_duration_seconds_sum": {bot: 100.401},
         "post_duration_seconds_bucket": {
