@@ -33,6 +33,7 @@ Age = NewType("Age", float)
 Rate = NewType("Rate", float)
 Ratio = NewType("Ratio", float)
 Ordering = Literal["bare", "full", "none"]
+SubscribeBack = Literal["never", "back"]
 ReceiptMoment = Literal["handled", "accepted", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -179,6 +180,8 @@ class ComponentTable:
     component_text_replies: bool = False
     component_receipts: ReceiptMoment = "handled"
     component_markers: bool = False
+    component_presence: bool = True
+    component_subscribe: SubscribeBack = "never"
     component_order: Ordering = "bare"
     webhook_secrets: list[str] | None = field(default=None, repr=False)
     webhook_secrets_file: str | None = None
@@ -296,6 +299,8 @@ class Component:
     """The local parts that exist, folded; None if all do. The domain itself always exists."""
     receipts: ReceiptMoment = "handled"
     markers: bool = False
+    presence: bool = True
+    subscribe: SubscribeBack = "never"
 
     @property
     def posts_iqs(self) -> bool:

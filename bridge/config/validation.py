@@ -183,6 +183,8 @@ class Validation:
             local_parts,
             table.component_receipts,
             table.component_markers,
+            table.component_presence,
+            table.component_subscribe,
         )
 
     def _local_parts(self, table: ComponentTable, key: str) -> frozenset[str] | None:

@@ -37,6 +37,7 @@ from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.observer import PostObserver
 from bridge.webhook.signature import Signer
+from bridge.xmpp.contact import Contacts
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outgoing
@@ -139,7 +140,15 @@ class ComponentService:
             self._log,
             self.handover.meter,
             exit_on_refusal=stream.exit_on_refusal,
+            changed=self._link_changed,
         )
+
+    def _link_changed(self, attached: bool) -> None:
+        announcer = self._pipeline.announcer
+        if attached:
+            announcer.attached()
+        else:
+            announcer.detached()
 
     def _submitted(self, uid: str, data: bytes) -> None:
         if self._recorder is not None:
@@ -172,6 +181,11 @@ class ComponentService:
         return self._pipeline.submitter
 
     @property
+    def contacts(self) -> Contacts:
+        """The contacts of its addresses."""
+        return self._pipeline.contacts
+
+    @property
     def is_open(self) -> bool:
         """Whether stanzas put into its outbox are sent, by it or by the next one of its domain: it
         runs, has recovered the kept stanzas, and is not stopping.
@@ -186,7 +200,13 @@ class ComponentService:
     @property
     def snapshot(self) -> ComponentSnapshot:
         """A snapshot for monitoring."""
-        return snapshot_of(self.status, self._link, self._dispatcher, self.handover.meter)
+        return snapshot_of(
+            self.status,
+            self._link,
+            self._dispatcher,
+            self.handover.meter,
+            self._pipeline.contacts.subscriber_count,
+        )
 
     # --- running
 
@@ -201,6 +221,8 @@ class ComponentService:
                 if self._journal is not None:
                     self._outbox.put(await self._recovered(self._journal))
                     nursery.start_soon(self._journal.run, self._dispatcher)
+                self._pipeline.contacts.load()
+                nursery.start_soon(self._pipeline.announcer.run)
                 nursery.start_soon(self._keep_attached, nursery.cancel_scope)
                 self._ready = True
         finally:
@@ -213,8 +235,12 @@ class ComponentService:
             self._elements.close()
             self.ended.set()
 
-    def stop(self) -> None:
-        """Begin to drain; `run` returns when the drain is complete."""
+    def stop(self, *, is_replaced: bool = False) -> None:
+        """Begin to drain; `run` returns when the drain is complete. Unless the component is
+        replaced by another service at once, its contacts are told first that it leaves.
+        """
+        if not is_replaced:
+            self._pipeline.announcer.leave()
         self._stopping.set()
 
     async def _stop(self, service: trio.CancelScope) -> None:

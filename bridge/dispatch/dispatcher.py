@@ -32,6 +32,7 @@ from bridge.telemetry.tracing import Spans
 from bridge.webhook.outcome import TimedOut
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.contact import Contacts
 from bridge.xmpp.iq import WRITTEN_LIMIT
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox, Outgoing
@@ -61,6 +62,7 @@ class Dispatcher:
         now: Callable[[], float] = time.time,
         spans: Spans | None = None,
         receipts: Receipts | None = None,
+        contacts: Contacts | None = None,
     ) -> None:
         """Without `receipts`, nothing is acknowledged."""
         self._receipts = receipts
@@ -86,7 +88,16 @@ class Dispatcher:
         self._idle = trio.Event()
         self._overload = Overload(queue, bouncer, log)
         self._settlement = Settlement(
-            self._in_flight, queue, outbox, bouncer, admission.limiter, rooms, log, now, spans
+            self._in_flight,
+            queue,
+            outbox,
+            bouncer,
+            admission.limiter,
+            rooms,
+            log,
+            now,
+            spans,
+            contacts,
         )
         self._stopping = False
 

@@ -24,8 +24,10 @@ from bridge.payload.reply import ReplyComposer
 from bridge.telemetry.meter import Meter
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
+from bridge.xmpp.announcer import Announcer
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.contact import Contacts
 from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
@@ -68,8 +70,9 @@ class Pipeline:
     bouncer: Bouncer
     pending_iqs: PendingIqs
     submitter: Submitter
-    autoresponder: Autoresponder
     receipts: Receipts
+    contacts: Contacts
+    announcer: Announcer
 
     @classmethod
     def build(
@@ -84,7 +87,9 @@ class Pipeline:
     ) -> Self:
         """Wire the parts. `parse` parses the XML of replies."""
         around, http, stream = surroundings, http_of(component, settings), settings.stream
-        rooms, autoresponder = around.rooms, Autoresponder(IdentityBook(component), around.now)
+        rooms = around.rooms
+        contacts = Contacts(IdentityBook(component), around.state, log)
+        autoresponder = Autoresponder(contacts.book, around.now, contacts)
         outbox = Outbox(component.domain, store=queue, now=around.now)
         max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes
         pending_iqs = PendingIqs(now=around.iq_now, max_xml_length=max_xml_length)
@@ -124,14 +129,16 @@ class Pipeline:
             now=around.now,
             spans=around.spans,
             receipts=receipts,
+            contacts=contacts,
         )
         submitter = Submitter(
-            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes
+            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
         )
         return cls(
             *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter),
-            autoresponder,
             receipts,
+            contacts,
+            Announcer(contacts, outbox, around.now),
         )
 
     def change(
@@ -141,7 +148,7 @@ class Pipeline:
         budget. `moved`: the endpoint has another address.
         """
         http = http_of(component, settings)
-        self.autoresponder.book.change(component)
+        self.announcer.change(component)
         self.receipts.change(component)
         self.admission.limiter.change(settings.limits)
         self.admission.change(component)

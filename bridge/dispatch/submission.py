@@ -12,6 +12,7 @@ from attrs import frozen
 from bridge.journal.queue import DeliveryQueue
 from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ReplyComposer
+from bridge.xmpp.contact import Contacts
 from bridge.xmpp.iq import PendingIq, PendingIqs
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox, Outgoing
@@ -45,6 +46,7 @@ class Submitter:
     _rooms: MucOccupancy
     _submitted: Callable[[str, bytes], None] = lambda uid, data: None
     takes: Callable[[Submission], bool] = lambda submission: True
+    _contacts: Contacts | None = None
 
     @property
     def failure(self) -> JournalError | None:
@@ -125,3 +127,5 @@ class Submitter:
         self._outbox.put([outgoing])
         self._submitted(uid, outgoing.data)
         self._rooms.observe_sent(stanza)
+        if self._contacts is not None:
+            self._contacts.observe_sent(stanza)

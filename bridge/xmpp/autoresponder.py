@@ -11,7 +11,9 @@ from attrs import field, frozen
 
 from bridge import __version__
 from bridge.payload import namespace as ns
+from bridge.xmpp.contact import Contacts
 from bridge.xmpp.identity.book import IdentityBook, local_of
+from bridge.xmpp.identity.presence import available, unavailable
 from bridge.xmpp.identity.pubsub import PUBSUB_NAME, items
 from bridge.xmpp.identity.vcard import VCARD_4_NAME, VCARD_NAME, vcard_4, vcard_temp
 from xmppstream import Element, ErrorType, Stanza, StanzaCondition, StanzaError, make
@@ -23,15 +25,17 @@ UNAVAILABLE: Final = StanzaError(StanzaCondition.SERVICE_UNAVAILABLE, ErrorType.
 (RFC 6121 §8.5.1).
 """
 _NOT_FOUND: Final = StanzaError(StanzaCondition.ITEM_NOT_FOUND, ErrorType.CANCEL)
-_DEFAULT_RESOURCE: Final = "default"
 
 
 @frozen
 class Autoresponder:
-    """Answers on behalf of one component. `now` is Unix time in s."""
+    """Answers on behalf of one component. `now` is Unix time in s. Without `contacts`, subscribers
+    are not remembered.
+    """
 
     book: IdentityBook
     now: Callable[[], float] = time.time
+    contacts: Contacts | None = None
     _began: float = field(init=False)
 
     @_began.default
@@ -120,23 +124,28 @@ class Autoresponder:
         return Element(_Names.LAST, (("seconds", str(seconds)),))
 
     def _answer_presence(self, stanza: Stanza) -> list[Stanza]:
-        """Return the answers of a contact that is always online and accepts all subscriptions."""
+        """Return the answers of a contact that is always online and accepts all subscriptions; none
+        if `component_presence` is off.
+        """
+        component, contacts = self.book.component, self.contacts
+        if not component.presence:
+            return []
+        asked = []
+        if contacts is not None and not component.posts_presence:
+            asked = contacts.receive(stanza)
+        is_leaving = contacts is not None and contacts.is_leaving
         sender, address = stanza.from_, stanza.to or ""
         match stanza.type:
             case "subscribe":
                 accepted = make("presence", sender, bare(address), type="subscribed")
-                return [accepted, self.available(sender, address)]
-            case "probe":
-                return [self.available(sender, address)]
+                shown = [] if is_leaving else [available(self.book, sender, address)]
+                return [accepted, *shown, *asked]
+            case "probe" if not is_leaving:
+                return [available(self.book, sender, address)]
             case "unsubscribe":
-                return [make("presence", sender, resource_of(address), type="unavailable")]
+                return [unavailable(sender, address)]
             case _:
                 return []
-
-    def available(self, to: str | None, address: str) -> Stanza:
-        """Return the available presence of an address."""
-        children = () if self.book.component.posts_presence else self.book.announced(address)
-        return make("presence", to, resource_of(address), children=children)
 
 
 class _Names:
@@ -146,9 +155,3 @@ class _Names:
     VERSION: Final = expanded(VERSION, "query")
     TIME: Final = expanded(ns.TIME, "time")
     LAST: Final = expanded(ns.LAST, "query")
-
-
-def resource_of(address: str) -> str:
-    """Return the full address that an address of the component is present with."""
-    is_bare_account = "@" in address and "/" not in address
-    return f"{address}/{_DEFAULT_RESOURCE}" if is_bare_account else address

@@ -109,8 +109,11 @@ class Link:
         exit_on_refusal: bool = False,
         open_stream: Callable[[], Awaitable[ComponentStream]] | None = None,
         backoff: ReconnectDelay | None = None,
+        changed: Callable[[bool], None] = lambda attached: None,
     ) -> None:
-        """`open_stream` replaces the connection to the component's server."""
+        """`open_stream` replaces the connection to the component's server. `changed` is called when
+        a stream has begun, with True, and when it has ended, with False.
+        """
         self.stream: ComponentStream | None = None
         self._meter = meter or Meter()
         self.state = LinkState(attached=False, since=-math.inf)
@@ -121,6 +124,7 @@ class Link:
         self._log = log.bind(server=str(component.server))
         self._open_stream = open_stream or self._connect
         self._backoff = backoff or ReconnectDelay()
+        self._changed = changed
         self._may_exit = exit_on_refusal
         self._warned_unconfirmed = False
         self._tested: bytes | None = None  # the suspect that is written and not proved yet
@@ -196,6 +200,7 @@ class Link:
         self._told = ((True, ""), 0.0)
         self._log.info("attached")
         self.stream = stream
+        self._changed(True)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream)
@@ -205,6 +210,7 @@ class Link:
                 nursery.cancel_scope.cancel()
         finally:
             self.stream = None
+            self._changed(False)
             self._meter.read_bytes += stream.read_bytes
             self._meter.written_bytes += stream.written_bytes
         return end, True, stream.barrier_seen

@@ -168,6 +168,11 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         (),
         (((name,), one.meter.replied_bytes) for name, one in _each(snapshots)),
     )
+    yield _gauge(
+        "subscribers",
+        "Contacts that see the presence of the component's addresses.",
+        (((name,), one.subscribers) for name, one in _each(snapshots)),
+    )
     yield _counter(
         "receipts_sent",
         "Receipts and markers that the bridge sent to those who asked for them.",

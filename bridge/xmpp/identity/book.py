@@ -30,6 +30,11 @@ class IdentityBook:
         """Whether the bridge, and not the endpoint, says who an address is."""
         return not self._component.posts_iqs
 
+    def address_of(self, local: str) -> str:
+        """Return the address of a local part, with the domain spelt as configured (S28)."""
+        domain = self._component.domain
+        return f"{local}@{domain}" if local else domain
+
     def exists(self, address: str) -> bool:
         """Return whether an address of the component exists; the domain itself does."""
         known, local = self._component.local_parts, local_of(address)

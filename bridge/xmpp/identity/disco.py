@@ -76,7 +76,7 @@ def features_of(component: Component, extra: tuple[str, ...], *, has_card: bool)
     POSTed, since clients offer reactions and the like by them, and `extra`.
     """
     found = {*BASE_FEATURES, *extra}
-    if not component.posts_presence:
+    if component.presence and not component.posts_presence:
         found.add(ns.CAPS)
     if has_card:
         found |= {ns.VCARD, VCARD_4}

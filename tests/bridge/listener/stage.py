@@ -48,6 +48,7 @@ class Actor:
     oldest: float | None = None
     read_bytes: int = 0
     written_bytes: int = 0
+    subscribers: int = 0
 
     @property
     def snapshot(self) -> ComponentSnapshot:
@@ -66,6 +67,7 @@ class Actor:
             self.oldest,
             self.read_bytes,
             self.written_bytes,
+            self.subscribers,
         )
 
     def detach(self, why: str = "connection refused") -> None:

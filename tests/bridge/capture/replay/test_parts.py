@@ -30,6 +30,7 @@ from tests.bridge.sample import stanza as parsed
 from xmppstream import Element, Limits, Stanza, StreamFailed, StreamLost, StreamOptions, make
 from xmppstream.builder import ElementParsed, RootClosed, RootOpened
 from xmppstream.parser_thread import StreamParserThread
+from xmppstream.stanza import Kind
 from xmppstream.thread import InlineThread
 from xmppstream.trio_stream import attach
 
@@ -267,3 +268,21 @@ def test_what_an_address_says_of_itself_is_not_compared(sender: str, is_same: bo
     )
     assert (len(presences), len(answers)) == ((1, 1) if is_same else (2, 2))
     assert len(meanings("<presence from='{}'/>", "<presence from='{}'><show/></presence>")) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "type", "count"),
+    [
+        ("presence", None, 0),
+        ("presence", "unavailable", 0),
+        ("presence", "probe", 0),
+        ("presence", "subscribed", 1),
+        ("message", None, 1),
+    ],
+)
+def test_what_contacts_were_told_is_not_expected(kind: Kind, type: str | None, count: int) -> None:
+    one = Expectation(DOMAIN, Selection(), 3)
+    one.expected(make(kind, "a@b", DOMAIN, type=type), 1, 1)
+    one.end(3, in_order=True)
+    assert one.count == count
+    assert one.left_out == ({} if count else {"presence for contacts": 1})

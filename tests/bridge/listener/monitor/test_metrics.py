@@ -121,6 +121,7 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
     actor = stage.actors[0]
     use(actor.meter)
     actor.in_flight, actor.read_bytes, actor.written_bytes = 21, 22, 23
+    actor.subscribers = 24
     actor.wait("bob@example.org")
     actor.detach()
     actor.fail()
@@ -142,6 +143,7 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
         "post_retries_total": {bot: 4},
         "characters_replaced_total": {bot: 16},
         "receipts_sent_total": {bot: 17},
+        "subscribers": {bot: 24, of(OTHER): 0},
         "post_duration_seconds_count": {bot: 4},
         "post_duration_seconds_sum": {bot: 100.401},
         "post_duration_seconds_bucket": {

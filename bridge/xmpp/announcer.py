@@ -1,0 +1,117 @@
+"""Sends the presence of a component's addresses to their contacts.
+
+At each attach every subscriber gets the presence of its contact, 50 in a second, so that thousands
+are no flood; those that we are subscribed to are asked for theirs. The end of a stream says nothing
+about the addresses, so a reconnect does not make contacts blink. Only if the component leaves, all
+of them are told at once that it is unavailable, before anything else is waited for.
+
+None of these stanzas is kept for confirmation: at the next attach, all are sent again.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import trio
+
+from bridge.config.settings import Component
+from bridge.xmpp.contact import Contacts, Pair
+from bridge.xmpp.identity.presence import available, unavailable
+from bridge.xmpp.outbox import Outbox, Outgoing
+from xmppstream import Stanza, make
+
+STEP_S: Final = 0.1
+STEP_COUNT: Final = 5
+"""Contacts in each step: 50 in a second."""
+
+
+class Announcer:
+    """Announces the addresses of one component. `run` is its task."""
+
+    def __init__(
+        self, contacts: Contacts, outbox: Outbox, now: Callable[[], float] = time.time
+    ) -> None:
+        """`now` is Unix time in s."""
+        self._contacts = contacts
+        self._outbox = outbox
+        self._now = now
+        self._due: dict[Pair, None] = {}
+        self._is_attached = False
+        self._wake = trio.Event()
+
+    def attached(self) -> None:
+        """Announce every address: a stream has begun."""
+        self._is_attached = True
+        self._contacts.forget_online()
+        self._want(pair for pair, _ in self._contacts)
+
+    def detached(self) -> None:
+        """Announce nothing until the next stream begins."""
+        self._is_attached = False
+        self._due.clear()
+
+    def change(self, component: Component) -> None:
+        """Use another configuration; announce the addresses of which it says something else."""
+        contacts, book = self._contacts, self._contacts.book
+        was_kept = contacts.is_kept
+        before = {local: book.announced(book.address_of(local)) for (local, _), _ in contacts}
+        book.change(component)
+        if was_kept and not component.presence:
+            self._say_unavailable()
+        known = before if was_kept else {}
+        self._want(
+            pair
+            for pair, _ in contacts
+            if known.get(pair[0]) != book.announced(book.address_of(pair[0]))
+        )
+
+    def announce(self, local: str) -> None:
+        """Announce an address again: its profile was changed."""
+        self._want(pair for pair, _ in self._contacts if pair[0] == local)
+
+    def leave(self) -> None:
+        """Announce at once that every address is unavailable, and announce nothing more."""
+        if self._contacts.is_leaving:
+            return
+        self._contacts.is_leaving = True
+        if self._contacts.is_kept and self._is_attached:
+            self._say_unavailable()
+
+    async def run(self) -> None:
+        """Send what is due, step by step. Ends only by cancellation."""
+        while True:
+            while self._due:
+                some = list(self._due)[:STEP_COUNT]
+                for pair in some:
+                    del self._due[pair]
+                self._send(one for pair in some for one in self._stanzas_for(pair))
+                await trio.sleep(STEP_S)
+            self._wake = trio.Event()
+            await self._wake.wait()
+
+    def _stanzas_for(self, pair: Pair) -> Iterable[Stanza]:
+        contact, book = self._contacts.find(pair), self._contacts.book
+        if contact is None:
+            return
+        address = book.address_of(pair[0])
+        if contact.subscribed:
+            yield available(book, contact.jid, address)
+        if contact.subscription == "to":
+            yield make("presence", contact.jid, address, type="probe")
+
+    def _say_unavailable(self) -> None:
+        self._due.clear()
+        self._send(
+            unavailable(contact.jid, self._contacts.book.address_of(local))
+            for (local, _), contact in self._contacts
+            if contact.subscribed
+        )
+
+    def _send(self, stanzas: Iterable[Stanza]) -> None:
+        made = self._now()
+        self._outbox.put([Outgoing(one.encode(), made, is_answer=True) for one in stanzas])
+
+    def _want(self, pairs: Iterable[Pair]) -> None:
+        if self._is_attached and self._contacts.is_kept and not self._contacts.is_leaving:
+            self._due.update(dict.fromkeys(pairs))
+            self._wake.set()
