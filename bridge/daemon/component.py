@@ -37,7 +37,7 @@ from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.observer import PostObserver
 from bridge.webhook.signature import Signer
-from bridge.xmpp.contact import Contacts
+from bridge.xmpp.announcer import Announcer
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outgoing
@@ -181,9 +181,9 @@ class ComponentService:
         return self._pipeline.submitter
 
     @property
-    def contacts(self) -> Contacts:
-        """The contacts of its addresses."""
-        return self._pipeline.contacts
+    def announcer(self) -> Announcer:
+        """Announces its addresses; it has their contacts and profiles."""
+        return self._pipeline.announcer
 
     @property
     def is_open(self) -> bool:

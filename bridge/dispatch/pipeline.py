@@ -88,7 +88,7 @@ class Pipeline:
         """Wire the parts. `parse` parses the XML of replies."""
         around, http, stream = surroundings, http_of(component, settings), settings.stream
         rooms = around.rooms
-        contacts = Contacts(IdentityBook(component), around.state, log)
+        contacts = Contacts(IdentityBook(component, around.state), around.state, log)
         autoresponder = Autoresponder(contacts.book, around.now, contacts)
         outbox = Outbox(component.domain, store=queue, now=around.now)
         max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes

@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from bridge.config.profile import Profile
 from bridge.config.settings import Component
 from bridge.xmpp.contact import Contacts, Pair
 from bridge.xmpp.identity.presence import available, unavailable
@@ -32,7 +33,7 @@ class Announcer:
         self, contacts: Contacts, outbox: Outbox, now: Callable[[], float] = time.time
     ) -> None:
         """`now` is Unix time in s."""
-        self._contacts = contacts
+        self.contacts = contacts
         self._outbox = outbox
         self._now = now
         self._due: dict[Pair, None] = {}
@@ -42,8 +43,8 @@ class Announcer:
     def attached(self) -> None:
         """Announce every address: a stream has begun."""
         self._is_attached = True
-        self._contacts.forget_online()
-        self._want(pair for pair, _ in self._contacts)
+        self.contacts.forget_online()
+        self._want(pair for pair, _ in self.contacts)
 
     def detached(self) -> None:
         """Announce nothing until the next stream begins."""
@@ -52,7 +53,7 @@ class Announcer:
 
     def change(self, component: Component) -> None:
         """Use another configuration; announce the addresses of which it says something else."""
-        contacts, book = self._contacts, self._contacts.book
+        contacts, book = self.contacts, self.contacts.book
         was_kept = contacts.is_kept
         before = {local: book.announced(book.address_of(local)) for (local, _), _ in contacts}
         book.change(component)
@@ -65,16 +66,19 @@ class Announcer:
             if known.get(pair[0]) != book.announced(book.address_of(pair[0]))
         )
 
-    def announce(self, local: str) -> None:
-        """Announce an address again: its profile was changed."""
-        self._want(pair for pair, _ in self._contacts if pair[0] == local)
+    def set_profile(self, local: str, profile: Profile | None) -> None:
+        """Set the profile of a folded local part, and announce its address; see
+        `IdentityBook.set_profile`.
+        """
+        self.contacts.book.set_profile(local, profile)
+        self._want(pair for pair, _ in self.contacts if pair[0] == local)
 
     def leave(self) -> None:
         """Announce at once that every address is unavailable, and announce nothing more."""
-        if self._contacts.is_leaving:
+        if self.contacts.is_leaving:
             return
-        self._contacts.is_leaving = True
-        if self._contacts.is_kept and self._is_attached:
+        self.contacts.is_leaving = True
+        if self.contacts.is_kept and self._is_attached:
             self._say_unavailable()
 
     async def run(self) -> None:
@@ -90,7 +94,7 @@ class Announcer:
             await self._wake.wait()
 
     def _stanzas_for(self, pair: Pair) -> Iterable[Stanza]:
-        contact, book = self._contacts.find(pair), self._contacts.book
+        contact, book = self.contacts.find(pair), self.contacts.book
         if contact is None:
             return
         address = book.address_of(pair[0])
@@ -102,8 +106,8 @@ class Announcer:
     def _say_unavailable(self) -> None:
         self._due.clear()
         self._send(
-            unavailable(contact.jid, self._contacts.book.address_of(local))
-            for (local, _), contact in self._contacts
+            unavailable(contact.jid, self.contacts.book.address_of(local))
+            for (local, _), contact in self.contacts
             if contact.subscribed
         )
 
@@ -112,6 +116,6 @@ class Announcer:
         self._outbox.put([Outgoing(one.encode(), made, is_answer=True) for one in stanzas])
 
     def _want(self, pairs: Iterable[Pair]) -> None:
-        if self._is_attached and self._contacts.is_kept and not self._contacts.is_leaving:
+        if self._is_attached and self.contacts.is_kept and not self.contacts.is_leaving:
             self._due.update(dict.fromkeys(pairs))
             self._wake.set()

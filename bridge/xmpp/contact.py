@@ -77,8 +77,9 @@ class Contacts:
         self._online: dict[Pair, set[str]] = {}
 
     def load(self) -> None:
-        """Read what was remembered. The state must be loaded."""
+        """Read what was remembered, also of profiles. The state must be loaded."""
         self._is_loaded = True
+        self.book.load(self._log)
         for key, value in self._state.entries(KIND).items():
             local, _, theirs = key.partition(" ")
             self._contacts[local, theirs] = msgspec.json.decode(value, type=Contact)

@@ -24,7 +24,8 @@ _WHY: Final = {
     403: "The token lacks the scope, or may not speak as that address",
     404: "No such component (any more), or no such kind of stanza",
     408: "The body did not arrive in time",
-    409: "The Idempotency-Key was used for another request, or an iq with this id already waits",
+    409: "The Idempotency-Key was used for another request, an iq with this id already waits, or"
+    " the service itself says who its addresses are",
     413: "The body is longer than max_body_bytes",
     415: "The Content-Type is not accepted by this path, or not UTF-8",
     422: "The stanza may not be sent; `detail` names the key",
@@ -53,7 +54,14 @@ def document(paths: Iterable[str] = ()) -> bytes:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "security": [{"bearer": []}, {"basic": []}],
-        "paths": {**_stanzas(), **_queries(), **_aliases(), **_itself(), **watching},
+        "paths": {
+            **_stanzas(),
+            **_queries(),
+            **_identity(),
+            **_aliases(),
+            **_itself(),
+            **watching,
+        },
         "components": COMPONENTS,
     }
     return msgspec.json.encode(value)
@@ -102,6 +110,33 @@ def _queries() -> Table:
         parameters = [_in("path", "jid", JID), *node, _FROM, _PREFER]
         items[f"/v1/{name}/{{jid}}"] = {"get": _operation(summary, parameters, {}, ok, _OF_ANSWER)}
     return items
+
+
+def _identity() -> Table:
+    path = _in(
+        "path",
+        "local",
+        JID,
+        "A local part, if the token is for one component; else local@component, or the component",
+    )
+    listed = {"200": _content("The contacts, sorted by address", {JSON: _ref("Contacts")})}
+    read = {"200": _content("The profile", {JSON: _ref("Profile")})}
+    changed = {"200": _content("The profile is shown from now on", {JSON: _ref("ProfileSet")})}
+    gone = {"204": {"description": "The profile is the one of the configuration again"}}
+    return {
+        "/v1/contacts": {"get": _operation("List contacts", [], {}, listed, ())},
+        "/v1/profile/{local}": {
+            "get": _operation("Read the profile of an address", [path], {}, read, ()),
+            "put": _operation(
+                "Change the profile of an address",
+                [path],
+                {JSON: _ref("Profile")},
+                changed,
+                (*_OF_BODY, 409),
+            ),
+            "delete": _operation("Forget a profile that was put", [path], {}, gone, ()),
+        },
+    }
 
 
 def _aliases() -> Table:

@@ -25,6 +25,14 @@ def _components() -> Table:
     texts = {"type": "string"}
     identity = _object(["category", "type"], category=texts, type=texts, name=texts, lang=texts)
     item = _object([], jid=texts, node=texts, name=texts)
+    contact = _object(
+        ["address", "jid", "subscribed", "subscription", "online"],
+        address=WORD,
+        jid=WORD,
+        subscribed={"type": "boolean"},
+        subscription={"enum": ["none", "asked", "to"]},
+        online={"type": ["boolean", "null"]},
+    )
     asked: Table = {"jid": texts, "seconds": {"type": "number", "minimum": 0}}
     reason = _object(["problem", "detail"], problem=texts, detail=texts, component=texts)
     rest = ("to", "from", "id", "type", "body", "subject", "thread", "show", "status")
@@ -56,6 +64,25 @@ def _components() -> Table:
                 **_object([], to=maybe, type=maybe, body=maybe),
                 "additionalProperties": False,
             },
+            "Profile": {
+                **_object(
+                    [],
+                    name=maybe,
+                    description=maybe,
+                    url=maybe,
+                    avatar={**maybe, "contentEncoding": "base64"},
+                    category=maybe,
+                    type=maybe,
+                    features={"type": "array", "items": texts},
+                ),
+                "additionalProperties": False,
+            },
+            "ProfileSet": _object(
+                ["address", "warnings"],
+                address=WORD,
+                warnings={"type": "array", "items": texts},
+            ),
+            "Contacts": _object(["contacts"], contacts={"type": "array", "items": contact}),
             "Accepted": _object(["id", "uid"], id=WORD, uid=WORD),
             "Answer": _object(
                 ["kind", "type", "from", "to", "id", "stanza"],

@@ -1,19 +1,61 @@
-"""Which addresses exist, and who they are."""
+"""Which addresses exist, and who they are.
 
-from bridge.config.profile import DOMAIN, EVERYBODY, Profile
-from bridge.config.settings import Component
+The profile of an address is the one that was set while the bridge runs, which the small state
+keeps; else its own in the configuration, else that of everybody there.
+"""
+
+from typing import Final
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from bridge.config.profile import (
+    DOMAIN,
+    EVERYBODY,
+    Profile,
+    parse_avatar_text,
+    profile_of,
+)
+from bridge.config.schema import structure_profile
+from bridge.config.settings import Component, ConfigFault
+from bridge.config.value import BadValue
 from bridge.xmpp.identity.disco import BASE_FEATURES, DiscoInfo, features_of, in_order
 from bridge.xmpp.identity.vcard import nick, photo_update
+from bridge.xmpp.state import MemoryState, StateStore
 from xmppstream import Element
 from xmppstream.jid import bare, fold_local
 
+KIND: Final = "profile"
+
+
+class BadProfile(ValueError):
+    """A profile is not valid; `faults` say why, in the words of the configuration's."""
+
+    def __init__(self, faults: list[ConfigFault]) -> None:
+        super().__init__(" ".join(str(fault) for fault in faults))
+        self.faults = faults
+
 
 class IdentityBook:
-    """The identities of one component's addresses."""
+    """The identities of one component's addresses. Before `load`, only the configuration counts."""
 
-    def __init__(self, component: Component) -> None:
+    def __init__(self, component: Component, state: StateStore | None = None) -> None:
+        """`state` keeps the profiles that are set while the bridge runs."""
+        self.is_loaded = False
         self._infos: dict[str, DiscoInfo] = {}
         self._component = component
+        self._state = MemoryState() if state is None else state
+        self._set: dict[str, Profile] = {}
+
+    def load(self, log: FilteringBoundLogger) -> None:
+        """Read the profiles that were set before. The state must be loaded."""
+        self.is_loaded = True
+        for local, value in self._state.entries(KIND).items():
+            try:
+                self._set[local] = read_profile(msgspec.json.decode(value))
+            except ValueError as error:  # another version has written it
+                log.warning("a profile cannot be read", local=local, why=str(error))
+        self._infos.clear()
 
     @property
     def component(self) -> Component:
@@ -42,7 +84,23 @@ class IdentityBook:
 
     def profile(self, address: str) -> Profile | None:
         """Return the profile of an address, or None."""
-        return self._component.profiles.get(self._key(address))
+        key = self._key(address)
+        found = self._set.get(key)
+        return self._component.profiles.get(key) if found is None else found
+
+    def set_profile(self, local: str, profile: Profile | None) -> None:
+        """Set the profile of a folded local part; None restores the one of the configuration.
+
+        Raises:
+            StateTooLarge: if the profile is too large to be kept; nothing was changed.
+        """
+        if profile is None:
+            self._state.delete(KIND, local)
+            self._set.pop(local, None)
+        else:
+            self._state.put(KIND, local, msgspec.json.encode(profile.to_json()))
+            self._set[local] = profile
+        self._infos.pop(local, None)
 
     def name(self, address: str) -> str:
         """Return the name that service discovery shows for an address."""
@@ -74,7 +132,8 @@ class IdentityBook:
         local = local_of(address)
         if not local:
             return DOMAIN
-        return local if local in self._component.profiles else EVERYBODY
+        is_own = local in self._set or local in self._component.profiles
+        return local if is_own else EVERYBODY
 
     def _make_info(self, address: str) -> DiscoInfo:
         is_host = not local_of(address)
@@ -88,6 +147,29 @@ class IdentityBook:
         extra = () if profile is None else profile.features
         features = features_of(self._component, extra, has_card=profile is not None)
         return DiscoInfo(category, type, self.name(address), features)
+
+
+def read_profile(value: object) -> Profile:
+    """Return the profile of an object of the HTTP API; what is null or empty is left out.
+
+    Raises:
+        BadProfile: if it is not valid.
+    """
+    faults: list[ConfigFault] = []
+
+    def fault(key: str, error: BadValue) -> None:
+        faults.append(ConfigFault(key, error.problem, error.remedy))
+
+    if not isinstance(value, dict):
+        raise BadProfile([ConfigFault("", "a profile is an object", 'Send {"name": …}')])
+    given = {key: one for key, one in value.items() if one is not None and one != ""}
+    table = structure_profile(given, faults)
+    if table is None:
+        raise BadProfile(faults)
+    profile = profile_of(table, parse_avatar_text, fault)
+    if faults:
+        raise BadProfile(faults)
+    return profile
 
 
 def local_of(address: str) -> str:

@@ -131,7 +131,7 @@ async def test_a_service_that_subscribes_is_known_to_have_asked(
     bot = stage.component(await stage.endpoint(saying(response(content=say))))
     async with stage.running_with(bot) as daemon:
         session = await stage.server.attached(DOMAIN)
-        contacts = daemon.services[DOMAIN].contacts
+        contacts = daemon.services[DOMAIN].announcer.contacts
         await session.send(presence("subscribed"))
         await session.send(stanza(f"<message from='{ALICE}' to='{BOT}'><body>x</body></message>"))
         await session.receive(1)

@@ -155,7 +155,7 @@ async def test_where_presence_is_posted_or_off_nothing_is_announced(
     for changes in ({"presence": False}, {"post_stanzas": frozenset(KINDS)}):
         one.contacts.book.change(evolve(COMPONENT, **changes))
         one.announcer.attached()
-        one.announcer.announce("echo")
+        one.announcer.set_profile("echo", Profile("Echo"))
         assert await one.sent() == []
     one.announcer.leave()
     assert await one.sent() == []

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.config.profile import Avatar, Profile, parse_avatar
+from bridge.xmpp.identity.book import IdentityBook, read_profile
 from bridge.xmpp.identity.disco import CAPS_NODE, DiscoInfo
+from bridge.xmpp.state import MemoryState
+from tests.bridge.recorder import Recorder
 from tests.bridge.sample import element, meaning, stanza
 from tests.bridge.xmpp.test_autoresponder import BARE, COMPONENT, FULL, HOST, NAME, iq, responder
 from xmppstream import Element, Stanza
@@ -218,3 +221,51 @@ def test_the_hash_in_a_presence_is_that_of_the_answer(
 def test_a_picture_is_known_by_its_first_bytes(data: bytes, media_type: str) -> None:
     assert parse_avatar(data) == Avatar(data, media_type, hashlib.sha1(data).hexdigest())
     assert re.fullmatch("[0-9a-f]{40}", parse_avatar(data).hash)
+
+
+# --- profiles that are set while the bridge runs
+
+
+def test_a_profile_that_was_set_outlives_the_process() -> None:
+    state = MemoryState()
+    first = IdentityBook(PROFILES, state)
+    first.load(Recorder().logger())
+    first.set_profile("echo", ECHO)
+    first.set_profile("", Profile(name="Set"))
+    again = IdentityBook(PROFILES, state)
+    assert again.name(BARE) == "Echo"
+    assert again.profile(BARE) != ECHO  # not read yet
+    again.load(Recorder().logger())
+    assert again.profile(BARE) == ECHO
+    assert again.name(HOST) == "Set"
+    again.set_profile("echo", None)
+    assert again.profile(BARE) == PROFILES.profiles["echo"]
+    assert [*state.entries("profile")] == [""]
+
+
+def test_a_profile_of_another_version_is_left_out_and_reported() -> None:
+    state, log = MemoryState(), Recorder()
+    state.put("profile", "echo", b'{"colour": "red"}')
+    state.put("profile", "news", b"{")
+    book = IdentityBook(COMPONENT, state)
+    book.load(log.logger())
+    assert book.profile(BARE) is None
+    [first, second] = log.of("a profile cannot be read")
+    assert (first["local"], second["local"]) == ("echo", "news")
+    assert first["why"].startswith("colour: this key is unknown")
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20)
+
+
+@given(
+    st.builds(
+        Profile,
+        name=texts,
+        description=texts,
+        avatar=st.sampled_from([None, AVATAR]),
+        features=st.lists(st.sampled_from(["urn:a", "urn:b"])).map(tuple),
+    )
+)
+def test_a_profile_is_read_as_it_was_written(profile: Profile) -> None:
+    assert read_profile(profile.to_json()) == profile
