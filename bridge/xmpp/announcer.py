@@ -16,7 +16,7 @@ import trio
 
 from bridge.config.profile import Profile
 from bridge.config.settings import Component
-from bridge.xmpp.contact import Contacts, Pair
+from bridge.xmpp.contact import Contact, Contacts, Pair
 from bridge.xmpp.identity.presence import available, unavailable
 from bridge.xmpp.outbox import Outbox, Outgoing
 from xmppstream import Stanza, make
@@ -52,19 +52,25 @@ class Announcer:
         self._due.clear()
 
     def change(self, component: Component) -> None:
-        """Use another configuration; announce the addresses of which it says something else."""
+        """Use another configuration. Announce the addresses of which it says something else, and
+        say that those are unavailable that it does not have any more.
+        """
         contacts, book = self.contacts, self.contacts.book
         was_kept = contacts.is_kept
-        before = {local: book.announced(book.address_of(local)) for (local, _), _ in contacts}
+        known = dict(contacts) if was_kept else {}
+        before = {
+            local: book.announced(book.address_of(local)) for local in {pair[0] for pair in known}
+        }
         book.change(component)
-        if was_kept and not component.presence:
-            self._say_unavailable()
-        known = before if was_kept else {}
-        self._want(
-            pair
-            for pair, _ in contacts
-            if known.get(pair[0]) != book.announced(book.address_of(pair[0]))
-        )
+        if was_kept and not component.posts_presence:
+            left = dict(contacts) if component.presence else {}
+            self._say_unavailable(one for one in known.items() if one[0] not in left)
+        same = {
+            local
+            for local, said in before.items()
+            if book.announced(book.address_of(local)) == said
+        }
+        self._want(pair for pair, _ in contacts if pair[0] not in same)
 
     def set_profile(self, local: str, profile: Profile | None) -> None:
         """Set the profile of a folded local part, and announce its address; see
@@ -78,8 +84,9 @@ class Announcer:
         if self.contacts.is_leaving:
             return
         self.contacts.is_leaving = True
-        if self.contacts.is_kept and self._is_attached:
-            self._say_unavailable()
+        if self.contacts.is_kept:
+            self._due.clear()
+            self._say_unavailable(self.contacts)
 
     async def run(self) -> None:
         """Send what is due, step by step. Ends only by cancellation."""
@@ -95,21 +102,21 @@ class Announcer:
 
     def _stanzas_for(self, pair: Pair) -> Iterable[Stanza]:
         contact, book = self.contacts.find(pair), self.contacts.book
-        if contact is None:
-            return
         address = book.address_of(pair[0])
+        if contact is None or not self.contacts.is_kept or not book.exists(address):
+            return
         if contact.subscribed:
             yield available(book, contact.jid, address)
         if contact.subscription == "to":
             yield make("presence", contact.jid, address, type="probe")
 
-    def _say_unavailable(self) -> None:
-        self._due.clear()
-        self._send(
-            unavailable(contact.jid, self.contacts.book.address_of(local))
-            for (local, _), contact in self.contacts
-            if contact.subscribed
-        )
+    def _say_unavailable(self, contacts: Iterable[tuple[Pair, Contact]]) -> None:
+        if self._is_attached:
+            self._send(
+                unavailable(contact.jid, self.contacts.book.address_of(local))
+                for (local, _), contact in contacts
+                if contact.subscribed
+            )
 
     def _send(self, stanzas: Iterable[Stanza]) -> None:
         made = self._now()

@@ -208,6 +208,37 @@ async def test_presence_can_be_turned_off_and_on(
     assert told.type is None
 
 
+async def test_what_is_due_is_not_said_of_addresses_that_are_turned_off_meanwhile(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    for changes in ({"presence": False}, {"local_parts": frozenset({"news"})}):
+        one = bench(nursery)
+        one.subscribe(8)
+        one.announcer.attached()
+        assert [each.type for each in await one.sent()] == [None] * 5
+        one.announcer.change(evolve(COMPONENT, **changes))
+        assert [each.type for each in await one.sent()] == ["unavailable"] * 8
+        mock_clock.jump(0.1)
+        assert await one.sent() == []
+
+
+async def test_an_address_that_ceases_to_exist_says_so(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    one = bench(nursery)
+    one.subscribe()
+    one.subscribe(1, NEWS)
+    one.announcer.attached()
+    await one.sent()
+    mock_clock.jump(1)
+    one.announcer.change(evolve(COMPONENT, local_parts=frozenset({"news"})))
+    [told] = await one.sent()
+    assert (told.from_, told.type) == (f"{BARE}/default", "unavailable")
+    one.announcer.change(COMPONENT)
+    [told] = await one.sent()
+    assert (told.from_, told.type) == (f"{BARE}/default", None)
+
+
 async def test_an_endpoint_that_takes_over_the_presence_is_not_contradicted(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
