@@ -2,11 +2,11 @@
 
 A sender is a bare JID or, in a room that the bridge is in, an occupant (`sender_of`). All occupants
 of a room together have `ROOM_FACTOR` times the limits of one. A sender's rate is a token bucket; a
-stanza takes one token for each started `TOKEN_BYTES`, also if the stream refused it. Waiting
-stanzas are counted from acceptance to settlement, in memory or in the journal, across changes of
-configuration; those that an earlier process accepted are not counted. A stanza over a limit is
-refused before it is kept, and counted. Two log lines report this: one at the first refusal, one
-after `CALM_S` without another.
+stanza takes one token for each started `TOKEN_BYTES`, also if the stream refused it, and a large
+answer of the bridge one for each full `TOKEN_BYTES`. Waiting stanzas are counted from acceptance to
+settlement, in memory or in the journal, across changes of configuration; those that an earlier
+process accepted are not counted. A stanza over a limit is refused before it is kept, and counted.
+Two log lines report this: one at the first refusal, one after `CALM_S` without another.
 
 Memory is bounded whatever strangers send: full buckets are dropped, and at most `BUCKET_LIMIT`
 others are kept; the limits themselves bound the counts of waiting stanzas.
@@ -130,6 +130,13 @@ class SenderLimiter:
         if taken and "/" in sender:
             taken = self._room_buckets.take(bare(sender), now, tokens)
         return None if taken else _RATE
+
+    def over_answer(self, stanza: Stanza, size_bytes: int) -> Excess | None:
+        """Count a large answer of the bridge; return the excess if its asker asks too much."""
+        tokens = size_bytes // TOKEN_BYTES
+        if not tokens or not self._bounds.stanzas_per_s:
+            return None
+        return None if self._buckets.take(bare(stanza.from_ or ""), self._now(), tokens) else _RATE
 
     def over_waiting(self, stanza: Stanza) -> Excess | None:
         """Return the excess if too many stanzas wait to accept another one."""
