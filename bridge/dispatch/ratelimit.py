@@ -124,19 +124,21 @@ class SenderLimiter:
         """
         if not self._bounds.stanzas_per_s or (stanza.kind == "iq" and not stanza.is_request):
             return None
-        sender, now = self.sender_of(stanza), self._now()
-        tokens = 1 + weight_bytes // TOKEN_BYTES
-        taken = self._buckets.take(sender, now, tokens)
-        if taken and "/" in sender:
-            taken = self._room_buckets.take(bare(sender), now, tokens)
-        return None if taken else _RATE
+        return self._take(stanza, 1 + weight_bytes // TOKEN_BYTES)
 
     def over_answer(self, stanza: Stanza, size_bytes: int) -> Excess | None:
         """Count a large answer of the bridge; return the excess if its asker asks too much."""
         tokens = size_bytes // TOKEN_BYTES
         if not tokens or not self._bounds.stanzas_per_s:
             return None
-        return None if self._buckets.take(bare(stanza.from_ or ""), self._now(), tokens) else _RATE
+        return self._take(stanza, tokens)
+
+    def _take(self, stanza: Stanza, tokens: int) -> Excess | None:
+        sender, now = self.sender_of(stanza), self._now()
+        taken = self._buckets.take(sender, now, tokens)
+        if taken and "/" in sender:
+            taken = self._room_buckets.take(bare(sender), now, tokens)
+        return None if taken else _RATE
 
     def over_waiting(self, stanza: Stanza) -> Excess | None:
         """Return the excess if too many stanzas wait to accept another one."""
