@@ -94,7 +94,12 @@ class Pipeline:
         occupancy = around.rooms
         rooms = Rooms(component.domain, occupancy, log, now=around.iq_now)
         rooms.configure(component.rooms, component.max_rooms)
-        contacts = Contacts(IdentityBook(component, around.state), around.state, log)
+        contacts = Contacts(
+            IdentityBook(component, around.state),
+            around.state,
+            log,
+            is_room=occupancy.has_occupant,
+        )
         autoresponder = Autoresponder(contacts.book, around.now, contacts)
         outbox = Outbox(component.domain, store=queue, now=around.now)
         max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes

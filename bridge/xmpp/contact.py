@@ -6,7 +6,7 @@ subscribed, so contacts that an earlier version did not remember are learnt agai
 known only of those that we are subscribed to, and not kept: they are asked at each attach.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -64,13 +64,18 @@ class Contacts:
         state: StateStore,
         log: FilteringBoundLogger,
         limit: int = CONTACT_LIMIT,
+        is_room: Callable[[str], bool] = lambda sender: False,
     ) -> None:
+        """`is_room` says of an address whether it is a room that we are in, or an occupant's; no
+        room is a contact, since a join tells it that we are there.
+        """
         self.book = book
         self.is_leaving = False
         """Whether contacts have been told that all addresses are unavailable."""
         self._state = state
         self._log = log
         self._limit = limit
+        self._is_room = is_room
         self._warned = False
         self._is_loaded = False
         self._contacts: dict[Pair, Contact] = {}
@@ -126,6 +131,8 @@ class Contacts:
 
     def receive(self, stanza: Stanza) -> list[Stanza]:
         """Learn from a presence for one of our addresses; return what it makes us ask for."""
+        if self._is_room(stanza.from_ or ""):
+            return []
         pair, one = self._look_up(stanza.to, stanza.from_)
         match stanza.type:
             case "subscribe" | "probe":
@@ -146,7 +153,7 @@ class Contacts:
 
     def observe_sent(self, stanza: Stanza) -> None:
         """Learn from a presence that the service sends."""
-        if stanza.kind != "presence" or not self.is_kept:
+        if stanza.kind != "presence" or not self.is_kept or self._is_room(stanza.to or ""):
             return
         pair, one = self._look_up(stanza.from_, stanza.to)
         match stanza.type:

@@ -7,7 +7,7 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.config.settings import Component, JournalSettings
+from bridge.config.settings import Component, JournalSettings, RoomSettings
 from tests.bridge.daemon.test_daemon import BOT, DOMAIN, OTHER, hang
 from tests.bridge.daemon.test_supervisor import Stage, log, stage
 from tests.bridge.http_server import response, saying
@@ -15,6 +15,7 @@ from tests.bridge.leak import nothing_left, until
 from tests.bridge.sample import stanza
 from tests.bridge.xmpp_server import Session
 from xmppstream import Stanza, StreamCondition
+from xmppstream.names import MUC_USER
 
 __all__ = ["log", "stage"]  # fixtures
 pytestmark = pytest.mark.usefixtures(nothing_left.__name__)
@@ -62,6 +63,26 @@ async def test_a_contact_is_told_of_the_end_and_of_the_next_start(
         await session.send(presence("unsubscribe", f"0{ALICE}"))
         await session.receive(2)
     assert types(session) == [None, "unavailable"]  # and it is a contact no more
+
+
+async def test_at_the_end_rooms_and_contacts_are_told_once_each(
+    stage: Stage, mock_clock: MockClock
+) -> None:
+    hall, me = "hall@muc.example", f"{BOT}/default"
+    rooms = (RoomSettings(hall, BOT.partition("@")[0], "robot"),)
+    async with stage.running_with(await component(stage, rooms=rooms)) as daemon:
+        session = await stage.server.attached(DOMAIN)
+        [join] = await session.receive(1)
+        assert (join.type, join.from_, join.to) == (None, me, f"{hall}/robot")
+        inner = f"<x xmlns='{MUC_USER}'><status code='110'/></x>"
+        await session.send(stanza(f"<presence from='{hall}/robot' to='{me}'>{inner}</presence>"))
+        await until(lambda: daemon.services[DOMAIN].status.rooms[0].state == "joined")
+        await session.send(presence("probe", hall, me), presence("subscribe", ALICE))
+        await until(lambda: any(one.to == ALICE and one.type is None for one in session.stanzas))
+        count = len(session.stanzas)
+        daemon.stop()
+    told = [(one.type, one.from_, one.to) for one in session.stanzas[count:]]
+    assert told == [("unavailable", me, ALICE), ("unavailable", me, f"{hall}/robot")]
 
 
 async def test_all_are_told_of_the_end_before_anything_is_waited_for(

@@ -220,3 +220,18 @@ def test_a_restart_changes_nothing(steps: list[tuple[bool, str, int]], back: boo
     again = contacts(component, state)
     assert dict(one) == dict(again)
     assert all(isinstance(found, Contact) and found.is_any for _, found in again)
+
+
+def test_no_room_is_a_contact() -> None:
+    state, log = MemoryState(), Recorder().logger()
+    room = "room@rooms.example"
+    one = Contacts(IdentityBook(BACK), state, log, is_room=lambda jid: jid.startswith(room))
+    one.load()
+    for type in ("probe", "subscribe", "subscribed", ""):
+        assert one.receive(presence(type, f"{room}/juliet")) == []
+        assert one.receive(presence(type, room)) == []
+    for type in ("subscribe", "subscribed"):
+        one.observe_sent(presence(type, BARE, room))
+    assert (list(one), state.entries("contact")) == ([], {})
+    one.receive(presence("probe"))
+    assert known(one) == (True, "none")
