@@ -339,6 +339,12 @@ class Component:
         return "iq" in self.post_stanzas and "iq" in self.post_events
 
     @property
+    def takes_invitations(self) -> bool:
+        """Whether an invitation to a room is POSTed or accepted."""
+        policy = self.invitations or ("post" if "invite" in self.post_events else "ignore")
+        return policy != "ignore" and "message" in self.post_stanzas
+
+    @property
     def posts_presence(self) -> bool:
         """Whether the endpoint provides the presence of the component's addresses."""
         events = {"presence", "subscription"}

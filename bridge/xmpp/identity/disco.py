@@ -20,7 +20,6 @@ _OF_EVENT: Final = {
     "displayed": (ns.MARKERS,),
     "edit": (ns.CORRECT,),
     "form": (ns.DATA,),
-    "invite": (ns.CONFERENCE,),
     "message": (ns.REPLY, ns.SFS),
     "reaction": (ns.REACTIONS,),
     "retraction": (ns.RETRACT,),
@@ -88,6 +87,8 @@ def features_of(component: Component, extra: tuple[str, ...], *, has_card: bool)
             found.add(ns.MARKERS)
         for event in component.post_events:
             found.update(_OF_EVENT.get(event, ()))
+    if component.takes_invitations:
+        found |= {ns.MUC, ns.CONFERENCE}
     return in_order(found)
 
 

@@ -5,7 +5,7 @@ from attrs import evolve
 
 from bridge import __version__
 from bridge.config.profile import Profile
-from bridge.config.settings import Component
+from bridge.config.settings import Component, Invitations
 from bridge.config.value import Secret, parse_post_url
 from bridge.xmpp.autoresponder import UNAVAILABLE, Autoresponder
 from bridge.xmpp.identity.book import IdentityBook
@@ -215,6 +215,9 @@ def test_where_iqs_are_posted_only_the_base_is_told() -> None:
         assert meanings(found) == expected(error("service-unavailable", "cancel", BARE))
 
 
+INVITED = {"jabber:x:conference", "http://jabber.org/protocol/muc"}
+
+
 @pytest.mark.parametrize(
     ("events", "more"),
     [
@@ -222,7 +225,7 @@ def test_where_iqs_are_posted_only_the_base_is_told() -> None:
         ({"edit", "retraction"}, {"urn:xmpp:message-correct:0", "urn:xmpp:message-retract:1"}),
         ({"message"}, {"urn:xmpp:reply:0", "urn:xmpp:sfs:0"}),
         ({"displayed", "receipt", "typing"}, {"urn:xmpp:chat-markers:0"}),
-        ({"invite"}, {"jabber:x:conference"}),
+        ({"invite"}, INVITED),
         ({"error", "other", "presence", "encrypted", "subject"}, set()),
     ],
 )
@@ -230,6 +233,20 @@ def test_a_feature_is_told_where_its_event_is_posted(events: set[str], more: set
     component = evolve(COMPONENT, post_events=frozenset(events))
     always = {FEATURES[0], FEATURES[1], "jabber:x:oob", "urn:xmpp:receipts", *BASE}
     assert {*responder(component).book.info(BARE).features} == always | more
+
+
+@pytest.mark.parametrize("events", [set[str](), {"invite"}], ids=["not posted", "posted"])
+@pytest.mark.parametrize(
+    ("policy", "is_told"), [("accept", True), ("post", True), ("ignore", False)]
+)
+def test_invitations_are_told_where_they_are_taken(
+    policy: Invitations, is_told: bool, events: set[str]
+) -> None:
+    component = evolve(COMPONENT, post_events=frozenset(events), invitations=policy)
+    found = {*responder(component).book.info(BARE).features}
+    assert found & INVITED == (INVITED if is_told else set())
+    quiet = evolve(component, post_stanzas=frozenset({"presence"}))
+    assert not {*responder(quiet).book.info(BARE).features} & INVITED
 
 
 def test_receipts_and_markers_are_told_where_the_bridge_sends_them() -> None:
