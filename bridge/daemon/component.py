@@ -183,6 +183,10 @@ class ComponentService:
         """Its rooms."""
         return self._pipeline.rooms
 
+    def exists(self, address: str) -> bool:
+        """Return whether it has an address."""
+        return self._pipeline.contacts.book.exists(address)
+
     @property
     def submitter(self) -> Submitter:
         """Sends stanzas that the HTTP API accepts."""
