@@ -123,8 +123,13 @@ def fold(address: str) -> str:
     if address.isascii():
         return f"{head.lower()}{slash}{resource}"
     local, at, domain = head.rpartition("@")
-    local, resource = normalize("NFC", local.lower()), normalize("NFC", resource)
+    local, resource = fold_local(local), normalize("NFC", resource)
     return f"{local}{at}{fold_domain(domain)}{slash}{resource}"
+
+
+def fold_local(local: str) -> str:
+    """Return the spelling that all equal local parts have in common; see `fold`."""
+    return local.lower() if local.isascii() else normalize("NFC", local.lower())
 
 
 def same_domain(one: str, other: str) -> bool:

@@ -12,8 +12,7 @@ from typing import Final
 
 from bridge.config.settings import ListenSettings, ListenTable, TcpAddress, TokenTable, UnixAddress
 from bridge.config.token import SCOPES, Scope, Token, digest_of
-from bridge.config.value import BadValue, Secret, check_domain, parse_server
-from xmppstream import InvalidJid, split
+from bridge.config.value import BadValue, Secret, check_domain, is_local_part, parse_server
 from xmppstream.jid import same_domain
 
 _SHORTEST: Final = 16
@@ -239,7 +238,7 @@ class ListenerValidation:
                 key, "the list is empty", "List a local part, or remove the key to allow any"
             )
         for local in table.local_parts:
-            if local and not _is_local(local):
+            if local and not is_local_part(local):
                 remedy = 'Use the part before the @, or "" for the domain itself'
                 self._fault(key, f"{local!r} is not a valid local part", remedy)
         return frozenset(table.local_parts)
@@ -256,10 +255,3 @@ class ListenerValidation:
                 remedy = f'Perhaps you meant "{close[0]}"' if close else f"Use any of {every}"
                 self._fault(key, f"{name!r} is not a scope", remedy)
         return frozenset(scope for scope in SCOPES if scope in table.scopes)
-
-
-def _is_local(text: str) -> bool:
-    try:
-        return split(f"{text}@domain").local == text
-    except InvalidJid:
-        return False

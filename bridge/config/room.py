@@ -75,15 +75,25 @@ class RoomValidation:
         self._warn = warn
 
     def rooms(
-        self, table: ComponentTable, domain: str, key: str, faulty: set[str]
+        self,
+        table: ComponentTable,
+        domain: str,
+        key: str,
+        faulty: set[str],
+        local_parts: frozenset[str] | None = None,
     ) -> tuple[RoomSettings, ...]:
-        """Return the rooms of a component; `faulty` holds the keys with faults found before."""
+        """Return the rooms of a component; `faulty` holds the keys with faults found before, and
+        `local_parts` the local parts that exist, None if all do.
+        """
         found: dict[tuple[str, str], RoomSettings] = {}
         for index, one in enumerate(table.room):
             place = f"{key}.room[{index}]"
             room = self._room(one, domain, place, faulty, _locals(table.room))
             if room is None:
                 continue
+            if local_parts is not None and room.local not in local_parts:
+                problem = f"{room.local!r} is not among local_parts"
+                self._fault(f"{place}.as", problem, "Add it there, or join as one of them")
             if (room.jid, room.local) in found:
                 problem = f"{room.local} is in {room.jid} already"
                 self._fault(f"{place}.jid", problem, "Keep one of the two")

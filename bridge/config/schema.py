@@ -14,6 +14,7 @@ from attrs import fields
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationNote
 
 from bridge.config.event import EVENTS, PostEvents
+from bridge.config.profile import ProfileTable
 from bridge.config.settings import (
     Age,
     Budget,
@@ -50,6 +51,15 @@ def structure(table: Mapping[str, Any], faults: list[ConfigFault]) -> ConfigFile
         # Continue with the valid parts, so that all faults are reported at once.
         faults += _faults_of(error, "")
         return _structure_what_is_good(table, faults)
+
+
+def structure_profile(value: Mapping[str, Any], faults: list[ConfigFault]) -> ProfileTable | None:
+    """Return the profile that the HTTP API is given; None with `faults`."""
+    try:
+        return _converter().structure(value, ProfileTable)
+    except cattrs.ClassValidationError as error:
+        faults += _faults_of(error, "", ProfileTable)
+        return None
 
 
 @cache
@@ -305,7 +315,8 @@ def _key_of(error: BaseException, key: str) -> str:
 
 
 def _under(key: str, name: str) -> str:
-    return f'{key}."{name}"' if key == "component" else f"{key}.{name}".lstrip(".")
+    is_name = key == "component" or key.endswith(".profile")
+    return f'{key}."{name}"' if is_name else f"{key}.{name}".lstrip(".")
 
 
 def _structure_what_is_good(table: Mapping[str, Any], faults: list[ConfigFault]) -> ConfigFile:

@@ -8,6 +8,7 @@ from typing import Final, Literal, NewType
 from attrs import evolve, field, frozen
 
 from bridge.config.event import DEFAULT_EVENTS, PostEvents
+from bridge.config.profile import Profile, ProfileTable
 from bridge.config.token import Token
 from bridge.config.value import PostUrl, Secret
 from xmppstream import Limits, Server
@@ -33,6 +34,8 @@ Rate = NewType("Rate", float)
 Ratio = NewType("Ratio", float)
 Ordering = Literal["bare", "full", "none"]
 Invitations = Literal["accept", "post", "ignore"]
+SubscribeBack = Literal["never", "back"]
+ReceiptMoment = Literal["handled", "accepted", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -199,11 +202,17 @@ class ComponentTable:
     component_encrypted_notice: str | None = None
     component_post_own: bool = False
     component_text_replies: bool = False
+    component_receipts: ReceiptMoment = "handled"
+    component_markers: bool = False
+    component_presence: bool = True
+    component_subscribe: SubscribeBack = "never"
     component_order: Ordering = "bare"
     webhook_secrets: list[str] | None = field(default=None, repr=False)
     webhook_secrets_file: str | None = None
     allow_from: list[str] = field(factory=list)
     name: str | None = None
+    profile: dict[str, ProfileTable] = field(factory=dict)
+    local_parts: list[str] | None = None
     server: str | None = None
     tls: bool | None = None
     ca_file: str | None = None
@@ -316,6 +325,30 @@ class Component:
     """None: invitations are POSTed if their event is."""
     max_rooms: int = 100
     rooms: tuple[RoomSettings, ...] = ()
+    profiles: dict[str, Profile] = field(factory=dict)
+    local_parts: frozenset[str] | None = None
+    """The local parts that exist, folded; None if all do. The domain itself always exists."""
+    receipts: ReceiptMoment = "handled"
+    markers: bool = False
+    presence: bool = True
+    subscribe: SubscribeBack = "never"
+
+    @property
+    def posts_iqs(self) -> bool:
+        """Whether the endpoint is asked what ordinary iqs ask."""
+        return "iq" in self.post_stanzas and "iq" in self.post_events
+
+    @property
+    def takes_invitations(self) -> bool:
+        """Whether an invitation to a room is POSTed or accepted."""
+        policy = self.invitations or ("post" if "invite" in self.post_events else "ignore")
+        return policy != "ignore" and "message" in self.post_stanzas
+
+    @property
+    def posts_presence(self) -> bool:
+        """Whether the endpoint provides the presence of the component's addresses."""
+        events = {"presence", "subscription"}
+        return "presence" in self.post_stanzas and not events.isdisjoint(self.post_events)
 
 
 @frozen

@@ -10,6 +10,15 @@ from typing import Final, TypeVar
 from bridge.config.event import DEFAULT_EVENTS, EVENTS
 from bridge.config.http import HttpValidation
 from bridge.config.listener import ListenerValidation
+from bridge.config.profile import (
+    AVATAR_LIMIT_BYTES,
+    DOMAIN,
+    EVERYBODY,
+    Avatar,
+    Profile,
+    parse_avatar,
+    profile_of,
+)
 from bridge.config.room import RoomValidation
 from bridge.config.settings import (
     ENCRYPTED_NOTICE,
@@ -30,12 +39,13 @@ from bridge.config.value import (
     check_domain,
     check_host,
     check_text,
+    is_local_part,
     parse_key,
     parse_post_url,
     parse_server,
 )
 from xmppstream import InvalidJid, Server, split
-from xmppstream.jid import fold, fold_domain
+from xmppstream.jid import fold, fold_domain, fold_local
 from xmppstream.stanza import KINDS
 
 SECRET_VARIABLE: Final = "XMPP_BRIDGE_SECRET"
@@ -148,8 +158,10 @@ class Validation:
                 self._fault(
                     f"{key}.allow_from", f"{address!r} is not a valid address: {error}", remedy
                 )
+        local_parts = self._local_parts(table, key)
+        profiles = self._profiles(table, key, local_parts)
         reading = RoomValidation(self._secret_file, self._fault, self.warnings.append)
-        rooms = reading.rooms(table, domain, key, {fault.key for fault in self.faults})
+        rooms = reading.rooms(table, domain, key, {fault.key for fault in self.faults}, local_parts)
         invitations = reading.invitations(table, key)
         webhook_secrets = self._webhook_secrets(table, key)
         own_http, own_retry = self._http.of_component(table, key, http, retry)
@@ -174,7 +186,69 @@ class Validation:
             invitations,
             table.max_rooms,
             rooms,
+            profiles,
+            local_parts,
+            table.component_receipts,
+            table.component_markers,
+            table.component_presence,
+            table.component_subscribe,
         )
+
+    def _local_parts(self, table: ComponentTable, key: str) -> frozenset[str] | None:
+        if table.local_parts is None:
+            return None
+        name = f"{key}.local_parts"
+        if not table.local_parts:
+            self._fault(
+                name, "the list is empty", "List a local part, or remove the key to allow any"
+            )
+        for local in table.local_parts:
+            if not is_local_part(local):
+                problem = f"{local!r} is not a valid local part"
+                self._fault(name, problem, "Use the part before the @; the domain always exists")
+        return frozenset(map(fold_local, table.local_parts))
+
+    def _profiles(
+        self, table: ComponentTable, key: str, known: frozenset[str] | None
+    ) -> dict[str, Profile]:
+        """Return the profiles by folded local part; `known` are those that exist."""
+        profiles: dict[str, Profile] = {}
+        for local, one in table.profile.items():
+            name = f'{key}.profile."{local}"'
+
+            def fault(inner: str, error: BadValue, name: str = name) -> None:
+                self._fault(f"{name}.{inner}", error.problem, error.remedy)
+
+            folded = fold_local(local)
+            if local not in (EVERYBODY, DOMAIN):
+                if not is_local_part(local):
+                    remedy = 'Use the part before the @, "*" for all others, or "" for the domain'
+                    self._fault(name, f"{local!r} is not a valid local part", remedy)
+                elif known is not None and folded not in known:
+                    remedy = "Add it there, or remove the profile"
+                    self._fault(name, f"{local!r} is not among local_parts", remedy)
+            if folded in profiles:
+                self._fault(name, f"{local!r} has another profile, too", "Keep one of the two")
+            profile = profiles[folded] = profile_of(one, self._avatar, fault)
+            if profile.avatar is not None and profile.avatar.warning:
+                self.warnings.append(f"{name}.avatar: {profile.avatar.warning}")
+        return profiles
+
+    def _avatar(self, name: str) -> Avatar:
+        """Return the picture in a file.
+
+        Raises:
+            BadValue: if there is none that can be used.
+        """
+        path = self._directory / name
+        try:
+            with path.open("rb") as file:
+                data = file.read(AVATAR_LIMIT_BYTES + 1)
+                size = path.stat().st_size
+        except OSError as error:
+            problem = f"{path} cannot be read ({error.strerror})"
+            raise BadValue(problem, "Check its path and permissions") from None
+        return parse_avatar(data, max(size, len(data)))
 
     def _webhook_secrets(self, table: ComponentTable, key: str) -> tuple[Secret, ...]:
         """Return the secrets that POSTs are signed with: a list, or a file with one per line."""

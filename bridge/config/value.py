@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from attrs import field, frozen
 
-from xmppstream.jid import InvalidJid, to_ascii
+from xmppstream.jid import InvalidJid, split, to_ascii
 from xmppstream.writer import IllegalCharacter, escape_text
 
 DEFAULT_PORT: Final = 5347
@@ -175,6 +175,14 @@ def check_domain(text: str) -> None:
         longest = 0
     if not 0 < longest <= 253 or not all(_LABEL.fullmatch(one) for one in text.split(".")):
         raise BadValue(f"{text!r} is not a valid domain", 'Use a domain such as "bot.example.com"')
+
+
+def is_local_part(text: str) -> bool:
+    """Whether a text can stand before the `@` of an address."""
+    try:
+        return split(f"{text}@domain").local == text
+    except InvalidJid:
+        return False
 
 
 def check_text(text: str) -> None:

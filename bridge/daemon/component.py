@@ -37,6 +37,7 @@ from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.observer import PostObserver
 from bridge.webhook.signature import Signer
+from bridge.xmpp.announcer import Announcer
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outgoing
@@ -144,11 +145,13 @@ class ComponentService:
         )
 
     def _link_changed(self, attached: bool) -> None:
-        rooms = self._pipeline.rooms
+        rooms, announcer = self._pipeline.rooms, self._pipeline.announcer
         if attached:
             rooms.attached()
+            announcer.attached()
         else:
             rooms.detached()
+            announcer.detached()
 
     def _submitted(self, uid: str, data: bytes) -> None:
         if self._recorder is not None:
@@ -180,10 +183,19 @@ class ComponentService:
         """Its rooms."""
         return self._pipeline.rooms
 
+    def exists(self, address: str) -> bool:
+        """Return whether it has an address."""
+        return self._pipeline.contacts.book.exists(address)
+
     @property
     def submitter(self) -> Submitter:
         """Sends stanzas that the HTTP API accepts."""
         return self._pipeline.submitter
+
+    @property
+    def announcer(self) -> Announcer:
+        """Announces its addresses; it has their contacts and profiles."""
+        return self._pipeline.announcer
 
     @property
     def is_open(self) -> bool:
@@ -202,7 +214,13 @@ class ComponentService:
     @property
     def snapshot(self) -> ComponentSnapshot:
         """A snapshot for monitoring."""
-        return snapshot_of(self.status, self._link, self._dispatcher, self.handover.meter)
+        return snapshot_of(
+            self.status,
+            self._link,
+            self._dispatcher,
+            self.handover.meter,
+            self._pipeline.contacts.subscriber_count,
+        )
 
     # --- running
 
@@ -219,6 +237,8 @@ class ComponentService:
                     nursery.start_soon(self._journal.run, self._dispatcher)
                 self._pipeline.rooms.load(self._kept_state or self.handover.state)
                 nursery.start_soon(self._pipeline.room_runner.run)
+                self._pipeline.contacts.load()
+                nursery.start_soon(self._pipeline.announcer.run)
                 nursery.start_soon(self._keep_attached, nursery.cancel_scope)
                 self._ready = True
         finally:
@@ -231,8 +251,12 @@ class ComponentService:
             self._elements.close()
             self.ended.set()
 
-    def stop(self) -> None:
-        """Begin to drain; `run` returns when the drain is complete."""
+    def stop(self, *, is_replaced: bool = False) -> None:
+        """Begin to drain; `run` returns when the drain is complete. Unless the component is
+        replaced by another service at once, its contacts are told first that it leaves.
+        """
+        if not is_replaced:
+            self._pipeline.announcer.leave()
         self._stopping.set()
 
     async def _stop(self, service: trio.CancelScope) -> None:

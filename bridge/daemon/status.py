@@ -121,10 +121,12 @@ class ComponentSnapshot:
     oldest: float | None
     read_bytes: int
     written_bytes: int
+    subscribers: int = 0
+    """The contacts that see the presence of the component's addresses."""
 
 
 def snapshot_of(
-    status: ComponentStatus, link: Link, dispatcher: Dispatcher, meter: Meter
+    status: ComponentStatus, link: Link, dispatcher: Dispatcher, meter: Meter, subscribers: int
 ) -> ComponentSnapshot:
     """Return a snapshot of one component."""
     stream = link.stream
@@ -135,6 +137,7 @@ def snapshot_of(
         dispatcher.oldest,
         meter.read_bytes + (stream.read_bytes if stream else 0),
         meter.written_bytes + (stream.written_bytes if stream else 0),
+        subscribers,
     )
 
 

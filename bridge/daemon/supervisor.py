@@ -209,7 +209,7 @@ class Supervisor:
         self, component: Component, endpoint: Endpoint, services: trio.Nursery
     ) -> None:
         old = self._services[component.domain]
-        old.stop()
+        old.stop(is_replaced=True)
         await old.ended.wait()
         if not self._stopping:
             self._start(component, endpoint, old.handover, services)

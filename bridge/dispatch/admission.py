@@ -2,8 +2,9 @@
 
 A reply to a pending iq goes to its waiter and nowhere else. Any other stanza is refused if it is
 for another domain (S34). Then it updates the rooms, and is refused (S29, the limits of its sender,
-`allow_from`), answered by the bridge (H6), ignored (our own groupchat messages and the history of
-rooms, S36), or POSTed if its event is one of `component_post_events`.
+`allow_from`, an address that does not exist), answered by the bridge (H6), ignored (our own
+groupchat messages and the history of rooms, S36), or POSTed if its event is one of
+`component_post_events`.
 """
 
 from typing import Final
@@ -69,10 +70,9 @@ class Admission:
         self._notice = EncryptedNotice()
         self._invitations = Invitations(rooms, log)
 
-    def change(self, component: Component, autoresponder: Autoresponder) -> None:
+    def change(self, component: Component) -> None:
         """Use another configuration of the same domain from now on."""
         self._component = component
-        self._autoresponder = autoresponder
 
     def admit(self, event: Event) -> Stanza | None:
         """Handle a stream event; return its stanza if it is to be POSTed."""
@@ -184,11 +184,13 @@ class Admission:
         if component.allow_from and not self._is_allowed(stanza):
             self._meter.end(kind, "forbidden")
             self._bouncer.tell(stanza, _FORBIDDEN)
-        elif kind not in component.post_stanzas:
+        elif component.local_parts is not None and not self._exists(stanza):
             self._meter.end(kind, "answered")
+            self._log.debug("no such address", to=stanza.to, id=stanza.id)
+            self._answer_nobody(stanza)
+        elif kind not in component.post_stanzas:
             self._answer(stanza)
         elif not self._is_listed(event := event_of(stanza), stanza):
-            self._meter.end(kind, "answered" if kind != "message" else "ignored")
             self._log.debug("event not posted", event_name=event, id=stanza.id)
             self._answer_event(stanza, event)
         else:
@@ -257,16 +259,45 @@ class Admission:
         """Answer a stanza whose event is not POSTed. An error for a receipt or a reaction would be
         forbidden or harmful (XEP-0184 §7), so most messages get nothing.
         """
+        if stanza.kind == "message":
+            self._meter.end(stanza.kind, "ignored")
         if event == "encrypted":
             in_room = self._rooms.occupancy.has_occupant(stanza.from_ or "")
             text = self._component.encrypted_notice
             self._bouncer.send(self._notice.answer(stanza, text, in_room=in_room))
-        elif stanza.kind != "message" or event in ("message", "edit"):
+        elif stanza.kind != "message":
             self._answer(stanza)
+        elif event in ("message", "edit"):
+            self._refuse_message(stanza)
+
+    def _exists(self, stanza: Stanza) -> bool:
+        return self._autoresponder.book.exists(stanza.to or "")
+
+    def _answer_nobody(self, stanza: Stanza) -> None:
+        """Answer a stanza for an address that does not exist (RFC 6121 §8.5.1)."""
+        if stanza.kind == "message":
+            self._refuse_message(stanza)
+        else:
+            self._bouncer.send(self._autoresponder.answer_nobody(stanza))
 
     def _answer(self, stanza: Stanza) -> None:
-        """Answer a stanza that is not POSTed (H6)."""
-        if stanza.kind != "message":
-            self._bouncer.send(self._autoresponder.answer(stanza))
-        elif stanza.type in (None, "chat", "normal"):
+        """Answer a stanza that is not POSTed (H6). A large answer counts like a stanza of its size:
+        a vCard is many times its question.
+        """
+        if stanza.kind == "message":
+            self._meter.end(stanza.kind, "answered")
+            self._refuse_message(stanza)
+            return
+        answers = self._autoresponder.answer(stanza)
+        size = sum(len(one.encode()) for one in answers)
+        excess = self.limiter.over_answer(stanza, size)
+        if excess is not None:
+            self._refuse_excess(stanza, excess)
+            return
+        self._meter.end(stanza.kind, "answered")
+        self._bouncer.send(answers)
+
+    def _refuse_message(self, stanza: Stanza) -> None:
+        """Send the error that Prosody would send for a message that nobody takes."""
+        if stanza.type in (None, "chat", "normal"):
             self._bouncer.tell(stanza, UNAVAILABLE)

@@ -25,15 +25,17 @@ from bridge.dispatch.retry import Retrier
 from bridge.dispatch.settlement import Settlement
 from bridge.dispatch.slot import Slots
 from bridge.dispatch.worker import DeliveryWorker
-from bridge.journal.delivery import Delivery, is_of_this_process
+from bridge.journal.delivery import Delivery, fresh_uid, is_of_this_process
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.outcome import TimedOut
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.contact import Contacts
 from bridge.xmpp.iq import WRITTEN_LIMIT
-from bridge.xmpp.outbox import Outbox
+from bridge.xmpp.outbox import Outbox, Outgoing
+from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.rooms import Rooms
 from xmppstream import Event, Stanza, StanzaReceived, TooLong, write
 from xmppstream.jid import bare
@@ -60,7 +62,11 @@ class Dispatcher:
         max_xml_length: int = WRITTEN_FACTOR * 512 * 1024,
         now: Callable[[], float] = time.time,
         spans: Spans | None = None,
+        receipts: Receipts | None = None,
+        contacts: Contacts | None = None,
     ) -> None:
+        """Without `receipts`, nothing is acknowledged."""
+        self._receipts = receipts
         self._admission = admission
         self._worker = worker
         self._queue = queue
@@ -84,7 +90,16 @@ class Dispatcher:
         self._idle = trio.Event()
         self._overload = Overload(queue, bouncer, log)
         self._settlement = Settlement(
-            self._in_flight, queue, outbox, bouncer, admission.limiter, rooms, log, now, spans
+            self._in_flight,
+            queue,
+            outbox,
+            bouncer,
+            admission.limiter,
+            rooms,
+            log,
+            now,
+            spans,
+            contacts,
         )
         self._stopping = False
 
@@ -176,6 +191,25 @@ class Dispatcher:
         self._admission.limiter.accepted(delivery)
         self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
         self._queue.accept(delivery, self)
+        if self._receipts is not None:
+            for receipt in self._receipts.for_accepted(stanza):
+                self._acknowledge(receipt)
+
+    def _acknowledge(self, receipt: Stanza) -> None:
+        """Keep a receipt, in one batch with what it acknowledges, and send it; not if the outbox
+        has no room, since the reader must not wait for that.
+        """
+        size = len(receipt.encode())
+        if not self._outbox.reserve(size):
+            return
+
+        def kept(outgoing: list[Outgoing] | None) -> None:
+            self._outbox.release(size)
+            if outgoing is not None:
+                self._meter.receipts += 1
+                self._outbox.put(outgoing)
+
+        self._queue.send({fresh_uid(): receipt}, self._now(), None, kept)
 
     def refuse(self, delivery: Delivery) -> None:
         """Send the sender an error: the stanza could not be kept."""

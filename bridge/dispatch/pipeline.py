@@ -24,11 +24,15 @@ from bridge.payload.reply import ReplyComposer
 from bridge.telemetry.meter import Meter
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
+from bridge.xmpp.announcer import Announcer
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.contact import Contacts
+from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outbox
+from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.rooms import Rooms
 from bridge.xmpp.room.runner import RoomRunner
 from bridge.xmpp.state import MemoryState, StateStore
@@ -70,6 +74,9 @@ class Pipeline:
     submitter: Submitter
     rooms: Rooms
     room_runner: RoomRunner
+    receipts: Receipts
+    contacts: Contacts
+    announcer: Announcer
 
     @classmethod
     def build(
@@ -84,9 +91,16 @@ class Pipeline:
     ) -> Self:
         """Wire the parts. `parse` parses the XML of replies."""
         around, http, stream = surroundings, http_of(component, settings), settings.stream
-        occupancy, autoresponder = around.rooms, Autoresponder(component.name)
+        occupancy = around.rooms
         rooms = Rooms(component.domain, occupancy, log, now=around.iq_now)
         rooms.configure(component.rooms, component.max_rooms)
+        contacts = Contacts(
+            IdentityBook(component, around.state),
+            around.state,
+            log,
+            is_room=occupancy.has_occupant,
+        )
+        autoresponder = Autoresponder(contacts.book, around.now, contacts)
         outbox = Outbox(component.domain, store=queue, now=around.now)
         max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes
         pending_iqs = PendingIqs(now=around.iq_now, max_xml_length=max_xml_length)
@@ -99,6 +113,7 @@ class Pipeline:
         composer = ReplyComposer(
             component.domain, stream.max_send_bytes, parse, replaced, rooms.outgoing
         )
+        receipts = Receipts(component, rooms)
         admission = Admission(
             component,
             autoresponder,
@@ -109,7 +124,8 @@ class Pipeline:
             limiter=around.limiter,
         )
         worker = DeliveryWorker(
-            endpoint, composer, autoresponder, occupancy, log, http.timeout_s, bouncer.meter
+            *(endpoint, composer, autoresponder, occupancy, log, http.timeout_s, bouncer.meter),
+            receipts,
         )
         dispatcher = Dispatcher(
             admission,
@@ -126,14 +142,20 @@ class Pipeline:
             max_xml_length=max_xml_length,
             now=around.now,
             spans=around.spans,
+            receipts=receipts,
+            contacts=contacts,
         )
         submitter = Submitter(
-            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes
+            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
         )
         admission.limiter.sender_of = rooms.sender_of
-        runner = RoomRunner(rooms, outbox, dispatcher.handle_inbound, around.now)
         return cls(
-            admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter, rooms, runner
+            *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter),
+            rooms,
+            RoomRunner(rooms, outbox, dispatcher.handle_inbound, around.now),
+            receipts,
+            contacts,
+            Announcer(contacts, outbox, around.now),
         )
 
     def change(
@@ -142,10 +164,12 @@ class Pipeline:
         """Use another configuration of the same domain from now on; waiting stanzas keep their
         budget. `moved`: the endpoint has another address.
         """
-        http, autoresponder = http_of(component, settings), Autoresponder(component.name)
+        http = http_of(component, settings)
+        self.announcer.change(component)
+        self.receipts.change(component)
         self.admission.limiter.change(settings.limits)
         self.rooms.configure(component.rooms, component.max_rooms)
-        self.admission.change(component, autoresponder)
-        self.worker.change(endpoint, autoresponder, http.timeout_s)
+        self.admission.change(component)
+        self.worker.change(endpoint, http.timeout_s)
         policy = RetryPolicy.of(retry_of(component, settings))
         self.dispatcher.change(policy, http.max_in_flight, moved=moved)

@@ -2,11 +2,11 @@
 
 A sender is a bare JID or, in a room that the bridge is in, an occupant (`sender_of`). All occupants
 of a room together have `ROOM_FACTOR` times the limits of one. A sender's rate is a token bucket; a
-stanza takes one token for each started `TOKEN_BYTES`, also if the stream refused it. Waiting
-stanzas are counted from acceptance to settlement, in memory or in the journal, across changes of
-configuration; those that an earlier process accepted are not counted. A stanza over a limit is
-refused before it is kept, and counted. Two log lines report this: one at the first refusal, one
-after `CALM_S` without another.
+stanza takes one token for each started `TOKEN_BYTES`, also if the stream refused it, and a large
+answer of the bridge one for each full `TOKEN_BYTES`. Waiting stanzas are counted from acceptance to
+settlement, in memory or in the journal, across changes of configuration; those that an earlier
+process accepted are not counted. A stanza over a limit is refused before it is kept, and counted.
+Two log lines report this: one at the first refusal, one after `CALM_S` without another.
 
 Memory is bounded whatever strangers send: full buckets are dropped, and at most `BUCKET_LIMIT`
 others are kept; the limits themselves bound the counts of waiting stanzas.
@@ -124,8 +124,17 @@ class SenderLimiter:
         """
         if not self._bounds.stanzas_per_s or (stanza.kind == "iq" and not stanza.is_request):
             return None
+        return self._take(stanza, 1 + weight_bytes // TOKEN_BYTES)
+
+    def over_answer(self, stanza: Stanza, size_bytes: int) -> Excess | None:
+        """Count a large answer of the bridge; return the excess if its asker asks too much."""
+        tokens = size_bytes // TOKEN_BYTES
+        if not tokens or not self._bounds.stanzas_per_s:
+            return None
+        return self._take(stanza, tokens)
+
+    def _take(self, stanza: Stanza, tokens: int) -> Excess | None:
         sender, now = self.sender_of(stanza), self._now()
-        tokens = 1 + weight_bytes // TOKEN_BYTES
         taken = self._buckets.take(sender, now, tokens)
         if taken and "/" in sender:
             taken = self._room_buckets.take(bare(sender), now, tokens)

@@ -15,6 +15,7 @@ from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.contact import Contacts
 from bridge.xmpp.outbox import Outbox
 from bridge.xmpp.room.rooms import Rooms
 from xmppstream import Stanza
@@ -34,7 +35,9 @@ class Settlement:
         log: FilteringBoundLogger,
         now: Callable[[], float] = time.time,
         spans: Spans | None = None,
+        contacts: Contacts | None = None,
     ) -> None:
+        self._contacts = contacts
         self.pending = 0
         self._in_flight = in_flight
         self._queue = queue
@@ -93,6 +96,8 @@ class Settlement:
         for stanza in stanzas:
             if stanza.type == "groupchat" or stanza.kind == "presence":
                 self._rooms.observe_sent(stanza)
+            if stanza.kind == "presence" and self._contacts is not None:
+                self._contacts.observe_sent(stanza)
 
     def _export(self, spans: Spans, delivery: Delivery, end: End, reason: str | None) -> None:
         spans.stanza_ended(

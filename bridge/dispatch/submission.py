@@ -12,6 +12,7 @@ from attrs import frozen
 from bridge.journal.queue import DeliveryQueue
 from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ReplyComposer
+from bridge.xmpp.contact import Contacts
 from bridge.xmpp.iq import PendingIq, PendingIqs
 from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.room.rooms import Rooms
@@ -45,6 +46,7 @@ class Submitter:
     _rooms: Rooms
     _submitted: Callable[[str, bytes], None] = lambda uid, data: None
     takes: Callable[[Submission], bool] = lambda submission: True
+    _contacts: Contacts | None = None
 
     @property
     def failure(self) -> JournalError | None:
@@ -126,3 +128,5 @@ class Submitter:
         for (uid, stanza), one in zip(stanzas.items(), outgoing, strict=True):
             self._submitted(uid, one.data)
             self._rooms.observe_sent(stanza)
+            if self._contacts is not None:
+                self._contacts.observe_sent(stanza)

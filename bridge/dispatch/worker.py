@@ -31,6 +31,7 @@ from bridge.webhook.outcome import (
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
 from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.outcome import leave_reason_of
 from xmppstream import Stanza
 
@@ -72,18 +73,21 @@ class DeliveryWorker:
         log: FilteringBoundLogger,
         timeout_s: float,
         meter: Meter | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
+        """Without `receipts`, nothing is acknowledged."""
+        self._receipts = receipts
         self._composer = composer
         self._rooms = rooms
         self._unbound_log = log
         self._meter = meter or Meter()
         self._failed = 0  # failed POSTs since the endpoint last answered
-        self.change(endpoint, autoresponder, timeout_s)
+        self._autoresponder = autoresponder
+        self.change(endpoint, timeout_s)
 
-    def change(self, endpoint: Poster, autoresponder: Autoresponder, timeout_s: float) -> None:
+    def change(self, endpoint: Poster, timeout_s: float) -> None:
         """Use another endpoint from the next attempt on; running attempts are not affected."""
         self._endpoint = endpoint
-        self._autoresponder = autoresponder
         self._timeout_s = timeout_s
         self._warned: set[tuple[str, ...]] = set()
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
@@ -127,6 +131,11 @@ class DeliveryWorker:
         is_success = outcome.is_success
         if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
             stanzas.append(self._default_answer(stanza))
+        if is_success and self._receipts is not None:
+            receipts = self._receipts.for_handled(stanza, stanzas)
+            if receipts:
+                meter.receipts += len(receipts)
+                stanzas = [*receipts, *stanzas]
         was_cut = posted == "timed_out" and until == deadline
         return AttemptResult(outcome, posted, is_success, stanzas, was_cut)
 

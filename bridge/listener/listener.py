@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
 from bridge.listener.api import openapi
+from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.prosody import ProsodyRoutes
 from bridge.listener.api.room import RoomRoutes, RoomService
@@ -47,6 +48,7 @@ from bridge.listener.server.binding import bound
 from bridge.listener.server.server import Server
 from bridge.listener.submission.sender import Sender, open_sender
 from bridge.telemetry.log import logger
+from bridge.xmpp.announcer import Announcer
 
 
 def routes(view: DaemonView, access: TokenAuth) -> list[BaseRoute]:
@@ -72,11 +74,13 @@ def make_app(
     log: FilteringBoundLogger | None = None,
     at_once: int = AT_ONCE,
     bodies: int = BODIES,
+    announcers: Announcers = dict,
 ) -> ASGIApp:
     """Return the ASGI application.
 
     `services` are the components by domain, `watching` the monitoring routes. `at_once` limits the
-    concurrent requests of each token, `bodies` those whose body is being read.
+    concurrent requests of each token, `bodies` those whose body is being read. `announcers` have
+    the contacts and profiles.
     """
     document = openapi.document(getattr(route, "path", "") for route in watching)
 
@@ -95,6 +99,7 @@ def make_app(
         routes=[
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
+            *ContactRoutes(handler, announcers).routes,
             *ProsodyRoutes(handler).routes,
             *RoomRoutes(handler, services).routes,
             Route("/v1/openapi.json", describe, methods=["GET"]),
@@ -133,8 +138,17 @@ class Listener:
         view = make_view(parts)
         with bound(listen.place) as listening, open_sender(parts) as sender:
             access = TokenAuth(listen.tokens)
+
+            def announcers() -> dict[str, Announcer]:
+                return {domain: parts.services[domain].announcer for domain in parts.configured()}
+
             app = make_app(
-                sender, access, listen, services=parts.services, watching=routes(view, access)
+                sender,
+                access,
+                listen,
+                services=parts.services,
+                watching=routes(view, access),
+                announcers=announcers,
             )
             server = Server(app, listen.max_connections)
             yield cls(listen, listening, access, server, view)

@@ -84,6 +84,8 @@ class Meter:
     replied_bytes: int = 0
     replaced: int = 0
     """Characters and control sequences in texts of the endpoint that XML cannot carry."""
+    receipts: int = 0
+    """Receipts and markers that the bridge has sent."""
     refused: dict[Limit, int] = field(factory=dict)
     streams: int = 0
     """How often the component was attached."""

@@ -2,7 +2,9 @@
 
 `link` attaches to the server and stays attached, with the delays of `backoff` (S11). `outbox`
 holds stanzas until the server has confirmed them. `bounce` sends errors to senders.
-`autoresponder` answers ping, disco and version (H6). `iq` holds the iqs that wait for an answer.
-`state` is the small state that outlives a component. `muc` tracks the bridge's occupants in rooms
-(S36).
+
+`autoresponder` answers for the component's addresses (H6); `identity` says who they are, `contact`
+who is subscribed to them, and `announcer` sends their presence. `receipt` makes receipts. `iq`
+holds the iqs that wait for an answer. `room` keeps rooms joined, and `muc` tracks the bridge's
+occupants in them (S36). `state` is the small state that outlives a component.
 """

@@ -101,6 +101,8 @@ def test_it_is_a_configuration(block: Block, tmp_path: Path) -> None:
         path = tmp_path / Path(name).name
         path.write_text(f"{key}={name}_as_a_dummy")
         path.chmod(0o600)
+    for name in re.findall(r'^avatar = "(.*)"$', text, re.M):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n...")
     file = tmp_path / "bridge.toml"
     file.write_text(re.sub(r'(_file = )"/[^"]*/', r'\1"', text))
     file.chmod(0o600)

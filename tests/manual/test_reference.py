@@ -15,6 +15,7 @@ import pytest
 
 from bridge.cli.help import pages
 from bridge.cli.main import main
+from bridge.config.profile import ProfileTable
 from bridge.config.settings import (
     ComponentTable,
     ConfigFile,
@@ -39,6 +40,7 @@ from tests.manual.page import ROOT, code_of, page
 TABLES: dict[str, Any] = {
     '[component."DOMAIN"]': ComponentTable,
     '[[component."DOMAIN".room]]': RoomTable,
+    '[component."DOMAIN".profile."LOCAL"]': ProfileTable,
     "[http]": HttpSettings,
     "[stream]": StreamSettings,
     "[retry]": RetryTable,
@@ -104,7 +106,7 @@ def test_the_defaults_are_true(heading: str | None) -> None:
             default = DECIDED_LATER.get(key) if defaults[key] is None else defaults[key]
             assert tomllib.loads(f"value = {shown.strip('`')}") == {"value": default}, key
         else:
-            assert defaults[key] in (None, []), key
+            assert defaults[key] in (None, [], {}), key
 
 
 # --- metrics

@@ -6,6 +6,8 @@ from the code.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -762,19 +764,47 @@ async def test_presences_and_iqs_that_are_not_posted(
     shared_server: Prosody | Ejabberd, tmp_path: Path
 ) -> None:
     async with open_scene(shared_server, tmp_path, component={"name": "Echo & Co"}) as scene:
-        await play(scene, [*_presences(), *_iqs("Echo & Co")])
+        await play(scene, [*_presences("Echo & Co"), *_iqs("Echo & Co")])
 
 
-def _presences() -> list[Case]:
-    def presence(from_: str, type: str = "") -> str:
-        return stanza("presence", to="{me}", from_=from_, type=type, id="")
+FEATURES: Final = (
+    "http://jabber.org/protocol/caps",
+    "http://jabber.org/protocol/chatstates",
+    INFO,
+    ITEMS,
+    "jabber:iq:last",
+    "jabber:iq:version",
+    "jabber:x:data",
+    "jabber:x:oob",
+    "urn:xmpp:message-correct:0",
+    "urn:xmpp:ping",
+    "urn:xmpp:receipts",
+    "urn:xmpp:reply:0",
+    "urn:xmpp:sfs:0",
+    "urn:xmpp:time",
+    "urn:xmpp:tmp:quick-response",
+)
+
+
+def _caps(identity: str, shown: str) -> str:
+    """What a presence says of the features (XEP-0115 §5)."""
+    text = "".join(f"{one}<" for one in (f"{identity}//{shown}", *FEATURES))
+    ver = base64.b64encode(hashlib.sha1(text.encode()).digest()).decode()
+    node = "https://github.com/xmpp-bridge/xmpp-bridge"
+    return f"<c xmlns='{FEATURES[0]}' hash='sha-1' node='{node}' ver='{ver}'/>"
+
+
+def _presences(name: str) -> list[Case]:
+    def presence(from_: str, type: str = "", content: str = "") -> str:
+        return stanza("presence", content, to="{me}", from_=from_, type=type, id="")
 
     cases = []
     for to, shown in ((ECHO, f"{ECHO}/default"), (f"{ECHO}/r", f"{ECHO}/r"), (BOT, BOT)):
         accepted = presence(to.partition("/")[0], "subscribed")
+        caps = _caps("component/generic" if to == BOT else "client/bot", name)
         answers = {
-            "subscribe": [accepted, presence(shown)],
-            "probe": [presence(shown)],
+            "subscribe": [accepted, presence(shown, content=caps)],
+            "probe": [presence(shown, content=caps)],
             "unsubscribe": [presence(shown, "unavailable")],
             "subscribed": [],
             "unsubscribed": [],
@@ -790,9 +820,7 @@ def _presences() -> list[Case]:
 
 def _iqs(shown: str) -> list[Case]:
     shown = shown.replace("&", "&amp;")
-    features = "".join(
-        f"<feature var='{it}'/>" for it in (INFO, ITEMS, "urn:xmpp:ping", "jabber:iq:version")
-    )
+    features = "".join(f"<feature var='{it}'/>" for it in FEATURES)
     cases = []
     for to, identity in (
         (ECHO, "category='client' type='bot'"),

@@ -1,7 +1,8 @@
 """Compares stanzas and POSTs by meaning.
 
 The order of attributes, prefixes, and white space between JSON tokens are ignored. So are values
-that are new each time: the bridge's own ids, and times.
+that are new each time: the bridge's own ids, and times. So is what an address says of itself in
+presence and service discovery: that follows from the configuration, which a capture does not hold.
 """
 
 import re
@@ -10,13 +11,19 @@ from typing import Any, Final
 import msgspec
 from attrs import frozen
 
+from bridge.payload import namespace as ns
 from xmppstream import Element, RemoteError, Stanza, parse_element, rehome
-from xmppstream.names import COMPONENT, DELAY, expanded
+from xmppstream.jid import domain_of
+from xmppstream.names import COMPONENT, DELAY, DISCO_INFO, expanded
 
 _GENERATED: Final = re.compile(r"msg_[0-9a-z]+-([0-9]+)")
 _LEGACY_DELAY: Final = "{jabber:x:delay}x"
 _DELAY: Final = expanded(DELAY, "delay")
 _DELAYS: Final = (_DELAY, _LEGACY_DELAY)
+_ANNOUNCED: Final = frozenset(
+    (expanded(ns.CAPS, "c"), expanded(ns.NICK, "nick"), expanded(ns.VCARD_UPDATE, "x"))
+)
+_INFO: Final = expanded(DISCO_INFO, "query")
 COMPARED: Final = frozenset({"to", "from", "kind", "id", "type", "body", "stanza"})
 """The other keys follow from the stanza, or differ in each replay."""
 """The members of a POSTed object that are times, and not compared."""
@@ -76,10 +83,27 @@ def meaning_of(stanza: Stanza, domain: str) -> Element:
         for child in element.children
         if isinstance(child, str) or child.name != _DELAY or child.get("from") != domain
     )
+    if domain_of(stanza.from_ or "") == domain:
+        children = _without_identity(stanza, children)
     id = stanza.id
     if id is not None and (match := _GENERATED.fullmatch(id)):
         element = element.with_attributes(id=f"(made by the bridge) {match[1]}")
     return _normal(Element(element.name, element.attributes, children))
+
+
+def _without_identity(
+    stanza: Stanza, children: tuple[Element | str, ...]
+) -> tuple[Element | str, ...]:
+    if stanza.kind == "presence":
+        return tuple(one for one in children if isinstance(one, str) or one.name not in _ANNOUNCED)
+    if stanza.kind == "iq" and stanza.type == "result":
+        return tuple(
+            Element(one.name, one.attributes)
+            if not isinstance(one, str) and one.name == _INFO
+            else one
+            for one in children
+        )
+    return children
 
 
 def _normal(element: Element) -> Element:

@@ -26,8 +26,9 @@ _WHY: Final = {
     403: "The token lacks the scope, or may not speak as that address",
     404: "No such component (any more), or no such kind of stanza",
     408: "The body did not arrive in time",
-    409: "The Idempotency-Key was used for another request, an iq with this id already waits, or"
-    " the room is in the configuration or one too many",
+    409: "The Idempotency-Key was used for another request, an iq with this id already waits, the"
+    " room is in the configuration or one too many, or the service itself says who its addresses"
+    " are",
     413: "The body is longer than max_body_bytes",
     415: "The Content-Type is not accepted by this path, or not UTF-8",
     422: "The stanza may not be sent; `detail` names the key",
@@ -40,6 +41,7 @@ _WHY: Final = {
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",
+    "identity": "Contacts, and the profiles of addresses",
     "rooms": "Rooms that the bridge keeps joined",
     "prosody": "The paths of mod_rest and mod_post_msg",
     "monitoring": "Metrics, health, and this description",
@@ -65,7 +67,15 @@ def document(paths: Iterable[str] = ()) -> bytes:
         },
         "security": [{"bearer": []}, {"basic": []}],
         "tags": [{"name": name, "description": why} for name, why in _TAGS.items()],
-        "paths": {**_stanzas(), **_queries(), **_aliases(), **_rooms(), **_itself(), **watching},
+        "paths": {
+            **_stanzas(),
+            **_queries(),
+            **_identity(),
+            **_aliases(),
+            **_rooms(),
+            **_itself(),
+            **watching,
+        },
         "webhooks": webhooks(),
         "components": COMPONENTS,
     }
@@ -124,6 +134,41 @@ def _queries() -> Table:
         )
         items[f"/v1/{name}/{{jid}}"] = {"get": operation}
     return items
+
+
+def _identity() -> Table:
+    path = _in(
+        "path",
+        "local",
+        JID,
+        "A local part, if the token is for one component; else local@component, or the component",
+    )
+    listed = {"200": _content("The contacts, sorted by address", {JSON: _ref("Contacts")})}
+    read = {"200": _content("The profile", {JSON: _ref("Profile")})}
+    changed = {"200": _content("The profile is shown from now on", {JSON: _ref("ProfileSet")})}
+    gone = {"204": {"description": "The profile is the one of the configuration again"}}
+    return {
+        "/v1/contacts": {
+            "get": _operation("listContacts", "identity", "List contacts", [], {}, listed, ())
+        },
+        "/v1/profile/{local}": {
+            "get": _operation(
+                "getProfile", "identity", "Read the profile of an address", [path], {}, read, ()
+            ),
+            "put": _operation(
+                "putProfile",
+                "identity",
+                "Change the profile of an address",
+                [path],
+                {JSON: _ref("Profile")},
+                changed,
+                (*_OF_BODY, 409),
+            ),
+            "delete": _operation(
+                "deleteProfile", "identity", "Forget a profile that was put", [path], {}, gone, ()
+            ),
+        },
+    }
 
 
 def _aliases() -> Table:

@@ -43,6 +43,8 @@ class RoomService(Protocol):
     @property
     def is_open(self) -> bool: ...
 
+    def exists(self, address: str) -> bool: ...
+
 
 @frozen
 class _Found:
@@ -97,7 +99,7 @@ class RoomRoutes:
             jid = _checked("jid", check_room, request.path_params["jid"])
             domain = self._domain(request, grant)
             service = self._service(domain)
-            settings = self._settings(request, grant, service.rooms, domain, jid, given)
+            settings = self._settings(request, grant, service, domain, jid, given)
             before = service.rooms.get(jid, settings.local)
             if before is not None and before[1] == "configuration":
                 _check_same(before[0].settings, settings, given)
@@ -183,7 +185,7 @@ class RoomRoutes:
         self,
         request: Request,
         grant: Grant,
-        rooms: Rooms,
+        service: RoomService,
         domain: str,
         jid: str,
         given: dict[str, Any],
@@ -192,7 +194,7 @@ class RoomRoutes:
         if same_domain(jid.rpartition("@")[2], domain):
             detail = f"jid: {domain} is the component itself, which has no rooms."
             raise Problem(422, detail=detail)
-        wanted = _wanted(request, grant)
+        rooms, wanted = service.rooms, _wanted(request, grant)
         local = given.get("as") or (wanted and wanted.local)
         if not local:
             known = {one.settings.local for one, _ in rooms.all()}
@@ -203,6 +205,8 @@ class RoomRoutes:
         local = _checked("as", lambda text: check_local(text, domain), local)
         if not grant.token.speaks_as(Jid(local, domain, "")):
             raise Problem(403, detail="as: this token may not speak as that address.")
+        if not service.exists(f"{local}@{domain}"):
+            raise Problem(422, detail=f"as: {local!r} is not among local_parts.")
         before = rooms.get(jid, local)
         old = None if before is None else before[0].settings
         nick = given.get("nick") or (local if old is None else old.nick)

@@ -64,6 +64,14 @@ def _components() -> Table:
         ["category", "type"], category=texts, type=texts, name=texts, lang=texts
     )
     item = object_schema([], jid=texts, node=texts, name=texts)
+    contact = object_schema(
+        ["address", "jid", "subscribed", "subscription", "online"],
+        address=WORD,
+        jid=WORD,
+        subscribed={"type": "boolean"},
+        subscription={"enum": ["none", "asked", "to"]},
+        online={"type": ["boolean", "null"]},
+    )
     asked: Table = {"jid": texts, "seconds": {"type": "number", "minimum": 0}}
     reason = object_schema(["problem", "detail"], problem=texts, detail=texts, component=texts)
     template = "#/components/schemas/Stanza{name}"
@@ -117,6 +125,22 @@ def _components() -> Table:
                 to=maybe,
                 id=maybe,
             ),
+            "Profile": object_schema(
+                [],
+                name=maybe,
+                description=maybe,
+                url=maybe,
+                avatar={**maybe, "contentEncoding": "base64"},
+                category=maybe,
+                type=maybe,
+                features={"type": "array", "items": texts},
+            ),
+            "ProfileSet": object_schema(
+                ["address", "warnings"],
+                address=WORD,
+                warnings={"type": "array", "items": texts},
+            ),
+            "Contacts": object_schema(["contacts"], contacts={"type": "array", "items": contact}),
             "Accepted": object_schema(["id", "uid"], id=WORD, uid=WORD),
             "Answer": object_schema(
                 ["kind", "type", "from", "to", "id", "stanza"],

@@ -170,6 +170,17 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         (),
         (((name,), one.meter.replied_bytes) for name, one in _each(snapshots)),
     )
+    yield _gauge(
+        "subscribers",
+        "Contacts that see the presence of the component's addresses.",
+        (((name,), one.subscribers) for name, one in _each(snapshots)),
+    )
+    yield _counter(
+        "receipts_sent",
+        "Receipts and markers that the bridge sent to those who asked for them.",
+        (),
+        (((name,), one.meter.receipts) for name, one in _each(snapshots)),
+    )
     yield _counter(
         "characters_replaced",
         "Characters and control sequences replaced in texts, as XML cannot carry them.",

@@ -5,6 +5,7 @@ these and no others must be reported, each as a fault begins ("{here}" is the di
 """
 
 import base64
+import hashlib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from attrs import evolve, fields
 
 from bridge.config.event import ALL_EVENTS, DEFAULT_EVENTS
 from bridge.config.loader import from_table, load
+from bridge.config.profile import AVATAR_LARGE_BYTES, AVATAR_LIMIT_BYTES, Avatar, Profile
 from bridge.config.settings import (
     Age,
     Component,
@@ -1100,6 +1102,8 @@ UNKNOWN_KEYS = [
     ("retry", "iq_budget", "iq_budget_s"),
     ("http", "proxy_from_environment", "proxy_from_env"),
     (KEY, "webhook_secret", "webhook_secrets"),
+    (KEY, "local_part", "local_parts"),
+    (KEY, "profiles", "profile"),
     ("journal", "durable", "durability"),
     ("limits", "stanza_per_s", "stanzas_per_s"),
     ("log", "levels", "level"),
@@ -1142,9 +1146,10 @@ KNOWN_KEYS = [
         KEY,
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
         "post_stanza_types, component_post_events, component_encrypted_notice, "
-        "component_post_own, component_text_replies, component_order, webhook_secrets, "
-        "webhook_secrets_file, allow_from, name, server, tls, ca_file, tls_name, http, retry, "
-        "component_invitations, max_rooms, room",
+        "component_post_own, component_text_replies, component_receipts, component_markers, "
+        "component_presence, component_subscribe, component_order, webhook_secrets, "
+        "webhook_secrets_file, allow_from, name, profile, local_parts, "
+        "server, tls, ca_file, tls_name, http, retry, component_invitations, max_rooms, room",
     ),
 ]
 
@@ -1357,3 +1362,114 @@ def twins(one: str, other: str) -> list[str]:
 )
 def test_two_components_of_one_domain(one: str, other: str, is_same: bool) -> None:
     assert twins(one, other) == ([f"this is the same domain as {one}"] if is_same else [one, other])
+
+
+# --- profiles
+
+PNG = b"\x89PNG\r\n\x1a\n....."
+PROFILE = f'[{KEY}.profile."echo"]'
+
+
+def in_directory(directory: Path, data: bytes) -> Path:
+    (directory / "face").write_bytes(data)
+    return directory
+
+
+def test_a_profile(tmp_path: Path) -> None:
+    text = f"""{TOP}
+    local_parts = ["Echo", "news"]
+    [{KEY}.profile."Echo"]
+    name = "Echo"
+    description = "Says it again"
+    url = "https://example.com/echo"
+    avatar = "face"
+    category = "automation"
+    type = "echo"
+    features = ["urn:example:echo"]
+    [{KEY}.profile."*"]
+    [{KEY}.profile.""]
+    name = "All of them"
+    """
+    settings = settings_of(text, in_directory(tmp_path, PNG))
+    [component] = settings.components
+    avatar = Avatar(PNG, "image/png", hashlib.sha1(PNG).hexdigest())
+    echo = Profile(
+        *("Echo", "Says it again", "https://example.com/echo", avatar),
+        *("automation", "echo", ("urn:example:echo",)),
+    )
+    assert component.profiles == {"echo": echo, "*": Profile(), "": Profile("All of them")}
+    assert component.local_parts == frozenset({"echo", "news"})
+    assert settings.warnings == ()
+
+
+def test_a_large_picture_is_warned_about(tmp_path: Path) -> None:
+    data = PNG.ljust(AVATAR_LARGE_BYTES + 1, b".")
+    settings = settings_of(f'{TOP}{PROFILE}\navatar = "face"', in_directory(tmp_path, data))
+    problem = "the picture has 8193 bytes, more than 8192: each contact loads it"
+    assert settings.warnings == (f'{KEY}.profile."echo".avatar: {problem}',)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "this is not a picture in PNG or JPEG. Convert it to one of them."),
+        (b"\xff\xd8\xff", "this is not a picture in PNG or JPEG. Convert it to one of them."),
+        (b"GIF89a.....", "this is not a picture in PNG or JPEG. Convert it to one of them."),
+        (
+            PNG.ljust(AVATAR_LIMIT_BYTES + 2, b"."),
+            "the picture has 65538 bytes, more than 65536."
+            " Make it smaller: 96 pixels by 96 are enough for every client.",
+        ),
+        (None, "{here}/face cannot be read (No such file or directory)."),
+    ],
+)
+def test_a_bad_picture(tmp_path: Path, data: bytes | None, problem: str) -> None:
+    if data is not None:
+        in_directory(tmp_path, data)
+    [fault] = faults_of(f'{TOP}{PROFILE}\navatar = "face"', tmp_path)
+    told = f'{KEY}.profile."echo".avatar: {problem}'.replace("{here}", str(tmp_path))
+    assert fault.startswith(told)
+
+
+BAD_PROFILES = [
+    ('profile."echo" = "x"', '.profile."echo": must be a table'),
+    ('profile."echo".name = 1', '.profile."echo".name: must be a string, not a number'),
+    ('profile."echo".nmae = "x"', '.profile."echo".nmae: this key is unknown'),
+    ('profile."echo".name = "\\u0001"', '.profile."echo".name: '),
+    (
+        f'profile."echo".description = "{"x" * 4001}"',
+        '.profile."echo".description: the text is longer than 4000 characters',
+    ),
+    ('profile."echo".url = "example"', ".profile.\"echo\".url: 'example' is not a URL"),
+    ('profile."echo".url = "http://[x"', ".profile.\"echo\".url: 'http://[x' is not a URL"),
+    ('profile."echo".url = "http://a b"', '.profile."echo".url: the URL contains white space'),
+    ('profile."echo".category = "client"', '.profile."echo".type: category and type belong'),
+    ('profile."echo".type = "bot"', '.profile."echo".category: category and type belong'),
+    (
+        'profile."echo" = {category = "a b", type = "bot"}',
+        ".profile.\"echo\".category: 'a b' contains white space or <",
+    ),
+    ('profile."echo".features = ["a<b"]', ".profile.\"echo\".features: 'a<b' contains white"),
+    ('profile."echo".features = [""]', '.profile."echo".features: a feature is empty'),
+    ('profile."echo".features = "x"', '.profile."echo".features: must be a list of strings'),
+    (
+        'profile."echo".features = [' + "'f'," * 101 + "]",
+        '.profile."echo".features: there are more than 100 features',
+    ),
+    ('profile."a@b" = {}', ".profile.\"a@b\": 'a@b' is not a valid local part"),
+    ('profile = {"echo" = {}, "Echo" = {}}', ".profile.\"Echo\": 'Echo' has another profile, too"),
+    ("local_parts = []", ".local_parts: the list is empty"),
+    ('local_parts = ["a b"]', ".local_parts: 'a b' is not a valid local part"),
+    ('local_parts = [""]', ".local_parts: '' is not a valid local part"),
+    ("local_parts = [1]", ".local_parts: must be a list of strings"),
+    (
+        'local_parts = ["news"]\nprofile."echo" = {}',
+        ".profile.\"echo\": 'echo' is not among local_parts",
+    ),
+]
+
+
+@pytest.mark.parametrize(("lines", "fault"), BAD_PROFILES)
+def test_a_bad_profile(lines: str, fault: str) -> None:
+    [told] = faults_of(f"{TOP}{lines}")
+    assert told.startswith(f"{KEY}{fault}")

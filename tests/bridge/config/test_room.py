@@ -175,3 +175,12 @@ def test_another_word_for_invitations(tmp_path: Path) -> None:
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
     component, _ = read(tmp_path, config(room(password="s3cret")))
     assert "s3cret" not in repr(component)
+
+
+def test_only_an_address_that_exists_joins(tmp_path: Path) -> None:
+    [found] = faults(tmp_path, config(room(), 'local_parts = ["news"]'))
+    assert found == (
+        f"{KEY}.room[0].as: 'bot' is not among local_parts. Add it there, or join as one of them."
+    )
+    component, _ = read(tmp_path, config(room(), 'local_parts = ["Bot"]'))
+    assert [one.local for one in component.rooms] == ["bot"]

@@ -16,11 +16,13 @@ from attrs import define, evolve, field
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.event import ALL_EVENTS, DEFAULT_EVENTS, MADE_EVENTS
-from bridge.config.settings import Component
+from bridge.config.profile import AVATAR_LIMIT_BYTES, Profile, parse_avatar
+from bridge.config.settings import Component, Count, Rate, SenderLimits
 from bridge.config.value import Secret, parse_post_url
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
+from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.worker import DeliveryWorker
 from bridge.journal.queue import MemoryQueue, Quota
 from bridge.payload.namespace import CHAT_STATES, CORRECT, DATA, OMEMO, REACTIONS, RECEIPTS
@@ -37,6 +39,7 @@ from bridge.webhook.outcome import (
 from bridge.webhook.retry import RetryPolicy
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import LIMIT_COUNT, Outbox
 from bridge.xmpp.room.rooms import Rooms
@@ -178,18 +181,19 @@ class Bench:
         limit_count: int = 10_000,
         limit_bytes: int = 64 * 1024 * 1024,
         policy: RetryPolicy = ONE_ATTEMPT,
+        limiter: SenderLimiter | None = None,
     ) -> None:
         self.endpoint = FakeEndpoint()
         self.outbox = fresh_outbox() if outbox is None else outbox
         self.queue = MemoryQueue(Quota(limit_count, limit_bytes))
         self.log = Recorder()
         log = self.log.logger()
-        occupancy, autoresponder = MucOccupancy(), Autoresponder(component.name)
+        occupancy, autoresponder = MucOccupancy(), Autoresponder(IdentityBook(component))
         rooms = self.rooms = Rooms(component.domain, occupancy, log)
         composer = ReplyComposer(component.domain, 500 * 1024, parse)
         bouncer = Bouncer(self.outbox, occupancy, log, lambda: NOW)
         self.dispatcher = Dispatcher(
-            Admission(component, autoresponder, rooms, bouncer, log),
+            Admission(component, autoresponder, rooms, bouncer, log, limiter=limiter),
             DeliveryWorker(self.endpoint, composer, autoresponder, occupancy, log, 30),
             self.queue,
             self.outbox,
@@ -1077,6 +1081,49 @@ async def test_allow_from_is_asked_of_what_the_bridge_answers_too(nursery: trio.
     await bench.give(iq("q"), presence("p", "subscribe"), message("m", type="error"))
     assert errors(bench.sent()) == ["q forbidden auth"]
     assert bench.counts.untold == 1
+
+
+# --- addresses that do not exist
+
+
+async def test_what_is_for_an_address_that_does_not_exist_is_not_posted(
+    nursery: trio.Nursery,
+) -> None:
+    component = evolve(COMPONENT, local_parts=frozenset({"echo"}))
+    nobody = f"nobody@{DOMAIN}"
+    bench = running(nursery, component)
+    await bench.give(
+        message("m", to=nobody),
+        message("g", to=nobody, type="groupchat"),
+        message("e", to=nobody, type="error"),
+        iq("q", to=f"{nobody}/x"),
+        iq("r", "result", to=nobody),
+        presence("p", "subscribe", to=nobody),
+        presence("o", "probe", to=nobody),
+        message("known", to=f"Echo@{DOMAIN}/x"),
+        iq("host"),
+    )
+    assert await bench.settle() == ["host", "known"]
+    [*sent, probed] = bench.sent()
+    unavailable = "service-unavailable cancel"
+    assert errors(sent) == [f"m {unavailable}", f"q {unavailable}"]
+    assert (probed.type, probed.from_, probed.to) == ("unsubscribed", nobody, JULIET)
+
+
+async def test_a_large_answer_counts_like_a_stanza_of_its_size(nursery: trio.Nursery) -> None:
+    avatar = parse_avatar(b"\xff\xd8\xff".ljust(AVATAR_LIMIT_BYTES, b"."))
+    component = evolve(
+        COMPONENT, post_stanzas=frozenset({"message"}), profiles={"*": Profile(avatar=avatar)}
+    )
+    bounds = SenderLimits(Rate(0.001), Count(15), Count(1000), Count(1000))
+    bench = running(nursery, component, limiter=SenderLimiter(bounds, lambda: 0.0))
+    card = "<vCard xmlns='vcard-temp'/>"
+    await bench.give(*(iq(f"q{n}", inner=card, to=BOT) for n in range(3)))
+    first, second, third = bench.sent()  # each costs 1 to ask, and 5 for 87 kB
+    assert (first.type, second.type) == ("result", "result")
+    assert errors([third]) == ["q2 resource-constraint wait"]
+    await bench.give(iq("q3", to=BOT), iq("q4", inner=card, to=BOT, from_="romeo@capulet.example"))
+    assert [one.type for one in bench.sent()] == ["result", "result"]
 
 
 # --- H5: errors and results

@@ -120,6 +120,19 @@ def test_over_a_long_time_no_more_than_the_rate() -> None:
 # --- the guard
 
 
+def test_a_large_answer_counts_for_the_occupant_who_asked() -> None:
+    limiter = SenderLimiter(bounds(stanzas_per_s=1.0, burst=3), Clock())
+    limiter.sender_of = lambda stanza: stanza.from_ or ""
+    asked = [iq("get", from_=f"room@muc.example/{n}") for n in range(10)]
+    for _ in range(3):
+        assert [limiter.over_answer(one, TOKEN_BYTES) for one in asked] == [None] * 10
+    for one in asked:
+        assert limiter.over_answer(one, TOKEN_BYTES) is not None
+    late = iq("get", from_="room@muc.example/late")  # has asked nothing, but the room has
+    assert limiter.over_answer(late, TOKEN_BYTES) is not None
+    assert limiter.over_answer(iq("get"), TOKEN_BYTES) is None
+
+
 def test_answers_to_iqs_have_no_rate() -> None:
     limiter = SenderLimiter(bounds(stanzas_per_s=1.0, burst=1), Clock())
     assert limiter.over_rate(iq("get")) is None

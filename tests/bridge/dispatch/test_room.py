@@ -271,6 +271,21 @@ async def test_who_is_not_allowed_cannot_invite(
     assert bench.rooms.get("attic@muc.example", "bot") is not None
 
 
+async def test_an_address_that_does_not_exist_is_in_no_room(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    component = evolve(QUIET, invitations="accept", local_parts=frozenset({"bot"}))
+    bench = RoomBench(component)
+    await bench.start(nursery)
+    await bench.enter()
+    await bench.give(stanza(INVITE.replace("bot@", "ghost@")))
+    assert bench.rooms.get("attic@muc.example", "ghost") is None
+    assert [one.type for one in bench.sent()] == ["error"]
+    await bench.give(stanza(INVITE), stanza(message("juliet", "<body>hi</body>")))
+    assert bench.rooms.get("attic@muc.example", "bot") is not None
+    assert await bench.posts() == [JOINED, ("message", "hi")]
+
+
 async def test_what_the_rooms_send_is_written_once() -> None:
     """The next stream joins again, so a join that was lost with a stream is not repeated."""
     outbox = Outbox(DOMAIN)

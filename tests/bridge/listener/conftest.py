@@ -60,6 +60,10 @@ class FakeService:
 
     rooms: Rooms
     is_open: bool = True
+    local_parts: frozenset[str] | None = None
+
+    def exists(self, address: str) -> bool:
+        return self.local_parts is None or address.partition("@")[0] in self.local_parts
 
 
 @frozen

@@ -56,6 +56,7 @@ class Actor:
     read_bytes: int = 0
     written_bytes: int = 0
     rooms: list[RoomStatus] = field(factory=list)
+    subscribers: int = 0
 
     @property
     def snapshot(self) -> ComponentSnapshot:
@@ -75,6 +76,7 @@ class Actor:
             self.oldest,
             self.read_bytes,
             self.written_bytes,
+            self.subscribers,
         )
 
     def detach(self, why: str = "connection refused") -> None:

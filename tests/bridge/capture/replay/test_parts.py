@@ -15,6 +15,7 @@ from bridge.capture.exchange import HttpExchange
 from bridge.capture.replay import expectation as expectation_module
 from bridge.capture.replay.captured import CapturedEndpoint
 from bridge.capture.replay.expectation import Expectation
+from bridge.capture.replay.meaning import meaning_of
 from bridge.capture.replay.player import Timed, Unpaced, parse_speed
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.selection import Selection, parse_only, parse_since
@@ -25,9 +26,11 @@ from bridge.capture.replay.transport import ReplayStream
 from bridge.config.value import BadValue
 from bridge.webhook.observer import PostAnswer
 from tests.bridge.capture.replay.maker import CLOSE, DOMAIN, HEADER, conversation, message
-from xmppstream import Limits, Stanza, StreamFailed, StreamLost, StreamOptions, make
+from tests.bridge.sample import stanza as parsed
+from xmppstream import Element, Limits, Stanza, StreamFailed, StreamLost, StreamOptions, make
 from xmppstream.builder import ElementParsed, RootClosed, RootOpened
 from xmppstream.parser_thread import StreamParserThread
+from xmppstream.stanza import Kind
 from xmppstream.thread import InlineThread
 from xmppstream.trio_stream import attach
 
@@ -243,3 +246,43 @@ async def test_an_answer_comes_when_it_came(mock_clock: MockClock) -> None:
     with pytest.raises(httpx.ReadTimeout, match="no answer was captured"):
         await endpoint.request("POST", lines % 3, request, trio.current_time() + 30)
     assert pace.now() == 189.0
+
+
+@pytest.mark.parametrize(
+    ("sender", "is_same"), [("bot.example", True), ("echo@bot.example/x", True), ("a@b.c", False)]
+)
+def test_what_an_address_says_of_itself_is_not_compared(sender: str, is_same: bool) -> None:
+    def meanings(*texts: str) -> set[Element]:
+        return {meaning_of(parsed(text.format(sender)), "bot.example") for text in texts}
+
+    caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='n' ver='v'/>"
+    photo = "<x xmlns='vcard-temp:x:update'><photo>1</photo></x>"
+    presences = meanings(
+        "<presence from='{}' to='a@b.c'><show>xa</show></presence>",
+        f"<presence from='{{}}' to='a@b.c'><show>xa</show>{caps}{photo}</presence>",
+    )
+    info = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'>{}</query>"
+    answers = meanings(
+        f"<iq from='{{}}' to='a@b.c' type='result' id='1'>{info.format('')}</iq>",
+        f"<iq from='{{}}' to='a@b.c' type='result' id='1'>{info.format('<feature/>')}</iq>",
+    )
+    assert (len(presences), len(answers)) == ((1, 1) if is_same else (2, 2))
+    assert len(meanings("<presence from='{}'/>", "<presence from='{}'><show/></presence>")) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "type", "count"),
+    [
+        ("presence", None, 0),
+        ("presence", "unavailable", 0),
+        ("presence", "probe", 0),
+        ("presence", "subscribed", 1),
+        ("message", None, 1),
+    ],
+)
+def test_what_contacts_were_told_is_not_expected(kind: Kind, type: str | None, count: int) -> None:
+    one = Expectation(DOMAIN, Selection(), 3)
+    one.expected(make(kind, "a@b", DOMAIN, type=type), 1, 1)
+    one.end(3, in_order=True)
+    assert one.count == count
+    assert one.left_out == ({} if count else {"presence for contacts": 1})

@@ -222,6 +222,15 @@ async def test_a_token_joins_as_its_own_addresses_only(world: World) -> None:
     assert made.json()["as"] == "echo"
 
 
+async def test_only_an_address_that_exists_joins(world: World) -> None:
+    world.services[BOT].local_parts = frozenset({"news"})
+    told = problem(await put(world), 422)
+    assert told["detail"] == "as: 'echo' is not among local_parts."
+    assert world.services[BOT].rooms.all() == []
+    world.services[BOT].local_parts = frozenset({"echo"})
+    assert (await put(world)).status_code == 201
+
+
 async def test_several_addresses_in_one_room_are_told_apart(world: World) -> None:
     await put(world, f"{PATH}?from={BOT}", token="all", **{"as": "one"})
     await put(world, f"{PATH}?from=two@{BOT}", token="all")

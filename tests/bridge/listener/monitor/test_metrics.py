@@ -59,6 +59,7 @@ def use(meter: Meter) -> None:
     for seconds in (0.001, 0.2, 0.2, 100.0):
         meter.latency.add(seconds)
     meter.posted_bytes, meter.replied_bytes, meter.replaced = 1000, 2000, 16
+    meter.receipts = 17
     meter.refuse("size")
     meter.streams, meter.attempts_failed = 3, 6
     meter.stops.update({"lost": 1, "fault": 1})
@@ -120,6 +121,7 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
     actor = stage.actors[0]
     use(actor.meter)
     actor.in_flight, actor.read_bytes, actor.written_bytes = 21, 22, 23
+    actor.subscribers = 24
     actor.wait("bob@example.org")
     actor.detach()
     actor.fail()
@@ -142,6 +144,8 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
         "posts_total": {of(BOT, outcome="replied"): 3, of(BOT, outcome="timed_out"): 2},
         "post_retries_total": {bot: 4},
         "characters_replaced_total": {bot: 16},
+        "receipts_sent_total": {bot: 17},
+        "subscribers": {bot: 24, of(OTHER): 0},
         "post_duration_seconds_count": {bot: 4},
         "post_duration_seconds_sum": {bot: 100.401},
         "post_duration_seconds_bucket": {
