@@ -19,7 +19,7 @@ from bridge.config.profile import (
 from bridge.config.schema import structure_profile
 from bridge.config.settings import Component, ConfigFault
 from bridge.config.value import BadValue
-from bridge.xmpp.identity.disco import BASE_FEATURES, DiscoInfo, features_of, in_order
+from bridge.xmpp.identity.disco import BASE_FEATURES, DiscoInfo, features_of
 from bridge.xmpp.identity.vcard import nick, photo_update
 from bridge.xmpp.state import MemoryState, StateStore
 from xmppstream import Element
@@ -140,7 +140,7 @@ class IdentityBook:
         category, type = ("component", "generic") if is_host else ("client", "bot")
         name = self._component.name
         if not self.answers_iqs:
-            return DiscoInfo(category, type, name, in_order(BASE_FEATURES))
+            return DiscoInfo(category, type, name, tuple(sorted(BASE_FEATURES)))
         profile = self.profile(address)
         if profile is not None and profile.category:
             category, type = profile.category, profile.type

@@ -89,9 +89,4 @@ def features_of(component: Component, extra: tuple[str, ...], *, has_card: bool)
             found.update(_OF_EVENT.get(event, ()))
     if component.takes_invitations:
         found |= {ns.MUC, ns.CONFERENCE}
-    return in_order(found)
-
-
-def in_order(features: set[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Sort features as the hash needs them: by their bytes (`i;octet`)."""
-    return tuple(sorted(features, key=str.encode))
+    return tuple(sorted(found))  # by code points, which is the order of their bytes in UTF-8
