@@ -124,7 +124,7 @@ class Pipeline:
             limiter=around.limiter,
         )
         worker = DeliveryWorker(
-            *(endpoint, composer, autoresponder, occupancy, log, http.timeout_s, bouncer.meter),
+            *(endpoint, composer, autoresponder, rooms, log, http.timeout_s, bouncer.meter),
             receipts,
         )
         dispatcher = Dispatcher(

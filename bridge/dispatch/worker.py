@@ -30,9 +30,9 @@ from bridge.webhook.outcome import (
 )
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
-from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.outcome import leave_reason_of
+from bridge.xmpp.room.rooms import Rooms
 from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100
@@ -69,7 +69,7 @@ class DeliveryWorker:
         endpoint: Poster,
         composer: ReplyComposer,
         autoresponder: Autoresponder,
-        rooms: MucOccupancy,
+        rooms: Rooms,
         log: FilteringBoundLogger,
         timeout_s: float,
         meter: Meter | None = None,
@@ -113,7 +113,7 @@ class DeliveryWorker:
         if isinstance(outcome, Replied):
             meter.replied_bytes += len(outcome.content)
             if not is_final(stanza):  # otherwise a reply to it is ignored (H5)
-                in_room = self._rooms.has_occupant(stanza.from_ or "")
+                in_room = self._rooms.occupancy.has_occupant(stanza.from_ or "")
                 try:
                     reading = read_reply(outcome, "iq" if stanza.is_request else "message")
                     if reading.unknown or reading.nothing:
@@ -141,13 +141,14 @@ class DeliveryWorker:
 
     def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""
-        rooms, stanza = self._rooms, delivery.stanza
+        rooms, stanza = self._rooms.occupancy, delivery.stanza
         if delivery.event == "room_left":
             return Place(True, reason=leave_reason_of(stanza))
         if not rooms.has_occupant(stanza.from_ or ""):
             return OUTSIDE
         address = rooms.occupant(stanza.from_ or "", stanza.to or "")
-        return Place(True, address and address.partition("/")[2], address)
+        nick = address and address.partition("/")[2]
+        return Place(True, nick, address, lacks=self._rooms.lacks(stanza))
 
     def _default_answer(self, request: Stanza) -> Stanza:
         """Return the answer to a request that the endpoint did not answer (H3).

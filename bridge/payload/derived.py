@@ -33,6 +33,8 @@ class Place:
     nick: str | None = None
     address: str | None = None
     """The bridge's occupant or real JID, which a mention may name."""
+    lacks: frozenset[str] = frozenset()
+    """Features that the room does not have: ids of these namespaces may be anybody's invention."""
     reason: str | None = None
     """Why the bridge is not in the room any more, in one word."""
 
@@ -81,6 +83,22 @@ def _index(text: str | None, default: int) -> int | None:
     if text is None:
         return default
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+
+
+def without_forgeable(
+    stanza: Stanza, fields: dict[str, Any], lacks: frozenset[str]
+) -> dict[str, Any]:
+    """Return the fields without ids that only a room with the feature vouches for (XEP-0359 §6,
+    XEP-0421 §4).
+    """
+    if ns.OCCUPANT_ID in lacks:
+        fields = {key: value for key, value in fields.items() if key != "occupant_id"}
+    if ns.SID in lacks and "stanza_ids" in fields:
+        room = bare(stanza.from_ or "")
+        ids = [one for one in fields["stanza_ids"] if one.by != room]
+        fields = {key: value for key, value in fields.items() if key != "stanza_ids"}
+        fields |= {"stanza_ids": ids} if ids else {}
+    return fields
 
 
 def ref_of(stanza: Stanza, fields: dict[str, Any]) -> str | None:

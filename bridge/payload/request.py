@@ -7,7 +7,14 @@ from typing import Any, Final
 import msgspec
 
 from bridge.config.event import EventName
-from bridge.payload.derived import OUTSIDE, Place, ref_of, room_keys, text_without_fallback
+from bridge.payload.derived import (
+    OUTSIDE,
+    Place,
+    ref_of,
+    room_keys,
+    text_without_fallback,
+    without_forgeable,
+)
 from bridge.payload.event import event_of, plain_body
 from bridge.payload.field import of_stanza
 from xmppstream import Stanza
@@ -62,6 +69,8 @@ def request_body(
             )
         )
     fields = of_stanza(stanza)
+    if place.lacks:
+        fields = without_forgeable(stanza, fields, place.lacks)
     text = ref = None
     if kind == "message":
         body, ref = body_of(stanza), ref_of(stanza, fields)

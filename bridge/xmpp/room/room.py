@@ -18,6 +18,7 @@ from typing import Final, Literal, Protocol
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import RoomSettings
+from bridge.payload.namespace import SID
 from bridge.xmpp.backoff import Backoff
 from bridge.xmpp.muc import statuses_of
 from bridge.xmpp.room import outcome, request
@@ -34,6 +35,8 @@ PING_SPACING_S: Final = 30.0
 GOOD_S: Final = 60.0
 """A stay of this length makes the next wait short again."""
 RESOURCE: Final = "default"
+KNOWN: Final = frozenset({OCCUPANT_ID, SID})
+"""The features of rooms that matter here: without one, its ids may be anybody's invention."""
 _NICKS: Final = 9
 _QUESTIONS: Final = 16
 _AGAIN: Final = Backoff(5.0, 600.0)
@@ -106,7 +109,8 @@ class Room:
         self.occupants = Occupants()
         self.subject: str | None = None
         self.subject_by: str | None = None
-        self.has_occupant_ids = False
+        self.features: frozenset[str] | None = None
+        """Which of `KNOWN` the room announces; None until it has answered."""
         self._host = host
         self._log = log.bind(room=settings.jid)
         self._token = token
@@ -149,6 +153,7 @@ class Room:
         self.occupant = None
         self._requested = f"{self.jid}/{self.nick}"
         self.occupants.clear()
+        self.features = None
         self._enter(Phase.JOINING, now, self.why)
         self.due = now + JOIN_TIMEOUT_S
         password = self.settings.password
@@ -211,7 +216,7 @@ class Room:
         """Return the id of the occupant that a stanza comes from, where the room announces ids:
         a new nick does not change it.
         """
-        if not self.has_occupant_ids:
+        if OCCUPANT_ID not in (self.features or ()):
             return None
         known = self.occupants.get((stanza.from_ or "").partition("/")[2])
         return occupant_id_of(stanza) or (None if known is None else known.occupant_id)
@@ -247,7 +252,8 @@ class Room:
             if stanza.id == self._ping_id:
                 self._pong(stanza, now)
         elif what == "features":
-            self._note_features(stanza)
+            if stanza.type == "result":
+                self._note_features(stanza)
             self._host.settled(self)
         elif stanza.type == "error":
             condition, _, text = outcome.error_of(stanza)
@@ -388,4 +394,4 @@ class Room:
     def _note_features(self, stanza: Stanza) -> None:
         query = stanza.element.find(expanded(DISCO_INFO, "query"))
         features = [] if query is None else query.find_all(expanded(DISCO_INFO, "feature"))
-        self.has_occupant_ids = any(one.get("var") == OCCUPANT_ID for one in features)
+        self.features = KNOWN.intersection(one.get("var") or "" for one in features)

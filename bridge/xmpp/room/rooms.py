@@ -28,7 +28,7 @@ from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.room.history import Histories, Key, is_delayed, is_subject
 from bridge.xmpp.room.outcome import Ending
 from bridge.xmpp.room.reflection import Reflections
-from bridge.xmpp.room.room import RESOURCE, Phase, Room
+from bridge.xmpp.room.room import KNOWN, RESOURCE, Phase, Room
 from bridge.xmpp.state import MemoryState, StateStore
 from xmppstream import Element, Stanza
 from xmppstream.jid import bare, domain_of, fold
@@ -344,6 +344,13 @@ class Rooms:
         id = None if room is None else room.sender_of(stanza)
         # No nick has a line end, so an id is never taken for one.
         return sender if id is None else f"{room_jid}/\n{id}"
+
+    def lacks(self, stanza: Stanza) -> frozenset[str]:
+        """Return the features of `KNOWN` that the room of a stanza is known not to have."""
+        room = self._rooms.get((bare(stanza.from_ or ""), stanza.to or "")) if self._rooms else None
+        if room is None or room.features is None:
+            return frozenset()
+        return KNOWN - room.features
 
     def _receive_presence(self, stanza: Stanza, key: Key, room: Room | None, now: float) -> Verdict:
         change = self.occupancy.observe(stanza)

@@ -194,7 +194,7 @@ class Bench:
         bouncer = Bouncer(self.outbox, occupancy, log, lambda: NOW)
         self.dispatcher = Dispatcher(
             Admission(component, autoresponder, rooms, bouncer, log, limiter=limiter),
-            DeliveryWorker(self.endpoint, composer, autoresponder, occupancy, log, 30),
+            DeliveryWorker(self.endpoint, composer, autoresponder, rooms, log, 30),
             self.queue,
             self.outbox,
             bouncer,

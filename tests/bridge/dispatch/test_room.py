@@ -200,6 +200,31 @@ async def test_a_slow_answer_to_one_occupant_holds_up_nobody_else(bench: RoomBen
     assert "j1" in await bench.settle()
 
 
+FORGEABLE: Final = (
+    "<body>hi</body><occupant-id xmlns='urn:xmpp:occupant-id:0' id='o'/>"
+    f"<stanza-id xmlns='urn:xmpp:sid:0' id='s' by='{ROOM}'/>"
+    "<stanza-id xmlns='urn:xmpp:sid:0' id='a' by='juliet@capulet.example'/>"
+)
+
+
+@pytest.mark.parametrize("features", [["urn:xmpp:occupant-id:0", "urn:xmpp:sid:0"], [], None])
+async def test_ids_that_the_room_does_not_vouch_for_are_left_out(
+    bench: RoomBench, features: list[str] | None
+) -> None:
+    asking = await bench.enter()
+    head = f"<iq from='{asking.to}' to='{ME}' id='{asking.id}'"
+    known = "".join(f"<feature var='{one}'/>" for one in features or ())
+    query = f"<query xmlns='http://jabber.org/protocol/disco#info'>{known}</query>"
+    answer = f"{head} type='error'/>" if features is None else f"{head} type='result'>{query}</iq>"
+    await bench.give(stanza(answer), stanza(message("juliet", FORGEABLE, id="m")))
+    await bench.posts()
+    body = bench.endpoint.bodies[-1]
+    is_vouched = features != []  # without an answer nothing is known, and they are read
+    assert (body.get("occupant_id") == "o", body.get("ref") == "s") == (is_vouched, is_vouched)
+    ids = [one["id"] for one in body["stanza_ids"]]
+    assert ids == (["s", "a"] if is_vouched else ["a"])
+
+
 async def test_the_service_joins_by_itself_and_gets_its_presence(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
