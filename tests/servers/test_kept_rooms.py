@@ -16,8 +16,11 @@ import pytest
 from tests.servers.conftest import COMPONENTS, MUC
 from tests.servers.daemon import Daemon, Table, run_daemon, settings_for
 from tests.servers.endpoint import NOTHING, Endpoint, Posted, Reaction, open_endpoint, reply
+from tests.servers.irc import CHANNEL, HOST, open_gateway
+from tests.servers.irc import missing as irc_missing
 from tests.servers.peer import Peer, connect_component, name
 from tests.servers.process import LOOPBACK, reserve_port
+from tests.servers.prosody import Prosody
 from tests.servers.scene import (
     BOT,
     MUC_USER,
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers.ejabberd import Ejabberd
-    from tests.servers.prosody import Prosody
 
 ROOM: Final = f"hall@{MUC}"
 BOT_THERE: Final = f"{ROOM}/robot"
@@ -366,3 +368,43 @@ def room_presence(room: str, to: str, *codes: int, type: str = "") -> str:
     statuses = "".join(f"<status code='{code}'/>" for code in codes)
     x = f"<x xmlns='{MUC_USER}'><item role='participant'/>{statuses}</x>"
     return stanza("presence", x, to=to, from_=f"{room}/robot", type=type)
+
+
+# --- a gateway to IRC, which has no ids of its own
+
+
+IRC: Final = "irc.localhost"
+CHANNEL_ROOM: Final = f"{CHANNEL}%{HOST}@{IRC}"
+
+
+@pytest.mark.biboumi
+async def test_a_channel_of_irc_has_no_echo(tmp_path: Path) -> None:
+    """Also after a kill of the bridge, when nothing but the state knows who we are there."""
+    if (reason := irc_missing()) is not None:
+        pytest.skip(reason)
+    components = {BOT: COMPONENTS[BOT], IRC: "s3"}
+    async with (
+        Prosody(tmp_path, components=components) as server,
+        open_gateway(tmp_path, server.component_port, IRC, "s3") as irc,
+        open_endpoint() as endpoint,
+        AsyncExitStack() as daemons,
+    ):
+        endpoint.react = lambda posted: echo_all(posted) if "room" in posted else NOTHING
+        room = {"jid": CHANNEL_ROOM, "as": "echo", "nick": "robot"}
+        table = bot_table(endpoint, room=[room])
+        settings = settings_for(server.component_port, {BOT: table})
+        for round, end in enumerate(("kill", "terminate", "terminate")):
+            run = run_daemon(tmp_path, settings, state_dir=tmp_path / "state")
+            daemon = await daemons.enter_async_context(run)
+            await daemon.wait_logged("room joined")
+            for text in (f"hello {round}", f"and {round}"):
+                await irc.say(text)
+                await irc.wait_said(text)
+            if end == "kill":
+                daemon.process.kill()
+                await daemon.process.wait()
+            else:
+                await daemon.terminate()
+        heard = [it["body"] for it in endpoint.posted if it.get("room") == CHANNEL_ROOM]
+        assert heard == [f"{word} {round}" for round in range(3) for word in ("hello", "and")]
+        assert set(irc.said) == set(heard)  # a reply that was not confirmed is sent again
