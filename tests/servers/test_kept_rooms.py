@@ -26,6 +26,7 @@ from tests.servers.scene import (
     MUC_USER,
     NO_JOURNAL,
     PEER,
+    STANZA_ERRORS,
     body_of,
     bot_table,
     message,
@@ -69,7 +70,12 @@ class Hall:
     said: list[str] = field(default_factory=list)
 
     async def start(
-        self, *, listen: Table | None = None, journal: Table | None = None, **component: Any
+        self,
+        *,
+        listen: Table | None = None,
+        journal: Table | None = None,
+        limits: Table | None = None,
+        **component: Any,
     ) -> Daemon:
         """Start the bridge, on the state of the one before."""
         room = {"jid": ROOM, "as": "echo", "nick": "robot", "create": True}
@@ -77,6 +83,7 @@ class Hall:
         table = bot_table(self.endpoint, **self.component)
         more = {} if listen is None else {"listen": listen}
         more |= {} if journal is None else {"journal": journal}
+        more |= {} if limits is None else {"limits": limits}
         settings = settings_for(self.server.component_port, {BOT: table}, **more)
         run = run_daemon(self.directory, settings, state_dir=self.directory / "state")
         self.daemon = await self.daemons.enter_async_context(run)
@@ -85,7 +92,7 @@ class Hall:
     async def enter(self) -> None:
         """Have the person connect and enter."""
         port = self.server.component_port
-        connection = connect_component(port, PEER, COMPONENTS[PEER])
+        connection = connect_component(port, PEER, COMPONENTS[PEER], answer_pings=False)
         self.peer = await self.stack.enter_async_context(connection)
         await self.peer.send(stanza("presence", JOIN, to=HUMAN_THERE, from_=HUMAN))
         await self.seen(HUMAN_THERE)
@@ -263,10 +270,13 @@ async def test_a_room_that_does_not_exist_is_not_made(
         [line] = daemon.logged("room not joined")
         assert line["why"] == "the room does not exist, and create = false"
         assert daemon.logged("room joined") == []
-        await hall.peer.send(stanza("presence", JOIN, to=f"{attic}/human", from_=HUMAN))
-        made = await hall.seen(f"{attic}/human")
-        codes = {it.get("code") for it in made.iter(f"{{{MUC_USER}}}status")}
-        assert "201" in codes, "it was not there before"
+        while True:
+            await hall.peer.send(stanza("presence", JOIN, to=f"{attic}/human", from_=HUMAN))
+            made = await hall.seen(f"{attic}/human")
+            codes = {it.get("code") for it in made.iter(f"{{{MUC_USER}}}status")}
+            if "201" in codes:
+                break
+            await hall.seen(f"{attic}/human", "unavailable")  # the bridge is just about to do it
         unlock = f"<query xmlns='{OWNER}'><x xmlns='jabber:x:data' type='submit'/></query>"
         await hall.peer.send(stanza("iq", unlock, to=attic, from_=HUMAN, type="set", id="o"))
         await hall.seen(f"{attic}/robot")
@@ -300,9 +310,12 @@ async def test_without_a_journal(prosody: Prosody, tmp_path: Path) -> None:
 
 
 async def test_one_slow_answer_holds_up_nobody_else(prosody: Prosody, tmp_path: Path) -> None:
-    """Twenty people speak; the endpoint does not answer one of them for as long as that takes."""
+    """Twenty people speak; the endpoint does not answer one of them for as long as that takes.
+
+    The limits are for one person each, and far too low for the room as a single sender.
+    """
     async with open_hall(prosody, tmp_path) as hall:
-        await hall.start()
+        await hall.start(limits={"stanzas_per_s": 0.001, "burst": 10})
         await hall.seen(BOT_THERE)
         people = [f"p{number}" for number in range(20)]
         for one in people:
@@ -362,6 +375,31 @@ async def test_a_removal_because_of_an_error_is_not(
             await hall.peer.send(room_presence(den, me, 110, 307, 333, type="unavailable"))
         assert hall.endpoint.bodies == ["hi", "hi"]
         assert len(daemon.logged("room joined")) == 2
+
+
+async def test_an_error_from_the_room_makes_the_bridge_look(
+    server: Prosody | Ejabberd, tmp_path: Path
+) -> None:
+    """A room that has forgotten the bot returns what it says (XEP-0410)."""
+    den, me = f"den@{PEER}", f"echo@{BOT}/default"
+    async with open_hall(server, tmp_path) as hall:
+        daemon = await hall.start(room=[{"jid": den, "as": "echo", "nick": "robot"}])
+        await hall.seen_join(den)
+        await hall.peer.send(room_presence(den, me, 110))
+        await hall.peer.send(stanza("message", "<subject/>", to=me, from_=den, type="groupchat"))
+        text = stanza("message", "<body>hi</body>", to=me, from_=f"{den}/n", type="groupchat")
+        await hall.peer.send(text)
+        await hall.peer.receive(lambda it: it.get("to") == den and body_of(it) == "hi")
+        condition = f"<not-acceptable xmlns='{STANZA_ERRORS}'/>"
+        error = f"<error type='modify'>{condition}</error>"
+        await hall.peer.send(stanza("message", error, to=me, from_=den, type="error"))
+        ping = await hall.peer.receive(
+            lambda it: name(it) == "iq" and it.get("to") == f"{den}/robot", timeout_s=BACK_S
+        )
+        id = ping.get("id") or ""
+        await hall.peer.send(stanza("iq", error, to=me, from_=f"{den}/robot", type="error", id=id))
+        await hall.seen_join(den)
+        assert len(daemon.logged("a self-ping found us outside")) == 1
 
 
 def room_presence(room: str, to: str, *codes: int, type: str = "") -> str:
