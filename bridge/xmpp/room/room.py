@@ -24,14 +24,11 @@ from bridge.xmpp.muc import statuses_of
 from bridge.xmpp.room import outcome, request
 from bridge.xmpp.room.occupant import OCCUPANT_ID, Occupants, item_of, occupant_id_of
 from bridge.xmpp.room.outcome import Ending
-from xmppstream import Element, Stanza, StanzaCondition, make
+from bridge.xmpp.room.selfping import Answer, SelfPing, read_answer
+from xmppstream import Element, Stanza, make
 from xmppstream.names import DISCO_INFO, MUC_USER, expanded
 
 JOIN_TIMEOUT_S: Final = 30.0
-SILENCE_S: Final = 15 * 60.0
-"""After this silence of a room, the bridge asks whether it is still there (XEP-0410)."""
-PING_TIMEOUT_S: Final = 60.0
-PING_SPACING_S: Final = 30.0
 GOOD_S: Final = 60.0
 """A stay of this length makes the next wait short again."""
 RESOURCE: Final = "default"
@@ -40,18 +37,6 @@ KNOWN: Final = frozenset({OCCUPANT_ID, SID})
 _NICKS: Final = 9
 _QUESTIONS: Final = 16
 _AGAIN: Final = Backoff(5.0, 600.0)
-_PING_AGAIN: Final = Backoff(30.0, 600.0)
-_THERE: Final = frozenset(
-    {
-        StanzaCondition.SERVICE_UNAVAILABLE,
-        StanzaCondition.FEATURE_NOT_IMPLEMENTED,
-        StanzaCondition.ITEM_NOT_FOUND,
-    }
-)
-"""Errors of a self-ping that only an occupant gets (XEP-0410 §3.2)."""
-_UNDECIDED: Final = frozenset(
-    {StanzaCondition.REMOTE_SERVER_NOT_FOUND, StanzaCondition.REMOTE_SERVER_TIMEOUT}
-)
 
 Verdict = Literal["event", "state"]
 """Whether a presence is an event for the service, or only changes what is known of the room."""
@@ -118,12 +103,8 @@ class Room:
         self._attempts = 0
         self._number = 1  # of the nick: nick, nick2, …
         self._requested = ""  # the occupant that was asked for
-        self._heard_at = -math.inf
-        self._ping_at = math.inf  # asked for by an error or by a ping without an answer
-        self._pinged_at = -math.inf
-        self._pings = 0  # without an answer
+        self._ping = SelfPing()
         self._questions: dict[str, str] = {}  # what our last iqs were for, by id
-        self._ping_id: str | None = None  # of the ping that waits for its answer
         self._told = ""
 
     @property
@@ -186,26 +167,26 @@ class Room:
         if self.phase is Phase.JOINING:
             self._try_again(now, outcome.NO_ANSWER)
         elif self.phase is Phase.JOINED:
-            if self._ping_id is not None:
+            if now < self._ping.due:  # the room has been heard meanwhile
+                self.due = self._ping.due
+            elif self._ping.id is not None:
                 self._unanswered(now)
-            elif now >= min(self._ping_at, self._heard_at + SILENCE_S):
-                self._ping(now)
             else:
-                self._schedule()
+                self._ask_ourselves(now)
 
     # --- what the room says
 
     def heard(self, now: float) -> None:
         """Note that a stanza has come from the room: it is alive, and we are in it."""
-        self._heard_at = now
-        if self.why and self.phase is Phase.JOINED:
-            self.why, self._pings = "", 0
+        self._ping.heard(now)
+        if self.phase is Phase.JOINED:
+            self.why = ""
 
     def errored(self, now: float) -> None:
         """Note that a stanza of ours was returned by the room: we may not be in it any more."""
-        if self.phase is Phase.JOINED and self._ping_id is None:
-            self._ping_at = max(now, self._pinged_at + PING_SPACING_S)
-            self._schedule()
+        if self.phase is Phase.JOINED:
+            self._ping.suspect(now)
+            self.due = self._ping.due
 
     def note_subject(self, message: Stanza, subject: str) -> None:
         """Remember the room's subject."""
@@ -249,7 +230,7 @@ class Room:
         if stanza.type == "result":
             self.heard(now)
         if what == "ping":
-            if stanza.id == self._ping_id:
+            if stanza.id == self._ping.id:
                 self._pong(stanza, now)
         elif what == "features":
             if stanza.type == "result":
@@ -279,9 +260,9 @@ class Room:
             self._host.send(request.unlock(self.jid, self.address, self._ask("configure")))
         self._host.send(request.ask_features(self.jid, self.address, self._ask("features")))
         self._enter(Phase.JOINED, now, "")
-        self._pings, self._number, self._told = 0, 1, ""
-        self._ping_at = math.inf
-        self._schedule()
+        self._number, self._told = 1, ""
+        self._ping.begin()
+        self.due = self._ping.due
         self._log.info("room joined", nick=self.nick, occupants=len(self.occupants))
 
     def _renamed(self, presence: Stanza) -> None:
@@ -336,7 +317,7 @@ class Room:
             self.since = now
         self.phase, self.why = phase, why
         if phase is not Phase.JOINED:
-            self.occupant = self._ping_id = None
+            self.occupant = self._ping.id = None
 
     def _ask(self, what: str) -> str:
         """Return the id of a new question."""
@@ -348,39 +329,34 @@ class Room:
 
     # --- self-ping
 
-    def _schedule(self) -> None:
-        self.due = min(self._ping_at, self._heard_at + SILENCE_S)
-
-    def _ping(self, now: float) -> None:
+    def _ask_ourselves(self, now: float) -> None:
         assert self.occupant is not None
-        self._ping_at, self._pinged_at = math.inf, now
-        self.due = now + PING_TIMEOUT_S
-        self._ping_id = self._ask("ping")
-        self._host.send(request.ping(self.occupant, self.address, self._ping_id))
+        id = self._ask("ping")
+        self._ping.sent(id, now)
+        self.due = self._ping.due
+        self._host.send(request.ping(self.occupant, self.address, id))
 
     def _pong(self, stanza: Stanza, now: float) -> None:
-        self._ping_id = None
-        condition, _, text = outcome.error_of(stanza)
-        if stanza.type == "result" or condition in _THERE:
-            self.heard(now)
-            self._schedule()
-        elif condition in _UNDECIDED:
-            self._unanswered(now)
-        else:
-            ending = Ending("disconnected", outcome.LOST, again=True)
-            self._host.lost(self, self._absence(), ending)
-            self._log.info("a self-ping found us outside", why=text or condition)
-            self._end(ending, now)
+        match read_answer(stanza):
+            case Answer.THERE:
+                self._ping.answered(now)
+                self.heard(now)
+                self.due = self._ping.due
+            case Answer.UNDECIDED:
+                self._unanswered(now)
+            case Answer.OUTSIDE:
+                condition, _, text = outcome.error_of(stanza)
+                ending = Ending("disconnected", outcome.LOST, again=True)
+                self._host.lost(self, self._absence(), ending)
+                self._log.info("a self-ping found us outside", why=text or condition)
+                self._end(ending, now)
 
     def _unanswered(self, now: float) -> None:
-        """Ask again later: nobody can tell whether we are in the room (XEP-0410 §3.2)."""
-        self._ping_id = None
-        self._pings += 1
+        self._ping.unanswered(now)
+        self.due = self._ping.due
         if not self.why:
             self._log.warning("room does not answer", why=outcome.SILENT)
         self.why = outcome.SILENT
-        self._ping_at = now + _PING_AGAIN.wait_s(self._pings)
-        self.due = self._ping_at
 
     def _absence(self) -> Stanza:
         """Return the presence that the room should have sent."""

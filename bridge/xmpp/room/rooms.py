@@ -16,16 +16,15 @@ from collections.abc import Callable, Iterable
 from secrets import token_hex
 from typing import Final, Literal
 
-import msgspec
 import trio
 from attrs import evolve, frozen
 from structlog.typing import FilteringBoundLogger
 
 from bridge.config.event import EventName
 from bridge.config.settings import RoomSettings
-from bridge.config.value import Secret
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.room.history import Histories, Key, is_delayed, is_subject
+from bridge.xmpp.room.kept import Added, KeptRooms
 from bridge.xmpp.room.outcome import Ending
 from bridge.xmpp.room.reflection import Reflections
 from bridge.xmpp.room.room import KNOWN, RESOURCE, Phase, Room
@@ -36,7 +35,6 @@ from xmppstream.names import COMPONENT, MUC_USER, expanded
 
 SPACING_S: Final = (0.8, 1.2)
 """The least and the greatest time between two joins on one server."""
-_KIND: Final = "room"
 _MUC_USER: Final = expanded(MUC_USER, "x")
 _MUC: Final = expanded("http://jabber.org/protocol/muc", "x")
 _SUBJECT: Final = expanded(COMPONENT, "subject")
@@ -46,7 +44,7 @@ Verdict = Literal["live", "own", "history", "unclear", "state", "joined", "left"
 """What a stanza is with regard to rooms: to be handled as any other; our own message; history; one
 whose place is not clear yet; only a change of what is known; the begin or end of our presence.
 """
-Origin = Literal["configuration", "api", "invitation"]
+Origin = Literal["configuration"] | Added
 
 
 @frozen
@@ -58,15 +56,6 @@ class Inbound:
     weight_bytes: int = 0
     is_counted: bool = True
     """Whether it was counted as received when it came."""
-
-
-class _KeptRoom(msgspec.Struct, omit_defaults=True):
-    """A room in the component's small state."""
-
-    nick: str
-    password: str | None = None
-    create: bool = False
-    origin: Literal["api", "invitation"] = "api"
 
 
 class TooManyRooms(Exception):
@@ -97,7 +86,7 @@ class Rooms:
         self._spacing_s = spacing_s
         self._is_attached = False
         self._is_loaded = False
-        self._state: StateStore = MemoryState()
+        self._kept = KeptRooms(MemoryState())
         self._rooms: dict[Key, Room] = {}
         self._origins: dict[Key, Origin] = {}
         self._histories: Histories[Inbound] = Histories()
@@ -115,19 +104,15 @@ class Rooms:
         """Take over the rooms and occupants of an earlier process. Call it before `attached`. From
         here on a clock is needed.
         """
-        self._state, self._is_loaded = state, True
+        self._kept, self._is_loaded = KeptRooms(state), True
         for room in self._rooms.values():
             room.detached(self._now())
         self.occupancy.load(state)
-        for key, value in state.entries(_KIND).items():
-            jid, _, local = key.partition(" ")
-            kept = msgspec.json.decode(value, type=_KeptRoom)
-            password = None if kept.password is None else Secret(kept.password)
-            settings = RoomSettings(jid, local, kept.nick, password, kept.create)
+        for settings, origin in self._kept.all(self._log):
             if self._key_of(settings) in self._rooms:  # the configuration names it by now
-                state.delete(_KIND, key)
+                self._kept.forget(settings.jid, settings.local)
             else:
-                self._add(settings, kept.origin)
+                self._add(settings, origin)
 
     def configure(self, rooms: Iterable[RoomSettings], max_rooms: int) -> None:
         """Keep the rooms of a configuration, and leave those that it does not name any more."""
@@ -139,13 +124,13 @@ class Rooms:
         for key, one in wanted.items():
             room = self._rooms.get(key)
             if room is not None and self._origins[key] != "configuration":
-                self._state.delete(_KIND, f"{one.jid} {one.local}")
+                self._kept.forget(one.jid, one.local)
             if room is None or room.settings != one:
                 self._replace(one, "configuration")
             self._origins[key] = "configuration"
         self.wake()
 
-    def put(self, settings: RoomSettings, origin: Literal["api", "invitation"] = "api") -> Room:
+    def put(self, settings: RoomSettings, origin: Added = "api") -> Room:
         """Keep a room, or change its settings; one that stays out is joined again.
 
         Raises:
@@ -160,10 +145,8 @@ class Rooms:
         else:
             room.retry(self._now())
         if self._origins[key] != "configuration":
-            password = settings.password
-            secret = None if password is None else password.value
-            kept = _KeptRoom(settings.nick, secret, settings.create, origin)
-            self._state.put(_KIND, f"{settings.jid} {settings.local}", msgspec.json.encode(kept))
+            self._origins[key] = origin
+            self._kept.keep(room.settings, origin)
         self.wake()
         return room
 
@@ -172,7 +155,7 @@ class Rooms:
         key = (fold(jid), self._address(local))
         if key not in self._rooms:
             return False
-        self._state.delete(_KIND, f"{key[0]} {local}")
+        self._kept.forget(key[0], local)
         self._remove(key)
         self.wake()
         return True
@@ -195,7 +178,9 @@ class Rooms:
         key = self._key_of(settings)
         old = self._rooms.get(key)
         if old is not None and old.phase is Phase.JOINED and old.settings.nick == settings.nick:
-            old.settings = settings  # a password or `create` matters at the next join
+            old.settings = evolve(
+                settings, jid=key[0]
+            )  # a password or `create` matters at the next join
             return old
         if old is not None:
             self._remove(key)

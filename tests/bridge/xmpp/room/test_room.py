@@ -5,7 +5,9 @@ from attrs import evolve
 
 from bridge.config.value import Secret
 from bridge.xmpp.room import outcome
-from bridge.xmpp.room.room import JOIN_TIMEOUT_S, PING_TIMEOUT_S, SILENCE_S, Phase
+from bridge.xmpp.room.room import JOIN_TIMEOUT_S, Phase
+from bridge.xmpp.room.selfping import SILENCE_S
+from bridge.xmpp.room.selfping import TIMEOUT_S as PING_TIMEOUT_S
 from tests.bridge.sample import meanings, stanza
 from tests.bridge.xmpp.room.stage import (
     HALL,
