@@ -22,23 +22,22 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.event import EventName
 from bridge.config.settings import RoomSettings
-from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.muc import Change, MucOccupancy
 from bridge.xmpp.room.history import Histories, Key, is_delayed, is_subject
 from bridge.xmpp.room.kept import Added, KeptRooms
 from bridge.xmpp.room.outcome import Ending
+from bridge.xmpp.room.outgoing import as_it_leaves
 from bridge.xmpp.room.reflection import Reflections
 from bridge.xmpp.room.room import KNOWN, RESOURCE, Phase, Room
+from bridge.xmpp.room.tracked import TrackedRooms
 from bridge.xmpp.state import MemoryState, StateStore
-from xmppstream import Element, Stanza
+from xmppstream import Stanza
 from xmppstream.jid import bare, domain_of, fold
-from xmppstream.names import COMPONENT, MUC_USER, expanded
+from xmppstream.names import COMPONENT, expanded
 
 SPACING_S: Final = (0.8, 1.2)
 """The least and the greatest time between two joins on one server."""
-_MUC_USER: Final = expanded(MUC_USER, "x")
-_MUC: Final = expanded("http://jabber.org/protocol/muc", "x")
 _SUBJECT: Final = expanded(COMPONENT, "subject")
-_EXPECTED: Final = 1000
 
 Verdict = Literal["live", "own", "history", "unclear", "state", "joined", "left"]
 """What a stanza is with regard to rooms: to be handled as any other; our own message; history; one
@@ -92,8 +91,7 @@ class Rooms:
         self._histories: Histories[Inbound] = Histories()
         self._reflections = Reflections()
         self._free_at: dict[str, float] = {}  # by server: when the next join is allowed
-        self._expected: dict[Key, bool] = {}  # joins that the service has sent: always True
-        self._certain: set[Key] = set()  # tracked occupants that this stream has told us of
+        self._tracked = TrackedRooms(log)
         self._left: set[Key] = set()  # kept before, and left; the room has not said so yet
         self._fresh: Key | None = None  # an occupant that the present stanza has told us of
         self._max_rooms = 100
@@ -219,16 +217,9 @@ class Rooms:
         """Join all rooms again: a stream has begun."""
         now, self._is_attached = self._now(), True
         self._free_at.clear()
-        self._certain.clear()
         for room in self._rooms.values():
             room.attached(now)
-        tracked = self.tracked()
-        if tracked:
-            self._log.info(
-                "rooms that the service joined by itself are not joined again",
-                rooms=sorted({room for room, _ in tracked})[:10],
-                hint="use PUT /v1/rooms, or configure them",
-            )
+        self._tracked.begin_stream(self.tracked())
         self.wake()
 
     def detached(self) -> None:
@@ -355,29 +346,19 @@ class Rooms:
             return "left"
         return "live" if judged == "event" else "state"
 
-    def _track(self, stanza: Stanza, key: Key, change: str | None, now: float) -> Verdict:
+    def _track(self, stanza: Stanza, key: Key, change: Change | None, now: float) -> Verdict:
         """Handle a presence of a room that is not kept."""
         if change == "left":
             self._histories.end(key)
-            self._certain.discard(key)
+            self._tracked.left(key)
             self._left.discard(key)
             return "left"
         if self.occupancy.occupant(*key) != stanza.from_ or stanza.type is not None:
             return "live"
-        is_expected = self._expected.pop(key, False)
-        if key not in self._certain or is_expected:
-            self._certain.add(key)
+        if self._tracked.entered(key, change):
             self._histories.begin(key, now, asked=False)
             self.wake()
-        if change != "joined":
-            return "live"
-        if is_expected:  # not for whatever a stranger claims
-            self._log.info(
-                "the service has joined a room by itself",
-                room=key[0],
-                hint="it is not joined again after a restart; PUT /v1/rooms keeps it",
-            )
-        return "joined"
+        return "live" if change is None else "joined"
 
     def _receive_groupchat(
         self, stanza: Stanza, key: Key, room: Room | None, now: float
@@ -404,31 +385,12 @@ class Rooms:
         """Return a stanza as it must leave if it is for a room: from the address that joined, with
         the room's ids, and marked as private (XEP-0045 §7.5) if it is for an occupant.
         """
-        to, sender = stanza.to or "", stanza.from_ or ""
-        room = fold(bare(to))
-        if not self.occupancy.has_occupant(room) or stanza.type in ("result", "error"):
-            return stanza
-        joined = f"{sender}/{RESOURCE}"
-        occupant = self.occupancy.occupant
-        if "/" not in sender and not occupant(room, sender) and occupant(room, joined):
-            stanza = Stanza(stanza.element.with_attributes(from_=joined), stanza.lang)
-        if stanza.kind != "message":
-            return stanza
-        if stanza.type == "groupchat":
-            return self._reflections.translated(stanza, room)
-        if "/" in to and stanza.element.find(_MUC_USER) is None:
-            one = stanza.element
-            children = (*one.children, Element(_MUC_USER))
-            return Stanza(Element(one.name, one.attributes, children), stanza.lang)
-        return stanza
+        return as_it_leaves(stanza, self.occupancy, self._reflections)
 
     def observe_sent(self, stanza: Stanza) -> None:
         """Learn from an outgoing stanza."""
         self.occupancy.observe_sent(stanza)
-        if stanza.kind == "presence" and stanza.element.find(_MUC) is not None:
-            self._expected[fold(bare(stanza.to or "")), stanza.from_ or ""] = True
-            if len(self._expected) > _EXPECTED:
-                del self._expected[next(iter(self._expected))]
+        self._tracked.observe_sent(stanza)
 
     # --- for `Room`
 
