@@ -10,6 +10,7 @@ question that was asked behind the self-presence (`answered`), or for `LONGEST_S
 is over with the first of them.
 """
 
+import math
 from collections import OrderedDict
 from typing import Final, Generic, Literal, TypeVar
 
@@ -52,7 +53,9 @@ class _Phase(Generic[T]):
 
 
 class Histories(Generic[T]):
-    """The phases of all rooms, and what they hold. No clock: times are the caller's."""
+    """The phases of all rooms, and what they hold. No clock: times are the caller's, and never go
+    back, so the phases are in the order of their ends.
+    """
 
     def __init__(self) -> None:
         self._phases: OrderedDict[Key, _Phase[T]] = OrderedDict()
@@ -66,7 +69,6 @@ class Histories(Generic[T]):
         """
         self.end(key)
         self._phases[key] = _Phase(now + LONGEST_S, answered=not asked)
-        self._phases.move_to_end(key)
         if len(self._phases) > _LIMIT:  # strangers can begin some
             self.end(next(iter(self._phases)))
 
@@ -107,13 +109,12 @@ class Histories(Generic[T]):
 
     def due(self, now: float) -> list[T]:
         """End the phases that have lasted long enough; return what they held: it is live."""
-        over = [key for key, phase in self._phases.items() if phase.ends_at <= now]
         found: list[T] = []
-        for key in over:
-            found += self._phases.pop(key).held
+        while self._phases and self.next_due <= now:
+            found += self._phases.popitem(last=False)[1].held
         return found
 
     @property
     def next_due(self) -> float:
         """When the first phase ends by itself; infinite if there is none."""
-        return min((one.ends_at for one in self._phases.values()), default=float("inf"))
+        return next((one.ends_at for one in self._phases.values()), math.inf)

@@ -169,8 +169,10 @@ class Rooms:
 
     def tracked(self) -> list[Key]:
         """Return the rooms, with our address, that the service joined by itself."""
+        there = self.occupancy.all()
+        self._left.intersection_update(there)
         known = self._rooms.keys() | self._left
-        return [key for key in self.occupancy.all() if key not in known]
+        return [key for key in there if key not in known]
 
     def _replace(self, settings: RoomSettings, origin: Origin) -> Room:
         key = self._key_of(settings)

@@ -15,12 +15,13 @@ from xmppstream.jid import bare, fold
 from xmppstream.names import expanded
 
 _EXPECTED: Final = 1000
+_CERTAIN: Final = 20_000
 _MUC: Final = expanded("http://jabber.org/protocol/muc", "x")
 
 
 class TrackedRooms:
-    """What is known of these rooms, besides our occupants. Both memories are bounded: by a limit,
-    and by the occupants.
+    """What is known of these rooms, besides our occupants. The memories are bounded, because
+    strangers can claim anything.
     """
 
     def __init__(self, log: FilteringBoundLogger) -> None:
@@ -53,6 +54,8 @@ class TrackedRooms:
         """Note a presence of our own; return whether it answers a join."""
         is_expected = self._expected.pop(key, False)
         answers = key not in self._certain or is_expected
+        if len(self._certain) >= _CERTAIN:  # to be told again costs no more than history does
+            self._certain.clear()
         self._certain.add(key)
         if change == "joined" and is_expected:  # not for whatever a stranger claims
             self._log.info(

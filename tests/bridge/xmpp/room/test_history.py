@@ -204,6 +204,23 @@ def test_after_another_stream_its_first_presence_is_a_join() -> None:
     assert stage.give(message("juliet", BODY + DELAY, to=SELF)) == "history"
 
 
+def test_phases_end_in_the_order_in_which_they_began() -> None:
+    stage = Stage()
+    for name in ("a", "b", "a"):  # the last presence counts
+        join = f"<presence to='{name}@x.example/robot' from='{SELF}'>"
+        stage.rooms.observe_sent(
+            stanza(f"{join}<x xmlns='http://jabber.org/protocol/muc'/></presence>")
+        )
+        stage.give(presence("robot", 110, to=SELF, room=f"{name}@x.example"))
+        stage.pass_s(4)
+    old = [message("n", BODY + DELAY, to=SELF, room=f"{name}@x.example") for name in "ab"]
+    assert [stage.give(one) for one in old] == ["history", "history"]
+    stage.pass_s(3)
+    assert [stage.give(one) for one in old] == ["history", "live"]
+    stage.pass_s(4)
+    assert [stage.give(one) for one in old] == ["live", "live"]
+
+
 def test_phases_that_strangers_begin_are_bounded() -> None:
     stage = Stage()
     for number in range(10_050):
