@@ -8,9 +8,12 @@ from click.testing import CliRunner
 from jsonschema_rs import Draft202012Validator, meta
 
 from bridge.cli.main import main
+from bridge.payload.derived import Place
+from bridge.payload.request import request_body
 from bridge.payload.schema import json_schema
 from tests.bridge.payload.test_content import ANSWERS, WRITTEN
 from tests.bridge.payload.test_field import EXAMPLES, IQS, PRESENCE, message, read
+from tests.bridge.sample import stanza
 
 SCHEMA = json_schema()
 REQUESTS = [
@@ -31,6 +34,19 @@ def test_it_is_a_schema() -> None:
 @pytest.mark.parametrize("xml", REQUESTS)
 def test_each_request_fits(xml: str) -> None:
     told = read(xml)
+    validator("Request").validate(told)
+    assert set(told) <= set(SCHEMA["$defs"]["Request"]["properties"])
+
+
+def test_the_end_of_a_stay_in_a_room_fits() -> None:
+    xml = "<presence from='hall@muc.example/robot' to='bot@bot.example' type='unavailable'/>"
+    place = Place(True, reason="kicked")
+    told = json.loads(request_body(stanza(xml), xml, 0.0, "u", 1, place, "room_left"))
+    assert (told["event"], told["reason"], told["room"]) == (
+        "room_left",
+        "kicked",
+        "hall@muc.example",
+    )
     validator("Request").validate(told)
     assert set(told) <= set(SCHEMA["$defs"]["Request"]["properties"])
 
