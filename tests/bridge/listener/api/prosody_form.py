@@ -149,7 +149,7 @@ FORMS: Final = (
     _get("openapi", "extdisco?type=stun", "<services xmlns='urn:xmpp:extdisco:2' type='stun'/>"),
     evolve(_get("openapi", "archive?with=bob@localhost&max=10",
          f"<query xmlns='urn:xmpp:mam:2'><x xmlns='{_DATA}' type='submit'>"
-         "<field var='FORM_TYPE' type='hidden'><value>urn:xmpp:mam:2</value></field>"
+         "<field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>"
          "<field var='with'><value>bob@localhost</value></field></x>"
          "<set xmlns='http://jabber.org/protocol/rsm'><max>10</max></set></query>", type="set"),
            improves='without fields that are empty'),
