@@ -112,7 +112,7 @@ async def notice(stage: Stage) -> None:
         "n8": f"<gone xmlns='{states}'/>",
     }
     replies = {"n2": 3, "n3": 2}
-    async with stage.bridge(), stage.user("alice", "phone") as alice:
+    async with stage.bridge(component_post_events="all"), stage.user("alice", "phone") as alice:
         for id, content in sent.items():
             await alice.send(f"<message to='{ECHO}' type='chat' id='{id}'>{content}</message>")
             for _ in range(replies.get(id, 0)):
