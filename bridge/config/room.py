@@ -88,7 +88,7 @@ class RoomValidation:
         found: dict[tuple[str, str], RoomSettings] = {}
         for index, one in enumerate(table.room):
             place = f"{key}.room[{index}]"
-            room = self._room(one, domain, place, faulty, _locals(table.room))
+            room = self._room(one, domain, place, faulty, _locals(table))
             if room is None:
                 continue
             if local_parts is not None and room.local not in local_parts:
@@ -172,9 +172,11 @@ class RoomValidation:
                 )
 
 
-def _locals(rooms: Sequence[RoomTable]) -> list[str]:
+def _locals(table: ComponentTable) -> list[str]:
     """Return the local parts that a component is known to have."""
-    return sorted({one.as_ for one in rooms if one.as_ is not None})
+    if table.local_parts is not None:
+        return table.local_parts
+    return sorted({one.as_ for one in table.room if one.as_ is not None})
 
 
 def _checked_text(text: str) -> str:

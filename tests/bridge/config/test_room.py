@@ -184,3 +184,11 @@ def test_only_an_address_that_exists_joins(tmp_path: Path) -> None:
     )
     component, _ = read(tmp_path, config(room(), 'local_parts = ["Bot"]'))
     assert [one.local for one in component.rooms] == ["bot"]
+
+
+def test_the_only_address_that_exists_joins_by_default(tmp_path: Path) -> None:
+    without = room(**{"as": None})
+    component, _ = read(tmp_path, config(without, 'local_parts = ["Bot"]'))
+    assert [one.local for one in component.rooms] == ["bot"]
+    [found] = faults(tmp_path, config(without, 'local_parts = ["bot", "news"]'))
+    assert found.startswith(f"{KEY}.room[0].as: ")
