@@ -240,6 +240,8 @@ class Dispatcher:
 
     def _set_sender(self, delivery: Delivery) -> None:
         """In a room, have the occupant be the sender, not the whole room."""
+        if not self._rooms.occupancy.is_anywhere:
+            return
         sender = delivery.stanza.from_ or ""
         if self._rooms.occupancy.has_occupant(sender):
             to = bare(delivery.stanza.to or "")

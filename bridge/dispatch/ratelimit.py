@@ -156,9 +156,11 @@ class SenderLimiter:
 
     def accepted(self, delivery: Delivery) -> None:
         """Count a stanza as waiting."""
-        parties = delivery.parties
-        for one in _counted(parties[0]):
-            self._waiting[one] = self._waiting.get(one, 0) + 1
+        parties, waiting = delivery.parties, self._waiting
+        sender = parties[0]
+        waiting[sender] = waiting.get(sender, 0) + 1
+        if "/" in sender:  # an occupant, whose room is counted too
+            waiting[bare(sender)] = waiting.get(bare(sender), 0) + 1
         self._conversations[parties] = self._conversations.get(parties, 0) + 1
 
     def ended(self, delivery: Delivery) -> None:
@@ -167,13 +169,17 @@ class SenderLimiter:
             return
         parties = delivery.parties
         # A stanza that an operator revived is not counted: then there is nothing to subtract from.
-        for one in _counted(parties[0]):
-            left = self._waiting.pop(one, 0) - 1
-            if left > 0:
-                self._waiting[one] = left
+        self._uncount(parties[0])
+        if "/" in parties[0]:
+            self._uncount(bare(parties[0]))
         left = self._conversations.pop(parties, 0) - 1
         if left > 0:
             self._conversations[parties] = left
+
+    def _uncount(self, sender: str) -> None:
+        left = self._waiting.pop(sender, 0) - 1
+        if left > 0:
+            self._waiting[sender] = left
 
     # --- log messages
 
@@ -194,8 +200,3 @@ class SenderLimiter:
         if self.refused_count and (now or self._now() - self._refused_at >= CALM_S):
             log.warning("no sender is over a limit any more", refused=self.refused_count)
             self.refused_count = 0
-
-
-def _counted(sender: str) -> tuple[str, ...]:
-    """Return the names that a sender's waiting stanzas count for: also the room of an occupant."""
-    return (sender, bare(sender)) if "/" in sender else (sender,)

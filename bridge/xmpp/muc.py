@@ -53,6 +53,11 @@ class MucOccupancy:
         for (room, address), occupant in self._occupants.items():
             self._keep(room, address, occupant)
 
+    @property
+    def is_anywhere(self) -> bool:
+        """Whether the bridge has an occupant in any room. Most have none, and need not look."""
+        return bool(self._rooms)
+
     def observe(self, stanza: Stanza) -> Change | None:
         """Learn from an incoming stanza; return whether an occupant of ours began or ended."""
         sender, address = stanza.from_, stanza.to

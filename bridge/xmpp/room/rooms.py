@@ -316,7 +316,9 @@ class Rooms:
         """Return the sender that a stanza counts for: an occupant in a room, else a bare JID."""
         sender = stanza.from_ or ""
         room_jid = bare(sender)
-        if not self.occupancy.has_occupant(sender) or room_jid == sender:
+        if not self.occupancy.is_anywhere or room_jid == sender:
+            return room_jid
+        if not self.occupancy.has_occupant(sender):
             return room_jid
         room = self._rooms.get((room_jid, stanza.to or ""))
         id = None if room is None else room.sender_of(stanza)
