@@ -6,12 +6,20 @@ written as a string if its pseudonym is not a number: it makes the same stanza t
 """
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from bridge.capture.redact.markup import Tags, change_fragment
+import msgspec
+
 from bridge.capture.redact.spelling import change_json, meaning_of_json
-from bridge.capture.redact.value import is_address
-from bridge.capture.redact.vocabulary import JSON_KEYS
+from bridge.capture.redact.value import Values
+from bridge.capture.redact.vocabulary import (
+    FORM_TYPE,
+    FREE_OBJECTS,
+    JSON_KEYS,
+    keeps_json,
+    place_of,
+)
 
 _TOKEN: Final = re.compile(
     r"\"((?:[^\"\\]|\\.)*)(\"|\Z|\\\Z)(\s*:)?"
@@ -21,38 +29,82 @@ _TOKEN: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _LITERALS: Final = ("true", "false", "null")
-_STANZA_KEYS: Final = {
-    **{key: key for key in ("to", "from", "kind", "type", "id", "received", "event", "timestamp")},
-    **dict.fromkeys(
-        ("uid", "ref", "replace", "retract", "receipt", "displayed", "origin_id"), "id"
-    ),
-}
-"""Keys whose values are replaced like those of an attribute."""
+_MARKUP_KEYS: Final = frozenset({"stanza", "html"})
+_HASH_KEYS: Final = frozenset({"vcard_update", "photo"})
 
 
-def change_document(tags: Tags, text: str) -> str:
-    """Replace the values in a JSON text; anything that is not JSON is replaced as text."""
-    return _Document(tags).change(text)
+class Json:
+    """Replaces the values in JSON. `fragment` replaces those in a piece of XML."""
+
+    def __init__(self, values: Values, fragment: Callable[[str], str]) -> None:
+        self.values = values
+        self._fragment = fragment
+
+    def document(self, text: str, key: str = "") -> str:
+        """Replace the values in a JSON text, which is that of `key`; anything that is not JSON is
+        replaced as text.
+        """
+        return _Document(self, key).change(text)
+
+    def value(self, outer: str, key: str, value: Any, free: str = "") -> Any:
+        """Replace a decoded value of `key` in `outer`. `free`: see `FREE_OBJECTS`."""
+        match value:
+            case str():
+                return self.string(outer, key, value)
+            case list():
+                return [self.value(outer, key, one, free) for one in value]
+            case dict():
+                free = FREE_OBJECTS.get(key) or free
+                is_form_type = value.get("var") == FORM_TYPE
+                return {
+                    self.name(one, free): self.value(
+                        key, _key(key, one, free, is_form_type), value[one], free
+                    )
+                    for one in value
+                }
+            case None | bool():
+                return value
+            case _:
+                literal = str(value)
+                if keeps_json(outer, key, literal):
+                    return value
+                return msgspec.Raw(self.document(literal).encode())
+
+    def name(self, key: str, free: str) -> str:
+        """Replace a key, unless it is one of the bridge."""
+        if free:
+            return self.values.attribute(free, key)
+        return key if key in JSON_KEYS else self.values.text(key)
+
+    def string(self, outer: str, key: str, text: str) -> str:
+        """Replace the string value of a key, in the object of the key `outer`."""
+        if key in _MARKUP_KEYS:
+            return self._fragment(text)
+        if keeps_json(outer, key, text, self.values.domain):
+            return text
+        place = place_of(outer, key)
+        if place.attribute:
+            return self.values.attribute(place.attribute, text)
+        return self.values.digest(text) if key in _HASH_KEYS else self.values.text(text)
 
 
-def change_string(tags: Tags, key: str, text: str) -> str:
-    """Replace the string value of a key."""
-    values = tags.values
-    if key in _STANZA_KEYS:
-        return values.attribute(_STANZA_KEYS[key], text)
-    if key == "stanza" or (key != "body" and text.lstrip()[:1] == "<"):
-        return change_fragment(tags, text)
-    if key != "body" and is_address(text):
-        return values.address(text)
-    return values.text(text)
+def _key(outer: str, key: str, free: str, is_form_type: bool) -> str:
+    """Return the key by which the value of `key` is replaced."""
+    if is_form_type and key in ("value", "values"):
+        return FORM_TYPE
+    return outer if free and key != FORM_TYPE else key
 
 
 class _Document:
-    """A JSON text that is being replaced; `_key` is the last key in the open object."""
+    """A JSON text that is being replaced. `_key` is the last key in the open object, which is the
+    value of `_outer`.
+    """
 
-    def __init__(self, tags: Tags) -> None:
-        self._tags = tags
-        self._key = ""
+    def __init__(self, json: Json, key: str) -> None:
+        self._json = json
+        self._outer, self._key, self._free = "", key, ""
+        self._is_form_type = self._is_list = False
+        self._stack: list[tuple[str, str, str, bool, bool]] = []
 
     def change(self, text: str) -> str:
         return _TOKEN.sub(self._token, text)
@@ -63,25 +115,41 @@ class _Document:
         if match[4] is not None:
             return self._literal(match[4])
         if match[5] is None:
-            return self._tags.values.text(match[0])
-        if match[5] in ",{}":
-            self._key = ""
+            return self._json.values.text(match[0])
+        self._structure(match[5])
         return match[5]
+
+    def _structure(self, sign: str) -> None:
+        if sign in "{[":
+            around = self._outer, self._key, self._free, self._is_form_type, self._is_list
+            self._stack.append(around)
+            self._is_list = sign == "["
+            if sign == "{":
+                self._free = FREE_OBJECTS.get(self._key) or self._free
+                self._outer, self._key, self._is_form_type = self._key, "", False
+        elif sign == ",":
+            self._key = self._key if self._is_list else ""
+        elif self._stack:
+            around = self._stack.pop()
+            self._outer, self._key, self._free, self._is_form_type, self._is_list = around
 
     def _string(self, match: re.Match[str]) -> str:
         raw, quote, colon = match[1], match[2], match[3]
         if colon:
-            self._key = meaning_of_json(raw)
-            if self._key not in JSON_KEYS:
-                raw = change_json(raw, self._tags.values.text)
+            meant = meaning_of_json(raw)
+            self._key = _key(self._outer, meant, self._free, self._is_form_type)
+            raw = change_json(raw, lambda text: self._json.name(text, self._free))
         else:
-            raw = change_json(raw, lambda text: change_string(self._tags, self._key, text))
+            self._is_form_type |= self._key == "var" and meaning_of_json(raw) == FORM_TYPE
+            raw = change_json(raw, lambda text: self._json.string(self._outer, self._key, text))
         return f'"{raw}{quote}{colon or ""}'
 
     def _literal(self, literal: str) -> str:
         if literal == "null" or (literal in _LITERALS and self._key != "body"):
             return literal
-        new = self._tags.values.text(literal)
+        if keeps_json(self._outer, self._key, literal):
+            return literal
+        new = self._json.values.text(literal)
         if self._key == "body" and (literal in _LITERALS or not _NUMBER.fullmatch(new)):
             return f'"{new}"'
         if _NUMBER.fullmatch(literal) and not _NUMBER.fullmatch(new):

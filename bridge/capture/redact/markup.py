@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import frozen
 
+from bridge.capture.redact.json_text import Json
 from bridge.capture.redact.spelling import change_xml
 from bridge.capture.redact.value import PIECE, Values
 from bridge.capture.redact.vocabulary import (
@@ -45,6 +46,8 @@ _WORD_BYTES: Final = bytes(
 )
 _CUT_CHARACTER: Final = re.compile("[\udc80-\udcff]{1,3}\\Z")  # as decoded with `surrogateescape`
 _CACHED_BYTES: Final = 256
+_JSON: Final = "json"  # XEP-0335
+_HASH: Final = "photo"  # XEP-0153
 
 Piece = tuple[int, bytes]
 """A number of input bytes, and their replacement."""
@@ -64,6 +67,7 @@ class Tags:
 
     def __init__(self, values: Values) -> None:
         self.values = values
+        self.json = Json(values, lambda text: change_fragment(self, text))
         self._cached = lru_cache(4096)(self._change)
 
     def change(self, raw: bytes) -> _Tag:
@@ -191,13 +195,15 @@ class Markup:
         return self._put(at, end, new.encode("utf-8", "surrogateescape"))
 
     def _change_text(self, text: str) -> str:
+        if self._element == _JSON:
+            return self._tags.json.document(text, "data")
         if self._may_stay and (
             keeps_form_type(text)
             if self._form_type == 2
             else keeps_text(self._element, text, self._values.domain)
         ):
             return text
-        return self._values.text(text)
+        return self._values.digest(text) if self._element == _HASH else self._values.text(text)
 
     @property
     def _may_stay(self) -> bool:
@@ -207,6 +213,8 @@ class Markup:
         """Return the end of the part of a text that does not depend on the bytes after it."""
         text = bytes(self._rest[at:end])
         if self._may_stay and len(text) <= TEXT_LIMIT:
+            return at
+        if self._element == _JSON and len(text) < _HOLD_TEXT_BYTES:
             return at
         if end < len(self._rest) or b"<" in text:  # a CDATA section, or the beginning of one
             return at if len(self._rest) - at < _HOLD_TEXT_BYTES else end

@@ -86,6 +86,10 @@ class Pseudonyms:
             return self.name(name)
         return self.words[name]
 
+    def digest(self, text: str) -> str:
+        """Return a SHA-1 hash, in hexadecimal, in place of another one."""
+        return self._digest(text, 20).hex()
+
     def _make_word(self, word: str) -> str:
         made = self._hashed(word, "")
         tries = 0

@@ -18,7 +18,6 @@ from attrs import define, evolve, field
 
 from bridge.capture.exchange import API, CHANNEL
 from bridge.capture.format import IN, LINK, OUT, Header, Record
-from bridge.capture.redact.json_text import change_document, change_string
 from bridge.capture.redact.markup import Markup, Piece, Tags, change_fragment
 from bridge.capture.redact.pseudonym import Avoid, Pseudonyms
 from bridge.capture.redact.value import Values
@@ -36,6 +35,10 @@ _HOST: Final = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?: \(TLS
 _URL: Final = re.compile(r"(https?://(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?)(.*)", re.DOTALL)
 _LINK: Final = re.compile(r"(open|end)( |\Z)(.*)", re.DOTALL)
 _UID: Final = re.compile(r"msg_[0-9a-f]{1,60}(?:-\d{1,6})?")
+_MEMBERS: Final = frozenset(
+    {"uid", "id", "attempt", "start", "duration_s", "request", "status", "headers", "body"}
+    | {"body_base64", "failure"}
+)
 _CONDITIONS: Final = frozenset({condition.value for condition in StreamCondition})
 
 
@@ -160,7 +163,7 @@ class Rewriter:
             return _changed(data, self._link)
         if record.channel in (CHANNEL, API):
             return self._json_record(data)
-        return _changed(data, lambda text: change_document(self._tags, text))
+        return _changed(data, lambda text: self._tags.json.document(text))
 
     def _link(self, text: str) -> str:
         match = _LINK.fullmatch(text)
@@ -200,8 +203,13 @@ class Rewriter:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            return _changed(data, lambda text: change_document(self._tags, text))
-        return msgspec.json.encode({key: self._member(key, value) for key in value})
+            return _changed(data, lambda text: self._tags.json.document(text))
+        return msgspec.json.encode(
+            {
+                key if key in _MEMBERS else self._tags.json.name(key, ""): self._member(key, value)
+                for key in value
+            }
+        )
 
     def _member(self, key: str, record: dict[str, Any]) -> Any:
         value = record[key]
@@ -220,20 +228,7 @@ class Rewriter:
                 name: text if name == "kind" else self._ending(str(text))
                 for name, text in value.items()
             }
-        return self._any(key, value)
-
-    def _any(self, key: str, value: Any) -> Any:
-        """Replace a value of the JSON that was POSTed, or of an unknown key."""
-        if isinstance(value, str):
-            return change_string(self._tags, key, value)
-        if isinstance(value, list):
-            return [self._any(key, one) for one in value]
-        if isinstance(value, dict):
-            return {name: self._any(name, one) for name, one in value.items()}
-        if value is None or isinstance(value, bool):
-            return value
-        text = change_document(self._tags, str(value))
-        return msgspec.Raw(text.encode())
+        return self._tags.json.value("", key, value)
 
     def _answer_header(self, name: str, value: str) -> str:
         if name == "content-type":
@@ -246,7 +241,7 @@ class Rewriter:
     def _answer(self, body: str, media_type: str) -> str:
         beginning = body.lstrip(" \t\r\n\ufeff")[:1]
         if "json" in media_type or (beginning in ("{", "[", '"') and "xml" not in media_type):
-            return change_document(self._tags, body)
+            return self._tags.json.document(body)
         return change_fragment(self._tags, body)
 
     def _bytes(self, encoded: str, media_type: str) -> str:

@@ -8,7 +8,6 @@ the places where they keep them; the domains of addresses; and names of elements
 
 import html
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -53,6 +52,9 @@ class Survey(Values):
         self._hidden.add_words(words)
         return text
 
+    def digest(self, text: str) -> str:
+        return text
+
     def name(self, name: str) -> str:
         return name
 
@@ -73,6 +75,10 @@ def surveyor(survey: Survey) -> Rewriter:
     return Rewriter(survey)
 
 
+_KNOWN: Final = frozenset(
+    {"uid", "id", "attempt", "content-type", "retry-after", "request", "headers", "failure", "why"}
+    | {"start", "duration_s", "body_base64"}
+)
 _CONDITIONS: Final = frozenset(condition.value for condition in StreamCondition)
 
 
@@ -160,6 +166,8 @@ class Search:
     def _attribute(self, name: str, value: str) -> None:
         if vocabulary.keeps_attribute(name, value, self._domain):
             return
+        if vocabulary.local_name(name) in vocabulary.URLS:
+            value = vocabulary.URL_SCHEME.sub("", value, count=1)
         known = vocabulary.local_name(name) in vocabulary.ADDRESSES
         if known or "@" in value:
             self._address(value, known)
@@ -178,18 +186,39 @@ class Search:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._text(data.decode("utf-8", "replace"))
             return
-        for key, one in _members("", value):
-            if known and key in ("uid", "id", "kind", "attempt", "content-type", "retry-after"):
-                continue
-            if isinstance(one, str):
-                self._string(key, one)
-            elif not isinstance(one, bool) and one is not None:
-                self._text(str(one) if key not in ("start", "duration_s", "status") else "")
+        self._value("", "", value, known)
 
-    def _string(self, key: str, text: str) -> None:
-        if key in ("to", "from", "type", "kind", "uid", "id", "received"):
-            self._attribute(key, text)
-        elif key == "stanza" or text.lstrip()[:1] == "<":
+    def _value(self, outer: str, key: str, value: Any, known: bool, free: str = "") -> None:
+        match value:
+            case dict():
+                free = vocabulary.FREE_OBJECTS.get(key) or free
+                is_form_type = value.get("var") == vocabulary.FORM_TYPE
+                for name, one in value.items():
+                    if known and not outer and not key and name in _KNOWN:
+                        continue
+                    if free:
+                        self._attribute(free, name)
+                    elif name not in vocabulary.JSON_KEYS | _KNOWN:
+                        self._text(name)
+                    if is_form_type and name in ("value", "values"):
+                        name = vocabulary.FORM_TYPE
+                    is_own = not free or name == vocabulary.FORM_TYPE
+                    self._value(key, name if is_own else key, one, known, free)
+            case list():
+                for one in value:
+                    self._value(outer, key, one, known, free)
+            case str():
+                self._string(outer, key, value)
+            case int() | float() if not isinstance(value, bool):
+                self._text(str(value) if key not in ("start", "duration_s", "status") else "")
+
+    def _string(self, outer: str, key: str, text: str) -> None:
+        place = vocabulary.place_of(outer, key)
+        if vocabulary.keeps_json(outer, key, text, self._domain):
+            return
+        if place.attribute:
+            self._attribute(place.attribute, text)
+        elif key in ("stanza", "html") or (key == "body" and text.lstrip()[:1] == "<"):
             self._xml(text)
         elif key == "why":
             self._link(f"end {text}")
@@ -197,14 +226,3 @@ class Search:
             self._json(text.encode("utf-8", "replace"), known=False)
         else:
             self._text(text)
-
-
-def _members(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, one in value.items():
-            yield from _members(name, one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _members(key, one)
-    else:
-        yield key, value

@@ -10,6 +10,8 @@ from bridge.capture.redact.vocabulary import (
     ADDRESSES,
     NAMES,
     RESOURCE,
+    URL_SCHEME,
+    URLS,
     keeps_attribute,
     local_name,
 )
@@ -24,6 +26,7 @@ _WHOLE_ADDRESS: Final = re.compile(
     r"(?:xmpp:)?[^\s\"&'/:<>@]{1,1023}@[^\s/@]{1,255}(?:/.{1,1023})?"
 )
 _URI: Final = "xmpp:"
+_SHA_1: Final = re.compile("[0-9a-f]{40}")
 _LONGEST_ADDRESS: Final = 3100
 _RECENT_LENGTH: Final = 2048  # an exchange contains the same text five times
 
@@ -56,6 +59,10 @@ class Values:
         parts[1::2] = map(self._words.__getitem__, parts[1::2])
         return "".join(parts)
 
+    def digest(self, text: str) -> str:
+        """Replace a hash by another one."""
+        return self._pseudonyms.digest(text) if _SHA_1.fullmatch(text) else self.text(text)
+
     def name(self, name: str) -> str:
         """Replace an id."""
         return self._pseudonyms.opaque(name)
@@ -69,6 +76,9 @@ class Values:
             return self.name(value)
         if name in ADDRESSES or is_address(value):
             return self.address(value)
+        scheme = URL_SCHEME.match(value) if name in URLS else None
+        if scheme is not None:
+            return scheme[0] + self.text(value[scheme.end() :])
         return self.text(value)
 
     def _address(self, address: str) -> str:

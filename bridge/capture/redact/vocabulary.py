@@ -10,14 +10,24 @@ import errno
 import os
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, get_args
+
+import msgspec
+from attrs import frozen
 
 from bridge.config.event import EVENTS
+from bridge.payload.body import KEYS
+from bridge.payload.content import RETRACTED, WRITERS
+from bridge.payload.extension.chat import STATES
+from bridge.payload.extension.text import HINTS
 from bridge.payload.field import FIELDS, READ_ONLY
 from bridge.payload.mod_rest import MOD_REST_KEYS
+from bridge.payload.shape import Shape
+from xmppstream import StanzaCondition
 from xmppstream.stanza import KINDS, TYPES
 
 _DATE: Final = r"-?\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)?)?"
+_MOMENT: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)"
 _OLD_DATE: Final = r"\d{8}T\d\d:\d\d:\d\d"  # XEP-0091
 _HTTP_DATE: Final = (
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
@@ -27,7 +37,7 @@ _NUMBER: Final = r"-?\d{1,4}"
 _BOOLEAN: Final = "true|false|0|1"
 _NAMESPACE: Final = (
     r"https?://(?:jabber|etherx\.jabber|www\.w3)\.org/[\w./#+-]*|urn:(?:xmpp|ietf):[\w.:#+-]*"
-    r"|jabber:[\w:#-]*|vcard-temp|muc#\w+|pubsub#\w+|msgoffline|roster:delimiter"
+    r"|jabber:[\w:#-]*|vcard-temp|eu\.siacs\.conversations\.axolotl|muc#\w+|pubsub#\w+|msgoffline|roster:delimiter"
 )
 _LANGUAGE: Final = r"[A-Za-z]{2,3}(?:-(?:Hans|Hant|Latn|Cyrl|Arab))?(?:-(?:[A-Za-z]{2}|\d{3}))?|"
 _SENTENCES: Final = (  # the texts of errors that the bridge sends (`outcome`, `admission`)
@@ -39,6 +49,19 @@ _SENTENCES: Final = (  # the texts of errors that the bridge sends (`outcome`, `
 )
 # The bridge's own ids, which are random: of replies, and of pings to itself (S35).
 _UID: Final = r"msg_[0-9a-f]{20,60}(?:-\d{1,6})?|barrier-[0-9a-f]{12}-\d{1,9}"
+_FILE_TYPES: Final = frozenset(
+    {
+        "text/plain",
+        "text/html",
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "image/svg+xml",
+    }
+    | {"audio/mpeg", "audio/ogg", "audio/mp4", "video/mp4", "video/webm", "application/pdf"}
+    | {"application/octet-stream", "application/zip"}
+)
 _TYPES: Final = (
     {one for types in TYPES.values() for one in types}
     | {"auth", "cancel", "continue", "modify", "wait", "form", "submit", "both", "none", "to"}
@@ -58,7 +81,8 @@ _TYPES: Final = (
         "s2s",
     }
     | {"user", "pep", "leaf", "collection", "service", "admin", "registered", "handheld", "console"}
-    | {"text/plain", "text/html", "image/png", "image/jpeg", "image/gif", "image/webp"}
+    | {"info", "warn", "mention", "data", "stun", "stuns", "turn", "turns", "file"}
+    | _FILE_TYPES
 )
 _MEDIA_TYPES: Final = frozenset(
     {"application/json", "application/xmpp+xml", "application/xml", "application/octet-stream"}
@@ -84,7 +108,14 @@ _ATTRIBUTES: Final = _table(
         "type": _any(*_TYPES),
         "kind": _any(*KINDS),
         "event": _any(*EVENTS),
-        "var node feature": f"FORM_TYPE|{_NAMESPACE}",
+        "node feature for namespace": _NAMESPACE,
+        "var": f"FORM_TYPE|with|start|end|before-id|after-id|ids|{_NAMESPACE}",
+        "begin end start": r"\d{1,6}",
+        "disposition": "inline|attachment",
+        "execute": "prev|next|complete",
+        "transport": "tcp|udp",
+        "name": "Authorization|Cookie|Expires",  # the headers of an upload (XEP-0363 §4)
+        "content-type": _any(*_FILE_TYPES),
         "xml:lang": _LANGUAGE,
         "uid id": _UID,
         "code": r"\d{3}",
@@ -92,7 +123,7 @@ _ATTRIBUTES: Final = _table(
         "role": "moderator|participant|visitor|none",
         "subscription": "both|from|to|none|remove|subscribed|unconfigured|pending",
         "ask": "subscribe|unsubscribe",
-        "action": "execute|cancel|prev|next|complete",
+        "action": "execute|cancel|prev|next|complete|add|remove|modify",
         "status": "executing|completed|canceled",
         "category": _any(
             *(
@@ -116,10 +147,10 @@ _ATTRIBUTES: Final = _table(
             ),
         ),
         "version": r"\d{1,3}(?:\.\d{1,3})?",
-        "stamp since until received timestamp": f"{_DATE}|{_OLD_DATE}",
-        "seconds maxstanzas maxchars max count index priority": r"\d{1,6}",
+        "stamp since until received timestamp expires": f"{_DATE}|{_OLD_DATE}",
+        "seconds maxstanzas maxchars max count index priority attempt": r"\d{1,6}",
         "hash algo": r"md5|sha-?\d{1,3}(?:-\d{3})?|blake2b-?\d{3}",
-        "sent delivered complete stable last persistent": _BOOLEAN,
+        "sent delivered complete stable last persistent continue restricted": _BOOLEAN,
     }
 )
 _TEXTS: Final = _table(
@@ -128,9 +159,14 @@ _TEXTS: Final = _table(
         "priority": _NUMBER,
         "handshake": "redacted",
         "utc stamp": _DATE,
+        "tzo": r"Z|[+-]\d\d:\d\d",
+        "value": f"{_BOOLEAN}|{_MOMENT}",
+        "media-type TYPE": _any(*_FILE_TYPES),
         "version": r"\d{1,4}(?:\.\d{1,4}){1,3}",
         "text": _SENTENCES,
         "name": r"(?!)",  # only the component's own domain, see `keeps_text`
+        "body": re.escape(RETRACTED),
+        "photo": r"(?!)",  # a hash, which is replaced as a whole
     }
 )
 TEXT_LIMIT: Final = 96
@@ -158,15 +194,95 @@ _REASON: Final = re.compile(
 RESOURCE: Final = "default"
 """The resource of the bridge itself (contract H6)."""
 ADDRESSES: Final = frozenset({"to", "from", "jid", "by", "with", "initiator", "responder"})
-NAMES: Final = frozenset({"id", "sid", "queryid"})
+NAMES: Final = frozenset({"id", "sid", "sessionid", "queryid", "var"})
+URLS: Final = frozenset({"href", "src"})
+"""Attributes whose URL keeps its scheme: without it, the bridge would not send them."""
+URL_SCHEME: Final = re.compile("(?:https?|mailto|xmpp|cid):", re.IGNORECASE)
+
+
+def _keys_within(shape: Any) -> set[str]:
+    """Return the keys of the objects that a shape may hold."""
+    if isinstance(shape, type) and issubclass(shape, Shape):
+        fields = msgspec.structs.fields(shape)
+        return {one.encode_name for one in fields}.union(*(_keys_within(o.type) for o in fields))
+    return set().union(*map(_keys_within, get_args(shape)))
+
+
 JSON_KEYS: Final = frozenset(
-    {
-        *("to", "from", "kind", "type", "id", "body", "stanza", "error", "message", "status"),
-        *(field.key for field in FIELDS),
-        *MOD_REST_KEYS,
-        *READ_ONLY,
-    }
+    {"error", "message", "status", *KEYS, *READ_ONLY, *MOD_REST_KEYS}
+    | {field.key for field in FIELDS}
+    | {key for field in FIELDS for key in _keys_within(field.shape)}
+    | {key for row in WRITERS.values() for key in _keys_within(row.shape)}
 )
+"""The keys of the JSON that stay, but not within `FREE_OBJECTS`."""
+FREE_OBJECTS: Final = {"data": "var", "extensions": "var", "bodies": "xml:lang"}
+"""Keys of objects whose own keys are somebody's, at any depth: they are replaced like the values of
+an attribute.
+"""
+
+
+@frozen
+class Place:
+    """Where XML has a value of the JSON: in the attribute or in the element of that name."""
+
+    attribute: str = ""
+    element: str = ""
+    kept: frozenset[str] = frozenset()
+    """Values that are names in the XML, which always stay."""
+
+
+_TEXT: Final = Place()
+_SAME_ATTRIBUTE: Final = (
+    *("to", "from", "kind", "type", "id", "received", "event", "timestamp", "jid", "by", "uri"),
+    *("var", "node", "name", "queryid", "affiliation", "role", "action", "category", "hash"),
+    *("stamp", "since", "seconds", "maxstanzas", "maxchars", "begin", "end", "transport"),
+    *("execute", "content-type", "expires", "index", "sessionid", "attempt"),
+)
+_PLACES: Final = {
+    **{key: Place(key) for key in _SAME_ATTRIBUTE},
+    **dict.fromkeys(("uid", "ref", "replace", "retract", "receipt", "displayed"), Place("id")),
+    **dict.fromkeys(("origin_id", "occupant_id", "attach_to", "moderate"), Place("id")),
+    **dict.fromkeys(("room", "actor"), Place("jid")),
+    **dict.fromkeys(("disco", "items", "command"), Place("node")),
+    **dict.fromkeys(("features", "fallback", "encryption"), Place("var")),
+    "delay": Place("stamp"),
+    "idle_since": Place("since"),
+    "statuses": Place("code"),
+    "lastactivity": Place("seconds"),
+    "lang": Place("xml:lang"),
+    **{key: Place(element=key) for key in ("body", "show", "priority", "utc", "tzo", "value")},
+    **dict.fromkeys(("values", "data", "extensions"), Place(element="value")),
+    "version": Place(element="version"),
+    "media_type": Place(element="media-type"),
+    "photo type": Place(element="TYPE"),
+    "error text": Place(element="text"),
+    "command status": Place("status"),
+    "archive start": Place(element="value"),
+    "archive end": Place(element="value"),
+    "state": Place(kept=frozenset(STATES)),
+    "hints": Place(kept=frozenset(HINTS)),
+    "condition": Place(kept=frozenset(one.value for one in StanzaCondition)),
+    "register state": _TEXT,
+    "thread id": _TEXT,
+    "gateway jid": _TEXT,
+    "stats value": _TEXT,
+}
+"""By key, or by the object's key and the key in it."""
+
+
+def place_of(outer: str, key: str) -> Place:
+    """Return where XML has the value of `key`, in the object or the list `outer`."""
+    return _PLACES.get(f"{outer} {key}") or _PLACES.get(key, _TEXT)
+
+
+def keeps_json(outer: str, key: str, value: str, domain: str = "") -> bool:
+    """Return whether the value of a key in the bridge's JSON is kept."""
+    place = place_of(outer, key)
+    if place.attribute:
+        return keeps_attribute(place.attribute, value, domain)
+    if place.element:
+        return len(value) <= TEXT_LIMIT and keeps_text(place.element, value, domain)
+    return value in place.kept or (key == FORM_TYPE and keeps_form_type(value))
 
 
 @lru_cache(maxsize=1024)
