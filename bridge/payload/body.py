@@ -5,6 +5,7 @@ strict decoder refuses is read leniently, or refused in our own words.
 """
 
 import json
+from collections.abc import Iterator
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any, Final, Literal
@@ -14,6 +15,7 @@ import msgspec
 from bridge.payload.content import WRITERS, says_something
 from bridge.payload.error import UnusableReply, quote
 from bridge.payload.field import FIELDS, READ_ONLY
+from bridge.payload.key import keys_beside, unknown_within
 from bridge.payload.mod_rest import from_mod_rest
 from xmppstream.stanza import KINDS, TYPES, Kind
 
@@ -28,9 +30,19 @@ _MEANT: Final = {
     "sender": "from",
     "xml": "stanza",
 }
+_MEANT_WITHIN: Final = {
+    **dict.fromkeys(("uri", "href", "link", "src"), "url"),
+    **dict.fromkeys(("mime_type", "mimetype", "content_type", "mime", "type"), "media_type"),
+    **dict.fromkeys(("filename", "file_name"), "name"),
+    **dict.fromkeys(("description", "text", "caption"), "desc"),
+    **dict.fromkeys(("room", "address"), "jid"),
+    **dict.fromkeys(("name", "key"), "var"),
+    **dict.fromkeys(("emoji", "emojis", "reaction"), "reactions"),
+}
 _BOM: Final = b"\xef\xbb\xbf"
 BLANK: Final = _BOM + b" \t\n\r\v\f"
 """The bytes of white space and of a byte order mark: a body of these is empty."""
+_FORWARDED: Final = "forwarded.message."
 _SHOWN: Final = 60
 _UNKNOWN_LIMIT: Final = 20  # keys of one body that are named
 
@@ -85,7 +97,9 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
     objects: list[ReplyObject]
     unknown: tuple[str, ...] = ()
-    """The keys that a reply does not have."""
+    """The keys that a reply does not have; within objects, their paths, such as `files.uri`."""
+    unknown_in: tuple[int, ...] = ()
+    """For each of these keys, the index of the first object that has it."""
     whys: tuple[str, ...] = ()
     """For each object, or the whole body, why it says nothing if it seems to be meant to say
     something; else an empty string. Empty if there is no such reason.
@@ -179,7 +193,11 @@ def _read_leniently(content: bytes, kind: Kind) -> Reading:
             place = f": value {number} is not one" if len(given) > 1 else ""
             raise UnusableReply(f"the body is not a JSON object or an array of objects{place}")
     given = [from_mod_rest(one) for one in given]
-    unknown = dict.fromkeys(key for one in given for key in one if key not in KEYS)
+    unknown: dict[str, int] = {}
+    for index, one in enumerate(given):
+        for key in _unknown_keys(one):
+            if len(unknown) < _UNKNOWN_LIMIT:
+                unknown.setdefault(key, index)
     read: list[tuple[ReplyObject, str]] = []
     for number, one in enumerate(given, 1):
         try:
@@ -188,7 +206,24 @@ def _read_leniently(content: bytes, kind: Kind) -> Reading:
             place = f"object {number}: " if len(given) > 1 else ""
             raise UnusableReply(f"{place}{error}") from None
     whys = tuple([why for _, why in read])
-    return Reading([one for one, _ in read], tuple(unknown)[:_UNKNOWN_LIMIT], whys)
+    return Reading([one for one, _ in read], tuple(unknown), tuple(unknown.values()), whys)
+
+
+def _unknown_keys(one: dict[str, Any]) -> Iterator[str]:
+    yield from (key for key in one if key not in KEYS)
+    if one.get("stanza") in (None, ""):  # else the other keys are ignored
+        for key in one:
+            yield from unknown_within(key, one[key])
+        yield from map(_FORWARDED.__add__, _unknown_in_message(one.get("forwarded")))
+
+
+def _unknown_in_message(forwarded: Any) -> Iterator[str]:
+    message = forwarded.get("message") if isinstance(forwarded, dict) else None
+    for key, value in message.items() if isinstance(message, dict) else ():
+        if key in KEYS:
+            yield from unknown_within(key, value)
+        elif key not in IGNORED:
+            yield key
 
 
 def _structured(one: dict[str, Any], kind: Kind) -> tuple[ReplyObject, str]:
@@ -261,9 +296,16 @@ def _why_nothing(kind: Any, type: Any, default: Kind) -> str | None:
 
 def hint_for(key: str) -> str:
     """Return what may have been meant by a key that a reply does not have."""
-    name = key[:_SHOWN].lower()
-    close = [_MEANT[name]] if name in _MEANT else get_close_matches(name, KEYS, 1)
-    return f"perhaps you meant {close[0]}" if close else f"known keys: {', '.join(KEYS)}"
+    if key.startswith(_FORWARDED):
+        return hint_for(key.removeprefix(_FORWARDED))
+    *outer, name = key[:_SHOWN].lower().split(".")
+    known, meant = keys_beside(key), _MEANT_WITHIN
+    if not known:
+        name, known, meant, outer = key[:_SHOWN].lower(), KEYS, _MEANT, []
+    close = [meant[name]] if meant.get(name) in known else get_close_matches(name, known, 1)
+    if not close:
+        return f"known keys: {', '.join(known)}"
+    return f"perhaps you meant {'.'.join((*outer, close[0]))}"
 
 
 def refuse_key(key: str) -> UnusableReply:

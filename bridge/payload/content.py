@@ -5,14 +5,14 @@ that belong to it. Keys of `field` that have no writer are read only.
 """
 
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from attrs import frozen
 
 from bridge.payload import namespace as ns
 from bridge.payload.derived import ref_of, text_without_fallback
-from bridge.payload.error import UnusableReply
+from bridge.payload.error import UnusableReply, quote
 from bridge.payload.extension import (
     chat,
     file,
@@ -68,20 +68,20 @@ from xmppstream.stanza import KINDS, Kind
 
 QUOTED_LINES: Final = 3
 RETRACTED: Final = "This message has been taken back; your client does not support that."
-_EXPECTED: Final = re.compile(
-    r"Expected `(?P<type>[^`]+)`(?P<rest>.*?)(?: - at `\$(?P<path>[^`]*)`)?\Z", re.DOTALL
-)
+_EXPECTED: Final = re.compile(r"Expected `(?P<type>[^`]+)`(?P<rest>.*)\Z", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 _BODY: Final = expanded(COMPONENT, "body")
 _HTML: Final = expanded(ns.XHTML_IM, "html")
 _SETTING: Final = frozenset({"command", "archive", "moderate"})
 _REFERRING: Final = frozenset({"reply", "reactions", "displayed"})
 _NOUNS: Final = {
-    "str": "a string",
-    "int": "a whole number",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "an object",
+    "str": ("a string",),
+    "int": ("a whole number",),
+    "float": ("a number",),
+    "bool": ("true", "false"),
+    "array": ("a list",),
+    "object": ("an object",),
+    "null": (),
 }
 
 
@@ -188,23 +188,41 @@ def checked(key: str, value: Any, shape: Any) -> Any:
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        raise UnusableReply(f"{key}{_explain(str(error))}") from None
+        choices = _choices(shape) if str(error).startswith("Invalid enum value") else ()
+        why = _not_one_of(value, choices) if choices else _explain(str(error))
+        raise UnusableReply(f"{key}{why}") from None
     except UnicodeEncodeError:  # msgspec compares choices as UTF-8
         raise UnusableReply(f"{key}: an unpaired surrogate") from None
 
 
+def _choices(shape: Any) -> tuple[Any, ...]:
+    """Return the values that a shape may have, or the items of its list."""
+    if get_origin(shape) is Literal:
+        return get_args(shape)
+    return next(filter(None, map(_choices, get_args(shape))), ())
+
+
+def _not_one_of(value: Any, choices: tuple[Any, ...]) -> str:
+    if choices == (False,):
+        return " is not false or a string"
+    items = value if isinstance(value, list) else [value]
+    wrong = next(one for one in items if one not in choices)
+    return f": {quote(str(wrong))} is not one of {', '.join(choices)}"
+
+
 def _explain(error: str) -> str:
-    missing = _MISSING.search(error)
+    what, _, place = error.partition(" - at `$")
+    path = re.sub(r"\[\.\.\.\]", "[]", place.rstrip("`"))
+    missing = _MISSING.search(what)
     if missing is not None:
-        return f" has no {missing[1]}"
-    found = _EXPECTED.match(error)
+        return f"{path} has no {missing[1]}"
+    found = _EXPECTED.match(what)
     if found is None:
-        why = error.partition(" - at")[0]
-        return f": {why[:1].lower()}{why[1:]}"
-    nouns = [_NOUNS.get(one.strip(), one.strip()) for one in found["type"].split("|")]
-    path = re.sub(r"\[\.\.\.\]", "[]", found["path"] or "")
-    rest = found["rest"] if found["rest"].startswith(" of") else ""
-    return f"{path} is not {' or '.join(nouns)}{rest}"
+        return f": {what[:1].lower()}{what[1:]}"
+    names = [one.strip() for one in found["type"].split("|")]
+    nouns = [noun for one in names for noun in _NOUNS.get(one, (one,))]
+    listed = " or ".join(filter(None, (", ".join(nouns[:-1]), nouns[-1])))
+    return f"{path} is not {listed}{found['rest'] if found['rest'].startswith(' of') else ''}"
 
 
 def _check_together(fields: dict[str, Any], body: str | None) -> None:

@@ -23,6 +23,7 @@ from bridge.listener.auth import Grant
 from bridge.listener.problem import Problem
 from bridge.payload.body import BLANK, KEYS, ReplyBody
 from bridge.payload.content import WRITERS, kind_of
+from bridge.payload.key import known_only
 from bridge.payload.mod_rest import from_mod_rest, to_mod_rest
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream import Element, Stanza, write
@@ -143,7 +144,9 @@ class ProsodyRoutes:
         fields = from_mod_rest(fields)
         if as_text:
             fields = {key: _untexted(key, value) for key, value in fields.items()}
-        known = {key: one for key, one in _present(fields).items() if _is_said(key, one)}
+        known = {
+            key: known_only(key, one) for key, one in _present(fields).items() if _is_said(key, one)
+        }
         kind = known.setdefault("kind", _kind_of(known))
         if kind == "message" and "error" not in known:
             known.setdefault("type", "normal")

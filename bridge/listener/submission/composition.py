@@ -19,7 +19,6 @@ from bridge.payload.body import (
     Reading,
     ReplyBody,
     ReplyObject,
-    decode_json,
     read_reply,
     refuse_key,
 )
@@ -80,7 +79,7 @@ class RequestComposer:
             return Batch((self._checked(Draft(ReplyObject(), content), default_from),))
         reading = read_reply(content)
         is_array = content.media == "json" and content.content.lstrip(BLANK)[:1] == b"["
-        parts = _parts(content, reading, is_array=is_array)
+        parts = _parts(reading, is_array=is_array)
         stanzas: list[Stanza] = []
         for place, one in parts:
             with _named(place):
@@ -115,9 +114,7 @@ class RequestComposer:
         return submitter.composer.compose_unasked(draft, default_from, fresh_uid())
 
 
-def _parts(
-    content: ReplyBody, reading: Reading, *, is_array: bool
-) -> list[tuple[str, ReplyObject]]:
+def _parts(reading: Reading, *, is_array: bool) -> list[tuple[str, ReplyObject]]:
     """Return the objects of a body, with at most one file each, and the place of each.
 
     Raises:
@@ -135,7 +132,7 @@ def _parts(
     ]
     if reading.unknown:
         key = reading.unknown[0]
-        with _named(places[_index_of(key, content) if is_array else 0]):
+        with _named(places[reading.unknown_in[0]]):
             raise refuse_key(key)
     parts: list[tuple[str, ReplyObject]] = []
     for index, one in enumerate(objects):
@@ -147,11 +144,6 @@ def _parts(
     if len(parts) > BATCH_LIMIT:
         raise UnusableReply(_TOO_MANY)
     return parts
-
-
-def _index_of(key: str, content: ReplyBody) -> int:
-    """Return the index of the first object of an array that has a key."""
-    return next(index for index, one in enumerate(decode_json(content.content)) if key in one)
 
 
 def _check_company(stanza: Stanza, before: list[Stanza], count: int) -> None:

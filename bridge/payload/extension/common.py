@@ -43,7 +43,8 @@ class Asked:
     def refuse_a_question(self, key: str, value: object) -> None:
         """Refuse `true` as the answer to an iq: it is how one asks."""
         if value is True and self.request.is_request and self.kind == "iq":
-            raise UnusableReply(f"{key}: true asks; the answer is an object")
+            noun = "a list" if key in ("items", "stats") else "an object"
+            raise UnusableReply(f"{key}: true asks; the answer is {noun}")
 
 
 Write = Callable[[Any, Asked], Written]

@@ -102,6 +102,8 @@ _FILE_SOURCES: Final = tuple(_FILE_READERS)
 
 def write_files(value: list[File], _: Asked) -> Written:
     """Clients show a picture only if the body is its URL, so a message has one file."""
+    if not value:
+        raise UnusableReply("files is empty: list a file, or leave the key out")
     if len(value) != 1:
         raise UnusableReply("files: a message has one file; send one message for each")
     file = value[0]

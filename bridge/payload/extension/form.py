@@ -98,7 +98,8 @@ def form_element(key: str, form: Form) -> Element:
     type = form.type or ("submit" if form.data is not None and form.fields is None else None)
     if type not in TYPES:
         known = ", ".join(TYPES)
-        raise UnusableReply(f"{key}.type is not one of {known}" if type else f"{key} has no type")
+        why = f"{key}.type is not" if type else f"{key} has no type; use"
+        raise UnusableReply(f"{why} one of {known}")
     fields = _filled(type, form.fields or [], form.data or {})
     names = [one.var for one in fields if one.var]
     if len(set(names)) < len(names):

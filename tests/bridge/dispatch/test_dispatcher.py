@@ -833,6 +833,9 @@ SAID_ONCE: Final[list[tuple[str, Outcome, list[dict[str, Any]]]]] = [
         {"event": "unknown key in a reply", "key": "zzz"}]),
     ("no printable key", said({"\x1b[31m\ud83d": 1}), [
         {"event": "unknown key in a reply", "key": "\\x1b[31m\\ud83d"}]),
+    ("an unknown key in an object", said({"files": [{"url": "https://a", "nam": "x"}] * 2}), [
+        {"event": "unknown key in a reply", "key": "files.nam",
+         "hint": "perhaps you meant files.name"}]),
     ("201", NoReply("application/json", 201), [
         {"event": "reply ignored", "status": 201, "hint": "use status 200 for replies"}]),
     ("text", NoReply("text/plain"), [

@@ -452,6 +452,14 @@ async def test_a_field_of_an_unknown_name_is_ignored(
     assert [child.text for child in one.element.elements] == ["hi"]
 
 
+async def test_an_unknown_field_within_an_object_is_ignored(world: World) -> None:
+    form = {"type": "submit", "zzz": 1, "fields": [{"var": "a", "zzz": 1}]}
+    content = json.dumps({"to": JULIET, "oob": {"url": "https://a", "zzz": 1}, "dataform": form})
+    assert (await world.post("/rest", content, JSON, **ONE)).is_success
+    ((one, _),) = world.sender.sent
+    assert len(one.element.elements) == 2
+
+
 @pytest.mark.parametrize("name", ["id", "subject", "thread", "show", "ping", "items"])
 async def test_a_field_that_is_null_is_absent(world: World, name: str) -> None:
     content = json.dumps({"to": JULIET, "body": "hi", name: None})

@@ -78,6 +78,10 @@ BAD: Final[dict[str, tuple[Any, str]]] = {
     "an empty array": ([], "the array is empty; send at least one object"),
     "a string in it": ([HI, "ho"], "not a JSON object or an array of objects: value 2 is not one"),
     "a wrong type": ([HI, {**HI, "to": 5}], "object 2: to is not a string"),
+    "an unknown key within": (
+        [HI, {**HI, "oob": {"url": "https://a"}}, {**HI, "oob": {"uri": "https://a"}}],
+        "object 3: key 'oob.uri' is unknown; perhaps you meant oob.url",
+    ),
     "an unknown key": ([HI, HI, {**HI, "boddy": 1}], "object 3: key 'boddy' is unknown; perhaps"),
     "a key to be read": ([HI, {**HI, "uid": "x"}], "object 2: key 'uid' is read only"),
     "nothing to say": ([HI, {"to": PEER}], "object 2: there is nothing to send: no body"),
