@@ -200,16 +200,23 @@ class Rewriter:
     def _json_record(self, data: bytes) -> bytes:
         try:
             value = msgspec.json.decode(data)
+            if isinstance(value, dict):
+                return msgspec.json.encode(
+                    {self._member_name(key): self._any_depth(key, value) for key in value}
+                )
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            return _changed(data, lambda text: self._tags.json.document(text))
-        return msgspec.json.encode(
-            {
-                key if key in _MEMBERS else self._tags.json.name(key, ""): self._member(key, value)
-                for key in value
-            }
-        )
+            pass
+        return _changed(data, lambda text: self._tags.json.document(text))
+
+    def _member_name(self, key: str) -> str:
+        return key if key in _MEMBERS else self._tags.json.name(key, "")
+
+    def _any_depth(self, key: str, record: dict[str, Any]) -> Any:
+        try:
+            return self._member(key, record)
+        except RecursionError:  # a stranger's JSON may be as deep as can just be read
+            text = msgspec.json.encode(record[key]).decode()
+            return msgspec.Raw(self._tags.json.document(text, key).encode())
 
     def _member(self, key: str, record: dict[str, Any]) -> Any:
         value = record[key]

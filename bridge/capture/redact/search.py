@@ -182,11 +182,9 @@ class Search:
 
     def _json(self, data: bytes, known: bool) -> None:
         try:
-            value = msgspec.json.decode(data)
+            self._value("", "", msgspec.json.decode(data), known)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._text(data.decode("utf-8", "replace"))
-            return
-        self._value("", "", value, known)
 
     def _value(self, outer: str, key: str, value: Any, known: bool, free: str = "") -> None:
         match value:

@@ -101,10 +101,11 @@ def form_element(key: str, form: Form) -> Element:
         why = f"{key}.type is not" if type else f"{key} has no type; use"
         raise UnusableReply(f"{why} one of {known}")
     fields = _filled(type, form.fields or [], form.data or {})
-    names = [one.var for one in fields if one.var]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UnusableReply(f"{key}.fields: {quote(twice)} is there twice")
+    seen: set[str] = set()
+    for one in fields:
+        if one.var in seen:
+            raise UnusableReply(f"{key}.fields: {quote(one.var)} is there twice")
+        seen |= {one.var} if one.var else set()
     reported = form.reported or (form.items[0] if form.items else [])
     inner = (
         *child(ns.DATA, "title", form.title),
