@@ -21,6 +21,7 @@ from bridge.capture.replay.side import HANDSHAKE, Side, stanza_of
 from bridge.capture.replay.story import Moment, Story, StoryReader
 from bridge.capture.replay.transport import is_barrier
 from bridge.journal.delivery import Delivery
+from bridge.payload.event import event_of
 from bridge.telemetry.text import duration, printable
 from bridge.webhook.observer import PostAnswer
 from xmppstream import Element, Stanza, write
@@ -140,6 +141,10 @@ class Transcript:
         line.append(f"({arrow} {printable(ours or 'nobody')})", style="dim")
         if stanza.id is not None:
             line.append(f" id {printable(stanza.id)}", style="dim")
+        if not isinstance(event, ElementRefused):
+            word = event_of(stanza)
+            if word not in (stanza.kind, stanza.type, "subscription", "other"):
+                line.append(f" [{word}]", style=style)
         if isinstance(event, ElementRefused):
             inside = f"over a limit: {event.limit}"
         else:

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from bridge.cli.main import main
 from tests.bridge.capture.replay.maker import DOMAIN, Script, conversation, message
 from tests.bridge.unprivileged import unprivileged
+from tests.fixtures.client import CLIENTS
 
 ROOT = Path(__file__).parents[3]
 CAPTURED = ("--answers", "captured")
@@ -224,6 +225,26 @@ def test_show_is_a_conversation(tmp_path: Path) -> None:
         "               <body>yes</body>",
     ]
     assert lines[-1] == "17:20:00.160 • end the peer ended the stream"
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("conversations-message", "id 5a1c"),
+        ("conversations-correction", "id 5a1d [edit]"),
+        ("conversations-reaction", "id 5a21 [reaction]"),
+        ("conversations-omemo", "id 5a1f [encrypted]"),
+        ("conversations-key-transport", "id 5a20"),
+        ("dino-typing", "(to bot@b.example) [typing]"),
+        ("movim-subscription", "id v-2"),
+        ("server-bounce", "id m-out-1"),
+    ],
+)
+def test_show_says_what_a_stanza_is(tmp_path: Path, name: str, end: str) -> None:
+    script = Script().open().came((CLIENTS / f"{name}.xml").read_text().strip())
+    lines = run("show", script.stop().write(tmp_path / "c.xcap")).output.splitlines()
+    [head] = [line for line in lines if "→ message" in line or "→ presence" in line]
+    assert head.endswith(end)
 
 
 def test_show_shows_a_part(tmp_path: Path) -> None:
