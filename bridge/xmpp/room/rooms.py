@@ -28,6 +28,7 @@ from bridge.xmpp.room.kept import Added, KeptRooms
 from bridge.xmpp.room.outcome import Ending
 from bridge.xmpp.room.outgoing import as_it_leaves
 from bridge.xmpp.room.reflection import Reflections
+from bridge.xmpp.room.request import leave
 from bridge.xmpp.room.room import KNOWN, RESOURCE, Phase, Room
 from bridge.xmpp.room.tracked import TrackedRooms
 from bridge.xmpp.state import MemoryState, StateStore
@@ -221,6 +222,10 @@ class Rooms:
         self._free_at.clear()
         for room in self._rooms.values():
             room.attached(now)
+        for key in self._left:  # deleted while there was no stream
+            occupant = self.occupancy.occupant(*key)
+            if occupant is not None:
+                self.send(leave(occupant, key[1]))
         self._tracked.begin_stream(self.tracked())
         self.wake()
 

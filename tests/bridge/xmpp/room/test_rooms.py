@@ -112,6 +112,22 @@ def test_a_room_that_is_deleted_is_left_and_not_kept() -> None:
     assert Stage(state=state).rooms.all() == []
 
 
+def test_a_room_that_is_deleted_without_a_stream_is_left_by_the_next() -> None:
+    stage = Stage()
+    stage.attach()
+    stage.rooms.put(HALL)
+    stage.pass_s(0)
+    stage.give(presence("robot", 110))
+    stage.sent()
+    stage.rooms.detached()
+    stage.rooms.delete(ROOM, "bot")
+    [leave] = stage.attach()
+    assert (leave.type, leave.to, leave.from_) == ("unavailable", f"{ROOM}/robot", ME)
+    assert stage.give(presence("robot", 110, type="unavailable")) == "left"
+    stage.rooms.detached()
+    assert stage.attach() == []
+
+
 def test_no_more_rooms_than_allowed() -> None:
     stage = Stage(HALL, max_rooms=2)
     stage.rooms.put(OTHER)
