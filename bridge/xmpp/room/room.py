@@ -194,10 +194,11 @@ class Room:
         self.subject_by = (message.from_ or "").partition("/")[2] or None
 
     def sender_of(self, stanza: Stanza) -> str | None:
-        """Return the id of the occupant that a stanza comes from, where the room announces ids:
-        a new nick does not change it.
+        """Return the id of the occupant that a stanza comes from, which a new nick does not change;
+        None where the room does not announce ids. Until it has answered they are taken as they
+        come: another sender in the middle of a conversation would break its order.
         """
-        if OCCUPANT_ID not in (self.features or ()):
+        if self.features is not None and OCCUPANT_ID not in self.features:
             return None
         known = self.occupants.get((stanza.from_ or "").partition("/")[2])
         return occupant_id_of(stanza) or (None if known is None else known.occupant_id)

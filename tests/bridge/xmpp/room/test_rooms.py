@@ -317,8 +317,8 @@ def test_the_log_does_not_grow_with_what_strangers_claim() -> None:
 # --- senders
 
 
-def announce_ids(stage: Stage, asking: Stanza) -> None:
-    feature = f"<feature var='{FEATURE}'/>"
+def announce_ids(stage: Stage, asking: Stanza, *, gives_ids: bool = True) -> None:
+    feature = f"<feature var='{FEATURE}'/>" if gives_ids else ""
     query = f"<query xmlns='http://jabber.org/protocol/disco#info'>{feature}</query>"
     answer = f"<iq from='{ROOM}' to='{ME}' id='{asking.id}' type='result'>{query}</iq>"
     assert stage.rooms.take(stanza(answer))
@@ -371,9 +371,20 @@ def test_the_presence_tells_the_id_of_a_message_without_one() -> None:
     assert stage.rooms.sender_of(stanza(message("romeo"))).endswith("id2")
 
 
+def test_a_sender_stays_the_same_when_the_room_announces_ids() -> None:
+    """Messages may come before its answer does, and are in order with those behind it."""
+    stage = Stage(HALL)
+    [asking] = stage.enter()
+    said = stanza(message("juliet", "<body>hi</body>" + occupant("id1")))
+    before = stage.rooms.sender_of(said)
+    announce_ids(stage, asking)
+    assert stage.rooms.sender_of(said) == before
+
+
 def test_where_ids_are_not_announced_anybody_could_make_them_up() -> None:
     stage = Stage(HALL)
-    stage.enter()
+    [asking] = stage.enter()
+    announce_ids(stage, asking, gives_ids=False)
     one = stage.rooms.sender_of(stanza(message("juliet", occupant("id1"))))
     assert one == f"{ROOM}/juliet"
 
