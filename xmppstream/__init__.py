@@ -40,6 +40,7 @@ from xmppstream.trio_stream import (
     StreamLost,
     StreamOptions,
     connect,
+    open_transport,
 )
 from xmppstream.writer import IllegalCharacter, TooLong, write
 
@@ -82,6 +83,7 @@ __all__ = [
     "digest",
     "encode",
     "make",
+    "open_transport",
     "parse_element",
     "rehome",
     "split",

@@ -117,7 +117,7 @@ async def connect(
     options.tap.opened(str(server))
     try:
         with trio.fail_after(options.handshake_timeout_s):
-            transport = await _open_transport(server)
+            transport = await open_transport(server)
             stage = f"waiting for the handshake of {server}"
             stream = await attach(transport, domain, secret, options)
             end = None
@@ -146,7 +146,12 @@ async def attach(
     return stream
 
 
-async def _open_transport(server: Server) -> trio.abc.Stream:
+async def open_transport(server: Server) -> trio.abc.Stream:
+    """Connect to a server, over TLS if it says so, and open no stream yet.
+
+    Raises:
+        StreamFailed: if there is no connection, or TLS fails. There is no time-out.
+    """
     context = None
     try:
         if server.tls:

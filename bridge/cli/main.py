@@ -10,7 +10,7 @@ from bridge import __version__
 from bridge.cli.exit import EXIT_CODES
 
 _COMMANDS: Final = {
-    "check": "bridge.cli.check:check",
+    "check": "bridge.cli.check.command:check",
     "conformance": "bridge.cli.conformance:conformance",
     "demo": "bridge.cli.demo:demo",
     "help": "bridge.cli.help:help_command",

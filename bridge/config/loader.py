@@ -6,11 +6,12 @@ its key and a remedy, before `ConfigError` is raised.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -23,6 +24,11 @@ from bridge.config.settings import (
 )
 from bridge.config.validation import Validation, readable_by_all
 from bridge.config.value import is_secret_header
+
+_PROSODY: Final = re.compile(
+    r"""^[ \t]*(?:(?:Component|VirtualHost)[ \t]*\(?["']|--)""", re.MULTILINE
+)
+"""A section or a comment of Lua: neither is TOML."""
 
 
 def load(path: Path) -> Settings:
@@ -83,9 +89,10 @@ def load_file(path: Path) -> ConfigFile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    source = str(path)
+    source, text = str(path), ""
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        text = path.read_bytes().decode()
+        return tomllib.loads(text)
     except FileNotFoundError:
         fault = ConfigFault("", "there is no such file", "Check the path of the configuration file")
         raise ConfigError(source, [fault]) from None
@@ -98,15 +105,22 @@ def _read(path: Path) -> dict[str, Any]:
         fault = ConfigFault("", "the file is not UTF-8 text", "Save it as UTF-8")
         raise ConfigError(source, [fault]) from None
     except tomllib.TOMLDecodeError as error:
-        fault = ConfigFault(
-            "", f"the file is not valid TOML: {error}", "Correct the syntax (see https://toml.io)"
-        )
-        raise ConfigError(source, [fault]) from None
+        raise ConfigError(source, [_syntax_fault(text, error)]) from None
     except (ValueError, RecursionError):  # not tomllib's own: a huge integer, deep nesting
         fault = ConfigFault(
             "", "a number is too long, or brackets are nested too deeply", "Shorten it"
         )
         raise ConfigError(source, [fault]) from None
+
+
+def _syntax_fault(text: str, error: tomllib.TOMLDecodeError) -> ConfigFault:
+    if _PROSODY.search(text):
+        problem = "this is Prosody's configuration, or a piece of it, and not the bridge's"
+        return ConfigFault(
+            "", problem, "Write the bridge's own file: see xmpp-bridge help migration"
+        )
+    problem = f"the file is not valid TOML: {error}"
+    return ConfigFault("", problem, "Correct the syntax (see https://toml.io)")
 
 
 def from_table(

@@ -17,6 +17,7 @@ _LABEL: Final = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?|_[\w-]{0,62}")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 _URL_LIMIT: Final = 8_000  # RFC 9110 §4.1 recommends supporting this much; httpx refuses 65,536
+_LUA: Final = re.compile(r"""[{}="']|\bcomponent_|^Component\b""")
 _NOT_IN_HOST: Final = frozenset("/@\"'<>\\%[]")
 _SECRET_HEADER: Final = re.compile(
     r"(?:.*[-_])?(?:authorization|cookie|password|secret|(?:access|api|auth)?(?:key|token))",
@@ -113,6 +114,12 @@ def parse_server(text: str) -> tuple[str, int]:
         BadValue: if the host is missing or not valid, or the port is out of range.
     """
     example = 'Use an address such as "127.0.0.1:5347" or "[::1]:5347"'
+    if "://" in text:
+        remedy = "Leave out everything before the host and after the port: HOST:PORT"
+        raise BadValue(f"{text!r} is a URL, not an address", remedy)
+    if _LUA.search(text):
+        remedy = 'Write only the address, such as "127.0.0.1:5347": the port of component_ports'
+        raise BadValue(f"{text!r} is a piece of Prosody's configuration", remedy)
     host, port = text, str(DEFAULT_PORT)
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")

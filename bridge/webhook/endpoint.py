@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 import httpx
 import trio
+from attrs import frozen
 
 from bridge.config.settings import HttpSettings
 from bridge.config.value import PostUrl
@@ -46,6 +47,17 @@ _QUOTED: Final = re.compile(r":? (?:bytearray\(|b['\"]).*", re.DOTALL)  # h11 qu
 _GIVEN_UP: Final = PostFailure("given_up")
 _RETRY_AFTER_CAP_S: Final = 86_400.0
 _SEEN: Final = {name.encode(): name for name in HEADERS}
+
+
+@frozen
+class OptionsAnswer:
+    """An answer to OPTIONS: its status, the methods of `Allow` (None: no such header), and the
+    `Location` without what may be secret.
+    """
+
+    status: int
+    allow: frozenset[str] | None = None
+    location: str | None = None
 
 
 class Endpoint:
@@ -114,13 +126,16 @@ class Endpoint:
                 self._spans.post_ended(uid, span, attempt, began_ns, self.shown, ended)
         return self._outcome_of(answer)
 
-    async def options(self) -> int:
-        """Send an OPTIONS request, which has no side effects, and return the status.
+    async def options(self) -> OptionsAnswer:
+        """Send an OPTIONS request, which has no side effects, and return the answer.
 
         Raises:
             httpx.TransportError: if the other end does not answer in HTTP.
         """
-        return (await self._exchange.request("OPTIONS", b"", b"", math.inf)).status
+        answer = await self._exchange.request("OPTIONS", b"", b"", math.inf)
+        allow = answer.header(b"allow")
+        methods = None if allow is None else frozenset(re.findall(r"[^\s,]+", allow.upper()))
+        return OptionsAnswer(answer.status, methods, _place_of(answer.header(b"location")))
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -58,6 +58,7 @@ HINTS: Final = {
     StreamCondition.HOST_UNKNOWN: "the server does not know this component",
     StreamCondition.IMPROPER_ADDRESSING: "the server does not serve this domain here",
     StreamCondition.CONFLICT: "another connection is attached as this component",
+    StreamCondition.INVALID_NAMESPACE: "this port is not for components",
 }
 REMEDIES: Final = {
     StreamCondition.NOT_AUTHORIZED: (
@@ -66,6 +67,9 @@ REMEDIES: Final = {
     StreamCondition.HOST_UNKNOWN: "add it to the server's configuration, or correct the domain",
     StreamCondition.IMPROPER_ADDRESSING: (
         "add it to the server's configuration, or correct the domain"
+    ),
+    StreamCondition.INVALID_NAMESPACE: (
+        "correct the port: 5222 is for clients, 5269 for other servers; components use 5347"
     ),
 }
 """How an operator mends each kind of refusal."""

@@ -118,6 +118,7 @@ class Session:
                 await self.send_bytes(self._core.open(stream_id=_STREAM_ID))
             case HandshakeReceived(digest=digest):
                 assert verify(digest, _STREAM_ID, SECRET)
+                self._server.authenticated.append(self)
                 await self._server.admit(self, self._core)
             case StanzaReceived(stanza=stanza) if stanza.to == self.domain:
                 self.barriers += 1
@@ -166,6 +167,8 @@ class XmppServer:
     on_stanza: Callable[[Session, Stanza], Awaitable[None]] = _take_it
     port: int = 0
     sessions: list[Session] = field(factory=list)
+    authenticated: list[Session] = field(factory=list)
+    """Those that have sent a handshake, in order."""
     _attached: dict[str, list[Session]] = field(factory=dict, init=False)
     _changed: trio.Event = field(factory=trio.Event, init=False)
 

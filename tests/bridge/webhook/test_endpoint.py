@@ -19,7 +19,7 @@ from bridge.config.settings import Count, HttpSettings
 from bridge.config.value import PostUrl, parse_post_url
 from bridge.httpclient.response import Response as Answered
 from bridge.webhook.client import USER_AGENT
-from bridge.webhook.endpoint import Endpoint
+from bridge.webhook.endpoint import Endpoint, OptionsAnswer
 from bridge.webhook.outcome import (
     ERROR_OF_STATUS,
     BadReply,
@@ -737,11 +737,20 @@ async def test_a_cancelled_wait_for_a_connection_frees_its_place(nursery: trio.N
 async def test_any_answer_to_options_counts(nursery: trio.Nursery, status: int) -> None:
     server = await HttpServer.start(nursery, saying(response(f"{status} X", media=None)))
     async with endpoint_at(server.url("/path")) as endpoint:
-        assert await endpoint.options() == status
+        assert await endpoint.options() == OptionsAnswer(status)
     [request] = server.requests
     assert request.line == "OPTIONS /path HTTP/1.1"
     assert request.content == b""
     assert request.get("content-type") is None
+
+
+async def test_options_has_the_methods_and_the_place(nursery: trio.Nursery) -> None:
+    head = "301 X\r\nAllow: get,HEAD , Post\r\nLocation: https://a:b@example.com/x?key=1"
+    server = await HttpServer.start(nursery, saying(response(head, media=None)))
+    async with endpoint_at(server.url()) as endpoint:
+        answer = await endpoint.options()
+    methods = frozenset({"GET", "HEAD", "POST"})
+    assert answer == OptionsAnswer(301, methods, "https://example.com/x?…")
 
 
 async def test_no_http_is_no_answer_to_options(nursery: trio.Nursery) -> None:
