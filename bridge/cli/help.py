@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import resources
-from io import TextIOWrapper
 from typing import Final
 
 import click
@@ -54,8 +53,6 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     xmpp-bridge help configuration
     xmpp-bridge help configuration > configuration.md
     """
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # an arrow, in a locale that has none
     known = pages()
     if topic is None:
         formatter = ctx.make_formatter()

@@ -1,7 +1,9 @@
 """The group of commands. Each command has its own module, which is imported when it is needed."""
 
 import difflib
+import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Final
 
 import click
@@ -14,6 +16,7 @@ _COMMANDS: Final = {
     "conformance": "bridge.cli.conformance:conformance",
     "demo": "bridge.cli.demo:demo",
     "help": "bridge.cli.help:help_command",
+    "import": "bridge.cli.prosody.command:import_command",
     "print-dashboard": "bridge.cli.dashboard:print_dashboard",
     "print-schema": "bridge.cli.schema:print_schema",
     "print-unit": "bridge.cli.unit:print_unit",
@@ -65,3 +68,6 @@ def main() -> None:
     The daemon attaches to an XMPP server as an external component (XEP-0114), POSTs each incoming
     stanza as JSON, and sends the reply back as a stanza.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an arrow, in a locale that has none
