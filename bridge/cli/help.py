@@ -41,8 +41,12 @@ def summary_of(page: str) -> str:
     return "" if found is None else found[1]
 
 
+def _matching(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    return [topic for topic in pages() if topic.startswith(incomplete)]
+
+
 @click.command("help", epilog=EXIT_CODES)
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=_matching)
 @click.pass_context
 def help_command(ctx: click.Context, topic: str | None) -> None:
     """Show the manual: the list of its topics, or the page of one TOPIC. If the output is not a

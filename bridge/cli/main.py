@@ -13,6 +13,7 @@ from bridge.cli.exit import EXIT_CODES
 
 _COMMANDS: Final = {
     "check": "bridge.cli.check.command:check",
+    "completion": "bridge.cli.completion:completion",
     "conformance": "bridge.cli.conformance:conformance",
     "demo": "bridge.cli.demo:demo",
     "help": "bridge.cli.help:help_command",
@@ -42,6 +43,12 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their first sentences in full; click would cut them off."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first_sentence(one)) for name, one in found if one])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -50,6 +57,11 @@ class Commands(click.Group):
             remedy = f"Did you mean {near[0]!r}?" if near else "See xmpp-bridge --help."
             raise click.UsageError(f"There is no command {args[0]!r}. {remedy}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _first_sentence(command: click.Command) -> str:
+    paragraph = " ".join((command.help or "").partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].rstrip(".") + "."
 
 
 @click.group(
