@@ -47,6 +47,13 @@ _CAT: Final = "https://example.com/cat.jpg"
 _STREAM_ID: Final = "demo-stream"
 _ANSWER_TIMEOUT_S: Final = 10.0
 _SERVE_EVERY_S: Final = 5.0
+_NEXT: Final = """
+What next:
+  Try your own service, still without a server; message.xml holds one stanza (see the tutorial):
+    xmpp-bridge replay message.xml --post-url http://127.0.0.1:8000/
+  Connect it to a server, step by step:   xmpp-bridge help tutorial
+  Read what a service may answer:         xmpp-bridge help contract
+  Come from mod_component_http, mod_rest: xmpp-bridge help migration"""
 Say = Callable[[str, str, str], None]
 
 
@@ -129,6 +136,7 @@ async def run_demo(serve: bool) -> ExitCode:
     ):
         table_out.add_row(name, str(value))
     console.print(table_out)
+    console.print(_NEXT, markup=False, highlight=False, soft_wrap=True)
     return ExitCode.OTHER if missing else ExitCode.OK
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from bridge.cli import demo
 from bridge.cli.demo import SCRIPT, run_demo
+from bridge.cli.help import pages
 from bridge.daemon.daemon import ExitCode
 from bridge.telemetry.log import configure
 
@@ -36,6 +37,15 @@ def test_it_complains_of_nothing_but_the_failure_that_it_shows(
     shown: "subprocess.CompletedProcess[str]",
 ) -> None:
     assert shown.stderr == ""
+
+
+def test_it_ends_with_what_to_do_next(shown: "subprocess.CompletedProcess[str]") -> None:
+    told = shown.stdout.partition("What next:\n")[2]
+    commands = re.findall(r"xmpp-bridge .+", told)
+    assert commands[0] == "xmpp-bridge replay message.xml --post-url http://127.0.0.1:8000/"
+    topics = [one.removeprefix("xmpp-bridge help ") for one in commands[1:]]
+    assert topics == ["tutorial", "contract", "migration"]
+    assert set(topics) <= pages().keys()
 
 
 @pytest.mark.parametrize("line", SCRIPT, ids=lambda line: line.stanza.id or line.stanza.type)
