@@ -187,7 +187,8 @@ class Dispatcher:
         delivery = Delivery(
             stanza, self._now(), weight_bytes, xml=xml, component=domain, event=event
         )
-        self._set_sender(delivery)
+        if self._rooms.occupancy.is_anywhere:
+            self._set_sender(delivery)
         self._admission.limiter.accepted(delivery)
         self._log.debug("accepted", uid=delivery.uid, id=stanza.id)
         self._queue.accept(delivery, self)
@@ -221,7 +222,7 @@ class Dispatcher:
         """Add a stanza that the queue has kept to its conversation."""
         if self._stopping and self._is_for_later(delivery):
             return
-        if not is_of_this_process(delivery.uid):
+        if self._rooms.occupancy.is_anywhere and not is_of_this_process(delivery.uid):
             self._set_sender(delivery)
         now = self._trio_now()
         budget_s = self._retrier.policy.budget_s(delivery.stanza)
@@ -240,8 +241,6 @@ class Dispatcher:
 
     def _set_sender(self, delivery: Delivery) -> None:
         """In a room, have the occupant be the sender, not the whole room."""
-        if not self._rooms.occupancy.is_anywhere:
-            return
         sender = delivery.stanza.from_ or ""
         if self._rooms.occupancy.has_occupant(sender):
             to = bare(delivery.stanza.to or "")

@@ -41,6 +41,8 @@ class MucOccupancy:
         self._occupants: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._sent: OrderedDict[tuple[str, str | None], None] = OrderedDict()
         self._rooms: dict[str, int] = {}
+        self.is_anywhere = False
+        """Whether the bridge has an occupant in any room. Most have none, and need not look."""
         self._state: StateStore = MemoryState()
 
     def load(self, state: StateStore) -> None:
@@ -52,11 +54,6 @@ class MucOccupancy:
                 self._remember(value.decode(), address)
         for (room, address), occupant in self._occupants.items():
             self._keep(room, address, occupant)
-
-    @property
-    def is_anywhere(self) -> bool:
-        """Whether the bridge has an occupant in any room. Most have none, and need not look."""
-        return bool(self._rooms)
 
     def observe(self, stanza: Stanza) -> Change | None:
         """Learn from an incoming stanza; return whether an occupant of ours began or ended."""
@@ -124,12 +121,14 @@ class MucOccupancy:
         self._rooms[room] -= 1
         if not self._rooms[room]:
             del self._rooms[room]
+            self.is_anywhere = bool(self._rooms)
         return True
 
     def _remember(self, occupant: str, address: str) -> None:
         key = (bare(occupant), address)
         if key not in self._occupants:
             self._rooms[key[0]] = self._rooms.get(key[0], 0) + 1
+            self.is_anywhere = True
         self._occupants[key] = occupant
         self._occupants.move_to_end(key)
         self._keep(*key, occupant)

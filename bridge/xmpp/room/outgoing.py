@@ -16,8 +16,6 @@ def as_it_leaves(stanza: Stanza, occupancy: MucOccupancy, reflections: Reflectio
     """Return a stanza as it must leave if it is for a room that we are in: from the address that
     joined, with the room's ids, and marked as private (XEP-0045 §7.5) if it is for an occupant.
     """
-    if not occupancy.is_anywhere:
-        return stanza
     to, sender = stanza.to or "", stanza.from_ or ""
     room = fold(bare(to))
     if not occupancy.has_occupant(room) or stanza.type in ("result", "error"):

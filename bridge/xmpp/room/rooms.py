@@ -394,6 +394,8 @@ class Rooms:
         """Return a stanza as it must leave if it is for a room: from the address that joined, with
         the room's ids, and marked as private (XEP-0045 §7.5) if it is for an occupant.
         """
+        if not self.occupancy.is_anywhere:
+            return stanza
         return as_it_leaves(stanza, self.occupancy, self._reflections)
 
     def observe_sent(self, stanza: Stanza) -> None:
