@@ -6,6 +6,7 @@ it needs only Internet and Unix sockets, and its state directory.
 """
 
 import math
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ class _Credential:
 
 def unit_of(config: Path | None, file: ConfigFile | None, command: str) -> str:
     """Return the unit that runs `command` with the file `config`, whose content is `file`."""
-    path = _DEFAULT_CONFIG if config is None else config.absolute()
+    path = _DEFAULT_CONFIG if config is None else normalised(config)
     file = file or ConfigFile()
     stop_s = math.ceil(file.stream.grace_s) + _AFTER_GRACE_S
     parts = [
@@ -109,9 +110,20 @@ def unit_of(config: Path | None, file: ConfigFile | None, command: str) -> str:
     return "\n".join(parts) + "\n"
 
 
+def normalised(path: Path) -> Path:
+    """Return an absolute path without `.` and `..`, which systemd refuses in some directives.
+
+    After a symbolic link, `..` may lead elsewhere than it seems: such a path is resolved.
+    """
+    plain = Path(os.path.normpath(path.absolute()))
+    if ".." in path.parts and path.exists() and not (plain.exists() and plain.samefile(path)):
+        return path.resolve()
+    return plain
+
+
 def installed_command(program: str, python: str) -> str:
     """Return a command with absolute paths for this program; `program` is `sys.argv[0]`."""
-    script = Path(program).absolute()
+    script = normalised(Path(program))
     if script.name == "__main__.py":
         return f"{_quoted(python)} -m {script.parent.name}"
     return _quoted(str(script))
@@ -134,7 +146,7 @@ def _credential_lines(path: Path, file: ConfigFile) -> Iterator[str]:
     """Yield lines that pass on the secrets. systemd copies them: only a restart updates them."""
     for one in _credentials(path, file):
         if one.is_given:
-            yield f"LoadCredential={one.name}:{path.parent / one.name}"
+            yield f"LoadCredential={one.name}:{normalised(path.parent / one.name)}"
         else:
             yield f'# In {path.name}: {one.key} = "{CREDENTIALS}/{one.name}"'
             yield f"LoadCredential={one.name}:{one.path}"
@@ -147,7 +159,7 @@ def _credentials(path: Path, file: ConfigFile) -> Iterator[_Credential]:
     """Yield each file with a secret once, under a unique name."""
     seen: dict[Path, str] = {}
     for key, text in _secret_files(file):
-        place = path.parent / text
+        place = normalised(path.parent / text)
         if place in seen:
             continue
         name = place.name

@@ -170,6 +170,29 @@ def test_the_command_by_its_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert module == "/usr/bin/python3 -m bridge"
 
 
+def test_paths_are_normalised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    text = f'{COMPONENT}component_secret_file = "etc/./../secrets/bot"\n'
+    (tmp_path / "bridge.toml").write_text(text)
+    file = Path("../a/.././bridge.toml")
+    unit = unit_of(file, load_file(file), COMMAND)
+    found = directives(unit)
+    assert found["ExecStart"] == [f"{COMMAND} run {tmp_path}/bridge.toml"]
+    assert found["LoadCredential"] == [f"bot:{tmp_path}/secrets/bot"]
+    assert installed_command("../a/../bin/xmpp-bridge", "python") == f"{tmp_path}/bin/xmpp-bridge"
+    assert ".." not in unit
+
+
+def test_a_path_through_a_symbolic_link_is_not_changed_in_meaning(tmp_path: Path) -> None:
+    (tmp_path / "real" / "below").mkdir(parents=True)
+    (tmp_path / "real" / "bridge.toml").write_text(COMPONENT)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "below")
+    file = tmp_path / "link" / ".." / "bridge.toml"
+    found = directives(unit_of(file, load_file(file), COMMAND))
+    assert found["ExecStart"] == [f"{COMMAND} run {tmp_path}/real/bridge.toml"]
+
+
 def test_by_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "bridge.toml"
     file.write_text(f'{COMPONENT}component_secret_file = "not there"\n')  # it is root's
