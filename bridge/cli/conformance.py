@@ -11,16 +11,13 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bridge.cli.exit import EXIT_CODES
 from bridge.config.value import BadValue, check_domain, parse_server
 from bridge.conformance.report import NothingTried, Report
 
 T = TypeVar("T")
 Advance = Callable[[str, int], None]
 """Called before each check with its name and the total number of checks."""
-
-EXIT_CODES = """\b
-Exit codes: 0 no rule failed ("differs" is not a failure),
-1 a rule failed or no check could be run, 2 usage error."""
 
 
 @click.group(epilog=EXIT_CODES)

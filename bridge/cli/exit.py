@@ -7,7 +7,10 @@ import trio
 
 EXIT_CODES: Final = """\b
 Exit codes: 0 success, 2 usage or configuration error,
-3 the server refused the component, 1 any other error."""
+3 the server refused the component, 130 Ctrl-C,
+1 any other error. For each command:
+xmpp-bridge help operation"""
+"""The end of every command's help; the manual says what 1 means for each."""
 
 
 def run_async(command: Callable[..., Awaitable[int]], *arguments: object) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -10,9 +10,6 @@ from bridge.capture.replay.selection import Selection, Since, parse_only, parse_
 from bridge.config.value import BadValue
 from xmppstream.stanza import KINDS
 
-EXIT_CODES: Final = """\b
-Exit codes: 0 success, 2 usage error, 130 Ctrl-C,
-1 any other error (with --expect, any difference)."""
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -15,10 +15,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from bridge.capture.file import CaptureFileError
 from bridge.capture.redact.copy import Advance, CopyJob, WouldRemain, redact_all
 from bridge.capture.redact.pseudonym import MIN_KEY_BYTES
+from bridge.cli.exit import EXIT_CODES
 
-EXIT_CODES: Final = """\b
-Exit codes: 0 success, 2 usage error, 1 a file cannot be read or written, or a name or text
-would remain (then no file is written)."""
 _KEY_BYTES: Final = 32
 _MAX_KEY_BYTES: Final = 1024 * 1024
 

@@ -31,7 +31,8 @@ from bridge.capture.replay.selection import Selection, Since
 from bridge.capture.replay.story import Story, files, size_of, stories
 from bridge.capture.replay.summary import Comparison, ReplayLog
 from bridge.capture.replay.tally import Tally
-from bridge.cli.option import EXIT_CODES, selecting, selection_of, value
+from bridge.cli.exit import EXIT_CODES
+from bridge.cli.option import selecting, selection_of, value
 from bridge.cli.progress import Bar
 from bridge.config.loader import load_without_secrets
 from bridge.config.settings import ConfigError, Settings

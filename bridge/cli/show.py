@@ -12,7 +12,8 @@ from bridge.capture.file import CaptureFileError
 from bridge.capture.replay.selection import Since
 from bridge.capture.replay.story import files, stories
 from bridge.capture.replay.transcript import Transcript
-from bridge.cli.option import EXIT_CODES, selecting, selection_of
+from bridge.cli.exit import EXIT_CODES
+from bridge.cli.option import selecting, selection_of
 
 
 class _Console(Console):

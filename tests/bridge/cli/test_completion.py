@@ -68,6 +68,14 @@ def test_bash_completes(program: Path, words: list[str], expected: list[str]) ->
     assert bool(found) is bool(expected)
 
 
+@pytest.mark.parametrize("name", ["check", "redact", "replay", "show", "conformance", "import"])
+def test_the_exit_codes_are_told_in_one_form(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"], terminal_width=60)
+    told = "Exit codes: 0 success, 2 usage or configuration error,"
+    assert result.stdout.count("Exit codes") == result.stdout.count(told) == 1
+    assert result.stdout.endswith("xmpp-bridge help operation\n")
+
+
 def test_the_list_of_commands_has_whole_sentences() -> None:
     for columns in (60, 80):
         result = CliRunner().invoke(main, ["--help"], terminal_width=columns)
