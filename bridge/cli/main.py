@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "help": "bridge.cli.help:help_command",
     "import": "bridge.cli.prosody.command:import_command",
     "print-dashboard": "bridge.cli.dashboard:print_dashboard",
+    "print-man": "bridge.cli.man:print_man",
     "print-schema": "bridge.cli.schema:print_schema",
     "print-unit": "bridge.cli.unit:print_unit",
     "queue": "bridge.cli.queue:queue",
