@@ -6,8 +6,10 @@ the standard library's HTTP server. Between them runs the same daemon as in `run
 
 import http.server
 import json
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -18,8 +20,11 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
+from bridge.cli.chat import ChatPage
 from bridge.cli.exit import EXIT_CODES, run_async
+from bridge.cli.option import checked
 from bridge.config.loader import from_table
+from bridge.config.value import parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.payload.namespace import CORRECT
 from bridge.telemetry.log import configure
@@ -49,8 +54,8 @@ _ANSWER_TIMEOUT_S: Final = 10.0
 _SERVE_EVERY_S: Final = 5.0
 _NEXT: Final = """
 What next:
-  Try your own service, still without a server; message.xml holds one stanza (see the tutorial):
-    xmpp-bridge replay message.xml --post-url http://127.0.0.1:8000/
+  Write to your own service as a person would, still without a server:
+    xmpp-bridge demo --chat --post-url http://127.0.0.1:8000/
   Connect it to a server, step by step:   xmpp-bridge help tutorial
   Read what a service may answer:         xmpp-bridge help contract
   Come from mod_component_http, mod_rest: xmpp-bridge help migration"""
@@ -120,7 +125,7 @@ async def run_demo(serve: bool) -> ExitCode:
             nursery.start_soon(daemon.run)
             missing = await _play(console, peer)
             if serve:
-                await _keep_serving(console, peer)
+                await _until_stopped(console, _send_for_ever, peer)
             daemon.stop()
             await peer.gone.wait()
             nursery.cancel_scope.cancel()
@@ -140,6 +145,50 @@ async def run_demo(serve: bool) -> ExitCode:
     return ExitCode.OTHER if missing else ExitCode.OK
 
 
+async def run_chat(post_url: str | None) -> ExitCode:
+    """Serve the page on which a person writes to the bot, until Ctrl-C. The bot is the service at
+    `post_url`, by default the embedded one.
+    """
+    console = Console()
+    say = _speaker(console)
+    token = trio.lowlevel.current_trio_token()
+    sending, said = trio.open_memory_channel[str](math.inf)  # a person fills it
+
+    def put(text: str) -> None:
+        trio.from_thread.run_sync(sending.send_nowait, text, trio_token=token)
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    with ExitStack() as stack:
+        url = post_url or stack.enter_context(_EchoEndpoint(say))
+        component = {"component_secret": _SECRET, "component_post_url": url}
+        table = {"server": server, "component": {DOMAIN: component}}
+        settings = from_table(table, "demo", directory=Path.cwd())
+        page = ChatPage(put)
+        peer = _Peer(say, page.hear)
+        daemon = Daemon(settings)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, peer.serve, listeners)
+            nursery.start_soon(daemon.run)
+            await peer.attached.wait()
+            with page:
+                where = settings.components[0].post_url
+                console.print(f"Each message is POSTed to {where}.", markup=False)
+                console.print(f"Write to the bot on this page: {page.url}", soft_wrap=True)
+                await _until_stopped(console, _pass_on, peer, said)
+            daemon.stop()
+            await peer.gone.wait()
+            nursery.cancel_scope.cancel()
+    return ExitCode.OK
+
+
+async def _pass_on(peer: "_Peer", said: trio.MemoryReceiveChannel[str]) -> None:
+    number = 0
+    async for text in said:
+        number += 1
+        await peer.ask(_chat(f"c{number}", text), 0)
+
+
 async def _play(console: Console, peer: "_Peer") -> int:
     missing = 0
     await peer.attached.wait()
@@ -154,11 +203,13 @@ async def _play(console: Console, peer: "_Peer") -> int:
     return missing
 
 
-async def _keep_serving(console: Console, peer: "_Peer") -> None:
+async def _until_stopped(
+    console: Console, work: Callable[..., Awaitable[None]], *arguments: object
+) -> None:
     with trio.open_signal_receiver(*_stop_signals()) as signals:
         console.print("Still running; press Ctrl-C to stop.")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_send_for_ever, peer)
+            nursery.start_soon(work, *arguments)
             async for _ in signals:
                 break
             nursery.cancel_scope.cancel()
@@ -181,7 +232,8 @@ def _stop_signals() -> tuple[int, ...]:
 class _Peer:
     """A server with one user. Stanzas from the component to itself are returned (S35)."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Say, hear: Callable[[Stanza], None] = lambda _: None) -> None:
+        self._hear = hear
         self.attached = trio.Event()
         self.gone = trio.Event()
         self._say = say
@@ -225,6 +277,7 @@ class _Peer:
                 await self._send(self._connection.send(stanza))
             case StanzaReceived(stanza=stanza):
                 self._say("xmpp", "← from the component", write(stanza.element, COMPONENT))
+                self._hear(stanza)
                 self._missing -= 1
                 if self._missing == 0:
                     self._answered.set()
@@ -306,9 +359,26 @@ def _speaker(console: Console) -> Say:
     return say
 
 
+def _check_url(ctx: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
+    if given is not None:
+        checked(parse_post_url, ctx, parameter, given)
+    return given
+
+
 @click.command(epilog=EXIT_CODES)
 @click.option("--serve", is_flag=True, help="Keep running until Ctrl-C, with a message every 5 s.")
-def demo(serve: bool) -> None:
+@click.option(
+    "--chat",
+    is_flag=True,
+    help="Open a page on this machine on which you write to the bot, until Ctrl-C.",
+)
+@click.option(
+    "--post-url",
+    metavar="URL",
+    callback=_check_url,
+    help="With --chat: write to your own service in place of the embedded one.",
+)
+def demo(serve: bool, chat: bool, post_url: str | None) -> None:
     """Show the bridge in action; no XMPP server is needed.
 
     \b
@@ -316,6 +386,17 @@ def demo(serve: bool) -> None:
 
     Starts an embedded XMPP peer and an embedded echo endpoint, sends some stanzas through the same
     code as `run`, and prints the conversation on both sides.
+
+    \b
+    xmpp-bridge demo --chat --post-url http://127.0.0.1:8000/
+
+    Serves a page on which you write to your own service as a person on XMPP would.
     """
-    configure("text", "error")
+    if chat and serve:
+        raise click.UsageError("Use either --chat or --serve, not both.")
+    if post_url is not None and not chat:
+        raise click.UsageError("--post-url needs --chat.")
+    configure("text", "warning" if chat else "error")
+    if chat:
+        run_async(run_chat, post_url)
     run_async(run_demo, serve)

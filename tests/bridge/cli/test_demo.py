@@ -42,7 +42,7 @@ def test_it_complains_of_nothing_but_the_failure_that_it_shows(
 def test_it_ends_with_what_to_do_next(shown: "subprocess.CompletedProcess[str]") -> None:
     told = shown.stdout.partition("What next:\n")[2]
     commands = re.findall(r"xmpp-bridge .+", told)
-    assert commands[0] == "xmpp-bridge replay message.xml --post-url http://127.0.0.1:8000/"
+    assert commands[0] == "xmpp-bridge demo --chat --post-url http://127.0.0.1:8000/"
     topics = [one.removeprefix("xmpp-bridge help ") for one in commands[1:]]
     assert topics == ["tutorial", "contract", "migration"]
     assert set(topics) <= pages().keys()
