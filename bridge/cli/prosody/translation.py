@@ -13,6 +13,7 @@ from attrs import define, field
 
 from bridge.cli.prosody.section import UNREAD, Section
 from bridge.config.value import BadValue, check_domain, check_text, parse_post_url
+from xmppstream.jid import to_ascii
 from xmppstream.stanza import KINDS
 
 LISTEN: Final = "127.0.0.1:5285"
@@ -78,7 +79,8 @@ def _translate_component(section: Section, plan: Plan) -> None:
     except BadValue as error:
         plan.notes.append(f"{domain}: {error}")
         return
-    rows = [f"component_secret_file = {_quoted(f'{domain}.secret')}"]
+    file = f"{to_ascii(domain)}.secret"  # a locale without UTF-8 may know no other names of files
+    rows = [f"component_secret_file = {_quoted(file)}"]
     if (name := section.options.get("name")) is not None:
         rows += _name_row(name, domain, plan)
     url_key = "component_post_url" if module == "component_http" else "rest_callback_url"
@@ -101,7 +103,7 @@ def _translate_component(section: Section, plan: Plan) -> None:
         if enabled not in _OPTIONS:
             plan.notes.append(f"{domain}: the module {enabled} is not carried over")
     secret = token_hex(16)
-    plan.secrets[f"{domain}.secret"] = secret
+    plan.secrets[file] = secret
     plan.components.append("\n".join([f"[component.{_quoted(domain)}]", *rows, ""]))
     plan.lines += [
         f"-- in place of: Component {_lua(domain)} {_lua(module)}",

@@ -1,6 +1,8 @@
 """`import`: what is written, printed and told, and what a hostile file cannot do."""
 
+import os
 import stat
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -14,6 +16,7 @@ from bridge.cli.prosody.section import Section
 from bridge.cli.prosody.translation import LISTEN, translate
 from bridge.config.loader import load
 
+ROOT = Path(__file__).parents[4]
 MAIN = """
 -- Prosody's file
 modules_enabled = { "roster"; "saslauth"; "disco"; "http"; }
@@ -163,6 +166,22 @@ def test_a_directory_that_is_not_there(place: Path) -> None:
     result = invoke(place, "--output", str(place / "nowhere" / "bridge.toml"))
     assert result.exit_code == 1
     assert "cannot be written (No such file or directory)." in result.stderr
+
+
+def test_a_system_without_utf_8(place: Path) -> None:
+    domain = "bücher.example"
+    (place / "prosody.cfg.lua").write_text(MAIN.replace("bot.example.com", domain))
+    poor = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "60"}
+    command = [sys.executable, "-m", "bridge", "import"]
+    done = subprocess.run(
+        [*command, str(place / "prosody.cfg.lua"), "--output", str(place / "bridge.toml")],
+        cwd=ROOT,
+        env={**os.environ, **poor, "PYTHONIOENCODING": "ascii", "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert len(load(place / "bridge.toml").components) == 3
 
 
 def test_a_locale_without_a_letter_does_no_harm(place: Path) -> None:
