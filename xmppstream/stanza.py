@@ -87,6 +87,10 @@ class Stanza(Struct, frozen=True, gc=False, eq=False):
     def __hash__(self) -> int:
         return hash((self.element, self.lang))
 
+    def __str__(self) -> str:
+        """Its XML, in the component namespace."""
+        return write(self.element, COMPONENT)
+
     def __repr__(self) -> str:
         return f"Stanza({self.element!r}, {self.lang!r})"
 

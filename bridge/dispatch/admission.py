@@ -79,7 +79,7 @@ class Admission:
         match event:
             case StanzaReceived(stanza=stanza, weight_bytes=weight):
                 self._count(stanza)
-                self._log.debug("stanza in", stanza=stanza.element)
+                self._log.debug("stanza in", stanza=stanza)
                 if stanza.kind == "iq" and self._is_answer(stanza):
                     self._meter.end(stanza.kind, "taken")
                     return None

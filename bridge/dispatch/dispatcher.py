@@ -90,16 +90,9 @@ class Dispatcher:
         self._idle = trio.Event()
         self._overload = Overload(queue, bouncer, log)
         self._settlement = Settlement(
-            self._in_flight,
-            queue,
-            outbox,
-            bouncer,
-            admission.limiter,
-            rooms,
-            log,
-            now,
-            spans,
+            *(self._in_flight, queue, outbox, bouncer, admission.limiter, rooms, log, now, spans),
             contacts,
+            worker.outages,
         )
         self._stopping = False
 
@@ -258,6 +251,7 @@ class Dispatcher:
         self._trio_now = trio.lowlevel.current_clock().current_time
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._worker.outages.run, lambda: self.waiting)
             try:
                 await self._take_turns(nursery)
             finally:

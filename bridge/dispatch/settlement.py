@@ -6,6 +6,7 @@ from collections.abc import Callable
 from structlog.typing import FilteringBoundLogger
 
 from bridge.dispatch.inflight import InFlight
+from bridge.dispatch.outage import OutageLog
 from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.worker import AttemptResult
 from bridge.journal.delivery import Delivery
@@ -36,6 +37,7 @@ class Settlement:
         now: Callable[[], float] = time.time,
         spans: Spans | None = None,
         contacts: Contacts | None = None,
+        outages: OutageLog | None = None,
     ) -> None:
         self._contacts = contacts
         self.pending = 0
@@ -49,6 +51,7 @@ class Settlement:
         self._log = log
         self._now = now
         self._spans = spans
+        self._outages = outages
 
     def end_of(
         self, delivery: Delivery, result: AttemptResult | None
@@ -83,6 +86,8 @@ class Settlement:
             return
         self._meter.end(delivery.stanza.kind, end)
         self._limiter.ended(delivery)
+        if reason is not None and self._outages is not None:
+            self._outages.note_given_up(reason)
         if self._spans is not None and self._spans.samples(delivery.uid):
             self._export(self._spans, delivery, end, reason)
         encoded = list(map(Stanza.encode, stanzas))

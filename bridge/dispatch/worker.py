@@ -9,6 +9,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from bridge.dispatch.outage import OutageLog
 from bridge.journal.delivery import Delivery
 from bridge.payload.body import IGNORED, Reading, hint_for, read_reply
 from bridge.payload.check import is_answer_to
@@ -81,7 +82,7 @@ class DeliveryWorker:
         self._rooms = rooms
         self._unbound_log = log
         self._meter = meter or Meter()
-        self._failed = 0  # failed POSTs since the endpoint last answered
+        self.outages = OutageLog(log)
         self._autoresponder = autoresponder
         self.change(endpoint, timeout_s)
 
@@ -91,6 +92,7 @@ class DeliveryWorker:
         self._timeout_s = timeout_s
         self._warned: set[tuple[str, ...]] = set()
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
+        self.outages.change(self._log)
 
     async def attempt(self, delivery: Delivery, deadline: float, began: float) -> AttemptResult:
         """POST once, cut at `deadline` or by the time-out of the endpoint, which runs from `began`
@@ -126,7 +128,7 @@ class DeliveryWorker:
         posted = outcome.name
         meter.posts[posted] += 1
         self._log.debug("posted", uid=delivery.uid, id=stanza.id, outcome=posted)
-        if self._failed or posted != "replied":
+        if self.outages.failed or posted != "replied":
             self._note(outcome, delivery)
         is_success = outcome.is_success
         if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
@@ -167,10 +169,10 @@ class DeliveryWorker:
             case Replied():
                 pass
             case Unreachable(why=why):
-                self._note_failure(why, uid)
+                self.outages.note_failure(why, uid)
                 return
             case TimedOut():
-                self._note_failure(f"no answer within {self._timeout_s:g} s", uid)
+                self.outages.note_failure(f"no answer within {self._timeout_s:g} s", uid)
                 return
             case NoReply(ignored=media, status=status) if media is not None:
                 self._note_ignored(media, status)
@@ -181,19 +183,15 @@ class DeliveryWorker:
                 self._log.warning(event, status=status, id=id, uid=uid)
             case Rejected(status=status, location=location):
                 event = "endpoint rejected a stanza"
-                self._log.info(event, status=status, id=id, uid=uid)
+                if status >= 500:
+                    self._log.warning(event, status=status, id=id, uid=uid)
+                else:
+                    self._log.info(event, status=status, id=id, uid=uid)
                 if 300 <= status < 400 and self._is_new("redirect"):
                     hint = "set component_post_url to the new address: redirects are not followed"
                     event = "endpoint redirects"
                     self._log.warning(event, status=status, location=location, hint=hint)
-        if self._failed:
-            self._log.info("endpoint answers again", failed=self._failed)
-            self._failed = 0
-
-    def _note_failure(self, why: str, uid: str) -> None:
-        self._failed += 1
-        if self._failed == 1:
-            self._log.error("endpoint fails", why=why, uid=uid)
+        self.outages.note_answer()
 
     def _note_ignored(self, media: str, status: int) -> None:
         subject = media if status == 200 else str(status)

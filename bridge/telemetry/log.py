@@ -26,6 +26,7 @@ _PLAIN: Final = {
     "configuration": "The configuration could be improved",
     "detached": "The stream to the server ended",
     "endpoint fails": "The endpoint does not answer",
+    "endpoint still fails": "The endpoint still does not answer",
     "endpoint is back": "The endpoint is back",
     "endpoint is down, asking it by one POST at a time": "The endpoint is down; it is probed with"
     " one POST at a time",
@@ -34,6 +35,8 @@ _PLAIN: Final = {
     "queue full, refusing stanzas": "The queue is full: stanzas are refused",
     "reply ignored": "The endpoint's reply was ignored",
     "sender not told": "A sender may not have been told of a failure",
+    "still not attached": "Still not attached to the server",
+    "stanzas given up": "Stanzas were given up",
     "stanza failed in the bridge": "A stanza failed because of a bug in the bridge; see its log",
     "stanza refused": "A stanza exceeds a limit",
     "stanza without address dropped": "A stanza without addresses was dropped",
@@ -52,10 +55,14 @@ _REASONS: Final = (
 _NUMBERS: Final = {
     "status": "status",
     "count": "count",
+    "waiting": "waiting",
+    "given_up": "given up",
     "pending": "pending",
     "dead": "dead letters",
     "suppressed": "suppressed lines",
 }
+_FIRST: Final = ("timestamp", "level", "event")
+_PLAIN_TYPES: Final = (str, int, float, type(None), list, tuple, dict, set, frozenset)
 _BURST: Final = 20
 _WINDOW_S: Final = 10.0
 _VALUE_LIMIT: Final = 300
@@ -151,6 +158,7 @@ def configure(format: str, level: str, recent: RecentErrors | None = None) -> No
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         Throttle(),
+        spell_out,
         shorten,
         *([] if recent is None else [recent]),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -158,6 +166,7 @@ def configure(format: str, level: str, recent: RecentErrors | None = None) -> No
     if format == "json":
         processors += [
             structlog.processors.format_exc_info,
+            lead,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     else:
@@ -222,6 +231,21 @@ class Throttle:
         if count >= _BURST and event["level"] != "debug":
             raise structlog.DropEvent
         return event
+
+
+def spell_out(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace values that are neither text, numbers nor collections by their text: a stanza is XML
+    in the log. It is written only now, when the line passes.
+    """
+    for key, value in event.items():
+        if key != "exc_info" and not isinstance(value, _PLAIN_TYPES):
+            event[key] = str(value)
+    return event
+
+
+def lead(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Put the time, the level and the event first."""
+    return {**{name: event.pop(name) for name in _FIRST}, **event}
 
 
 def shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -134,7 +134,9 @@ class Link:
         self._tested: bytes | None = None  # the suspect that is written and not proved yet
         self._shared_at = -math.inf  # when the last foreign barrier came
         self._has_confirmed = False  # whether the current stream has confirmed a stanza
-        self._told = ((True, ""), 0.0)
+        self._told = (True, "")  # the last line: whether the stream had been attached, and why
+        self._told_at = -math.inf
+        self._away = trio.Event()  # set while the log has said that the server is away
 
     @property
     def shared_at(self) -> float | None:
@@ -154,6 +156,14 @@ class Link:
         Cancellation drops the connection; `close` ends it properly.
         """
         self.state = LinkState(attached=False, since=trio.current_time())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._remind)
+            end = await self._keep_attached()
+            nursery.cancel_scope.cancel()
+        raise Refused(end)
+
+    async def _keep_attached(self) -> StreamEnd:
+        """Return the refusal that is final."""
         while True:
             end, attached, settled = await self._attach_once()
             self._measure(end, attached)
@@ -168,7 +178,7 @@ class Link:
             self._note_end(end, attached, wait_s, refused=refused)
             self._log_end(end, attached=attached, refused=refused, wait_s=wait_s)
             if final:
-                raise Refused(end)
+                return end
             await trio.sleep(wait_s)
 
     async def close(self) -> None:
@@ -201,7 +211,7 @@ class Link:
         self._tested, self._has_confirmed = None, False
         self._meter.streams += 1
         self.state = LinkState(attached=True, since=trio.current_time())
-        self._told = ((True, ""), 0.0)
+        self._told, self._away = (True, ""), trio.Event()
         self._log.info("attached")
         self.stream = stream
         self._changed(True)
@@ -354,12 +364,11 @@ class Link:
         self.state = LinkState(False, since, why, now + wait_s, refused)
 
     def _log_end(self, end: StreamEnd, *, attached: bool, refused: bool, wait_s: float) -> None:
-        """Log each change, and repeat the line once a minute while nothing changes."""
-        why, now = str(end), trio.current_time()
-        told, at = self._told
-        if (attached, why) == told and now - at < REMIND_EVERY_S:
+        """Log each change; `_remind` does the rest."""
+        why = str(end)
+        if (attached, why) == self._told:
             return
-        self._told = ((attached, why), now)
+        self._told, self._told_at = (attached, why), trio.current_time()
         about: dict[str, object] = {"why": why}
         hint, remedy = self._advice(end)
         if hint:
@@ -370,6 +379,24 @@ class Link:
             self._log.error("the server refuses this component", **about)
         else:
             self._log.warning("detached" if attached else "cannot attach", **about)
+        self._away.set()
+
+    async def _remind(self) -> None:
+        """Write a line a minute while the server is away, however long an attempt takes."""
+        while True:
+            await self._away.wait()
+            await trio.sleep_until(self._told_at + REMIND_EVERY_S)
+            now = trio.current_time()
+            if not self._away.is_set() or now < self._told_at + REMIND_EVERY_S:
+                continue
+            self._told_at = now
+            state = self.state
+            self._log.warning(
+                "still not attached",
+                why=state.why,
+                away_s=round(now - state.since),
+                waiting=len(self._outbox),
+            )
 
     def _advice(self, end: StreamEnd) -> tuple[str, str | None]:
         """Return the hint and the remedy; a barrier that another instance got is no dead server."""

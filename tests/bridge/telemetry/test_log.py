@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import EventDict
 
 from bridge.telemetry.log import LEVELS, Throttle, configure, logger, set_level, shorten
+from tests.bridge.sample import stanza
 
 BURST = 20
 WINDOW_S = 10.0
@@ -49,6 +50,22 @@ def test_a_json_line_has_event_level_time_and_context(capsys: pytest.CaptureFixt
         "why": "not JSON",
         "id": "m1",
     }
+
+
+def test_a_json_line_begins_with_time_level_and_event(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("json", "info")
+    logger(component="bot.example.com").warning("bad reply", why="not JSON", id="m1")
+    assert list(json_line(capsys)) == ["timestamp", "level", "event", "component", "why", "id"]
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_stanza_is_xml_in_the_log(capsys: pytest.CaptureFixture[str], format: str) -> None:
+    configure(format, "debug")
+    xml = "<message id='m'><body>hi</body></message>"
+    logger().debug("stanza in", stanza=stanza(xml))
+    [line] = lines(capsys)
+    assert xml in line
+    assert "Element(" not in line
 
 
 AWKWARD = ["a\nb", "a\rb", 'a"b', "\u00e4\u4e2d\U0001f600", "\u2028", "\x1b[31m", "{}", "\\"]

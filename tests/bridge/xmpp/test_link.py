@@ -861,7 +861,7 @@ async def test_s11_a_refusal_is_tried_once_a_minute_at_last_and_told_as_often(
         0,
         *(4, 12, 28, 60, 120, 180, 240),
     ]
-    assert [line["level"] for line in bench.log.told] == ["error"] * 5
+    assert [line["level"] for line in bench.log.told] == ["error", *["warning"] * 4]
 
 
 async def test_s11_a_conflict_after_the_handshake_waits_long(
@@ -994,8 +994,43 @@ async def test_an_unchanged_failure_is_logged_once_a_minute(
     with trio.move_on_after(299):
         await bench.link.run()
     assert len(network.times) > 50
-    assert {line["event"] for line in bench.log.told} == {"cannot attach"}
-    assert 4 <= len(bench.log.told) <= 5
+    assert [line["event"] for line in bench.log.told] == [
+        "cannot attach",
+        *["still not attached"] * 4,
+    ]
+
+
+async def test_a_server_that_swallows_connections_is_told_of_once_a_minute(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reminder does not wait for the end of an attempt."""
+    network = Network(DOWN)  # the second attempt lasts for ever
+    monkeypatch.setattr(bridge.xmpp.link, "connect", network.connect)
+    bench = bench_at(Server("127.0.0.1", 1))
+    bench.put("1", "2")
+    with trio.move_on_after(150):
+        await bench.link.run()
+    first, *reminders = bench.log.told
+    assert first["event"] == "cannot attach"
+    assert [line["event"] for line in reminders] == ["still not attached"] * 2
+    assert [line["away_s"] for line in reminders] == [60, 120]
+    assert reminders[0]["waiting"] == 2
+    assert reminders[0]["why"] == str(DOWN)
+
+
+async def test_nothing_is_told_of_a_server_that_is_back(
+    server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    await session.hang_up()
+    await bench.log.wait("detached")
+    mock_clock.jump(0.5)
+    await server.attached(DOMAIN, 2)
+    await bench.log.wait("attached", 2)
+    mock_clock.jump(200)
+    await wait_all_tasks_blocked(0.01)
+    assert not bench.log.of("still not attached")
 
 
 async def test_a_changed_failure_is_logged_at_once(
