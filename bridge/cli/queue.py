@@ -1,9 +1,11 @@
 """`xmpp-bridge queue`: options, output, exit codes."""
 
+import re
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -138,9 +140,12 @@ def queue(ctx: click.Context, config: str | None) -> None:
     type=click.IntRange(min=0),
     help=f"List at most this many; 0 lists all. [default: {TERMINAL_LIMIT} at a terminal, else 0]",
 )
+@click.option("--text", is_flag=True, help="Print the text of each message.")
 @_options
 @click.pass_obj
-def list_(target: Target, state: Kept | None, component: str | None, limit: int | None) -> None:
+def list_(
+    target: Target, state: Kept | None, component: str | None, limit: int | None, text: bool
+) -> None:
     """List dead letters, then pending stanzas, then unconfirmed replies, oldest first.
 
     \b
@@ -152,8 +157,10 @@ def list_(target: Target, state: Kept | None, component: str | None, limit: int 
     at_terminal = sys.stdout.isatty() and not target.as_json
     if limit is None:
         limit = TERMINAL_LIMIT if at_terminal else 0
-    show = _print_json if target.as_json else _print_tables if at_terminal else _print_lines
-    _run(target, partial(show, states=states, component=component, limit=limit))
+    if target.as_json:  # it has the XML in any case
+        _run(target, partial(_print_json, states=states, component=component, limit=limit))
+    show = _print_tables if at_terminal else _print_lines
+    _run(target, partial(show, states=states, component=component, limit=limit, text=text))
 
 
 @queue.command(epilog=EXIT_CODES)
@@ -181,19 +188,67 @@ def show(target: Target, uid: str) -> None:
 
 
 @queue.command(epilog=EXIT_CODES)
-@click.argument("uids", metavar="UID…", nargs=-1, required=True)
+@click.argument("uids", metavar="[UID…]", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Retry all dead letters that can be retried.")
+@click.option("--component", metavar="DOMAIN", help="Retry those of this component.")
+@click.option("--reason", metavar="TEXT", help="Retry those whose reason contains this text.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=lambda _, __, value: None if value is None else _moment(value),
+    help="Retry those that died since then: 30min, 2h, 1d or 2026-11-28T10:00Z.",
+)
 @_options
 @click.pass_obj
-def retry(target: Target, uids: tuple[str, ...]) -> None:
+def retry(
+    target: Target,
+    uids: tuple[str, ...],
+    every: bool,
+    component: str | None,
+    reason: str | None,
+    since: float | None,
+) -> None:
     """Deliver dead letters again, with a new retry budget.
 
     \b
     xmpp-bridge queue bridge.toml retry msg_4f0c msg_77ab
+    xmpp-bridge queue bridge.toml retry --reason "status 503" --since 2h
 
-    A running daemon delivers them at once. An iq cannot be retried, because its sender has already
+    Options that select dead letters are combined, and leave out those that cannot be retried. A
+    running daemon delivers them at once. An iq cannot be retried, because its sender has already
     had an answer; neither can a reply.
     """
-    _run(target, partial(_change, target, uids, Retry, "pending again"))
+    selects = every or not (component is None and reason is None and since is None)
+    if bool(uids) == selects:
+        why = "Give either uids, or --all, --component, --reason or --since"
+        raise click.UsageError(f"{why}{', not both' if uids else ''}.")
+    if not selects:
+        _run(target, partial(_change, target, uids, Retry, "pending again"))
+
+    async def retry_selected(client: QueueClient) -> int:
+        found: list[str] = []
+        left_out = 0
+        async with aclosing(_pages(client, ("dead",), component, 0)) as pages:
+            async for items in pages:
+                for one in items:
+                    if reason is not None and reason.lower() not in (one.reason or "").lower():
+                        continue
+                    if since is not None and (one.died or 0.0) < since:
+                        continue
+                    if one.kind == "iq" or one.is_reply:
+                        left_out += 1
+                    else:
+                        found.append(one.uid)
+        code = await _change(target, found, Retry, "pending again", client)
+        if not target.as_json:
+            noun = "dead letter" if len(found) == 1 else "dead letters"
+            click.echo(f"{len(found):,} {noun} selected", err=True)
+            if left_out:
+                why = "which cannot be retried: iqs and stanzas of ours"
+                click.echo(f"{left_out:,} left out, {why}", err=True)
+        return code
+
+    _run(target, retry_selected)
 
 
 @queue.command(epilog=EXIT_CODES)
@@ -240,6 +295,26 @@ def purge(target: Target, yes: bool) -> None:
         return 0
 
     _run(target, ask)
+
+
+_AGO: Final = re.compile(r"(\d{1,9})(s|min|h|d)", re.ASCII)
+_UNIT_S: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+
+
+def _moment(value: str) -> float:
+    """Return a time as Unix time: a duration before now, or ISO 8601.
+
+    Raises:
+        click.BadParameter: it is neither.
+    """
+    ago = _AGO.fullmatch(value)
+    if ago is not None:
+        return time.time() - int(ago[1]) * _UNIT_S[ago[2]]
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (ValueError, OverflowError):
+        hint = "use 30min, 2h, 1d or a time such as 2026-11-28T10:00Z"
+        raise click.BadParameter(f"{printable(value)!r} is not a time: {hint}.") from None
 
 
 async def _change(
@@ -292,19 +367,26 @@ async def _pages(
 
 
 async def _print_tables(
-    client: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
+    client: QueueClient,
+    *,
+    states: Sequence[Kept],
+    component: str | None,
+    limit: int,
+    text: bool,
 ) -> int:
     console, rows, shown = Console(), list[Item](), 0
     kept = (await client.ask(ListTotals(), Holdings)).components
-    async with aclosing(_pages(client, states, component, limit)) as pages:
+    async with aclosing(_pages(client, states, component, limit, xml=text)) as pages:
         async for items in pages:
             rows += items
             shown += len(items)
             if len(rows) >= PAGE_LIMIT:  # a table is built in memory
-                console.print(view.to_table(rows, time.time(), console.width))
+                console.print(view.to_table(rows, time.time(), console.width, with_text=text))
                 rows.clear()
     if rows:
-        console.print(view.to_table(rows, time.time(), console.width))
+        console.print(view.to_table(rows, time.time(), console.width, with_text=text))
+    if shown and not text:
+        click.echo("--text shows what people wrote; show UID shows a whole stanza.")
     if limit and shown == limit:
         click.echo(f"These are the first {shown}; --limit 0 shows all.")
     if shown:
@@ -315,13 +397,18 @@ async def _print_tables(
 
 
 async def _print_lines(
-    client: QueueClient, *, states: Sequence[Kept], component: str | None, limit: int
+    client: QueueClient,
+    *,
+    states: Sequence[Kept],
+    component: str | None,
+    limit: int,
+    text: bool,
 ) -> int:
-    click.echo("\t".join(view.COLUMNS))
-    async with aclosing(_pages(client, states, component, limit)) as pages:
+    click.echo("\t".join([*view.COLUMNS, *(["text"] if text else [])]))
+    async with aclosing(_pages(client, states, component, limit, xml=text)) as pages:
         async for items in pages:
             now = time.time()
-            click.echo("\n".join(view.to_line(one, now) for one in items))
+            click.echo("\n".join(view.to_line(one, now, with_text=text) for one in items))
     for line in view.summary((await client.ask(ListTotals(), Holdings)).components, time.time()):
         click.echo(line, err=True)
     return 0

@@ -12,11 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.journal.request import Holding, Item
+from bridge.payload.request import body_of
 from bridge.telemetry.text import age, printable, size, when
+from xmppstream import RemoteError, Stanza, parse_element
+from xmppstream.element import rehome
+from xmppstream.names import COMPONENT
 
 WIDE_COLUMNS: Final = 160
 """Minimum terminal width, in characters, for a list with all columns."""
-_SHORT_UID: Final = 14
 _STYLES: Final = {"pending": "yellow", "dead": "red", "reply": "cyan"}
 COLUMNS: Final = (
     "uid",
@@ -51,13 +54,26 @@ def cells(item: Item, now: float) -> list[str]:
     ]
 
 
-def to_line(item: Item, now: float) -> str:
-    """Return an item as a line with tabs between its columns."""
-    return "\t".join(cells(item, now))
+def to_line(item: Item, now: float, *, with_text: bool = False) -> str:
+    """Return an item as a line with tabs between its columns; the text is the last one."""
+    text = [printable(text_of(item) or "")] if with_text else []
+    return "\t".join([*cells(item, now), *text])
 
 
-def to_table(items: Iterable[Item], now: float, width: int) -> Table:
-    """Return a table, with all columns if there is room. Uids are cut to a prefix."""
+def text_of(item: Item) -> str | None:
+    """Return the text of a message that was listed with its XML; None if it has none."""
+    if item.xml is None:
+        return None
+    try:
+        parsed = Stanza.of(rehome(parse_element(item.xml.encode()), COMPONENT))
+    except RemoteError:  # an entry of the journal that is damaged
+        return None
+    return None if parsed is None else body_of(parsed)
+
+
+def to_table(items: Iterable[Item], now: float, width: int, *, with_text: bool = False) -> Table:
+    """Return a table, with all columns if there is room. A uid is cut to the
+    shortest prefix that is unique. `with_text` adds the text of each message."""
     wide = width >= WIDE_COLUMNS
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in COLUMNS if wide else ("uid", "state", "age", "tries", "stanza and reason"):
@@ -65,7 +81,14 @@ def to_table(items: Iterable[Item], now: float, width: int) -> Table:
         table.add_column(name, overflow="fold", no_wrap=short)
     for item in items:
         row = cells(item, now)
-        row[0], row[1], row[6] = row[0][:_SHORT_UID], row[1].replace(", ", "\n"), row[6][:19]
+        row[0], row[1], row[6] = (
+            printable(item.prefix or item.uid),
+            row[1].replace(", ", "\n"),
+            row[6][:19],
+        )
+        text = printable(text_of(item) or "") if with_text else ""
+        if text:
+            row[9] = f"{row[9]}\n“{text}”".lstrip("\n")
         if not wide:
             uid, state, component, kind, from_, to, _, old, attempts, reason = row
             stanza = f"{kind} {from_} → {to or component}"

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Final, Protocol, TypeVar, assert_never
 from xml.sax.saxutils import unescape
 
+from msgspec.structs import replace
+
 from bridge.journal.delivery import Delivery
 from bridge.journal.request import (
     Changed,
@@ -39,6 +41,7 @@ Revived = Callable[[dict[str, Totals]], None]
 Dropped = Callable[[Collection[Outgoing]], None]
 PAGE_BYTES: Final = 512 * 1024
 """A page of a list ends once its stanzas exceed this."""
+PREFIX_LENGTH: Final = 8
 _STEP: Final = 20  # stanzas in one read: each may have the maximum length
 _ANSWERED: Final = "an iq is never retried: its sender has had an answer"
 _START_TAG: Final = re.compile(r"<(\w+)((?: [\w:]+='[^']*')*)")
@@ -108,7 +111,8 @@ class QueueAdmin:
             for number, one in found:
                 after = number
                 weight += _weight(one)
-                items.append(self._item(one, whole=request.xml))
+                item = self._item(one, whole=request.xml)
+                items.append(replace(item, prefix=unique_prefix(journal, item.uid)))
             if len(found) < step:
                 return Page(tuple(items))
         return Page(tuple(items), after)
@@ -227,6 +231,18 @@ def resolve(journal: JournalStore, prefix: str) -> str:
         raise CommandError(f"no stanza with the uid {prefix!r} is kept")
     more = ", …" if len(uids) == 4 else ""
     raise CommandError(f"several uids begin with {prefix!r}: {', '.join(uids[:3])}{more}")
+
+
+def unique_prefix(journal: JournalStore, uid: str) -> str:
+    """Return the shortest beginning of a uid, of `PREFIX_LENGTH` or more, that no other has."""
+    short, long = min(PREFIX_LENGTH, len(uid)), len(uid)
+    while short < long:  # the answer is in short..long
+        middle = (short + long) // 2
+        if len(journal.uids(uid[:middle], limit=2)) > 1:
+            short = middle + 1
+        else:
+            long = middle
+    return uid[:long]
 
 
 def _read(

@@ -84,6 +84,8 @@ class Item(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
     the stanza that came in. Times are Unix time, s; `orphaned` is None if it is not known."""
 
     uid: str
+    prefix: str | None = None
+    """In a list, the shortest beginning of the uid that no other uid has."""
     state: Kept
     component: str
     kind: str = ""

@@ -192,6 +192,7 @@ def test_list_as_json_has_everything(filled: StateDirectory, config: Path) -> No
     assert (reply["xml"], reply["reply"]) == (None, REPLY.decode())
     assert first == {
         "uid": "msg_dead01",
+        "prefix": "msg_dead",
         "state": "dead",
         "component": BOT,
         "kind": "message",
@@ -458,7 +459,7 @@ def test_nothing_is_forgotten_by_the_way(directory: StateDirectory) -> None:
         (["bridge.toml", "frobnicate"], "No such command 'frobnicate'"),
         (["list", "bridge.toml"], "unexpected extra argument"),
         (["show"], "Missing argument 'UID'"),
-        (["retry"], "Missing argument 'UID…'"),
+        (["retry"], "Give either uids, or --all"),
         (["drop"], "Missing argument 'UID…'"),
         (["list", "--limit", "-1"], "Invalid value for '--limit'"),
         (["none.toml", "list"], "none.toml: there is no such file."),
@@ -643,6 +644,109 @@ def test_the_table_has_what_fits(width: int) -> None:
     for part in ("msg_0123456789", "pending", "orphaned", "2 h", "3", f"echo@{BOT}", "[bold]"):
         assert part in text
     assert ("component" in text) is (width >= 160)
+
+
+TWINS: Final = [entry(f"msg_6614d99ecd74{end}") for end in ("e6dc", "e6dd", "f000")]
+
+
+def test_a_listed_prefix_is_unique_and_is_enough(directory: StateDirectory) -> None:
+    fill(directory, [*died(TWINS[0]), *died(TWINS[1]), TWINS[2]])
+    listed = json.loads(invoke(directory, "list", "--json").stdout)["stanzas"]
+    prefixes = [one["prefix"] for one in listed]
+    assert prefixes == ["msg_6614d99ecd74e6dc", "msg_6614d99ecd74e6dd", "msg_6614d99ecd74f"]
+    for one in listed:
+        [shown] = json.loads(invoke(directory, "show", one["prefix"], "--json").stdout)["items"]
+        assert shown["uid"] == one["uid"]
+    code, text = at_terminal(directory, "list")
+    assert code == 0
+    assert all(prefix in text for prefix in prefixes)
+
+
+def test_an_old_daemon_lists_without_prefixes() -> None:
+    """Then the whole uid is printed."""
+    item = Item(uid="msg_0123456789abcdef01234567", state="dead", component=BOT, received=1e9)
+    out = StringIO()
+    Console(file=out, width=100).print(view.to_table([item], 2e9, 100))
+    assert item.uid in out.getvalue()
+
+
+LATER: Final = entry("msg_late01")
+
+
+def recent_letters() -> list[Operation]:
+    """Three of two components that died long ago, an iq, and one that died just now."""
+    now = time.time()
+    end = Settle(LATER.uid, (), now - 60, "unreachable: ConnectError")
+    return [*died(DEAD), *died(IQ), *died(ORPHAN), LATER, end]
+
+
+@pytest.mark.parametrize(
+    ("options", "retried"),
+    [
+        (["--all"], [DEAD, ORPHAN, LATER]),
+        (["--component", OLD], [ORPHAN]),
+        (["--component", "other.example"], []),
+        (["--reason", "STATUS 5"], [DEAD, ORPHAN]),
+        (["--reason", "unreachable"], [LATER]),
+        (["--since", "2h"], [LATER]),
+        (["--since", "1s"], []),
+        (["--since", "2001-01-01T00:00Z"], [DEAD, ORPHAN, LATER]),
+        (["--since", "2020-01-01"], [LATER]),
+        (["--reason", "status", "--component", BOT], [DEAD]),
+        (["--all", "--reason", "unreachable"], [LATER]),
+    ],
+)
+def test_retry_of_those_that_match(
+    directory: StateDirectory, options: list[str], retried: list[Delivery]
+) -> None:
+    fill(directory, recent_letters())
+    result = invoke(directory, "retry", *options)
+    assert result.exit_code == 0
+    assert pending(directory) == [one.uid for one in retried]
+    assert result.stdout.splitlines() == [f"{one.uid}: pending again" for one in retried]
+    noun = "dead letter" if len(retried) == 1 else "dead letters"
+    assert f"{len(retried)} {noun} selected" in result.stderr
+
+
+def test_retry_all_says_what_it_leaves_out(filled: StateDirectory) -> None:
+    result = invoke(filled, "retry", "--all")
+    assert (result.exit_code, "2 left out" in result.stderr) == (0, True)
+    assert IQ.uid in dead(filled)
+    assert REFUSED.uid in dead(filled)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["msg_dead01", "--all"], "not both"),
+        (["msg_dead01", "--since", "2h"], "not both"),
+        (["--since", "yesterday"], "'yesterday' is not a time: use 30min, 2h, 1d or a time such"),
+        (["--since", "9999999999d"], "is not a time"),
+        (["--since", NASTY], "is not a time"),
+    ],
+)
+def test_retry_of_nothing_clear(filled: StateDirectory, options: list[str], told: str) -> None:
+    result = invoke(filled, "retry", *options)
+    assert (result.exit_code, told in result.output) == (2, True), result.output
+    assert pending(filled) == [PENDING.uid]
+
+
+def test_text_is_printed_on_demand_only(filled: StateDirectory) -> None:
+    said = "to be, or not to be: msg_dead01"
+    assert said not in invoke(filled, "list").stdout
+    header, first, *_ = invoke(filled, "list", "--text").stdout.splitlines()
+    assert header.split("\t")[-1] == "text"
+    assert first.split("\t")[-1] == said
+    code, text = at_terminal(filled, "list")
+    assert (code, "not to be" in text, "--text shows" in text) == (0, False, True)
+    code, text = at_terminal(filled, "list", "--text")
+    assert (code, "“to be, or not to be:" in text) == (0, True)
+
+
+@pytest.mark.parametrize("xml", ["<message/>", "<message", "", "<iq><body>x</body></iq>", None])
+def test_a_stanza_without_text_has_none(xml: str | None) -> None:
+    item = Item(uid="msg_1", state="dead", component=BOT, received=1e9, xml=xml)
+    assert not view.to_line(item, 2e9, with_text=True).split("\t")[-1].strip("x")
 
 
 def at_terminal(directory: StateDirectory, *arguments: str, said: str = "") -> tuple[int, str]:
