@@ -211,7 +211,9 @@ class Link:
         self._tested, self._has_confirmed = None, False
         self._meter.streams += 1
         self.state = LinkState(attached=True, since=trio.current_time())
-        self._told, self._away = (True, ""), trio.Event()
+        self._told = (True, "")
+        if self._away.is_set():  # `_remind` waits for the one that is not
+            self._away = trio.Event()
         self._log.info("attached")
         self.stream = stream
         self._changed(True)

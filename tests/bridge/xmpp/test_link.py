@@ -1018,6 +1018,30 @@ async def test_a_server_that_swallows_connections_is_told_of_once_a_minute(
     assert reminders[0]["why"] == str(DOWN)
 
 
+async def test_a_server_that_goes_away_later_is_told_of_each_time(
+    server: XmppServer,
+    mock_clock: MockClock,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect = bridge.xmpp.link.connect
+    bench = running(nursery, server)
+    for count in (1, 2):
+        session = await server.attached(DOMAIN, count)
+        await bench.log.wait("attached", count)
+        monkeypatch.setattr(bridge.xmpp.link, "connect", Network(DOWN).connect)
+        await session.hang_up()
+        await bench.log.wait("detached", count)
+        mock_clock.jump(1)
+        await bench.log.wait("cannot attach", count)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(60)
+        monkeypatch.setattr(bridge.xmpp.link, "connect", connect)
+        with trio.fail_after(60):  # of the mock clock: only another jump ends it
+            await wait_all_tasks_blocked(0.01)
+        assert len(bench.log.of("still not attached")) == count
+
+
 async def test_nothing_is_told_of_a_server_that_is_back(
     server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
