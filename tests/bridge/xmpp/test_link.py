@@ -16,6 +16,7 @@ from attrs import define
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import bridge.xmpp.link
+import xmppstream
 from bridge.config.settings import Component
 from bridge.config.value import Secret, parse_post_url
 from bridge.xmpp.link import (
@@ -1024,7 +1025,6 @@ async def test_a_server_that_goes_away_later_is_told_of_each_time(
     nursery: trio.Nursery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    connect = bridge.xmpp.link.connect
     bench = running(nursery, server)
     for count in (1, 2):
         session = await server.attached(DOMAIN, count)
@@ -1036,7 +1036,7 @@ async def test_a_server_that_goes_away_later_is_told_of_each_time(
         await bench.log.wait("cannot attach", count)
         await wait_all_tasks_blocked()
         mock_clock.jump(60)
-        monkeypatch.setattr(bridge.xmpp.link, "connect", connect)
+        monkeypatch.setattr(bridge.xmpp.link, "connect", xmppstream.connect)
         with trio.fail_after(60):  # of the mock clock: only another jump ends it
             await wait_all_tasks_blocked(0.01)
         assert len(bench.log.of("still not attached")) == count
