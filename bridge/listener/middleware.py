@@ -2,6 +2,8 @@
 
 import re
 import secrets
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 from typing import Final
 
 import trio
@@ -9,12 +11,16 @@ from attrs import frozen
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from bridge.listener.problem import Problem
 
 REQUEST_ID: Final = "X-Request-Id"
+_PREFIXES: Final = frozenset({"v1", "v2", "rest", "api"})  # mod_rest's path is /rest
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9/_.@-]{2,200}")
+_LIKE: Final = 0.6
 CLIENT_LEFT: Final = 499  # as in nginx; nobody reads the response
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -80,10 +86,53 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     detail = error.detail
     match error.status_code:
         case 404:
-            detail = "There is nothing at this path. /v1/openapi.json lists the paths."
+            nearest = nearest_path(request.url.path, paths_of(request.app.routes))
+            hint = f"Did you mean {nearest}? " if nearest else ""
+            detail = f"There is nothing at this path. {hint}/v1/openapi.json lists the paths."
         case 405:
             detail = f"Use another method: {headers.get('Allow', 'see /v1/openapi.json')}."
     return Problem(error.status_code, detail=detail, headers=headers).response()
+
+
+def paths_of(routes: Sequence[BaseRoute]) -> list[str]:
+    """Return the templates of the paths."""
+    paths = dict.fromkeys(str(getattr(route, "path", "")) for route in routes)
+    return [path.replace(":path}", "}") for path in paths if path]
+
+
+def nearest_path(path: str, templates: Iterable[str]) -> str | None:
+    """Return the known path that is most like an unknown one, with the parameters of that; None if
+    none is alike. A path quotes the client's own words only if they are plain.
+    """
+    if not _PLAIN_PATH.fullmatch(path):
+        return None
+    given = [part for part in path.split("/") if part and part not in _PREFIXES]
+    best, nearest = _LIKE, None
+    for template in templates:
+        known = [part for part in template.split("/") if part and part not in _PREFIXES]
+        score = _likeness(given, known)
+        if score > best:
+            filled = [
+                given[n] if part.startswith("{") and n < len(given) else part
+                for n, part in enumerate(known)
+            ]
+            first = template.split("/")[1]
+            prefix = f"/{first}/" if first in _PREFIXES else "/"
+            best, nearest = score, prefix + "/".join(filled)
+    return nearest
+
+
+def _likeness(given: Sequence[str], known: Sequence[str]) -> float:
+    """Return from 0 to 1 how much two paths are alike, word by word; a parameter is like any."""
+    if not given or not known:
+        return 0.0
+    ratios = [
+        0.75 if two.startswith("{") else SequenceMatcher(None, one.lower(), two).ratio()
+        for one, two in zip(given, known, strict=False)
+    ]
+    if not any(r >= _LIKE for r, two in zip(ratios, known, strict=False) if two[0] != "{"):
+        return 0.0
+    return sum(ratios) / max(len(given), len(known))
 
 
 async def on_disconnect(_: Request, __: Exception) -> Response:

@@ -15,6 +15,11 @@ from xmppstream import Element, Stanza, StanzaCondition, write
 from xmppstream.names import COMPONENT, STANZA_ERRORS, expanded
 
 MEDIA_TYPE: Final = "application/problem+json"
+BRIDGE: Final = "urn:xmpp-bridge:problem"
+REMOTE: Final = f"{BRIDGE}:remote"
+"""The types of problems (RFC 9457 §3.1.1): `BRIDGE` and the status's phrase if the bridge refuses,
+`REMOTE` and the condition if the other side of an iq does. So a 404 of either is told apart.
+"""
 STATUS_OF: Final[dict[str, int]] = {
     StanzaCondition.BAD_REQUEST: 400,
     StanzaCondition.CONFLICT: 409,
@@ -40,6 +45,7 @@ STATUS_OF: Final[dict[str, int]] = {
     StanzaCondition.UNEXPECTED_REQUEST: 409,
 }
 _OTHER: Final = 502
+_NAMES: Final = {413: "content-too-large", 422: "unprocessable-content"}  # renamed in Python 3.13
 
 
 class Problem(Exception):
@@ -51,13 +57,16 @@ class Problem(Exception):
         title: str | None = None,
         detail: str = "",
         headers: Mapping[str, str] | None = None,
+        *,
+        type: str | None = None,
         **members: object,
     ) -> None:
-        """`title` defaults to the phrase of the status. `members` are further members of the
-        object (RFC 9457 §3.2); a member that is None is left out.
+        """`title` defaults to the phrase of the status, and `type` to a URI with it. `members` are
+        further members of the object (RFC 9457 §3.2); a member that is None is left out.
         """
         self.status = status
         self.title = HTTPStatus(status).phrase if title is None else title
+        self.type = type or type_of(status)
         self.detail = detail
         self.headers = dict(headers or {})
         self.members = {name: value for name, value in members.items() if value is not None}
@@ -66,7 +75,7 @@ class Problem(Exception):
     def response(self) -> Response:
         """Return the response."""
         value: dict[str, object] = {
-            "type": "about:blank",
+            "type": self.type,
             "title": self.title,
             "status": self.status,
         }
@@ -81,6 +90,12 @@ class Problem(Exception):
         )
 
 
+def type_of(status: int) -> str:
+    """Return the type of a refusal by the bridge, such as `urn:xmpp-bridge:problem:not-found`."""
+    name = _NAMES.get(status) or HTTPStatus(status).name.lower().replace("_", "-")
+    return f"{BRIDGE}:{name}"
+
+
 def problem_of(answer: Stanza) -> Problem:
     """Return the problem for an error that answers an iq."""
     error = answer.child("error")
@@ -90,6 +105,7 @@ def problem_of(answer: Stanza) -> Problem:
     return Problem(
         STATUS_OF.get(condition, _OTHER),
         detail=f"{answer.from_ or 'The server'} answered with the error {condition}.",
+        type=f"{REMOTE}:{condition}",
         error={
             "condition": condition,
             "type": (None if error is None else error.get("type")) or "cancel",

@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.listener.api.request import BODY_S
+from bridge.listener.problem import type_of
 from bridge.listener.submission.sender import (
     IdInUse,
     JournalUnavailable,
@@ -39,7 +40,9 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert response.headers["content-type"] == PROBLEM
     value: dict[str, Any] = response.json()
     assert value["status"] == status
-    assert value["type"] == "about:blank"
+    error = value.get("error")
+    remote = error and f"urn:xmpp-bridge:problem:remote:{error['condition']}"
+    assert value["type"] == (remote or type_of(status))
     assert value["title"]
     return value
 
