@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -435,6 +436,9 @@ async def _print_json(
 
 def _run(target: Target, command: Callable[[QueueClient], Awaitable[int]]) -> None:
     """Run a command on the daemon or its journal, and exit."""
+    for stream in (sys.stdout, sys.stderr):  # a locale without UTF-8 must not end the command
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         configured = None if target.config is None else load_domains(Path(target.config))
         directory = StateDirectory(resolve(target.state_dir))

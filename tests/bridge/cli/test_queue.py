@@ -743,6 +743,12 @@ def test_text_is_printed_on_demand_only(filled: StateDirectory) -> None:
     assert (code, "“to be, or not to be:" in text) == (0, True)
 
 
+def test_a_terminal_without_utf8(filled: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code, text = at_terminal(filled, "list", "--text")
+    assert (code, "Traceback" in text, "not to be" in text) == (0, False, True), text
+
+
 @pytest.mark.parametrize("xml", ["<message/>", "<message", "", "<iq><body>x</body></iq>", None])
 def test_a_stanza_without_text_has_none(xml: str | None) -> None:
     item = Item(uid="msg_1", state="dead", component=BOT, received=1e9, xml=xml)
