@@ -1590,7 +1590,11 @@ async def test_an_endpoint_that_goes_and_comes_back_is_two_lines(
         bench.answer(str(n), outcome)
     await bench.settle()
     lines = [line for line in bench.log.told if line["event"] != "endpoint rejected a stanza"]
-    assert [line["event"] for line in lines] == ["endpoint fails", "endpoint answers again"]
+    assert [line["event"] for line in lines] == [
+        "endpoint fails",
+        "endpoint answers again",
+        "stanzas given up",
+    ]
     assert (lines[0]["why"], lines[1]["failed"]) == ("ConnectError: no", 3)
 
 
