@@ -59,15 +59,16 @@ class HttpValidation:
         return evolve(base, **given)
 
     def retry(self, table: RetryTable, key: str, base: RetrySettings) -> RetrySettings:
-        """Return `base` with the budgets that a table sets."""
+        """Return `base` with the keys that a table sets; `budget_s` sets both budgets."""
         given = _given(table)
         budget_s = given.pop("budget_s", None)
-        if budget_s is None:
-            return evolve(base, **given)
-        for name in given:
-            problem = f"budget_s and {name} are both set"
-            self._fault(f"{key}.{name}", problem, "Keep one of the two")
-        return RetrySettings(budget_s, budget_s)
+        if budget_s is not None:
+            for name in ("message_budget_s", "iq_budget_s"):
+                if name in given:
+                    problem = f"budget_s and {name} are both set"
+                    self._fault(f"{key}.{name}", problem, "Keep one of the two")
+                given[name] = budget_s
+        return evolve(base, **given)
 
     def of_component(
         self, table: ComponentTable, key: str, http: HttpSettings, retry: RetrySettings

@@ -113,20 +113,24 @@ class StreamSettings:
 @frozen
 class RetryTable:
     """`[retry]` or `[component."DOMAIN".retry]`, as written in the file; `budget_s` sets both other
-    keys.
+    budgets.
     """
 
     budget_s: Budget | None = None
     message_budget_s: Budget | None = None
     iq_budget_s: Budget | None = None
+    retry_timeouts: bool | None = None
 
 
 @frozen
 class RetrySettings:
-    """`[retry]`, validated: budgets in seconds since a stanza was accepted; 0 is one attempt."""
+    """`[retry]`, validated: budgets in seconds since a stanza was accepted; 0 is one attempt.
+    Without `retry_timeouts`, a POST that timed out is not repeated.
+    """
 
     message_budget_s: float = 60
     iq_budget_s: float = 10
+    retry_timeouts: bool = True
 
 
 @frozen

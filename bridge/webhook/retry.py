@@ -35,16 +35,19 @@ _LAST_PROBE_S: Final = 5.0
 
 @frozen
 class RetryPolicy:
-    """The budgets, in seconds from a stanza's acceptance; 0 means one attempt and no deadline."""
+    """The budgets, in seconds from a stanza's acceptance; 0 means one attempt and no deadline.
+    Without `retry_timeouts`, a time-out is final, for endpoints that are not idempotent.
+    """
 
     message_budget_s: float = 60
     iq_budget_s: float = 10
     jitter: Callable[[float], float] = full_jitter
+    retry_timeouts: bool = True
 
     @classmethod
     def of(cls, retry: RetrySettings) -> Self:
         """Return the policy of the settings."""
-        return cls(retry.message_budget_s, retry.iq_budget_s)
+        return cls(retry.message_budget_s, retry.iq_budget_s, retry_timeouts=retry.retry_timeouts)
 
     @property
     def is_patient(self) -> bool:
@@ -64,6 +67,8 @@ class RetryPolicy:
         Exponential with full jitter, and at least as long as the endpoint's Retry-After.
         """
         if not is_passing(outcome):
+            return None
+        if isinstance(outcome, TimedOut) and not self.retry_timeouts:
             return None
         backoff_s = Backoff(_FIRST_S, _LAST_S, self.jitter).wait_s(attempts)
         asked_s = outcome.retry_after_s if isinstance(outcome, Rejected) else None

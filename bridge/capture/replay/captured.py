@@ -120,9 +120,14 @@ class CapturedPolicy(RetryPolicy):
 
     @classmethod
     def replaying(cls, policy: RetryPolicy, endpoint: CapturedEndpoint) -> Self:
-        """Return a policy with the budgets of `policy`."""
-        budgets = policy.message_budget_s, policy.iq_budget_s
-        return cls(*budgets, jitter=lambda bound_s: bound_s, endpoint=endpoint)
+        """Return a policy with the budgets of `policy`, and its rule for time-outs."""
+        return cls(
+            policy.message_budget_s,
+            policy.iq_budget_s,
+            jitter=lambda bound_s: bound_s,
+            retry_timeouts=policy.retry_timeouts,
+            endpoint=endpoint,
+        )
 
     def wait_s(self, outcome: Outcome, attempts: int, since_s: float = 0.0) -> float | None:
         # No checkpoint since the endpoint failed, so its attributes belong to this attempt.

@@ -280,6 +280,8 @@ BUDGETS = [
     ("message_budget_s = 0", RetrySettings(0, 10)),
     ("message_budget_s = 2.5", RetrySettings(2.5, 10)),
     ("iq_budget_s = 0", RetrySettings(60, 0)),
+    ("retry_timeouts = false", RetrySettings(60, 10, False)),
+    ("budget_s = 5\nretry_timeouts = false", RetrySettings(5, 5, False)),
     ("message_budget_s = 600\niq_budget_s = 30", RetrySettings(600, 30)),
 ]
 
@@ -764,6 +766,9 @@ OWN_BUDGETS = [
     ("", "iq_budget_s = 5", RetrySettings(60, 5)),
     ("budget_s = 7", "iq_budget_s = 5", RetrySettings(7, 5)),
     ("iq_budget_s = 7", "message_budget_s = 0", RetrySettings(0, 7)),
+    ("", "retry_timeouts = false", RetrySettings(60, 10, False)),
+    ("retry_timeouts = false", "budget_s = 5", RetrySettings(5, 5, False)),
+    ("retry_timeouts = false", "retry_timeouts = true", RetrySettings(60, 10)),
     ("iq_budget_s = 7", "budget_s = 0", RetrySettings(0, 0)),
 ]
 
@@ -1134,7 +1139,7 @@ KNOWN_KEYS = [
         "max_header_bytes, max_send_bytes, keepalive_s, handshake_timeout_s, grace_s, "
         "exit_on_refusal",
     ),
-    ("retry", "budget_s, message_budget_s, iq_budget_s"),
+    ("retry", "budget_s, message_budget_s, iq_budget_s, retry_timeouts"),
     ("limits", "stanzas_per_s, burst, max_waiting, max_conversations"),
     ("tracing", "endpoint, ratio"),
     ("log", "level"),

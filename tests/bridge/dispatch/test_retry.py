@@ -121,6 +121,33 @@ async def test_it_is_tried_again_until_it_is_accepted(
     assert life.queue.fullness == 0
 
 
+async def test_a_time_out_is_final_if_the_policy_says_so(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    life = await failing(nursery, TimedOut(), RetryPolicy(jitter=whole, retry_timeouts=False))
+    await life.give(message("m"), iq("q"))
+    assert sorted(conditions(life.sent())) == [
+        "m remote-server-timeout wait",
+        "q remote-server-timeout wait",
+    ]
+    assert life.queue.fullness == 0
+    await pass_time(100)
+    assert len(life.endpoint.posts) == 2
+
+
+async def test_after_a_change_of_the_policy_the_next_time_out_is_final(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    life = await begin(nursery, Life())
+    await life.give(message("m"))
+    policy = RetryPolicy(jitter=whole, retry_timeouts=False)
+    life.dispatcher.change(policy, 8, moved=False)
+    await life.answer("m", TimedOut())
+    await pass_time(100)
+    assert len(life.endpoint.posts) == 1
+    assert conditions(life.sent()) == ["m remote-server-timeout wait"]
+
+
 @pytest.mark.parametrize("outcome", FINAL)
 async def test_other_failures_are_final_at_once(
     nursery: trio.Nursery, autojump_clock: MockClock, outcome: Outcome

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.config.settings import RetrySettings
 from bridge.webhook.outcome import (
     BadReply,
     NoReply,
@@ -36,6 +37,11 @@ def test_what_is_tried_again_and_what_is_final() -> None:
     assert [is_passing(one) for one in PASSING] == [True] * len(PASSING)
     assert [WHOLE.wait_s(one, 1) for one in FINAL] == [None] * len(FINAL)
     assert all(WHOLE.wait_s(one, 1) is not None for one in PASSING)
+
+
+def test_a_time_out_is_final_if_the_settings_say_so() -> None:
+    policy = RetryPolicy.of(RetrySettings(retry_timeouts=False))
+    assert [one for one in PASSING if policy.wait_s(one, 1) is None] == [TimedOut()]
 
 
 def test_the_wait_doubles_up_to_15_s() -> None:
