@@ -5,6 +5,7 @@ then a line a minute with counts, until there is nothing to tell. While all is w
 up here.
 """
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -13,7 +14,9 @@ from structlog.typing import FilteringBoundLogger
 
 REMIND_EVERY_S: Final = 60.0
 _HINT: Final = "see the log of your service: it closed the connection without an answer"
-_CLOSED: Final = ("RemoteProtocolError", "ReadError")
+_CLOSED: Final = re.compile(
+    "ReadError|RemoteProtocolError: .*(without (a|sending a) response|in the middle of)"
+)
 
 
 class OutageLog:
@@ -39,7 +42,7 @@ class OutageLog:
         self._why = why
         if self.failed == 1:
             self._given_up = 0
-            hint = {"hint": _HINT} if why.startswith(_CLOSED) else {}
+            hint = {"hint": _HINT} if _CLOSED.match(why) else {}
             self._log.error("endpoint fails", why=why, **hint, uid=uid)
             self._has_news.set()
 

@@ -12,7 +12,7 @@ from xmppstream.names import MUC_USER, expanded
 
 _FALLBACK: Final = expanded(ns.FALLBACK, "fallback")
 _FALLBACK_BODY: Final = expanded(ns.FALLBACK, "body")
-_MUC: Final = expanded(MUC_USER, "x")
+_MUC_USER: Final = expanded(MUC_USER, "x")
 _KEYS_OF: Final = {
     ns.REPLY: ("reply",),
     ns.SFS: ("files",),
@@ -116,7 +116,7 @@ def room_keys(
     sender = stanza.from_ or ""
     room, _, nick = sender.partition("/")
     is_group = stanza.type == "groupchat"
-    mark = stanza.element.find(_MUC) if stanza.kind == "message" else None
+    mark = stanza.element.find(_MUC_USER) if stanza.kind == "message" else None
     is_private = not is_group and (
         (place.in_room and bool(nick))
         or (mark is not None and not {"invite", "decline"} & {one.local for one in mark.elements})

@@ -16,7 +16,7 @@ _COMMAND: Final = expanded(ns.COMMANDS, "command")
 _REGISTER: Final = expanded(ns.REGISTER, "query")
 _FORM: Final = expanded(ns.DATA, "x")
 _INVITE: Final = expanded(MUC_USER, "invite")
-_MUC: Final = expanded(MUC_USER, "x")
+_MUC_USER: Final = expanded(MUC_USER, "x")
 _CONFERENCE: Final = expanded(ns.CONFERENCE, "x")
 _FASTENING: Final = expanded(ns.FASTEN, "apply-to")
 _TYPING: Final = frozenset(expanded(ns.CHAT_STATES, state) for state in STATES)
@@ -26,7 +26,7 @@ _MARKS: Final[dict[str, EventName]] = {
     expanded(ns.REACTIONS, "reactions"): "reaction",
     expanded(ns.CORRECT, "replace"): "edit",
     _CONFERENCE: "invite",
-    _MUC: "invite",
+    _MUC_USER: "invite",
     expanded(ns.ACTION, "action"): "action",
     _FORM: "form",
     expanded(ns.RECEIPTS, "received"): "receipt",
@@ -116,7 +116,7 @@ def _says(child: Element) -> bool:
         return True
     if child.name == _CONFERENCE:
         return bool(child.get("jid"))
-    if child.name == _MUC:
+    if child.name == _MUC_USER:
         return child.find(_INVITE) is not None
     if child.name == _FORM:
         return child.get("type") == "submit"

@@ -2,12 +2,11 @@
 
 from typing import Final
 
+from bridge.payload.namespace import DATA, MUC
 from xmppstream import Element, Stanza, make
 from xmppstream.names import DISCO_INFO, PING, expanded
 
-MUC: Final = "http://jabber.org/protocol/muc"
 MUC_OWNER: Final = "http://jabber.org/protocol/muc#owner"
-_DATA: Final = "jabber:x:data"
 _QUERY: Final = expanded(MUC_OWNER, "query")
 
 
@@ -39,7 +38,7 @@ def ask_features(room: str, address: str, id: str) -> Stanza:
 
 def unlock(room: str, address: str, id: str) -> Stanza:
     """Return the acceptance of a new room's defaults (XEP-0045 §10.1.2)."""
-    form = Element(expanded(_DATA, "x"), (("type", "submit"),))
+    form = Element(expanded(DATA, "x"), (("type", "submit"),))
     query = Element(_QUERY, (), (form,))
     return make("iq", room, address, type="set", id=id, children=(query,))
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from bridge.payload.namespace import MUC
 from bridge.xmpp.muc import Change
 from bridge.xmpp.room.history import Key
 from xmppstream import Stanza
@@ -16,7 +17,7 @@ from xmppstream.names import expanded
 
 _EXPECTED: Final = 1000
 _CERTAIN: Final = 20_000
-_MUC: Final = expanded("http://jabber.org/protocol/muc", "x")
+_MUC: Final = expanded(MUC, "x")
 
 
 class TrackedRooms:

@@ -83,6 +83,8 @@ async def test_stanzas_that_are_refused_one_by_one_are_told_of_together(
     ("why", "is_hinted"),
     [
         ("RemoteProtocolError: Server disconnected without sending a response.", True),
+        ("RemoteProtocolError: the connection was closed without a response", True),
+        ("RemoteProtocolError: the response is malformed", False),
         ("ReadError", True),
         ("ConnectError: Connection refused", False),
         ("no answer within 30 s", False),
