@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -303,7 +303,7 @@ _UNIT_S: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 
 def _moment(value: str) -> float:
-    """Return a time as Unix time: a duration before now, or ISO 8601.
+    """Return a time as Unix time: a duration before now, or ISO 8601, in UTC if it has no zone.
 
     Raises:
         click.BadParameter: it is neither.
@@ -312,7 +312,8 @@ def _moment(value: str) -> float:
     if ago is not None:
         return time.time() - int(ago[1]) * _UNIT_S[ago[2]]
     try:
-        return datetime.fromisoformat(value).timestamp()
+        moment = datetime.fromisoformat(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         hint = "use 30min, 2h, 1d or a time such as 2026-11-28T10:00Z"
         raise click.BadParameter(f"{printable(value)!r} is not a time: {hint}.") from None

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 
 def when(at: float) -> str:
-    """Format a Unix time (s) in the operator's time zone."""
+    """Format a Unix time (s) as the log and the JSON do: ISO 8601, in UTC."""
     try:
-        return datetime.fromtimestamp(at, UTC).astimezone().isoformat(" ", "seconds")
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
     except (ValueError, OverflowError, OSError):  # from a clock or a file that is far off
         return f"{at:g} s since 1970"
 
