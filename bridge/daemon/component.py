@@ -59,7 +59,7 @@ class Handover:
     rooms: MucOccupancy = field(factory=MucOccupancy)
     meter: Meter = field(factory=Meter)
     state: MemoryState = field(factory=MemoryState)
-    """Its small state, if there is no journal."""
+    """The state of the component while no journal is kept."""
 
 
 class ComponentService:

@@ -165,7 +165,7 @@ class SubmissionHandler:
         """Send an iq and return its result, as `answer_of` does.
 
         Raises:
-            Problem: if the answer is an error, or there is no answer.
+            Problem: if the answer is an error, or none comes in time.
             starlette.requests.ClientDisconnect: if the client has disconnected.
         """
         answer = await self.answer_of(request, stanza, wait_s, key)
@@ -182,7 +182,7 @@ class SubmissionHandler:
         client may come back for the answer.
 
         Raises:
-            Problem: if there is no answer.
+            Problem: if no answer comes in time.
             starlette.requests.ClientDisconnect: if the client has disconnected.
         """
         answer: Stanza | None = None

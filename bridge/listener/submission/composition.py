@@ -37,7 +37,7 @@ Submitters = Callable[[], Mapping[str, Submitter]]
 
 
 class NoSender(UnusableReply):
-    """A stanza has no `from`, and there is no default."""
+    """A stanza lacks `from`, and the token names no single address to use."""
 
 
 @frozen

@@ -100,7 +100,7 @@ class Sender:
 
         Raises:
             NotJson: if the body should be JSON, and is not.
-            NoSender: if `from` is missing, and there is no default.
+            NoSender: if `from` is missing, and no default applies.
             UnusableReply: if a stanza may not be sent; the message says why.
             NotConfigured: if there is no such component.
             NotRunning: if a stanza is to be parsed, and all components have ended.

@@ -47,7 +47,7 @@ def write_caps(value: Caps, _: Asked) -> Written:
 
 
 def read_photo(elements: Elements, _: Stanza) -> str | bool | None:
-    """The hash; `false` if there is no avatar, and nothing if that is not known yet."""
+    """Return the avatar's hash, `false` without an avatar, or None while that is unknown."""
     photo = elements[0].find(expanded(ns.VCARD_UPDATE, "photo"))
     return None if photo is None else photo.text.strip() or False
 

@@ -38,7 +38,7 @@ async def component(stage: Stage, domain: str = DOMAIN, **options: Any) -> Compo
 
 
 async def subscribed(stage: Stage, count: int = 1) -> Session:
-    """Have Alice, or more, subscribe."""
+    """Subscribe Alice, or more people."""
     session = await stage.server.attached(DOMAIN)
     await session.send(*(presence("subscribe", f"{n}{ALICE}") for n in range(count)))
     await session.receive(2 * count)

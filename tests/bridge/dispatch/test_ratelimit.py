@@ -162,7 +162,7 @@ def test_a_sender_is_a_bare_jid() -> None:
 
 
 def in_room(limiter: SenderLimiter) -> SenderLimiter:
-    """Have every full address be an occupant, as in a room that the bridge is in."""
+    """Treat every full address as an occupant, as in a room that the bridge is in."""
     limiter.sender_of = lambda one: one.from_ or ""
     return limiter
 

@@ -40,7 +40,7 @@ class RoomBench(Bench):
         assert join.to == f"{ROOM}/robot"
 
     async def enter(self, *, subject: bool = True) -> Stanza:
-        """Have the room let us in; give the question that the bridge then asks."""
+        """Let the bridge into the room, and return the question that it then asks."""
         await self.give(stanza(presence("juliet")), stanza(presence("robot", 110)))
         if subject:
             await self.give(stanza(message("juliet", SUBJECT)))

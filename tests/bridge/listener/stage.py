@@ -88,7 +88,7 @@ class Actor:
         self.endpoint = replace(self.endpoint, state="down", next_probe=NOW)
 
     def keep_room(self, jid: str, state: RoomState = "joined", why: str = "") -> None:
-        """Have a room."""
+        """Add a room."""
         due = NOW + 60 if state == "waiting" else None
         self.rooms.append(
             RoomStatus(

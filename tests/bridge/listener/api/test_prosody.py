@@ -46,7 +46,7 @@ async def test_every_documented_form(world: World, form: ProsodyForm) -> None:
 
 
 def spelled(one: Stanza) -> Any:
-    """Give a stanza's meaning without its sender and id; the order of children is none."""
+    """Return what a stanza means, without its sender and id; the order of children is ignored."""
     name, attributes, children = meaning(one.element)
     kept = {pair for pair in attributes if pair[0] not in ("from", "id")}
     return name, kept, Counter(children)

@@ -36,7 +36,7 @@ async def delete(world: World, path: str = PATH, token: str = "keeper") -> httpx
 
 
 def step(world: World, *given: str) -> list[Stanza]:
-    """Have the component attached, and the room say something; give what was sent."""
+    """Attach the component, let the room say something, and return what was sent."""
     rooms = world.services[BOT].rooms
     if not rooms._is_attached:
         rooms.attached()
