@@ -281,6 +281,26 @@ async def test_an_answer_names_node_and_session_of_the_question() -> None:
     assert payload.get("node") == "x"
 
 
+async def test_a_form_goes_on_with_its_command() -> None:
+    """Else the command would be over before the form can be filled in."""
+    question = ASKED_IQ.replace(
+        "<q xmlns='urn:q'/>", "<command xmlns='http://jabber.org/protocol/commands' node='n'/>"
+    )
+    form = {"type": "form", "fields": [{"var": "a"}]}
+    [one] = await composed({"command": {"form": form}}, question)
+    command = of_stanza(one)["command"]
+    assert (command.status, command.actions.execute) == ("executing", "complete")
+    assert command.actions.complete
+    [one] = await composed({"command": {"form": form, "status": "completed"}}, question)
+    command = of_stanza(one)["command"]
+    assert (command.status, command.actions) == ("completed", None)
+
+
+async def test_false_asks_nothing() -> None:
+    [one] = await composed({"body": "x", "version": False, "disco": False})
+    assert [child.local for child in one.element.elements] == ["body"]
+
+
 @pytest.mark.parametrize(
     ("reply", "kind", "type"),
     [
