@@ -18,9 +18,9 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
-from bridge.listener.api import openapi
 from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.handler import SubmissionHandler
+from bridge.listener.api.openapi.document import document
 from bridge.listener.api.prosody import ProsodyRoutes
 from bridge.listener.api.room import RoomRoutes, RoomService
 from bridge.listener.api.stanza import QueryRoutes, StanzaRoutes
@@ -82,10 +82,10 @@ def make_app(
     concurrent requests of each token, `bodies` those whose body is being read. `announcers` have
     the contacts and profiles.
     """
-    document = openapi.document(getattr(route, "path", "") for route in watching)
+    description = document(getattr(route, "path", "") for route in watching)
 
     async def describe(_: Request) -> Response:
-        return Response(document, media_type="application/json")
+        return Response(description, media_type="application/json")
 
     handler = SubmissionHandler(
         sender,

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from bridge.config.settings import Count, ListenSettings, TcpAddress
-from bridge.listener.api.openapi import document
+from bridge.listener.api.openapi.document import document
 from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from tests.bridge.listener.conftest import TOKENS

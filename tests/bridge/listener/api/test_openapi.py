@@ -22,7 +22,7 @@ from starlette.routing import Route
 from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.config.token import SCOPES
 from bridge.config.value import Secret
-from bridge.listener.api.openapi import document
+from bridge.listener.api.openapi.document import document
 from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from bridge.webhook.outcome import ERROR_OF_STATUS

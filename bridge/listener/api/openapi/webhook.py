@@ -6,7 +6,7 @@ The request is described by the tables of `payload`, and the effect of a status 
 
 from typing import Any, Final
 
-from bridge.listener.api.schema import WORD
+from bridge.listener.api.openapi.schema import WORD
 from bridge.webhook.outcome import ERROR_OF_STATUS
 
 Table = dict[str, Any]
