@@ -7,6 +7,7 @@ groupchat messages and the history of rooms, S36), or POSTed if its event is one
 `component_post_events`.
 """
 
+from functools import partial
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -295,7 +296,12 @@ class Admission:
             self._refuse_excess(stanza, excess)
             return
         self._meter.end(stanza.kind, "answered")
-        self._bouncer.send(answers)
+        contacts = self._autoresponder.contacts
+        if stanza.kind == "presence" and contacts is not None:
+            # A subscription that was accepted must outlive a crash.
+            contacts.when_kept(partial(self._bouncer.send, answers))
+        else:
+            self._bouncer.send(answers)
 
     def _refuse_message(self, stanza: Stanza) -> None:
         """Send the error that Prosody would send for a message that nobody takes."""

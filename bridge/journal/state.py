@@ -4,6 +4,8 @@ Every change joins the next group commit. While the journal fails, the last chan
 kept and written later.
 """
 
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 from bridge.journal.committer import Committer
@@ -18,6 +20,8 @@ class JournalState(MemoryState):
         super().__init__()
         self._component = component
         self._committer = committer
+        self._changes = self._kept = 0
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
 
     async def load(self) -> None:
         """Read the entries that were written before, in this process or in an earlier one.
@@ -30,7 +34,21 @@ class JournalState(MemoryState):
 
     def _changed(self, kind: str, key: str, value: bytes | None) -> None:
         name = (self._component, kind, key)
-        self._committer.submit(DeleteState(*name) if value is None else PutState(*name, value))
+        change = DeleteState(*name) if value is None else PutState(*name, value)
+        self._changes += 1
+        self._committer.submit(change, self._committed)
+
+    def when_kept(self, then: Callable[[], None]) -> None:
+        """Call `then` once all changes up to now are committed, or have met a failing journal."""
+        if self._kept == self._changes:
+            then()
+        else:
+            self._waiting.append((self._changes, then))
+
+    def _committed(self, _: bool) -> None:
+        self._kept += 1
+        while self._waiting and self._waiting[0][0] <= self._kept:
+            self._waiting.popleft()[1]()
 
 
 def _state(journal: JournalStore, *, component: str) -> list[StateEntry]:

@@ -123,6 +123,10 @@ class Contacts:
             for pair, one in sorted(self, key=lambda item: item[0])
         ]
 
+    def when_kept(self, then: Callable[[], None]) -> None:
+        """Call `then` once all that was learnt is kept; see `StateStore.when_kept`."""
+        self._state.when_kept(then)
+
     def forget_online(self) -> None:
         """Take everybody to be offline, because nobody would have told us."""
         self._online.clear()

@@ -2,11 +2,14 @@
 
 An entry is named by its kind (such as `room`) and a key (such as a JID). Reads never wait, because
 everything is in memory. Writes are kept by the journal, if there is one, a moment later: a crash
-may lose what was written last, never a part of an entry.
+may lose what was written last, never a part of an entry. Who tells others of a change waits for
+`when_kept`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
+
+import trio
 
 KEY_LIMIT_BYTES: Final = 8 * 1024
 """Two JIDs of the greatest length fit."""
@@ -39,6 +42,12 @@ class StateStore(Protocol):
 
     def delete(self, kind: str, key: str) -> None:
         """Forget an entry, if there is one."""
+        ...
+
+    def when_kept(self, then: Callable[[], None]) -> None:
+        """Call `then` once all changes up to now are kept: at once, if they are. A journal that
+        fails keeps them later, and is not waited for.
+        """
         ...
 
 
@@ -75,5 +84,16 @@ class MemoryState:
         if self._values.get(kind, {}).pop(key, None) is not None:
             self._changed(kind, key, None)
 
+    def when_kept(self, then: Callable[[], None]) -> None:
+        """Call `then` at once."""
+        then()
+
     def _changed(self, kind: str, key: str, value: bytes | None) -> None:
         """Called after each change; None means that the entry is gone."""
+
+
+async def kept(state: StateStore) -> None:
+    """Wait until all changes up to now are kept; see `StateStore.when_kept`."""
+    done = trio.Event()
+    state.when_kept(done.set)
+    await done.wait()

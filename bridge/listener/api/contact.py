@@ -73,6 +73,7 @@ class ContactRoutes:
                 announcer.set_profile(local_of(address), profile)
             except (BadProfile, StateTooLarge) as error:
                 raise Problem(422, detail=str(error)) from None
+            await book.kept()
             warning = "" if profile.avatar is None else profile.avatar.warning
             warnings = [f"avatar: {warning}"] if warning else []
             return json_response({"address": address, "warnings": warnings})
@@ -82,6 +83,7 @@ class ContactRoutes:
         async with self.handler.authorized(request, "send") as grant:
             announcer, address = self._find(request, grant)
             announcer.set_profile(local_of(address), None)
+            await announcer.contacts.book.kept()
             return Response(status_code=204)
 
     def _find(self, request: Request, grant: Grant) -> tuple[Announcer, str]:

@@ -108,6 +108,7 @@ class RoomRoutes:
                 room = service.rooms.put(settings)
             except TooManyRooms as error:
                 raise Problem(409, detail=f"{error}.") from None
+            await service.rooms.kept()
             origin = "api" if before is None else before[1]
             value = self._summary(_Found(domain, service.rooms, room, origin))
             return json_response(value, 201 if before is None else 200)
@@ -121,6 +122,7 @@ class RoomRoutes:
                 raise Problem(409, detail=detail)
             self._service(found.domain)
             found.rooms.delete(found.room.jid, found.room.settings.local)
+            await found.rooms.kept()
             return Response(status_code=204)
 
     # --- which room

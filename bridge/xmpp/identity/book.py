@@ -21,7 +21,7 @@ from bridge.config.settings import Component, ConfigFault
 from bridge.config.value import BadValue
 from bridge.xmpp.identity.disco import BASE_FEATURES, DiscoInfo, features_of
 from bridge.xmpp.identity.vcard import nick, photo_update
-from bridge.xmpp.state import MemoryState, StateStore
+from bridge.xmpp.state import MemoryState, StateStore, kept
 from xmppstream import Element
 from xmppstream.jid import bare, fold_local
 
@@ -101,6 +101,10 @@ class IdentityBook:
             self._state.put(KIND, local, msgspec.json.encode(profile.to_json()))
             self._set[local] = profile
         self._infos.pop(local, None)
+
+    async def kept(self) -> None:
+        """Wait until all changes up to now are kept; see `StateStore.when_kept`."""
+        await kept(self._state)
 
     def name(self, address: str) -> str:
         """Return the name that service discovery shows for an address."""

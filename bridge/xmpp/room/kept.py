@@ -7,7 +7,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import RoomSettings
 from bridge.config.value import Secret
-from bridge.xmpp.state import StateStore
+from bridge.xmpp.state import StateStore, kept
 
 _KIND: Final = "room"
 
@@ -53,6 +53,10 @@ class KeptRooms:
     def forget(self, jid: str, local: str) -> None:
         """Forget a room, if it is kept."""
         self._state.delete(_KIND, _key(jid, local))
+
+    async def committed(self) -> None:
+        """Wait until all changes up to now are kept."""
+        await kept(self._state)
 
 
 def _key(jid: str, local: str) -> str:

@@ -113,6 +113,10 @@ class Rooms:
             else:
                 self._add(settings, origin)
 
+    async def kept(self) -> None:
+        """Wait until all changes up to now are kept; see `StateStore.when_kept`."""
+        await self._kept.committed()
+
     def configure(self, rooms: Iterable[RoomSettings], max_rooms: int) -> None:
         """Keep the rooms of a configuration, and leave those that it does not name any more."""
         self._max_rooms = max_rooms

@@ -25,10 +25,12 @@ from bridge.journal.idempotency import (
     MemoryIdempotencyStore,
 )
 from bridge.journal.queue import DeliveryQueue, MemoryQueue, Quota
+from bridge.journal.state import JournalState
 from bridge.journal.store import JournalStore, Totals
 from bridge.listener.submission.sender import Sender
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
+from bridge.xmpp.state import MemoryState, StateStore
 from tests.bridge.journal.memory_journal import Severable
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
@@ -212,6 +214,7 @@ class Life:
         self._committer: committer.Committer | None = None
         self.journal_keeper: JournalQueue | None = None
         self.queue: DeliveryQueue = MemoryQueue()
+        self.state: StateStore = MemoryState()
         if journal is not None:
             self._severable = Severable(journal)
             with patch.object(committer, "Thread", lambda _: self.disk):
@@ -223,6 +226,7 @@ class Life:
                 DOMAIN, self._committer, volume, parse, log, self.wall, memory
             )
             self.journal_keeper.recover(found)
+            self.state = JournalState(DOMAIN, self._committer)
         self.pipeline = Pipeline.build(
             component,
             Settings((component,), HttpSettings(timeout_s=Seconds(TIMEOUT_S))),
@@ -235,6 +239,7 @@ class Life:
                 breaker=CircuitBreaker(jitter=whole),
                 max_in_flight=max_in_flight,
                 now=self.wall,
+                state=self.state,
             ),
         )
         self.outbox, self.pending_iqs = self.pipeline.outbox, self.pipeline.pending_iqs
@@ -252,8 +257,11 @@ class Life:
             async with trio.open_nursery() as nursery:
                 if self._committer is not None and self.journal_keeper is not None:
                     await nursery.start(self._committer.run)
+                    if isinstance(self.state, JournalState):
+                        await self.state.load()
                     self.outbox.put(await self.journal_keeper.recovered_replies())
                     nursery.start_soon(self.journal_keeper.run, self.dispatcher)
+                self.pipeline.contacts.load()
                 nursery.start_soon(self._dispatch)
                 task_status.started()
                 await trio.sleep_forever()

@@ -13,6 +13,7 @@ from bridge.journal.committer import RETRY_S, Committer
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.state import JournalState
 from bridge.journal.store import DeleteState, JournalError, PutState
+from bridge.xmpp.state import kept
 from tests.bridge.journal.fake_journal import FakeJournal
 from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.leak import until
@@ -131,3 +132,29 @@ async def test_state_that_cannot_be_read_says_so(nursery: trio.Nursery) -> None:
     JournalState("bot", committer).put("room", "a@muc", b"1")
     with pytest.raises(JournalError, match="disk full"):
         await JournalState("bot", committer).load()
+
+
+async def test_who_waits_for_a_change_is_told_after_its_commit(nursery: trio.Nursery) -> None:
+    journal = FakeJournal()
+    committer = await committer_of(journal, nursery)
+    state = JournalState("bot", committer)
+    told: list[str] = []
+    state.when_kept(lambda: told.append("nothing to wait for"))
+    assert told == ["nothing to wait for"]
+    state.put("contact", "alice", b"1")
+    state.when_kept(lambda: told.append("alice"))
+    state.put("contact", "bob", b"1")
+    state.when_kept(lambda: told.append(f"bob, {len(journal.committed)} committed"))
+    assert told == ["nothing to wait for"], "a crash would lose what somebody was told"
+    await kept(state)
+    assert told[1:] == ["alice", "bob, 2 committed"]
+
+
+async def test_a_failing_journal_is_not_waited_for(nursery: trio.Nursery) -> None:
+    journal = FakeJournal()
+    committer = await committer_of(journal, nursery)
+    state = JournalState("bot", committer)
+    journal.failure = FULL
+    state.put("contact", "alice", b"1")
+    await kept(state)
+    assert committer.failing
