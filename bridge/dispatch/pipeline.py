@@ -124,7 +124,7 @@ class Pipeline:
             limiter=around.limiter,
         )
         worker = DeliveryWorker(
-            *(endpoint, composer, autoresponder, rooms, log, http.timeout_s, bouncer.meter),
+            *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
             receipts,
         )
         dispatcher = Dispatcher(
@@ -170,6 +170,6 @@ class Pipeline:
         self.admission.limiter.change(settings.limits)
         self.rooms.configure(component.rooms, component.max_rooms)
         self.admission.change(component)
-        self.worker.change(endpoint, http.timeout_s)
+        self.worker.change(endpoint)
         policy = RetryPolicy.of(retry_of(component, settings))
         self.dispatcher.change(policy, http.max_in_flight, moved=moved)

@@ -45,8 +45,13 @@ class Poster(Protocol):
 
     shown: str
 
-    async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
-        """POST `body`; the outcome is `TimedOut` at `deadline`, by trio's clock, or just after."""
+    async def post(
+        self, body: bytes, uid: str, attempt: int, began: float, deadline: float
+    ) -> Outcome:
+        """POST `body`. The outcome is `TimedOut` after the endpoint's own time-out, which runs from
+        `began` (now), or at `deadline`, the end of the stanza's budget, or just after; both are
+        times of trio's clock.
+        """
         ...
 
 
@@ -58,8 +63,11 @@ class AttemptResult(msgspec.Struct, frozen=True, gc=False):  # a Struct, like `O
     """The name of the outcome."""
     is_success: bool
     stanzas: list[Stanza]
-    was_cut: bool = False
-    """Whether the stanza's own deadline cut it, so the outcome says nothing about the endpoint."""
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the stanza's own budget cut it, so it says nothing about the endpoint."""
+        return isinstance(self.outcome, TimedOut) and self.outcome.was_cut
 
 
 class DeliveryWorker:
@@ -72,7 +80,6 @@ class DeliveryWorker:
         autoresponder: Autoresponder,
         rooms: Rooms,
         log: FilteringBoundLogger,
-        timeout_s: float,
         meter: Meter | None = None,
         receipts: Receipts | None = None,
     ) -> None:
@@ -84,29 +91,25 @@ class DeliveryWorker:
         self._meter = meter or Meter()
         self.outages = OutageLog(log)
         self._autoresponder = autoresponder
-        self.change(endpoint, timeout_s)
+        self.change(endpoint)
 
-    def change(self, endpoint: Poster, timeout_s: float) -> None:
+    def change(self, endpoint: Poster) -> None:
         """Use another endpoint from the next attempt on; running attempts are not affected."""
         self._endpoint = endpoint
-        self._timeout_s = timeout_s
         self._warned: set[tuple[str, ...]] = set()
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
         self.outages.change(self._log)
 
     async def attempt(self, delivery: Delivery, deadline: float, began: float) -> AttemptResult:
-        """POST once, cut at `deadline` or by the time-out of the endpoint, which runs from `began`
-        (now); both are times of trio's clock.
-        """
+        """POST once, cut at `deadline` or by the time-out of the endpoint; see `Poster.post`."""
         stanza, meter = delivery.stanza, self._meter
         number = len(delivery.attempts) + 1
-        until = min(began + self._timeout_s, deadline)
         body = request_body(
             *(stanza, delivery.xml, delivery.received, delivery.uid, number),
             self._place_of(delivery),
             delivery.event,
         )
-        outcome = await self._endpoint.post(body, delivery.uid, number, until)
+        outcome = await self._endpoint.post(body, delivery.uid, number, began, deadline)
         meter.latency.add(trio.current_time() - began)
         meter.posted_bytes += len(body)
         if number > 1:
@@ -138,8 +141,7 @@ class DeliveryWorker:
             if receipts:
                 meter.receipts += len(receipts)
                 stanzas = [*receipts, *stanzas]
-        was_cut = posted == "timed_out" and until == deadline
-        return AttemptResult(outcome, posted, is_success, stanzas, was_cut)
+        return AttemptResult(outcome, posted, is_success, stanzas)
 
     def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""
@@ -171,8 +173,8 @@ class DeliveryWorker:
             case Unreachable(why=why):
                 self.outages.note_failure(why, uid)
                 return
-            case TimedOut():
-                self.outages.note_failure(f"no answer within {self._timeout_s:g} s", uid)
+            case TimedOut(why=why):
+                self.outages.note_failure(why, uid)
                 return
             case NoReply(ignored=media, status=status) if media is not None:
                 self._note_ignored(media, status)

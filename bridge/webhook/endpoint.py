@@ -1,8 +1,7 @@
 """One POST: an HTTP exchange in, an `Outcome` out. httpx's exceptions are mapped here only.
 
 Everything that POSTs have in common is built once. Requests go directly to the transport, because
-httpx's client would add cookies, redirects and auth flows. The caller sets the time-out for the
-whole POST, as a deadline.
+httpx's client would add cookies, redirects and auth flows.
 """
 
 import math
@@ -80,6 +79,7 @@ class Endpoint:
         Raises: OSError, ssl.SSLError: if the certificates of `http` cannot be used."""
         self.shown = str(url)
         self._exchange = exchange or make_client(url, http)
+        self._timeout_s = http.timeout_s
         self._max_reply_bytes = http.max_reply_bytes
         self._signer = signer or Signer()
         self._now = now
@@ -90,9 +90,15 @@ class Endpoint:
         self._idle: trio.Event | None = None  # set by `post` while `retire` waits
 
     async def post(
-        self, body: bytes, uid: str, attempt: int = 1, deadline: float = math.inf
+        self,
+        body: bytes,
+        uid: str,
+        attempt: int = 1,
+        began: float | None = None,
+        deadline: float = math.inf,
     ) -> Outcome:
-        """POST one stanza's JSON and return the outcome; at `deadline` (trio's clock), `TimedOut`.
+        """POST one stanza's JSON and return the outcome: `TimedOut` after `timeout_s`, or at
+        `deadline`. `began` is now, which the caller has read already; both are trio's clock.
 
         Failures of the endpoint are outcomes, never exceptions. Cancellation closes the connection
         in use.
@@ -103,25 +109,31 @@ class Endpoint:
         signed = self._signer.headers(uid, attempt, self._now(), body)
         lines = f"Content-Type: application/json\r\n{trace}{signed}".encode()
         began_ns = time.time_ns() if traced else 0
-        began = self._observer.now() if self._observer is not None else 0.0
+        seen_at = self._observer.now() if self._observer is not None else 0.0
         result: PostReport | Response = _GIVEN_UP
         ended: int | str = "cancelled"
+        until = (trio.current_time() if began is None else began) + self._timeout_s
+        was_cut = deadline <= until
+        if was_cut:
+            until = deadline
         self._posting += 1
         try:
-            result = answer = await self._exchange.request("POST", lines, body, deadline)
+            result = answer = await self._exchange.request("POST", lines, body, until)
             ended = answer.status
         except httpx.TransportError as error:
-            late = isinstance(error, httpx.TimeoutException) and trio.current_time() >= deadline
+            late = isinstance(error, httpx.TimeoutException) and trio.current_time() >= until
             ended = type(error).__name__
             result = PostFailure("timed_out") if late else PostFailure("unreachable", _why(error))
-            return TimedOut() if late else Unreachable(result.why)
+            if not late:
+                return Unreachable(result.why)
+            return TimedOut(f"no answer within {self._timeout_s:g} s", was_cut)
         finally:
             self._posting -= 1
             if self._idle is not None:
                 self._idle.set()
             if self._observer is not None:
                 seen = self._seen(result) if isinstance(result, Response) else result
-                self._observer.exchanged(uid, attempt, began, body, seen)
+                self._observer.exchanged(uid, attempt, seen_at, body, seen)
             if traced and self._spans is not None:
                 self._spans.post_ended(uid, span, attempt, began_ns, self.shown, ended)
         return self._outcome_of(answer)

@@ -57,10 +57,15 @@ class Unreachable(msgspec.Struct, frozen=True, gc=False):
 
 
 class TimedOut(msgspec.Struct, frozen=True, gc=False):
-    """No complete answer in time."""
+    """No complete answer in time. `was_cut`: the stanza's own budget ended first, so this says
+    nothing about the endpoint.
+    """
 
     name: ClassVar[PostResult] = "timed_out"
     is_success: ClassVar[bool] = False
+
+    why: str = "no answer in time"
+    was_cut: bool = False
 
 
 class BadReply(msgspec.Struct, frozen=True, gc=False):

@@ -85,9 +85,10 @@ class _Timing:
         self._captured = captured
         self._tally = tally
 
-    async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
-        began = trio.current_time()
-        outcome = await self._endpoint.post(body, uid, attempt, deadline)
+    async def post(
+        self, body: bytes, uid: str, attempt: int, began: float, deadline: float
+    ) -> Outcome:
+        outcome = await self._endpoint.post(body, uid, attempt, began, deadline)
         duration_s = trio.current_time() - began
         if self._captured is not None:  # without the wait for its time in the story
             duration_s = self._captured.duration_s

@@ -162,10 +162,12 @@ class Postbox:
     def of(self, id: str) -> list[Post]:
         return [post for post in self.posts if post.id == id]
 
-    async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
-        with trio.move_on_at(deadline):
+    async def post(
+        self, body: bytes, uid: str, attempt: int, began: float, deadline: float
+    ) -> Outcome:
+        with trio.move_on_at(min(began + TIMEOUT_S, deadline)):
             return await self._post(body, uid, attempt)
-        return TimedOut()
+        return TimedOut(was_cut=deadline <= began + TIMEOUT_S)
 
     async def _post(self, body: bytes, uid: str, attempt: int) -> Outcome:
         post = Post(json.loads(body), uid, attempt, trio.current_time(), self._wall())

@@ -65,6 +65,7 @@ ROMEO: Final = "romeo@montague.example/orchard"
 ROOM: Final = "verona@rooms.example"
 PING: Final = "<ping xmlns='urn:xmpp:ping'/>"
 NOW: Final = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC).timestamp()
+TIMEOUT_S: Final = 30.0
 ONE_ATTEMPT: Final = RetryPolicy(0, 0)
 COMPONENT: Final = Component(
     domain=DOMAIN,
@@ -124,10 +125,12 @@ class FakeEndpoint:
         """The ids of all that was POSTed, in order."""
         return [body.get("id") for body in self.bodies]
 
-    async def post(self, body: bytes, uid: str, attempt: int, deadline: float) -> Outcome:
-        with trio.move_on_at(deadline):
+    async def post(
+        self, body: bytes, uid: str, attempt: int, began: float, deadline: float
+    ) -> Outcome:
+        with trio.move_on_at(min(began + TIMEOUT_S, deadline)):
             return await self._post(body)
-        return TimedOut()
+        return TimedOut(was_cut=deadline <= began + TIMEOUT_S)
 
     async def _post(self, body: bytes) -> Outcome:
         post = Post(json.loads(body))
@@ -194,7 +197,7 @@ class Bench:
         bouncer = Bouncer(self.outbox, occupancy, log, lambda: NOW)
         self.dispatcher = Dispatcher(
             Admission(component, autoresponder, rooms, bouncer, log, limiter=limiter),
-            DeliveryWorker(self.endpoint, composer, autoresponder, rooms, log, 30),
+            DeliveryWorker(self.endpoint, composer, autoresponder, rooms, log),
             self.queue,
             self.outbox,
             bouncer,

@@ -1,6 +1,7 @@
 """One POST against a server that answers byte for byte what the test says: H1 to H4 on the wire."""
 
 import gzip
+import math
 import re
 import time
 import zlib
@@ -13,7 +14,7 @@ from typing import Final
 import httpx
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Count, HttpSettings
 from bridge.config.value import PostUrl, parse_post_url
@@ -27,6 +28,7 @@ from bridge.webhook.outcome import (
     Outcome,
     Rejected,
     Replied,
+    TimedOut,
     Unreachable,
 )
 from tests.bridge.http_server import (
@@ -792,3 +794,25 @@ async def test_what_is_left_is_closed_after_its_last_post(nursery: trio.Nursery)
     slow.go.set()
     await wait_all_tasks_blocked()
     assert slow.events == ["answered", "answered", "closed"]
+
+
+# --- an endpoint that does not answer
+
+
+class Silent(Slow):
+    """An exchange that is never answered."""
+
+    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answered:
+        await trio.sleep_until(deadline)
+        raise httpx.ReadTimeout("the time for this request is up")
+
+
+@pytest.mark.parametrize(("left_s", "is_cut"), [(math.inf, False), (31, False), (7, True)])
+async def test_the_time_out_or_the_budget_ends_a_post(
+    autojump_clock: MockClock, left_s: float, is_cut: bool
+) -> None:
+    endpoint = Endpoint(parse_post_url("http://h/"), HttpSettings(), Silent())
+    now = trio.current_time()
+    outcome = await endpoint.post(b"{}", "msg_1", 1, now, now + left_s)
+    assert outcome == TimedOut("no answer within 30 s", was_cut=is_cut)
+    assert trio.current_time() - now == pytest.approx(min(left_s, 30))
