@@ -208,6 +208,7 @@ class ComponentTable:
     component_text_replies: bool = False
     component_receipts: ReceiptMoment = "handled"
     component_markers: bool = False
+    component_typing_after_s: Budget = Budget(2.0)
     component_presence: bool = True
     component_subscribe: SubscribeBack = "never"
     component_order: Ordering = "bare"
@@ -334,6 +335,7 @@ class Component:
     """The local parts that exist, folded; None if all do. The domain itself always exists."""
     receipts: ReceiptMoment = "handled"
     markers: bool = False
+    typing_after_s: float = 2.0
     presence: bool = True
     subscribe: SubscribeBack = "never"
 

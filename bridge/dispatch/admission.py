@@ -24,6 +24,7 @@ from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.notice import EncryptedNotice
 from bridge.xmpp.room.invitation import Invitations
 from bridge.xmpp.room.rooms import Inbound, Rooms, Verdict
+from bridge.xmpp.typing import Typing
 from xmppstream import (
     ElementIgnored,
     ErrorType,
@@ -56,8 +57,12 @@ class Admission:
         *,
         pending_iqs: PendingIqs | None = None,
         limiter: SenderLimiter | None = None,
+        typing: Typing | None = None,
     ) -> None:
-        """Without `limiter`, senders are not limited."""
+        """Without `limiter`, senders are not limited; without `typing`, nobody learns whose client
+        shows typing notices.
+        """
+        self._typing = typing
         self.limiter = limiter or SenderLimiter(UNBOUNDED)
         self.domain = component.domain
         self._component = component
@@ -182,6 +187,9 @@ class Admission:
             return None
         if limiter.refused_count:
             limiter.calm(self._log)
+        typing = self._typing
+        if typing is not None and typing.after_s and kind == "message" and stanza.type == "chat":
+            typing.observe(stanza)
         if component.allow_from and not self._is_allowed(stanza):
             self._meter.end(kind, "forbidden")
             self._bouncer.tell(stanza, _FORBIDDEN)

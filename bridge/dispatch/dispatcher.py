@@ -37,6 +37,7 @@ from bridge.xmpp.iq import WRITTEN_LIMIT
 from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.rooms import Rooms
+from bridge.xmpp.typing import Typing
 from xmppstream import Event, Stanza, StanzaReceived, TooLong, write
 from xmppstream.jid import bare
 from xmppstream.names import COMPONENT
@@ -64,9 +65,13 @@ class Dispatcher:
         spans: Spans | None = None,
         receipts: Receipts | None = None,
         contacts: Contacts | None = None,
+        typing: Typing | None = None,
     ) -> None:
-        """Without `receipts`, nothing is acknowledged."""
+        """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
+        is being worked on.
+        """
         self._receipts = receipts
+        self._typing = typing
         self._admission = admission
         self._worker = worker
         self._queue = queue
@@ -93,6 +98,7 @@ class Dispatcher:
             *(self._in_flight, queue, outbox, bouncer, admission.limiter, rooms, log, now, spans),
             contacts,
             worker.outages,
+            typing,
         )
         self._stopping = False
 
@@ -252,6 +258,8 @@ class Dispatcher:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._worker.outages.run, lambda: self.waiting)
+            if self._typing is not None:
+                nursery.start_soon(self._typing.run)
             try:
                 await self._take_turns(nursery)
             finally:
@@ -404,6 +412,8 @@ class Dispatcher:
         """Answer unfinished stanzas by errors, after `run` was cancelled; return their number. With
         a journal these are only requests: it keeps the others for the next process.
         """
+        if self._typing is not None:
+            self._typing.end_all()
         rest = self._in_flight.requests if self._queue.durable else self._in_flight.all
         async with trio.open_nursery() as nursery:  # so the journal commits them together
             for delivery in rest:

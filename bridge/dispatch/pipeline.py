@@ -31,11 +31,13 @@ from bridge.xmpp.contact import Contacts
 from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
-from bridge.xmpp.outbox import Outbox
+from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.rooms import Rooms
 from bridge.xmpp.room.runner import RoomRunner
 from bridge.xmpp.state import MemoryState, StateStore
+from bridge.xmpp.typing import Typing
+from xmppstream import Stanza
 from xmppstream.parser_thread import ParseElement
 
 
@@ -75,6 +77,7 @@ class Pipeline:
     rooms: Rooms
     room_runner: RoomRunner
     receipts: Receipts
+    typing: Typing
     contacts: Contacts
     announcer: Announcer
 
@@ -114,6 +117,12 @@ class Pipeline:
             component.domain, stream.max_send_bytes, parse, replaced, rooms.outgoing
         )
         receipts = Receipts(component, rooms)
+
+        def send_notices(notices: list[Stanza]) -> None:
+            made = around.now()
+            outbox.put([Outgoing(one.encode(), made, is_answer=True) for one in notices])
+
+        typing = Typing(component, occupancy, send_notices)
         admission = Admission(
             component,
             autoresponder,
@@ -122,10 +131,12 @@ class Pipeline:
             log,
             pending_iqs=pending_iqs,
             limiter=around.limiter,
+            typing=typing,
         )
         worker = DeliveryWorker(
             *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
             receipts,
+            typing,
         )
         dispatcher = Dispatcher(
             admission,
@@ -144,6 +155,7 @@ class Pipeline:
             spans=around.spans,
             receipts=receipts,
             contacts=contacts,
+            typing=typing,
         )
         submitter = Submitter(
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
@@ -154,6 +166,7 @@ class Pipeline:
             rooms,
             RoomRunner(rooms, outbox, dispatcher.handle_inbound, around.now),
             receipts,
+            typing,
             contacts,
             Announcer(contacts, outbox, around.now),
         )
@@ -167,6 +180,7 @@ class Pipeline:
         http = http_of(component, settings)
         self.announcer.change(component)
         self.receipts.change(component)
+        self.typing.change(component)
         self.admission.limiter.change(settings.limits)
         self.rooms.configure(component.rooms, component.max_rooms)
         self.admission.change(component)

@@ -19,6 +19,7 @@ from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.outbox import Outbox
 from bridge.xmpp.room.rooms import Rooms
+from bridge.xmpp.typing import Typing
 from xmppstream import Stanza
 
 
@@ -38,7 +39,9 @@ class Settlement:
         spans: Spans | None = None,
         contacts: Contacts | None = None,
         outages: OutageLog | None = None,
+        typing: Typing | None = None,
     ) -> None:
+        self._typing = typing
         self._contacts = contacts
         self.pending = 0
         self._in_flight = in_flight
@@ -90,6 +93,8 @@ class Settlement:
             self._outages.note_given_up(reason)
         if self._spans is not None and self._spans.samples(delivery.uid):
             self._export(self._spans, delivery, end, reason)
+        if self._typing is not None:
+            stanzas = self._typing.settle(delivery.uid, stanzas)
         encoded = list(map(Stanza.encode, stanzas))
         self.pending += 1
         try:

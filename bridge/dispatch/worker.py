@@ -34,6 +34,7 @@ from bridge.xmpp.bounce import is_final
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.outcome import leave_reason_of
 from bridge.xmpp.room.rooms import Rooms
+from bridge.xmpp.typing import Typing
 from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100
@@ -82,9 +83,13 @@ class DeliveryWorker:
         log: FilteringBoundLogger,
         meter: Meter | None = None,
         receipts: Receipts | None = None,
+        typing: Typing | None = None,
     ) -> None:
-        """Without `receipts`, nothing is acknowledged."""
+        """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
+        is being worked on.
+        """
         self._receipts = receipts
+        self._typing = typing
         self._composer = composer
         self._rooms = rooms
         self._unbound_log = log
@@ -109,6 +114,8 @@ class DeliveryWorker:
             self._place_of(delivery),
             delivery.event,
         )
+        if self._typing is not None:
+            self._typing.begin(delivery.uid, stanza, began)
         outcome = await self._endpoint.post(body, delivery.uid, number, began, deadline)
         meter.latency.add(trio.current_time() - began)
         meter.posted_bytes += len(body)
@@ -134,6 +141,8 @@ class DeliveryWorker:
         if self.outages.failed or posted != "replied":
             self._note(outcome, delivery)
         is_success = outcome.is_success
+        if self._typing is not None and not is_success:
+            self._typing.interrupt(delivery.uid)
         if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
             stanzas.append(self._default_answer(stanza))
         if is_success and self._receipts is not None:

@@ -5,9 +5,9 @@ kept, oldest first, up to a window, and then reported. Replies in one conversati
 the order of then. There is no order between conversations, nor for stanzas that the bridge sends on
 its own.
 
-Not compared: stanzas sent for HTTP clients, barriers, copies sent again on another connection
-(S35), and stanzas that the capture cannot know: replies to stanzas from before it began, and those
-that its end cut off.
+Not compared: stanzas sent for HTTP clients, typing notices of the bridge, barriers, copies sent
+again on another connection (S35), and stanzas that the capture cannot know: replies to stanzas from
+before it began, and those that its end cut off.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from typing import Final
 from attrs import frozen
 
 from bridge.capture.replay.difference import Difference, Item, post_item, stanza_item
-from bridge.capture.replay.meaning import meaning_of, same_request
+from bridge.capture.replay.meaning import is_typing_notice, meaning_of, same_request
 from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
 from bridge.capture.replay.unmatched import Sent, Unmatched
@@ -94,7 +94,7 @@ class Expectation:
 
     def expected(self, stanza: Stanza, at: float, connection: int) -> None:
         """Match a stanza that was sent then."""
-        if not self._selection.takes(stanza):
+        if is_typing_notice(stanza) or not self._selection.takes(stanza):
             return
         meaning = meaning_of(stanza, self._domain)
         if self._api.get(meaning):
@@ -112,7 +112,7 @@ class Expectation:
 
     def sent(self, stanza: Stanza, at: float, connection: int) -> None:
         """Match a stanza that is sent now."""
-        if not self._selection.takes(stanza):
+        if is_typing_notice(stanza) or not self._selection.takes(stanza):
             return
         meaning = meaning_of(stanza, self._domain)
         now = self._now.enter(stanza, meaning, at, connection)

@@ -23,6 +23,10 @@ _DELAYS: Final = (_DELAY, _LEGACY_DELAY)
 _ANNOUNCED: Final = frozenset(
     (expanded(ns.CAPS, "c"), expanded(ns.NICK, "nick"), expanded(ns.VCARD_UPDATE, "x"))
 )
+_THREAD: Final = expanded(COMPONENT, "thread")
+_NO_STORE: Final = expanded(ns.HINTS, "no-store")
+_ACTIVE: Final = expanded(ns.CHAT_STATES, "active")
+_NOTICES: Final = frozenset(expanded(ns.CHAT_STATES, one) for one in ("composing", "paused"))
 _INFO: Final = expanded(DISCO_INFO, "query")
 COMPARED: Final = frozenset({"to", "from", "kind", "id", "type", "body", "stanza"})
 """The other keys follow from the stanza, or differ in each replay."""
@@ -91,9 +95,21 @@ def meaning_of(stanza: Stanza, domain: str) -> Element:
     return _normal(Element(element.name, element.attributes, children))
 
 
+def is_typing_notice(stanza: Stanza) -> bool:
+    """Return whether the bridge itself says that a message is being worked on: that depends on how
+    long the answer took. A notice of the service has an id.
+    """
+    if stanza.kind != "message" or stanza.id is not None:
+        return False
+    names = {one.name for one in stanza.element.elements} - {_THREAD}
+    return _NO_STORE in names and len(names) == 2 and bool(names & _NOTICES)
+
+
 def _without_identity(
     stanza: Stanza, children: tuple[Element | str, ...]
 ) -> tuple[Element | str, ...]:
+    if stanza.kind == "message":  # it ends a typing notice; see `is_typing_notice`
+        return tuple(one for one in children if isinstance(one, str) or one.name != _ACTIVE)
     if stanza.kind == "presence":
         return tuple(one for one in children if isinstance(one, str) or one.name not in _ANNOUNCED)
     if stanza.kind == "iq" and stanza.type == "result":

@@ -1152,8 +1152,8 @@ KNOWN_KEYS = [
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
         "post_stanza_types, component_post_events, component_encrypted_notice, "
         "component_post_own, component_text_replies, component_receipts, component_markers, "
-        "component_presence, component_subscribe, component_order, webhook_secrets, "
-        "webhook_secrets_file, allow_from, name, profile, local_parts, "
+        "component_typing_after_s, component_presence, component_subscribe, component_order, "
+        "webhook_secrets, webhook_secrets_file, allow_from, name, profile, local_parts, "
         "server, tls, ca_file, tls_name, http, retry, component_invitations, max_rooms, room",
     ),
 ]

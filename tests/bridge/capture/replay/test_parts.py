@@ -15,7 +15,7 @@ from bridge.capture.exchange import HttpExchange
 from bridge.capture.replay import expectation as expectation_module
 from bridge.capture.replay.captured import CapturedEndpoint
 from bridge.capture.replay.expectation import Expectation
-from bridge.capture.replay.meaning import meaning_of
+from bridge.capture.replay.meaning import is_typing_notice, meaning_of
 from bridge.capture.replay.player import Timed, Unpaced, parse_speed
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.selection import Selection, parse_only, parse_since
@@ -286,3 +286,22 @@ def test_what_contacts_were_told_is_not_expected(kind: Kind, type: str | None, c
     one.end(3, in_order=True)
     assert one.count == count
     assert one.left_out == ({} if count else {"presence for contacts": 1})
+
+
+# --- typing notices depend on time
+
+
+def test_whether_the_bot_was_seen_typing_makes_no_difference() -> None:
+    state = "<{} xmlns='http://jabber.org/protocol/chatstates'/>"
+    hint = "<no-store xmlns='urn:xmpp:hints'/>"
+    head = "<message from='bot.example' to='a@example' type='chat'"
+    notice = f"{head}>{state.format('composing')}{hint}<thread>t</thread></message>"
+    assert is_typing_notice(parsed(notice))
+    assert not is_typing_notice(parsed(notice.replace(hint, "")))
+    assert not is_typing_notice(parsed(notice.replace("type", "id='by-the-service' type")))
+    assert not is_typing_notice(parsed(notice.replace("<thread", "<body>b</body><thread")))
+    quick, slow, paused = (
+        meaning_of(parsed(f"{head}><body>b</body>{end}</message>"), "bot.example")
+        for end in ("", state.format("active"), state.format("paused"))
+    )
+    assert quick == slow != paused
