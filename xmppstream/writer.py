@@ -86,8 +86,15 @@ def _write(element: Element, inherited: str, parts: list[str], room: list[float]
             if not child.isprintable() or "&" in child or "<" in child or ">" in child:
                 child = escape_text(child)
             append(child)
-        else:
-            _write(child, namespace, parts, room)
+            continue
+        if (
+            len(child.children) == 1 and not child.attributes
+        ):  # most have a text, which saves a call
+            text, own = child.children[0], _tag(child.name)
+            if isinstance(text, str) and own[0] == namespace:
+                append(f"{own[1]}>{escape_text(text)}{own[3]}")
+                continue
+        _write(child, namespace, parts, room)
     append(end)
 
 

@@ -116,13 +116,17 @@ class Typing:
 
     def settle(self, uid: str, replies: list[Stanza]) -> list[Stanza]:
         """Like `end`, unless an answer is promised."""
-        return replies if uid in self._promised else self.end(uid, replies)
+        if self._promised and uid in self._promised:
+            return replies
+        return self.end(uid, replies)
 
     def end(self, uid: str, replies: list[Stanza]) -> list[Stanza]:
         """End it, and return the replies with what ends it for the sender. If none of them does,
         the sender is told at once.
         """
         self._begun.pop(uid, None)
+        if not self._shown and not self._promised:  # nearly always
+            return replies
         self._promised.pop(uid, None)
         stanza = self._shown.pop(uid, None)
         if stanza is None:
