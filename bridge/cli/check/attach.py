@@ -1,4 +1,4 @@
-"""Attaching as a component, for `--connect`, and leaving again."""
+"""Attaching as a component, for `--connect`, trying its rooms, and leaving again."""
 
 from contextlib import suppress
 from typing import Final
@@ -6,12 +6,13 @@ from typing import Final
 import trio
 
 from bridge.cli.check.report import Report
+from bridge.cli.check.room import RoomTrial
 from bridge.cli.check.server import told
 from bridge.config.settings import Component, Settings
 from bridge.daemon.daemon import ExitCode
 from bridge.xmpp.backoff import Reaction, reaction_to
 from bridge.xmpp.link import SHARED, SHARED_REMEDY
-from xmppstream import ComponentStream, StreamEnd, StreamFailed, StreamOptions, connect
+from xmppstream import ComponentStream, Event, StreamEnd, StreamFailed, StreamOptions, connect
 
 _BARRIER_TIMEOUT_S: Final = 10.0
 _BARRIERS: Final = 8
@@ -24,10 +25,11 @@ async def check_attach(component: Component, settings: Settings, report: Report)
     what = f"attach to {component.server}"
     options = StreamOptions(handshake_timeout_s=settings.stream.handshake_timeout_s)
     attached = shared = False
+    rooms = RoomTrial(component) if component.rooms else None
     try:
         stream = await connect(component.server, component.domain, component.secret.value, options)
         attached = True
-        end, shared = await _prove(stream)
+        end, shared = await _prove(stream, rooms)
     except StreamFailed as failure:
         end = failure.end
     if end is None:
@@ -35,15 +37,18 @@ async def check_attach(component: Component, settings: Settings, report: Report)
             report.warn(component.domain, what, f"handshake accepted; {SHARED}: {SHARED_REMEDY}")
         else:
             report.good(component.domain, what, "handshake accepted")
+        if rooms is not None:
+            rooms.report(component.domain, report)
         return
     refused = reaction_to(end, attached=attached) is Reaction.REFUSED
     code = ExitCode.REFUSED if refused else ExitCode.OTHER
     report.bad(component.domain, what, told(end, component.server), code)
 
 
-async def _prove(stream: ComponentStream) -> tuple[StreamEnd | None, bool]:
-    """Send barriers, wait for them, and close. Return the stream's end if the server ended it, and
-    whether another instance is attached: it gets some of our barriers, or we get some of its own.
+async def _prove(stream: ComponentStream, rooms: RoomTrial | None) -> tuple[StreamEnd | None, bool]:
+    """Send barriers, wait for them, try the rooms, and close. Return the stream's end if the server
+    ended it, and whether another instance is attached: it gets some of our barriers, or we get some
+    of its own.
 
     Some servers return no barrier: then it suffices that the stream stays open for
     `_BARRIER_TIMEOUT_S`.
@@ -53,8 +58,10 @@ async def _prove(stream: ComponentStream) -> tuple[StreamEnd | None, bool]:
     returned = [trio.Event() for _ in range(_BARRIERS)]
     first = trio.Event()
 
-    async def ignore(_: object) -> None:
+    async def handle(event: Event) -> None:
         await trio.lowlevel.checkpoint()
+        if rooms is not None:
+            rooms.receive(event)
 
     async def ask(one: trio.Event) -> None:
         with suppress(StreamFailed):
@@ -80,6 +87,9 @@ async def _prove(stream: ComponentStream) -> tuple[StreamEnd | None, bool]:
                     for one in returned:
                         await one.wait()
             nursery.cancel_scope.cancel()
+        if rooms is not None:
+            with suppress(StreamFailed):
+                await rooms.run(stream)
         ended = stream.end
         if any(one.is_set() for one in returned) and not all(one.is_set() for one in returned):
             shared = True
@@ -87,5 +97,5 @@ async def _prove(stream: ComponentStream) -> tuple[StreamEnd | None, bool]:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(leave)
-        await stream.serve(ignore)
+        await stream.serve(handle)
     return ended, shared

@@ -71,7 +71,8 @@ async def check_settings(
 @click.option(
     "--connect",
     is_flag=True,
-    help="Also attach as each component. This would evict or disturb a running daemon.",
+    help="Also attach as each component, and join its rooms. This would evict or disturb a running"
+    " daemon.",
 )
 @click.option(
     "--state-dir",
@@ -86,7 +87,8 @@ def check(config: Path, connect: bool, state_dir: Path | None) -> None:
 
     Reports every error in the file CONFIG, opens a stream to the server without attaching, sends
     OPTIONS (never a POST) to the endpoint, and prints the lines that the server's own configuration
-    needs. The last line is the verdict.
+    needs. With --connect, it also joins the rooms of the configuration, and leaves them again. The
+    last line is the verdict.
 
     If a daemon is running, its status is reported; --connect then attaches only as components that
     the daemon does not have.

@@ -3,6 +3,7 @@
 import time
 
 from bridge.cli.check.report import Report
+from bridge.cli.check.room import report_rooms
 from bridge.cli.queue_table import amounts
 from bridge.config.settings import Component, Settings
 from bridge.daemon.control import AskStatus, ControlError, NobodyListens
@@ -69,6 +70,7 @@ def report_component(status: ComponentStatus, component: Component, report: Repo
             report.warn(domain, "configuration", details)
     _report_link(domain, status.link, report)
     _report_endpoint(domain, status.endpoint, report)
+    report_rooms(status, report)
     busy = f"{status.in_flight} being POSTed, {status.waiting} waiting in memory"
     kept = status.kept
     if kept is None:

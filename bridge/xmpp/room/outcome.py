@@ -59,7 +59,7 @@ _ERRORS: Final[dict[str, tuple[str, bool]]] = {
     StanzaCondition.NOT_AUTHORIZED: ("the password is wrong or missing", False),
     StanzaCondition.FORBIDDEN: ("we are banned from the room", False),
     StanzaCondition.REGISTRATION_REQUIRED: ("the room is for members only", False),
-    StanzaCondition.NOT_ALLOWED: ("we may not create the room", False),
+    StanzaCondition.NOT_ALLOWED: ("we may not create or enter the room", False),
     StanzaCondition.NOT_ACCEPTABLE: ("the room does not accept the nick", False),
     StanzaCondition.JID_MALFORMED: ("the address or the nick is not valid", False),
 }

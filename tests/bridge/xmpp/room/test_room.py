@@ -127,7 +127,7 @@ FINAL = [
     ("not-authorized", "auth", "the password is wrong or missing"),
     ("forbidden", "auth", "we are banned from the room"),
     ("registration-required", "auth", "the room is for members only"),
-    ("not-allowed", "cancel", "we may not create the room"),
+    ("not-allowed", "cancel", "we may not create or enter the room"),
     ("not-acceptable", "modify", "the room does not accept the nick"),
     ("jid-malformed", "modify", "the address or the nick is not valid"),
     ("undefined-condition", "cancel", "the room refuses us (undefined-condition)"),
