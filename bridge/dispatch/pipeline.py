@@ -96,13 +96,9 @@ class Pipeline:
         around, http, stream = surroundings, http_of(component, settings), settings.stream
         occupancy = around.rooms
         rooms = Rooms(component.domain, occupancy, log, now=around.iq_now)
-        rooms.configure(component.rooms, component.max_rooms)
-        contacts = Contacts(
-            IdentityBook(component, around.state),
-            around.state,
-            log,
-            is_room=occupancy.has_occupant,
-        )
+        book = IdentityBook(component, around.state)
+        rooms.configure(component.rooms, component.max_rooms, book.exists)
+        contacts = Contacts(book, around.state, log, is_room=occupancy.has_occupant)
         autoresponder = Autoresponder(contacts.book, around.now, contacts)
         outbox = Outbox(component.domain, store=queue, now=around.now)
         max_xml_length = WRITTEN_FACTOR * stream.max_stanza_bytes
@@ -182,7 +178,7 @@ class Pipeline:
         self.receipts.change(component)
         self.typing.change(component)
         self.admission.limiter.change(settings.limits)
-        self.rooms.configure(component.rooms, component.max_rooms)
+        self.rooms.configure(component.rooms, component.max_rooms, self.contacts.book.exists)
         self.admission.change(component)
         self.worker.change(endpoint)
         policy = RetryPolicy.of(retry_of(component, settings))

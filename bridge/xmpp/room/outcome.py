@@ -36,6 +36,7 @@ SILENT: Final = "the room's server does not answer"
 LOST: Final = "the room does not know us any more"
 DETACHED: Final = "the component is not attached"
 LEFT: Final = "left"
+NO_ADDRESS: Final = "our address is not among local_parts any more"
 
 
 @frozen

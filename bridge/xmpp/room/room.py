@@ -147,11 +147,11 @@ class Room:
             )
         )
 
-    def leave(self, now: float) -> None:
-        """Leave for good."""
+    def leave(self, now: float, why: str = outcome.LEFT) -> None:
+        """Leave, and stay out."""
         if self.phase in (Phase.JOINING, Phase.JOINED):
             self._host.send(request.leave(self.occupant or self._requested, self.address))
-        self._enter(Phase.OUT, now, outcome.LEFT)
+        self._enter(Phase.OUT, now, why)
         self.due = math.inf
 
     def retry(self, now: float) -> None:

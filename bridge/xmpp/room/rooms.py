@@ -25,7 +25,7 @@ from bridge.config.settings import RoomSettings
 from bridge.xmpp.muc import Change, MucOccupancy
 from bridge.xmpp.room.history import Histories, Key, is_delayed, is_subject
 from bridge.xmpp.room.kept import Added, KeptRooms
-from bridge.xmpp.room.outcome import Ending
+from bridge.xmpp.room.outcome import NO_ADDRESS, Ending
 from bridge.xmpp.room.outgoing import as_it_leaves
 from bridge.xmpp.room.reflection import Reflections
 from bridge.xmpp.room.request import leave
@@ -96,6 +96,7 @@ class Rooms:
         self._left: set[Key] = set()  # kept before, and left; the room has not said so yet
         self._fresh: Key | None = None  # an occupant that the present stanza has told us of
         self._max_rooms = 100
+        self._exists: Callable[[str], bool] = lambda address: True
 
     # --- which rooms there are
 
@@ -117,9 +118,16 @@ class Rooms:
         """Wait until all changes up to now are kept; see `StateStore.when_kept`."""
         await self._kept.committed()
 
-    def configure(self, rooms: Iterable[RoomSettings], max_rooms: int) -> None:
-        """Keep the rooms of a configuration, and leave those that it does not name any more."""
-        self._max_rooms = max_rooms
+    def configure(
+        self,
+        rooms: Iterable[RoomSettings],
+        max_rooms: int,
+        exists: Callable[[str], bool] = lambda address: True,
+    ) -> None:
+        """Keep the rooms of a configuration, and leave those that it does not name any more. Stay
+        out of those whose own bare address does not exist, as long as it does not.
+        """
+        self._max_rooms, self._exists = max_rooms, exists
         wanted = {self._key_of(one): one for one in rooms}
         for key, origin in list(self._origins.items()):
             if origin == "configuration" and key not in wanted:
@@ -131,6 +139,8 @@ class Rooms:
             if room is None or room.settings != one:
                 self._replace(one, "configuration")
             self._origins[key] = "configuration"
+        for room in self._rooms.values():
+            self._check_address(room)
         self.wake()
 
     def put(self, settings: RoomSettings, origin: Added = "api") -> Room:
@@ -201,7 +211,25 @@ class Rooms:
             room.attached(self._now())
         elif self._is_loaded:
             room.detached(self._now())
+        self._check_address(room)
         return room
+
+    def _check_address(self, room: Room) -> None:
+        """Stay out of a room under an address that a reload has removed, until another one has it
+        again.
+        """
+        is_excluded = room.why == NO_ADDRESS
+        if self._exists(bare(room.address)) is not is_excluded:
+            return
+        now = self._now()
+        if not is_excluded:
+            hint = "list the local part again, or delete the room"
+            self._log.warning("room left for good", room=room.jid, why=NO_ADDRESS, hint=hint)
+            room.leave(now, NO_ADDRESS)
+            return
+        room.retry(now)
+        if not self._is_attached:
+            room.detached(now)
 
     def _remove(self, key: Key) -> None:
         room = self._rooms.pop(key)

@@ -159,6 +159,33 @@ def test_a_reload_leaves_rooms_of_the_api_alone() -> None:
     assert [room.jid for room, _ in stage.rooms.all()] == [ROOM]
 
 
+def test_an_address_that_a_reload_removes_stays_out_of_its_rooms_until_it_is_back() -> None:
+    state = MemoryState()
+    stage = Stage(state=state)
+    stage.attach()
+    stage.rooms.put(HALL)
+    stage.pass_s(2)
+    stage.give(presence("robot", 110))
+    stage.sent()
+
+    def nobody(address: str) -> bool:
+        assert address == "bot@bot.example"
+        return False
+
+    stage.rooms.configure([], 100, nobody)
+    [leave] = stage.pass_s(2)
+    assert (leave.type, leave.to) == ("unavailable", f"{ROOM}/robot")
+    told = "our address is not among local_parts any more"
+    assert (stage.room.phase, stage.room.why) == (Phase.OUT, told)
+    stage.rooms.configure([], 100, nobody)
+    stage.attach()
+    assert stage.pass_s(700) == []
+    assert state.entries("room")  # not forgotten: a slip in the file is mended by the next reload
+    stage.rooms.configure([], 100)
+    [join] = stage.pass_s(2)
+    assert (join.type, join.to) == (None, f"{ROOM}/robot")
+
+
 def test_the_configuration_takes_over_a_room_of_the_api() -> None:
     state = MemoryState()
     stage = Stage(state=state)
