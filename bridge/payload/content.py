@@ -125,8 +125,7 @@ def write_fields(fields: dict[str, Any], body: str | None, kind: Kind, request: 
         body = checked("files", fields["files"], list[File])[0].url
     if "html" in fields and body is None:
         body = _text_of_html(elements)
-    if fields.get("quote"):
-        quotation = _quotation(request)
+    if fields.get("quote") and (quotation := _quotation(request)):
         body = quotation + (body or "")
         span = Element(
             expanded(ns.FALLBACK, "body"), (("start", "0"), ("end", str(len(quotation))))
