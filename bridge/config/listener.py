@@ -9,10 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Final
+from urllib.parse import urlsplit
 
 from bridge.config.settings import ListenSettings, ListenTable, TcpAddress, TokenTable, UnixAddress
 from bridge.config.token import SCOPES, Scope, Token, digest_of
-from bridge.config.value import BadValue, Secret, check_domain, is_local_part, parse_server
+from bridge.config.value import (
+    BadValue,
+    Secret,
+    check_domain,
+    is_local_part,
+    is_loopback,
+    parse_post_url,
+    parse_server,
+)
 from xmppstream.jid import same_domain
 
 _SHORTEST: Final = 16
@@ -25,6 +34,9 @@ _EXAMPLE: Final = (
     'Use an address such as "127.0.0.1:5280", "[::1]:5280" or "unix:/run/xmpp-bridge/http.sock"'
 )
 _MAKE: Final = "Generate one with: openssl rand -hex 32"
+_PUBLIC: Final = 'Use the address that endpoints reach it at, such as "https://example.com/bridge"'
+_PUBLIC_LIMIT: Final = 1_000
+SHORTEST_TTL_S: Final = 10.0
 
 
 def parse_listen_address(text: str) -> TcpAddress | UnixAddress:
@@ -51,6 +63,25 @@ def parse_listen_address(text: str) -> TcpAddress | UnixAddress:
     except ValueError:
         raise BadValue(f"{host!r} is not an IP address", _EXAMPLE) from None
     return TcpAddress(host, port)
+
+
+def parse_public_url(text: str) -> str:
+    """Return the URL at which endpoints reach the listener, without a slash at the end.
+
+    Raises:
+        BadValue: if it is not such a URL: without credentials, query and fragment.
+    """
+    try:
+        url = parse_post_url(text)
+    except BadValue as error:
+        raise BadValue(error.problem, _PUBLIC) from None
+    if url.authorization is not None:
+        raise BadValue("the URL contains credentials", "Remove them: the URL goes to endpoints")
+    if "?" in text or "#" in text:
+        raise BadValue("the URL has a query or a fragment", _PUBLIC)
+    if len(text) > _PUBLIC_LIMIT:
+        raise BadValue(f"the URL is longer than {_PUBLIC_LIMIT} characters", _PUBLIC)
+    return url.url.rstrip("/")
 
 
 class ListenerValidation:
@@ -89,11 +120,33 @@ class ListenerValidation:
             self._warn(
                 "[listen] has no token, so no client has access: add a [[listen.token]] table"
             )
+        public_url = self._public_url(table)
         if place is None:
             return None
         return ListenSettings(
-            place, tokens, table.default_host, table.max_body_bytes, table.max_connections
+            *(place, tokens, table.default_host, table.max_body_bytes, table.max_connections),
+            public_url,
+            table.reply_ttl_s,
         )
+
+    def _public_url(self, table: ListenTable) -> str | None:
+        if table.reply_ttl_s < SHORTEST_TTL_S:
+            problem = f"{table.reply_ttl_s:g} s leave no time to answer"
+            self._fault("listen.reply_ttl_s", problem, f"Use at least {SHORTEST_TTL_S:g} s")
+        if table.public_url is None:
+            return None
+        try:
+            url = parse_public_url(table.public_url)
+        except BadValue as error:
+            self._fault("listen.public_url", error.problem, error.remedy)
+            return None
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            self._warn(
+                f"listen.public_url: {url} has no TLS: whoever reads the traffic can answer in"
+                " place of your endpoint; use https, by a reverse proxy"
+            )
+        return url
 
     def _is_faulty(self, key: str) -> bool:
         """Whether a key that seems missing is present, with a fault that was already found."""

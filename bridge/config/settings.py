@@ -251,6 +251,8 @@ class ListenTable:
     default_host: str | None = None
     max_body_bytes: Count = Count(512 * _KIB)
     max_connections: Count = Count(512)
+    public_url: str | None = field(default=None, repr=False)
+    reply_ttl_s: Seconds = Seconds(900.0)
     token: list[TokenTable] = field(factory=list)
 
 
@@ -284,6 +286,11 @@ class ListenSettings:
     default_host: str | None = None
     max_body_bytes: Count = Count(512 * _KIB)
     max_connections: Count = Count(512)
+    public_url: str | None = None
+    """Where endpoints reach the listener, without a slash at the end; None: they get no
+    `reply_url`.
+    """
+    reply_ttl_s: Seconds = Seconds(900.0)
 
 
 @frozen

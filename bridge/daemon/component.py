@@ -23,6 +23,7 @@ from bridge.config.settings import (
     retry_of,
 )
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus, component_status, snapshot_of
+from bridge.dispatch.deferred import DeferredReplies
 from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.submission import Submission, Submitter
@@ -193,6 +194,11 @@ class ComponentService:
         return self._pipeline.submitter
 
     @property
+    def deferred(self) -> DeferredReplies:
+        """Takes the replies that endpoints give later."""
+        return self._pipeline.deferred
+
+    @property
     def announcer(self) -> Announcer:
         """Announces its addresses; it has their contacts and profiles."""
         return self._pipeline.announcer
@@ -234,6 +240,8 @@ class ComponentService:
                 nursery.start_soon(self._stop, nursery.cancel_scope)
                 if self._journal is not None:
                     self._outbox.put(await self._recovered(self._journal))
+                await self._pipeline.promises.load()  # before the first POST, which has a URL
+                if self._journal is not None:
                     nursery.start_soon(self._journal.run, self._dispatcher)
                 self._pipeline.rooms.load(self._kept_state or self.handover.state)
                 nursery.start_soon(self._pipeline.room_runner.run)

@@ -211,7 +211,8 @@ class Daemon:
     async def _reload(self, read: Callable[[], Settings]) -> None:
         try:
             settings = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
-            plan = await self._supervisor.reload(settings)
+            kept = evolve(settings, listen=self._settings.listen)  # it holds until the next start
+            plan = await self._supervisor.reload(kept)
         except ConfigError as error:
             for fault in error.faults:
                 self._log.error(

@@ -21,12 +21,14 @@ from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversation, Conversations
 from bridge.dispatch.inflight import InFlight
 from bridge.dispatch.overload import Overload
+from bridge.dispatch.promise import Promises
 from bridge.dispatch.retry import Retrier
 from bridge.dispatch.settlement import Settlement
 from bridge.dispatch.slot import Slots
 from bridge.dispatch.worker import DeliveryWorker
 from bridge.journal.delivery import Delivery, fresh_uid, is_of_this_process
 from bridge.journal.queue import DeliveryQueue
+from bridge.payload.check import is_answer_to
 from bridge.payload.error import STOPPING, UNKEPT
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.outcome import TimedOut
@@ -66,10 +68,12 @@ class Dispatcher:
         receipts: Receipts | None = None,
         contacts: Contacts | None = None,
         typing: Typing | None = None,
+        promises: Promises | None = None,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
-        is being worked on.
+        is being worked on; without `promises`, no reply comes later.
         """
+        self._promises = promises
         self._receipts = receipts
         self._typing = typing
         self._admission = admission
@@ -360,10 +364,12 @@ class Dispatcher:
                     elif was_down and not self._breaker.is_down:
                         self._conversations.release_stalled()
                     self._wake.set()
-                    if due is not None:
+                    if due is not None and not self._is_answered(delivery):
                         stalled = says_down(result.outcome)
                         self._conversations.wait(conversation, due, stalled=stalled)
                         self._idle.set()
+                        if self._promises is not None:
+                            self._promises.settled(delivery)
                         return
             if self._outbox.is_full and (result is None or result.stanzas or not result.is_success):
                 await self._outbox.wait_room()
@@ -377,9 +383,69 @@ class Dispatcher:
                 slots.uncount(conversation, timed_out=timed_out)
             if self._conversations.ready or slots.turns:
                 self._wake.set()
+        promises = self._promises
+        if promises is not None and delivery.stanza.is_request:
+            if result is not None and result.is_deferred:
+                await promises.wait_answer(delivery, now + promises.ttl_s)
+                if not self._is_answered(delivery):
+                    await self._settlement.expire(delivery, "no deferred reply came in time")
+            if self._is_answered(delivery):
+                self._done(conversation)
+                return
         end, stanzas, reason = self._settlement.end_of(delivery, result)
         await self._settlement.settle(delivery, end, stanzas, reason)
+        if promises is not None:
+            promises.settled(delivery)
         self._done(conversation)
+
+    # --- deferred replies
+
+    def _is_answered(self, delivery: Delivery) -> bool:
+        """Whether a deferred reply has answered an iq while a POST of it was running."""
+        return self._promises is not None and delivery.uid not in self._in_flight
+
+    def open_request(self, uid: str) -> Delivery | None:
+        """Return an iq that has no answer yet."""
+        return self._in_flight.request(uid)
+
+    def answer(
+        self,
+        request: Delivery,
+        stanzas: list[Stanza],
+        begin: Callable[[], None],
+        then: Callable[[bool], None],
+    ) -> None:
+        """Answer an open iq by the stanzas of a deferred reply, with the default answer if none of
+        them answers it. `begin` is called first, to keep something together with them; `then` when
+        they are kept and sent, or with False if something else has ended the iq before.
+        """
+        if self._nursery is None or self._promises is None:
+            then(False)
+            return
+        if not is_answer_to(stanzas, request.stanza):
+            stanzas = [*stanzas, self._worker.default_answer(request.stanza)]
+        self._nursery.start_soon(self._answer, request, stanzas, begin, then)
+
+    async def _answer(
+        self,
+        request: Delivery,
+        stanzas: list[Stanza],
+        begin: Callable[[], None],
+        then: Callable[[bool], None],
+    ) -> None:
+        assert self._promises is not None
+        idle = self._conversations.take_idle(request)  # it waits for a retry, or for a slot
+        is_open = request.uid in self._in_flight
+        try:
+            if is_open:
+                begin()
+                self._bouncer.counts.replied += len(stanzas)
+                await self._settlement.settle(request, "replied", stanzas, None)
+                self._promises.end_wait(request.uid)
+            if idle is not None:
+                self._done(idle)
+        finally:
+            then(is_open)
 
     def _done(self, conversation: Conversation) -> bool:
         """Make the next stanza of a conversation its head; return whether there is one."""

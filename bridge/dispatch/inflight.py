@@ -28,6 +28,10 @@ class InFlight:
     def __contains__(self, uid: str) -> bool:
         return uid in self._requests.open or uid in self._others.open
 
+    def request(self, uid: str) -> Delivery | None:
+        """Return an open iq of type get or set."""
+        return self._requests.open.get(uid)
+
     @property
     def requests(self) -> list[Delivery]:
         """The open iqs of type get and set."""

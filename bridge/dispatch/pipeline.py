@@ -15,7 +15,9 @@ from structlog.typing import FilteringBoundLogger
 from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, http_of, retry_of
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.conversation import Conversations
+from bridge.dispatch.deferred import DeferredReplies
 from bridge.dispatch.dispatcher import Dispatcher
+from bridge.dispatch.promise import Promises
 from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.submission import Submission, Submitter
 from bridge.dispatch.worker import DeliveryWorker, Poster
@@ -78,6 +80,8 @@ class Pipeline:
     room_runner: RoomRunner
     receipts: Receipts
     typing: Typing
+    promises: Promises
+    deferred: DeferredReplies
     contacts: Contacts
     announcer: Announcer
 
@@ -119,6 +123,8 @@ class Pipeline:
             outbox.put([Outgoing(one.encode(), made, is_answer=True) for one in notices])
 
         typing = Typing(component, occupancy, send_notices)
+        promises = Promises(component.domain, around.state, log, settings.listen, around.now)
+        given = promises if promises.is_on else None
         admission = Admission(
             component,
             autoresponder,
@@ -133,6 +139,7 @@ class Pipeline:
             *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
             receipts,
             typing,
+            given,
         )
         dispatcher = Dispatcher(
             admission,
@@ -152,6 +159,7 @@ class Pipeline:
             receipts=receipts,
             contacts=contacts,
             typing=typing,
+            promises=given,
         )
         submitter = Submitter(
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
@@ -163,6 +171,8 @@ class Pipeline:
             RoomRunner(rooms, outbox, dispatcher.handle_inbound, around.now),
             receipts,
             typing,
+            promises,
+            DeferredReplies(promises, submitter, dispatcher, typing, occupancy, bouncer.meter),
             contacts,
             Announcer(contacts, outbox, around.now),
         )

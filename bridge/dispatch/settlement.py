@@ -69,9 +69,10 @@ class Settlement:
             return result.posted, result.stanzas, None
         return result.posted, self._errors(delivery, result.outcome), reason_of(result.outcome)
 
-    async def expire(self, delivery: Delivery) -> None:
+    async def expire(
+        self, delivery: Delivery, reason: str = "it expired before it could be delivered"
+    ) -> None:
         """End a stanza whose budget has ended; it becomes a dead letter."""
-        reason = "it expired before it could be delivered"
         await self.settle(delivery, "expired", self._errors(delivery, TimedOut()), reason)
 
     def _errors(self, delivery: Delivery, outcome: Outcome) -> list[Stanza]:

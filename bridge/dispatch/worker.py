@@ -10,6 +10,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.dispatch.outage import OutageLog
+from bridge.dispatch.promise import Promises
 from bridge.journal.delivery import Delivery
 from bridge.payload.body import IGNORED, Reading, hint_for, read_reply
 from bridge.payload.check import is_answer_to
@@ -64,6 +65,8 @@ class AttemptResult(msgspec.Struct, frozen=True, gc=False):  # a Struct, like `O
     """The name of the outcome."""
     is_success: bool
     stanzas: list[Stanza]
+    is_deferred: bool = False
+    """Whether the endpoint has promised to reply later."""
 
     @property
     def was_cut(self) -> bool:
@@ -84,10 +87,12 @@ class DeliveryWorker:
         meter: Meter | None = None,
         receipts: Receipts | None = None,
         typing: Typing | None = None,
+        promises: Promises | None = None,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
-        is being worked on.
+        is being worked on; without `promises`, no POST has a `reply_url`.
         """
+        self._promises = promises
         self._receipts = receipts
         self._typing = typing
         self._composer = composer
@@ -109,14 +114,20 @@ class DeliveryWorker:
         """POST once, cut at `deadline` or by the time-out of the endpoint; see `Poster.post`."""
         stanza, meter = delivery.stanza, self._meter
         number = len(delivery.attempts) + 1
+        url, promises = None, self._promises
+        if promises is not None and not is_final(stanza):
+            url = promises.url_for(delivery)
         body = request_body(
             *(stanza, delivery.xml, delivery.received, delivery.uid, number),
             self._place_of(delivery),
             delivery.event,
+            url,
         )
         if self._typing is not None:
             self._typing.begin(delivery.uid, stanza, began)
         outcome = await self._endpoint.post(body, delivery.uid, number, began, deadline)
+        if promises is not None:
+            promises.answered(delivery)
         meter.latency.add(trio.current_time() - began)
         meter.posted_bytes += len(body)
         if number > 1:
@@ -140,17 +151,35 @@ class DeliveryWorker:
         self._log.debug("posted", uid=delivery.uid, id=stanza.id, outcome=posted)
         if self.outages.failed or posted != "replied":
             self._note(outcome, delivery)
-        is_success = outcome.is_success
+        is_success, is_deferred = outcome.is_success, False
         if self._typing is not None and not is_success:
             self._typing.interrupt(delivery.uid)
-        if is_success and stanza.is_request and not is_answer_to(stanzas, stanza):
-            stanzas.append(self._default_answer(stanza))
+        if isinstance(outcome, NoReply) and outcome.deferred:
+            is_deferred = self._defer(delivery, url, began)
+        is_owed = is_success and stanza.is_request and not is_deferred
+        if is_owed and not is_answer_to(stanzas, stanza):
+            stanzas.append(self.default_answer(stanza))
         if is_success and self._receipts is not None:
             receipts = self._receipts.for_handled(stanza, stanzas)
             if receipts:
                 meter.receipts += len(receipts)
                 stanzas = [*receipts, *stanzas]
-        return AttemptResult(outcome, posted, is_success, stanzas)
+        return AttemptResult(outcome, posted, is_success, stanzas, is_deferred)
+
+    def _defer(self, delivery: Delivery, url: str | None, began: float) -> bool:
+        """Note a promise to reply at `url`; return whether it can be kept."""
+        if self._promises is None or url is None:
+            if self._is_new("deferred"):
+                hint = "set public_url in [listen]"
+                if self._promises is not None:
+                    hint = "this stanza cannot be replied to later; reply at once"
+                event = "endpoint defers its reply, but has no reply_url"
+                self._log.warning(event, hint=hint, uid=delivery.uid)
+            return False
+        self._meter.deferred += 1
+        if self._typing is not None:
+            self._typing.promise(delivery.uid, began + self._promises.ttl_s)
+        return True
 
     def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""
@@ -163,7 +192,7 @@ class DeliveryWorker:
         nick = address and address.partition("/")[2]
         return Place(True, nick, address, lacks=self._rooms.lacks(stanza))
 
-    def _default_answer(self, request: Stanza) -> Stanza:
+    def default_answer(self, request: Stanza) -> Stanza:
         """Return the answer to a request that the endpoint did not answer (H3).
 
         An empty result says that a set is done. For a get it would be false: we answer it.

@@ -22,6 +22,7 @@ from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.openapi.document import document
 from bridge.listener.api.prosody import ProsodyRoutes
+from bridge.listener.api.reply import ReplyRoutes
 from bridge.listener.api.room import RoomRoutes, RoomService
 from bridge.listener.api.stanza import QueryRoutes, StanzaRoutes
 from bridge.listener.auth import (
@@ -102,6 +103,12 @@ def make_app(
             *ContactRoutes(handler, announcers).routes,
             *ProsodyRoutes(handler).routes,
             *RoomRoutes(handler, services).routes,
+            *ReplyRoutes(
+                sender.replies,
+                TokenConcurrency(at_once),
+                BodyConcurrency(bodies),
+                listen.max_body_bytes,
+            ).routes,
             Route("/v1/openapi.json", describe, methods=["GET"]),
             *watching,
         ],

@@ -296,6 +296,8 @@ def _why_nothing(kind: Any, type: Any, default: Kind) -> str | None:
 
 def hint_for(key: str) -> str:
     """Return what may have been meant by a key that a reply does not have."""
+    if key == "deferred":
+        return "answer with status 202 to reply later"
     if key.startswith(_FORWARDED):
         return hint_for(key.removeprefix(_FORWARDED))
     *outer, name = key[:_SHOWN].lower().split(".")

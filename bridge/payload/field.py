@@ -296,7 +296,7 @@ _ROWS: Final[dict[Kind, dict[str, tuple[int, ...]]]] = {kind: _rows(kind) for ki
 _READS: Final = tuple((field.key, field.read) for field in FIELDS)
 READ_ONLY: Final = frozenset(
     {
-        *("received", "event", "text", "ref", "lang", "timestamp", "uid", "attempt"),
+        *("received", "event", "text", "ref", "lang", "timestamp", "uid", "attempt", "reply_url"),
         *("room", "sender_nick", "mentioned", "private", "reason"),
     }
 )

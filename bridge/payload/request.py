@@ -33,12 +33,13 @@ def request_body(
     attempt: int = 1,
     place: Place = OUTSIDE,
     event: EventName | None = None,
+    reply_url: str | None = None,
 ) -> bytes:
     """Return the JSON object that is POSTed for a stanza, in UTF-8 (H1).
 
     `xml` is the stanza as serialized for its component's stream; `received` is Unix time in s.
     `place` is known for stanzas of a room that the bridge is in, `event` for those that the bridge
-    has made itself.
+    has made itself; `reply_url` takes replies to it later.
     """
     second = int(received)
     stamp = f"{_date(second)}.{int((received - second) * 1000):03}Z"
@@ -66,6 +67,7 @@ def request_body(
                 body,
                 id,
                 lang,
+                reply_url,
             )
         )
     fields = of_stanza(stanza)
@@ -80,7 +82,7 @@ def request_body(
     one = _RequestObject(
         *(stanza.to, stanza.from_, kind, id, type, body, xml, stamp),
         event or event_of(stanza, is_encrypted="encryption" in fields),
-        *(uid, attempt, sent, text, ref, lang),
+        *(uid, attempt, sent, text, ref, lang, reply_url),
     )
     return _joined(_ENCODER.encode(one), {**fields, **room_keys(stanza, text, fields, place)})
 
@@ -110,6 +112,7 @@ class _RequestObject(
     text: str | None = None
     ref: str | None = None
     lang: str | None = None
+    reply_url: str | None = None
 
 
 @lru_cache(maxsize=16)

@@ -33,6 +33,10 @@ _REQUEST: Final[dict[str, tuple[Table, str]]] = {
     "sender_nick": (_TEXT, "The sender's nickname in the room."),
     "mentioned": ({"const": True}, "The message mentions the bot's nickname."),
     "private": ({"const": True}, "It is a private message of a room's occupant."),
+    "reply_url": (
+        {**_TEXT, "format": "uri"},
+        "Where to POST replies later. Whoever knows it may reply: keep it secret.",
+    ),
     "reason": (_TEXT, "Why the bot is not in the room any more, for the event room_left."),
 }
 _ALWAYS: Final = list(_REQUEST)[: list(_REQUEST).index("id")]

@@ -86,6 +86,10 @@ class Meter:
     """Characters and control sequences in texts of the endpoint that XML cannot carry."""
     receipts: int = 0
     """Receipts and markers that the bridge has sent."""
+    deferred: int = 0
+    """Replies that the endpoint has promised for later."""
+    deferred_replies: int = 0
+    """Bodies that it has POSTed to a `reply_url`, and that were accepted."""
     refused: dict[Limit, int] = field(factory=dict)
     streams: int = 0
     """How often the component was attached."""

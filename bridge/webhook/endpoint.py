@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 import httpx
+import msgspec
 import trio
 from attrs import frozen
 
@@ -183,6 +184,8 @@ class Endpoint:
             return NoReply()
         media, kind = _media_of(fields.get(b"content-type", b""))
         if status != 200:
+            if status == 202 and kind == "json":
+                return self._accepted(answer)
             return NoReply(media, status) if kind in ("json", "xml") else NoReply()
         if kind is None or (kind == "text" and not self._text_replies):
             return NoReply(ignored=media)
@@ -196,6 +199,16 @@ class Endpoint:
         if content is None:
             return BadReply(f"over max_reply_bytes ({self._max_reply_bytes})")
         return Replied(kind, content)
+
+    def _accepted(self, answer: Response) -> Outcome:
+        """Return the outcome of a 202 with JSON, which may be the promise of a later reply."""
+        is_promise, rest = False, True
+        with suppress(httpx.DecodingError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            content = decoded(answer, self._max_reply_bytes)
+            said = msgspec.json.decode(b"" if content is None else content.strip(BLANK))
+            if isinstance(said, dict) and isinstance(said.get("deferred"), bool):
+                is_promise, rest = said.pop("deferred"), bool(said)
+        return NoReply("application/json" if rest else None, 202, is_promise)
 
 
 @lru_cache(maxsize=64)

@@ -24,7 +24,8 @@ class Replied(ReplyBody, frozen=True, gc=False):
 
 class NoReply(msgspec.Struct, frozen=True, gc=False):
     """The stanza was accepted without a reply (H3). `ignored` is the media type of a body that
-    is not read, since its format or the status is not that of a reply.
+    is not read, since its format or the status is not that of a reply. `deferred`: the endpoint
+    promises to reply later.
     """
 
     name: ClassVar[PostResult] = "no_reply"
@@ -32,6 +33,7 @@ class NoReply(msgspec.Struct, frozen=True, gc=False):
 
     ignored: str | None = None
     status: int = 200
+    deferred: bool = False
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

@@ -19,6 +19,7 @@ from bridge.config.token import Scope
 from bridge.listener.api.request import form_of, key_of, read_body, wait_of
 from bridge.listener.auth import BodyConcurrency, Grant, TokenAuth, TokenConcurrency
 from bridge.listener.problem import Problem, problem_of
+from bridge.listener.submission.deferral import NoLongerTaken
 from bridge.listener.submission.sender import (
     Batch,
     IdInUse,
@@ -46,6 +47,7 @@ _STATUS_OF: Final[dict[type[SendRefused], int]] = {
     QueueFull: 503,
     JournalUnavailable: 503,
     NotConfigured: 404,
+    NoLongerTaken: 410,
     NotRunning: 503,
     NoAnswer: 504,
 }
@@ -103,7 +105,7 @@ class SubmissionHandler:
         except UnusableReply as error:
             raise Problem(422, detail=str(error)) from None
         except SendRefused as refused:
-            _refuse(refused)
+            refuse(refused)
         for place, stanza in zip(batch.places, batch.stanzas, strict=True):
             _check(grant, place, stanza)
         return batch
@@ -134,7 +136,7 @@ class SubmissionHandler:
         try:
             uids = await self.sender.send_all(batch, key)
         except SendRefused as refused:
-            _refuse(refused)
+            refuse(refused)
         accepted = [
             {"id": stanza.id or uid, "uid": uid}
             for stanza, uid in zip(batch.stanzas, uids, strict=True)
@@ -195,7 +197,7 @@ class SubmissionHandler:
                 refused = error
             nursery.cancel_scope.cancel()
         if refused is not None:
-            _refuse(refused)
+            refuse(refused)
         if answer is None:
             raise ClientDisconnect
         return answer
@@ -237,7 +239,8 @@ def _no_scope(*scopes: Scope) -> Problem:
     return Problem(403, detail=f"This token lacks the scope {names}: add it in [listen].")
 
 
-def _refuse(refused: SendRefused) -> NoReturn:
+def refuse(refused: SendRefused) -> NoReturn:
+    """Raise the problem of a refusal."""
     status = _STATUS_OF.get(type(refused), 503)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
     raise Problem(status, detail=refused.why, headers=headers) from None

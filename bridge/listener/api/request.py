@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import Final, Literal
 
@@ -152,11 +152,6 @@ def key_of(request: Request, grant: Grant, body: bytes) -> Key | None:
     Raises:
         Problem: 400 if the key is empty, too long, or not ASCII.
     """
-    given = request.headers.getlist("idempotency-key")
-    if not given:
-        return None
-    if len(given) > 1 or _KEY.fullmatch(given[0]) is None:
-        raise Problem(400, detail="Idempotency-Key must be 1 to 255 visible ASCII characters.")
     parts = (
         request.method.encode(),
         request.scope["raw_path"],
@@ -165,7 +160,22 @@ def key_of(request: Request, grant: Grant, body: bytes) -> Key | None:
         (grant.user or "").encode(),
         body,
     )
+    return key_in(request, grant.token.name, parts)
+
+
+def key_in(request: Request, realm: str, parts: Sequence[bytes]) -> Key | None:
+    """Return the idempotency key of a request that `parts` define, in a realm: the name of a token,
+    or another text, which must not be a name.
+
+    Raises:
+        Problem: 400 if the key is empty, too long, or not ASCII.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1 or _KEY.fullmatch(given[0]) is None:
+        raise Problem(400, detail="Idempotency-Key must be 1 to 255 visible ASCII characters.")
     digest = hashlib.sha256()
     for part in parts:  # with its length, or two requests could share a digest
         digest.update(len(part).to_bytes(8, "big") + part)
-    return Key(grant.token.name, given[0], digest.digest())
+    return Key(realm, given[0], digest.digest())

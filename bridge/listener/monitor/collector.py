@@ -187,6 +187,18 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         (),
         (((name,), one.meter.replaced) for name, one in _each(snapshots)),
     )
+    yield _counter(
+        "replies_promised",
+        "POSTs that the endpoint answered by the promise of a later reply.",
+        (),
+        (((name,), one.meter.deferred) for name, one in _each(snapshots)),
+    )
+    yield _counter(
+        "deferred_replies",
+        "Requests with replies that the endpoint sent to a reply_url, and that were accepted.",
+        (),
+        (((name,), one.meter.deferred_replies) for name, one in _each(snapshots)),
+    )
     yield _gauge(
         "posts_in_flight",
         "POSTs that are running now.",

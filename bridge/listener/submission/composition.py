@@ -78,8 +78,8 @@ class RequestComposer:
         if isinstance(content, Stanza):
             return Batch((self._checked(Draft(ReplyObject(), content), default_from),))
         reading = read_reply(content)
-        is_array = content.media == "json" and content.content.lstrip(BLANK)[:1] == b"["
-        parts = _parts(reading, is_array=is_array)
+        is_array = is_list(content)
+        parts = parts_of(reading, is_array=is_array)
         stanzas: list[Stanza] = []
         for place, one in parts:
             with _named(place):
@@ -114,7 +114,12 @@ class RequestComposer:
         return submitter.composer.compose_unasked(draft, default_from, fresh_uid())
 
 
-def _parts(reading: Reading, *, is_array: bool) -> list[tuple[str, ReplyObject]]:
+def is_list(content: ReplyBody) -> bool:
+    """Return whether a body is an array of objects."""
+    return content.media == "json" and content.content.lstrip(BLANK)[:1] == b"["
+
+
+def parts_of(reading: Reading, *, is_array: bool) -> list[tuple[str, ReplyObject]]:
     """Return the objects of a body, with at most one file each, and the place of each.
 
     Raises:

@@ -13,6 +13,7 @@ from functools import partial
 import trio
 
 from bridge.daemon.listener import DaemonParts
+from bridge.dispatch.deferred import DeferredReplies
 from bridge.dispatch.submission import NotTaken, OutboxFull, Submitter
 from bridge.journal.delivery import fresh_uid
 from bridge.journal.idempotency import (
@@ -28,6 +29,7 @@ from bridge.listener.submission.composition import (
     Submitters,
     submitter_of,
 )
+from bridge.listener.submission.deferral import Books, ReplyClient
 from bridge.listener.submission.iq import FULL, NOT_RUNNING, IqClient
 from bridge.listener.submission.singleflight import (
     Flight,
@@ -76,14 +78,18 @@ class Sender:
         claims: IdempotencyStore,
         parse: ParseElement,
         now: Callable[[], float] = time.time,
+        books: Books = dict,
     ) -> None:
-        """`parse` parses stored answers, so its limits are wider than the stream's."""
+        """`parse` parses stored answers, so its limits are wider than the stream's; `books` take
+        the deferred replies.
+        """
         self._submitters = submitters
         self._composer = RequestComposer(submitters)
         self._claims = claims
         self._now = now
         self._flights = SingleFlight(claims, parse)
         self._iq_client = IqClient(self._speaking, claims, self._flights, now)
+        self.replies = ReplyClient(books, claims, self._flights, now)
 
     @property
     def domains(self) -> frozenset[str]:
@@ -202,12 +208,15 @@ def open_sender(parts: DaemonParts) -> Iterator[Sender]:
     def submitters() -> dict[str, Submitter]:
         return {domain: parts.services[domain].submitter for domain in parts.configured()}
 
+    def books() -> dict[str, DeferredReplies]:
+        return {domain: parts.services[domain].deferred for domain in parts.configured()}
+
     storage = parts.storage
     claims = (
         MemoryIdempotencyStore() if storage is None else JournalIdempotencyStore(storage.committer)
     )
     answers = ElementParserThread(parts.written_limits)
     try:
-        yield Sender(submitters, claims, answers.parse)
+        yield Sender(submitters, claims, answers.parse, books=books)
     finally:
         answers.close()

@@ -14,6 +14,7 @@ from bridge.config.settings import (
     ConfigError,
     Count,
     ListenSettings,
+    Seconds,
     Settings,
     TcpAddress,
     UnixAddress,
@@ -84,6 +85,8 @@ def test_all_keys() -> None:
 default_host = "example.com"
 max_body_bytes = 1000
 max_connections = 9
+public_url = "https://EXAMPLE.com:8443/bridge/"
+reply_ttl_s = 60
 [[listen.token]]
 name = "monitoring@host-1"
 secret = "{SECRET}"
@@ -98,8 +101,57 @@ scopes = ["watch", "manage", "send", "query", "rooms", "send"]
         local_parts=frozenset({"", "alert"}),
     )
     assert listen_of(text) == ListenSettings(
-        PLACE, (expected,), "example.com", Count(1000), Count(9)
+        PLACE,
+        (expected,),
+        "example.com",
+        Count(1000),
+        Count(9),
+        "https://example.com:8443/bridge",
+        Seconds(60),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "warning"),
+    [
+        ("https://example.com", "https://example.com", ""),
+        ("https://example.com/a/b/", "https://example.com/a/b", ""),
+        ("http://127.0.0.1:5280", "http://127.0.0.1:5280", ""),
+        ("http://[::1]:5280/", "http://[::1]:5280", ""),
+        ("http://localhost:5280/x", "http://localhost:5280/x", ""),
+        (
+            "http://bridge:5280",
+            "http://bridge:5280",
+            "listen.public_url: http://bridge:5280 has no TLS",
+        ),
+    ],
+)
+def test_public_urls(text: str, url: str, warning: str) -> None:
+    settings = settings_of(f"{LISTEN}public_url = '{text}'\n{TOKEN}")
+    assert settings.listen is not None
+    assert settings.listen.public_url == url
+    assert [one.startswith(warning) for one in settings.warnings] == [True] * bool(warning)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the URL must begin with http:// or https://"),
+        ("bridge.example.com", "the URL must begin with http:// or https://"),
+        ("ftp://example.com", "the URL must begin with http:// or https://"),
+        ("https:///replies", "the URL has no host"),
+        ("https://example.com/?", "the URL has a query or a fragment"),
+        ("https://example.com/?a=b", "the URL has a query or a fragment"),
+        ("https://example.com/#top", "the URL has a query or a fragment"),
+        ("https://me:hidden@example.com/", "the URL contains credentials"),
+        ("https://example.com/" + "a" * 1000, "the URL is longer than 1000 characters"),
+        ("https://example.com/a b", "the URL contains white space or control characters"),
+    ],
+)
+def test_what_is_no_public_url(text: str, problem: str) -> None:
+    [fault] = faults_of(f"{LISTEN}public_url = '{text}'\n{TOKEN}")
+    assert fault.startswith(f"listen.public_url: {problem}. ")
+    assert "hidden" not in fault
 
 
 @pytest.mark.parametrize(
@@ -214,6 +266,12 @@ FIRST: Final = "listen.token[0]"
         (LISTEN + "max_body_bytes = 0\n", ["listen.max_body_bytes: must be above 0"]),
         (LISTEN + "max_connections = true\n", ["listen.max_connections: must be a whole number"]),
         (LISTEN + "default_host = 'a b'\n", ["listen.default_host: 'a b' is not a valid domain."]),
+        (LISTEN + "public_url = 3\n", ["listen.public_url: must be a string, not a number."]),
+        (LISTEN + "reply_ttl_s = 0\n", ["listen.reply_ttl_s: must be above 0 and at most 86400"]),
+        (
+            LISTEN + "reply_ttl_s = 9.5\n",
+            ["listen.reply_ttl_s: 9.5 s leave no time to answer. Use at least 10 s."],
+        ),
         (LISTEN + "token = 3\n", ["listen.token: must be an array of tables."]),
         (LISTEN + "[listen.token]\nname = 'a'\n", ["listen.token: must be an array of tables."]),
         (LISTEN + "token = ['a']\n", ["listen.token: must be an array of tables."]),

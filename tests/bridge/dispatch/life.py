@@ -14,7 +14,7 @@ from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
 from bridge.config.event import ALL_EVENTS
-from bridge.config.settings import Component, HttpSettings, Seconds, Settings
+from bridge.config.settings import Component, HttpSettings, ListenSettings, Seconds, Settings
 from bridge.config.value import Secret, parse_post_url
 from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.journal import committer
@@ -202,6 +202,7 @@ class Life:
         memory: Quota | None = None,
         component: Component = COMPONENT,
         max_in_flight: int = 256,
+        listen: ListenSettings | None = None,
     ) -> None:
         self.wall = wall or Wall()
         self.endpoint = endpoint or Postbox(self.wall)
@@ -231,7 +232,7 @@ class Life:
             self.state = JournalState(DOMAIN, self._committer)
         self.pipeline = Pipeline.build(
             component,
-            Settings((component,), HttpSettings(timeout_s=Seconds(TIMEOUT_S))),
+            Settings((component,), HttpSettings(timeout_s=Seconds(TIMEOUT_S)), listen=listen),
             self.queue,
             self.endpoint,
             parse,
@@ -251,7 +252,10 @@ class Life:
         self.claims: IdempotencyStore = MemoryIdempotencyStore(now=self.wall)
         if self._committer is not None:
             self.claims = JournalIdempotencyStore(self._committer)
-        self.sender = Sender(lambda: self.submitters, self.claims, parse, self.wall)
+        self.books = {DOMAIN: self.pipeline.deferred}
+        self.sender = Sender(
+            lambda: self.submitters, self.claims, parse, self.wall, lambda: self.books
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live, until killed, stopped or cancelled."""
@@ -262,6 +266,8 @@ class Life:
                     if isinstance(self.state, JournalState):
                         await self.state.load()
                     self.outbox.put(await self.journal_keeper.recovered_replies())
+                await self.pipeline.promises.load()
+                if self.journal_keeper is not None:
                     nursery.start_soon(self.journal_keeper.run, self.dispatcher)
                 self.pipeline.contacts.load()
                 nursery.start_soon(self._dispatch)

@@ -263,6 +263,37 @@ async def test_h3_another_2xx_says_nothing_whatever_its_body(
     assert await post_once(server) == expected
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"deferred": true}', NoReply(None, 202, True)),
+        (b'\xef\xbb\xbf {"deferred":true}\n', NoReply(None, 202, True)),
+        (b'{"deferred": true, "body": "soon"}', NoReply("application/json", 202, True)),
+        (b'{"deferred": false}', NoReply(None, 202)),
+        (b'{"deferred": 1}', NoReply("application/json", 202)),
+        (b'{"deferred": "true"}', NoReply("application/json", 202)),
+        (b'[{"deferred": true}]', NoReply("application/json", 202)),
+        (b'{"deferred": tru', NoReply("application/json", 202)),
+        (b'{"deferred": true, "x": "\xff"}', NoReply("application/json", 202)),
+        (b"[" * 100_000, NoReply("application/json", 202)),
+    ],
+    ids=repr,
+)
+async def test_h3_a_reply_may_be_promised(
+    nursery: trio.Nursery, content: bytes, expected: NoReply
+) -> None:
+    server = await HttpServer.start(nursery, saying(response("202 Accepted", content)))
+    assert await post_once(server) == expected
+
+
+async def test_h3_a_promise_may_be_encoded(nursery: trio.Nursery) -> None:
+    content = gzip.compress(b'{"deferred": true}')
+    head = f"{JSON}\r\nContent-Encoding: gzip\r\nContent-Length: {len(content)}\r\n\r\n"
+    answer = f"HTTP/1.1 202 Accepted\r\n{head}".encode() + content
+    server = await HttpServer.start(nursery, saying(answer))
+    assert await post_once(server) == NoReply(None, 202, True)
+
+
 @pytest.mark.parametrize("status", [204, 205])
 async def test_h3_without_content(nursery: trio.Nursery, status: int) -> None:
     length = "" if status == 204 else "Content-Length: 0\r\n"

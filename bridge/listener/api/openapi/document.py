@@ -15,13 +15,14 @@ from bridge.listener.api.openapi import (
     monitoring,
     prosody,
     query,
+    reply,
     room,
     schema,
     stanza,
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, query, identity, prosody, room, monitoring)
+_GROUPS: Final = (stanza, reply, query, identity, prosody, room, monitoring)
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",
@@ -29,7 +30,7 @@ _TAGS: Final = {
     "rooms": "Rooms that the bridge keeps joined",
     "prosody": "The paths of mod_rest and mod_post_msg",
     "monitoring": "Metrics, health, and this description",
-    "service": "The POST that the bridge makes to a service",
+    "service": "The POST that the bridge makes to a service, and its later replies",
 }
 _MOUNTED: Final = frozenset({"/metrics", "/healthz", "/readyz"})
 

@@ -39,6 +39,14 @@ def webhooks() -> Table:
     }
     answers: Table = {
         "200": {"description": "Accepted; the stanzas of the body are sent", "content": content},
+        "202": {
+            "description": "Accepted; with `deferred`, replies follow at the `reply_url`",
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "properties": {"deferred": {"type": "boolean"}}}
+                }
+            },
+        },
         "204": {"description": "Accepted; there is nothing to say"},
     }
     for status, (condition, type) in ERROR_OF_STATUS.items():

@@ -128,6 +128,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "queryPing",
         "queryVersion",
         "receiveStanza",
+        "replyLater",
         "sendStanzas",
         "sendText",
     ]
@@ -184,10 +185,18 @@ def test_the_headers_of_a_post_are_described() -> None:
 
 def test_each_status_is_described_with_its_error() -> None:
     described = POST["responses"]
-    assert set(described) == {"200", "204", "default", *map(str, ERROR_OF_STATUS)}
+    assert set(described) == {"200", "202", "204", "default", *map(str, ERROR_OF_STATUS)}
     assert set(described["200"]["content"]) == {"application/json", "application/xmpp+xml"}
     assert described["404"]["description"].endswith("item-not-found (cancel)")
     assert POST["security"] == []
+
+
+def test_a_deferred_reply_is_a_reply_that_may_be_the_last() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    reply, stanza_ = schemas["DeferredReply"], schemas["Stanza"]
+    assert set(reply["properties"]) == {*stanza_["properties"], "done"}
+    assert reply["additionalProperties"] is False
+    assert DOCUMENT["paths"]["/v1/replies/{token}"]["post"]["security"] == []
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,7 @@ def use(meter: Meter) -> None:
         meter.latency.add(seconds)
     meter.posted_bytes, meter.replied_bytes, meter.replaced = 1000, 2000, 16
     meter.receipts = 17
+    meter.deferred, meter.deferred_replies = 25, 26
     meter.refuse("size")
     meter.streams, meter.attempts_failed = 3, 6
     meter.stops.update({"lost": 1, "fault": 1})
@@ -145,6 +146,8 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
         "post_retries_total": {bot: 4},
         "characters_replaced_total": {bot: 16},
         "receipts_sent_total": {bot: 17},
+        "replies_promised_total": {bot: 25},
+        "deferred_replies_total": {bot: 26},
         "subscribers": {bot: 24, of(OTHER): 0},
         "post_duration_seconds_count": {bot: 4},
         "post_duration_seconds_sum": {bot: 100.401},
