@@ -17,6 +17,7 @@ from bridge.capture.redact.vocabulary import (
     FORM_TYPE,
     FREE_OBJECTS,
     JSON_KEYS,
+    SECRETS,
     keeps_json,
     place_of,
 )
@@ -55,15 +56,17 @@ class Json:
                 return [self.value(outer, key, one, free) for one in value]
             case dict():
                 free = FREE_OBJECTS.get(key) or free
-                is_form_type = value.get("var") == FORM_TYPE
+                var = value.get("var")
                 return {
                     self.name(one, free): self.value(
-                        key, _key(key, one, free, is_form_type), value[one], free
+                        key, _key(key, one, free, var), value[one], free
                     )
                     for one in value
                 }
             case None | bool():
                 return value
+            case _ if key in SECRETS:
+                return self.values.secret(str(value))
             case _:
                 literal = str(value)
                 if keeps_json(outer, key, literal):
@@ -82,17 +85,19 @@ class Json:
             return self._fragment(text)
         if keeps_json(outer, key, text, self.values.domain):
             return text
+        if key in SECRETS:
+            return self.values.secret(text)
         place = place_of(outer, key)
         if place.attribute:
             return self.values.attribute(place.attribute, text)
         return self.values.digest(text) if key in _HASH_KEYS else self.values.text(text)
 
 
-def _key(outer: str, key: str, free: str, is_form_type: bool) -> str:
-    """Return the key by which the value of `key` is replaced."""
-    if is_form_type and key in ("value", "values"):
-        return FORM_TYPE
-    return outer if free and key != FORM_TYPE else key
+def _key(outer: str, key: str, free: str, var: Any) -> str:
+    """Return the key by which the value of `key` is replaced. `var` is that of a form's field."""
+    if key in ("value", "values") and isinstance(var, str) and (var == FORM_TYPE or var in SECRETS):
+        return var
+    return outer if free and key != FORM_TYPE and key not in SECRETS else key
 
 
 class _Document:
@@ -103,8 +108,8 @@ class _Document:
     def __init__(self, json: Json, key: str) -> None:
         self._json = json
         self._outer, self._key, self._free = "", key, ""
-        self._is_form_type = self._is_list = False
-        self._stack: list[tuple[str, str, str, bool, bool]] = []
+        self._var, self._is_list = "", False
+        self._stack: list[tuple[str, str, str, str, bool]] = []
 
     def change(self, text: str) -> str:
         return _TOKEN.sub(self._token, text)
@@ -121,32 +126,35 @@ class _Document:
 
     def _structure(self, sign: str) -> None:
         if sign in "{[":
-            around = self._outer, self._key, self._free, self._is_form_type, self._is_list
+            around = self._outer, self._key, self._free, self._var, self._is_list
             self._stack.append(around)
             self._is_list = sign == "["
             if sign == "{":
                 self._free = FREE_OBJECTS.get(self._key) or self._free
-                self._outer, self._key, self._is_form_type = self._key, "", False
+                self._outer, self._key, self._var = self._key, "", ""
         elif sign == ",":
             self._key = self._key if self._is_list else ""
         elif self._stack:
             around = self._stack.pop()
-            self._outer, self._key, self._free, self._is_form_type, self._is_list = around
+            self._outer, self._key, self._free, self._var, self._is_list = around
 
     def _string(self, match: re.Match[str]) -> str:
         raw, quote, colon = match[1], match[2], match[3]
         if colon:
             meant = meaning_of_json(raw)
-            self._key = _key(self._outer, meant, self._free, self._is_form_type)
+            self._key = _key(self._outer, meant, self._free, self._var)
             raw = change_json(raw, lambda text: self._json.name(text, self._free))
         else:
-            self._is_form_type |= self._key == "var" and meaning_of_json(raw) == FORM_TYPE
+            if self._key == "var":
+                self._var = meaning_of_json(raw)
             raw = change_json(raw, lambda text: self._json.string(self._outer, self._key, text))
         return f'"{raw}{quote}{colon or ""}'
 
     def _literal(self, literal: str) -> str:
         if literal == "null" or (literal in _LITERALS and self._key != "body"):
             return literal
+        if self._key in SECRETS and literal not in _LITERALS:
+            return f'"{self._json.values.secret(literal)}"'
         if keeps_json(self._outer, self._key, literal):
             return literal
         new = self._json.values.text(literal)

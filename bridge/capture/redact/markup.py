@@ -18,6 +18,7 @@ from bridge.capture.redact.spelling import change_xml
 from bridge.capture.redact.value import PIECE, Values
 from bridge.capture.redact.vocabulary import (
     FORM_TYPE,
+    SECRETS,
     TEXT_LIMIT,
     keeps_form_type,
     keeps_text,
@@ -55,11 +56,14 @@ Piece = tuple[int, bytes]
 
 @frozen
 class _Tag:
-    """A replaced tag; `element` is the local name of the element that it opens, if any."""
+    """A replaced tag. `element` is the local name of the element that it opens, if any."""
 
     written: bytes
     element: str
-    is_form_type: bool
+    field: str = ""
+    """The `var` of a form's field that it opens, if its values are not like others."""
+    closes: str = ""
+    """The local name of the element that it ends."""
 
 
 class Tags:
@@ -77,13 +81,15 @@ class Tags:
     def _change(self, raw: bytes) -> _Tag:
         text = raw.decode("utf-8", "surrogateescape")
         if _END_TAG.fullmatch(text):
-            return _Tag(raw, "", False)
+            return _Tag(raw, "", closes=local_name(text[2:-1].strip()))
         head = _NAME.match(text)
         name = head[0] if head else ""
         rest = _PART.sub(self._part, text[len(name) :])
         element = "" if text.endswith("/>") else local_name(name[1:])
-        is_form_type = element == "field" and FORM_TYPE in rest
-        return _Tag((name + rest).encode("utf-8", "surrogateescape"), element, is_form_type)
+        field = ""
+        if element == "field":
+            field = FORM_TYPE if FORM_TYPE in rest else _secret_in(text[len(name) :])
+        return _Tag((name + rest).encode("utf-8", "surrogateescape"), element, field)
 
     def _part(self, match: re.Match[str]) -> str:
         name = match[1]
@@ -110,6 +116,8 @@ class Markup:
         self._in_cdata = False
         self._element = ""  # the element that the last tag opened
         self._form_type = 0  # 1 after <field var='FORM_TYPE'>, 2 in its <value>
+        self._is_secret_field = False  # after <field var='password'>
+        self._is_blanked = False  # whether a secret is being left out
         self._pieces: list[Piece] = []
         self._even: list[bytes] = []  # replacements of unchanged length, to be joined to one piece
 
@@ -171,7 +179,10 @@ class Markup:
     def _take_tag(self, at: int, end: int) -> int:
         tag = self._tags.change(bytes(self._rest[at:end]))
         self._element = tag.element
-        if tag.is_form_type:
+        self._is_blanked = False
+        if tag.element == "field" or tag.closes == "field":
+            self._is_secret_field = tag.field in SECRETS
+        if tag.field == FORM_TYPE:
             self._form_type = 1
         else:
             self._form_type = 2 if self._form_type == 1 and tag.element == "value" else 0
@@ -194,7 +205,20 @@ class Markup:
         new = change_xml(text, self._change_text)
         return self._put(at, end, new.encode("utf-8", "surrogateescape"))
 
+    @property
+    def _is_secret(self) -> bool:
+        """Whether a text is a secret's."""
+        return self._element in SECRETS or (self._is_secret_field and self._element == "value")
+
+    def _blank(self, text: str) -> str:
+        """Replace a piece of a secret: the first one stands for all."""
+        blank = self._values.secret(text)
+        is_first, self._is_blanked = not self._is_blanked, True
+        return blank if is_first else ""
+
     def _change_text(self, text: str) -> str:
+        if self._is_secret:
+            return self._blank(text)
         if self._element == _JSON:
             return self._tags.json.document(text, "data")
         if self._may_stay and (
@@ -241,7 +265,8 @@ class Markup:
 
     def _words(self, at: int, end: int) -> bytes:
         text = self._rest[at:end].decode("utf-8", "surrogateescape")
-        return self._values.text(text).encode("utf-8", "surrogateescape")
+        new = self._blank(text) if self._is_secret else self._values.text(text)
+        return new.encode("utf-8", "surrogateescape")
 
     def _put(self, at: int, end: int, new: bytes) -> int:
         if len(new) == end - at:
@@ -256,6 +281,15 @@ class Markup:
             new = b"".join(self._even)
             self._pieces.append((len(new), new))
             self._even.clear()
+
+
+def _secret_in(attributes: str) -> str:
+    """Return the `var` in the attributes of a form's field, if that is a secret."""
+    for match in _PART.finditer(attributes):
+        value = match[3] if match[3] is not None else match[4]
+        if match[1] == "var" and value in SECRETS:
+            return value
+    return ""
 
 
 def change_fragment(tags: Tags, text: str) -> str:

@@ -34,7 +34,7 @@ _ORIGIN: Final = re.compile(
 _HOST: Final = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?: \(TLS\))?")
 _URL: Final = re.compile(r"(https?://(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?)(.*)", re.DOTALL)
 _LINK: Final = re.compile(r"(open|end)( |\Z)(.*)", re.DOTALL)
-_UID: Final = re.compile(r"msg_[0-9a-f]{1,60}(?:-\d{1,6})?")
+_UID: Final = re.compile(r"msg_[0-9a-f]{1,60}(?:-d[0-9a-f]{10})?(?:-\d{1,6})?")
 _MEMBERS: Final = frozenset(
     {"uid", "id", "attempt", "start", "duration_s", "request", "status", "headers", "body"}
     | {"body_base64", "failure"}

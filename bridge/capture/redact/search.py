@@ -55,6 +55,9 @@ class Survey(Values):
     def digest(self, text: str) -> str:
         return text
 
+    def secret(self, text: str) -> str:
+        return self.text(text)
+
     def name(self, name: str) -> str:
         return name
 
@@ -152,7 +155,7 @@ class Search:
         if element is not None:
             meant = html.unescape(whole)
             kept = (
-                vocabulary.keeps_form_type(meant)
+                (vocabulary.keeps_form_type(meant) or meant == vocabulary.BLANK)
                 if element == "value"
                 else vocabulary.keeps_text(element, meant, self._domain)
             )
@@ -198,9 +201,10 @@ class Search:
                         self._attribute(free, name)
                     elif name not in vocabulary.JSON_KEYS | _KNOWN:
                         self._text(name)
-                    if is_form_type and name in ("value", "values"):
-                        name = vocabulary.FORM_TYPE
-                    is_own = not free or name == vocabulary.FORM_TYPE
+                    if name in ("value", "values"):
+                        name = vocabulary.FORM_TYPE if is_form_type else name
+                        name = "password" if one == vocabulary.BLANK else name
+                    is_own = not free or name in (vocabulary.FORM_TYPE, *vocabulary.SECRETS)
                     self._value(key, name if is_own else key, one, known, free)
             case list():
                 for one in value:

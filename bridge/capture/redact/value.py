@@ -8,8 +8,10 @@ from typing import Final
 from bridge.capture.redact.pseudonym import WORD_LIMIT, Pseudonyms
 from bridge.capture.redact.vocabulary import (
     ADDRESSES,
+    BLANK,
     NAMES,
     RESOURCE,
+    SECRETS,
     URL_SCHEME,
     URLS,
     keeps_attribute,
@@ -63,6 +65,10 @@ class Values:
         """Replace a hash by another one."""
         return self._pseudonyms.digest(text) if _SHA_1.fullmatch(text) else self.text(text)
 
+    def secret(self, text: str) -> str:
+        """Blank a password or the like."""
+        return BLANK if text else text
+
     def name(self, name: str) -> str:
         """Replace an id."""
         return self._pseudonyms.opaque(name)
@@ -72,6 +78,8 @@ class Values:
         if keeps_attribute(name, value, self.domain):
             return value
         name = local_name(name)
+        if name in SECRETS:
+            return self.secret(value)
         if name in NAMES:
             return self.name(value)
         if name in ADDRESSES or is_address(value):

@@ -48,7 +48,12 @@ _SENTENCES: Final = (  # the texts of errors that the bridge sends (`outcome`, `
     r"|This is over the limit of \d{1,9} (?:bytes(?: of a name)?|levels|attributes)\."
 )
 # The bridge's own ids, which are random: of replies, and of pings to itself (S35).
-_UID: Final = r"msg_[0-9a-f]{20,60}(?:-\d{1,6})?|barrier-[0-9a-f]{12}-\d{1,9}"
+_UID: Final = r"msg_[0-9a-f]{20,60}(?:-d[0-9a-f]{10})?(?:-\d{1,6})?|barrier-[0-9a-f]{12}-\d{1,9}"
+SECRETS: Final = frozenset({"password", "reply_url"})
+"""Attributes, elements, form fields and keys of the JSON whose values are secrets: what is left is
+`BLANK`, not even the length.
+"""
+BLANK: Final = "redacted"
 _FILE_TYPES: Final = frozenset(
     {
         "text/plain",
@@ -150,6 +155,7 @@ _ATTRIBUTES: Final = _table(
         "stamp since until received timestamp expires": f"{_DATE}|{_OLD_DATE}",
         "seconds maxstanzas maxchars max count index priority attempt": r"\d{1,6}",
         "hash algo": r"md5|sha-?\d{1,3}(?:-\d{3})?|blake2b-?\d{3}",
+        "password": BLANK,
         "sent delivered complete stable last persistent continue restricted": _BOOLEAN,
     }
 )
@@ -157,7 +163,7 @@ _TEXTS: Final = _table(
     {
         "show": "away|chat|dnd|xa",
         "priority": _NUMBER,
-        "handshake": "redacted",
+        "handshake password": BLANK,
         "utc stamp": _DATE,
         "tzo": r"Z|[+-]\d\d:\d\d",
         "value": f"{_BOOLEAN}|{_MOMENT}",
@@ -251,6 +257,7 @@ _PLACES: Final = {
     "lastactivity": Place("seconds"),
     "lang": Place("xml:lang"),
     **{key: Place(element=key) for key in ("body", "show", "priority", "utc", "tzo", "value")},
+    **dict.fromkeys(SECRETS, Place(element="password")),
     **dict.fromkeys(("values", "data", "extensions"), Place(element="value")),
     "version": Place(element="version"),
     "media_type": Place(element="media-type"),

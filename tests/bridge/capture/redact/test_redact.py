@@ -19,6 +19,7 @@ from bridge.capture.redact.spelling import change_json, change_xml
 from bridge.capture.redact.vocabulary import keeps_text
 from bridge.payload import error
 from bridge.webhook.outcome import BadReply, Failure, Rejected, TimedOut, Unreachable, error_of
+from tests.bridge.capture.redact.test_properties import hidden_of
 from xmppstream import StanzaError
 from xmppstream.jid import split
 
@@ -515,3 +516,116 @@ def test_what_stays_stays_over_several_chunks() -> None:
     new = redact(("in", "<show>ch"), ("in", "eese</show>"))
     assert [len(one) for one in new] == [8, 11]
     assert "eese" not in new[1]
+
+
+# --- secrets
+
+SECRET = "Tr0ub4dor &amp; 3-x!"
+MEANT = "Tr0ub4dor & 3-x!"
+MUC_USER = "http://jabber.org/protocol/muc#user"
+WITH_SECRETS = {
+    "direct": f"<x xmlns='jabber:x:conference' jid='hall@muc.example' password='{SECRET}'/>",
+    "mediated": f"<x xmlns='{MUC_USER}'><invite/><password>{SECRET}</password></x>",
+    "join": f"<x xmlns='http://jabber.org/protocol/muc'><password>{SECRET}</password></x>",
+    "registration": "<q:query xmlns:q='jabber:iq:register'>"
+    f"<q:password>{SECRET}</q:password></q:query>",
+    "form": "<x xmlns='jabber:x:data' type='submit'><field type='text-private' var='password'>"
+    f"<required/><value>{SECRET}</value></field></x>",
+    "cdata": f"<password><![CDATA[{MEANT}]]></password>",
+    "half cdata": "<password>Tr0ub4dor <![CDATA[& 3-]]>x!</password>",
+}
+
+
+def is_hidden(text: str) -> bool:
+    """Whether neither the secret, nor its signs, nor its length can be seen."""
+    return not any(part in text for part in ("Tr0ub4dor", "&amp;", "& 3", "-x!", "3-")) and (
+        "redacted" in text
+    )
+
+
+@pytest.mark.parametrize("xml", WITH_SECRETS.values(), ids=WITH_SECRETS)
+def test_no_secret_survives_in_xml(xml: str) -> None:
+    whole = f"<message to='a@b.example'>{xml}<body>hello</body></message>"
+    expected = one(whole)
+    assert is_hidden(expected), expected
+    for at in range(len(whole)):  # cut anywhere
+        pieces = redact(("in", whole[:at]), ("in", whole[at:]))
+        assert is_hidden("".join(pieces)), pieces
+        assert "".join(pieces).count("redacted") == 1
+    bytewise = "".join(redact(*(("in", byte) for byte in whole)))
+    assert is_hidden(bytewise), bytewise
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"invite": {"jid": "hall@muc.example", "password": MEANT}},
+        {"muc": {"password": MEANT}},
+        {"register": {"username": "x", "password": MEANT}},
+        {"dataform": {"type": "submit", "data": {"password": MEANT}}},
+        {"dataform": {"type": "submit", "data": {"password": [MEANT]}}},
+        {"dataform": {"type": "form", "fields": [{"var": "password", "value": MEANT}]}},
+        {"dataform": {"type": "form", "fields": [{"var": "password", "values": [MEANT]}]}},
+        {"extdisco": {"services": [{"host": "a", "password": MEANT}]}},
+        {"reply_url": f"https://example.com/v1/replies/{MEANT}"},
+    ],
+    ids=repr,
+)
+def test_no_secret_survives_in_json(value: dict[str, object]) -> None:
+    body = json.dumps(value)
+    for record in (
+        {"uid": "msg_1", "attempt": 1, "request": value},
+        {
+            "uid": "msg_1",
+            "status": 200,
+            "headers": {"content-type": "application/json"},
+            "body": body,
+        },
+        {"uid": "msg_1", "status": 200, "headers": {}, "body": body},
+        {"uid": "msg_1", "status": 200, "headers": {}, "body": body[:-1]},
+    ):
+        new = one(json.dumps(record), "http")
+        assert is_hidden(new), new
+
+
+def test_a_secret_that_is_a_number_is_no_number_any_more() -> None:
+    assert one('{"request": {"muc": {"password": 1234}}}', "http") == (
+        '{"request":{"muc":{"password":"redacted"}}}'
+    )
+    body = json.dumps({"body": '{"register": {"password": 1234}}'})
+    assert "redacted" in one(body, "http")
+    assert "1234" not in one(body, "http")
+
+
+def test_an_absent_secret_stays_absent() -> None:
+    assert "redacted" not in one("<query xmlns='jabber:iq:register'><password/></query>")
+    assert "redacted" not in one("<query xmlns='jabber:iq:register'><password></password></query>")
+    for value in ("", None):
+        new = one(json.dumps({"request": {"register": {"password": value}}}), "http")
+        assert json.loads(new)["request"]["register"]["password"] == value
+
+
+def test_the_secrets_are_looked_for_elsewhere() -> None:
+    """A password that somebody also writes in a message is found if it were left there."""
+    records = [
+        Record(0.0, "in", b"<password>Swordfish</password>"),
+        Record(1.0, "in", b"<body>swordfish</body>"),
+    ]
+    hidden = hidden_of(records)
+    search = Search(hidden)
+    for record in records[1:]:
+        search.feed(record)
+    search.end()
+    assert "swordfish" in search.found
+    redactor = Redactor(KEY, hidden.avoids)
+    search = Search(hidden)
+    for record in [one_ for given in records for one_ in redactor.feed(given)] + redactor.end():
+        search.feed(record)
+    search.end()
+    assert search.found == {}
+
+
+def test_the_uid_of_a_deferred_reply_stays() -> None:
+    uid = "msg_64a1b2c3d4e5f60718293a4b5c-d0123456789"
+    assert f"id='{uid}-1'" in one(f"<message id='{uid}-1'/>")
+    assert json.loads(one(json.dumps({"uid": uid, "stanza": "<a/>"}), "api"))["uid"] == uid
