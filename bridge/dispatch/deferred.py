@@ -95,9 +95,8 @@ class DeferredReplies:
             request = self._dispatcher.open_request(promise.uid)
             if request is None:
                 raise PromiseOver(_ANSWERED)
-            given = [*stanzas.values()]
-            if is_done or is_answer_to(given, request.stanza):
-                self._answer(request, given, claim, claims, then)
+            if is_done or is_answer_to([*stanzas.values()], request.stanza):
+                self._answer(request, stanzas, claim, claims, then)
                 return
         if is_done:
             self.promises.finish(promise)
@@ -134,12 +133,13 @@ class DeferredReplies:
     def _answer(
         self,
         request: Delivery,
-        stanzas: list[Stanza],
+        stanzas: dict[str, Stanza],
         claim: Claim | None,
         claims: IdempotencyStore,
         then: Then,
     ) -> None:
-        size, count = sum(len(one.encode()) for one in stanzas), len(stanzas)
+        encoded = {uid: one.encode() for uid, one in stanzas.items()}
+        size, count = sum(map(len, encoded.values())), len(encoded)
         self.submitter.reserve(size, count)
 
         def begin() -> None:
@@ -150,6 +150,8 @@ class DeferredReplies:
             self.submitter.release(size, count)
             if is_first:
                 self._meter.deferred_replies += 1
+                for uid, data in encoded.items():
+                    self.submitter.submitted(uid, data)
             then(is_first, "" if is_first else _ANSWERED)
 
-        self._dispatcher.answer(request, stanzas, begin, answered)
+        self._dispatcher.answer(request, [*stanzas.values()], begin, answered)

@@ -44,7 +44,7 @@ class Submitter:
     _outbox: Outbox
     _pending_iqs: PendingIqs
     _rooms: Rooms
-    _submitted: Callable[[str, bytes], None] = lambda uid, data: None
+    submitted: Callable[[str, bytes], None] = lambda uid, data: None
     takes: Callable[[Submission], bool] = lambda submission: True
     _contacts: Contacts | None = None
 
@@ -126,7 +126,7 @@ class Submitter:
     def _put(self, stanzas: Mapping[str, Stanza], outgoing: list[Outgoing]) -> None:
         self._outbox.put(outgoing)
         for (uid, stanza), one in zip(stanzas.items(), outgoing, strict=True):
-            self._submitted(uid, one.data)
+            self.submitted(uid, one.data)
             self._rooms.observe_sent(stanza)
             if self._contacts is not None:
                 self._contacts.observe_sent(stanza)
