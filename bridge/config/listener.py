@@ -116,7 +116,7 @@ class ListenerValidation:
             except BadValue as error:
                 self._fault("listen.default_host", error.problem, error.remedy)
         tokens = self._tokens(table.token)
-        if not table.token and not self._is_faulty("listen.token"):
+        if not (table.token or table.public_url or self._is_faulty("listen.token")):
             self._warn(
                 "[listen] has no token, so no client has access: add a [[listen.token]] table"
             )

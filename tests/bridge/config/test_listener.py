@@ -133,6 +133,11 @@ def test_public_urls(text: str, url: str, warning: str) -> None:
     assert [one.startswith(warning) for one in settings.warnings] == [True] * bool(warning)
 
 
+def test_a_public_url_needs_no_token() -> None:
+    assert settings_of(f"{LISTEN}public_url = 'https://example.com'\n").warnings == ()
+    assert len(settings_of(LISTEN).warnings) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
