@@ -4,7 +4,7 @@ import argparse
 
 import trio
 
-from tests.bench import core, flood, kills, replay, restart, sends, siege, speed
+from tests.bench import core, deferred, flood, kills, replay, restart, sends, siege, speed
 
 
 def main() -> None:
@@ -34,6 +34,9 @@ def main() -> None:
 
     one = commands.add_parser("sends", help="sends from outside while Prosody is restarted")
     sends.configure(one)
+
+    one = commands.add_parser("deferred", help="deferred replies while all is restarted")
+    deferred.configure(one)
 
     one = commands.add_parser("listener", help=siege.__doc__)
     siege.configure(one)

@@ -14,7 +14,7 @@ from bridge.daemon.control import AskStatus
 from bridge.daemon.status import DaemonStatus
 from bridge.journal.directory import StateDirectory
 from tests.bench.contestant import DOMAIN, ROOT, SECRET
-from tests.servers.daemon import Daemon, Line, settings_for, toml
+from tests.servers.daemon import Daemon, Line, Table, settings_for, toml
 
 BAD_LEVELS: Final = ("error", "critical")
 
@@ -22,12 +22,16 @@ BAD_LEVELS: Final = ("error", "critical")
 class Victim:
     """`start` and then `kill` or `stop`, again and again; each life has a log of its own."""
 
-    def __init__(self, directory: Path, port: int, url: str, durability: str) -> None:
+    def __init__(
+        self, directory: Path, port: int, url: str, durability: str, **tables: Table
+    ) -> None:
+        """`tables` are further ones of its configuration."""
         self._directory = directory
         self._config = directory / "bridge.toml"
         component = {"component_secret": SECRET, "component_post_url": url}
         journal = {"durability": durability}
-        self._config.write_text(toml(settings_for(port, {DOMAIN: component}, journal=journal)))
+        settings = settings_for(port, {DOMAIN: component}, journal=journal, **tables)
+        self._config.write_text(toml(settings))
         self._config.chmod(0o600)
         self.state = directory / "state"
         self.journal = StateDirectory(self.state).journal_file
