@@ -1,6 +1,7 @@
 """The HTTP listener of a daemon: one socket, one application, and the tokens that are valid now."""
 
 import socket
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -76,12 +77,13 @@ def make_app(
     at_once: int = AT_ONCE,
     bodies: int = BODIES,
     announcers: Announcers = dict,
+    requests: Counter[tuple[str, int]] | None = None,
 ) -> ASGIApp:
     """Return the ASGI application.
 
     `services` are the components by domain, `watching` the monitoring routes. `at_once` limits the
     concurrent requests of each token, `bodies` those whose body is being read. `announcers` have
-    the contacts and profiles.
+    the contacts and profiles. Requests are counted in `requests`, by route and status.
     """
     description = document(getattr(route, "path", "") for route in watching)
 
@@ -120,7 +122,7 @@ def make_app(
         },
     )
     app.router.redirect_slashes = False
-    return RequestLog(app, log or logger())
+    return RequestLog(app, log or logger(), Counter() if requests is None else requests)
 
 
 @frozen
@@ -156,6 +158,7 @@ class Listener:
                 services=parts.services,
                 watching=routes(view, access),
                 announcers=announcers,
+                requests=view.requests,
             )
             server = Server(app, listen.max_connections)
             yield cls(listen, listening, access, server, view)

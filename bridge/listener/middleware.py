@@ -2,12 +2,13 @@
 
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,16 +22,21 @@ REQUEST_ID: Final = "X-Request-Id"
 _PREFIXES: Final = frozenset({"v1", "v2", "rest", "api"})  # mod_rest's path is /rest
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9/_.@-]{2,200}")
 _LIKE: Final = 0.6
+NO_ROUTE: Final = "(none)"
+"""The route of a request whose path is not known, in the log and in the metrics."""
 CLIENT_LEFT: Final = 499  # as in nginx; nobody reads the response
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @frozen
 class RequestLog:
-    """ASGI middleware that sets a request's ID and logs it, without address, body or secret."""
+    """ASGI middleware that sets a request's ID, counts it by route and status, and logs it, without
+    address, body or secret.
+    """
 
     app: ASGIApp
     log: FilteringBoundLogger
+    requests: Counter[tuple[str, int]] = field(factory=Counter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,15 +58,23 @@ class RequestLog:
         try:
             await self.app(scope, receive, send_with_id)
         finally:
+            route = route_of(scope)
+            self.requests[route, status or CLIENT_LEFT] += 1
             self.log.debug(
                 "http request",
                 token=scope["state"].get("token", ""),
                 method=scope["method"],
-                path=getattr(scope.get("route"), "path", "(none)").replace(":path}", "}"),
+                path=route,
                 status=status,
                 ms=round(1000 * (trio.current_time() - start), 1),
                 request_id=request_id,
             )
+
+
+def route_of(scope: Scope) -> str:
+    """Return the template of the route that took a request, never the path that a client sent."""
+    path: str = getattr(scope.get("route"), "path", NO_ROUTE)
+    return path.replace(":path}", "}")
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,12 +1,13 @@
 """The metrics of one scrape: the counters and the current state of the components.
 
 Every label has a bounded set of values: components as configured (or left in the journal), kinds,
-outcomes, conditions, limits. Text that a stranger has chosen is never a label.
+outcomes, conditions, limits, routes, statuses. Text that a stranger has chosen is never a label.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Final, get_args
 
 from attrs import frozen
@@ -35,6 +36,8 @@ class Scrape:
     kept: Mapping[str, Holding] | None = None
     has_journal: bool = False
     now: float = 0.0
+    requests: Mapping[tuple[str, int], int] = MappingProxyType({})
+    """The requests of the listener, by the template of the route and the status."""
 
 
 class ScrapeCollector(Collector):
@@ -51,6 +54,7 @@ class ScrapeCollector(Collector):
         yield from _streams(scrape.snapshots)
         yield from _waiting(scrape)
         yield _rooms(scrape.snapshots)
+        yield _requests(scrape.requests)
         if scrape.has_journal:
             yield from _journal(scrape.kept)
 
@@ -287,6 +291,17 @@ def _rooms(snapshots: tuple[ComponentSnapshot, ...]) -> Metric:
         for state in get_args(RoomState):
             rooms.add_metric((name, state), counts[state])
     return rooms
+
+
+def _requests(requests: Mapping[tuple[str, int], int]) -> Metric:
+    metric = CounterMetricFamily(
+        f"{PREFIX}_listener_requests",
+        "Requests to the listener, by the template of the route and the status of the answer.",
+        labels=("route", "status"),
+    )
+    for (route, status), count in sorted(requests.items()):
+        metric.add_metric((route, str(status)), count)
+    return metric
 
 
 def _age(name: str, snapshot: ComponentSnapshot, scrape: Scrape) -> float:

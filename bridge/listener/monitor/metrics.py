@@ -54,7 +54,9 @@ class MetricsRoutes:
 
 
 async def scrape_of(view: DaemonView, domains: Collection[str]) -> Scrape:
-    """Return the scrape of the components of those domains."""
+    """Return the scrape of the components of those domains. The requests of the listener are of all
+    tokens, so they are left out if a component is missing.
+    """
     snapshots = view.snapshots()
     kept = None if view.answer is None else await _kept(view)
     sees_all = {one.status.domain for one in snapshots} <= set(domains)
@@ -63,6 +65,7 @@ async def scrape_of(view: DaemonView, domains: Collection[str]) -> Scrape:
         kept and {name: one for name, one in kept.items() if sees_all or name in domains},
         view.answer is not None,
         time.time(),
+        dict(view.requests) if sees_all else {},
     )
 
 

@@ -1,6 +1,7 @@
 """The view of a daemon that the monitoring half of the listener reads."""
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -39,6 +40,8 @@ class DaemonView:
     incidents: Callable[[], list[RecentError]] = list
     history: History = field(factory=History)
     started: float = field(factory=time.time)
+    requests: Counter[tuple[str, int]] = field(factory=Counter)
+    """The requests of the listener, by the template of the route and the status."""
 
     @property
     def meters(self) -> dict[str, Meter]:

@@ -1,5 +1,6 @@
 """A daemon to be looked at, without one: each of its components is as a test says."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -123,6 +124,7 @@ class Stage:
     incidents: RecentErrors = field(factory=RecentErrors)
     asked: list[AnyRequest] = field(factory=list)
     queries: int = 0
+    requests: Counter[tuple[str, int]] = field(factory=Counter)
     _number: int = 0
 
     @property
@@ -142,6 +144,7 @@ class Stage:
             lambda: self.incidents.latest,
             History(),
             NOW,
+            self.requests,
         )
 
     async def query(self, query: Callable[[JournalStore], T], /) -> T:

@@ -5,19 +5,29 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
+import trio
 from click.testing import CliRunner
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Message, Receive, Scope, Send
 from trio.testing import MockClock
 
 from bridge.cli.main import main
+from bridge.config.settings import ListenSettings, TcpAddress
 from bridge.journal.store import JournalError
+from bridge.listener.auth import TokenAuth
+from bridge.listener.listener import make_app, routes
+from bridge.listener.middleware import RequestLog
+from bridge.telemetry.log import logger
 from bridge.telemetry.meter import BOUNDS_S, Meter, StreamFault
+from tests.bridge.listener.fake_sender import FakeSender
 from tests.bridge.listener.page.browser import Browser, bearer, open_browser, token
 from tests.bridge.listener.stage import NOW, Actor, Stage, journal_at
 
@@ -188,6 +198,56 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
     assert "python_info" in found
 
 
+async def test_requests_are_counted_by_route_and_status(stage: Stage) -> None:
+    requests = "xmpp_bridge_listener_requests_total"
+    listen = ListenSettings(TcpAddress("127.0.0.1", 0), TOKENS)
+    access, view = TokenAuth(TOKENS), stage.view
+    app = make_app(
+        FakeSender(), access, listen, watching=routes(view, access), requests=view.requests
+    )
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://listener") as client:
+        for stranger in ("a@b", "c@d", "%3Cscript%3E"):
+            await client.get(f"/v1/version/{stranger}?secret=1")
+            await client.get(f"/nothing/{stranger}")
+        await client.get("/v1/stanzas")
+        for _ in range(2):
+            scraped = await client.get("/metrics", headers=bearer("prometheus"))
+        half = await client.get("/metrics", headers=bearer("half"))
+    found = {
+        (one.labels["route"], one.labels["status"]): one.value
+        for family in text_string_to_metric_families(scraped.text)
+        for one in family.samples
+        if one.name == requests
+    }
+    assert found == {
+        ("/v1/version/{jid}", "401"): 3,
+        ("(none)", "404"): 3,
+        ("/v1/stanzas", "405"): 1,
+        ("/metrics", "200"): 1,
+    }
+    assert f"{requests}{{" not in half.text, "it counts the requests of others, too"
+
+
+async def test_a_request_whose_client_left_is_counted_as_such() -> None:
+    counts: Counter[tuple[str, int]] = Counter()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep_forever()
+
+    async def never() -> Message:
+        raise AssertionError
+
+    async def nothing(message: Message) -> None:
+        raise AssertionError
+
+    scope: Scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+    with trio.CancelScope() as left:
+        left.cancel()
+        await RequestLog(app, logger(), counts)(scope, never, nothing)
+    assert counts == {("(none)", 499): 1}
+
+
 async def test_the_age_of_the_oldest_is_of_memory_or_of_the_journal(
     browser: Browser, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +338,7 @@ async def test_the_form_is_as_asked_for(
 async def test_promtool_finds_nothing(browser: Browser, stage: Stage) -> None:
     use(stage.actors[0].meter)
     stage.die()
+    stage.requests["/metrics", 200] += 1
     text = await scrape(browser)
     assert linted(text) == (0, "", "")
     bad = text.replace("xmpp_bridge_posts_total", "xmpp_bridge_posts")
@@ -320,7 +381,10 @@ def queries(value: Any) -> Iterator[str]:
                 yield from queries(one)
 
 
-_WORDS: Final = {"sum", "by", "rate", "increase", "histogram_quantile", "label_values", "le"}
+_WORDS: Final = {"sum", "by", "rate", "increase", "histogram_quantile", "label_values", "le"} | {
+    "and",
+    "on",
+}
 _SCRAPED: Final = frozenset({"job", "instance"})  # by Prometheus itself
 
 
@@ -349,6 +413,7 @@ def faults(query: str, known: Samples) -> list[str]:
 async def test_the_dashboard_names_only_what_there_is(browser: Browser, stage: Stage) -> None:
     use(stage.actors[0].meter)
     stage.die()
+    stage.requests["/metrics", 200] += 1
     known = await samples(browser)
     asked = list(queries(json.loads(DASHBOARD.read_text())))
     assert len(asked) > 30
@@ -377,6 +442,7 @@ async def test_a_query_that_is_wrong_is_found(browser: Browser, query: str) -> N
 async def test_its_legends_name_labels_that_there_are(browser: Browser, stage: Stage) -> None:
     use(stage.actors[0].meter)
     stage.die()
+    stage.requests["/metrics", 200] += 1
     known = await samples(browser)
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         for target in panel.get("targets", ()):
@@ -384,6 +450,40 @@ async def test_its_legends_name_labels_that_there_are(browser: Browser, stage: S
             labels = {label for name in names for row in known[name] for label, _ in row}
             legend = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             assert legend <= labels | _SCRAPED, panel["title"]
+
+
+def panel_expressions() -> list[tuple[str, str]]:
+    """Give each expression of the panels, with the title of its panel."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    return [(one["title"], target["expr"]) for one in panels for target in one.get("targets", ())]
+
+
+@pytest.mark.parametrize(("title", "expression"), panel_expressions())
+def test_each_variable_filters_each_panel(title: str, expression: str) -> None:
+    """Of every metric in it, only series of the chosen jobs and components are left."""
+    for match in re.finditer(r"((?:xmpp_bridge|process)_\w+)(\{[^}]*\})?", expression):
+        assert 'job=~"$job"' in (match[2] or ""), match[0]
+        rest = expression[match.end() :]
+        by_daemon = re.match(
+            r"(?:\[\$__rate_interval\]\))? and on \(job, instance\) "
+            r'xmpp_bridge_stream_attached\{job=~"\$job", component=~"\$component"\}',
+            rest,
+        )
+        assert by_daemon or 'component=~"$component"' in match[2], match[0]
+
+
+@pytest.mark.promtool
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_prometheus_takes_each_expression(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"panel_{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, (_, expression) in enumerate(panel_expressions())
+    ]
+    file = tmp_path / "rules.yml"  # JSON is YAML
+    file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    command = [str(PROMTOOL), "check", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_its_panels_do_not_overlap() -> None:
