@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "demo": "bridge.cli.demo:demo",
     "help": "bridge.cli.help:help_command",
     "import": "bridge.cli.prosody.command:import_command",
+    "print-alerts": "bridge.cli.alerts:print_alerts",
     "print-dashboard": "bridge.cli.dashboard:print_dashboard",
     "print-man": "bridge.cli.man:print_man",
     "print-schema": "bridge.cli.schema:print_schema",

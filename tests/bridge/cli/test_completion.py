@@ -41,6 +41,7 @@ def program(tmp_path: Path) -> Path:
 
 
 WORDS = [
+    (["xmpp-bridge", "print-a"], ["print-alerts"]),
     (["xmpp-bridge", "print"], ["print-dashboard", "print-man", "print-schema", "print-unit"]),
     (["xmpp-bridge", "help", "mig"], ["migration"]),
     (["xmpp-bridge", "check", "--c"], ["--connect"]),
