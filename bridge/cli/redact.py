@@ -14,11 +14,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from bridge.capture.file import CaptureFileError
 from bridge.capture.redact.copy import Advance, CopyJob, WouldRemain, redact_all
+from bridge.capture.redact.keep import NO_WORDS, KeptWords, UnsafeWord, parse_words
 from bridge.capture.redact.pseudonym import MIN_KEY_BYTES
 from bridge.cli.exit import EXIT_CODES
 
 _KEY_BYTES: Final = 32
 _MAX_KEY_BYTES: Final = 1024 * 1024
+_MAX_WORDS_BYTES: Final = 256 * 1024
 
 
 @click.command(epilog=EXIT_CODES)
@@ -31,13 +33,23 @@ _MAX_KEY_BYTES: Final = 1024 * 1024
     help="Derive the pseudonyms from the secret key in this file (at least 16 bytes), to get the"
     " same ones each time. [default: a new random key, which is not stored]",
 )
+@click.option(
+    "--keep-words",
+    "words_file",
+    type=click.Path(path_type=Path),
+    help="Keep the words in this file, one per line, where they stand alone in a text: those by"
+    " which a command bot is asked, and those of its answers.",
+)
 @click.option("--force", is_flag=True, help="Overwrite OUT if it exists.")
-def redact(files: tuple[Path, ...], key_file: Path | None, force: bool) -> None:
+def redact(
+    files: tuple[Path, ...], key_file: Path | None, words_file: Path | None, force: bool
+) -> None:
     """Copy a capture with pseudonyms for names and texts.
 
     \b
     xmpp-bridge redact yesterday.xcap shared.xcap
     xmpp-bridge redact captures/*.xcap.zst shared/     # the same pseudonyms in all files
+    xmpp-bridge redact --keep-words words.txt yesterday.xcap shared.xcap
 
     The copy OUT can be given away, and replays in the same way as IN. Texts, numbers, and local
     parts and resources of addresses are replaced by others of the same script and length; domains,
@@ -46,12 +58,13 @@ def redact(files: tuple[Path, ...], key_file: Path | None, force: bool) -> None:
     every word of four or more letters. If anything is found, no file is written.
     """
     jobs = _jobs(files, force)
+    keep = NO_WORDS if words_file is None else _read_words(words_file)
     key = secrets.token_bytes(_KEY_BYTES) if key_file is None else _read_key(key_file)
     try:
         with _progress([job.source for job in jobs]) as show, ExitStack() as cleanup:
             for job in jobs:
                 cleanup.callback(job.discard)
-            told = redact_all(jobs, key, show)
+            told = redact_all(jobs, key, show, keep)
             for job in jobs:
                 job.publish()
     except CaptureFileError as error:
@@ -102,6 +115,22 @@ def _read_key(path: Path) -> bytes:
             f"--key-file {path}: {len(key)} bytes; at least 16 are required. {remedy}"
         )
     return key
+
+
+def _read_words(path: Path) -> KeptWords:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_WORDS_BYTES + 1)
+        if len(data) > _MAX_WORDS_BYTES:
+            raise UnsafeWord("the file has more than 256 KiB: list only the words of commands")
+        return parse_words(data.decode("utf-8-sig"))
+    except OSError as error:
+        why = f"the file cannot be read ({error.strerror})"
+    except UnicodeDecodeError as error:
+        why = f"the file is not UTF-8 (byte {error.start + 1})"
+    except UnsafeWord as error:
+        why = str(error)
+    raise click.UsageError(f"--keep-words {path}: {why}.")
 
 
 class _Progress:

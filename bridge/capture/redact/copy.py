@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 from bridge.capture.file import CaptureFileError, CaptureWriter, open_capture, shown
 from bridge.capture.redact import Redactor
 from bridge.capture.redact.hidden import Hidden, Suspects
+from bridge.capture.redact.keep import NO_WORDS, KeptWords
 from bridge.capture.redact.search import Search, Survey, surveyor
 
 _STEP: Final = 256  # records between two reports of progress
@@ -66,38 +67,48 @@ class CopyJob:
             raise CaptureFileError(self.target, why) from None
 
 
-def redact_all(jobs: list[CopyJob], key: bytes, progress: Progress) -> list[str]:
-    """Write all drafts, search them, and return lines for the user.
+def redact_all(
+    jobs: list[CopyJob], key: bytes, progress: Progress, keep: KeptWords = NO_WORDS
+) -> list[str]:
+    """Write all drafts, search them, and return lines for the user. The words `keep` stay.
 
     Raises:
         CaptureFileError: if a file cannot be read or written.
         WouldRemain: if a draft holds something that must be hidden; discard all drafts.
     """
-    hidden = Hidden()
+    hidden = Hidden(keep=keep)
     survey = Survey(hidden)
     tally = _Tally()
     for job in jobs:
         _survey(job.source, survey, progress.begin(f"reading {job.source.name}"))
-    redactor = Redactor(key, hidden.avoids)
+    redactor = Redactor(key, hidden.avoids, keep)
     for job in jobs:
         _write(job, redactor, tally, progress.begin(f"redacting {job.source.name}"))
     found: dict[str, str] = {}
     for job in jobs:
         found |= _search(job, hidden, progress.begin(f"searching {job.target.name}"))
     if found:
-        suspects = Suspects(frozenset(found))
+        suspects = Suspects(frozenset(found), keep)
         for job in jobs:
             _survey(
                 job.source, Survey(suspects), progress.begin(f"looking again at {job.source.name}")
             )
         remaining = {one: place for one, place in found.items() if one in suspects.confirmed}
         if remaining:
-            _refuse(remaining)
+            _refuse(remaining, keep)
     words = f"{survey.words:,} words and numbers, {survey.addresses:,} addresses"
     return [*tally.notes, f"{tally.records:,} records, {words} replaced; 0 found again"]
 
 
-def _refuse(remaining: dict[str, str]) -> None:
+def _refuse(remaining: dict[str, str], keep: KeptWords) -> None:
+    names = sorted(one for one in remaining if keep.has(one))
+    if names:
+        some = ", ".join(map(repr, names[:_SHOWN]))
+        more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        raise WouldRemain(
+            f"{some}{more} in --keep-words: also the local part of an address in the capture, so a"
+            " name would remain. Take it out of the list. Nothing was written."
+        )
     places = {one.removeprefix("@"): where for one, where in sorted(remaining.items())}
     some = ", ".join(f"{one!r} in {where}" for one, where in list(places.items())[:_SHOWN])
     more = f", and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Final
 
+from bridge.capture.redact.keep import NO_WORDS, KeptWords
+
 WORD_LENGTH: Final = 4
 _SIZE_BYTES: Final = 16 * 1024 * 1024
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
@@ -23,8 +25,9 @@ _RECENT: Final = 32_768
 class Hidden:
     """A set of words and local parts, with false positives but no false negatives."""
 
-    def __init__(self, size_bytes: int = _SIZE_BYTES) -> None:
-        """`size_bytes` is a power of two."""
+    def __init__(self, size_bytes: int = _SIZE_BYTES, keep: KeptWords = NO_WORDS) -> None:
+        """`size_bytes` is a power of two. The words `keep` are not hidden in texts."""
+        self.keep = keep
         self._filter = bytearray(size_bytes)
         self._recent: set[str] = set()  # added recently
         self._absent: set[str] = set()  # looked up recently, and without anything hidden
@@ -32,7 +35,7 @@ class Hidden:
     def add_words(self, words: Iterable[str]) -> None:
         """Add the runs of letters that are long enough to be distinctive."""
         for word in set(words) - self._recent:
-            if len(word) >= WORD_LENGTH:
+            if len(word) >= WORD_LENGTH and not self.keep.has(word):
                 self._add(word.casefold())
             _remember(self._recent, word)
 
@@ -60,7 +63,7 @@ class Hidden:
 
     def avoids(self, pseudonym: str) -> bool:
         """Return whether a pseudonym, in lower case, must not be used."""
-        return self.has_local(pseudonym) or any(self.found(pseudonym))
+        return self.has_local(pseudonym) or self.keep.has(pseudonym) or any(self.found(pseudonym))
 
     def _add(self, item: str) -> None:
         self._absent.clear()
@@ -80,8 +83,8 @@ class Hidden:
 class Suspects(Hidden):
     """Confirms findings of a `Hidden`: those that are added again end up in `confirmed`."""
 
-    def __init__(self, suspects: frozenset[str]) -> None:
-        super().__init__(1)
+    def __init__(self, suspects: frozenset[str], keep: KeptWords = NO_WORDS) -> None:
+        super().__init__(1, keep)
         self._suspects = suspects
         self.confirmed: set[str] = set()
 

@@ -90,7 +90,7 @@ class Json:
         place = place_of(outer, key)
         if place.attribute:
             return self.values.attribute(place.attribute, text)
-        return self.values.digest(text) if key in _HASH_KEYS else self.values.text(text)
+        return self.values.digest(text) if key in _HASH_KEYS else self.values.whole_text(text)
 
 
 def _key(outer: str, key: str, free: str, var: Any) -> str:
@@ -157,7 +157,10 @@ class _Document:
             return f'"{self._json.values.secret(literal)}"'
         if keeps_json(self._outer, self._key, literal):
             return literal
-        new = self._json.values.text(literal)
+        values = self._json.values
+        new = values.whole_text(literal) if self._key == "body" else values.text(literal)
+        if new == literal:
+            return literal
         if self._key == "body" and (literal in _LITERALS or not _NUMBER.fullmatch(new)):
             return f'"{new}"'
         if _NUMBER.fullmatch(literal) and not _NUMBER.fullmatch(new):

@@ -108,12 +108,16 @@ class Tags:
 class Markup:
     """Replaces the values in one stream, chunk by chunk."""
 
-    def __init__(self, tags: Tags) -> None:
+    def __init__(self, tags: Tags, *, is_fragment: bool = False) -> None:
+        """A fragment is complete, so that a text at its beginning or its end is a whole one."""
         self._tags = tags
         self._values = tags.values
+        self._is_fragment = is_fragment
+        self._is_fresh = is_fragment  # whether the next text is one from its beginning
         self._rest = bytearray()
         self._in_tag = False  # whether an unfinished tag is held back
         self._in_cdata = False
+        self._is_whole = False  # whether the text that is being replaced is complete
         self._element = ""  # the element that the last tag opened
         self._form_type = 0  # 1 after <field var='FORM_TYPE'>, 2 in its <value>
         self._is_secret_field = False  # after <field var='password'>
@@ -162,7 +166,7 @@ class Markup:
         if rest.startswith(_CDATA, at):
             if not final and len(rest) - at < _HOLD_TEXT_BYTES:
                 return at
-            self._in_cdata = True
+            self._in_cdata, self._is_fresh = True, False
             return self._put(at, at + len(_CDATA), _CDATA)
         if not final and _UNDECIDED.match(rest, at):
             return at
@@ -179,6 +183,7 @@ class Markup:
     def _take_tag(self, at: int, end: int) -> int:
         tag = self._tags.change(bytes(self._rest[at:end]))
         self._element = tag.element
+        self._is_fresh = True
         self._is_blanked = False
         if tag.element == "field" or tag.closes == "field":
             self._is_secret_field = tag.field in SECRETS
@@ -190,6 +195,7 @@ class Markup:
 
     def _take_special(self, at: int) -> int:
         """Take the beginning of markup that a stream must not hold; its inside is read as text."""
+        self._is_fresh = False
         found = _DECLARATION.match(self._rest, at) or _SPECIAL.match(self._rest, at)
         end = found.end() if found else at + 1
         return self._put(at, end, bytes(self._rest[at:end]))
@@ -202,6 +208,9 @@ class Markup:
             if end == at:
                 return at
         text = rest[at:end].decode("utf-8", "surrogateescape")
+        is_end = len(behind) > 1 and behind[1:2] != b"!" and end < len(rest)
+        self._is_whole = self._is_fresh and (is_end or (self._is_fragment and end == len(rest)))
+        self._is_fresh = False
         new = change_xml(text, self._change_text)
         return self._put(at, end, new.encode("utf-8", "surrogateescape"))
 
@@ -227,7 +236,9 @@ class Markup:
             else keeps_text(self._element, text, self._values.domain)
         ):
             return text
-        return self._values.digest(text) if self._element == _HASH else self._values.text(text)
+        if self._element == _HASH:
+            return self._values.digest(text)
+        return self._values.whole_text(text) if self._is_whole else self._values.text(text)
 
     @property
     def _may_stay(self) -> bool:
@@ -239,6 +250,8 @@ class Markup:
         if self._may_stay and len(text) <= TEXT_LIMIT:
             return at
         if self._element == _JSON and len(text) < _HOLD_TEXT_BYTES:
+            return at
+        if self._values.keep and self._is_fresh and len(text) < _HOLD_TEXT_BYTES:
             return at
         if end < len(self._rest) or b"<" in text:  # a CDATA section, or the beginning of one
             return at if len(self._rest) - at < _HOLD_TEXT_BYTES else end
@@ -294,7 +307,7 @@ def _secret_in(attributes: str) -> str:
 
 def change_fragment(tags: Tags, text: str) -> str:
     """Replace the values in a complete piece of XML."""
-    markup = Markup(tags)
+    markup = Markup(tags, is_fragment=True)
     data = text.encode("utf-8", "surrogatepass")
     pieces = markup.feed(data) + markup.flush()
     return b"".join(new for _, new in pieces).decode("utf-8", "surrogateescape")

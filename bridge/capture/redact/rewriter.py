@@ -18,6 +18,7 @@ from attrs import define, evolve, field
 
 from bridge.capture.exchange import API, CHANNEL
 from bridge.capture.format import IN, LINK, OUT, Header, Record
+from bridge.capture.redact.keep import NO_WORDS, KeptWords
 from bridge.capture.redact.markup import Markup, Piece, Tags, change_fragment
 from bridge.capture.redact.pseudonym import Avoid, Pseudonyms
 from bridge.capture.redact.value import Values
@@ -272,9 +273,9 @@ def _media_type(record: dict[str, Any]) -> str:
 
 class Redactor(Rewriter):
     """Redacts captures of one story: the same names and words get the same pseudonyms, which
-    depend on the key alone. For `avoid`, see `pseudonym`.
+    depend on the key alone. For `avoid`, see `pseudonym`; the words `keep` stay in texts.
     """
 
-    def __init__(self, key: bytes, avoid: Avoid | None = None) -> None:
+    def __init__(self, key: bytes, avoid: Avoid | None = None, keep: KeptWords = NO_WORDS) -> None:
         """`key` has at least 16 bytes. Anyone who has it can find out the originals."""
-        super().__init__(Values(Pseudonyms(key, avoid)))
+        super().__init__(Values(Pseudonyms(key, avoid), keep))

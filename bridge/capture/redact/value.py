@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
+from bridge.capture.redact.keep import NO_WORDS, KeptWords
 from bridge.capture.redact.pseudonym import WORD_LIMIT, Pseudonyms
 from bridge.capture.redact.vocabulary import (
     ADDRESSES,
@@ -38,7 +39,11 @@ class Values:
     name that `Pseudonyms` must make longer.
     """
 
-    def __init__(self, pseudonyms: Pseudonyms) -> None:
+    keep: KeptWords = NO_WORDS
+    """Words that stay in texts."""
+
+    def __init__(self, pseudonyms: Pseudonyms, keep: KeptWords = NO_WORDS) -> None:
+        self.keep = keep
         self._pseudonyms = pseudonyms
         self._words = pseudonyms.words
         self._recent = lru_cache(256)(self._text)
@@ -55,6 +60,10 @@ class Values:
     def text(self, text: str) -> str:
         """Replace all words, numbers and pictographs; everything between them stays."""
         return self._recent(text) if len(text) <= _RECENT_LENGTH else self._text(text)
+
+    def whole_text(self, text: str) -> str:
+        """Replace the words of a complete text, as `text` does, except those to be kept."""
+        return self.keep.change(text, self.text) if self.keep else self.text(text)
 
     def _text(self, text: str) -> str:
         parts = PIECE.split(text)

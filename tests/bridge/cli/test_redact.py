@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from bridge.capture.file import open_capture
 from bridge.capture.format import Header, Record, encode_header, encode_record
 from bridge.capture.redact import Redactor
 from bridge.capture.redact import copy as redaction
+from bridge.capture.redact.keep import NO_WORDS, KeptWords
 from bridge.capture.redact.pseudonym import Avoid
 from bridge.cli.main import main
 from tests.bridge.unprivileged import open_directory, unprivileged
@@ -190,8 +192,8 @@ def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 class Careless(Redactor):
     """Forgets the streams."""
 
-    def __init__(self, key: bytes, avoid: Avoid | None = None) -> None:
-        super().__init__(key, avoid)
+    def __init__(self, key: bytes, avoid: Avoid | None = None, keep: KeptWords = NO_WORDS) -> None:
+        super().__init__(key, avoid, keep)
 
     def feed(self, record: Record) -> list[Record]:
         return [record]
@@ -223,3 +225,141 @@ def test_what_a_pseudonym_could_be_by_chance_is_avoided(tmp_path: Path) -> None:
     names = [part.partition("@")[0] for part in new.split("from='")[1:]]
     assert len(set(names)) == 1000
     assert not [name for name in names if len(name) == 3]
+
+
+# --- words to be kept
+
+
+def said(*bodies: str, sender: str = "juliet@capulet.test/pda") -> bytes:
+    return b"".join(
+        f"<message from='{sender}' to='bot.example'><body>{one}</body></message>".encode()
+        for one in bodies
+    )
+
+
+def kept(tmp_path: Path, words: str, content: bytes) -> Result:
+    (tmp_path / "words.txt").write_text(words, encoding="utf-8")
+    (tmp_path / "in.xcap").write_bytes(content)
+    (tmp_path / "out.xcap").unlink(missing_ok=True)
+    return run("--keep-words", tmp_path / "words.txt", tmp_path / "in.xcap", tmp_path / "out.xcap")
+
+
+KEPT = [
+    "/order 42",
+    "Order!",
+    "  ORDER,  please",
+    "(order)",
+    "sign-out *now*",
+    "&quot;order&quot; 42",
+    "Übersicht",
+    "é",
+]
+REPLACED = [
+    "reorder",
+    "orders",
+    "order7",
+    "order-list",
+    "order.list",
+    "order@capulet.test",
+    "@order",
+    "42@order",
+    "http://order/42",
+    "order_",
+]
+
+
+@pytest.mark.parametrize("step", [1, 7, 4096])
+def test_words_are_kept_where_they_stand_alone(tmp_path: Path, step: int) -> None:
+    words = "# commands\n/order\nplease  # politely\n42\nsign-out\nnow\n\nübersicht\ne\u0301\n"
+    stanzas = said(*KEPT, *REPLACED[:-1])
+    chunks = [stanzas[at : at + step] for at in range(0, len(stanzas), step)]
+    result = kept(tmp_path, words, capture(*chunks))
+    assert result.exit_code == 0, result.output
+    bodies = [one.partition("<")[0] for one in read(tmp_path / "out.xcap").decode().split("<body>")]
+    assert bodies[1 : len(KEPT) + 1] == KEPT
+    for old, new in zip(REPLACED, bodies[len(KEPT) + 1 :], strict=False):
+        assert "order" not in new, old
+        assert len(new) == len(old)
+
+
+def test_words_are_kept_in_texts_only(tmp_path: Path) -> None:
+    content = capture(
+        b"<presence from='romeo@capulet.test/order' to='bot.example' id='order'/>"
+        b"<iq id='1'><q xmlns='urn:x' name='order'>order</q></iq>"
+    )
+    assert kept(tmp_path, "order", content).exit_code == 0
+    assert read(tmp_path / "out.xcap").decode().count("order") == 1
+
+
+def test_no_word_is_kept_in_a_long_text(tmp_path: Path) -> None:
+    result = kept(tmp_path, "order", capture(said("order " * 166, "order " * 200)))
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path / "out.xcap").decode().count("order") == 166
+
+
+def test_a_word_that_is_a_name_is_refused(tmp_path: Path) -> None:
+    result = kept(tmp_path, "order\njuliet", capture(said("order juliet")))
+    assert result.exit_code == 1
+    told = " ".join(result.stderr.split())
+    assert "'juliet' in --keep-words: also the local part of an address in the capture" in told
+    assert "Take it out of the list. Nothing was written." in told
+    assert not (tmp_path / "out.xcap").exists()
+
+
+def test_no_pseudonym_is_a_kept_word(tmp_path: Path) -> None:
+    words = {f"b{one}" for one in "cdfghjklmnpqrstvwxz"} | {
+        f"{one}b" for one in "cdfghjklmnpqrstvwxz"
+    }
+    words |= {f"{one}{one}" for one in "cdfghjklmnpqrstvwxz"}
+    content = capture(said(*(one + other for one in "aeiou" for other in "aeiou")))
+    for _ in range(4):
+        assert kept(tmp_path, "\n".join(words), content).exit_code == 0
+        found = re.findall("<body>(..)</body>", read(tmp_path / "out.xcap").decode())
+        assert len(found) == 25
+        assert not set(found) & words
+
+
+BAD_WORDS = [
+    (b"", "there is no word in it: write one word per line."),
+    (b"# only\n\n  \n", "there is no word in it"),
+    (b"help\njuliet@capulet.test\n", "line 2: 'juliet@capulet.test' looks like an address"),
+    (b"@juliet", "line 1: '@juliet' looks like an address"),
+    (b"capulet.test", "line 1: 'capulet.test' looks like a domain or a URL; it is not kept."),
+    (b"https://x/", "looks like a domain or a URL"),
+    (b"see you", "line 1: 'see you' has several words: write one word per line."),
+    (b"x" * 41, "has 41 characters, a word at most 40."),
+    (b"4915112345678", "a number of more than 5 digits"),
+    (b"a+b", "line 1: 'a+b' is not a word: use letters and digits, with - _ or ' within."),
+    (b"/", "line 1: '/' is not a word"),
+    (b"-x", "line 1: '-x' is not a word"),
+    (b"\x1b[2J", "is not a word"),
+    (b"caf\xe9", "the file is not UTF-8 (byte 4)."),
+    (b"\n".join(b"w%d" % n for n in range(1001)), "1,001 words; at most 1,000 can be kept"),
+    (b"word\n" * 60_000, "the file has more than 256 KiB: list only the words of commands."),
+]
+
+
+@pytest.mark.parametrize(("content", "problem"), BAD_WORDS, ids=[one for _, one in BAD_WORDS])
+def test_a_bad_list_of_words(source: Path, tmp_path: Path, content: bytes, problem: str) -> None:
+    words = tmp_path / "words.txt"
+    words.write_bytes(content)
+    result = run("--keep-words", words, source, tmp_path / "out.xcap")
+    assert result.exit_code == 2
+    assert f"--keep-words {words}: " in " ".join(result.stderr.split())
+    assert problem in " ".join(result.stderr.split())
+    assert "\x1b" not in result.stderr
+    assert not (tmp_path / "out.xcap").exists()
+
+
+def test_a_list_of_words_that_cannot_be_read(source: Path, tmp_path: Path) -> None:
+    for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "directory")):
+        result = run("--keep-words", path, source, tmp_path / "out.xcap")
+        assert result.exit_code == 2
+        told = " ".join(result.stderr.split())
+        assert f"--keep-words {path}: the file cannot be read (" in told
+        assert why in told
+
+
+def test_a_list_of_words_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert kept(tmp_path, "\ufefforder\r\nhelp\r\n", capture(said("order help"))).exit_code == 0
+    assert b"<body>order help</body>" in read(tmp_path / "out.xcap")
