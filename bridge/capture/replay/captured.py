@@ -174,7 +174,7 @@ class ReplayQueue(MemoryQueue):
         if self._expectation is not None:
             then = None if told is None else told.attempts[min(told.attempts)].request
             body = request_body(delivery.stanza, delivery.xml, delivery.received, delivery.uid)
-            self._expectation.posted(body, then, delivery.stanza, self._now())
+            self._expectation.posted(body, then, delivery.stanza, self._now(), delivery.uid)
         super().accept(delivery, receiver)
 
     async def settle(

@@ -1,7 +1,10 @@
 """`--expect`: compares the stanzas and POSTs of now with those of then, in the capture.
 
-Stanzas are matched by meaning, wherever they are among the others. Those without a partner are
-kept, oldest first, up to a window, and then reported. Replies in one conversation must also come in
+Replies are matched by the uid of the stanza that they answer, and among those of one uid by
+meaning; so a reply that is missing is one difference, and shifts none after it. Other stanzas, and
+replies to stanzas that do not have the same uid then and now, are matched by meaning, wherever they
+are among the others. Those without a partner are kept, oldest first, up to a window, and then
+reported. Replies in one conversation must also come in
 the order of then. There is no order between conversations, nor for stanzas that the bridge sends on
 its own.
 
@@ -21,7 +24,7 @@ from bridge.capture.replay.difference import Difference, Item, post_item, stanza
 from bridge.capture.replay.meaning import is_typing_notice, meaning_of, same_request
 from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
-from bridge.capture.replay.unmatched import Sent, Unmatched
+from bridge.capture.replay.unmatched import HISTORY, Sent, Unmatched
 from xmppstream import Element, Stanza, StanzaCondition
 from xmppstream.jid import bare
 from xmppstream.names import STANZA_ERRORS, expanded
@@ -77,6 +80,10 @@ class Expectation:
         self._reached: OrderedDict[Conversation, tuple[int, int]] = OrderedDict()
         self._unknown: list[_Unknown] = []
         self._post_count = 0
+        self._uids: OrderedDict[str, None] = OrderedDict()
+        """The uids that stanzas had then and have now."""
+        self._answered: OrderedDict[tuple[str | None, ...], str] = OrderedDict()
+        """The same uids, by the kind, the addresses and the id of the stanza."""
         self._last_posts: OrderedDict[Conversation, int] = OrderedDict()
         self._given_up: set[tuple[str | None, ...]] = set()
         self._stopped_at = math.inf
@@ -102,13 +109,13 @@ class Expectation:
             self.left_out["sent for HTTP clients"] += 1
             return
         then = self._then.enter(stanza, meaning, at, connection)
-        now = self._now.take(meaning)
+        now = _partner(self._now, then)
         if now is not None:
             self._matched(then, now)
             return
         self._then.add(then)
         if len(self._then) > WINDOW:
-            self._tell_missing(self._then.take_oldest())
+            self._settle_then(self._then.take_oldest())
 
     def sent(self, stanza: Stanza, at: float, connection: int) -> None:
         """Match a stanza that is sent now."""
@@ -117,13 +124,13 @@ class Expectation:
         meaning = meaning_of(stanza, self._domain)
         now = self._now.enter(stanza, meaning, at, connection)
         now.is_late = self._stopped_at < math.inf
-        then = self._then.take(meaning)
+        then = _partner(self._then, now)
         if then is not None:
             self._matched(then, now)
             return
         self._now.add(now)
         if len(self._now) > WINDOW:
-            self._tell_extra(self._now.take_oldest())
+            self._settle_now(self._now.take_oldest())
 
     def replied(self, data: bytes, conversation: Conversation) -> None:
         """Note the conversation of a reply; `data` is the reply as it is written."""
@@ -131,9 +138,15 @@ class Expectation:
         if len(self._conversations) > WINDOW:
             self._conversations.popitem(last=False)
 
-    def posted(self, request: bytes, then: bytes | None, stanza: Stanza, at: float) -> None:
-        """Compare a POST of now with the one of then; None if there was none."""
+    def posted(
+        self, request: bytes, then: bytes | None, stanza: Stanza, at: float, uid: str = ""
+    ) -> None:
+        """Compare a POST of now with the one of then; None if there was none. `uid` is that of the
+        stanza, then and now.
+        """
         self._post_count += 1
+        if then is not None and uid:
+            self._note_uid(stanza, uid)
         if then is not None:
             self.posts += 1
             self._note_posted(stanza)
@@ -144,6 +157,13 @@ class Expectation:
             self._unknown.append(_Unknown(post_item(request), stanza, at, self._post_count))
         else:
             self._tell(Difference("POSTed now, not then", at, None, post_item(request)))
+
+    def _note_uid(self, stanza: Stanza, uid: str) -> None:
+        self._uids[uid] = None
+        self._answered[stanza.kind, stanza.from_, stanza.to, stanza.id] = uid
+        for known in (self._uids, self._answered):
+            if len(known) > HISTORY:
+                known.popitem(last=False)
 
     def _note_posted(self, stanza: Stanza) -> None:
         if stanza.kind == "iq":  # iqs have no order
@@ -201,8 +221,20 @@ class Expectation:
                 then = self._then.take_error_of(now) if now.stanza.type == "error" else None
                 if then is not None:
                     self._note_given_up(then.stanza)
+        for side in (self._then, self._now):
+            for sent in side:
+                uid = self._uid_of(sent)
+                if sent.uid is None and uid is not None:
+                    side.name(sent, uid)
+        for same in (True, False):  # first those of one uid that are alike
+            for then in self._then:
+                if then.uid is None or (not same and self._then.is_copy(then)):
+                    continue
+                reply = self._now.take_reply(then.uid, then.meaning if same else None)
+                if reply is not None:
+                    self._settle_pair(self._then.remove(then), reply)
         while len(self._then):
-            self._tell_missing(self._then.take_oldest())
+            self._settle_then(self._then.take_oldest())
         while len(self._now):
             now = self._now.take_oldest()
             if now.at >= cut_at:
@@ -231,6 +263,39 @@ class Expectation:
         window_s = _GRACE_S if in_order else _END_S
         return one.at > min(self._stopped_at, at) - window_s - 2 * self._recorded.longest_s
 
+    def _uid_of(self, sent: Sent) -> str | None:
+        """Return the uid of the stanza that a stanza answers, also if it is an error or the result
+        of an iq, which have the id of that stanza.
+        """
+        stanza = sent.stanza
+        return sent.uid or self._answered.get((stanza.kind, stanza.to, stanza.from_, stanza.id))
+
+    def _settle_pair(self, then: Sent, now: Sent) -> None:
+        if then.meaning == now.meaning:
+            self._matched(then, now)
+        else:
+            items = _item(then), _item(now)
+            self._tell(Difference("sent differently", then.at, *items))
+
+    def _settle_then(self, then: Sent) -> None:
+        """Report a stanza of then, unless it has a partner, although not one of the same uid."""
+        uid = self._uid_of(then)
+        now = self._now.take_reply(uid) if uid is not None else None
+        if now is None and (uid is None or uid not in self._uids):
+            now = self._now.take(then.meaning)
+        if now is None:
+            self._tell_missing(then)
+        else:
+            self._settle_pair(then, now)
+
+    def _settle_now(self, now: Sent) -> None:
+        uid = self._uid_of(now)
+        then = self._then.take_reply(uid) if uid is not None else None
+        if then is None:
+            self._tell_extra(now)
+        else:
+            self._settle_pair(then, now)
+
     def _tell_missing(self, then: Sent) -> None:
         if self._then.is_copy(then):
             self._leave_out(_SENT_AGAIN)
@@ -258,6 +323,15 @@ class Expectation:
         self._kept.append(difference)
         if len(self._kept) > 2 * self._limit + 100:
             self._kept = heapq.nsmallest(self._limit, self._kept, key=_rank)
+
+
+def _partner(side: Unmatched, sent: Sent) -> Sent | None:
+    """Take the stanza of the other side that is certainly the same: of the same uid, if it has one,
+    and of the same meaning.
+    """
+    if sent.uid is not None:
+        return side.take_reply(sent.uid, sent.meaning)
+    return side.take(sent.meaning)
 
 
 def _is_announcement(stanza: Stanza) -> bool:

@@ -16,7 +16,7 @@ from xmppstream import Element, RemoteError, Stanza, parse_element, rehome
 from xmppstream.jid import domain_of
 from xmppstream.names import COMPONENT, DELAY, DISCO_INFO, expanded
 
-_GENERATED: Final = re.compile(r"msg_[0-9a-z]+-([0-9]+)")
+_GENERATED: Final = re.compile(r"(msg_[0-9a-z]+)-[0-9]+")
 _LEGACY_DELAY: Final = "{jabber:x:delay}x"
 _DELAY: Final = expanded(DELAY, "delay")
 _DELAYS: Final = (_DELAY, _LEGACY_DELAY)
@@ -90,8 +90,8 @@ def meaning_of(stanza: Stanza, domain: str) -> Element:
     if domain_of(stanza.from_ or "") == domain:
         children = _without_identity(stanza, children)
     id = stanza.id
-    if id is not None and (match := _GENERATED.fullmatch(id)):
-        element = element.with_attributes(id=f"(made by the bridge) {match[1]}")
+    if uid_of(id) is not None:
+        element = element.with_attributes(id="(made by the bridge)")
     return _normal(Element(element.name, element.attributes, children))
 
 
@@ -103,6 +103,14 @@ def is_typing_notice(stanza: Stanza) -> bool:
         return False
     names = {one.name for one in stanza.element.elements} - {_THREAD}
     return _NO_STORE in names and len(names) == 2 and bool(names & _NOTICES)
+
+
+def uid_of(id: str | None) -> str | None:
+    """Return the uid of the stanza to which a stanza with this id is a reply: the bridge makes the
+    ids of replies from it. None if the bridge did not make the id.
+    """
+    match = None if id is None else _GENERATED.fullmatch(id)
+    return None if match is None else match[1]
 
 
 def _without_identity(

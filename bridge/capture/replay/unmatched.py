@@ -6,6 +6,7 @@ from typing import Final
 
 from attrs import define
 
+from bridge.capture.replay.meaning import uid_of
 from xmppstream import Element, Stanza
 
 HISTORY: Final = 20_000  # as many as an outbox holds, so as many as can be sent again
@@ -20,6 +21,8 @@ class Sent:
     at: float
     connection: int
     number: int
+    uid: str | None = None
+    """The uid of the stanza that it answers, if that is known."""
     is_late: bool = False
     """Whether it was sent because the bridge stopped."""
 
@@ -29,12 +32,13 @@ class Sent:
 
 
 class Unmatched:
-    """Invariant: a stanza is in all three indices, or in none."""
+    """Invariant: a stanza is in all indices, or in none; in that by uid only if it has one."""
 
     def __init__(self) -> None:
         self._all: dict[int, Sent] = {}
         self._by_meaning: dict[Element, dict[int, Sent]] = {}
         self._by_address: dict[tuple[str, str | None, str | None], dict[int, Sent]] = {}
+        self._by_uid: dict[str, dict[int, Sent]] = {}
         self._history: OrderedDict[int, int] = OrderedDict()
         self._count = 0
 
@@ -48,21 +52,30 @@ class Unmatched:
     def enter(self, stanza: Stanza, meaning: Element, at: float, connection: int) -> Sent:
         """Number a stanza, and remember the connection on which its meaning was sent first."""
         self._count += 1
-        name = hash(meaning)
+        name = hash((stanza.id, meaning))
         if name not in self._history:
             self._history[name] = connection
             if len(self._history) > HISTORY:
                 self._history.popitem(last=False)
-        return Sent(meaning, stanza, at, connection, self._count)
+        return Sent(meaning, stanza, at, connection, self._count, uid_of(stanza.id))
 
     def is_copy(self, sent: Sent) -> bool:
         """Return whether a stanza with its meaning was sent on an earlier connection (S35)."""
-        return self._history.get(hash(sent.meaning), sent.connection) < sent.connection
+        name = hash((sent.stanza.id, sent.meaning))
+        return self._history.get(name, sent.connection) < sent.connection
 
     def add(self, sent: Sent) -> None:
         self._all[sent.number] = sent
         self._by_meaning.setdefault(sent.meaning, {})[sent.number] = sent
         self._by_address.setdefault(sent.address, {})[sent.number] = sent
+        if sent.uid is not None:
+            self._by_uid.setdefault(sent.uid, {})[sent.number] = sent
+
+    def name(self, sent: Sent, uid: str) -> None:
+        """Set the uid of a stanza that has none."""
+        self.remove(sent)
+        sent.uid = uid
+        self.add(sent)
 
     def remove(self, sent: Sent) -> Sent:
         del self._all[sent.number]
@@ -74,7 +87,19 @@ class Unmatched:
         del near[sent.number]
         if not near:
             del self._by_address[sent.address]
+        if sent.uid is not None:
+            same = self._by_uid[sent.uid]
+            del same[sent.number]
+            if not same:
+                del self._by_uid[sent.uid]
         return sent
+
+    def take_reply(self, uid: str, meaning: Element | None = None) -> Sent | None:
+        """Remove and return the oldest stanza with a uid, and with a meaning if one is given."""
+        for one in self._by_uid.get(uid, {}).values():
+            if meaning is None or one.meaning == meaning:
+                return self.remove(one)
+        return None
 
     def take(self, meaning: Element) -> Sent | None:
         """Remove and return the oldest stanza with a meaning."""
@@ -94,13 +119,14 @@ class Unmatched:
 
     def take_like(self, sent: Sent) -> Sent | None:
         """Remove and return the stanza that most likely corresponds: between the same two
-        addresses, preferably with the same type and id.
+        addresses, preferably with the same type and id. Replies to different stanzas never do.
         """
         near = self._by_address.get(sent.address)
         if near is None:
             return None
+        fitting = [one for one in near.values() if sent.uid is None or one.uid is None]
         for names in (("type", "id"), ("id",), ()):
-            for other in near.values():
+            for other in fitting:
                 if all(other.meaning.get(name) == sent.meaning.get(name) for name in names):
                     return self.remove(other)
         return None

@@ -6,7 +6,7 @@ import gzip
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from click.testing import CliRunner, Result
@@ -137,6 +137,74 @@ def test_the_order_of_attributes_does_not_count(tmp_path: Path) -> None:
         "<body>yes</body></message>"
     )
     assert differences(script.sent(swapped).stop().write(tmp_path / "c.xcap")) == []
+
+
+def asked(then: list[list[str]], now: list[list[str]]) -> Script:
+    """Messages, each with the texts of its replies, as they were sent then and are answered now."""
+    script = Script().open()
+    for number, (texts, answers) in enumerate(zip(then, now, strict=True)):
+        uid, id = f"msg_a{number}", f"m{number}"
+        answer = [{"body": one} for one in answers]
+        script.came(message(id)).posted(uid, id, answer or None)
+        for at, text in enumerate(texts, 1):
+            script.sent(reply(uid, text).replace(f"{uid}-1", f"{uid}-{at}"))
+    return script.stop()
+
+
+TO: Final = "message chat to juliet@localhost/balcony id"
+FEWER = {
+    "one of many that are alike": (
+        [["yes"]] * 6,
+        [["yes"], [], *[["yes"]] * 4],
+        [f"sent then, not now: {TO} msg_a1-1"],
+    ),
+    "one more that is alike": (
+        [["yes"], [], *[["yes"]] * 4],
+        [["yes"]] * 6,
+        [f"sent now, not then: {TO} msg_a1-1"],
+    ),
+    "one, and all others changed": (
+        [["one"], ["two"], ["three"], ["four"]],
+        [["1"], [], ["3"], ["4"]],
+        [
+            f"sent differently: {TO} msg_a0-1",
+            f"sent then, not now: {TO} msg_a1-1",
+            f"sent differently: {TO} msg_a2-1",
+            f"sent differently: {TO} msg_a3-1",
+        ],
+    ),
+    "to another message": (
+        [["yes"], [], ["yes"]],
+        [[], ["yes"], ["yes"]],
+        [f"sent then, not now: {TO} msg_a0-1", f"sent now, not then: {TO} msg_a1-1"],
+    ),
+    "the first of several": (
+        [["one", "two", "three"], ["yes"]],
+        [["two", "three"], ["yes"]],
+        [f"sent then, not now: {TO} msg_a0-1"],
+    ),
+    "one changed of several": (
+        [["one", "two", "three"]],
+        [["one", "2", "three"]],
+        [f"sent differently: {TO} msg_a0-2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FEWER.values(), ids=FEWER.keys())
+def test_one_reply_fewer_is_one_difference(
+    tmp_path: Path, case: tuple[list[list[str]], list[list[str]], list[str]]
+) -> None:
+    then, now, told = case
+    assert sorted(differences(asked(then, now).write(tmp_path / "c.xcap"))) == sorted(told)
+
+
+def test_a_changed_reply_is_compared_with_its_own(tmp_path: Path) -> None:
+    script = asked([["one"], ["two"], ["three"]], [[], ["2"], ["3"]])
+    _, found = expect(script.write(tmp_path / "c.xcap"))
+    texts = "\n".join(found["first_differences"])
+    assert "-   <body>two</body>\n+   <body>2</body>" in texts
+    assert "-   <body>three</body>\n+   <body>3</body>" in texts
 
 
 def test_replies_of_a_conversation_keep_their_order(tmp_path: Path) -> None:
