@@ -17,6 +17,7 @@ from attrs import define
 from rich.console import Console
 
 from bridge.cli import queue_table as view
+from bridge.cli.exit import EXIT_CODES
 from bridge.cli.queue_client import QueueClient, open_queue
 from bridge.config.loader import load_domains
 from bridge.config.settings import ConfigError
@@ -43,8 +44,6 @@ from bridge.journal.request import (
 from bridge.journal.store import JournalError
 from bridge.telemetry.text import printable
 
-EXIT_CODES: Final = """\b
-Exit codes: 0 success, 2 usage error, 1 any other error (not found, not possible)."""
 TERMINAL_LIMIT: Final = 100
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -166,15 +165,17 @@ def list_(
 
 @queue.command(epilog=EXIT_CODES)
 @click.argument("uid")
+@click.option("--text", is_flag=True, help="Print the text of a message in place of its XML.")
 @_options
 @click.pass_obj
-def show(target: Target, uid: str) -> None:
+def show(target: Target, uid: str, text: bool) -> None:
     """Show everything that is stored under UID.
 
     \b
     xmpp-bridge queue bridge.toml show msg_4f0c
 
-    Prints the stanza, each attempt to deliver it, and the reason of a dead letter.
+    Prints the stanza, each attempt to deliver it, and the reason of a dead letter. With --text, as
+    in list, the text of a message is printed without the XML around it.
     """
 
     async def ask(client: QueueClient) -> int:
@@ -182,7 +183,7 @@ def show(target: Target, uid: str) -> None:
         if target.as_json:
             click.echo(view.to_json(found))
         else:
-            click.echo(view.to_text(found.items, time.time()))
+            click.echo(view.to_text(found.items, time.time(), text_only=text))
         return 0
 
     _run(target, ask)

@@ -62,10 +62,12 @@ def to_line(item: Item, now: float, *, with_text: bool = False) -> str:
 
 def text_of(item: Item) -> str | None:
     """Return the text of a message that was listed with its XML; None if it has none."""
-    if item.xml is None:
-        return None
+    return None if item.xml is None else _text_in(item.xml)
+
+
+def _text_in(xml: str) -> str | None:
     try:
-        parsed = Stanza.of(rehome(parse_element(item.xml.encode()), COMPONENT))
+        parsed = Stanza.of(rehome(parse_element(xml.encode()), COMPONENT))
     except RemoteError:  # an entry of the journal that is damaged
         return None
     return None if parsed is None else body_of(parsed)
@@ -129,12 +131,14 @@ def amounts(kept: Holding, now: float) -> str:
     return ", ".join(parts) or "nothing stored"
 
 
-def to_text(items: Sequence[Item], now: float) -> str:
-    """Return everything known about the items with one uid."""
-    return "\n\n".join("\n".join(_lines(item, now)) for item in items)
+def to_text(items: Sequence[Item], now: float, *, text_only: bool = False) -> str:
+    """Return everything known about the items with one uid; with `text_only`, the text of a message
+    in place of its XML.
+    """
+    return "\n\n".join("\n".join(_lines(item, now, text_only)) for item in items)
 
 
-def _lines(item: Item, now: float) -> list[str]:
+def _lines(item: Item, now: float, text_only: bool) -> list[str]:
     states = {"pending": "pending", "dead": "dead letter", "reply": "reply, not confirmed yet"}
     orphaned = ", orphaned: its component is not configured" if item.orphaned else ""
     pairs = [("uid", item.uid), ("state", states[item.state] + orphaned)]
@@ -149,10 +153,16 @@ def _lines(item: Item, now: float) -> list[str]:
     for number, attempt in enumerate(item.attempts, 1):
         name = f"attempt {number}"
         lines.append(f"{name:<10} {when(attempt.at)}  {printable(attempt.result)}")
-    if item.xml is not None:
-        lines += ["stanza", f"  {printable(item.xml)}"]
-    if item.reply is not None:
-        lines += ["reply", f"  {printable(item.reply)}"]
+    for name, xml in (("stanza", item.xml), ("reply", item.reply)):
+        if xml is None:
+            continue
+        if text_only:
+            title = "text" if name == "stanza" else f"text of the {name}"
+            text = _text_in(xml)
+            shown = ["(none)"] if text is None else map(printable, text.splitlines())
+            lines += [title, *(f"  {line}" for line in shown)]
+        else:
+            lines += [name, f"  {printable(xml)}"]
     return lines
 
 

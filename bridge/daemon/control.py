@@ -34,6 +34,8 @@ ANSWER_S: Final = 10.0
 """How long the daemon may take for an answer."""
 ASK_S: Final = 15.0
 _ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024
+_NOT_VALID: Final = "not a valid request"
+_REMEDY: Final = "restart the daemon, or use the command of its version"
 T = TypeVar("T")
 
 
@@ -67,11 +69,11 @@ def decode_request(line: bytes) -> AnyRequest:
         if spoken != PROTOCOL:
             raise BadRequest(
                 f"this is xmpp-bridge {__version__}, which speaks version {PROTOCOL} of the"
-                f" control protocol, not {spoken}"
+                f" control protocol, not {spoken}; {_REMEDY}"
             )
         return _REQUEST.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"not a valid request: {error}") from None
+        raise BadRequest(f"{_NOT_VALID}: {error}") from None
 
 
 Answer = Callable[[AnyRequest], Awaitable[object]]
@@ -88,6 +90,17 @@ class NobodyListens(ControlError):
 class _Answered(msgspec.Struct, frozen=True):
     ok: msgspec.Raw = msgspec.Raw()
     error: str | None = None
+    protocol: int | None = None
+    """With an error: the version that the daemon speaks, if it did not understand the request."""
+    version: str = ""
+
+    def is_foreign(self, error: str) -> bool:
+        """Return whether an error is that of a daemon of another version. An old one does not name
+        its own.
+        """
+        if self.protocol is None:
+            return error.startswith(_NOT_VALID) or "control protocol" in error
+        return (self.protocol, self.version) != (PROTOCOL, __version__)
 
 
 # --- the daemon's side
@@ -151,6 +164,8 @@ class _Server:
         try:
             with trio.move_on_after(ANSWER_S):
                 return {"ok": await self._answer(decode_request(line))}
+        except BadRequest as error:
+            return {"error": str(error), "protocol": PROTOCOL, "version": __version__}
         except (CommandError, JournalError) as error:
             return {"error": str(error)}
         return {"error": "the journal does not answer; look at the disk"}
@@ -225,13 +240,24 @@ class Client:
         try:
             answered = msgspec.json.decode(line, type=_Answered)
             if answered.error is not None or not answered.ok:
-                raise CommandError(answered.error or "the daemon says nothing")
+                error_told = answered.error or "the daemon says nothing"
+                if answered.is_foreign(error_told):
+                    raise self._foreign(answered.version, error_told)
+                raise CommandError(error_told)
             return msgspec.json.decode(answered.ok, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ControlError(
                 f"the daemon at {self._path} answers in words of another version ({error});"
-                " restart it, or use the command of its version"
+                f" {_REMEDY}"
             ) from None
+
+    def _foreign(self, version: str, error: str) -> ControlError:
+        theirs = f"xmpp-bridge {version}" if version else "another version of xmpp-bridge"
+        told = error.removesuffix(f"; {_REMEDY}")
+        return ControlError(
+            f"the daemon at {self._path} is {theirs}, and this command {__version__}: it does not"
+            f" understand the request ({told}); {_REMEDY}"
+        )
 
     async def aclose(self) -> None:
         """Disconnect."""

@@ -69,7 +69,9 @@ def test_bash_completes(program: Path, words: list[str], expected: list[str]) ->
     assert bool(found) is bool(expected)
 
 
-@pytest.mark.parametrize("name", ["check", "redact", "replay", "show", "conformance", "import"])
+@pytest.mark.parametrize(
+    "name", ["check", "redact", "replay", "show", "conformance", "import", "queue", "print-alerts"]
+)
 def test_the_exit_codes_are_told_in_one_form(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"], terminal_width=60)
     told = "Exit codes: 0 success, 2 usage or configuration error,"

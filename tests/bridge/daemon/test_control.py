@@ -32,7 +32,17 @@ from bridge.daemon.control import (
     decode_request,
     serve,
 )
-from bridge.journal.request import CommandError, ListQueue, Page, Purge, Purged, Retry, Show
+from bridge.journal.request import (
+    PROTOCOL,
+    CommandError,
+    Found,
+    ListQueue,
+    Page,
+    Purge,
+    Purged,
+    Retry,
+    Show,
+)
 from bridge.journal.store import JournalError
 from tests.bridge.leak import nothing_left
 from tests.bridge.unprivileged import open_directory, unprivileged
@@ -217,8 +227,8 @@ async def test_garbage_is_answered_and_harms_nobody(
     answering = await start(nursery, path)
     client = await raw(path)
     answer = await client.ask(line + b"\n")
-    assert list(answer) == ["error"]
-    assert why in answer["error"]
+    assert why in answer.pop("error")
+    assert answer == {"protocol": PROTOCOL, "version": __version__}
     assert await client.ask(STATUS) == {"ok": {"fine": True}}
     assert answering.asked == [AskStatus()]
     await client.stream.aclose()
@@ -436,6 +446,54 @@ async def test_an_answer_that_is_none(
     client = await answered(nursery, path, answer)
     with pytest.raises(ControlError, match=f"the daemon at {path} {told}"):
         await client.ask(Purge(), Purged)
+    await client.aclose()
+
+
+NOT_UNDERSTOOD = [
+    (
+        b'{"error": "not a valid request: Object contains unknown field `protocol`"}',
+        "another version of xmpp-bridge",
+    ),
+    (
+        b'{"error": "this is xmpp-bridge 0.0.9, which speaks version 1 of the control protocol,'
+        b' not 2"}',
+        "another version of xmpp-bridge",
+    ),
+    (
+        b'{"error": "this is xmpp-bridge 9.1, which speaks version 3 of the control protocol, not'
+        b' 2; restart the daemon, or use the command of its version",'
+        b' "protocol": 3, "version": "9.1"}',
+        "xmpp-bridge 9.1",
+    ),
+    (
+        b'{"error": "not a valid request: unknown field", "protocol": 2, "version": "0.0.8"}',
+        "xmpp-bridge 0.0.8",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "theirs"), NOT_UNDERSTOOD)
+@pytest.mark.parametrize("request_", [AskStatus(), Purge()])
+async def test_a_daemon_of_another_version_is_named(
+    nursery: trio.Nursery, path: Path, answer: bytes, theirs: str, request_: AnyRequest
+) -> None:
+    client = await answered(nursery, path, answer + b"\n")
+    with pytest.raises(ControlError) as caught:
+        await client.ask(request_, Purged)
+    told = str(caught.value)
+    assert told.startswith(f"the daemon at {path} is {theirs}, and this command {__version__}: ")
+    assert told.endswith("; restart the daemon, or use the command of its version")
+    assert told.count("restart") == 1
+    await client.aclose()
+
+
+async def test_a_request_that_is_wrong_is_no_other_version(
+    nursery: trio.Nursery, path: Path
+) -> None:
+    await start(nursery, path)
+    client = await connect(path)
+    with pytest.raises(CommandError, match=r"not a valid request: .*length <= 100"):
+        await client.ask(Show(uid="x" * 101), Found)
     await client.aclose()
 
 
