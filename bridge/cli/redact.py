@@ -49,7 +49,7 @@ def redact(
     \b
     xmpp-bridge redact yesterday.xcap shared.xcap
     xmpp-bridge redact captures/*.xcap.zst shared/     # the same pseudonyms in all files
-    xmpp-bridge redact --keep-words words.txt yesterday.xcap shared.xcap
+    xmpp-bridge redact --keep-words words.txt in.xcap out.xcap
 
     The copy OUT can be given away, and replays in the same way as IN. Texts, numbers, and local
     parts and resources of addresses are replaced by others of the same script and length; domains,
