@@ -1,5 +1,6 @@
 """The state of the components, as parts of the page: the problems, and a card for each."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from markupsafe import Markup
@@ -8,13 +9,15 @@ from bridge.daemon.status import ComponentSnapshot, ComponentStatus, RoomStatus
 from bridge.dispatch.conversation import Conversation, Phase
 from bridge.journal.request import Holding
 from bridge.listener.page.chart import charts
-from bridge.listener.page.html import Child, card, facts, join, nothing, parties, pill, tag
+from bridge.listener.page.html import Child, ago, card, facts, join, nothing, parties, pill, tag
 from bridge.listener.page.snapshot import PageSnapshot
 from bridge.telemetry.log import RecentError
 from bridge.telemetry.text import age, size, when
 from bridge.xmpp.link import SHARED, SHARED_REMEDY
 
 _ROOMS: Final = 20
+ERRORS: Final = 5
+"""The number of recent errors on the page; another page has all of them."""
 
 
 def summary(page: PageSnapshot) -> Markup:
@@ -53,11 +56,30 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
             problems.append(("bad", text))
         out = [one for one in status.rooms if one.state == "out"]
         problems += [("warn", f"{one.local} stays out of {one.jid}: {one.why}.") for one in out]
-    dead = sum(one.dead for one in (page.kept or {}).values())
-    if dead:
-        noun = "dead letter waits" if dead == 1 else "dead letters wait"
-        problems.append(("warn", f"{dead:,} {noun} for a decision."))
+    if page.dead:
+        noun = "dead letter waits" if page.dead == 1 else "dead letters wait"
+        problems.append(("warn", f"{page.dead:,} {noun} for a decision."))
     return problems
+
+
+def jumps(page: PageSnapshot) -> Markup:
+    """Return the links to the parts, for screens on which they stand far below each other."""
+    links = (
+        ("components", "Components", None),
+        ("letters", "Dead letters", page.dead),
+        ("waiting", "Waiting", page.waiting.count),
+        ("errors", "Errors", len(page.incidents)),
+    )
+    shown = [
+        tag(
+            "a",
+            label,
+            None if count is None else (" ", tag("span", f"{count:,}", class_="dim")),
+            href=f"#{name}",
+        )
+        for name, label, count in links
+    ]
+    return tag("nav", shown, class_="jumps", id="jumps", data_part="jumps", aria_label="Parts")
 
 
 def components(page: PageSnapshot) -> Markup:
@@ -148,7 +170,7 @@ def _room(page: PageSnapshot, room: RoomStatus) -> Markup:
     if room.next_attempt is not None:
         state = f"next attempt in {age(max(room.next_attempt - page.now, 0))}"
     why = f"{state}: {room.why}" if room.why else state
-    since = None if room.since is None else age(page.now - room.since)
+    since = None if room.since is None else ago(page.now - room.since)
     return tag(
         "li",
         tag("div", tag("i", class_=f"dot {kind}"), parties(room.local, room.jid, ""), class_="who"),
@@ -203,7 +225,7 @@ def _conversation(page: PageSnapshot, domain: str, one: Conversation) -> Markup:
         "li",
         tag("div", parties(head.stanza.from_, head.stanza.to, domain), class_="who"),
         tag("div", f"{count:,} {noun}, {state}", class_="dim"),
-        tag("div", age(page.now - head.received), class_="age"),
+        tag("div", ago(page.now - head.received), class_="age", title=when(head.received)),
     )
 
 
@@ -217,10 +239,26 @@ def _state(page: PageSnapshot, one: Conversation) -> str:
 
 
 def incidents(page: PageSnapshot) -> Markup:
-    """Return the recent errors, the latest first."""
-    rows = [_incident(page, one) for one in page.incidents]
-    shown = tag("ul", rows, class_="rows") if rows else nothing("No recent errors.")
+    """Return the latest errors, the last one first, with a link to the rest."""
+    some = page.incidents[:ERRORS]
+    shown: Child = _incidents(page, some) if some else nothing("No recent errors.")
+    if len(page.incidents) > len(some):
+        rest = tag("a", f"All {len(page.incidents)} recent errors", href="errors")
+        shown = join(shown, tag("p", rest, class_="pager"))
     return card("errors", "Recent errors", None, shown)
+
+
+def all_incidents(page: PageSnapshot) -> Markup:
+    """Return all recent errors, the last one first."""
+    shown = _incidents(page, page.incidents) if page.incidents else nothing("No recent errors.")
+    text = f"The last warnings and errors of the log, at {when(page.now)}."
+    back = tag("a", "← status page", href="./#errors")
+    parts = (tag("p", text, class_="dim"), shown, tag("p", back, class_="pager"))
+    return card("errors", "Recent errors", len(page.incidents), *parts)
+
+
+def _incidents(page: PageSnapshot, some: Iterable[RecentError]) -> Markup:
+    return tag("ul", [_incident(page, one) for one in some], class_="rows")
 
 
 def _incident(page: PageSnapshot, one: RecentError) -> Markup:
@@ -229,5 +267,5 @@ def _incident(page: PageSnapshot, one: RecentError) -> Markup:
         "li",
         tag("div", tag("i", class_=f"dot {kind}", title=one.level), one.sentence, class_="who"),
         tag("div", one.component, class_="dim") if one.component else None,
-        tag("div", age(page.now - one.at), class_="age", title=when(one.at)),
+        tag("div", ago(page.now - one.at), class_="age", title=when(one.at)),
     )
