@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar, assert_never
 from xml.sax.saxutils import unescape
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from bridge.journal.delivery import Delivery
@@ -25,6 +26,7 @@ from bridge.journal.request import (
     Kept,
     ListQueue,
     ListTotals,
+    Match,
     Page,
     Purge,
     Purged,
@@ -106,15 +108,19 @@ class QueueAdmin:
         items: list[Item] = []
         after, weight = request.after, 0
         while len(items) < request.limit and weight < PAGE_BYTES:
-            step = min(_STEP, request.limit - len(items))
+            step = min(_STEP, request.limit - len(items)) if request.match is UNSET else _STEP
             found = _read(journal, request.state, request.component, after, step)
             for number, one in found:
                 after = number
                 weight += _weight(one)
-                item = self._item(one, whole=request.xml)
-                items.append(replace(item, prefix=unique_prefix(journal, item.uid)))
-            if len(found) < step:
-                return Page(tuple(items))
+                if request.match is UNSET or _matches(request.match, one):
+                    item = self._item(one, whole=request.xml)
+                    items.append(replace(item, prefix=unique_prefix(journal, item.uid)))
+                    if len(items) == request.limit:
+                        break
+            else:
+                if len(found) < step:
+                    return Page(tuple(items))
         return Page(tuple(items), after)
 
     def _found(self, prefix: str, journal: JournalStore) -> Found:
@@ -243,6 +249,15 @@ def unique_prefix(journal: JournalStore, uid: str) -> str:
         else:
             long = middle
     return uid[:long]
+
+
+def _matches(match: Match, one: Kind) -> bool:
+    return (
+        isinstance(one, DeadLetter)
+        and match.reason.lower() in one.reason.lower()
+        and (match.since is None or one.died >= match.since)
+        and (match.until is None or one.died <= match.until)
+    )
 
 
 def _read(

@@ -8,7 +8,7 @@ here.
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bridge.journal.delivery import Attempt
 
@@ -16,6 +16,7 @@ PROTOCOL: Final = 2
 """The version of these classes. A request without a version is taken to have this one."""
 UIDS_LIMIT: Final = 500
 PAGE_LIMIT: Final = 500
+REASON_LIMIT: Final = 200
 _MAX_NUMBER: Final = 2**63 - 1
 
 Uid = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -37,18 +38,32 @@ class Request(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unk
     protocol: int = PROTOCOL
 
 
+class Match(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dead letters whose reason contains a text, in any case, and that died from `since` to
+    `until` (Unix time, s; both included).
+    """
+
+    reason: Annotated[str, Meta(max_length=REASON_LIMIT)] = ""
+    since: float | None = None
+    until: float | None = None
+
+
 class ListTotals(Request, frozen=True, tag="queue.totals"):
     """Ask how much is kept, by component."""
 
 
 class ListQueue(Request, frozen=True, tag="queue.list"):
-    """Ask for a page of what is kept: numbers greater than `after`, in order."""
+    """Ask for a page of what is kept: numbers greater than `after`, in order. With `match`, ask for
+    the dead letters that it describes; unset, it is not sent, so that a daemon of an earlier
+    version answers.
+    """
 
     state: Kept
     component: str | None = None
     after: Annotated[int, Meta(ge=0, le=_MAX_NUMBER)] = 0
     limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT)] = PAGE_LIMIT
     xml: bool = False
+    match: Match | UnsetType = UNSET
 
 
 class Show(Request, frozen=True, tag="queue.show"):

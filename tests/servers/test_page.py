@@ -73,7 +73,8 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene(directory: Path) -> AsyncIterator[Scene]:
+async def open_scene(directory: Path, state_dir: Path | None = None) -> AsyncIterator[Scene]:
+    """Open one. `state_dir` may hold dead letters already."""
     with reserve_port() as reserved:
         port = reserved.getsockname()[1]
         token = {"name": "page", "secret": TOKEN, "scopes": ["watch", "manage"]}
@@ -84,9 +85,10 @@ async def open_scene(directory: Path) -> AsyncIterator[Scene]:
                 server.port,
                 {BOT: table},
                 retry={"budget_s": 0},
+                http={"timeout_s": 600},
                 listen={"address": f"{LOOPBACK}:{port}", "token": [token]},
             )
-            async with run_daemon(directory, settings) as daemon:
+            async with run_daemon(directory, settings, state_dir=state_dir) as daemon:
                 session = await server.attached(BOT)
                 yield Scene(f"http://{LOOPBACK}:{port}/", daemon, endpoint, session)
             nursery.cancel_scope.cancel()
@@ -207,6 +209,12 @@ async def test_a_half_made_action_is_not_lost(scene: Scene) -> None:
         scene.call(scene.die, 1)
         window.until(lambda: "4 dead letters" in page.inner_text("#summary"))
         assert page.locator("#letters details[open]").count() == 1
+        page.locator("#letters summary").first.click()
+        page.fill("#letters input[name=reason]", "status 5")
+        page.evaluate("document.activeElement.blur()")
+        scene.call(scene.die, 1)
+        window.until(lambda: "5 dead letters" in page.inner_text("#summary"))
+        assert page.input_value("#letters input[name=reason]") == "status 5"
         check_manners(window, scene)
 
     await browse(use, viewport=DESK)
@@ -249,10 +257,12 @@ async def test_without_scripts_and_out_again(scene: Scene) -> None:
     def use(window: Window) -> None:
         scene.login(window)
         page = window.page
-        assert not page.locator("text=Retry selected").is_visible()
+        assert not page.locator("[data-all]").is_visible()
         posted = len(scene.endpoint.requests)
-        page.get_by_role("button", name="Retry", exact=True).click()
+        page.check("input[name=uid]")
+        page.click("text=Retry selected")
         page.wait_for_selector(".notice")
+        assert page.inner_text(".notice") == "1 stanza is pending again."
         scene.call(scene.endpoint.wait_requests, posted + 1)
         page.click("text=Log out")
         page.wait_for_selector("#token")
@@ -316,6 +326,26 @@ async def test_the_policy_holds_in_the_browser(scene: Scene) -> None:
         assert all("Content Security Policy" in one for one in window.complaints)
 
     await browse(use, viewport=DESK)
+
+
+async def test_a_login_that_has_ended_is_told_of(scene: Scene) -> None:
+    """As after a restart, perhaps with another version: the page then open is of the old one."""
+    await scene.die(1)
+
+    def use(window: Window) -> None:
+        scene.login(window)
+        page = window.page
+        page.context.clear_cookies()
+        page.wait_for_selector("#token")
+        assert "Your login has ended" in page.inner_text(".problem")
+        scene.login(window)
+        assert page.locator("#letters .rows > li").count() == 1
+        page.context.clear_cookies()
+        page.click("text=Retry selected")
+        page.wait_for_selector("#token")
+        assert "Nothing was changed" in page.inner_text(".problem")
+
+    await browse(use, viewport=PHONE)
 
 
 async def test_a_daemon_that_is_gone_is_told_of(scene: Scene) -> None:

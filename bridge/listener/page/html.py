@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from bridge import __version__
 from bridge.listener.page.session import Session
-from bridge.telemetry.text import printable
+from bridge.telemetry.text import age, printable
 
 _VOID: Final = frozenset({"br", "hr", "input", "link", "meta"})
 
@@ -61,8 +61,10 @@ STYLE: Final = "status.css"
 ICON: Final = "status.svg"
 
 
-def document(title: str, *body: Child, refreshes: bool = False) -> Markup:
-    """Return a complete page."""
+def document(
+    title: str, *body: Child, refreshes: bool = False, without_scripts: bool = True
+) -> Markup:
+    """Return a complete page. One that `refreshes` does so `without_scripts` too, or only with."""
     head = [
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -73,7 +75,9 @@ def document(title: str, *body: Child, refreshes: bool = False) -> Markup:
     ]
     if refreshes:
         plain = tag("meta", http_equiv="refresh", content=REFRESH_S)
-        head += [tag("noscript", plain), tag("script", src=SCRIPT, defer=True)]
+        head.append(tag("script", src=SCRIPT, defer=True))
+        if without_scripts:
+            head.append(tag("noscript", plain))
     page = tag("html", tag("head", *head), tag("body", *body), lang="en")
     return Markup(f"<!doctype html>\n{page}\n")
 
@@ -93,7 +97,17 @@ def header(session: Session) -> Markup:
 
 
 def login(problem: str = "") -> Markup:
-    """Return the login page."""
+    """Return the login page. It says where secrets are, but not which tokens there are."""
+    where = (
+        "Enter the secret of a token that has the scope watch. It is the ",
+        tag("code", "secret"),
+        ", or the content of the ",
+        tag("code", "secret_file"),
+        ", of a ",
+        tag("code", "[[listen.token]]"),
+        " in the bridge's configuration file.",
+    )
+    how = ("To make a new one: ", tag("code", "openssl rand -hex 32 > operator.token"))
     form = tag(
         "form",
         tag("h1", "xmpp-bridge"),
@@ -109,8 +123,9 @@ def login(problem: str = "") -> Markup:
             autofocus=True,
             autocomplete="current-password",
         ),
-        tag("p", "Enter the secret of a token that has the scope watch.", class_="dim"),
         tag("button", "Log in", class_="main"),
+        tag("p", *where, class_="dim"),
+        tag("p", *how, class_="dim"),
         method="post",
         action="login",
     )
@@ -149,8 +164,12 @@ def address_part(kind: str, jid: str) -> Markup:
     return tag(kind, f"{jid[: _JID_LIMIT - 1]}…", title=jid)
 
 
+def ago(seconds: float) -> str:
+    return f"{age(seconds)} ago"
+
+
 def nothing(sentence: str) -> Markup:
-    return tag("p", sentence, class_="dim")
+    return tag("p", sentence, class_="dim nothing")
 
 
 def card(name: str, title: str, count: int | None, *body: Child) -> Markup:

@@ -1,6 +1,6 @@
 """The state of the components, as parts of the page: the problems, and a card for each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from markupsafe import Markup
@@ -8,16 +8,16 @@ from markupsafe import Markup
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus, RoomStatus
 from bridge.dispatch.conversation import Conversation, Phase
 from bridge.journal.request import Holding
-from bridge.listener.monitor.history import STEP_S, Minute, quantile
-from bridge.listener.page import plot
-from bridge.listener.page.html import Child, card, facts, join, nothing, parties, pill, tag
+from bridge.listener.page.chart import charts
+from bridge.listener.page.html import Child, ago, card, facts, join, nothing, parties, pill, tag
 from bridge.listener.page.snapshot import PageSnapshot
 from bridge.telemetry.log import RecentError
-from bridge.telemetry.text import age, duration, size, when
+from bridge.telemetry.text import age, size, when
 from bridge.xmpp.link import SHARED, SHARED_REMEDY
 
 _ROOMS: Final = 20
-_LATELY: Final = 5  # minutes over which the durations shown as numbers are computed
+ERRORS: Final = 5
+"""The number of recent errors on the page; another page has all of them."""
 
 
 def summary(page: PageSnapshot) -> Markup:
@@ -56,11 +56,30 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
             problems.append(("bad", text))
         out = [one for one in status.rooms if one.state == "out"]
         problems += [("warn", f"{one.local} stays out of {one.jid}: {one.why}.") for one in out]
-    dead = sum(one.dead for one in (page.kept or {}).values())
-    if dead:
-        noun = "dead letter waits" if dead == 1 else "dead letters wait"
-        problems.append(("warn", f"{dead:,} {noun} for a decision."))
+    if page.dead:
+        noun = "dead letter waits" if page.dead == 1 else "dead letters wait"
+        problems.append(("warn", f"{page.dead:,} {noun} for a decision."))
     return problems
+
+
+def jumps(page: PageSnapshot) -> Markup:
+    """Return the links to the parts, for screens on which they stand far below each other."""
+    links = (
+        ("components", "Components", None),
+        ("letters", "Dead letters", page.dead),
+        ("waiting", "Waiting", page.waiting.count),
+        ("errors", "Errors", len(page.incidents)),
+    )
+    shown = [
+        tag(
+            "a",
+            label,
+            None if count is None else (" ", tag("span", f"{count:,}", class_="dim")),
+            href=f"#{name}",
+        )
+        for name, label, count in links
+    ]
+    return tag("nav", shown, class_="jumps", id="jumps", data_part="jumps", aria_label="Parts")
 
 
 def components(page: PageSnapshot) -> Markup:
@@ -87,7 +106,7 @@ def _card(page: PageSnapshot, snapshot: ComponentSnapshot) -> Markup:
         places,
         _numbers(page, snapshot, kept),
         _rooms(page, status),
-        _plots(page.minutes[status.domain]),
+        charts(page.minutes[status.domain], page.now - page.started),
         _totals(snapshot),
         class_="card",
     )
@@ -151,94 +170,13 @@ def _room(page: PageSnapshot, room: RoomStatus) -> Markup:
     if room.next_attempt is not None:
         state = f"next attempt in {age(max(room.next_attempt - page.now, 0))}"
     why = f"{state}: {room.why}" if room.why else state
-    since = None if room.since is None else age(page.now - room.since)
+    since = None if room.since is None else ago(page.now - room.since)
     return tag(
         "li",
         tag("div", tag("i", class_=f"dot {kind}"), parties(room.local, room.jid, ""), class_="who"),
         tag("div", why, class_="dim"),
         tag("div", since or "", class_="age"),
     )
-
-
-# --- plots
-
-
-def _plots(minutes: Sequence[Minute]) -> Markup:
-    return tag("div", _stanzas(minutes), _posts(minutes), _times(minutes), class_="plots")
-
-
-def _stanzas(minutes: Sequence[Minute]) -> Markup:
-    received = rates(minutes, [one.received for one in minutes])
-    sent = rates(minutes, [one.sent for one in minutes])
-    top = plot.nice(max([*received, *sent, 1]))
-    into, out = _last(received), _last(sent)
-    label = f"Stanzas per minute: {into} in, {out} out; the scale ends at {top:g}"
-    drawn = plot.lines(label, [("in", received), ("out", sent)], top)
-    legend = [_key("in", f"{into} in"), _key("out", f"{out} out")]
-    return _figure("Stanzas per minute", legend, drawn, f"{top:,.0f}")
-
-
-def _posts(minutes: Sequence[Minute]) -> Markup:
-    posted = rates(minutes, [one.posted for one in minutes])
-    failed = rates(minutes, [one.failed for one in minutes])
-    top = plot.nice(max([*posted, 1]))
-    rate, bad = _last(posted), sum(one.failed for one in minutes)
-    label = f"POSTs per minute: {rate}; {bad} failed in the last hour; the scale ends at {top:g}"
-    drawn = plot.bars(label, posted, failed, top)
-    legend = [_key("bar", rate), _key("bad" if bad else "none", f"{bad:,} failed")]
-    return _figure("POSTs per minute", legend, drawn, f"{top:,.0f}")
-
-
-def _times(minutes: Sequence[Minute]) -> Markup:
-    medians = [one.latency_s(0.5) for one in minutes]
-    slow = [one.latency_s(0.95) for one in minutes]
-    most = max((one for one in slow if one is not None), default=0.01)
-    top = plot.nice(most)
-    median, late = (_duration(_lately(minutes, part)) for part in (0.5, 0.95))
-    label = f"POST duration: median {median}, 95 % within {late}; scale to {duration(top)}"
-    drawn = plot.lines(label, [("slow", slow), ("median", medians)], top)
-    legend = [_key("median", f"{median} median"), _key("slow", f"{late} 95 %")]
-    return _figure("POST duration", legend, drawn, duration(top))
-
-
-def _duration(seconds: float | None) -> str:
-    return "—" if seconds is None else duration(seconds)
-
-
-def _figure(title: str, legend: Sequence[Markup], drawn: Markup, top: str) -> Markup:
-    caption = tag("figcaption", tag("span", title), tag("span", legend, class_="legend"))
-    axis = tag(
-        "div",
-        tag("span", "1 h ago"),
-        tag("span", f"top {top}"),
-        tag("span", "now"),
-        class_="axis",
-        aria_hidden="true",
-    )
-    return tag("figure", caption, drawn, axis)
-
-
-def _key(kind: str, label: str) -> Markup:
-    return tag("span", tag("i", class_=f"key {kind}"), label)
-
-
-def rates(minutes: Sequence[Minute], counts: Sequence[int]) -> list[float]:
-    """Return the counts per minute. The last minute is not over, so its value is that of the last
-    60 s, estimated as if the minute before it were evenly filled.
-    """
-    found: list[float] = list(counts)
-    if len(found) > 1:
-        found[-1] += found[-2] * max(1 - minutes[-1].seconds / STEP_S, 0.0)
-    return found
-
-
-def _last(found: Sequence[float]) -> str:
-    return f"{found[-1]:,.0f}" if found else "0"
-
-
-def _lately(minutes: Sequence[Minute], part: float) -> float | None:
-    last = [one.latency for one in minutes[-_LATELY:]]
-    return quantile(tuple(map(sum, zip(*last, strict=True))), part) if last else None
 
 
 # --- totals
@@ -287,7 +225,7 @@ def _conversation(page: PageSnapshot, domain: str, one: Conversation) -> Markup:
         "li",
         tag("div", parties(head.stanza.from_, head.stanza.to, domain), class_="who"),
         tag("div", f"{count:,} {noun}, {state}", class_="dim"),
-        tag("div", age(page.now - head.received), class_="age"),
+        tag("div", ago(page.now - head.received), class_="age", title=when(head.received)),
     )
 
 
@@ -301,10 +239,26 @@ def _state(page: PageSnapshot, one: Conversation) -> str:
 
 
 def incidents(page: PageSnapshot) -> Markup:
-    """Return the recent errors, the latest first."""
-    rows = [_incident(page, one) for one in page.incidents]
-    shown = tag("ul", rows, class_="rows") if rows else nothing("No recent errors.")
+    """Return the latest errors, the last one first, with a link to the rest."""
+    some = page.incidents[:ERRORS]
+    shown: Child = _incidents(page, some) if some else nothing("No recent errors.")
+    if len(page.incidents) > len(some):
+        rest = tag("a", f"All {len(page.incidents)} recent errors", href="errors")
+        shown = join(shown, tag("p", rest, class_="pager"))
     return card("errors", "Recent errors", None, shown)
+
+
+def all_incidents(page: PageSnapshot) -> Markup:
+    """Return all recent errors, the last one first."""
+    shown = _incidents(page, page.incidents) if page.incidents else nothing("No recent errors.")
+    text = f"The last warnings and errors of the log, at {when(page.now)}."
+    back = tag("a", "← status page", href="./#errors")
+    parts = (tag("p", text, class_="dim"), shown, tag("p", back, class_="pager"))
+    return card("errors", "Recent errors", len(page.incidents), *parts)
+
+
+def _incidents(page: PageSnapshot, some: Iterable[RecentError]) -> Markup:
+    return tag("ul", [_incident(page, one) for one in some], class_="rows")
 
 
 def _incident(page: PageSnapshot, one: RecentError) -> Markup:
@@ -313,5 +267,5 @@ def _incident(page: PageSnapshot, one: RecentError) -> Markup:
         "li",
         tag("div", tag("i", class_=f"dot {kind}", title=one.level), one.sentence, class_="who"),
         tag("div", one.component, class_="dim") if one.component else None,
-        tag("div", age(page.now - one.at), class_="age", title=when(one.at)),
+        tag("div", ago(page.now - one.at), class_="age", title=when(one.at)),
     )

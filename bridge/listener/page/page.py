@@ -5,6 +5,7 @@ second secret of that session, and that one of our own pages sent it. The respon
 reloading the page repeats nothing.
 """
 
+import time
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -17,11 +18,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from bridge.journal.request import Changed, CommandError, Forget, Found, Retry, Show
 from bridge.journal.store import JournalError
 from bridge.listener.api.request import read_body
-from bridge.listener.monitor.view import Answer, DaemonView, ask
-from bridge.listener.page.dead_letter import address, drop_question, letters, told
+from bridge.listener.monitor.view import DaemonView
+from bridge.listener.page.action import Actions, Many, Verb
+from bridge.listener.page.dead_letter import letters
 from bridge.listener.page.html import (
     ICON,
     SCRIPT,
@@ -33,9 +34,18 @@ from bridge.listener.page.html import (
     question,
     tag,
 )
-from bridge.listener.page.overview import components, conversations, incidents, summary
+from bridge.listener.page.overview import (
+    all_incidents,
+    components,
+    conversations,
+    incidents,
+    jumps,
+    summary,
+)
+from bridge.listener.page.question import all_question, drop_question
+from bridge.listener.page.selection import Selection
 from bridge.listener.page.session import Session, Sessions, TooManyFailures, is_own, is_proved
-from bridge.listener.page.snapshot import look, may_see
+from bridge.listener.page.snapshot import PageSnapshot, look
 
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
@@ -52,7 +62,10 @@ HEADERS: Final = {
 }
 _FORM_LIMIT_BYTES: Final = 64 * 1024
 _FIELDS_LIMIT: Final = 200
-_MAX_AFTER: Final = 2**63 - 1
+_ENDED: Final = (
+    "Your login has ended, for example because the daemon was restarted. Nothing was changed."
+    " Log in, and try again."
+)
 _FILES: Final = {
     SCRIPT: "text/javascript; charset=utf-8",
     STYLE: "text/css; charset=utf-8",
@@ -64,17 +77,22 @@ Fields = dict[str, list[str]]
 
 @frozen
 class PageRoutes:
-    """The routes of the page, its login, its forms and its files."""
+    """The routes of the page, its login, its forms and its files. Create it within trio."""
 
     view: DaemonView
     sessions: Sessions
-    _deciding: trio.Lock = field(factory=trio.Lock, init=False)
+    actions: Actions = field(init=False)
+
+    @actions.default
+    def _make_actions(self) -> Actions:
+        return Actions(self.view)
 
     @property
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/", self.page),
             Route("/part", self.part),
+            Route("/errors", self.errors),
             Route("/login", self.show_login, methods=["GET"]),
             Route("/login", self.login, methods=["POST"]),
             Route("/logout", self.logout, methods=["POST"]),
@@ -91,30 +109,43 @@ class PageRoutes:
             return _go("login")
         notice, session.notice = session.notice, ""
         told = tag("p", notice, class_="notice", role="status") if notice else None
-        parts = await self._parts(request, session)
+        selection = Selection.of(_query(request))
+        page = await look(self.view, session.token, selection)
+        parts = await _parts(page, session, letters(page, session))
         body = [header(session), tag("main", told, parts)]
-        return _html(document("xmpp-bridge", *body, refreshes=True))
+        # A browser without scripts would lose the checked boxes and what is typed.
+        plain = not session.may_manage or not (page.dead or selection.is_filter)
+        return _html(document("xmpp-bridge", *body, refreshes=True, without_scripts=plain))
 
     async def part(self, request: Request) -> Response:
-        """Return the parts that are refreshed; without a session, 401."""
+        """Return the parts that are refreshed; without a session, 401. Dead letters that somebody
+        looks for stay as they are: finding them costs the journal more than the page may take
+        every few seconds.
+        """
         session = self.sessions.of(request)
         if session is None:
             return _html(Markup(""), 401)
-        return _html(await self._parts(request, session))
+        selection = Selection.of(_query(request))
+        page = await look(self.view, session.token, selection, letters=not selection.is_filter)
+        shown = None if selection.is_filter else letters(page, session)
+        return _html(await _parts(page, session, shown))
 
-    async def _parts(self, request: Request, session: Session) -> Markup:
-        page = await look(self.view, session.token, _after(request.query_params.get("after")))
-        await trio.lowlevel.checkpoint()  # each step takes some ms, and stanzas wait meanwhile
-        first = join(summary(page), components(page))
-        await trio.lowlevel.checkpoint()
-        pair = tag("div", conversations(page), incidents(page), class_="pair")
-        return join(first, pair, letters(page, session))
+    async def errors(self, request: Request) -> Response:
+        """Return the page of all recent errors; without a session, redirect to the login."""
+        session = self.sessions.of(request)
+        if session is None:
+            return _go("login")
+        page = await look(self.view, session.token, letters=False)
+        body = [header(session), tag("main", all_incidents(page))]
+        return _html(document("xmpp-bridge: recent errors", *body))
 
     # --- coming and going
 
     async def show_login(self, request: Request) -> Response:
         """Return the login form; with a session, redirect to the page."""
-        return _go("./") if self.sessions.of(request) is not None else _html(login())
+        if self.sessions.of(request) is not None:
+            return _go("./")
+        return _html(login(_ENDED if "ended" in request.query_params else ""))
 
     async def login(self, request: Request) -> Response:
         """Start a session with the secret of a token."""
@@ -150,60 +181,53 @@ class PageRoutes:
     # --- dead letters
 
     async def letters(self, request: Request) -> Response:
-        """Retry or drop dead letters. Dropping asks for confirmation first."""
+        """Retry or drop dead letters. A drop asks for confirmation first, and so does an action on
+        all that match.
+        """
         session = self.sessions.of(request)
         if session is None:
-            return _go("login")
+            return _go("login?ended")
         fields = await _fields(request)
         if not session.may_manage or not _may_act(request, session, fields):
             return _refusal(session)
-        after = _after(_first(fields, "after"))
-        verb = "drop" if "drop" in fields else "retry"
-        given = _first(fields, verb)
+        verb: Verb = "drop" if "drop" in fields else "retry"
+        given, selection = _first(fields, verb), Selection.of(fields)
+        is_confirmed = bool(_first(fields, "confirmed"))
+        if given == "all":
+            limits = _limits(fields)
+            if limits is None or not is_confirmed:
+                return await self._ask_about_all(verb, selection, session)
+            token = session.token
+            session.notice = await self.actions.act_on_all(verb, selection, limits, token)
+            return _go(selection.address(after=0))
         uids = fields.get("uid", []) if given == "selected" else [given]
         uids = list(dict.fromkeys(uid for uid in uids if 0 < len(uid) <= 100))
-        if verb == "drop" and uids and not _first(fields, "confirmed"):
-            return _html(drop_question(session, uids, after))
-        session.notice = await self._do(verb, uids, session)
-        return _go(address(after))
+        if verb == "drop" and uids and not is_confirmed:
+            response = await self._ask_about(uids, selection, session)
+            if response is not None:
+                return response
+        session.notice = await self.actions.act(verb, uids, session.token)
+        return _go(selection.address())
 
-    async def _do(self, verb: str, uids: list[str], session: Session) -> str:
-        """Carry out the action and return a notice with the result."""
-        answer = self.view.answer
-        if answer is None:
-            return "There is no journal (durability is off), so nothing is kept."
-        if not uids:
-            return told((), (), "")
+    async def _ask_about(
+        self, uids: list[str], selection: Selection, session: Session
+    ) -> Response | None:
+        """Return the question; None if there is nothing left to ask about."""
         try:
-            async with self._deciding:
-                own, failed = await self._own(answer, uids, session)
-                if not own:
-                    return told((), failed, "")
-                request = Retry(uids=own) if verb == "retry" else Forget(uids=own)
-                changed = await ask(answer, request, Changed)
-        except (CommandError, JournalError) as error:
-            return f"This failed: {error}."
-        said = "pending again" if verb == "retry" else "dropped"
-        failed += [f"{uid}: {why}." for uid, why in changed.failed.items()]
-        return told(changed.done, failed, said)
+            items, texts = await self.actions.find(uids, session.token)
+        except JournalError:
+            return None
+        if not items:
+            return None
+        return _html(drop_question(session, items, texts, selection, time.time()))
 
-    async def _own(
-        self, answer: Answer, uids: list[str], session: Session
-    ) -> tuple[tuple[str, ...], list[str]]:
-        """Return the UIDs of stanzas that the token may see, and a sentence for each other UID."""
-        own: list[str] = []
-        failed: list[str] = []
-        for uid in uids:
-            try:
-                items = (await ask(answer, Show(uid=uid), Found)).items
-            except CommandError:
-                items = ()
-            seen = [one for one in items if may_see(self.view, session.token, one.component)]
-            if seen and len(seen) == len(items):
-                own.append(seen[0].uid)
-            else:
-                failed.append(f"{uid} no longer exists.")
-        return tuple(own), failed
+    async def _ask_about_all(self, verb: Verb, selection: Selection, session: Session) -> Response:
+        try:
+            many = await self.actions.count(verb, selection, session.token)
+        except JournalError as error:
+            session.notice = f"This failed: {error}."
+            return _go(selection.address())
+        return _html(all_question(session, verb, selection, many, time.time()))
 
 
 async def file(request: Request) -> Response:
@@ -217,6 +241,14 @@ async def file(request: Request) -> Response:
 def _contents() -> dict[str, tuple[bytes, str]]:
     here = Path(__file__).parent
     return {name: ((here / name).read_bytes(), media) for name, media in _FILES.items()}
+
+
+async def _parts(page: PageSnapshot, session: Session, letters: Markup | None) -> Markup:
+    await trio.lowlevel.checkpoint()  # each step takes some ms, and stanzas wait meanwhile
+    first = join(jumps(page), summary(page), components(page))
+    await trio.lowlevel.checkpoint()
+    pair = tag("div", conversations(page), incidents(page), class_="pair")
+    return join(first, letters, pair)
 
 
 def _may_act(request: Request, session: Session, fields: Fields) -> bool:
@@ -248,9 +280,18 @@ def _first(fields: Fields, name: str) -> str:
     return fields.get(name, [""])[0]
 
 
-def _after(text: str | None) -> int:
-    number = int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else 0
-    return min(number, _MAX_AFTER)
+def _query(request: Request) -> Fields:
+    query = request.query_params
+    return {name: query.getlist(name) for name in query}
+
+
+def _limits(fields: Fields) -> Many | None:
+    """Return the times in the form of a question; None if they are not there."""
+    try:
+        until, since = float(_first(fields, "until")), _first(fields, "since")
+        return Many(until, float(since) if since else None)
+    except ValueError:
+        return None
 
 
 def _html(content: Markup, status: int = 200) -> Response:

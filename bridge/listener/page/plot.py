@@ -1,52 +1,107 @@
-"""Small plots of an hour, as SVG in the page. They contain only shapes, stretched to the available
-width; the text stands beside them. The colours are in the style sheet.
+"""Small plots of at most an hour, as SVG in the page. They contain only shapes, stretched to the
+available width; the text stands beside them. The colours are in the style sheet.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Final
+from statistics import median
+from typing import Final, Self
 
+from attrs import frozen
 from markupsafe import Markup
 
-from bridge.listener.monitor.history import MINUTES
 from bridge.listener.page.html import join, tag
 
-_STEP: Final = 4
-_WIDTH: Final = MINUTES * _STEP
+_WIDTH: Final = 240
 _HEIGHT: Final = 48
 _LEAST: Final = 1.5  # any positive value is visible
+_BAR: Final = 0.75  # of the width of a slot
+_BAR_MOST: Final = 12.0
+_PEAK: Final = 10  # times the median: a linear scale would flatten all but the peak
 
 
-def bars(label: str, heights: Sequence[float], marked: Sequence[float], top: float) -> Markup:
-    """Return a bar for each value, the last one rightmost. At its foot, a part of each is `marked`.
-    `top` is the value that is as high as the plot.
+@frozen
+class Scale:
+    """The scale of a plot, from 0 to `top`. It is logarithmic if it has a `unit`: the value up to
+    which it is about linear.
+    """
+
+    top: float
+    unit: float | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[float], least: float, unit: float) -> Self:
+        """Return a scale for these values, to `least` or more: a logarithmic one if a peak would
+        flatten the others.
+        """
+        top = nice(max([*values, least]))
+        some = [one for one in values if one > 0]
+        return cls(top, unit if some and max(some) > _PEAK * median(some) else None)
+
+    def height(self, value: float) -> float:
+        """Return the height of a value, in the units of the plot."""
+        value = max(min(value, self.top), 0.0)
+        return self._part(value) * (_HEIGHT - 2) if self.top > 0 else 0.0
+
+    @property
+    def grid(self) -> list[float]:
+        """The values at which a line is drawn: the powers of ten, or else half and all of `top`."""
+        if self.unit is None:
+            return [self.top / 2, self.top]
+        powers, value = [self.top], nice(self.unit)
+        while value < self.top:
+            powers.append(value)
+            value *= 10
+        return powers
+
+    def _part(self, value: float) -> float:
+        if self.unit is None:
+            return value / self.top
+        return math.log1p(value / self.unit) / math.log1p(self.top / self.unit)
+
+
+def bars(
+    label: str, heights: Sequence[float], marked: Sequence[float], scale: Scale, slots: int
+) -> Markup:
+    """Return a bar for each value, the last one rightmost of `slots`. At its foot, a part of each
+    is `marked`.
     """
     shapes: list[Markup] = []
+    step = _WIDTH / slots
     for number, (height, part) in enumerate(zip(heights, marked, strict=True)):
-        x = _WIDTH - (len(heights) - number) * _STEP
-        shapes += _bar("bar", x, height, top)
-        shapes += _bar("bar bad", x, part, top)
-    return _plot(label, shapes)
+        x = _WIDTH - (len(heights) - number) * step
+        shapes += _bar("bar", x, step, scale.height(height))
+        shapes += _bar("bar bad", x, step, scale.height(part))
+    return _plot(label, shapes, scale)
 
 
-def _bar(kind: str, x: int, value: float, top: float) -> list[Markup]:
-    if value <= 0:
+def _bar(kind: str, x: float, step: float, height: float) -> list[Markup]:
+    if height <= 0:
         return []
-    height = max(_y(value, top), _LEAST)
-    return [tag("rect", class_=kind, x=x, y=_n(_HEIGHT - height), width=3, height=_n(height))]
+    height, width = max(height, _LEAST), min(step * _BAR, _BAR_MOST)
+    x += (step - width) / 2
+    y = _n(_HEIGHT - height)
+    return [tag("rect", class_=kind, x=f"{x:g}", y=y, width=f"{width:g}", height=_n(height))]
 
 
-def lines(label: str, series: Sequence[tuple[str, Sequence[float | None]]], top: float) -> Markup:
-    """Return a line for each series (its class, its values), with a gap where a value is None."""
-    return _plot(label, [shape for kind, values in series for shape in _line(kind, values, top)])
+def lines(
+    label: str, series: Sequence[tuple[str, Sequence[float | None]]], scale: Scale, slots: int
+) -> Markup:
+    """Return a line for each series (its class, its values), with a gap where a value is None. The
+    last value is rightmost of `slots`.
+    """
+    shapes = [shape for kind, values in series for shape in _line(kind, values, scale, slots)]
+    return _plot(label, shapes, scale)
 
 
-def _line(kind: str, values: Sequence[float | None], top: float) -> list[Markup]:
+def _line(kind: str, values: Sequence[float | None], scale: Scale, slots: int) -> list[Markup]:
     shapes: list[Markup] = []
     points: list[str] = []
-    start = _WIDTH - len(values) * _STEP + _STEP / 2
+    step = _WIDTH / slots
+    start = _WIDTH - len(values) * step + step / 2
     for number, value in enumerate([*values, None]):
         if value is not None:
-            points.append(f"{start + number * _STEP:g},{_n(_HEIGHT - _y(value, top))}")
+            points.append(f"{start + number * step:g},{_n(_HEIGHT - scale.height(value))}")
         elif points:
             alone = len(points) == 1  # a line needs two points
             look = f"line {kind} point" if alone else f"line {kind}"
@@ -57,9 +112,9 @@ def _line(kind: str, values: Sequence[float | None], top: float) -> list[Markup]
     return shapes
 
 
-def _plot(label: str, shapes: Sequence[Markup]) -> Markup:
-    middle = _HEIGHT / 2
-    grid = [tag("line", class_="grid", x1=0, x2=_WIDTH, y1=_n(y), y2=_n(y)) for y in (0.5, middle)]
+def _plot(label: str, shapes: Sequence[Markup], scale: Scale) -> Markup:
+    heights = [max(_HEIGHT - scale.height(value), 0.5) for value in scale.grid]
+    grid = [tag("line", class_="grid", x1=0, x2=_WIDTH, y1=_n(y), y2=_n(y)) for y in heights]
     base = tag("line", class_="base", x1=0, x2=_WIDTH, y1=_n(_HEIGHT - 0.5), y2=_n(_HEIGHT - 0.5))
     return tag(
         "svg",
@@ -70,10 +125,6 @@ def _plot(label: str, shapes: Sequence[Markup]) -> Markup:
         role="img",
         aria_label=label,
     )
-
-
-def _y(value: float, top: float) -> float:
-    return min(value / top, 1.0) * (_HEIGHT - 2) if top > 0 else 0.0
 
 
 def _n(value: float) -> str:

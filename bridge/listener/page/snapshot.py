@@ -10,26 +10,30 @@ from attrs import frozen
 from bridge.config.token import Token
 from bridge.daemon.status import ComponentSnapshot
 from bridge.dispatch.conversation import Conversation
-from bridge.journal.request import Holding, Holdings, Item, ListQueue, ListTotals, Page
+from bridge.journal.request import Holding, Holdings, Item, ListTotals, Page
 from bridge.journal.store import JournalError
 from bridge.listener.monitor.history import Minute
 from bridge.listener.monitor.view import Answer, DaemonView, ask
+from bridge.listener.page.content import texts_of
+from bridge.listener.page.selection import EVERYTHING, Selection
 from bridge.telemetry.log import RecentError
 
 PAGE: Final = 20
 """The number of dead letters on one page."""
 LONGEST: Final = 10
-_LOOKS: Final = 20  # pages of the journal read to find letters that a token may see
+_LOOKS: Final = 20  # pages of the journal read to find letters that a token may see, or looks for
 
 
 @frozen
 class Letters:
-    """A page of dead letters: those after `after`. If `next` is not None, more come after it."""
+    """A page of dead letters. If `next` is not None, more may come after it. `texts` are those of
+    `items`, by place, if the token may read them.
+    """
 
+    selection: Selection = EVERYTHING
     items: tuple[Item, ...] = ()
-    after: int = 0
+    texts: Mapping[int, str] = {}
     next: int | None = None
-    total: int = 0
 
 
 @frozen
@@ -59,18 +63,27 @@ class PageSnapshot:
     failure: str | None = None
     letters: Letters = Letters()
 
+    @property
+    def dead(self) -> int:
+        """The number of dead letters that the token may see."""
+        return sum(one.dead for one in (self.kept or {}).values())
 
-async def look(view: DaemonView, token: Token, after: int = 0) -> PageSnapshot:
+
+async def look(
+    view: DaemonView, token: Token, selection: Selection = EVERYTHING, *, letters: bool = True
+) -> PageSnapshot:
     """Return the data that a token may see: that of its own components and, if these are all the
-    components, also data of components that are no longer configured.
+    components, also data of components that are no longer configured. Without `letters`, the
+    selected dead letters are left out.
     """
     own = tuple(one for one in view.snapshots() if one.status.domain in token.components)
-    kept, failure, letters = None, None, Letters()
+    kept, failure, found = None, None, Letters(selection)
     if view.answer is not None:
         try:
             holdings = await ask(view.answer, ListTotals(), Holdings)
             kept = {n: one for n, one in holdings.components.items() if may_see(view, token, n)}
-            letters = await _letters(view, view.answer, token, after, kept)
+            if letters:
+                found = await _letters(view, view.answer, token, selection)
         except JournalError as error:
             failure = str(error)
     return PageSnapshot(
@@ -85,7 +98,7 @@ async def look(view: DaemonView, token: Token, after: int = 0) -> PageSnapshot:
         tuple(one for one in view.incidents() if may_see(view, token, one.component)),
         kept,
         failure,
-        letters,
+        found,
     )
 
 
@@ -97,19 +110,22 @@ def may_see(view: DaemonView, token: Token, domain: str) -> bool:
 
 
 async def _letters(
-    view: DaemonView, answer: Answer, token: Token, after: int, kept: Mapping[str, Holding]
+    view: DaemonView,
+    answer: Answer,
+    token: Token,
+    selection: Selection,
 ) -> Letters:
-    total = sum(one.dead for one in kept.values())
+    now, may_read = time.time(), "manage" in token.scopes
     items: list[Item] = []
-    next: int | None = after
+    next: int | None = selection.after
     for _ in range(_LOOKS):
         if next is None or len(items) >= PAGE:
             break
-        request = ListQueue(state="dead", after=next, limit=PAGE - len(items))
+        request = selection.request(now, next, PAGE - len(items), xml=may_read)
         page = await ask(answer, request, Page)
         items += (one for one in page.items if may_see(view, token, one.component))
         next = page.next
-    return Letters(tuple(items), after, next, total)
+    return Letters(selection, tuple(items), await texts_of(items), next)
 
 
 def _waiting(snapshots: tuple[ComponentSnapshot, ...]) -> Waiting:

@@ -9,7 +9,15 @@
   function isBusy(part) {
     return part.contains(document.activeElement) ||
       part.querySelector("input[type=checkbox]:checked, details[open]") !== null ||
+      isFilled(part) ||
       isSelected(part);
+  }
+
+  function isFilled(part) {
+    const fields = part.querySelectorAll("input[type=search], option");
+    return Array.from(fields).some((one) => one.matches("option")
+      ? one.selected !== one.defaultSelected
+      : one.value !== one.defaultValue);
   }
 
   function isSelected(part) {
@@ -40,7 +48,7 @@
     try {
       const response = await fetch(`part${location.search}`, { signal: AbortSignal.timeout(EVERY_MS) });
       if (response.status === 401) {
-        location.reload();
+        location.replace("login?ended");
       } else if (response.ok) {
         show(await response.text());
       }

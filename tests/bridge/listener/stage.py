@@ -114,11 +114,14 @@ class Actor:
 
 @define(eq=False)
 class Stage:
-    """All of it. `journal` may be taken away, and may fail or hang."""
+    """All of it. `journal` may be taken away, and may fail (once it `survives` so many queries) or
+    hang.
+    """
 
     actors: list[Actor]
     journal: JournalStore | None = None
     failure: JournalError | None = None
+    survives: int = 0
     hangs: bool = False
     stopping: bool = False
     incidents: RecentErrors = field(factory=RecentErrors)
@@ -154,15 +157,17 @@ class Stage:
         if self.hangs:
             await trio.sleep_forever()
         if self.failure is not None:
-            raise self.failure
+            self.survives -= 1
+            if self.survives < 0:
+                raise self.failure
         assert self.journal is not None
         return query(self.journal)
 
     def die(self, **keys: Any) -> str:
-        """Have a dead letter, and give its uid; `keys` are of its entry, and `result`."""
+        """Have a dead letter, and give its uid; `keys` are of its entry, `result` and `died`."""
         assert self.journal is not None
         self._number += 1
-        result = keys.pop("result", "status 500")
+        result, died = keys.pop("result", "status 500"), keys.pop("died", NOW)
         head: dict[str, Any] = {
             "uid": f"msg_{self._number:04}",
             "component": self.actors[0].domain,
@@ -176,7 +181,7 @@ class Stage:
         }
         entry = Delivery.stored(**(head | keys))
         attempted = Attempted(entry.uid, Attempt(NOW, result))
-        self.journal.commit([entry, attempted, Settle(entry.uid, (), NOW, result)])
+        self.journal.commit([entry, attempted, Settle(entry.uid, (), died, result)])
         return entry.uid
 
     def revive(self, uid: str) -> None:
@@ -184,7 +189,7 @@ class Stage:
         assert self.journal is not None
         self.journal.commit([Requeue((uid,), NOW)])
 
-    def abandon(self) -> str:
+    def abandon(self, text: str = "sorry") -> str:
         """Have a dead letter that is a reply, and give its uid."""
         assert self.journal is not None
         self._number += 1
@@ -192,7 +197,8 @@ class Stage:
         entry = Delivery.stored(
             uid, domain, "message", "bob@example.org", domain, "q", None, "<message/>", NOW
         )
-        reply = Outgoing(b"<message/>", NOW, domain, uid, 1)
+        data = f"<message><body>{text}</body></message>".encode()
+        reply = Outgoing(data, NOW, domain, uid, 1)
         self.journal.commit([entry, Settle(uid, (reply,))])
         self.journal.commit([Abandon(uid, 1, NOW, "it broke the stream")])
         return uid

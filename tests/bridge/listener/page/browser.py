@@ -35,6 +35,28 @@ def bearer(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret_of(name)}"}
 
 
+BOT: Final = "bot.example"
+OTHER: Final = "other.example"
+TOKENS: Final = (
+    token("boss", "watch", "manage", components=(BOT, OTHER)),
+    token("guest", "watch", components=(BOT, OTHER)),
+    token("half", "watch", "manage", components=(BOT,)),
+    token("sender", "send", "manage", components=(BOT, OTHER)),
+)
+
+
+def dead(stage: Stage) -> list[str]:
+    """The uids of the dead letters, the oldest first."""
+    assert stage.journal is not None
+    return [one.entry.uid for one in stage.journal.dead(None, limit=10_000)]
+
+
+def pending(stage: Stage) -> list[str]:
+    """The uids of what is pending, in order."""
+    assert stage.journal is not None
+    return [one.uid for one in stage.journal.pending(None, limit=10_000)]
+
+
 @define(eq=False)
 class Browser:
     """Follows no redirect by itself."""

@@ -1,6 +1,6 @@
 """The status page: who gets in, what is shown of what strangers say, and what a form may do."""
 
-from collections.abc import AsyncIterator
+import time
 from pathlib import Path
 from typing import Final
 
@@ -24,46 +24,22 @@ from bridge.listener.page.session import (
 )
 from bridge.listener.page.snapshot import PAGE
 from tests.bridge.listener.page.browser import (
+    BOT,
     HOST,
+    OTHER,
     SAME_ORIGIN,
+    TOKENS,
     Browser,
     Page,
+    dead,
     open_browser,
+    pending,
     secret_of,
     token,
 )
-from tests.bridge.listener.stage import NOW, Actor, Stage, journal_at
+from tests.bridge.listener.stage import NOW, Actor, Stage
 
-BOT: Final = "bot.example"
-OTHER: Final = "other.example"
 HOSTILE: Final = "<script>alert('1')</script>\"'&<b>@x/\u202eevil\n"
-TOKENS: Final = (
-    token("boss", "watch", "manage", components=(BOT, OTHER)),
-    token("guest", "watch", components=(BOT, OTHER)),
-    token("half", "watch", "manage", components=(BOT,)),
-    token("sender", "send", "manage", components=(BOT, OTHER)),
-)
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    return Stage([Actor(BOT), Actor(OTHER)], journal_at(tmp_path))
-
-
-@pytest.fixture
-async def browser(stage: Stage) -> AsyncIterator[Browser]:
-    async with open_browser(stage, *TOKENS) as opened:
-        yield opened
-
-
-def dead(stage: Stage) -> list[str]:
-    assert stage.journal is not None
-    return [one.entry.uid for one in stage.journal.dead(None, limit=1000)]
-
-
-def pending(stage: Stage) -> list[str]:
-    assert stage.journal is not None
-    return [one.uid for one in stage.journal.pending(None, limit=1000)]
 
 
 # --- who gets in
@@ -258,11 +234,12 @@ async def test_every_page_has_a_strict_policy(browser: Browser, stage: Stage) ->
     await browser.login()
     responses = [
         await browser.client.get(path)
-        for path in ("/", "/part", "/login", "/status.css", "/status.js", "/status.svg")
+        for path in ("/", "/part", "/errors", "/login", "/status.css", "/status.js", "/status.svg")
     ]
     responses += [
         await browser.submit("/login", {"token": "x"}),
         await browser.act(drop="msg_0001"),
+        await browser.act(drop="all"),
         await browser.submit("/letters", {}),
     ]
     for response in responses:
@@ -285,6 +262,9 @@ async def test_all_that_a_page_refers_to_is_ours_and_there(browser: Browser, sta
     await browser.login()
     pages = [await browser.page(), await browser.page("/part"), await browser.page("/?after=3")]
     pages.append(Page.of((await browser.act(drop="msg_0001")).text))
+    pages.append(Page.of((await browser.act(retry="all")).text))
+    pages.append(await browser.page("/errors"))
+    pages.append(await browser.page("/?reason=x&after=1"))
     for page in pages:
         for address in page.addresses:
             url = httpx.URL(f"http://{HOST}/").join(address)
@@ -402,6 +382,62 @@ async def test_recent_errors_in_plain_words(browser: Browser, stage: Stage) -> N
     assert "The endpoint does not answer: <script>" in (await browser.page()).text
 
 
+async def test_five_errors_and_a_link_to_the_rest(browser: Browser, stage: Stage) -> None:
+    def fail(count: int) -> None:
+        for number in range(count):
+            line = {"level": "error", "event": "endpoint fails", "component": BOT}
+            stage.incidents(None, "", line | {"why": f"{HOSTILE} {number}"})
+
+    await browser.login()
+    assert (await browser.page()).text.count("does not answer") == 0
+    fail(5)
+    page = await browser.page()
+    assert page.text.count("The endpoint does not answer") == 5
+    assert "errors" not in page.addresses
+    fail(3)
+    page = await browser.page()
+    assert page.text.count("The endpoint does not answer") == 5
+    assert "All 8 recent errors" in page.text
+    assert "errors" in page.addresses
+    rest = await browser.page("/errors")
+    assert rest.text.count("The endpoint does not answer: <script>alert('1')") == 8
+    assert "script" not in {name for name, _ in rest.tags}
+    assert "./#errors" in rest.addresses
+
+
+async def test_the_errors_need_a_session_and_are_those_of_the_token(
+    browser: Browser, stage: Stage
+) -> None:
+    stage.incidents(None, "", {"level": "error", "event": "x", "component": OTHER})
+    response = await browser.client.get("/errors")
+    assert (response.status_code, response.headers["location"]) == (303, "login")
+    await browser.login("half")
+    assert OTHER not in (await browser.page("/errors")).html
+
+
+async def test_the_order_of_the_parts_and_links_to_them(browser: Browser, stage: Stage) -> None:
+    for number in range(3):
+        stage.die()
+        stage.actors[0].wait(f"u{number}@example.org", received=time.time() - 8)
+    await browser.login()
+    page = await browser.page()
+    parts = [one["data-part"] for _, one in page.tags if "data-part" in one]
+    assert parts == ["jumps", "summary", "components", "letters", "waiting", "errors"]
+    ids = {one["id"] for _, one in page.tags if "id" in one}
+    assert {one.removeprefix("#") for one in page.addresses if one.startswith("#")} < ids
+    jumps = page.of_class("jumps") + page.of_class("dim")
+    assert "Dead letters" in jumps
+    assert "8 s ago" in page.of_class("age")
+
+
+async def test_the_login_says_where_the_secret_is_made(browser: Browser) -> None:
+    page = await browser.page("/login")
+    for words in ("[[listen.token]]", "secret_file", "openssl rand -hex 32 > operator.token"):
+        assert words in page.text
+    assert "boss" not in page.html
+    assert page.of_class("problem") == ""
+
+
 async def test_nothing_of_strangers_is_markup(browser: Browser, stage: Stage) -> None:
     actor = stage.actors[0]
     actor.detach(HOSTILE)
@@ -480,7 +516,7 @@ async def test_retry_one(browser: Browser, stage: Stage) -> None:
     stage.die()
     await browser.login()
     page = await browser.page()
-    assert page.values("retry") == ["selected", "msg_0001", "msg_0002"]
+    assert page.values("retry") == ["selected", "all", "msg_0001", "msg_0002"]
     response = await browser.act(retry="msg_0002", uid="msg_0001")
     assert (response.status_code, response.headers["location"]) == (303, "./")
     assert (dead(stage), pending(stage)) == (["msg_0001"], ["msg_0002"])
@@ -517,8 +553,8 @@ async def test_what_cannot_be_retried_can_be_dropped(browser: Browser, stage: St
     stage.abandon()
     await browser.login()
     page = await browser.page()
-    assert page.values("retry") == ["selected"]
-    assert page.values("drop") == ["selected", "msg_0001", "msg_0002"]
+    assert page.values("retry") == ["selected", "all"]
+    assert page.values("drop") == ["selected", "all", "msg_0001", "msg_0002"]
     await browser.act(retry="selected", uid=["msg_0001"])
     assert "an iq is never retried" in await browser.notice()
     await browser.act(drop="msg_0002", confirmed="yes")
@@ -618,7 +654,9 @@ async def test_not_of_another_session(browser: Browser, stage: Stage) -> None:
     browser.client.cookies.clear()
     fields = {"csrf": csrf, "retry": "msg_0001"}
     response = await browser.submit("/letters", fields)
-    assert (response.status_code, response.headers["location"]) == (303, "login")
+    assert (response.status_code, response.headers["location"]) == (303, "login?ended")
+    login = await browser.page("/login?ended")
+    assert "Nothing was changed" in login.of_class("problem")
     await browser.login()
     assert (await browser.submit("/letters", fields)).status_code == 403
     assert not pending(stage)
