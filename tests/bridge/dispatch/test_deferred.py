@@ -463,7 +463,7 @@ async def test_an_iq_is_answered_later(
         await reply(one, url, {"command": {"status": "completed"}})
     await pass_time(0)
     assert one.sent() == []
-    assert one.dispatcher.waiting == 0
+    assert (one.dispatcher.waiting, len(one.dispatcher.conversations)) == (0, 0)
     assert one.log.of("a stanza was to be ended twice") == []
     await one.kill()
 
@@ -526,7 +526,7 @@ async def test_an_answer_during_the_post_is_the_only_one(
     await pass_time(60)
     assert [(sent.type, sent.id) for sent in one.sent()] == [("result", "q1")]
     assert len(one.endpoint.posts) == 1
-    assert one.dispatcher.waiting == 0
+    assert (one.dispatcher.waiting, len(one.dispatcher.conversations)) == (0, 0)
     assert one.log.of("a stanza was to be ended twice") == []
     await one.kill()
 
@@ -543,7 +543,7 @@ async def test_an_answer_while_a_retry_is_due_is_the_only_one(
     await pass_time(60)
     assert [(sent.type, sent.id) for sent in one.sent()] == [("result", "q1")]
     assert len(one.endpoint.posts) == 1
-    assert one.dispatcher.waiting == 0
+    assert (one.dispatcher.waiting, len(one.dispatcher.conversations)) == (0, 0)
     await one.kill()
 
 
