@@ -106,7 +106,10 @@ async def test_the_program_of_the_manual(prosody: Prosody, tmp_path: Path) -> No
     write(tmp_path / "bot.php", bot)
     write(tmp_path / "worker.php", worker.replace("sleep(20)", "sleep(0)"))
     port, port_of_bot = free_port(), free_port()
-    table = {"component_secret": "s3cret", "component_post_url": f"http://{LOOPBACK}:{port_of_bot}"}
+    table: dict[str, Any] = {
+        "component_secret": "s3cret",
+        "component_post_url": f"http://{LOOPBACK}:{port_of_bot}",
+    }
     table |= {"component_typing_after_s": 0}
     with running(tmp_path, ["-S", f"{LOOPBACK}:{port_of_bot}", "bot.php"], ["worker.php"]):
         await until_up(port_of_bot)
