@@ -641,14 +641,14 @@ async def test_a_component_that_does_not_run_takes_no_reply(
     one = life()
     await nursery.start(one.run)
     [url] = await defer(one, given)
-    deferred = one.books[DOMAIN]
+    deferred = one.deferrals[DOMAIN]
     stopped = evolve(deferred.submitter, takes=lambda submission: submission == taken)
-    one.books[DOMAIN] = evolve(deferred, submitter=stopped)
+    one.deferrals[DOMAIN] = evolve(deferred, submitter=stopped)
     value = {"type": "result"} if given.kind == "iq" else {"body": "a", "done": True}
     with pytest.raises(NotRunning):
         await reply(one, url, value)
     assert one.sent() == []
-    one.books[DOMAIN] = deferred
+    one.deferrals[DOMAIN] = deferred
     await reply(one, url, value)
     assert len(one.sent()) == 1
     await one.kill()
