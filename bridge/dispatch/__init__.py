@@ -3,5 +3,6 @@
 `admission` sorts incoming stanzas, `ratelimit` limits each sender, `overload` handles a full
 queue. `conversation` keeps the order, `dispatcher` assigns slots and runs one task per attempt,
 `worker` makes the attempt, `retry` decides on the next one. `inflight` holds accepted stanzas until
-`settlement` settles them. `submission` sends stanzas of the HTTP API; `pipeline` wires all parts.
+`settlement` settles them. `submission` sends stanzas of the HTTP API. `promise` has the promises of
+later replies, which `deferred` takes. `pipeline` wires all parts.
 """

@@ -61,6 +61,7 @@ class Surroundings:
     policy: RetryPolicy | None = None
     breaker: CircuitBreaker | None = None
     max_in_flight: int | None = None
+    is_replay: bool = False
     now: Callable[[], float] = time.time
     iq_now: Callable[[], float] = trio.current_time
 
@@ -140,6 +141,7 @@ class Pipeline:
             receipts,
             typing,
             given,
+            is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
             admission,

@@ -88,10 +88,14 @@ class DeliveryWorker:
         receipts: Receipts | None = None,
         typing: Typing | None = None,
         promises: Promises | None = None,
+        *,
+        is_replay: bool = False,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
-        is being worked on; without `promises`, no POST has a `reply_url`.
+        is being worked on; without `promises`, no POST has a `reply_url`. `is_replay`: the deferred
+        replies are those of the capture, so an iq that waits for one is not answered here.
         """
+        self._is_replay = is_replay
         self._promises = promises
         self._receipts = receipts
         self._typing = typing
@@ -169,6 +173,8 @@ class DeliveryWorker:
     def _defer(self, delivery: Delivery, url: str | None, began: float) -> bool:
         """Note a promise to reply at `url`; return whether it can be kept."""
         if self._promises is None or url is None:
+            if self._is_replay:
+                return True
             if self._is_new("deferred"):
                 hint = "set public_url in [listen]"
                 if self._promises is not None:

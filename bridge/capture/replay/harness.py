@@ -202,6 +202,7 @@ class ReplayHarness:
                 policy=self._make_policy(),
                 breaker=CircuitBreaker() if self._captured is None else CapturedBreaker(),
                 max_in_flight=None if self._captured is None else journal.max_stanzas,
+                is_replay=self._captured is not None,
                 now=self._wall,
                 iq_now=self._pace.now,
             ),

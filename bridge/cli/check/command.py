@@ -16,6 +16,7 @@ from bridge.cli.exit import EXIT_CODES, run_async
 from bridge.cli.settings import settings_of
 from bridge.config.settings import Settings
 from bridge.daemon.daemon import ExitCode
+from bridge.dispatch.promise import PATH as REPLY_PATH
 from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
 from bridge.telemetry.log import configure
 
@@ -40,6 +41,8 @@ async def check_settings(
     elif attach:
         console.print("A daemon is running here: --connect does not attach in its place.\n")
     report.good("", "configuration", f"{len(settings.components)} component(s)")
+    if settings.listen is not None and settings.listen.public_url is not None:
+        report.good("", "reply_url", f"{settings.listen.public_url}{REPLY_PATH}…")
     for warning in settings.warnings:
         report.warn("", "configuration", warning)
     exposed = None if directory is None else directory.warning()

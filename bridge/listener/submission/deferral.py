@@ -43,7 +43,7 @@ TURN_S: Final = 10.0
 _TAG_LENGTH: Final = 10
 _BEHIND: Final = "the replies before this one cannot be sent yet; try again later"
 
-Books = Callable[[], Mapping[str, DeferredReplies]]
+Deferrals = Callable[[], Mapping[str, DeferredReplies]]
 """Returns what takes the deferred replies of all configured components, by domain."""
 
 
@@ -55,7 +55,7 @@ class NoLongerTaken(SendRefused):
 class ReplyClient:
     """Takes deferred replies for all components."""
 
-    _books: Books
+    _deferrals: Deferrals
     _claims: IdempotencyStore
     _flights: SingleFlight
     _now: Callable[[], float] = time.time
@@ -66,10 +66,10 @@ class ReplyClient:
         Raises:
             NotRunning: if that is not known, because a component is starting.
         """
-        signed = [one for one in self._books().values() if one.promises.has_signed(token)]
+        signed = [one for one in self._deferrals().values() if one.promises.has_signed(token)]
         if signed:
             return signed[0].promises.of_token(token)
-        if not all(one.promises.is_loaded for one in self._books().values()):
+        if not all(one.promises.is_loaded for one in self._deferrals().values()):
             raise NotRunning(f"a component {NOT_RUNNING}")
         return None
 
@@ -108,7 +108,7 @@ class ReplyClient:
         return batch, batch.uids(uid)
 
     def _deferred(self, promise: Promise) -> DeferredReplies:
-        deferred = self._books().get(promise.component)
+        deferred = self._deferrals().get(promise.component)
         if deferred is None:
             raise NotConfigured(f"{promise.component} is no longer a component here")
         return deferred

@@ -29,7 +29,7 @@ from bridge.listener.submission.composition import (
     Submitters,
     submitter_of,
 )
-from bridge.listener.submission.deferral import Books, ReplyClient
+from bridge.listener.submission.deferral import Deferrals, ReplyClient
 from bridge.listener.submission.iq import FULL, NOT_RUNNING, IqClient
 from bridge.listener.submission.singleflight import (
     Flight,
@@ -78,10 +78,10 @@ class Sender:
         claims: IdempotencyStore,
         parse: ParseElement,
         now: Callable[[], float] = time.time,
-        books: Books = dict,
+        deferrals: Deferrals = dict,
     ) -> None:
-        """`parse` parses stored answers, so its limits are wider than the stream's; `books` take
-        the deferred replies.
+        """`parse` parses stored answers, so its limits are wider than the stream's; `deferrals`
+        returns what takes deferred replies.
         """
         self._submitters = submitters
         self._composer = RequestComposer(submitters)
@@ -89,7 +89,7 @@ class Sender:
         self._now = now
         self._flights = SingleFlight(claims, parse)
         self._iq_client = IqClient(self._speaking, claims, self._flights, now)
-        self.replies = ReplyClient(books, claims, self._flights, now)
+        self.replies = ReplyClient(deferrals, claims, self._flights, now)
 
     @property
     def domains(self) -> frozenset[str]:
@@ -208,7 +208,7 @@ def open_sender(parts: DaemonParts) -> Iterator[Sender]:
     def submitters() -> dict[str, Submitter]:
         return {domain: parts.services[domain].submitter for domain in parts.configured()}
 
-    def books() -> dict[str, DeferredReplies]:
+    def deferrals() -> dict[str, DeferredReplies]:
         return {domain: parts.services[domain].deferred for domain in parts.configured()}
 
     storage = parts.storage
@@ -217,6 +217,6 @@ def open_sender(parts: DaemonParts) -> Iterator[Sender]:
     )
     answers = ElementParserThread(parts.written_limits)
     try:
-        yield Sender(submitters, claims, answers.parse, books=books)
+        yield Sender(submitters, claims, answers.parse, deferrals=deferrals)
     finally:
         answers.close()

@@ -252,9 +252,9 @@ class Life:
         self.claims: IdempotencyStore = MemoryIdempotencyStore(now=self.wall)
         if self._committer is not None:
             self.claims = JournalIdempotencyStore(self._committer)
-        self.books = {DOMAIN: self.pipeline.deferred}
+        self.deferrals = {DOMAIN: self.pipeline.deferred}
         self.sender = Sender(
-            lambda: self.submitters, self.claims, parse, self.wall, lambda: self.books
+            lambda: self.submitters, self.claims, parse, self.wall, lambda: self.deferrals
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

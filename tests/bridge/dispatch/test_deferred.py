@@ -18,7 +18,8 @@ from bridge.payload.body import ReplyBody
 from bridge.payload.error import UnusableReply
 from bridge.webhook.outcome import NoReply, Outcome, Rejected
 from bridge.webhook.reply_url import Promise
-from tests.bridge.dispatch.life import BOT, COMPONENT, DONE, Life, pass_time, said
+from bridge.xmpp.outbox import Outbox
+from tests.bridge.dispatch.life import BOT, COMPONENT, DOMAIN, DONE, Life, pass_time, said
 from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.sample import stanza
 from xmppstream import Stanza
@@ -463,7 +464,7 @@ async def test_an_iq_is_answered_later(
         await reply(one, url, {"command": {"status": "completed"}})
     await pass_time(0)
     assert one.sent() == []
-    assert one.dispatcher.waiting == 0
+    assert (one.dispatcher.waiting, len(one.dispatcher.conversations)) == (0, 0)
     assert one.log.of("a stanza was to be ended twice") == []
     await one.kill()
 
@@ -526,7 +527,7 @@ async def test_an_answer_during_the_post_is_the_only_one(
     await pass_time(60)
     assert [(sent.type, sent.id) for sent in one.sent()] == [("result", "q1")]
     assert len(one.endpoint.posts) == 1
-    assert one.dispatcher.waiting == 0
+    assert (one.dispatcher.waiting, len(one.dispatcher.conversations)) == (0, 0)
     assert one.log.of("a stanza was to be ended twice") == []
     await one.kill()
 
@@ -543,7 +544,7 @@ async def test_an_answer_while_a_retry_is_due_is_the_only_one(
     await pass_time(60)
     assert [(sent.type, sent.id) for sent in one.sent()] == [("result", "q1")]
     assert len(one.endpoint.posts) == 1
-    assert one.dispatcher.waiting == 0
+    assert (one.dispatcher.waiting, len(one.dispatcher.conversations)) == (0, 0)
     await one.kill()
 
 
@@ -610,6 +611,47 @@ async def test_after_a_restart_the_iq_is_gone(
     with pytest.raises(NoLongerTaken, match="does not wait any more"):
         await reply(two, url, {"type": "result"})
     await two.kill()
+
+
+# --- refusals that pass
+
+
+@pytest.mark.parametrize("given", [message("m1"), iq("q1")], ids=["message", "iq"])
+async def test_a_full_outbox_takes_no_reply(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, given: Stanza
+) -> None:
+    one = life()
+    await nursery.start(one.run)
+    [url] = await defer(one, given)
+    value = {"type": "result", "done": True} if given.kind == "iq" else {"body": "a", "done": True}
+    with monkeypatch.context() as full:
+        full.setattr(Outbox, "reserve", lambda *_: False)
+        with pytest.raises(QueueFull):
+            await reply(one, url, value)
+    await reply(one, url, value)  # nothing has ended
+    assert len(one.sent()) == 1
+    await one.kill()
+
+
+@pytest.mark.parametrize("given", [message("m1"), iq("q1")], ids=["message", "iq"])
+@pytest.mark.parametrize("taken", ["draft", ""])
+async def test_a_component_that_does_not_run_takes_no_reply(
+    nursery: trio.Nursery, given: Stanza, taken: str
+) -> None:
+    one = life()
+    await nursery.start(one.run)
+    [url] = await defer(one, given)
+    deferred = one.deferrals[DOMAIN]
+    stopped = evolve(deferred.submitter, takes=lambda submission: submission == taken)
+    one.deferrals[DOMAIN] = evolve(deferred, submitter=stopped)
+    value = {"type": "result"} if given.kind == "iq" else {"body": "a", "done": True}
+    with pytest.raises(NotRunning):
+        await reply(one, url, value)
+    assert one.sent() == []
+    one.deferrals[DOMAIN] = deferred
+    await reply(one, url, value)
+    assert len(one.sent()) == 1
+    await one.kill()
 
 
 # --- bodies

@@ -1,11 +1,12 @@
-"""One answer to each iq get or set, and no stanza lost, whatever the endpoint, the clocks, a retry,
-a reconnect, a restart or the disk do.
+"""One answer to each iq get or set, direct or deferred, and no stanza lost, whatever the endpoint,
+the clocks, a retry, a reconnect, a restart or the disk do.
 
 Hypothesis makes up a history; it is lived in one trio run, with the real dispatcher, keeper,
 committer and outbox. Only the stream, the endpoint, the clocks and the disk's thread are fakes.
 """
 
 import itertools
+import json
 import tempfile
 from pathlib import Path
 from typing import Final, assert_never
@@ -16,10 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from bridge.config.settings import ListenSettings, TcpAddress
 from bridge.journal.queue import Quota
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.store import JournalError, JournalStore
-from bridge.webhook.outcome import Outcome, Rejected, Replied, TimedOut, Unreachable
+from bridge.listener.submission.sender import Key, SendRefused
+from bridge.payload.body import ReplyBody
+from bridge.webhook.outcome import NoReply, Outcome, Rejected, Replied, TimedOut, Unreachable
 from bridge.webhook.retry import RetryPolicy
 from tests.bridge.dispatch.life import (
     BOT,
@@ -39,6 +43,7 @@ from tests.bridge.sample import stanza
 from xmppstream import Stanza
 from xmppstream.jid import bare
 
+LISTEN: Final = ListenSettings(TcpAddress("127.0.0.1", 0), (), public_url="https://b.example")
 SENDERS: Final = ("a@x.example/1", "a@x.example/2", "b@x.example/1", "c@x.example")
 SLOTS: Final = 2
 SETTLED_S: Final = 400.0
@@ -61,6 +66,15 @@ class Answer:
 
     which: int
     how: str
+
+
+@frozen
+class Later:
+    """The endpoint replies at the `reply_url` of a POST, of those that it had last."""
+
+    which: int
+    what: str
+    has_key: bool
 
 
 @frozen
@@ -91,11 +105,11 @@ class Act:
     what: str
 
 
-Step = Arrive | Answer | Pass | SetClock | LoseStream | Act
+Step = Arrive | Answer | Later | Pass | SetClock | LoseStream | Act
 
 OUTCOMES: Final = (
     *("nothing", "answer", "answer and more", "two answers", "garbage", "crash"),
-    *("404", "500", "503", "429", "unreachable", "timeout"),
+    *("404", "500", "503", "429", "unreachable", "timeout", "deferred", "deferred"),
 )
 ACTS: Final = (
     *("attach", "confirm", "abandon the suspect", "kill", "stop", "stop at once"),
@@ -110,11 +124,16 @@ ANSWERS: Final = st.builds(Answer, st.integers(0, SLOTS), st.sampled_from(OUTCOM
 FAILURES: Final = st.builds(
     Answer, st.integers(0, SLOTS), st.sampled_from(["unreachable", "503", "timeout"])
 )
+DEFERRALS: Final = st.builds(Answer, st.integers(0, SLOTS), st.just("deferred"))
+LATER: Final = st.builds(
+    Later, st.integers(0, 5), st.sampled_from(["answer", "answer", "more", "done"]), st.booleans()
+)
 PAUSES: Final = st.builds(Pass, st.sampled_from([0.1, 0.5, 1.0, 3.0, 9.0, 11.0, 31.0, 61.0]))
 ACTIONS: Final = st.builds(Act, st.sampled_from(ACTS))
 STEPS: Final = st.one_of(
     ARRIVALS,
     ANSWERS,
+    LATER,
     PAUSES,
     st.builds(SetClock, st.sampled_from([-3600.0, -7.0, 7.0, 3600.0])),
     st.builds(LoseStream, st.booleans()),
@@ -147,6 +166,12 @@ SCENES: Final = st.one_of(
     scene(st.just(LoseStream(False)), ANSWERS, PAUSES, Act("attach")),
     scene(st.just(LoseStream(True)), ANSWERS, ACTIONS, Act("attach")),
     scene(ARRIVALS, FAILURES, PAUSES, ACTIONS),
+    scene(ARRIVALS, DEFERRALS, LATER, LATER),
+    scene(ARRIVALS, DEFERRALS, PAUSES, LATER),
+    scene(ARRIVALS, LATER, ANSWERS, LATER),
+    scene(ARRIVALS, DEFERRALS, ACTIONS, LATER, ACTIONS),
+    scene(ARRIVALS, DEFERRALS, Act("hold the disk"), LATER, ACTIONS),
+    scene(ARRIVALS, FAILURES, LATER, PAUSES),
     OUTAGE,
 )
 HISTORIES: Final = st.lists(SCENES, max_size=12).map(lambda scenes: [*itertools.chain(*scenes)])
@@ -166,6 +191,8 @@ class History:
         """What was written on each stream."""
         self.excused: set[str] = set()
         """What the end of a process may undo: it was done while there was no journal to write."""
+        self.accepted: dict[str, str] = {}
+        """Ids of deferred messages that were accepted, and their keys, if any."""
         self.faults: list[str] = []
         self._crashes = 0
         self._clock_was_set = False
@@ -187,6 +214,7 @@ class History:
             policy=RetryPolicy(jitter=whole),
             max_in_flight=SLOTS,
             memory=Quota(self._window),
+            listen=LISTEN,
         )
         self._logs.append(life.log)
         return life
@@ -204,6 +232,8 @@ class History:
                 if self.endpoint.running:
                     posts = self.endpoint.running
                     posts[which % len(posts)].answer(self._outcome(how, posts[which % len(posts)]))
+            case Later():
+                self._reply_later(step)
             case Pass(seconds):
                 await trio.sleep(seconds)
             case SetClock(by_s):
@@ -257,7 +287,36 @@ class History:
                 return RuntimeError("a bug")
             case "nothing":
                 return DONE
+            case "deferred":
+                return NoReply(None, 202, True)
         return Rejected(int(how), 2.0 if how == "429" else None)
+
+    def _reply_later(self, step: Later) -> None:
+        posts = self.endpoint.posts[-6:]
+        if not posts or "reply_url" not in posts[step.which % len(posts)].json:
+            return
+        post = posts[step.which % len(posts)]
+        value: dict[str, object] = {"kind": "message", "body": "later"}
+        if step.what == "done":
+            value = {"done": True}
+        elif step.what == "answer" and post.json["kind"] == "iq":
+            value = {"stanza": "<iq type='result'><later xmlns='urn:q'/></iq>"}
+        key = f"{step.what}-{post.uid}" if step.has_key else ""
+        self._nursery.start_soon(self._post_later, self.life, post, value, key)
+
+    async def _post_later(self, life: Life, post: Post, value: object, name: str) -> None:
+        body = ReplyBody("json", json.dumps(value).encode())
+        key = Key(f"reply url {post.uid}", name, body.content) if name else None
+        try:
+            promise = life.sender.replies.promise_of(post.json["reply_url"].rpartition("/")[2])
+            if promise is None:  # the key was not kept, since the disk was full
+                return
+            batch, _ = await life.sender.replies.reply(promise, body, key)
+        except SendRefused:
+            return
+        for one in batch.stanzas:
+            if one.kind == "message":
+                self.accepted[str(one.id)] = name
 
     def _on_post(self, post: Post) -> Outcome | None:
         late = post.id in self.iqs and self.wall() > self.iqs[post.id] + 10
@@ -326,6 +385,8 @@ class History:
         """
         if self._journal is None or self._disk_failed:
             self.excused |= self.iqs.keys() | self.others.keys()
+        if self._journal is None:
+            self.excused |= self.accepted.keys()
 
     async def _again(self) -> None:
         self._disk_failed = isinstance(self._journal, MemoryJournal) and bool(self._journal.failure)
@@ -359,6 +420,7 @@ class History:
             self._check_answers(id)
         for id in self.others.keys() - self.excused:
             self._check_end(id)
+        self._check_deferred()
         self._check_order()
         await self._check_slots()
 
@@ -368,6 +430,14 @@ class History:
         assert all(len(answers) <= 1 for answers in by_stream), f"{id} twice on one stream"
         different = set(itertools.chain.from_iterable(by_stream))
         assert len(different) == 1 or (not different and self._is_not_owed(id)), id
+
+    def _check_deferred(self) -> None:
+        """What was accepted is written, and nothing twice by one key."""
+        told = list(itertools.chain.from_iterable(self.written))
+        for id in self.accepted.keys() - self.excused:
+            assert any(f" id='{id}'".encode() in one for one in told), f"{id} is lost"
+        names = [name for name in self.accepted.values() if name]
+        assert len(names) == len(set(names)), "one key, two stanzas"
 
     def _check_end(self, id: str) -> None:
         """It was POSTed, or its sender was told, or the operator finds it."""

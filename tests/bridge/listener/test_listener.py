@@ -10,12 +10,20 @@ import trio
 from attrs import evolve
 from trio.testing import MockClock
 
-from bridge.config.settings import Count, ListenSettings, Settings, TcpAddress, UnixAddress
+from bridge.config.settings import (
+    Count,
+    ListenSettings,
+    Seconds,
+    Settings,
+    TcpAddress,
+    UnixAddress,
+)
 from bridge.config.token import Token, digest_of
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.listener.listener import Listener
 from bridge.listener.server.binding import bound
-from tests.bridge.daemon.test_daemon import DOMAIN, Running, World, echo
+from tests.bridge.daemon.test_daemon import DOMAIN, Running, World, echo, message
+from tests.bridge.http_server import Exchange, response
 from tests.bridge.leak import nothing_left
 from tests.bridge.listener.conftest import bearer, token
 from tests.bridge.recorder import Recorder
@@ -122,5 +130,45 @@ async def test_tokens_of_another_configuration(scene: World, mock_clock: MockClo
     for count in (1, 2):
         running.daemon.reload()
         assert (await scene.log.wait(event, count))["table"] == "listen"
+    running.daemon.stop()
+    assert await running.wait() is ExitCode.OK
+
+
+async def test_replies_later_through_a_daemon(scene: World, mock_clock: MockClock) -> None:
+    """The URL leads to this listener, also after a reload that names another one and makes the
+    component anew: that takes effect at the next start.
+    """
+
+    async def promise(exchange: Exchange) -> None:
+        await exchange.send(response("202 Accepted", b'{"deferred": true}'))
+
+    endpoint = await scene.endpoint(promise)
+    component = scene.component(endpoint.url())
+    listen = evolve(LISTEN, public_url="https://example.com/bridge")
+    settings = Settings((component,), listen=listen)
+    next_ = Settings(
+        (evolve(component, order="none"),),
+        listen=evolve(LISTEN, public_url="https://example.org", reply_ttl_s=Seconds(10)),
+    )
+    running = Running(Daemon(settings, read=lambda: next_, open_listener=Listener.opened))
+    scene.nursery.start_soon(running.run, running.daemon.run)
+    session = await scene.server.attached(DOMAIN)
+    await session.send(message("m1"))
+    await scene.log.wait("posted")
+    running.daemon.reload()
+    await scene.log.wait("configuration read again")
+    await session.gone.wait()
+    session = await scene.server.attached(DOMAIN, 2)
+    await session.send(message("m2"))
+    await scene.log.wait("posted", 2)
+    for number, request in enumerate(endpoint.requests):
+        base, _, path = request.json["reply_url"].partition("/v1/")
+        assert base == "https://example.com/bridge"
+        async with httpx.AsyncClient() as client:
+            url = f"http://127.0.0.1:{port_of(running)}/v1/{path}"
+            answer = await client.post(url, json={"body": f"later {number}"})
+        assert answer.status_code == 202
+        got = (await session.receive(number + 1))[-1]
+        assert (got.id, got.to) == (answer.json()["id"], message("m1").from_)
     running.daemon.stop()
     assert await running.wait() is ExitCode.OK

@@ -552,6 +552,12 @@ def test_no_secret_survives_in_xml(xml: str) -> None:
         pieces = redact(("in", whole[:at]), ("in", whole[at:]))
         assert is_hidden("".join(pieces)), pieces
         assert "".join(pieces).count("redacted") == 1
+    long = whole.replace("Tr0ub4dor", "Tr0ub4dor " * 40)  # too long to be held back
+    for size in (1, 7, 64, 200):
+        chunks = [long[at : at + size] for at in range(0, len(long), size)]
+        new = "".join(redact(*(("in", chunk) for chunk in chunks)))
+        assert is_hidden(new), new
+        assert new.count("redacted") == 1
     bytewise = "".join(redact(*(("in", byte) for byte in whole)))
     assert is_hidden(bytewise), bytewise
 

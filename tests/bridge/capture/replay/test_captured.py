@@ -11,9 +11,10 @@ from typing import Any, Final
 import pytest
 from click.testing import CliRunner, Result
 
+from bridge.capture.exchange import CHANNEL, HttpExchange, encode
 from bridge.capture.format import IN, LINK, OUT
 from bridge.cli.main import main
-from bridge.webhook.observer import PostFailure
+from bridge.webhook.observer import PostAnswer, PostFailure
 from tests.bridge.capture.replay.maker import (
     CLOSE,
     DATE,
@@ -353,6 +354,36 @@ def test_an_answer_that_an_http_client_waited_for_is_not_posted(tmp_path: Path) 
     code, found = expect(path, "--component-post-stanzas", "iq")
     assert (code, found["left_out"]) == (0, {"sent for HTTP clients": 1})
     assert found["posted"]["iq"] == 0
+
+
+PROMISE = {"deferred": True}
+
+
+def test_a_deferred_reply_is_one_of_http_clients(tmp_path: Path) -> None:
+    later = reply("msg_a1-d0123456789", "later")
+    script = Script().open().came(message("m1")).posted("msg_a1", "m1", PROMISE, status=202)
+    script.wait(5).put("api", json.dumps({"uid": "msg_a1-d0123456789", "stanza": later}))
+    code, found = expect(script.sent(later).stop().write(tmp_path / "c.xcap"))
+    assert (code, found["left_out"]) == (0, {"sent for HTTP clients": 1})
+    assert found["log"] == {}
+
+
+def test_an_iq_with_a_deferred_answer_has_no_other(tmp_path: Path) -> None:
+    head = f"to='echo@{DOMAIN}' from='juliet@localhost/balcony'"
+    asked = f"<iq {head} type='get' id='q1'><q xmlns='urn:q'/></iq>"
+    answer = f"<iq to='juliet@localhost/balcony' from='echo@{DOMAIN}' type='result' id='q1'/>"
+    came = (DATE + timedelta(seconds=0.06)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    posted = {"to": f"echo@{DOMAIN}", "from": "juliet@localhost/balcony", "kind": "iq", "id": "q1"}
+    posted |= {"type": "get", "stanza": asked, "received": came, "uid": "msg_a1"}
+    text = json.dumps(posted, separators=(",", ":")).encode()
+    promised = PostAnswer(202, {"content-type": "application/json"}, json.dumps(PROMISE).encode())
+    script = Script().open().came(asked)
+    script.put(CHANNEL, encode(HttpExchange("msg_a1", 1, 0.065, 0.005, text, promised)))
+    script.wait(5).put("api", json.dumps({"uid": "msg_a1-d0123456789", "stanza": answer}))
+    path = script.sent(answer).stop().write(tmp_path / "c.xcap")
+    code, found = expect(path, "--component-post-stanzas", "iq")
+    assert (code, found["left_out"]) == (0, {"sent for HTTP clients": 1}), found
+    assert found["posted"]["iq"] == 1
 
 
 def test_replies_to_what_came_before_the_capture_are_left_out(tmp_path: Path) -> None:

@@ -91,6 +91,16 @@ async def test_all_is_well(nursery: trio.Nursery, capsys: pytest.CaptureFixture[
     assert "failed" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("public_url", [None, "https://example.com/bridge/"])
+async def test_where_replies_are_taken_is_shown(
+    capsys: pytest.CaptureFixture[str], public_url: str | None
+) -> None:
+    given = {} if public_url is None else {"public_url": public_url}
+    await check_settings(settings_of(listen={"address": "127.0.0.1:5280", **given}), attach=False)
+    shown = [("ok", "https://example.com/bridge/v1/replies/…")]
+    assert rows(capsys.readouterr().out, "reply_url") == (shown if public_url else [])
+
+
 async def test_with_connect_all_is_well(
     nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -254,10 +254,10 @@ async def test_no_token_is_logged(site: Site) -> None:
 
 async def test_a_component_that_is_gone_or_starts(site: Site) -> None:
     [url] = await defer(site.life, message("m1"))
-    del site.life.books[DOMAIN]
+    del site.life.deferrals[DOMAIN]
     assert problem(await site.post(url, {"body": "a"}), 404) == UNKNOWN
     other = Life(listen=evolve(LISTEN))
-    site.life.books[DOMAIN] = other.pipeline.deferred  # not loaded
+    site.life.deferrals[DOMAIN] = other.pipeline.deferred  # not loaded
     response = await site.post(url, {"body": "a"})
     assert "try again later" in problem(response, 503)
     assert response.headers["retry-after"] == "5"
