@@ -226,6 +226,7 @@ class ComponentTable:
     retry: RetryTable | None = None
     component_invitations: Invitations | None = None
     max_rooms: Count = Count(100)
+    upload: str | None = None
     room: list[RoomTable] = field(factory=list)
 
 
@@ -345,6 +346,8 @@ class Component:
     typing_after_s: float = 2.0
     presence: bool = True
     subscribe: SubscribeBack = "never"
+    upload: str | None = None
+    """The upload service; None: the bridge looks for it."""
 
     @property
     def posts_iqs(self) -> bool:

@@ -158,6 +158,8 @@ class Validation:
                 self._fault(
                     f"{key}.allow_from", f"{address!r} is not a valid address: {error}", remedy
                 )
+        if table.upload is not None:
+            self._try(f"{key}.upload", check_domain, table.upload)
         local_parts = self._local_parts(table, key)
         profiles = self._profiles(table, key, local_parts)
         reading = RoomValidation(self._secret_file, self._fault, self.warnings.append)
@@ -193,6 +195,7 @@ class Validation:
             typing_after_s=table.component_typing_after_s,
             presence=table.component_presence,
             subscribe=table.component_subscribe,
+            upload=table.upload,
         )
 
     def _local_parts(self, table: ComponentTable, key: str) -> frozenset[str] | None:

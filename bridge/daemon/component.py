@@ -27,6 +27,7 @@ from bridge.dispatch.deferred import DeferredReplies
 from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.submission import Submission, Submitter
+from bridge.dispatch.upload import Uploader
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import DeliveryQueue, MemoryQueue
 from bridge.journal.state import JournalState
@@ -197,6 +198,11 @@ class ComponentService:
     def deferred(self) -> DeferredReplies:
         """Takes the replies that endpoints give later."""
         return self._pipeline.deferred
+
+    @property
+    def uploader(self) -> Uploader:
+        """Uploads files."""
+        return self._pipeline.uploader
 
     @property
     def announcer(self) -> Announcer:

@@ -20,6 +20,7 @@ from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.promise import Promises
 from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.submission import Submission, Submitter
+from bridge.dispatch.upload import Uploader
 from bridge.dispatch.worker import DeliveryWorker, Poster
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.reply import ReplyComposer
@@ -77,6 +78,7 @@ class Pipeline:
     bouncer: Bouncer
     pending_iqs: PendingIqs
     submitter: Submitter
+    uploader: Uploader
     rooms: Rooms
     room_runner: RoomRunner
     receipts: Receipts
@@ -166,9 +168,10 @@ class Pipeline:
         submitter = Submitter(
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
         )
+        uploader = Uploader(component, settings, submitter, log, around.now)
         admission.limiter.sender_of = rooms.sender_of
         return cls(
-            *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter),
+            *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter, uploader),
             rooms,
             RoomRunner(rooms, outbox, dispatcher.handle_inbound, around.now),
             receipts,
@@ -193,5 +196,6 @@ class Pipeline:
         self.rooms.configure(component.rooms, component.max_rooms, self.contacts.book.exists)
         self.admission.change(component)
         self.worker.change(endpoint)
+        self.uploader.change(component, settings)
         policy = RetryPolicy.of(retry_of(component, settings))
         self.dispatcher.change(policy, http.max_in_flight, moved=moved)
