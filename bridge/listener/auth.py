@@ -161,8 +161,12 @@ class BodyConcurrency:
     A token without any takes no memory.
     """
 
-    def __init__(self, limit: int = BODIES) -> None:
+    def __init__(
+        self, limit: int = BODIES, busy: str = "slow bodies of this token are being read"
+    ) -> None:
+        """`busy` says, behind the limit, what takes up all places."""
         self._limit = limit
+        self._busy = busy
         self._limiters: dict[str, trio.CapacityLimiter] = {}
 
     @asynccontextmanager
@@ -177,7 +181,7 @@ class BodyConcurrency:
             with trio.move_on_after(BODY_WAIT_S) as scope:
                 await limiter.acquire()
             if scope.cancelled_caught:
-                detail = f"{self._limit} slow bodies of this token are being read. Try again later."
+                detail = f"{self._limit} {self._busy}. Try again later."
                 raise Problem(429, detail=detail, headers={"Retry-After": f"{BODY_WAIT_S:g}"})
             try:
                 yield

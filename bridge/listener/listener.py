@@ -19,13 +19,16 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
+from bridge.dispatch.upload import Uploader
 from bridge.listener.api.contact import Announcers, ContactRoutes
+from bridge.listener.api.file import FileRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.openapi.document import document
 from bridge.listener.api.prosody import ProsodyRoutes
 from bridge.listener.api.reply import ReplyRoutes
 from bridge.listener.api.room import RoomRoutes, RoomService
 from bridge.listener.api.stanza import QueryRoutes, StanzaRoutes
+from bridge.listener.api.upload import Uploaders, Uploads
 from bridge.listener.auth import (
     AT_ONCE,
     BODIES,
@@ -78,12 +81,14 @@ def make_app(
     bodies: int = BODIES,
     announcers: Announcers = dict,
     requests: Counter[tuple[str, int]] | None = None,
+    uploaders: Uploaders = dict,
 ) -> ASGIApp:
     """Return the ASGI application.
 
     `services` are the components by domain, `watching` the monitoring routes. `at_once` limits the
     concurrent requests of each token, `bodies` those whose body is being read. `announcers` have
-    the contacts and profiles. Requests are counted in `requests`, by route and status.
+    the contacts and profiles, `uploaders` upload files. Requests are counted in `requests`, by
+    route and status.
     """
     description = document(getattr(route, "path", "") for route in watching)
 
@@ -103,6 +108,7 @@ def make_app(
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
             *ContactRoutes(handler, announcers).routes,
+            *FileRoutes(handler, Uploads(uploaders)).routes,
             *ProsodyRoutes(handler).routes,
             *RoomRoutes(handler, services).routes,
             *ReplyRoutes(
@@ -151,6 +157,9 @@ class Listener:
             def announcers() -> dict[str, Announcer]:
                 return {domain: parts.services[domain].announcer for domain in parts.configured()}
 
+            def uploaders() -> dict[str, Uploader]:
+                return {domain: parts.services[domain].uploader for domain in parts.configured()}
+
             app = make_app(
                 sender,
                 access,
@@ -159,6 +168,7 @@ class Listener:
                 watching=routes(view, access),
                 announcers=announcers,
                 requests=view.requests,
+                uploaders=uploaders,
             )
             server = Server(app, listen.max_connections)
             yield cls(listen, listening, access, server, view)

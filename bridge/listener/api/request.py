@@ -74,7 +74,7 @@ async def read_body(
     if length.isdecimal() and int(length[:20]) > limit_bytes:
         raise too_long
     content = bytearray()
-    pause_s, small, has_place = GATHER_S, 0, False
+    pace, has_place = Pace(), False
     with trio.move_on_after(BODY_S) as scope:
         async with AsyncExitStack() as held:
             while True:  # not request.stream(): if this ends early, a generator is left behind
@@ -92,13 +92,28 @@ async def read_body(
                     await held.enter_async_context(place())
                     scope.deadline = trio.current_time() + left_s
                     has_place = True
-                small += len(piece) < SMALL_BYTES
-                if small > FREE_PIECES:
-                    await trio.sleep(pause_s)
-                    pause_s = min(2 * pause_s, GATHER_MAX_S)
+                await pace.wait_after(piece)
     if scope.cancelled_caught:
         raise Problem(408, detail=f"The body did not arrive within {BODY_S:g} s.")
     return bytes(content)
+
+
+class Pace:
+    """Slows down the reading of a body that comes in many small pieces; see `GATHER_S`."""
+
+    def __init__(self) -> None:
+        self._small = 0
+        self._pause_s = GATHER_S
+
+    async def wait_after(self, piece: bytes) -> None:
+        """Wait, if need be, until there may be more to read at once."""
+        if len(piece) >= SMALL_BYTES:
+            self._pause_s = GATHER_S
+            return
+        self._small += 1
+        if self._small > FREE_PIECES:
+            await trio.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, GATHER_MAX_S)
 
 
 def text_of(body: bytes) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from bridge import __version__
 from bridge.listener.api.openapi import (
+    file,
     identity,
     monitoring,
     prosody,
@@ -22,9 +23,10 @@ from bridge.listener.api.openapi import (
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, reply, query, identity, prosody, room, monitoring)
+_GROUPS: Final = (stanza, reply, file, query, identity, prosody, room, monitoring)
 _TAGS: Final = {
     "send": "Send stanzas",
+    "files": "Upload files",
     "query": "Ask other entities",
     "identity": "Contacts, and the profiles of addresses",
     "rooms": "Rooms that the bridge keeps joined",

@@ -19,7 +19,8 @@ WHY: Final = {
     409: "The Idempotency-Key was used for another request, an iq with this id already waits, the"
     " room is in the configuration or one too many, or the service itself says who its addresses"
     " are",
-    413: "The body is longer than max_body_bytes",
+    411: "A file without Content-Length",
+    413: "The body is longer than max_body_bytes, or than the upload service allows",
     415: "The Content-Type is not accepted by this path, or not UTF-8",
     422: "The stanza may not be sent; `detail` names the key",
     431: "The head of the request is longer than 16 KiB",

@@ -131,6 +131,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "replyLater",
         "sendStanzas",
         "sendText",
+        "uploadFile",
     ]
     tags = [tag["name"] for tag in value["tags"]]
     assert {tag for one in operations for tag in one["tags"]} == set(tags)
@@ -139,7 +140,15 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
 def test_the_objects_of_answers_are_closed() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     answers = ("Accepted", "Answer", "Problem", "Health", "Readiness", "Ping", "Version", "Disco")
-    own = ("Contacts", "Profile", "ProfileSet", "Room", "RoomDetail", "RoomSettings")
+    own = (
+        "Contacts",
+        "Profile",
+        "ProfileSet",
+        "Room",
+        "RoomDetail",
+        "RoomSettings",
+        "UploadedFile",
+    )
     for name in (
         *answers,
         *own,

@@ -1,0 +1,313 @@
+"""`POST /v1/files`: who may upload what, and what each failure becomes."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import httpx
+import pytest
+import trio
+from attrs import frozen
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from bridge.config.settings import Count, ListenSettings, TcpAddress
+from bridge.dispatch.upload import Pieces
+from bridge.listener.api.file import PIECE_S
+from bridge.listener.api.upload import UPLOADS_OF_TOKEN
+from bridge.listener.auth import BODY_WAIT_S, TokenAuth
+from bridge.listener.listener import make_app
+from tests.bridge.dispatch.life import Life
+from tests.bridge.listener.api.test_stanza import problem
+from tests.bridge.listener.conftest import MAX_BODY_BYTES, TOKENS, bearer
+from tests.bridge.listener.fake_sender import BOT, FakeSender
+from tests.bridge.recorder import Recorder
+from tests.bridge.upload_service import UPLOAD, FakeUploads
+
+CONTENT: Final = bytes(range(256)) * 1000
+STANZAS: Final = "urn:ietf:params:xml:ns:xmpp-stanzas"
+
+
+@frozen
+class World:
+    """The application on a component that runs, whose server has `uploads`."""
+
+    client: httpx.AsyncClient
+    uploads: FakeUploads
+    sender: FakeSender
+    app: Any
+
+    async def post(
+        self, path: str = "/v1/files?name=a.png", content: Any = CONTENT, **headers: str
+    ) -> httpx.Response:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        given = {**bearer("one"), **given}
+        if not isinstance(content, bytes):
+            return await self.client.post(path, content=content, headers=given)
+        url = self.client.base_url.join(path)
+        given |= {"Host": "listener", "Content-Length": str(len(content))}
+        return await self.client.send(
+            httpx.Request("POST", url, headers=given, stream=Whole(content))
+        )
+
+
+class Whole(httpx.AsyncByteStream):
+    """A body in pieces, without an async generator, which would be left behind if it is not read
+    to its end.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._pieces = Pieces(content)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+
+@pytest.fixture
+async def world(log: Recorder, nursery: trio.Nursery) -> AsyncIterator[World]:
+    life, uploads, sender = Life(), FakeUploads(), FakeSender()
+    await nursery.start(life.run)
+    await uploads.serve(life, nursery)
+    listen = ListenSettings(
+        TcpAddress("127.0.0.1", 0), TOKENS, "example.org", Count(MAX_BODY_BYTES)
+    )
+    app = make_app(
+        sender, TokenAuth(TOKENS), listen, uploaders=lambda: {BOT: life.pipeline.uploader}
+    )
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://listener") as client:
+        yield World(client, uploads, sender, app)
+
+
+async def test_a_file_that_is_larger_than_any_other_body(world: World) -> None:
+    assert len(CONTENT) > MAX_BODY_BYTES
+    response = await world.post(Content_Type="image/png")
+    assert response.status_code == 201
+    assert response.json() == {
+        "url": "https://files.example/1/a.png",
+        "size": len(CONTENT),
+        "media_type": "image/png",
+        "name": "a.png",
+    }
+    assert response.headers["location"] == "https://files.example/1/a.png"
+    assert world.uploads.files == [CONTENT]
+    assert world.uploads.asked[-1].from_ == BOT
+
+
+async def test_the_answer_is_an_entry_of_files(world: World) -> None:
+    entry = (await world.post(Content_Type="image/png")).json()
+    sent = await world.client.post(
+        "/v1/stanzas", json={"to": "a@b.example", "files": [entry]}, headers=bearer("one")
+    )
+    assert sent.status_code == 202
+    [(stanza, _)] = world.sender.sent
+    assert "<body>https://files.example/1/a.png</body>" in str(stanza)
+
+
+@pytest.mark.parametrize(
+    ("path", "media", "attributes"),
+    [
+        ("?name=a.jpg", None, ("a.jpg", "image/jpeg")),
+        ("?name=a.jpg", "application/x-www-form-urlencoded", ("a.jpg", "image/jpeg")),
+        ("?name=../../a%0d%0aX:%20y.jpg", "text/plain; charset=utf-8", ("aX: y.jpg", "text/plain")),
+        ("", "image/png", ("file.png", "image/png")),
+        ("", None, ("file.bin", "application/octet-stream")),
+    ],
+)
+async def test_name_and_type(
+    world: World, path: str, media: str | None, attributes: tuple[str, str]
+) -> None:
+    headers = {} if media is None else {"Content_Type": media}
+    value = (await world.post(f"/v1/files{path}", **headers)).json()
+    assert (value["name"], value["media_type"]) == attributes
+    payload = world.uploads.asked[-1].payload
+    assert payload is not None
+    assert (payload.get("filename"), payload.get("content-type")) == attributes
+
+
+# --- who may
+
+
+@pytest.mark.parametrize(
+    ("token", "query", "from_"),
+    [
+        ("one", "", BOT),
+        ("one", f"?from=any@{BOT}", f"any@{BOT}"),
+        ("echo", "", f"echo@{BOT}"),
+        ("two", f"?from=alert@{BOT}", f"alert@{BOT}"),
+        ("sender", "", BOT),
+    ],
+)
+async def test_on_whose_behalf(world: World, token: str, query: str, from_: str) -> None:
+    assert (await world.post(f"/v1/files{query}", **bearer(token))).status_code == 201
+    assert {one.from_ for one in world.uploads.asked} == {from_}
+
+
+@pytest.mark.parametrize(
+    ("token", "query", "status", "why"),
+    [
+        ("asker", "", 403, 'lacks the scope "send"'),
+        ("echo", f"?from=alert@{BOT}", 403, "may not speak as that address"),
+        ("two", "", 422, "from is missing"),
+        ("one", "?from=@@", 422, "not a valid address"),
+        ("other", "", 404, "not a component here"),
+    ],
+)
+async def test_who_may_not(world: World, token: str, query: str, status: int, why: str) -> None:
+    told = problem(await world.post(f"/v1/files{query}", **bearer(token)), status)
+    assert why in told["detail"]
+    assert world.uploads.asked == []
+
+
+async def test_without_a_token(world: World) -> None:
+    problem(await world.post(Authorization="Bearer wrong-0123456789abcdef"), 401)
+
+
+# --- what may not be uploaded
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    yield b"a"
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "why"),
+    [
+        (pieces, {}, 411, "Set Content-Length"),
+        (b"", {}, 422, "The file is empty"),
+        (b"a", {"Content_Encoding": "gzip"}, 415, "no Content-Encoding"),
+        (b"a", {"Content_Type": "image"}, 415, "not a media type"),
+        (b"a", {"Content_Type": "multipart/form-data; boundary=x"}, 415, "Send the file itself"),
+    ],
+)
+async def test_bad_requests(
+    world: World, content: Any, headers: dict[str, str], status: int, why: str
+) -> None:
+    body = content() if callable(content) else content
+    assert why in problem(await world.post(content=body, **headers), status)["detail"]
+    assert world.uploads.asked == []
+
+
+# --- what the upload service does
+
+
+@pytest.mark.parametrize(
+    ("keys", "status", "type", "why"),
+    [
+        ({"items": []}, 501, "urn:xmpp-bridge:problem:not-implemented", "offers no upload service"),
+        ({"max_bytes": "1000"}, 413, None, "takes at most 1000."),
+        (
+            {"refusal": f"<forbidden xmlns='{STANZAS}'/>"},
+            403,
+            "urn:xmpp-bridge:problem:remote:forbidden",
+            "allow this component to upload",
+        ),
+        (
+            {"refusal": f"<resource-constraint xmlns='{STANZAS}'/>"},
+            429,
+            "urn:xmpp-bridge:problem:remote:resource-constraint",
+            "refuses a slot: resource-constraint",
+        ),
+        ({"put_url": "http://files.example/"}, 502, None, "begins with http://"),
+        ({"behaviour": "breaks"}, 502, None, "failed"),
+        ({"behaviour": "refuses"}, 502, None, "status 413"),
+    ],
+)
+async def test_failures(
+    world: World, keys: dict[str, Any], status: int, type: str | None, why: str
+) -> None:
+    for key, value in keys.items():
+        setattr(world.uploads, key, value)
+    told = problem(await world.post(), status)
+    assert why in told["detail"]
+    assert type is None or told["type"] == type
+    assert world.uploads.files == []
+
+
+async def test_a_service_that_does_not_answer(world: World, mock_clock: MockClock) -> None:
+    mock_clock.autojump_threshold = 0.05
+    await world.post()
+    world.uploads.silent.add("upload.example")
+    assert "does not answer" in problem(await world.post(), 504)["detail"]
+
+
+async def test_a_client_that_stands_still(world: World, mock_clock: MockClock) -> None:
+    class Slow(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield CONTENT[:100]
+            await trio.sleep_forever()
+
+    mock_clock.autojump_threshold = 0.1
+    began = trio.current_time()
+    told = problem(await world.post(content=Slow(), Content_Length="1000"), 408)
+    assert told["detail"] == f"Nothing came of the file for {PIECE_S:g} s."
+    assert trio.current_time() - began >= PIECE_S
+    assert world.uploads.files == []
+
+
+async def test_a_client_that_leaves(world: World) -> None:
+    messages = [{"type": "http.request", "body": b"abc", "more_body": True}]
+    status = 0
+
+    async def receive() -> Any:
+        await trio.lowlevel.checkpoint()
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    headers = {**bearer("one"), "Content-Length": "1000"}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/files",
+        "raw_path": b"/v1/files",
+        "query_string": b"",
+        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+    }
+    await world.app(scope, receive, send)
+    assert status == 499
+    assert world.uploads.files == []
+
+
+async def test_uploads_are_bounded_and_delay_no_send(world: World, mock_clock: MockClock) -> None:
+    world.uploads.hold = trio.Event()
+    statuses: list[int] = []
+
+    async def upload() -> None:
+        statuses.append((await world.post(content=b"a")).status_code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(UPLOADS_OF_TOKEN + 1):
+            nursery.start_soon(upload)
+        while len(world.uploads.heads) < UPLOADS_OF_TOKEN:
+            await wait_all_tasks_blocked(0.01)
+        sent = await world.client.post(
+            "/v1/stanzas", json={"to": "a@b.example", "body": "hi"}, headers=bearer("one")
+        )
+        assert sent.status_code == 202
+        mock_clock.jump(BODY_WAIT_S + 1)
+        await wait_all_tasks_blocked(0.01)
+        assert statuses == [429]
+        assert len(world.uploads.heads) == UPLOADS_OF_TOKEN
+        world.uploads.hold.set()
+    assert statuses == [429, *[201] * UPLOADS_OF_TOKEN]
+    assert len(world.uploads.asked_for(UPLOAD)) == UPLOADS_OF_TOKEN
+
+
+async def test_small_pieces_slow_themselves_down_and_large_ones_do_not(
+    world: World, mock_clock: MockClock
+) -> None:
+    class Many(httpx.AsyncByteStream):
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(100):
+                yield bytes(self.size)
+
+    mock_clock.autojump_threshold = 0.05
+    began = trio.current_time()
+    await world.post(content=Many(9000), Content_Length="900000")
+    assert trio.current_time() == began
+    await world.post(content=Many(1), Content_Length="100")
+    assert trio.current_time() - began > 30
