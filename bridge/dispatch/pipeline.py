@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, http_of, retry_of
 from bridge.dispatch.admission import Admission
+from bridge.dispatch.attachment import ReplyUploads
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.deferred import DeferredReplies
 from bridge.dispatch.dispatcher import Dispatcher
@@ -21,7 +22,7 @@ from bridge.dispatch.promise import Promises
 from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.submission import Submission, Submitter
 from bridge.dispatch.upload import Uploader
-from bridge.dispatch.worker import DeliveryWorker, Poster
+from bridge.dispatch.worker import DeliveryWorker, FileUploads, Poster
 from bridge.journal.queue import DeliveryQueue
 from bridge.payload.reply import ReplyComposer
 from bridge.telemetry.meter import Meter
@@ -65,6 +66,7 @@ class Surroundings:
     is_replay: bool = False
     now: Callable[[], float] = time.time
     iq_now: Callable[[], float] = trio.current_time
+    reply_uploads: FileUploads | None = None
 
 
 @frozen
@@ -138,11 +140,16 @@ class Pipeline:
             limiter=around.limiter,
             typing=typing,
         )
+        submitter = Submitter(
+            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
+        )
+        uploader = Uploader(component, settings, submitter, log, around.now)
         worker = DeliveryWorker(
             *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
             receipts,
             typing,
             given,
+            around.reply_uploads or ReplyUploads(uploader),
             is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
@@ -165,10 +172,6 @@ class Pipeline:
             typing=typing,
             promises=given,
         )
-        submitter = Submitter(
-            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
-        )
-        uploader = Uploader(component, settings, submitter, log, around.now)
         admission.limiter.sender_of = rooms.sender_of
         return cls(
             *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter, uploader),

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.config.settings import Component, Settings, http_of
 from bridge.dispatch.submission import NotTaken, OutboxFull, Submitter
 from bridge.httpclient.put import PutError, put_file
+from bridge.payload.reply import own_address
 from bridge.payload.shape import File
 from bridge.xmpp.iq import DuplicateId, TooManyPending
 from bridge.xmpp.upload import (
@@ -74,8 +75,13 @@ class Uploader:
         self.slots = UploadSlots(self._ask, hosts, component.upload)
 
     async def service(self, from_: str) -> UploadService:
-        """Return the upload service of the server; see `UploadSlots.service`."""
-        return await self.slots.service(from_)
+        """Return the upload service of the server, asked for on behalf of `from_`.
+
+        Raises:
+            UploadError: if there is none, or it does not answer.
+            UnusableReply: if `from_` is not an address of the component (S28).
+        """
+        return await self.slots.service(own_address(from_, self._component.domain))
 
     async def upload(self, file: NewFile, pieces: AsyncIterator[bytes], from_: str) -> File:
         """Upload a file on behalf of `from_`, and return it as `files` of a message have it.
@@ -85,7 +91,9 @@ class Uploader:
 
         Raises:
             UploadError: if it is not uploaded; the subclass and the message say why.
+            UnusableReply: if `from_` is not an address of the component (S28).
         """
+        from_ = own_address(from_, self._component.domain)
         service = await self.slots.service(from_)
         slot = await self.slots.slot(service, file, from_)
         # XEP-0363 §4: type and length are those of the request for the slot.

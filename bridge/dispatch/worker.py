@@ -3,6 +3,7 @@
 Events that an operator should know of are logged here, once.
 """
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -12,7 +13,8 @@ from structlog.typing import FilteringBoundLogger
 from bridge.dispatch.outage import OutageLog
 from bridge.dispatch.promise import Promises
 from bridge.journal.delivery import Delivery
-from bridge.payload.body import IGNORED, Reading, hint_for, read_reply
+from bridge.payload.attachment import has_data
+from bridge.payload.body import IGNORED, Reading, ReplyObject, hint_for, read_reply
 from bridge.payload.check import is_answer_to
 from bridge.payload.derived import OUTSIDE, Place
 from bridge.payload.error import UnusableReply
@@ -57,6 +59,20 @@ class Poster(Protocol):
         ...
 
 
+class FileUploads(Protocol):
+    """Uploads the files within replies."""
+
+    async def with_urls(
+        self, objects: Sequence[ReplyObject], from_: str, /
+    ) -> Sequence[ReplyObject]:
+        """Return the objects of a reply from `from_` with a URL in the place of each content.
+
+        Raises:
+            UnusableReply: if a file cannot be uploaded.
+        """
+        ...
+
+
 class AttemptResult(msgspec.Struct, frozen=True, gc=False):  # a Struct, like `Outcome`
     """The outcome of an attempt, and the stanzas to send if it is a success."""
 
@@ -88,15 +104,18 @@ class DeliveryWorker:
         receipts: Receipts | None = None,
         typing: Typing | None = None,
         promises: Promises | None = None,
+        uploads: FileUploads | None = None,
         *,
         is_replay: bool = False,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
-        is being worked on; without `promises`, no POST has a `reply_url`. `is_replay`: the deferred
-        replies are those of the capture, so an iq that waits for one is not answered here.
+        is being worked on; without `promises`, no POST has a `reply_url`; without `uploads`, a
+        reply with the content of a file is a bad reply. `is_replay`: the deferred replies are those
+        of the capture, so an iq that waits for one is not answered here.
         """
         self._is_replay = is_replay
         self._promises = promises
+        self._uploads = uploads
         self._receipts = receipts
         self._typing = typing
         self._composer = composer
@@ -145,8 +164,11 @@ class DeliveryWorker:
                     reading = read_reply(outcome, "iq" if stanza.is_request else "message")
                     if reading.unknown or reading.nothing:
                         self._note_reading(reading)
+                    objects: Sequence[ReplyObject] = reading.objects
+                    if self._uploads is not None and has_data(objects):
+                        objects = await self._uploads.with_urls(objects, stanza.to or "")
                     stanzas = await self._composer.compose(
-                        reading.objects, stanza, uid=delivery.uid, in_room=in_room
+                        objects, stanza, uid=delivery.uid, in_room=in_room
                     )
                 except UnusableReply as error:
                     outcome = BadReply(str(error))

@@ -36,7 +36,7 @@ from bridge.payload.shape import (
     Disco,
     ErrorObject,
     Extdisco,
-    File,
+    FileToSend,
     Form,
     Forwarded,
     Gateway,
@@ -122,7 +122,7 @@ def write_fields(fields: dict[str, Any], body: str | None, kind: Kind, request: 
     if "retract" in fields:
         body = RETRACTED
     if "files" in fields:
-        body = checked("files", fields["files"], list[File])[0].url
+        body = checked("files", fields["files"], list[FileToSend])[0].url
     if "html" in fields and body is None:
         body = _text_of_html(elements)
     if fields.get("quote") and (quotation := _quotation(request)):
@@ -293,8 +293,9 @@ WRITERS: Final[dict[str, _Row]] = {
         "A list of reactions to the request's message, or `{id, reactions}`; `[]` takes them "
         "back."),
     "oob": _Row((*_M, *_I), Oob, file.write_oob, "A URL, `{url, desc}`."),
-    "files": _Row(_M, list[File], file.write_files,
-        "A list of `{url, name, media_type, size, desc}`; each file becomes a message."),
+    "files": _Row(_M, list[FileToSend], file.write_files,
+        "A list of `{url, name, media_type, size, desc}`, or with `data_base64` in the place of "
+        "`url`; each file becomes a message."),
     "attach_to": _Row(_M, str, write.write_id_in(expanded(ns.ATTACHING, "attach-to")),
         "The id of a message that this one is attached to.", makes_message=False),
     "origin_id": _Row(_M, str, write.write_id_in(expanded(ns.SID, "origin-id")),

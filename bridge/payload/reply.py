@@ -5,7 +5,7 @@ the stream, which is shared with strangers.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import msgspec
 from attrs import field, frozen
 from msgspec.structs import replace
 
+from bridge.payload.attachment import FILES_LIMIT
 from bridge.payload.body import ReplyObject, RichObject
 from bridge.payload.check import check_answer, check_type, is_answer
 from bridge.payload.content import kind_of, type_of_question, write_fields
@@ -34,8 +35,6 @@ from xmppstream.names import CLIENT, COMPONENT, expanded
 from xmppstream.parser_thread import ParseElement
 from xmppstream.stanza import KINDS, Kind, make
 
-FILES_LIMIT: Final = 100
-"""The files of one object, at most: each becomes a message."""
 _BODY: Final = expanded(COMPONENT, "body")
 _THREAD: Final = expanded(COMPONENT, "thread")
 _NAMESPACES: Final = ("", CLIENT, COMPONENT)
@@ -83,7 +82,7 @@ class ReplyComposer:
     _answered: Answered = field(factory=Answered, init=False, repr=False)
 
     async def compose(
-        self, objects: list[ReplyObject], request: Stanza, *, uid: str, in_room: bool
+        self, objects: Sequence[ReplyObject], request: Stanza, *, uid: str, in_room: bool
     ) -> list[Stanza]:
         """Return the checked stanzas of a reply to `request`; an empty list if it sends nothing.
 
@@ -117,8 +116,8 @@ class ReplyComposer:
         return stanzas
 
     def _correct(
-        self, objects: list[ReplyObject], request: Stanza, in_room: bool
-    ) -> list[ReplyObject]:
+        self, objects: Sequence[ReplyObject], request: Stanza, in_room: bool
+    ) -> Sequence[ReplyObject]:
         """Make the reply to a correction correct our reply to the original, if that is known."""
         first, rest = objects[0], objects[1:]
         fields = first.fields if isinstance(first, RichObject) else {}
@@ -294,19 +293,23 @@ class ReplyComposer:
         return Stanza(stanza.element.with_attributes(to=to, from_=sender, id=id))
 
     def _sender(self, given: str | None, request: Stanza) -> str:
-        return _own((request.to or "") if given is None else given, self.domain)
+        return own_address((request.to or "") if given is None else given, self.domain)
 
 
 @lru_cache(maxsize=1024)
-def _own(address: str, domain: str) -> str:
-    """Return a sender's address with the domain spelled exactly as configured (S28)."""
+def own_address(address: str, domain: str) -> str:
+    """Return a sender's address with the domain spelled exactly as configured (S28).
+
+    Raises:
+        UnusableReply: if it is not an address of the domain.
+    """
     jid = check_jid("from", address)
     if not same_domain(jid.domain, domain):
         raise UnusableReply(f"from: {quote(jid.domain)} is not {domain}")
     return str(Jid(jid.local, domain, jid.resource))
 
 
-def one_file_each(objects: list[ReplyObject]) -> list[ReplyObject]:
+def one_file_each(objects: Sequence[ReplyObject]) -> list[ReplyObject]:
     """Return objects with at most one file each: clients show a picture only if it is alone. A
     body goes first, as a message of its own.
 

@@ -39,6 +39,8 @@ _REQUEST: Final[dict[str, tuple[Table, str]]] = {
     ),
     "reason": (_TEXT, "Why the bot is not in the room any more, for the event room_left."),
 }
+_EITHER: Final = {"FileToSend": ("url", "data_base64")}
+"""Two keys of which an object needs one, which msgspec cannot say."""
 _ALWAYS: Final = list(_REQUEST)[: list(_REQUEST).index("id")]
 
 
@@ -47,6 +49,10 @@ def content_schemas(ref_template: str) -> tuple[Table, Table]:
     found, definitions = msgspec.json.schema_components(
         [writer.shape for writer in WRITERS.values()], ref_template=ref_template
     )
+    for name, (key, other) in _EITHER.items():
+        # Not anyOf: openapi-python-client then loses the properties.
+        definitions[name]["if"] = {"not": {"required": [key]}}
+        definitions[name]["then"] = {"required": [other]}
     schemas = {
         key: {"description": writer.doc, **schema}
         for (key, writer), schema in zip(WRITERS.items(), found, strict=True)

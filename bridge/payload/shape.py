@@ -74,6 +74,17 @@ class File(Shape, frozen=True, omit_defaults=True, gc=False):
     desc: str | None = None
 
 
+class FileToSend(Shape, frozen=True, omit_defaults=True, gc=False):
+    """A file to share: its `url`, or its content as base64, which the bridge uploads."""
+
+    url: str | None = None
+    name: str | None = None
+    media_type: str | None = None
+    size: int | None = None
+    desc: str | None = None
+    data_base64: str | None = None
+
+
 class StanzaId(Shape, frozen=True, omit_defaults=True, gc=False):
     """An id that an archive gave to the message (XEP-0359)."""
 

@@ -56,10 +56,14 @@ class FakeUploads:
 
     # --- XMPP
 
+    def hear(self, one: Stanza) -> None:
+        """Look at a stanza that the component sends."""
+
     async def _answer_all(self, life: Life) -> None:
         while True:
             await life.outbox.wait_pending()
             for one in life.sent():
+                self.hear(one)
                 if one.kind != "iq" or one.type != "get":
                     continue
                 self.asked.append(one)

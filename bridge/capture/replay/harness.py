@@ -6,9 +6,10 @@ live endpoint, running deliveries are awaited before a connection ends.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
+from urllib.parse import quote
 
 import trio
 from attrs import evolve, frozen
@@ -31,6 +32,9 @@ from bridge.capture.replay.tally import Tally
 from bridge.config.settings import Component, Settings, http_of, limits_of, retry_of
 from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.journal.queue import Quota
+from bridge.payload.attachment import NOWHERE, Attachment, with_urls
+from bridge.payload.body import ReplyObject
+from bridge.payload.shape import File
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import Outcome
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
@@ -94,6 +98,16 @@ class _Timing:
             duration_s = self._captured.duration_s
         self._tally.outcome(outcome, duration_s)
         return outcome
+
+
+class _Unsent:
+    """Uploads nothing: a file within a reply gets a URL that leads nowhere."""
+
+    async def with_urls(self, objects: Sequence[ReplyObject], _: str) -> Sequence[ReplyObject]:
+        async def upload(one: Attachment, _: str | None) -> File:
+            return File(NOWHERE + quote(one.name), one.name, one.media_type, len(one.content))
+
+        return await with_urls(objects, upload)
 
 
 class ReplayHarness:
@@ -205,6 +219,7 @@ class ReplayHarness:
                 is_replay=self._captured is not None,
                 now=self._wall,
                 iq_now=self._pace.now,
+                reply_uploads=_Unsent(),
             ),
         )
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox

@@ -16,7 +16,16 @@ from bridge.payload.extension.common import (
     number_of,
 )
 from bridge.payload.extension.text import FALLBACK
-from bridge.payload.shape import File, Header, Oob, Slot, UploadGet, UploadPut, UploadRequest
+from bridge.payload.shape import (
+    File,
+    FileToSend,
+    Header,
+    Oob,
+    Slot,
+    UploadGet,
+    UploadPut,
+    UploadRequest,
+)
 from xmppstream import Element, Stanza
 from xmppstream.names import expanded
 
@@ -100,13 +109,17 @@ _FILE_READERS: Final = {ns.SFS: _sfs, ns.REFERENCE: _sims, ns.OOB: _file_of_oob}
 _FILE_SOURCES: Final = tuple(_FILE_READERS)
 
 
-def write_files(value: list[File], _: Asked) -> Written:
+def write_files(value: list[FileToSend], _: Asked) -> Written:
     """Clients show a picture only if the body is its URL, so a message has one file."""
     if not value:
         raise UnusableReply("files is empty: list a file, or leave the key out")
     if len(value) != 1:
         raise UnusableReply("files: a message has one file; send one message for each")
     file = value[0]
+    if file.data_base64:
+        raise UnusableReply("files.data_base64 is for messages that the bridge itself sends")
+    if file.url is None:
+        raise UnusableReply("files[0] has no url")
     if not _URL.match(file.url):
         raise UnusableReply("files.url is not a URL")
     if file.size is not None and file.size < 0:
