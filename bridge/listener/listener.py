@@ -95,12 +95,14 @@ def make_app(
     async def describe(_: Request) -> Response:
         return Response(description, media_type="application/json")
 
+    uploads = Uploads(uploaders)
     handler = SubmissionHandler(
         sender,
         access,
         TokenConcurrency(at_once),
         BodyConcurrency(bodies),
         listen.max_body_bytes,
+        uploads,
         listen.default_host,
     )
     app = Starlette(
@@ -108,7 +110,7 @@ def make_app(
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
             *ContactRoutes(handler, announcers).routes,
-            *FileRoutes(handler, Uploads(uploaders)).routes,
+            *FileRoutes(handler).routes,
             *ProsodyRoutes(handler).routes,
             *RoomRoutes(handler, services).routes,
             *ReplyRoutes(

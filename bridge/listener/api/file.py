@@ -10,7 +10,6 @@ from starlette.routing import Route
 
 from bridge.listener.api.handler import SubmissionHandler, json_response
 from bridge.listener.api.request import Pace
-from bridge.listener.api.upload import Uploads
 from bridge.listener.problem import Problem
 from bridge.payload.attachment import clean_name, media_type_of
 from bridge.xmpp.upload import NewFile
@@ -26,7 +25,6 @@ class FileRoutes:
     """The route of `/v1/files`."""
 
     handler: SubmissionHandler
-    uploads: Uploads
 
     @property
     def routes(self) -> list[Route]:
@@ -35,10 +33,11 @@ class FileRoutes:
     async def file(self, request: Request) -> Response:
         """Upload the body as a file."""
         async with self.handler.authorized(request, "send") as grant:
-            from_ = self.uploads.sender(grant, request.query_params.get("from"))
+            uploads = self.handler.uploads
+            from_ = uploads.sender(grant, request.query_params.get("from"))
             file = file_of(request)
-            async with self.uploads.place(grant):
-                shared = await self.uploads.upload(file, BodyPieces(request), from_)
+            async with uploads.place(grant):
+                shared = await uploads.upload(file, BodyPieces(request), from_)
             value = {
                 "url": shared.url,
                 "size": shared.size,

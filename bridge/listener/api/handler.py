@@ -4,8 +4,8 @@ The order is the same for all routes: token, scope, limit of concurrent requests
 sender address. Only then is anything sent.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final, NoReturn
 
@@ -16,9 +16,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from bridge.config.token import Scope
+from bridge.dispatch.upload import Pieces
 from bridge.listener.api.request import form_of, key_of, read_body, wait_of
+from bridge.listener.api.upload import Uploads
 from bridge.listener.auth import BodyConcurrency, Grant, TokenAuth, TokenConcurrency
 from bridge.listener.problem import Problem, problem_of
+from bridge.listener.submission.composition import Content, Objects, read_objects
 from bridge.listener.submission.deferral import NoLongerTaken
 from bridge.listener.submission.sender import (
     Batch,
@@ -34,9 +37,12 @@ from bridge.listener.submission.sender import (
     Sender,
     SendRefused,
 )
+from bridge.payload.attachment import NOWHERE, Attachment, has_data, with_urls
 from bridge.payload.body import NotJson, ReplyBody
 from bridge.payload.error import UnusableReply
 from bridge.payload.field import of_stanza
+from bridge.payload.shape import File
+from bridge.xmpp.upload import NewFile
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
 
@@ -62,6 +68,7 @@ class SubmissionHandler:
     counter: TokenConcurrency
     bodies: BodyConcurrency
     max_body_bytes: int
+    uploads: Uploads
     default_host: str | None = None
 
     @asynccontextmanager
@@ -88,27 +95,49 @@ class SubmissionHandler:
         """Return the stanzas of a request, whose senders are addresses that the token may use.
 
         If the content has no sender, it is `from_`, the Basic user, or the only address of the
-        token, in this order.
+        token, in this order. Files whose content is in the request are uploaded.
 
         Raises:
             Problem: 400 if the body should be JSON and is not; 404 if there is no such component;
                 422 if a stanza may not be sent; 403 if the token lacks the scope or the address.
         """
         default = from_ or grant.user or grant.token.only_address
-        try:
-            batch = await self.sender.compose_all(content, default)
-        except NotJson as error:
-            raise not_json(error) from None
-        except NoSender as error:
-            remedy = 'this token may speak as several addresses, so set "from"'
-            raise Problem(422, detail=f"{error}; {remedy}") from None
-        except UnusableReply as error:
-            raise Problem(422, detail=str(error)) from None
-        except SendRefused as refused:
-            refuse(refused)
+        with refusals():
+            given = read_objects(content) if isinstance(content, ReplyBody) else content
+            if isinstance(given, Objects) and has_data(given.reading.objects):
+                given = await self._with_urls(grant, given, default)
+            return await self.checked(grant, given, default)
+
+    async def checked(self, grant: Grant, content: Content, default: str | None) -> Batch:
+        """Return the stanzas of a request; see `batch`. `default` is the sender if there is none.
+
+        Raises:
+            NotJson, UnusableReply, SendRefused: see `Sender.compose_all`.
+            Problem: 403 if the token lacks the scope or the address.
+        """
+        batch = await self.sender.compose_all(content, default)
         for place, stanza in zip(batch.places, batch.stanzas, strict=True):
             _check(grant, place, stanza)
         return batch
+
+    async def _with_urls(self, grant: Grant, given: Objects, default: str | None) -> Objects:
+        """Upload the files of a request whose stanzas may all be sent: nothing is uploaded for
+        others.
+        """
+
+        async def pretend(one: Attachment, _: str | None) -> File:
+            return File(NOWHERE, one.name, one.media_type, len(one.content))
+
+        async def upload(one: Attachment, own: str | None) -> File:
+            file = NewFile(one.name, one.media_type, len(one.content))
+            return await self.uploads.upload(file, Pieces(one.content), own or default or "")
+
+        reading = given.reading
+        await self.checked(
+            grant, given.with_objects(await with_urls(reading.objects, pretend)), default
+        )
+        async with self.uploads.place(grant):
+            return given.with_objects(await with_urls(reading.objects, upload))
 
     async def stanza(
         self, grant: Grant, content: ReplyBody | Stanza, from_: str | None = None
@@ -201,6 +230,22 @@ class SubmissionHandler:
         if answer is None:
             raise ClientDisconnect
         return answer
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what refuses a stanza into a `Problem`."""
+    try:
+        yield
+    except NotJson as error:
+        raise not_json(error) from None
+    except NoSender as error:
+        remedy = 'this token may speak as several addresses, so set "from"'
+        raise Problem(422, detail=f"{error}; {remedy}") from None
+    except UnusableReply as error:
+        raise Problem(422, detail=str(error)) from None
+    except SendRefused as refused:
+        refuse(refused)
 
 
 async def _watch(request: Request, scope: trio.CancelScope) -> None:

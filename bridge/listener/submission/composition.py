@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
+import msgspec
 from attrs import frozen
 
 from bridge.dispatch.submission import Submitter
@@ -68,18 +69,43 @@ def submitter_of(submitters: Submitters, address: str) -> Submitter | None:
 
 
 @frozen
+class Objects:
+    """The objects of a request, read and not yet checked."""
+
+    reading: Reading
+    is_array: bool = False
+
+    def with_objects(self, objects: list[ReplyObject]) -> "Objects":
+        """Return this with other objects in the place of each."""
+        return Objects(msgspec.structs.replace(self.reading, objects=objects), self.is_array)
+
+
+def read_objects(content: ReplyBody) -> Objects:
+    """Read the body of a request.
+
+    Raises:
+        NotJson: if it should be JSON, and is not.
+        UnusableReply: if it is JSON of another form.
+    """
+    is_array = is_list(content)
+    return Objects(read_reply(content), is_array)
+
+
+Content = ReplyBody | Objects | Stanza
+
+
+@frozen
 class RequestComposer:
     """Makes stanzas of requests, for all components."""
 
     _submitters: Submitters
 
-    async def compose(self, content: ReplyBody | Stanza, default_from: str | None) -> Batch:
+    async def compose(self, content: Content, default_from: str | None) -> Batch:
         """Return the stanzas of a request; see `Sender.compose_all`."""
         if isinstance(content, Stanza):
             return Batch((self._checked(Draft(ReplyObject(), content), default_from),))
-        reading = read_reply(content)
-        is_array = is_list(content)
-        parts = parts_of(reading, is_array=is_array)
+        given = read_objects(content) if isinstance(content, ReplyBody) else content
+        parts = parts_of(given.reading, is_array=given.is_array)
         stanzas: list[Stanza] = []
         for place, one in parts:
             with _named(place):
@@ -88,7 +114,7 @@ class RequestComposer:
                 _check_company(stanza, stanzas, len(parts))
             stanzas.append(stanza)
         places = tuple([place for place, _ in parts])
-        return Batch(tuple(stanzas), places, is_array or len(stanzas) > 1)
+        return Batch(tuple(stanzas), places, given.is_array or len(stanzas) > 1)
 
     def _composer_for(self, one: ReplyObject) -> ReplyComposer:
         """Return a composer for the draft of an object; they differ only after that."""

@@ -24,6 +24,7 @@ from bridge.journal.idempotency import (
 from bridge.journal.store import Claim
 from bridge.listener.submission.composition import (
     Batch,
+    Content,
     NoSender,
     RequestComposer,
     Submitters,
@@ -96,13 +97,13 @@ class Sender:
         """The domains of the components that take sends now."""
         return frozenset(name for name, one in self._submitters().items() if one.takes("send"))
 
-    async def compose_all(self, content: ReplyBody | Stanza, default_from: str | None) -> Batch:
+    async def compose_all(self, content: Content, default_from: str | None) -> Batch:
         """Return the stanzas of a request, checked like those of a reply (H2, S27 to S31).
 
-        `content` is one JSON object, an array of objects, one element, or a stanza made from
-        another form. `to` is required; `from` defaults to `default_from`; an iq without an ID gets
-        one. The component need not run: whoever repeats a request by its key gets the stored result
-        meanwhile.
+        `content` is one JSON object, an array of objects, one element, a stanza made from another
+        form, or objects that are read already. `to` is required; `from` defaults to `default_from`;
+        an iq without an ID gets one. The component need not run: whoever repeats a request by its
+        key gets the stored result meanwhile.
 
         Raises:
             NotJson: if the body should be JSON, and is not.

@@ -33,13 +33,13 @@ def paths() -> Table:
         {JSON: ref("UploadedFile")},
         {"Location": {"schema": WORD}},
     )
-    anything = {"*/*": {"type": "string", "contentEncoding": "binary"}}
+    anything = {"application/octet-stream": {"type": "string", "format": "binary"}}
     return {
         "/v1/files": {
             "post": operation(
                 "uploadFile",
                 "files",
-                "Upload a file to the server's upload service",
+                "Upload a file of any media type to the server's upload service",
                 [name, FROM],
                 anything,
                 {"201": found},

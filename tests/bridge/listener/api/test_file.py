@@ -311,3 +311,89 @@ async def test_small_pieces_slow_themselves_down_and_large_ones_do_not(
     assert trio.current_time() == began
     await world.post(content=Many(1), Content_Length="100")
     assert trio.current_time() - began > 30
+
+
+# --- files within sends
+
+FILE: Final = {"name": "../a.png", "data_base64": "AAECAw=="}
+PEER: Final = "a@b.example"
+
+
+async def send(world: World, value: Any, token: str = "one", **headers: str) -> httpx.Response:
+    given = {name.replace("_", "-"): one for name, one in headers.items()}
+    return await world.client.post("/v1/stanzas", json=value, headers={**bearer(token), **given})
+
+
+async def test_a_send_with_the_content_of_a_file(world: World) -> None:
+    response = await send(world, {"to": PEER, "body": "Look:", "files": [FILE]})
+    assert response.status_code == 202
+    assert len(response.json()) == 2
+    assert world.uploads.files == [b"\0\1\2\3"]
+    assert world.uploads.asked[-1].from_ == BOT
+    [(text, _), (picture, _)] = world.sender.sent
+    assert "Look:" in str(text)
+    for part in ("<body>https://files.example/1/a.png</body>", "<name>a.png</name>", "<size>4<"):
+        assert part in str(picture)
+    assert "upload.invalid" not in str(picture)
+
+
+async def test_each_on_behalf_of_its_sender(world: World) -> None:
+    objects = [
+        {"to": PEER, "from": f"x@{BOT}", "files": [FILE]},
+        {"to": PEER, "files": [FILE, {"url": "https://a.example/b.png"}]},
+    ]
+    response = await send(world, objects)
+    assert len(response.json()) == 3
+    slots = [one.from_ for one in world.uploads.asked if "request" in str(one)]
+    assert slots == [f"x@{BOT}", BOT]
+    assert len(world.uploads.files) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "token", "status", "why"),
+    [
+        ({"to": PEER, "from": f"alert@{BOT}", "files": [FILE]}, "echo", 403, "may not speak as"),
+        ({"to": PEER, "files": [FILE]}, "two", 422, 'so set "from"'),
+        ({"to": PEER, "files": [FILE]}, "asker", 403, 'lacks the scope "send"'),
+        ({"to": "@@", "files": [FILE]}, "one", 422, "to: '@@' is not a valid JID"),
+        ({"files": [FILE]}, "one", 422, "to is missing"),
+        ({"to": PEER, "files": [FILE], "replace": "m0"}, "one", 422, "replace and files"),
+        (
+            [{"to": PEER, "body": "x"}, {"to": PEER, "files": [FILE], "text": "x"}],
+            "one",
+            422,
+            "object 2",
+        ),
+        ({"to": PEER, "files": [{"data_base64": "%"}]}, "one", 422, "is not base64"),
+        ({"to": PEER, "files": [FILE], "from": "a@c.example"}, "one", 404, "not a component here"),
+        (
+            {"to": PEER, "files": [FILE | {"data_base64": 12000 * "A"}]},
+            "one",
+            413,
+            "max_body_bytes",
+        ),
+    ],
+)
+async def test_nothing_is_uploaded_for_a_send_that_is_refused(
+    world: World, value: Any, token: str, status: int, why: str
+) -> None:
+    assert why in problem(await send(world, value, token), status)["detail"]
+    assert world.uploads.asked == []
+    assert world.sender.sent == []
+
+
+async def test_nothing_is_sent_if_an_upload_fails(world: World) -> None:
+    world.uploads.behaviour = "refuses"
+    problem(await send(world, [{"to": PEER, "body": "x"}, {"to": PEER, "files": [FILE]}]), 502)
+    world.uploads.items = []
+    assert world.sender.sent == []
+
+
+async def test_a_send_that_is_repeated_uploads_again(world: World) -> None:
+    value = {"to": PEER, "files": [FILE]}
+    for _ in range(2):
+        assert (await send(world, value, Idempotency_Key="k")).status_code == 202
+    assert len(world.uploads.files) == 2
+    [(_, one), (_, two)] = world.sender.sent
+    assert one == two
+    assert one is not None

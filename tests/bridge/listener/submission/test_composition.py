@@ -8,9 +8,9 @@ from attrs import evolve
 
 from bridge.listener.submission.composition import BATCH_LIMIT, Batch, NoSender
 from bridge.listener.submission.singleflight import NotConfigured
+from bridge.payload.attachment import FILES_LIMIT
 from bridge.payload.body import NotJson, ReplyBody
 from bridge.payload.error import UnusableReply
-from bridge.payload.reply import FILES_LIMIT
 from tests.bridge.dispatch.life import BOT, DOMAIN, Life
 from tests.bridge.sample import stanza
 
