@@ -72,7 +72,7 @@ class Uploader:
         self._http = http_of(component, settings)
         self._context: ssl.SSLContext | None = None
         hosts = hosts_of(component.domain, component.server.tls_name or component.server.host)
-        self.slots = UploadSlots(self._ask, hosts, component.upload)
+        self.slots = UploadSlots(self._ask, component.domain, hosts, component.upload)
 
     async def service(self, from_: str) -> UploadService:
         """Return the upload service of the server, asked for on behalf of `from_`.
@@ -111,7 +111,7 @@ class Uploader:
             why = f"the upload to {service.jid} took longer than {UPLOAD_S:g} s"
             raise UploadFailed(why) from None
         if status not in _TAKEN:
-            raise UploadFailed(f"{service.jid} answered the upload with status {status}")
+            raise UploadFailed(f"the upload to {service.jid} got the status {status}")
         self._log.debug("file uploaded", service=service.jid, size=file.size)
         return File(slot.get_url, file.name, file.media_type, file.size)
 

@@ -18,6 +18,7 @@ from bridge.payload.extension.common import child_text, number_of
 from bridge.payload.extension.stanza_error import read_error
 from bridge.payload.namespace import DATA, UPLOAD
 from xmppstream import Element, InvalidJid, Stanza, make, split
+from xmppstream.jid import same_domain
 from xmppstream.names import COMPONENT, DISCO_INFO, DISCO_ITEMS, expanded
 from xmppstream.stanza import Kind
 
@@ -127,11 +128,13 @@ class UploadSlots:
     Concurrent callers share one search.
     """
 
-    def __init__(self, ask: Ask, hosts: list[str], configured: str | None = None) -> None:
-        """`hosts` are those that may offer the service, in the order in which they are asked;
-        `configured` is the service itself, which makes a search needless.
+    def __init__(self, ask: Ask, own: str, hosts: list[str], configured: str | None = None) -> None:
+        """`own` is the component's domain, which is not asked; `hosts` are those that may offer the
+        service, in the order in which they are asked; `configured` is the service itself, which
+        makes a search needless.
         """
         self._ask = ask
+        self._own = own
         self._hosts = hosts
         self._configured = configured
         self._lock = trio.Lock()
@@ -207,7 +210,7 @@ class UploadSlots:
         hint = (
             "; allow this component to upload" if condition in ("forbidden", "not-allowed") else ""
         )
-        return SlotRefused(f"{service.jid} refuses a slot: {condition}{said}{hint}", answer)
+        return SlotRefused(f"no slot from {service.jid}: {condition}{said}{hint}", answer)
 
     # --- the search (XEP-0363 §3)
 
@@ -223,9 +226,9 @@ class UploadSlots:
                     return found
         names = " or ".join(self._hosts)
         if not self._heard:
-            raise SlotUnanswered(f"{names} does not answer the question for an upload service")
+            raise SlotUnanswered(f"no answer about an upload service from {names}")
         raise NoUploadService(
-            f"{names} offers no upload service (XEP-0363); if another server does, set upload"
+            f"there is no upload service (XEP-0363) at {names}; if there is another, set upload"
         )
 
     async def _offered_by(self, host: str, from_: str) -> UploadService | None:
@@ -250,7 +253,8 @@ class UploadSlots:
 
         async with trio.open_nursery() as nursery:
             for jid in items:
-                nursery.start_soon(look, jid)
+                if not same_domain(jid, self._own):
+                    nursery.start_soon(look, jid)
         found = next((services[jid] for jid in items if services.get(jid) is not None), None)
         if found is None and failures:
             raise failures[0]
@@ -321,7 +325,8 @@ def unusable(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    if host == "localhost":
+    """Return whether a host of a URL is on this machine: `.localhost` always is (RFC 6761 §6.3)."""
+    if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

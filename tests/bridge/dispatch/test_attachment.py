@@ -96,9 +96,17 @@ async def test_a_reply_without_content_asks_nothing() -> None:
 @pytest.mark.parametrize(
     ("reply", "keys", "why"),
     [
-        ({"files": [FILE]}, {"items": []}, "files: example offers no upload service (XEP-0363)"),
+        (
+            {"files": [FILE]},
+            {"items": []},
+            "files: there is no upload service (XEP-0363) at example",
+        ),
         ({"files": [FILE]}, {"max_bytes": "3"}, "files: the file has 4 bytes"),
-        ({"files": [FILE]}, {"behaviour": "refuses"}, "files: upload.example answered"),
+        (
+            {"files": [FILE]},
+            {"behaviour": "refuses"},
+            "files: the upload to upload.example got the status 413",
+        ),
         ({"files": [{"data_base64": "%"}]}, {}, "files.data_base64 is not base64"),
         (
             {"files": [FILE], "from": "a@evil.example"},

@@ -105,6 +105,19 @@ async def test_the_service_is_found_once_and_again_after_an_hour(mock_clock: Moc
         assert len(uploads.asked) == 8
 
 
+async def test_the_component_does_not_ask_itself() -> None:
+    uploads = FakeUploads(items=["BOT.example", SERVICE])
+    async with world(uploads) as (uploader, _, _):
+        await uploader.service(BOT)
+    assert uploads.asked_for(DISCO_INFO) == [SERVER, SERVICE]
+
+
+async def test_a_name_of_this_machine_is_loopback() -> None:
+    uploads = FakeUploads(get_url="http://upload.localhost:5280/1")
+    async with world(uploads) as (uploader, _, _):
+        assert (await upload(uploader)).url == "http://upload.localhost:5280/1"
+
+
 async def test_those_who_ask_at_once_share_one_search() -> None:
     uploads = FakeUploads()
     async with world(uploads) as (uploader, _, nursery):
@@ -172,7 +185,7 @@ async def test_the_server_is_asked_by_its_name() -> None:
     uploads = FakeUploads(items=[])
     error = await refused(uploads, server=Server("xmpp.example.net", 5347))
     assert isinstance(error, NoUploadService)
-    assert "example or xmpp.example.net offers no upload service" in error.why
+    assert "no upload service (XEP-0363) at example or xmpp.example.net" in error.why
     assert uploads.asked_for(DISCO_ITEMS) == [SERVER, "xmpp.example.net"]
 
 
@@ -195,7 +208,7 @@ async def test_a_server_that_does_not_answer(mock_clock: MockClock) -> None:
     mock_clock.autojump_threshold = 0.05
     error = await refused(FakeUploads(silent={SERVER}))
     assert isinstance(error, SlotUnanswered)
-    assert error.why == "example does not answer the question for an upload service"
+    assert error.why == "no answer about an upload service from example"
 
 
 async def test_a_component_that_does_not_run() -> None:
@@ -238,7 +251,7 @@ async def test_a_slot_that_is_refused() -> None:
     )
     assert isinstance(error, SlotRefused)
     assert error.why == (
-        "upload.example refuses a slot: forbidden (No!); allow this component to upload"
+        "no slot from upload.example: forbidden (No!); allow this component to upload"
     )
 
 
@@ -293,12 +306,12 @@ async def test_only_the_headers_of_the_xep_are_sent_and_no_line_ends() -> None:
 async def test_a_put_that_is_refused() -> None:
     error = await refused(FakeUploads(behaviour="refuses"))
     assert isinstance(error, UploadFailed)
-    assert error.why == "upload.example answered the upload with status 413"
+    assert error.why == "the upload to upload.example got the status 413"
 
 
 async def test_a_redirect_is_not_followed() -> None:
     error = await refused(FakeUploads(behaviour="redirects"))
-    assert error.why == "upload.example answered the upload with status 307"
+    assert error.why == "the upload to upload.example got the status 307"
 
 
 async def test_a_put_that_breaks_half_way() -> None:

@@ -1,0 +1,255 @@
+"""Files through real upload services, to real clients.
+
+What the manual says about the servers is what they are configured with here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import pytest
+import trio
+
+from tests.servers.conftest import COMPONENTS, USERS
+from tests.servers.daemon import Daemon, run_daemon, settings_for
+from tests.servers.endpoint import Endpoint, always, open_endpoint, reply
+from tests.servers.peer import CLIENT, connect_client, name
+from tests.servers.process import LOOPBACK, Server, reserve_port
+from tests.servers.scene import BOT, ECHO, bot_table
+from tests.servers.test_identity import Client
+from tests.servers.uploading import LIMIT_BYTES, UploadingEjabberd, UploadingProsody
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TOKEN: Final = "a-token-of-the-shop-0123"
+ALICE: Final = "alice@localhost"
+MIB: Final = 1024 * 1024
+GROWTH_BYTES: Final = 8 * MIB
+"""How much memory an upload of 50 MB may take: far less than the file."""
+KINDS: Final = [
+    pytest.param(UploadingProsody, marks=pytest.mark.prosody, id="prosody"),
+    pytest.param(UploadingEjabberd, marks=pytest.mark.ejabberd, id="ejabberd"),
+]
+
+
+@pytest.fixture(params=KINDS)
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
+    """Each server in turn, with an upload service."""
+    async with request.param(tmp_path, components=COMPONENTS, users=USERS) as started:
+        yield started
+
+
+@asynccontextmanager
+async def bridge(
+    server: Server, directory: Path, endpoint: Endpoint, **keys: Any
+) -> AsyncIterator[tuple[Daemon, httpx.AsyncClient]]:
+    """A daemon with a listener, and a client of it."""
+    token = {"name": "shop", "secret": TOKEN, "local_parts": ["echo"], "scopes": ["send", "query"]}
+    with reserve_port() as held:
+        port = held.getsockname()[1]
+    settings = settings_for(
+        server.component_port,
+        {BOT: bot_table(endpoint, **keys)},
+        listen={"address": f"{LOOPBACK}:{port}", "token": [token]},
+    )
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    url = f"http://{LOOPBACK}:{port}"
+    async with (
+        run_daemon(directory, settings, log_level="debug") as daemon,
+        httpx.AsyncClient(base_url=url, headers=headers, timeout=120, trust_env=False) as client,
+    ):
+        yield daemon, client
+
+
+@asynccontextmanager
+async def open_receiver(server: Server) -> AsyncIterator[Client]:
+    """Log alice in with slixmpp; the process ends with the context."""
+    environment = {
+        **os.environ,
+        "XMPP_JID": f"{ALICE}/phone",
+        "XMPP_PASSWORD": USERS["alice"],
+        "XMPP_HOST": LOOPBACK,
+        "XMPP_PORT": str(server.c2s_port),
+    }
+    script = str(Path(__file__).with_name("slixmpp_receiver.py"))
+    process = await trio.lowlevel.open_process(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    client = Client(process)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.read)
+            await client.see(lambda line: "ready" in line)
+            yield client
+            nursery.cancel_scope.cancel()
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+            await process.wait()
+
+
+class Blocks(httpx.AsyncByteStream):
+    """A file of so many blocks, each another one."""
+
+    def __init__(self, count: int, block: bytes = bytes(64 * 1024)) -> None:
+        self._left, self._block = count, block
+        self.size = count * len(block)
+        self.digest = hashlib.sha256()
+
+    def __aiter__(self) -> Blocks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        self._left -= 1
+        piece = self._left.to_bytes(8, "big") + self._block[8:]
+        self.digest.update(piece)
+        return piece
+
+
+async def upload(client: httpx.AsyncClient, content: Blocks, query: str = "") -> httpx.Response:
+    headers = {
+        **client.headers,
+        "Host": client.base_url.netloc.decode(),
+        "Content-Type": "application/zip",
+        "Content-Length": str(content.size),
+    }
+    url = client.base_url.join(f"/v1/files?name=big.zip{query}")
+    return await client.send(httpx.Request("POST", url, headers=headers, stream=content))
+
+
+async def download(url: str) -> bytes:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        found = await client.get(url)
+    assert found.status_code == 200
+    return found.content
+
+
+async def test_50_mb_through_the_bridge_and_to_a_client(server: Server, tmp_path: Path) -> None:
+    async with (
+        open_endpoint() as endpoint,
+        bridge(server, tmp_path, endpoint) as (daemon, client),
+        open_receiver(server) as alice,
+    ):
+        small = await upload(client, Blocks(1))  # so that all code is loaded
+        assert small.status_code == 201, small.text
+        before = daemon.peak_rss_bytes
+        content = Blocks(800)
+        assert content.size == 50 * MIB
+        answer = await upload(client, content)
+        assert answer.status_code == 201, answer.text
+        growth = daemon.peak_rss_bytes - before
+        print(f"{server.name}: {before / MIB:.1f} MiB before, {growth / MIB:.1f} MiB more")
+        assert growth < GROWTH_BYTES
+        file = answer.json()
+        assert {**file, "url": ""} == {
+            "url": "",
+            "size": content.size,
+            "media_type": "application/zip",
+            "name": "big.zip",
+        }
+        got = await download(file["url"])
+        assert hashlib.sha256(got).digest() == content.digest.digest()
+        sent = await client.post("/v1/stanzas", json={"to": ALICE, "files": [file]})
+        assert sent.status_code == 202
+        seen = await alice.see(lambda line: "oob" in line)
+        assert seen == {
+            "body": file["url"],
+            "oob": file["url"],
+            "name": "big.zip",
+            "media_type": "application/zip",
+            "size": content.size,
+        }
+
+
+async def test_the_content_of_a_reply(server: Server, tmp_path: Path) -> None:
+    picture = {"name": "a.png", "data_base64": "iVBORw0KGgo="}
+    async with (
+        open_endpoint(always(reply({"body": "Look:", "files": [picture]}))) as endpoint,
+        bridge(server, tmp_path, endpoint),
+        connect_client(server.c2s_port, "bob@localhost", "pw") as bob,
+    ):
+        await bob.send(f"<message to='{ECHO}' type='chat'><body>hi</body></message>")
+        text = await bob.receive(lambda it: name(it) == "message")
+        assert text.findtext(f"{{{CLIENT}}}body") == "Look:"
+        link = await bob.receive(lambda it: name(it) == "message")
+        url = link.findtext(f"{{{CLIENT}}}body")
+        assert url is not None
+        assert await download(url) == b"\x89PNG\r\n\x1a\n"
+
+
+async def test_a_file_that_is_too_large(server: Server, tmp_path: Path) -> None:
+    async with open_endpoint() as endpoint, bridge(server, tmp_path, endpoint) as (_, client):
+        answer = await upload(client, Blocks(LIMIT_BYTES // (64 * 1024) + 1))
+        assert answer.status_code == 413
+        limit = f"upload.localhost takes at most {LIMIT_BYTES}."
+        assert answer.json()["detail"].endswith(limit)
+
+
+REFUSING: Final = [
+    pytest.param(
+        UploadingProsody,
+        {"access": ('    http_file_share_access = { "localhost" }',)},
+        marks=pytest.mark.prosody,
+        id="prosody",
+    ),
+    pytest.param(UploadingEjabberd, {"allowed": ()}, marks=pytest.mark.ejabberd, id="ejabberd"),
+]
+
+
+@pytest.mark.parametrize(("kind", "keys"), REFUSING)
+async def test_a_component_that_may_not_upload(kind: Any, keys: Any, tmp_path: Path) -> None:
+    async with (
+        kind(tmp_path, components=COMPONENTS, users=USERS, **keys) as server,
+        open_endpoint() as endpoint,
+        bridge(server, tmp_path, endpoint) as (_, client),
+    ):
+        answer = await upload(client, Blocks(1))
+        assert answer.status_code == 403
+        assert "No slot from upload.localhost: forbidden" in answer.json()["detail"]
+
+
+async def test_a_server_without_an_upload_service(prosody: Any, tmp_path: Path) -> None:
+    async with open_endpoint() as endpoint, bridge(prosody, tmp_path, endpoint) as (_, client):
+        answer = await upload(client, Blocks(1))
+        assert answer.status_code == 501
+        assert "There is no upload service (XEP-0363) at localhost" in answer.json()["detail"]
+
+
+@pytest.mark.prosody
+@pytest.mark.skipif(shutil.which("go-sendxmpp") is None, reason="go-sendxmpp is not installed")
+async def test_go_sendxmpp_shows_the_link(tmp_path: Path) -> None:
+    async with (
+        UploadingProsody(tmp_path, components=COMPONENTS, users=USERS) as server,
+        open_endpoint() as endpoint,
+        bridge(server, tmp_path, endpoint) as (_, client),
+    ):
+        file = (await upload(client, Blocks(1))).json()
+        place = f"{LOOPBACK}:{server.c2s_port}"
+        command = ["go-sendxmpp", "-l", "-n", "-u", ALICE, "-p", USERS["alice"], "-j", place]
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        try:
+            with trio.fail_after(60):
+                await client.post("/v1/stanzas", json={"to": ALICE, "files": [file]})
+                text = b""
+                assert process.stdout is not None
+                while file["url"].encode() not in text:
+                    chunk = await process.stdout.receive_some(4096)
+                    assert chunk, text
+                    text += chunk
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+                await process.wait()
