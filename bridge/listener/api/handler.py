@@ -125,19 +125,22 @@ class SubmissionHandler:
         others.
         """
 
-        async def pretend(one: Attachment, _: str | None) -> File:
-            return File(NOWHERE, one.name, one.media_type, len(one.content))
-
         async def upload(one: Attachment, own: str | None) -> File:
             file = NewFile(one.name, one.media_type, len(one.content))
             return await self.uploads.upload(file, Pieces(one.content), own or default or "")
 
-        reading = given.reading
-        await self.checked(
-            grant, given.with_objects(await with_urls(reading.objects, pretend)), default
-        )
+        await self.rehearse(grant, given, default)
         async with self.uploads.place(grant):
-            return given.with_objects(await with_urls(reading.objects, upload))
+            return given.with_objects(await with_urls(given.reading.objects, upload))
+
+    async def rehearse(self, grant: Grant, given: Objects, default: str | None) -> Batch:
+        """Return the stanzas of a request as if its files were uploaded; see `checked`."""
+
+        async def pretend(one: Attachment, _: str | None) -> File:
+            return File(NOWHERE, one.name, one.media_type, len(one.content))
+
+        objects = await with_urls(given.reading.objects, pretend)
+        return await self.checked(grant, given.with_objects(objects), default)
 
     async def stanza(
         self, grant: Grant, content: ReplyBody | Stanza, from_: str | None = None

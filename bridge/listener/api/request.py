@@ -167,11 +167,14 @@ def key_of(request: Request, grant: Grant, body: bytes) -> Key | None:
     Raises:
         Problem: 400 if the key is empty, too long, or not ASCII.
     """
+    media = request.headers.get("content-type", "")
+    if media.lower().startswith("multipart/"):
+        media = media.partition(";")[0]  # the boundary is another one each time
     parts = (
         request.method.encode(),
         request.scope["raw_path"],
         request.scope["query_string"],
-        request.headers.get("content-type", "").encode(),
+        media.encode(),
         (grant.user or "").encode(),
         body,
     )

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bridge.listener.api.attachment import FORM, FormReader
 from bridge.listener.api.handler import SubmissionHandler, json_response, not_json
 from bridge.listener.api.request import media_type, text_of, wait_of
 from bridge.listener.problem import Problem
@@ -37,11 +38,15 @@ class StanzaRoutes:
         ]
 
     async def stanza(self, request: Request) -> Response:
-        """Send complete stanzas: one or several as JSON, or one as XML."""
+        """Send stanzas: one or several as JSON, one as XML, or one with its files as a form."""
         async with self.handler.authorized(request, "send", "query") as grant:
-            media = media_type(request, JSON, XML)
-            body = await self.handler.body(request, grant)
-            batch = await self.handler.batch(grant, content_of(media, body))
+            media = media_type(request, JSON, XML, FORM)
+            if media == FORM:
+                content, body = await FormReader(self.handler).read(request, grant)
+            else:
+                body = await self.handler.body(request, grant)
+                content = content_of(media, body)
+            batch = await self.handler.batch(grant, content)
             return await self.handler.take(request, grant, batch, body)
 
     async def text(self, request: Request) -> Response:

@@ -28,6 +28,7 @@ WHY: Final = {
     500: "A bug in the bridge",
     503: "The journal or the queue refuses, or the component does not run; see Retry-After",
     504: "No answer came in time",
+    507: "There is no room for a file of a form until its end has come",
 }
 ALWAYS: Final = (400, 401, 403, 404, 422, 429, 431, 500, 503)
 OF_BODY: Final = (408, 413, 415)

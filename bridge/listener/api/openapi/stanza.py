@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from bridge.listener.api.attachment import FORM
 from bridge.listener.api.openapi.operation import (
     FROM,
     KEYED,
@@ -19,6 +20,11 @@ from bridge.listener.api.stanza import JSON, TEXT, XML
 from bridge.listener.submission.composition import BATCH_LIMIT
 from xmppstream.stanza import KINDS, TYPES
 
+_FORM: Final = (
+    f"The body may also be {FORM}: a part `stanza` (one object, as JSON), and then parts `file`,"
+    " which are uploaded. It is not among the content types below: openapi-python-client fails if"
+    " there are two, and one of them takes a list."
+)
 SCHEMAS: Final[Table] = {}
 """Those of stanzas are the shared ones of `schema`."""
 
@@ -35,18 +41,17 @@ def paths() -> Table:
         ),
         parameter("path", "to", JID),
     ]
+    send = operation(
+        "sendStanzas",
+        "send",
+        "Send one stanza, or several; an iq waits for its answer",
+        [*KEYED, PREFER],
+        bodies,
+        accepted(202, taken) | answered(),
+        (*OF_BODY, *OF_ANSWER, 507),
+    )
     return {
-        "/v1/stanzas": {
-            "post": operation(
-                "sendStanzas",
-                "send",
-                "Send one stanza, or several; an iq waits for its answer",
-                [*KEYED, PREFER],
-                bodies,
-                accepted(202, taken) | answered(),
-                (*OF_BODY, *OF_ANSWER),
-            )
-        },
+        "/v1/stanzas": {"post": {**send, "description": _FORM}},
         "/v1/stanzas/{kind}/{type}/{to}": {
             "post": operation(
                 "sendText",

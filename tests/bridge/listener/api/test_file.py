@@ -1,5 +1,8 @@
 """`POST /v1/files`: who may upload what, and what each failure becomes."""
 
+import errno
+import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -12,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.dispatch.upload import Pieces
 from bridge.listener.api.file import PIECE_S
+from bridge.listener.api.form import SPOOL_BYTES
 from bridge.listener.api.upload import UPLOADS_OF_TOKEN
 from bridge.listener.auth import BODY_WAIT_S, TokenAuth
 from bridge.listener.listener import make_app
@@ -192,7 +196,7 @@ async def test_bad_requests(
 @pytest.mark.parametrize(
     ("keys", "status", "type", "why"),
     [
-        ({"items": []}, 501, "urn:xmpp-bridge:problem:not-implemented", "offers no upload service"),
+        ({"items": []}, 501, "urn:xmpp-bridge:problem:not-implemented", "no upload service"),
         ({"max_bytes": "1000"}, 413, None, "takes at most 1000."),
         (
             {"refusal": f"<forbidden xmlns='{STANZAS}'/>"},
@@ -204,7 +208,7 @@ async def test_bad_requests(
             {"refusal": f"<resource-constraint xmlns='{STANZAS}'/>"},
             429,
             "urn:xmpp-bridge:problem:remote:resource-constraint",
-            "refuses a slot: resource-constraint",
+            "from upload.example: resource-constraint",
         ),
         ({"put_url": "http://files.example/"}, 502, None, "begins with http://"),
         ({"behaviour": "breaks"}, 502, None, "failed"),
@@ -397,3 +401,153 @@ async def test_a_send_that_is_repeated_uploads_again(world: World) -> None:
     [(_, one), (_, two)] = world.sender.sent
     assert one == two
     assert one is not None
+
+
+# --- a form
+
+
+def form(*parts: tuple[str, str, bytes], end: bytes = b"--\r\n") -> bytes:
+    """A form of parts: name, further lines of the head, content."""
+    body = b""
+    for name, head, content in parts:
+        lines = f'--X\r\nContent-Disposition: form-data; name="{name}"{head}\r\n\r\n'
+        body += lines.encode() + content + b"\r\n"
+    return body + b"--X" + end
+
+
+MESSAGE: Final = ("stanza", "\r\nContent-Type: application/json", b'{"to": "a@b.example"}')
+PNG: Final = ("file", '; filename="C:\\\\x\\\\a.png"', CONTENT)
+
+
+async def post_form(world: World, body: bytes, token: str = "one", **more: str) -> httpx.Response:
+    headers = {"Content_Type": "multipart/form-data; boundary=X", **bearer(token), **more}
+    return await world.post("/v1/stanzas", body, **headers)
+
+
+async def test_a_form_with_files(world: World) -> None:
+    text = (
+        "stanza",
+        "",
+        b'{"to": "a@b.example", "body": "Look:", "files": [{"url": "https://a/"}]}',
+    )
+    pdf = ("file[1]", '; filename="Gr\u00fc\u00dfe.pdf"\r\nContent-Type: application/pdf', b"%PDF")
+    response = await post_form(world, form(text, PNG, pdf))
+    assert response.status_code == 202
+    assert len(response.json()) == 4
+    assert world.uploads.files == [CONTENT, b"%PDF"]
+    slots = [one.payload for one in world.uploads.asked if "<request" in str(one)]
+    assert [one and one.get("filename") for one in slots] == ["a.png", "Gr\u00fc\u00dfe.pdf"]
+    assert [one and one.get("content-type") for one in slots] == ["image/png", "application/pdf"]
+    [text_, link, picture, _] = [str(stanza) for stanza, _ in world.sender.sent]
+    assert "Look:" in text_
+    assert "<body>https://a/</body>" in link
+    assert "<body>https://files.example/1/a.png</body>" in picture
+    assert f"<size>{len(CONTENT)}</size>" in picture
+
+
+async def test_what_real_clients_send(world: World) -> None:
+    """httpx's own form, with a file that is larger than what is kept in memory."""
+    files = [
+        ("stanza", (None, b'{"to": "a@b.example"}', "application/json")),
+        ("file", ("a.png", CONTENT * 10, "image/png")),
+    ]
+    world.uploads.max_bytes = None
+    response = await world.client.post("/v1/stanzas", files=files, headers=bearer("one"))
+    assert response.status_code == 202, response.text
+    assert len(CONTENT) * 10 > SPOOL_BYTES
+    assert world.uploads.files == [CONTENT * 10]
+
+
+async def test_a_form_without_files_is_a_message(world: World) -> None:
+    text = ("stanza", "", b'{"to": "a@b.example", "body": "hi"}')
+    assert (await post_form(world, form(text))).status_code == 202
+    assert world.uploads.asked == []
+
+
+async def test_a_form_may_have_content_as_base64_too(world: World) -> None:
+    text = {"to": PEER, "files": [FILE]}
+    parts = (("stanza", "", json.dumps(text).encode()), PNG)
+    assert (await post_form(world, form(*parts))).status_code == 202
+    assert sorted(world.uploads.files, key=len) == [b"\0\1\2\3", CONTENT]
+
+
+async def test_the_same_form_with_the_same_key_is_the_same_request(world: World) -> None:
+    async def key_of(body: bytes, boundary: str = "X") -> Any:
+        media = f"multipart/form-data; boundary={boundary}"
+        body = body.replace(b"--X", b"--" + boundary.encode())
+        response = await post_form(world, body, Idempotency_Key="k", Content_Type=media)
+        assert response.status_code == 202
+        return world.sender.sent[-1][1]
+
+    first = await key_of(form(MESSAGE, PNG))
+    assert first is not None
+    assert await key_of(form(MESSAGE, PNG), "Y") == first
+    assert await key_of(form(MESSAGE, ("file", '; filename="a.png"', CONTENT + b"x"))) != first
+    assert await key_of(form(MESSAGE, ("file", '; filename="b.png"', CONTENT))) != first
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "why"),
+    [
+        (form(PNG, MESSAGE), 422, 'The first part of the form must be "stanza"'),
+        (form(), 422, "The first part"),
+        (form(MESSAGE, ("picture", "", b"x")), 422, 'must be named "file"'),
+        (form(MESSAGE, ("file", "", b"")), 422, "file: it is empty"),
+        (form(MESSAGE, ("file", "\r\nContent-Type: png", b"x")), 422, "not a media type"),
+        (form(("stanza", "", b"{")), 400, "not JSON"),
+        (form(("stanza", "", b"[]"), PNG), 422, "one JSON object"),
+        (form(("stanza", "", b'{"files": 5}'), PNG), 422, "files is not a list"),
+        (form(("stanza", "", b"{}"), PNG), 422, "to is missing"),
+        (form(("stanza", "", b'{"to": "@@"}'), PNG), 422, "not a valid JID"),
+        (form(("stanza", "", b'{"to": "a@b", "kind": "iq"}'), PNG), 422, "not a key of an iq"),
+        (form(("stanza", "", b'{"to": "a@b", "stanza": "<message/>"}'), PNG), 422, "has no files"),
+        (form(("stanza", "", bytes(MAX_BODY_BYTES + 1))), 413, "The part stanza is longer than"),
+        (form(MESSAGE, PNG, end=b""), 400, "cut off"),
+        (form(MESSAGE, PNG)[:-300_000], 400, "cut off"),
+        (b"--Y\r\n", 400, "not a valid multipart form"),
+        (b"--X\r\nContent-Type: a/b\r\n\r\nx\r\n--X--", 400, "not a valid multipart form"),
+        (b"--X\r\nA: " + bytes(9000) + b"\r\n\r\n", 400, "not a valid multipart form"),
+        (b"--X\r\n" + b"A: b\r\n" * 5000 + b"\r\n", 400, "not a valid multipart form"),
+        (b"", 400, "cut off"),
+        (form(MESSAGE, *[("file", "", b"x")] * 101), 422, "more than 100 entries"),
+    ],
+)
+async def test_bad_forms(world: World, body: bytes, status: int, why: str) -> None:
+    assert why in problem(await post_form(world, body), status)["detail"]
+    assert world.sender.sent == []
+
+
+@pytest.mark.parametrize(
+    "media", ["multipart/form-data", "multipart/form-data; boundary=" + 300 * "x"]
+)
+async def test_a_form_without_a_boundary(world: World, media: str) -> None:
+    told = problem(await post_form(world, form(MESSAGE), Content_Type=media), 400)
+    assert told["detail"] == "The Content-Type has no valid boundary."
+
+
+async def test_a_form_of_whom_it_is_not_allowed(world: World) -> None:
+    text = ("stanza", "", json.dumps({"to": PEER, "from": f"alert@{BOT}"}).encode())
+    problem(await post_form(world, form(text, PNG), "echo"), 403)
+    problem(await post_form(world, form(MESSAGE, PNG), "asker"), 403)
+    assert (
+        "from is missing"
+        in problem(await post_form(world, form(MESSAGE, PNG), "two"), 422)["detail"]
+    )
+    assert world.uploads.asked == []
+
+
+async def test_a_file_of_a_form_that_is_too_large_is_not_read_to_its_end(world: World) -> None:
+    world.uploads.max_bytes = "20000"
+    told = problem(await post_form(world, form(MESSAGE, PNG)), 413)
+    assert told["detail"] == "A file has more than 20000 bytes, the limit of upload.example."
+    assert world.uploads.asked_for(UPLOAD) == []
+
+
+async def test_a_disk_that_is_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    big = ("file", "", bytes(SPOOL_BYTES))
+    world.uploads.max_bytes = None
+    assert "No space left" in problem(await post_form(world, form(MESSAGE, big)), 507)["detail"]
