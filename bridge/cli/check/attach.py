@@ -1,13 +1,15 @@
 """Attaching as a component, for `--connect`, trying its rooms, and leaving again."""
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
 from bridge.cli.check.report import Report
 from bridge.cli.check.room import RoomTrial
 from bridge.cli.check.server import told
+from bridge.cli.check.upload import SlotTrial
 from bridge.config.settings import Component, Settings
 from bridge.daemon.daemon import ExitCode
 from bridge.xmpp.backoff import Reaction, reaction_to
@@ -21,15 +23,39 @@ _STRAY_S: Final = 2.0
 """How long the others may take when one has come back: they travel together."""
 
 
-async def check_attach(component: Component, settings: Settings, report: Report) -> None:
+class _Trial(Protocol):
+    """Tries something on a stream once it is attached."""
+
+    def receive(self, event: Event) -> None:
+        """Learn from what the server sends."""
+        ...
+
+    async def run(self, stream: ComponentStream) -> None:
+        """Try it.
+
+        Raises:
+            StreamFailed: if the stream ends.
+        """
+        ...
+
+    def report(self, domain: str, report: Report) -> None:
+        """Report how it went."""
+        ...
+
+
+async def check_attach(component: Component, settings: Settings, report: Report) -> bool:
+    """Attach, try the rooms, and ask for a slot for a file. Return whether there is a slot, or it
+    was not asked for.
+    """
     what = f"attach to {component.server}"
     options = StreamOptions(handshake_timeout_s=settings.stream.handshake_timeout_s)
     attached = shared = False
-    rooms = RoomTrial(component) if component.rooms else None
+    slot = SlotTrial(component)
+    trials: list[_Trial] = [*([RoomTrial(component)] if component.rooms else []), slot]
     try:
         stream = await connect(component.server, component.domain, component.secret.value, options)
         attached = True
-        end, shared = await _prove(stream, rooms)
+        end, shared = await _prove(stream, trials)
     except StreamFailed as failure:
         end = failure.end
     if end is None:
@@ -37,18 +63,21 @@ async def check_attach(component: Component, settings: Settings, report: Report)
             report.warn(component.domain, what, f"handshake accepted; {SHARED}: {SHARED_REMEDY}")
         else:
             report.good(component.domain, what, "handshake accepted")
-        if rooms is not None:
-            rooms.report(component.domain, report)
-        return
+        for trial in trials:
+            trial.report(component.domain, report)
+        return slot.is_given
     refused = reaction_to(end, attached=attached) is Reaction.REFUSED
     code = ExitCode.REFUSED if refused else ExitCode.OTHER
     report.bad(component.domain, what, told(end, component.server), code)
+    return True
 
 
-async def _prove(stream: ComponentStream, rooms: RoomTrial | None) -> tuple[StreamEnd | None, bool]:
-    """Send barriers, wait for them, try the rooms, and close. Return the stream's end if the server
-    ended it, and whether another instance is attached: it gets some of our barriers, or we get some
-    of its own.
+async def _prove(
+    stream: ComponentStream, trials: Sequence[_Trial]
+) -> tuple[StreamEnd | None, bool]:
+    """Send barriers, wait for them, make the trials, and close. Return the stream's end if the
+    server ended it, and whether another instance is attached: it gets some of our barriers, or we
+    get some of its own.
 
     Some servers return no barrier: then it suffices that the stream stays open for
     `_BARRIER_TIMEOUT_S`.
@@ -60,8 +89,8 @@ async def _prove(stream: ComponentStream, rooms: RoomTrial | None) -> tuple[Stre
 
     async def handle(event: Event) -> None:
         await trio.lowlevel.checkpoint()
-        if rooms is not None:
-            rooms.receive(event)
+        for trial in trials:
+            trial.receive(event)
 
     async def ask(one: trio.Event) -> None:
         with suppress(StreamFailed):
@@ -87,9 +116,9 @@ async def _prove(stream: ComponentStream, rooms: RoomTrial | None) -> tuple[Stre
                     for one in returned:
                         await one.wait()
             nursery.cancel_scope.cancel()
-        if rooms is not None:
-            with suppress(StreamFailed):
-                await rooms.run(stream)
+        with suppress(StreamFailed):
+            for trial in trials:
+                await trial.run(stream)
         ended = stream.end
         if any(one.is_set() for one in returned) and not all(one.is_set() for one in returned):
             shared = True

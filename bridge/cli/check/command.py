@@ -12,6 +12,7 @@ from bridge.cli.check.endpoint import check_endpoint
 from bridge.cli.check.lines import print_server_lines
 from bridge.cli.check.report import Report
 from bridge.cli.check.server import check_server
+from bridge.cli.check.upload import print_upload_lines
 from bridge.cli.exit import EXIT_CODES, run_async
 from bridge.cli.settings import settings_of
 from bridge.config.settings import Settings
@@ -51,18 +52,22 @@ async def check_settings(
     if daemon is not None:
         report_daemon(daemon, settings, report)
     untried = False
+    without_slot = []
     for component in settings.components:
         ready = await check_server(component, report)
         await check_endpoint(component, settings, report)
         if component.domain in theirs:
             report_component(theirs[component.domain], component, report)
         elif ready and component.domain in attached_here:
-            await check_attach(component, settings, report)
+            if not await check_attach(component, settings, report):
+                without_slot.append(component)
         else:
             untried = True
     report.show(console)
     for component in settings.components:
         print_server_lines(component, console)
+    for component in without_slot:
+        print_upload_lines(component, console)
     console.print("To record traffic: xmpp-bridge run --capture DIR (see run --help).\n")
     told = "the secret was not tried" + ("" if attach else " (--connect tries it)")
     console.print(report.verdict(told if untried else ""), highlight=False, soft_wrap=True)
@@ -94,7 +99,8 @@ def check(config: Path, connect: bool, state_dir: Path | None) -> None:
     last line is the verdict.
 
     If a daemon is running, its status is reported; --connect then attaches only as components that
-    the daemon does not have.
+    the daemon does not have. It also asks for a slot of the server's upload service; without one,
+    the lines that the server needs for that are printed, too.
     """
 
     configure("text", "error")

@@ -33,11 +33,6 @@ DOMAIN = "bot.example.com"
 NOT_FOUND = "[Errno -2] Name or service not known"
 
 
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
-
-
 def settings_of(
     url: str = "http://127.0.0.1:1/",
     server: str = "127.0.0.1:1",
