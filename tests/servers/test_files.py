@@ -6,6 +6,7 @@ What the manual says about the servers is what they are configured with here.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import httpx
 import pytest
 import trio
 
+from tests.manual.page import page
 from tests.servers.conftest import COMPONENTS, USERS
 from tests.servers.daemon import Daemon, run_daemon, settings_for
 from tests.servers.endpoint import Endpoint, always, open_endpoint, reply
@@ -25,10 +27,15 @@ from tests.servers.peer import CLIENT, connect_client, name
 from tests.servers.process import LOOPBACK, Server, reserve_port
 from tests.servers.scene import BOT, ECHO, bot_table
 from tests.servers.test_identity import Client
-from tests.servers.uploading import LIMIT_BYTES, UploadingEjabberd, UploadingProsody
+from tests.servers.uploading import (
+    LIMIT_BYTES,
+    SERVICE,
+    UploadingEjabberd,
+    UploadingProsody,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 TOKEN: Final = "a-token-of-the-shop-0123"
 ALICE: Final = "alice@localhost"
@@ -46,6 +53,16 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     """Each server in turn, with an upload service."""
     async with request.param(tmp_path, components=COMPONENTS, users=USERS) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def shared_uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Prosody for tests that leave nothing behind in it."""
+    directory = tmp_path_factory.mktemp("shared")
+    started = UploadingProsody(directory, components=COMPONENTS, users=USERS)
+    trio.run(started.__aenter__)
+    yield started
+    trio.run(started.__aexit__)
 
 
 @asynccontextmanager
@@ -253,3 +270,100 @@ async def test_go_sendxmpp_shows_the_link(tmp_path: Path) -> None:
             process.kill()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
                 await process.wait()
+
+
+# --- the manual's own programs, and its lines for the servers
+
+PAGE: Final = page("files")
+PICTURE: Final = b"\x89PNG\r\n\x1a\n" + bytes(1000)
+
+
+def block(language: str, place: int = 0) -> str:
+    return [one.text for one in PAGE.blocks if one.language == language][place]
+
+
+@pytest.mark.prosody
+@pytest.mark.parametrize(
+    ("language", "command"), [("python", sys.executable), ("js", "node"), ("php", "php")]
+)
+async def test_the_programs_of_the_manual(
+    language: str, command: str, tmp_path: Path, shared_uploads: Server
+) -> None:
+    if shutil.which(command) is None:
+        pytest.skip(f"{command} is not installed")
+    (tmp_path / "cat.png").write_bytes(PICTURE)
+    (tmp_path / "shop.token").write_text(f"{TOKEN}\n")
+    async with (
+        open_endpoint() as endpoint,
+        bridge(shared_uploads, tmp_path, endpoint) as (_, client),
+    ):
+        text = block(language).replace("5280", str(client.base_url.port))
+        program = tmp_path / f"program.{language}"
+        program.write_text(text)
+        done = await trio.run_process(
+            [command, str(program)], cwd=tmp_path, capture_stdout=True, capture_stderr=True
+        )
+        assert not done.stderr, done.stderr
+        assert await download(done.stdout.decode().strip()) == PICTURE
+
+
+@pytest.mark.prosody
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("place", [0, 1])
+async def test_curl(place: int, tmp_path: Path, shared_uploads: Server) -> None:
+    (tmp_path / "cat.png").write_bytes(PICTURE)
+    (tmp_path / "shop.token").write_text(f"{TOKEN}\n")
+    async with (
+        open_endpoint() as endpoint,
+        bridge(shared_uploads, tmp_path, endpoint) as (_, client),
+        connect_client(shared_uploads.c2s_port, ALICE, "pw") as alice,
+    ):
+        script = block("sh", place).replace("5280", str(client.base_url.port))
+        script = script.replace("alice@example.com", ALICE).replace("curl ", "curl -sS ")
+        done = await trio.run_process(
+            ["sh", "-euc", script], cwd=tmp_path, capture_stdout=True, capture_stderr=True
+        )
+        assert not done.stderr, done.stderr
+        answer = json.loads(done.stdout)
+        if place == 0:
+            url = answer["url"]
+            assert set(answer) == set(json.loads(block("json")))
+        else:
+            assert len(answer) == 2
+            bodies = [(await alice.receive(lambda it: name(it) == "message")) for _ in answer]
+            text, url = (one.findtext(f"{{{CLIENT}}}body") or "" for one in bodies)
+            assert text == "Your cat."
+        assert await download(url) == PICTURE
+
+
+def test_what_is_not_fetched() -> None:
+    """The program that fetches refuses links before it opens a connection."""
+    space: dict[str, Any] = {}
+    exec(block("python", 1), space)
+    for url in (
+        "http://upload.example.com/a.png",
+        "https://127.0.0.1/a.png",
+        "https://upload.example.com@evil.example/a.png",
+        "aesgcm://upload.example.com/a.png#00",
+        "file:///etc/passwd",
+        "",
+    ):
+        with pytest.raises(ValueError, match="a link that is not fetched"):
+            space["fetch"](url)
+
+
+def test_the_servers_are_configured_as_the_manual_says(tmp_path: Path) -> None:
+    prosody = UploadingProsody(tmp_path)
+    ejabberd = UploadingEjabberd(tmp_path)
+    try:
+        lua, yaml = block("lua"), block("yaml")
+        assert f'Component "{SERVICE}" "http_file_share"' in prosody._config()
+        assert 'Component "upload.example.com" "http_file_share"' in lua
+        config: Any = ejabberd._config()
+        assert config["acl"]["bots"] == {"server": ["bot.localhost"]}
+        assert config["access_rules"] == {"upload": [{"allow": "local"}, {"allow": "bots"}]}
+        for line in ("    server:\n      - bot.example.com", "    - allow: bots", "access: upload"):
+            assert line in yaml
+    finally:
+        prosody._release()
+        ejabberd._release()
