@@ -117,7 +117,7 @@ def write_files(value: list[FileToSend], _: Asked) -> Written:
         raise UnusableReply("files: a message has one file; send one message for each")
     file = value[0]
     if file.data_base64:
-        raise UnusableReply("files.data_base64 is for messages that the bridge itself sends")
+        raise UnusableReply("files.data_base64 is not uploaded here; give the url of the file")
     if file.url is None:
         raise UnusableReply("files[0] has no url")
     if not _URL.match(file.url):

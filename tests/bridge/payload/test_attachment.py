@@ -173,5 +173,5 @@ async def test_too_many_files() -> None:
 
 def test_content_elsewhere_is_refused() -> None:
     fields = {"files": [{"name": "a", "data_base64": "AAEC"}]}
-    with pytest.raises(UnusableReply, match="for messages that the bridge itself sends"):
+    with pytest.raises(UnusableReply, match="is not uploaded here; give the url"):
         write_fields(fields, None, "message", stanza("<message from='a@b'/>"))
