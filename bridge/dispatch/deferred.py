@@ -8,9 +8,11 @@ from attrs import frozen
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.promise import Promises
 from bridge.dispatch.submission import NotTaken, OutboxFull, Submitter
+from bridge.dispatch.worker import FileUploads
 from bridge.journal.delivery import Delivery
 from bridge.journal.idempotency import IdempotencyStore
 from bridge.journal.store import Claim
+from bridge.payload.attachment import has_data
 from bridge.payload.body import ReplyObject
 from bridge.payload.check import is_answer_to
 from bridge.telemetry.meter import Meter
@@ -46,15 +48,18 @@ class DeferredReplies:
     _typing: Typing
     _occupancy: MucOccupancy
     _meter: Meter
+    _uploads: FileUploads
 
     async def compose(self, promise: Promise, objects: list[ReplyObject], uid: str) -> list[Stanza]:
-        """Return the checked stanzas of a reply; see `ReplyComposer.compose`. Those without an id
-        get one made of `uid`.
+        """Return the checked stanzas of a reply, its files uploaded; see `ReplyComposer.compose`.
+        Those without an id get one made of `uid`.
 
         Raises:
             UnusableReply: if any of them may not be sent; then none may.
         """
         request = promise.request.stanza()
+        if has_data(objects):
+            objects = [*await self._uploads.with_urls(objects, request.to or "")]
         in_room = self._occupancy.has_occupant(request.from_ or "")
         return await self.submitter.composer.compose(objects, request, uid=uid, in_room=in_room)
 

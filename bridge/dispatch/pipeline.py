@@ -144,12 +144,13 @@ class Pipeline:
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
         )
         uploader = Uploader(component, settings, submitter, log, around.now)
+        uploads = around.reply_uploads or ReplyUploads(uploader)
         worker = DeliveryWorker(
             *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
             receipts,
             typing,
             given,
-            around.reply_uploads or ReplyUploads(uploader),
+            uploads,
             is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
@@ -180,7 +181,9 @@ class Pipeline:
             receipts,
             typing,
             promises,
-            DeferredReplies(promises, submitter, dispatcher, typing, occupancy, bouncer.meter),
+            DeferredReplies(
+                *(promises, submitter, dispatcher, typing, occupancy, bouncer.meter, uploads)
+            ),
             contacts,
             Announcer(contacts, outbox, around.now),
         )

@@ -19,6 +19,7 @@ from bridge.listener.listener import make_app
 from bridge.listener.problem import type_of
 from bridge.webhook.reply_url import Promise, make_token
 from tests.bridge.dispatch.life import DOMAIN, Life, pass_time
+from tests.bridge.dispatch.test_attachment import Watched
 from tests.bridge.dispatch.test_deferred import JULIET, defer, iq, message, shown
 from tests.bridge.journal.memory_journal import MemoryJournal
 from tests.bridge.listener.conftest import TOKENS, bearer
@@ -261,3 +262,25 @@ async def test_a_component_that_is_gone_or_starts(site: Site) -> None:
     response = await site.post(url, {"body": "a"})
     assert "try again later" in problem(response, 503)
     assert response.headers["retry-after"] == "5"
+
+
+async def test_the_content_of_a_file_is_uploaded(site: Site, nursery: trio.Nursery) -> None:
+    [url] = await defer(site.life, message("m1"))
+    uploads = Watched()
+    await uploads.serve(site.life, nursery)
+    file = {"name": "a.png", "data_base64": "AAECAw=="}
+    response = await site.post(url, {"body": "Look:", "files": [file], "done": True})
+    assert response.status_code == 202, response.text
+    text, picture = await uploads.wait_messages(2)
+    assert uploads.files == [b"\0\1\2\3"]
+    assert [one["id"] for one in response.json()] == [text.id, picture.id]
+    assert "<body>https://files.example/1/a.png</body>" in str(picture)
+
+
+async def test_a_file_that_is_not_uploaded(site: Site, nursery: trio.Nursery) -> None:
+    [url] = await defer(site.life, message("m1"))
+    uploads = Watched(items=[])
+    await uploads.serve(site.life, nursery)
+    response = await site.post(url, {"files": [{"data_base64": "AAECAw=="}]})
+    assert "there is no upload service" in problem(response, 422)
+    assert uploads.messages == []
