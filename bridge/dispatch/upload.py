@@ -104,6 +104,7 @@ class Uploader:
                     *(slot.put_url, headers, file.size, pieces),
                     self._ssl_context(),
                     self._http.connect_timeout_s,
+                    uses_proxy=self._http.proxy_from_env,
                 )
         except PutError as error:
             raise UploadFailed(f"the upload to {service.jid} failed: {error}") from None

@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx
 
+from bridge.httpclient.proxy import proxy_for
 from xmppstream.dial import why_failed
 
 PIECE_S: Final = 30.0
@@ -52,16 +53,23 @@ async def put_file(
     pieces: AsyncIterator[bytes],
     context: ssl.SSLContext,
     connect_timeout_s: float,
-    proxy: str | None = None,
+    *,
+    uses_proxy: bool = False,
 ) -> int:
     """PUT a file of `size` bytes over a connection of its own, and return the response's status.
 
-    The certificate is verified with `context`. What `pieces` raises is raised. Cancellation closes
-    the connection.
+    The certificate is verified with `context`. With `uses_proxy`, the environment may name a proxy,
+    but not for plain http, which is for this machine. What `pieces` raises is raised. Cancellation
+    closes the connection.
 
     Raises:
         PutError: if the exchange fails, or `pieces` are not `size` bytes.
     """
+    try:
+        target = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise PutError(str(error)) from None
+    proxy = proxy_for(target) if uses_proxy and target.scheme == "https" else None
     transport = httpx.AsyncHTTPTransport(
         verify=context,
         trust_env=False,
@@ -70,7 +78,6 @@ async def put_file(
     )
     timeouts = {"connect": connect_timeout_s, "write": PIECE_S, "read": STATUS_S, "pool": None}
     try:
-        target = httpx.URL(url)
         own = {
             "Host": target.netloc.decode("ascii"),
             "Content-Length": str(size),
@@ -85,7 +92,7 @@ async def put_file(
         )
         response = await transport.handle_async_request(request)
         await response.aclose()
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except httpx.TransportError as error:
         raise PutError(_why(error)) from None
     finally:
         await transport.aclose()

@@ -3,7 +3,6 @@
 import ssl
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import trio
@@ -12,6 +11,7 @@ from bridge import __version__
 from bridge.config.settings import HttpSettings
 from bridge.config.value import PostUrl
 from bridge.httpclient.pool import PoolLimits, Timeouts
+from bridge.httpclient.proxy import proxy_for
 from bridge.httpclient.response import Response, ResponseLimits
 from bridge.httpclient.transport import Transport, head_of, origin_of
 
@@ -129,7 +129,7 @@ def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
     del request.headers["Content-Length"]  # each request has its own
     context = make_ssl_context(http)
     timeouts = Timeouts(connect=http.connect_timeout_s)
-    proxy = _proxy_for(request.url) if http.proxy_from_env else None
+    proxy = proxy_for(request.url) if http.proxy_from_env else None
     if proxy is None and not http.http2:
         limits = PoolLimits(max_connections=http.max_in_flight)
         answer_limits = ResponseLimits(max_body_bytes=http.max_reply_bytes)
@@ -153,11 +153,3 @@ def make_ssl_context(http: HttpSettings) -> ssl.SSLContext:
     if http.client_cert_file is not None:
         context.load_cert_chain(http.client_cert_file, http.client_key_file)
     return context
-
-
-def _proxy_for(url: httpx.URL) -> str | None:
-    """Return the proxy for a URL from the environment (HTTPS_PROXY, NO_PROXY, …), if any."""
-    proxies = getproxies()
-    if proxy_bypass(url.host):
-        return None
-    return proxies.get(url.scheme) or proxies.get("all")

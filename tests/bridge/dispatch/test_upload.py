@@ -29,7 +29,7 @@ from bridge.xmpp.upload import (
     UploadUnavailable,
 )
 from tests.bridge.dispatch.life import BOT, COMPONENT, DOMAIN, Life
-from tests.bridge.http_server import HOST, Exchange, HttpServer, response
+from tests.bridge.http_server import HOST, Exchange, HttpServer, response, saying
 from tests.bridge.upload_service import SERVER, SERVICE, UPLOAD, FakeUploads
 from xmppstream import Server
 from xmppstream.names import DISCO_INFO, DISCO_ITEMS
@@ -417,6 +417,24 @@ async def test_with_the_ca_of_the_stream_and_the_one_of_http(
     async with https(authority, uploads), world(uploads, **keys) as (uploader, _, _):
         await upload(uploader)
     assert uploads.files == [CONTENT]
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_the_environment_names_a_proxy_if_it_is_asked(
+    used: bool, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = await HttpServer.start(nursery, saying(response("502 No Way")))
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url().url)
+    monkeypatch.setenv("NO_PROXY", "")
+    http = evolve(Settings(()).http, proxy_from_env=used)
+    uploads = FakeUploads(put_url="https://localhost:1/1")
+    error = await refused(uploads, http=http)
+    assert [one.line for one in proxy.requests] == ["CONNECT localhost:1 HTTP/1.1"] * used
+    assert isinstance(error, UploadFailed)
+    async with world(FakeUploads(), http=http) as (uploader, _, _):
+        await upload(uploader)  # by plain http, to this machine
+    assert len(proxy.requests) == used
 
 
 async def test_a_reload_changes_the_service() -> None:
