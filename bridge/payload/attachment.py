@@ -79,9 +79,10 @@ Raises:
 
 def has_data(objects: Sequence[ReplyObject]) -> bool:
     """Return whether files with their content are among objects."""
-    return any(
-        type(one) is RichObject and "files" in one.fields and _has_data(one) for one in objects
-    )
+    for one in objects:  # asked for every reply: any() would cost a generator
+        if type(one) is RichObject and "files" in one.fields and _has_data(one):
+            return True
+    return False
 
 
 async def with_urls(objects: Sequence[ReplyObject], upload: Upload) -> list[ReplyObject]:
