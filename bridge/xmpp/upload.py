@@ -25,6 +25,10 @@ from xmppstream.stanza import Kind
 ANSWER_S: Final = 10.0
 """How long the server, or the upload service, may take for one answer."""
 DISCOVERY_S: Final = 20.0
+OTHERS_S: Final = 1.0
+"""How long the others may still take once a service has answered: an answer that comes later is
+POSTed, if iqs are.
+"""
 KNOWN_S: Final = 3600.0
 """How long a service that was found is used without being asked again."""
 ITEMS_LIMIT: Final = 50
@@ -250,8 +254,11 @@ class UploadSlots:
                 services[jid] = await self._asked_for(jid, from_)
             except UploadError as error:  # raised below: here it would end up in a group
                 failures.append(error)
+            if services.get(jid) is not None:
+                scope.deadline = min(scope.deadline, trio.current_time() + OTHERS_S)
 
         async with trio.open_nursery() as nursery:
+            scope = nursery.cancel_scope
             for jid in items:
                 if not same_domain(jid, self._own):
                     nursery.start_soon(look, jid)

@@ -21,6 +21,7 @@ SPOOL_BYTES: Final = 1024 * 1024
 """How much of a file is kept in memory."""
 PIECE_BYTES: Final = 64 * 1024
 HEAD_LIMIT_BYTES: Final = 8 * 1024
+BOUNDARY_LIMIT: Final = 70  # RFC 2046 §5.1.1
 _NOT_A_FORM: Final = "The body is not a valid multipart form."
 
 
@@ -65,7 +66,7 @@ class Form:
         self._head_bytes = 0
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         try:
-            if not boundary:
+            if not 0 < len(boundary) <= BOUNDARY_LIMIT:
                 raise FormParserError
             self._parser = MultipartParser(
                 boundary,

@@ -18,6 +18,7 @@ from bridge.dispatch.upload import Pieces, Uploader
 from bridge.payload.shape import File
 from bridge.xmpp.upload import (
     KNOWN_S,
+    OTHERS_S,
     BadSlot,
     FileTooLarge,
     NewFile,
@@ -116,6 +117,15 @@ async def test_a_name_of_this_machine_is_loopback() -> None:
     uploads = FakeUploads(get_url="http://upload.localhost:5280/1")
     async with world(uploads) as (uploader, _, _):
         assert (await upload(uploader)).url == "http://upload.localhost:5280/1"
+
+
+async def test_one_that_never_answers_does_not_hold_up_the_search(mock_clock: MockClock) -> None:
+    mock_clock.autojump_threshold = 0.05
+    uploads = FakeUploads(silent={"rooms.example"})
+    async with world(uploads) as (uploader, _, _):
+        began = trio.current_time()
+        assert (await uploader.service(BOT)).jid == SERVICE
+        assert trio.current_time() - began <= OTHERS_S
 
 
 async def test_those_who_ask_at_once_share_one_search() -> None:
