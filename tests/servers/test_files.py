@@ -19,6 +19,10 @@ import httpx
 import pytest
 import trio
 
+from bridge.cli.check.attach import check_attach
+from bridge.cli.check.report import Report
+from bridge.config.loader import from_table
+from bridge.config.settings import Settings
 from tests.manual.page import page
 from tests.servers.conftest import COMPONENTS, USERS
 from tests.servers.daemon import Daemon, run_daemon, settings_for
@@ -367,3 +371,55 @@ def test_the_servers_are_configured_as_the_manual_says(tmp_path: Path) -> None:
     finally:
         prosody._release()
         ejabberd._release()
+
+
+@pytest.mark.ejabberd
+async def test_a_large_file_in_a_form(tmp_path: Path) -> None:
+    path = tmp_path / "big.zip"
+    path.write_bytes(os.urandom(MIB) * 30)
+    async with (
+        UploadingEjabberd(tmp_path, components=COMPONENTS, users=USERS) as server,
+        open_endpoint() as endpoint,
+        bridge(server, tmp_path, endpoint) as (daemon, client),
+        open_receiver(server) as alice,
+    ):
+        message = json.dumps({"to": ALICE}).encode()
+        before = 0
+        for content in (b"small", path):
+            before = daemon.peak_rss_bytes
+            with path.open("rb") as file:
+                given = file if content is path else content
+                parts: Any = [
+                    ("stanza", (None, message, "application/json")),
+                    ("file", ("big.zip", given)),
+                ]
+                sent = await client.post("/v1/stanzas", files=parts)
+            assert sent.status_code == 202, sent.text
+        growth = daemon.peak_rss_bytes - before
+        print(f"form: {growth / MIB:.1f} MiB more")
+        assert growth < GROWTH_BYTES
+        seen = await alice.see(lambda line: line.get("size") == 30 * MIB)
+        assert await download(seen["oob"]) == path.read_bytes()
+
+
+def checked(server: Server, **keys: str) -> Settings:
+    component = {"component_secret": COMPONENTS[BOT], "component_post_url": "http://127.0.0.1:1/"}
+    place = f"{LOOPBACK}:{server.component_port}"
+    table = {"server": place, "component": {BOT: {**component, **keys}}}
+    return from_table(table, "test", directory=Path("/nowhere"), environment={})
+
+
+async def test_check_tries_a_slot(server: Server) -> None:
+    settings, report = checked(server, upload=SERVICE), Report()
+    assert await check_attach(settings.components[0], settings, report)
+    assert report.verdict() == "All is well."
+
+
+@pytest.mark.parametrize(("kind", "keys"), REFUSING)
+async def test_check_warns_if_the_component_may_not_upload(
+    kind: Any, keys: Any, tmp_path: Path
+) -> None:
+    async with kind(tmp_path, components=COMPONENTS, users=USERS, **keys) as server:
+        settings, report = checked(server), Report()
+        assert not await check_attach(settings.components[0], settings, report)
+        assert report.verdict() == "1 warning."
