@@ -102,6 +102,10 @@ class Admission:
         """Return whether an iq answers a question of a client or of the rooms, who now have it."""
         return self._pending_iqs.take(iq) or (not iq.is_request and self._rooms.take(iq))
 
+    def posts(self, event: EventName) -> bool:
+        """Return whether an event is POSTed."""
+        return event in self._component.post_events
+
     def admits(self, one: Inbound) -> bool:
         """Return whether to POST what a room has released, or the bridge has made."""
         if not one.is_counted:

@@ -33,6 +33,7 @@ from bridge.xmpp.contact import Contacts
 from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.offer import Offers
 from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.rooms import Rooms
@@ -85,6 +86,7 @@ class Pipeline:
     deferred: DeferredReplies
     contacts: Contacts
     announcer: Announcer
+    offers: Offers
 
     @classmethod
     def build(
@@ -126,6 +128,7 @@ class Pipeline:
         typing = Typing(component, occupancy, send_notices)
         promises = Promises(component.domain, around.state, log, settings.listen, around.now)
         given = promises if promises.is_on else None
+        offers = Offers(around.state, occupancy.has_occupant, around.now)
         admission = Admission(
             component,
             autoresponder,
@@ -141,6 +144,7 @@ class Pipeline:
             receipts,
             typing,
             given,
+            offers,
             is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
@@ -162,9 +166,18 @@ class Pipeline:
             contacts=contacts,
             typing=typing,
             promises=given,
+            offers=offers,
         )
         submitter = Submitter(
-            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
+            composer,
+            queue,
+            outbox,
+            pending_iqs,
+            rooms,
+            around.submitted,
+            around.takes,
+            contacts,
+            offers,
         )
         admission.limiter.sender_of = rooms.sender_of
         return cls(
@@ -177,6 +190,7 @@ class Pipeline:
             DeferredReplies(promises, submitter, dispatcher, typing, occupancy, bouncer.meter),
             contacts,
             Announcer(contacts, outbox, around.now),
+            offers,
         )
 
     def change(

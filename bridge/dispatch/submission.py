@@ -14,6 +14,7 @@ from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ReplyComposer
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.iq import PendingIq, PendingIqs
+from bridge.xmpp.offer import Offers
 from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.room.rooms import Rooms
 from xmppstream import Stanza, encode
@@ -47,6 +48,7 @@ class Submitter:
     submitted: Callable[[str, bytes], None] = lambda uid, data: None
     takes: Callable[[Submission], bool] = lambda submission: True
     _contacts: Contacts | None = None
+    _offers: Offers | None = None
 
     @property
     def failure(self) -> JournalError | None:
@@ -130,3 +132,5 @@ class Submitter:
             self._rooms.observe_sent(stanza)
             if self._contacts is not None:
                 self._contacts.observe_sent(stanza)
+            if self._offers is not None:
+                self._offers.observe_sent(stanza)

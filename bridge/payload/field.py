@@ -11,6 +11,7 @@ from attrs import frozen
 from bridge.payload import namespace as ns
 from bridge.payload.extension import (
     chat,
+    choice,
     file,
     form,
     presence,
@@ -44,6 +45,8 @@ from bridge.payload.shape import (
     Oob,
     Page,
     Payload,
+    QuickAction,
+    QuickAnswer,
     Reactions,
     Reference,
     Register,
@@ -224,6 +227,12 @@ FIELDS: Final = (
           "A JSON payload.", "XEP-0432, XEP-0335"),
     Field("dataform", _ALL, _names(ns.DATA, "x"), Form, form.read_dataform,
           "A form to fill in, or a form that was filled in.", "XEP-0004"),
+    Field("answers", _MESSAGE, _names(ns.ACTION, "response"), list[QuickAnswer],
+          choice.read_answers, "Answers to choose from.", "XEP-0439"),
+    Field("actions", _MESSAGE, _names(ns.ACTION, "action"), list[QuickAction],
+          choice.read_actions, "Actions to choose from.", "XEP-0439"),
+    Field("action", _MESSAGE, _names(ns.ACTION, "action-selected"), str,
+          read.read_attribute("id"), "The id of the action that was chosen.", "XEP-0439"),
     Field("forwarded", _MESSAGE, _names(ns.FORWARD, "forwarded"), Forwarded, _forwarded,
           "A forwarded message.", "XEP-0297"),
     Field("show", _PRESENCE, _names(COMPONENT, "show"), str, presence.read_show,
@@ -297,7 +306,7 @@ _READS: Final = tuple((field.key, field.read) for field in FIELDS)
 READ_ONLY: Final = frozenset(
     {
         *("received", "event", "text", "ref", "lang", "timestamp", "uid", "attempt", "reply_url"),
-        *("room", "sender_nick", "mentioned", "private", "reason"),
+        *("room", "sender_nick", "mentioned", "private", "reason", "answer"),
     }
 )
 """Keys of a request only. A reply may have them too: a service may send back what it got."""

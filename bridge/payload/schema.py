@@ -32,6 +32,7 @@ _REQUEST: Final[dict[str, tuple[Table, str]]] = {
     "room": (_TEXT, "The room's address."),
     "sender_nick": (_TEXT, "The sender's nickname in the room."),
     "mentioned": ({"const": True}, "The message mentions the bot's nickname."),
+    "answer": (_TEXT, "The value of the answer that was chosen."),
     "private": ({"const": True}, "It is a private message of a room's occupant."),
     "reply_url": (
         {**_TEXT, "format": "uri"},

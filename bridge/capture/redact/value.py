@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain, zip_longest
 from typing import Final
 
 from bridge.capture.redact.keep import NO_WORDS, KeptWords
@@ -22,6 +23,8 @@ from bridge.capture.redact.vocabulary import (
 PIECE: Final = re.compile(
     rf"([^\W\d_]{{1,{WORD_LIMIT}}}|\d{{1,{WORD_LIMIT}}}|[\U0001f000-\U0001faff])"
 )
+_LISTED: Final = re.compile(r"(?<=\n)(?:[1-9]|[1-3][0-9]|40)(?=\. )")
+"""The numbers in the list of what can be chosen (XEP-0439): a reply makes them again."""
 _DOMAIN: Final = re.compile(
     r"\[[0-9A-Fa-f:.]{2,45}\]|(?:[^\W_](?:[\w-]{0,61}[^\W_])?)(?:\.[^\W_](?:[\w-]{0,61}[^\W_])?)*\.?"
 )
@@ -66,6 +69,13 @@ class Values:
         return self.keep.change(text, self.text) if self.keep else self.text(text)
 
     def _text(self, text: str) -> str:
+        if "\n" in text and _LISTED.search(text) is not None:
+            kept = _LISTED.findall(text)
+            between = [self._pieces(one) for one in _LISTED.split(text)]
+            return "".join(chain.from_iterable(zip_longest(between, kept, fillvalue="")))
+        return self._pieces(text)
+
+    def _pieces(self, text: str) -> str:
         parts = PIECE.split(text)
         parts[1::2] = map(self._words.__getitem__, parts[1::2])
         return "".join(parts)

@@ -240,14 +240,15 @@ class Place:
 _TEXT: Final = Place()
 _SAME_ATTRIBUTE: Final = (
     *("to", "from", "kind", "type", "id", "received", "event", "timestamp", "jid", "by", "uri"),
-    *("var", "node", "name", "queryid", "affiliation", "role", "action", "category", "hash"),
+    *("var", "node", "name", "queryid", "affiliation", "role", "category", "hash"),
     *("stamp", "since", "seconds", "maxstanzas", "maxchars", "begin", "end", "transport"),
     *("execute", "content-type", "expires", "index", "sessionid", "attempt"),
 )
 _PLACES: Final = {
     **{key: Place(key) for key in _SAME_ATTRIBUTE},
     **dict.fromkeys(("uid", "ref", "replace", "retract", "receipt", "displayed"), Place("id")),
-    **dict.fromkeys(("origin_id", "occupant_id", "attach_to", "moderate"), Place("id")),
+    **dict.fromkeys(("origin_id", "occupant_id", "attach_to", "moderate", "action"), Place("id")),
+    **dict.fromkeys(("command action", "services action"), Place("action")),
     **dict.fromkeys(("room", "actor"), Place("jid")),
     **dict.fromkeys(("disco", "items", "command"), Place("node")),
     **dict.fromkeys(("features", "fallback", "encryption"), Place("var")),
@@ -260,6 +261,7 @@ _PLACES: Final = {
     **dict.fromkeys(SECRETS, Place(element="password")),
     **dict.fromkeys(("values", "data", "extensions"), Place(element="value")),
     "version": Place(element="version"),
+    "answers value": Place("value"),
     "media_type": Place(element="media-type"),
     "photo type": Place(element="TYPE"),
     "error text": Place(element="text"),

@@ -113,6 +113,10 @@ REPLIES: Final[dict[str, list[dict[str, Any]]]] = {
         {"dataform": {"type": "result", "reported": [{"var": "{a}", "label": "{b}"}],
                       "items": [[{"var": "{a}", "value": "{c}@capulet.example"}]]}},
     ],
+    "answers": [{"body": "{a}", "answers": [{"value": "{b}", "label": "{c} {d}"}, "{e}"]}],
+    "actions": [{"body": "{a}", "answers": ["{f}"],
+                 "actions": [{"id": "{b}", "label": "{c} {d}"}]}],
+    "action": [{"action": "{a}"}],
     "forwarded": [
         {"forwarded": {"delay": {"stamp": STAMP}, "message": {
             "from": "{a}@capulet.example/{b}", "to": "{c}@capulet.example", "id": "{d}",

@@ -205,7 +205,9 @@ def schema() -> Iterator[schemathesis.BaseSchema]:
     sender = FakeSender(BOT)
     sender.answer = stanza(f"<iq type='result' id='x' from='a' to='{BOT}'/>")
     tokens = [token("all", *SCOPES)]
-    listen = ListenSettings(TcpAddress("127.0.0.1", 0), tuple(tokens), "example.org", Count(10_000))
+    listen = ListenSettings(
+        TcpAddress("127.0.0.1", 0), tuple(tokens), "example.org", Count(1_000_000)
+    )
     announcers = {BOT: announcer(COMPONENT)}
     app = make_app(sender, TokenAuth(tokens), listen, announcers=lambda: announcers)
     with serving(app) as url:
