@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
+from bridge.listener.api.address import AddressRoutes
 from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.openapi.document import document
@@ -102,6 +103,7 @@ def make_app(
         routes=[
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
+            *AddressRoutes(handler).routes,
             *ContactRoutes(handler, announcers).routes,
             *ProsodyRoutes(handler).routes,
             *RoomRoutes(handler, services).routes,

@@ -9,6 +9,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from bridge.payload import namespace as ns
+from bridge.payload.address import ADDRESS_KEYS
 from bridge.payload.extension import (
     chat,
     choice,
@@ -307,6 +308,7 @@ READ_ONLY: Final = frozenset(
     {
         *("received", "event", "text", "ref", "lang", "timestamp", "uid", "attempt", "reply_url"),
         *("room", "sender_nick", "mentioned", "private", "reason", "answer"),
+        *ADDRESS_KEYS,
     }
 )
 """Keys of a request only. A reply may have them too: a service may send back what it got."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from bridge.config.event import EventName
+from bridge.payload.address import encoded_addresses
 from bridge.payload.derived import (
     OUTSIDE,
     Place,
@@ -50,9 +51,10 @@ def request_body(
     for name, value in stanza.element.attributes:
         if name == LANG:
             lang = value
+    addresses = encoded_addresses(stanza.to, stanza.from_)
     body = plain_body(stanza) if place is OUTSIDE and type != "groupchat" else None
     if body is not None and choice is None:  # nearly all stanzas
-        return _ENCODER.encode(
+        encoded = _ENCODER.encode(
             _RequestObject(
                 stanza.to,
                 stanza.from_,
@@ -72,6 +74,7 @@ def request_body(
                 reply_url,
             )
         )
+        return encoded[:-1] + addresses
     fields = of_stanza(stanza)
     if place.lacks:
         fields = without_forgeable(stanza, fields, place.lacks)
@@ -88,7 +91,8 @@ def request_body(
     )
     if choice is not None:
         fields = {**fields, choice.key: choice.value}
-    return _joined(_ENCODER.encode(one), {**fields, **room_keys(stanza, text, fields, place)})
+    more = {**fields, **room_keys(stanza, text, fields, place)}
+    return _joined(_ENCODER.encode(one)[:-1] + addresses, more)
 
 
 def _joined(encoded: bytes, more: dict[str, Any]) -> bytes:

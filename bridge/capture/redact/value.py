@@ -19,6 +19,8 @@ from bridge.capture.redact.vocabulary import (
     keeps_attribute,
     local_name,
 )
+from bridge.payload.address import ADDRESS_KEYS
+from xmppstream.jid import InvalidJid, escape_local, unescape_local
 
 PIECE: Final = re.compile(
     rf"([^\W\d_]{{1,{WORD_LIMIT}}}|\d{{1,{WORD_LIMIT}}}|[\U0001f000-\U0001faff])"
@@ -101,6 +103,8 @@ class Values:
             return self.secret(value)
         if name in NAMES:
             return self.name(value)
+        if name in ADDRESS_KEYS:
+            return self._part(name.partition("_")[2], value)
         if name in ADDRESSES or is_address(value):
             return self.address(value)
         scheme = URL_SCHEME.match(value) if name in URLS else None
@@ -122,6 +126,23 @@ class Values:
             local, domain = "", head
         domain = self._domain(domain, bool(at))
         return f"{self._local(local) if local else ''}{at}{domain}{slash}{self._resource(resource)}"
+
+    def _part(self, part: str, value: str) -> str:
+        """Replace a part of an address like the address itself. A domain that does not look like
+        one is replaced, whatever comes before it.
+        """
+        match part:
+            case "local":
+                return self._local(value)
+            case "local_unescaped":
+                try:
+                    return unescape_local(self._local(escape_local(value)))
+                except InvalidJid:
+                    return self.text(value)
+            case "domain":
+                return self._domain(value, follows_local=False)
+            case _:
+                return self._resource(value)
 
     def _local(self, local: str) -> str:
         return self._pseudonyms.name(local)

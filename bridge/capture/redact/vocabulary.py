@@ -16,6 +16,7 @@ import msgspec
 from attrs import frozen
 
 from bridge.config.event import EVENTS
+from bridge.payload.address import ADDRESS_KEYS
 from bridge.payload.body import KEYS
 from bridge.payload.content import RETRACTED, WRITERS
 from bridge.payload.extension.chat import STATES
@@ -261,6 +262,7 @@ _PLACES: Final = {
     **dict.fromkeys(SECRETS, Place(element="password")),
     **dict.fromkeys(("values", "data", "extensions"), Place(element="value")),
     "version": Place(element="version"),
+    **{key: Place(key) for key in ADDRESS_KEYS},
     "answers value": Place("value"),
     "media_type": Place(element="media-type"),
     "photo type": Place(element="TYPE"),

@@ -11,6 +11,7 @@ import msgspec
 
 from bridge import __version__
 from bridge.listener.api.openapi import (
+    address,
     identity,
     monitoring,
     prosody,
@@ -22,7 +23,7 @@ from bridge.listener.api.openapi import (
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, reply, query, identity, prosody, room, monitoring)
+_GROUPS: Final = (stanza, reply, query, address, identity, prosody, room, monitoring)
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",

@@ -117,6 +117,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "getRoom",
         "listContacts",
         "listRooms",
+        "makeAddress",
         "postMsg",
         "postRest",
         "postRestEcho",
