@@ -12,6 +12,7 @@ import msgspec
 from bridge import __version__
 from bridge.listener.api.openapi import (
     address,
+    command,
     identity,
     monitoring,
     prosody,
@@ -23,7 +24,7 @@ from bridge.listener.api.openapi import (
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, reply, query, address, identity, prosody, room, monitoring)
+_GROUPS: Final = (stanza, reply, query, address, command, identity, prosody, room, monitoring)
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",
