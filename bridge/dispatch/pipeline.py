@@ -27,6 +27,7 @@ from bridge.telemetry.meter import Meter
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.xmpp.announcer import Announcer
+from bridge.xmpp.archive import ArchiveQueries
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.contact import Contacts
@@ -129,6 +130,7 @@ class Pipeline:
         promises = Promises(component.domain, around.state, log, settings.listen, around.now)
         given = promises if promises.is_on else None
         offers = Offers(around.state, occupancy.has_occupant, around.now)
+        archives = ArchiveQueries()
         admission = Admission(
             component,
             autoresponder,
@@ -138,6 +140,7 @@ class Pipeline:
             pending_iqs=pending_iqs,
             limiter=around.limiter,
             typing=typing,
+            archives=archives,
         )
         worker = DeliveryWorker(
             *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
@@ -169,15 +172,8 @@ class Pipeline:
             offers=offers,
         )
         submitter = Submitter(
-            composer,
-            queue,
-            outbox,
-            pending_iqs,
-            rooms,
-            around.submitted,
-            around.takes,
-            contacts,
-            offers,
+            *(composer, queue, outbox, pending_iqs, rooms),
+            *(around.submitted, around.takes, contacts, offers, archives),
         )
         admission.limiter.sender_of = rooms.sender_of
         return cls(

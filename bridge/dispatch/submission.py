@@ -7,11 +7,12 @@ committed counts as well.
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from bridge.journal.queue import DeliveryQueue
 from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ReplyComposer
+from bridge.xmpp.archive import ArchiveQueries
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.iq import PendingIq, PendingIqs
 from bridge.xmpp.offer import Offers
@@ -49,6 +50,7 @@ class Submitter:
     takes: Callable[[Submission], bool] = lambda submission: True
     _contacts: Contacts | None = None
     _offers: Offers | None = None
+    archives: ArchiveQueries = field(factory=ArchiveQueries)
 
     @property
     def failure(self) -> JournalError | None:

@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
 from bridge.listener.api.address import AddressRoutes
+from bridge.listener.api.archive import ArchiveRoutes
 from bridge.listener.api.command import CommandRoutes
 from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.handler import SubmissionHandler
@@ -106,6 +107,7 @@ def make_app(
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
             *CommandRoutes(handler).routes,
+            *ArchiveRoutes(handler).routes,
             *AddressRoutes(handler).routes,
             *ContactRoutes(handler, announcers).routes,
             *ProsodyRoutes(handler).routes,

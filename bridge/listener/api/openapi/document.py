@@ -12,6 +12,7 @@ import msgspec
 from bridge import __version__
 from bridge.listener.api.openapi import (
     address,
+    archive,
     command,
     identity,
     monitoring,
@@ -24,7 +25,7 @@ from bridge.listener.api.openapi import (
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, reply, query, address, command, identity, prosody, room, monitoring)
+_GROUPS: Final = (stanza, reply, query, address, command, archive, identity, prosody, room, monitoring)
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",

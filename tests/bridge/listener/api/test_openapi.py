@@ -124,6 +124,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "postRestTo",
         "putProfile",
         "putRoom",
+        "queryArchive",
         "queryDisco",
         "queryItems",
         "queryLast",
