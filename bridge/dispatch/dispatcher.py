@@ -73,7 +73,8 @@ class Dispatcher:
         offers: Offers | None = None,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
-        is being worked on; without `promises`, no reply comes later; without `offers`, no answer names a choice.
+        is being worked on; without `promises`, no reply comes later; without `offers`, no answer
+        names a choice.
         """
         self._promises = promises
         self._offers = offers

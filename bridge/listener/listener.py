@@ -26,8 +26,8 @@ from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.openapi.document import document
 from bridge.listener.api.prosody import ProsodyRoutes
-from bridge.listener.api.reply import ReplyRoutes
 from bridge.listener.api.query import QueryRoutes
+from bridge.listener.api.reply import ReplyRoutes
 from bridge.listener.api.room import RoomRoutes, RoomService
 from bridge.listener.api.stanza import StanzaRoutes
 from bridge.listener.auth import (

@@ -72,7 +72,7 @@ from xmppstream.names import (
     VERSION,
     expanded,
 )
-from xmppstream.stanza import Kind
+from xmppstream.stanza import Kind, language_of
 
 
 @frozen
@@ -123,7 +123,10 @@ def _forwarded(elements: Elements, stanza: Stanza) -> Forwarded | None:
 
 
 def _inner(message: Stanza) -> dict[str, Any]:
-    head = (("to", message.to), ("from", message.from_), ("id", message.id), ("type", message.type))
+    head = (
+        *(("to", message.to), ("from", message.from_), ("id", message.id), ("type", message.type)),
+        ("lang", language_of(message.element)),
+    )
     bodies = list(message.element.find_all(_BODY))
     body = {"body": read.text_of(bodies)} if bodies else {}
     return {key: value for key, value in head if value} | body | of_stanza(message, 1)

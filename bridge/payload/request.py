@@ -42,7 +42,7 @@ def request_body(
 
     `xml` is the stanza as serialized for its component's stream; `received` is Unix time in s.
     `place` is known for stanzas of a room that the bridge is in, `event` for those that do not say
-    it themselves, `choice` for an answer to what was offered; `reply_url` takes replies to it later.
+    it themselves, `choice` for an answer to what was offered; `reply_url` takes later replies.
     """
     second = int(received)
     stamp = f"{_date(second)}.{int((received - second) * 1000):03}Z"

@@ -22,18 +22,22 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 PAGES_LIMIT: Final = 16
 """The pages that one component collects at a time."""
 RESULT: Final = expanded(ns.MAM, "result")
+_Name = tuple[str, str, str]
+"""The addresses of an archive and of ours, folded, and the id of a query."""
 
 
 class TooManyQueries(Exception):
     """`PAGES_LIMIT` pages are being collected."""
 
 
+class DuplicateQuery(Exception):
+    """A query with this id and these addresses is being answered."""
+
+
 @define(eq=False)
 class ArchivePage:
     """The messages that have arrived for one query, in their order."""
 
-    archive: str
-    ours: str
     max_count: int
     messages: list[Stanza] = field(factory=list)
     size_bytes: int = 0
@@ -53,7 +57,7 @@ class ArchiveQueries:
     """The queries of one component that are being answered."""
 
     def __init__(self) -> None:
-        self._pages: dict[str, ArchivePage] = {}
+        self._pages: dict[_Name, ArchivePage] = {}
 
     @property
     def is_any(self) -> bool:
@@ -65,24 +69,28 @@ class ArchiveQueries:
         """Collect the answer to a query until the end of the block.
 
         Raises:
+            DuplicateQuery: if one with this id and these addresses is being answered.
             TooManyQueries: if there are `PAGES_LIMIT` already.
         """
+        name = (fold(query.to or ""), fold(query.from_ or ""), queryid)
+        if name in self._pages:
+            raise DuplicateQuery
         if len(self._pages) >= PAGES_LIMIT:
             raise TooManyQueries
-        page = ArchivePage(fold(query.to or ""), fold(query.from_ or ""), max_count)
-        self._pages[queryid] = page
+        page = self._pages[name] = ArchivePage(max_count)
         try:
             yield page
         finally:
-            del self._pages[queryid]
+            del self._pages[name]
 
     def take(self, message: Stanza, weight_bytes: int) -> bool:
         """Return whether a message belongs to a page, which then has it."""
         result = message.element.find(RESULT) if message.kind == "message" else None
-        page = None if result is None else self._pages.get(result.get("queryid") or "")
-        if result is None or page is None:
+        if result is None:
             return False
-        if (fold(message.from_ or ""), fold(message.to or "")) != (page.archive, page.ours):
+        queryid = result.get("queryid") or ""
+        page = self._pages.get((fold(message.from_ or ""), fold(message.to or ""), queryid))
+        if page is None:
             return False
         page.add(message, weight_bytes)
         return True

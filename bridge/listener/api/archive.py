@@ -22,16 +22,17 @@ from bridge.payload import namespace as ns
 from bridge.payload.archived import archived
 from bridge.payload.error import UnusableReply
 from bridge.payload.extension.common import Asked
-from bridge.payload.extension.query import read_result, write_archive
+from bridge.payload.extension.query import read_archive, read_result, write_archive
 from bridge.payload.shape import Archive, ArchiveResult, Page
 from bridge.xmpp.archive import PAGE_BYTES, ArchivePage
-from xmppstream import InvalidJid, Stanza, make, split
+from xmppstream import Element, InvalidJid, Stanza, make, split
 from xmppstream.names import expanded
 
 COUNT: Final = 50
 COUNT_LIMIT: Final = 500
 PARAMETERS: Final = ("with", "start", "end", "after", "before", "max", "node")
 _TEXTS: Final = ("with", "start", "end", "node")
+_QUERY: Final = expanded(ns.MAM, "query")
 _FIN: Final = expanded(ns.MAM, "fin")
 _AT_ONCE: Final = 32  # messages that are read without a pause
 _CLOSED: Final = frozenset(
@@ -124,13 +125,34 @@ def _explained(problem: Problem) -> Problem:
     )
 
 
-async def _described(page: ArchivePage, answer: Stanza) -> dict[str, Any]:
+def identified(query: Stanza) -> tuple[Stanza, str, int] | None:
+    """Return a query of an archive with an id that is its own, that id, and how many messages it
+    asks for; None if an iq is none.
+    """
+    payload = query.payload
+    if payload is None or payload.name != _QUERY or query.type != "set":
+        return None
+    queryid = payload.get("queryid") or token_hex(8)
+    pairs = tuple(pair for pair in payload.attributes if pair[0] != "queryid")
+    changed = Element(payload.name, (*pairs, ("queryid", queryid)), payload.children)
+    page = read_archive([payload], _NOTHING).page or Page()
+    count = COUNT_LIMIT if page.max is None else min(page.max, COUNT_LIMIT)
+    one = query.element
+    return Stanza(Element(one.name, one.attributes, (changed,)), query.lang), queryid, count
+
+
+def check_page(page: ArchivePage) -> None:
+    """Raises `Problem` 502 if an archive has sent more than was asked for."""
     if page.is_exceeded:
         detail = (
             f"The archive has sent more than was asked for, {page.max_count} messages, or than fits"
             f" into a page, {PAGE_BYTES} bytes. Ask for fewer: lower max."
         )
         raise Problem(502, detail=detail)
+
+
+async def _described(page: ArchivePage, answer: Stanza) -> dict[str, Any]:
+    check_page(page)
     messages = []
     for number, message in enumerate(page.messages, 1):
         one = archived(message)

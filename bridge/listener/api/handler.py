@@ -173,7 +173,7 @@ class SubmissionHandler:
             try:
                 page = stack.enter_context(self.sender.collecting(query, queryid, max_count))
             except SendRefused as refused:
-                _refuse(refused)
+                refuse(refused)
             yield page
 
     async def ask(

@@ -47,7 +47,7 @@ from bridge.listener.submission.singleflight import (
 )
 from bridge.payload.body import ReplyBody
 from bridge.payload.error import UnusableReply
-from bridge.xmpp.archive import ArchivePage, TooManyQueries
+from bridge.xmpp.archive import ArchivePage, DuplicateQuery, TooManyQueries
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream import ElementParserThread, Stanza
 from xmppstream.jid import domain_of
@@ -170,12 +170,15 @@ class Sender:
         """Collect the messages that answer a query of an archive, until the end of the block.
 
         Raises:
-            QueueFull, NotConfigured
+            IdInUse, QueueFull, NotConfigured
         """
         with ExitStack() as stack:
             archives = self._speaking(query).archives
             try:
                 page = stack.enter_context(archives.collecting(query, queryid, max_count))
+            except DuplicateQuery:
+                why = f"a query with queryid {queryid[:60]!r} already waits for {query.to}"
+                raise IdInUse(why) from None
             except TooManyQueries:
                 raise QueueFull("too many archives are being read; try again later") from None
             yield page

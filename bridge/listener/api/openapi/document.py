@@ -25,7 +25,18 @@ from bridge.listener.api.openapi import (
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, reply, query, address, command, archive, identity, prosody, room, monitoring)
+_GROUPS: Final = (
+    stanza,
+    reply,
+    query,
+    address,
+    command,
+    archive,
+    identity,
+    prosody,
+    room,
+    monitoring,
+)
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",
