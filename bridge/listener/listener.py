@@ -21,12 +21,12 @@ from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
 from bridge.listener.api.address import AddressRoutes
 from bridge.listener.api.archive import ArchiveRoutes
-from bridge.listener.api.command import CommandRoutes
 from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.openapi.document import document
 from bridge.listener.api.prosody import ProsodyRoutes
 from bridge.listener.api.query import QueryRoutes
+from bridge.listener.api.remote_command import RemoteCommandRoutes
 from bridge.listener.api.reply import ReplyRoutes
 from bridge.listener.api.room import RoomRoutes, RoomService
 from bridge.listener.api.stanza import StanzaRoutes
@@ -106,7 +106,7 @@ def make_app(
         routes=[
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
-            *CommandRoutes(handler).routes,
+            *RemoteCommandRoutes(handler).routes,
             *ArchiveRoutes(handler).routes,
             *AddressRoutes(handler).routes,
             *ContactRoutes(handler, announcers).routes,

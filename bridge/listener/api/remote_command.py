@@ -33,7 +33,7 @@ _FORM: Final = expanded(ns.DATA, "x")
 
 
 @frozen
-class CommandRoutes:
+class RemoteCommandRoutes:
     """The route of the commands of others."""
 
     handler: SubmissionHandler

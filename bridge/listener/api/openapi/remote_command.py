@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from bridge.listener.api.command import ACTIONS
 from bridge.listener.api.openapi.operation import (
     APPLIED,
     FROM,
@@ -15,19 +14,20 @@ from bridge.listener.api.openapi.operation import (
     ref,
 )
 from bridge.listener.api.openapi.schema import JID, MAYBE, TEXTS, WORD, Table, object_schema
+from bridge.listener.api.remote_command import ACTIONS
 from bridge.listener.api.stanza import JSON
 
 _VALUE: Final[Table] = {
     "anyOf": [TEXTS, {"type": "boolean"}, {"type": "integer"}, {"type": "array", "items": TEXTS}]
 }
 SCHEMAS: Final[Table] = {
-    "CommandStep": object_schema(
+    "RemoteCommandStep": object_schema(
         [],
         action={"enum": [*ACTIONS, "", None]},
         sessionid=MAYBE,
         data={"type": ["object", "null"], "additionalProperties": _VALUE},
     ),
-    "CommandAnswer": object_schema(
+    "RemoteCommandAnswer": object_schema(
         ["jid", "seconds", "node"],
         jid=TEXTS,
         seconds={"type": "number", "minimum": 0},
@@ -50,13 +50,13 @@ def paths() -> Table:
         FROM,
         PREFER,
     ]
-    answered = {"200": content("The answer", {JSON: ref("CommandAnswer")}, APPLIED)}
+    answered = {"200": content("The answer", {JSON: ref("RemoteCommandAnswer")}, APPLIED)}
     described = operation(
         "runCommand",
         "query",
         "Run a command of somebody else, one step at a time",
         parameters,
-        {JSON: ref("CommandStep")},
+        {JSON: ref("RemoteCommandStep")},
         answered,
         (*OF_BODY, *OF_ANSWER),
     )
