@@ -106,6 +106,7 @@ class Offers:
         offer = offer_of(stanza) if len(children) > 1 else None
         conversation = self._conversation(stanza.to, stanza.from_)
         self._forget(_OFFER, self._made, conversation)
+        self._sweep()
         if offer is not None:
             self._keep(_OFFER, self._made, conversation, _Made(self._now(), offer))
 
@@ -120,14 +121,13 @@ class Offers:
         body = stanza.element.find(_BODY)
         if body is None and stanza.element.find(SELECTED) is None:
             return None
+        self._sweep()
         conversation = self._conversation(stanza.from_, stanza.to)
         made = self._made.get(conversation)
         if made is None:
             return None
         self._forget(_OFFER, self._made, conversation)
-        if body is None or self._now() - made.at >= OFFER_S:
-            return None
-        return made.offer.choice_of(body.text)
+        return None if body is None else made.offer.choice_of(body.text)
 
     def keep(self, uid: str, choice: Choice) -> None:
         """Keep the choice of a message until it is settled."""
@@ -146,6 +146,15 @@ class Offers:
         other = other or ""
         who = other if self._is_occupant(other) else bare(other)
         return f"{fold(who)} {fold(bare(ours or ''))}"
+
+    def _sweep(self) -> None:
+        """Forget the offers that have ended by their age."""
+        now = self._now()
+        while self._made:
+            conversation, oldest = next(iter(self._made.items()))
+            if now - oldest.at < OFFER_S:
+                break
+            self._forget(_OFFER, self._made, conversation)
 
     def _keep(self, kind: str, table: dict[str, T], key: str, value: T) -> None:
         table[key] = value

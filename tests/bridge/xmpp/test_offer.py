@@ -220,6 +220,19 @@ def test_offers_and_choices_are_bounded() -> None:
     assert (offers.choice_of("u0"), offers.choice_of("u9")) == (None, choice)
 
 
+def test_what_has_ended_by_its_age_is_swept_by_whatever_comes() -> None:
+    state, now = MemoryState(), [1_000_000.0]
+    offers = Offers(state, now=lambda: now[0])
+    offers.observe_sent(question("a@a.example"))
+    now[0] += OFFER_S
+    offers.observe_sent(question("b@a.example"))
+    assert list(state.entries("offer")) == [f"b@a.example {BOT}"]
+    now[0] += OFFER_S
+    assert offers.take(message("m", "hello", "c@a.example/x")) is None
+    assert not offers.is_any_made
+    assert state.entries("offer") == {}
+
+
 def test_occupants_of_a_room_are_persons_of_their_own() -> None:
     offers = Offers(MemoryState(), lambda address: address.startswith("hall@"))
     offers.observe_sent(question("hall@muc.example/nurse"))
