@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import pytest
 
-from tests.servers.conftest import COMPONENTS, MUC, USERS
+from tests.servers.conftest import COMPONENTS, KINDS, MUC, USERS
 from tests.servers.daemon import run_daemon, settings_for
 from tests.servers.endpoint import NOTHING, Endpoint, Posted, Reaction, open_endpoint, reply
 from tests.servers.peer import CLIENT, Peer, connect_client, name
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from tests.servers.process import Server
 
-pytestmark = pytest.mark.prosody
 TOKEN: Final = "a-token-of-the-scripts-0123"
 ROOM: Final = f"coven@{MUC}"
 QUICK: Final = "urn:xmpp:tmp:quick-response"
@@ -96,6 +95,7 @@ async def body(peer: Peer) -> str | None:
     return one.findtext(f"{{{CLIENT}}}body")
 
 
+@pytest.mark.prosody
 async def test_the_archive_of_a_room(tmp_path: Path) -> None:
     async with (
         talking(tmp_path) as (server, endpoint, client),
@@ -133,6 +133,7 @@ async def test_the_archive_of_a_room(tmp_path: Path) -> None:
         assert endpoint.posted == []
 
 
+@pytest.mark.prosody
 async def test_what_a_server_and_its_users_are_asked(tmp_path: Path) -> None:
     async with (
         talking(tmp_path) as (server, _, client),
@@ -151,6 +152,7 @@ async def test_what_a_server_and_its_users_are_asked(tmp_path: Path) -> None:
         assert refused.json()["error"]["condition"] in ("forbidden", "subscription-required")
 
 
+@pytest.mark.prosody
 async def test_a_command_of_a_server(tmp_path: Path) -> None:
     async with talking(tmp_path) as (_, _, client):
         node = "http://jabber.org/protocol/commands"
@@ -163,9 +165,12 @@ async def test_a_command_of_a_server(tmp_path: Path) -> None:
         assert unknown.json()["type"].startswith("urn:xmpp-bridge:problem:remote:")
 
 
-async def test_quick_answers_of_a_person(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_quick_answers_of_a_person(tmp_path: Path, kind: type[Server]) -> None:
     async with (
-        talking(tmp_path) as (server, endpoint, client),
+        kind(tmp_path, components=COMPONENTS, users=USERS, muc=MUC) as server,
+        open_endpoint(offer) as endpoint,
+        asking(server, tmp_path, endpoint) as client,
         connect_client(server.c2s_port, "alice@localhost", "pw") as alice,
     ):
 
