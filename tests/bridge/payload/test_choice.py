@@ -1,17 +1,22 @@
 """Answers and actions in a message: the list in the body, and what an answer to it means."""
 
+import xml.etree.ElementTree as ET
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slixmpp.plugins.xep_0439 import stanza as quick
+from slixmpp.stanza import Message
 
 from bridge.payload.error import UnusableReply
 from bridge.payload.extension.choice import Choice, offer_of
 from bridge.payload.field import of_stanza
 from tests.bridge.payload.test_content import composed
+from tests.bridge.payload.test_field import read
 from tests.bridge.sample import stanza
-from xmppstream.names import COMPONENT, expanded
+from xmppstream import rehome, write
+from xmppstream.names import CLIENT, COMPONENT, expanded
 
 BODY: Final = expanded(COMPONENT, "body")
 YES_NO: Final = [{"value": "yes", "label": "Yes!"}, {"value": "no"}]
@@ -156,3 +161,25 @@ def test_an_offer_is_bounded() -> None:
     offer = offer_of(stanza(f"<message to='a@b'><body>x</body>{inner}</message>"))
     assert offer is not None
     assert len(offer.answers) == 20
+
+
+async def test_slixmpp_reads_and_writes_the_same() -> None:
+    """Its plugin for XEP-0439 has the elements from the XEP, as the bridge has."""
+    slixmpp: Any = quick  # it is not typed
+    message: Any = Message
+    slixmpp.register_plugins()
+    [one] = await composed({"body": "Q", "answers": YES_NO, "actions": MERGE})
+    xml = ET.fromstring(write(rehome(one.element, CLIENT), ""))
+    found = list(message(xml=xml)["substanzas"])
+    assert [(it["value"], it["label"]) for it in found if isinstance(it, quick.Response)] == [
+        ("yes", "Yes!"),
+        ("no", ""),
+    ]
+    assert [(it["id"], it["label"]) for it in found if isinstance(it, quick.Action)] == [
+        ("m1", "Merge now")
+    ]
+    chosen = message()
+    chosen["from"], chosen["to"] = "juliet@capulet.example/x", "bot@b.example"
+    chosen["action_selected"]["id"] = "m1"
+    told = read(str(chosen))
+    assert (told["event"], told["action"]) == ("action", "m1")
