@@ -21,6 +21,9 @@ _SPACE = r"\s\u200b\ufeff"
 _LOCAL: Final = re.compile(rf"[^{_CONTROL}{_SPACE}\"&'/:<>@]+")
 _DOMAIN: Final = re.compile(rf"\[[0-9A-Fa-f:.]+\]|[^{_CONTROL}{_SPACE}\"&'/:<>@\[\]\\]+")
 _RESOURCE: Final = re.compile(rf"[^{_CONTROL}]+")
+_ESCAPES: Final = {f"\\{ord(one):02x}": one for one in " \"&'/:<>@\\"}
+_ESCAPED: Final = re.compile("|".join(map(re.escape, _ESCAPES)))
+_TO_ESCAPE: Final = re.compile(r"[ \"&'/:<>@]|\\(?=2[0267f]|3[ace]|40|5c)")
 
 
 class InvalidJid(LocalError, ValueError):
@@ -73,6 +76,28 @@ def _check(part: str, value: str, allowed: re.Pattern[str]) -> None:
         raise InvalidJid(f"its {part} contains a forbidden character")
     if len(value.encode()) > _PART_LIMIT_BYTES:
         raise InvalidJid(f"its {part} is longer than {_PART_LIMIT_BYTES} bytes")
+
+
+def escape_local(text: str) -> str:
+    """Return a text as a local part: characters that none may contain are escaped (XEP-0106 §4).
+
+    Raises:
+        InvalidJid: if it begins or ends with a space, which has no escape there (§4.2).
+    """
+    if text != text.strip(" "):
+        raise InvalidJid("its local part begins or ends with a space")
+    return _TO_ESCAPE.sub(lambda found: f"\\{ord(found[0]):02x}", text)
+
+
+def unescape_local(local: str) -> str:
+    """Return what an escaped local part stands for; one without escapes stays as it is."""
+    if "\\" not in local:
+        return local
+    head = "\\20" if local.startswith("\\20") else ""  # no escape: see `escape_local`
+    rest = local[len(head) :]
+    tail = "\\20" if rest.endswith("\\20") else ""
+    rest = rest.removesuffix(tail)
+    return head + _ESCAPED.sub(lambda found: _ESCAPES[found[0]], rest) + tail
 
 
 def bare(address: str) -> str:

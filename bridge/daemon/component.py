@@ -252,6 +252,7 @@ class ComponentService:
                 self._pipeline.rooms.load(self._kept_state or self.handover.state)
                 nursery.start_soon(self._pipeline.room_runner.run)
                 self._pipeline.contacts.load()
+                self._pipeline.offers.load()
                 nursery.start_soon(self._pipeline.announcer.run)
                 nursery.start_soon(self._keep_attached, nursery.cancel_scope)
                 self._ready = True

@@ -1,6 +1,7 @@
 """Decides whether an incoming stanza is POSTed.
 
-A reply to a pending iq goes to its waiter and nowhere else. Any other stanza is refused if it is
+A reply to a pending iq goes to its waiter and nowhere else, and so does a message out of an archive
+that answers a query. Any other stanza is refused if it is
 for another domain (S34). Then it updates the rooms, and is refused (S29, the limits of its sender,
 `allow_from`, an address that does not exist), answered by the bridge (H6), ignored (our own
 groupchat messages and the history of rooms, S36), or POSTed if its event is one of
@@ -18,6 +19,7 @@ from bridge.dispatch.ratelimit import UNBOUNDED, Excess, SenderLimiter
 from bridge.payload.error import EXCESSIVE
 from bridge.payload.event import event_of
 from bridge.telemetry.meter import limit_of
+from bridge.xmpp.archive import ArchiveQueries, is_archived
 from bridge.xmpp.autoresponder import UNAVAILABLE, Autoresponder
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.iq import PendingIqs
@@ -58,10 +60,12 @@ class Admission:
         pending_iqs: PendingIqs | None = None,
         limiter: SenderLimiter | None = None,
         typing: Typing | None = None,
+        archives: ArchiveQueries | None = None,
     ) -> None:
         """Without `limiter`, senders are not limited; without `typing`, nobody learns whose client
-        shows typing notices.
+        shows typing notices; without `archives`, no answer of an archive is taken.
         """
+        self._archives = archives or ArchiveQueries()
         self._typing = typing
         self.limiter = limiter or SenderLimiter(UNBOUNDED)
         self.domain = component.domain
@@ -89,6 +93,9 @@ class Admission:
                 if stanza.kind == "iq" and self._is_answer(stanza):
                     self._meter.end(stanza.kind, "taken")
                     return None
+                if self._archives.is_any and self._archives.take(stanza, weight):
+                    self._meter.end(stanza.kind, "taken")
+                    return None
                 ours = self._if_for_us(stanza)
                 return None if ours is None else self._if_for_endpoint(ours, weight)
             case StanzaRefused(stanza=stanza, limit=limit, weight_bytes=weight):
@@ -101,6 +108,10 @@ class Admission:
     def _is_answer(self, iq: Stanza) -> bool:
         """Return whether an iq answers a question of a client or of the rooms, who now have it."""
         return self._pending_iqs.take(iq) or (not iq.is_request and self._rooms.take(iq))
+
+    def posts(self, event: EventName) -> bool:
+        """Return whether an event is POSTed."""
+        return event in self._component.post_events
 
     def admits(self, one: Inbound) -> bool:
         """Return whether to POST what a room has released, or the bridge has made."""
@@ -220,6 +231,8 @@ class Admission:
                 return policy == "post"
             if policy == "accept":
                 self._invitations.accept(stanza)
+        if event == "other" and is_archived(stanza):
+            return False  # it comes too late, or nobody has asked for it (XEP-0313)
         return event in self._component.post_events
 
     def _is_done(self, stanza: Stanza, verdict: Verdict) -> bool:

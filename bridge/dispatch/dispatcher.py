@@ -36,6 +36,7 @@ from bridge.webhook.retry import CircuitBreaker, RetryPolicy, says_down
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.iq import WRITTEN_LIMIT
+from bridge.xmpp.offer import Offers
 from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.rooms import Rooms
@@ -69,11 +70,14 @@ class Dispatcher:
         contacts: Contacts | None = None,
         typing: Typing | None = None,
         promises: Promises | None = None,
+        offers: Offers | None = None,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
-        is being worked on; without `promises`, no reply comes later.
+        is being worked on; without `promises`, no reply comes later; without `offers`, no answer
+        names a choice.
         """
         self._promises = promises
+        self._offers = offers
         self._receipts = receipts
         self._typing = typing
         self._admission = admission
@@ -103,6 +107,7 @@ class Dispatcher:
             contacts,
             worker.outages,
             typing,
+            offers,
         )
         self._stopping = False
 
@@ -186,10 +191,15 @@ class Dispatcher:
         except TooLong:
             self._admission.refuse(stanza, WRITTEN_LIMIT)
             return
-        domain = self._admission.domain
+        domain, offers = self._admission.domain, self._offers
+        choice = offers.take(stanza) if offers is not None and offers.is_any_made else None
+        if choice is not None and choice.key == "action" and self._admission.posts("action"):
+            event = "action"
         delivery = Delivery(
             stanza, self._now(), weight_bytes, xml=xml, component=domain, event=event
         )
+        if choice is not None and offers is not None:
+            offers.keep(delivery.uid, choice)
         if self._rooms.occupancy.is_anywhere:
             self._set_sender(delivery)
         self._admission.limiter.accepted(delivery)
@@ -218,6 +228,8 @@ class Dispatcher:
     def refuse(self, delivery: Delivery) -> None:
         """Send the sender an error: the stanza could not be kept."""
         self._admission.limiter.ended(delivery)
+        if self._offers is not None:
+            self._offers.forget(delivery.uid)
         self._meter.end(delivery.stanza.kind, "unkept")
         self._bouncer.tell(delivery.stanza, UNKEPT)
 

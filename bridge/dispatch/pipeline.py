@@ -29,12 +29,14 @@ from bridge.telemetry.meter import Meter
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.xmpp.announcer import Announcer
+from bridge.xmpp.archive import ArchiveQueries
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.muc import MucOccupancy
+from bridge.xmpp.offer import Offers
 from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.rooms import Rooms
@@ -89,6 +91,7 @@ class Pipeline:
     deferred: DeferredReplies
     contacts: Contacts
     announcer: Announcer
+    offers: Offers
 
     @classmethod
     def build(
@@ -130,6 +133,8 @@ class Pipeline:
         typing = Typing(component, occupancy, send_notices)
         promises = Promises(component.domain, around.state, log, settings.listen, around.now)
         given = promises if promises.is_on else None
+        offers = Offers(around.state, occupancy.has_occupant, around.now)
+        archives = ArchiveQueries()
         admission = Admission(
             component,
             autoresponder,
@@ -139,9 +144,11 @@ class Pipeline:
             pending_iqs=pending_iqs,
             limiter=around.limiter,
             typing=typing,
+            archives=archives,
         )
         submitter = Submitter(
-            composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
+            *(composer, queue, outbox, pending_iqs, rooms),
+            *(around.submitted, around.takes, contacts, offers, archives),
         )
         uploader = Uploader(component, settings, submitter, log, around.now)
         uploads = around.reply_uploads or ReplyUploads(uploader)
@@ -151,6 +158,7 @@ class Pipeline:
             typing,
             given,
             uploads,
+            offers,
             is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
@@ -172,6 +180,7 @@ class Pipeline:
             contacts=contacts,
             typing=typing,
             promises=given,
+            offers=offers,
         )
         admission.limiter.sender_of = rooms.sender_of
         return cls(
@@ -186,6 +195,7 @@ class Pipeline:
             ),
             contacts,
             Announcer(contacts, outbox, around.now),
+            offers,
         )
 
     def change(

@@ -17,6 +17,7 @@ from bridge.telemetry.tracing import Spans
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
 from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.contact import Contacts
+from bridge.xmpp.offer import Offers
 from bridge.xmpp.outbox import Outbox
 from bridge.xmpp.room.rooms import Rooms
 from bridge.xmpp.typing import Typing
@@ -40,7 +41,9 @@ class Settlement:
         contacts: Contacts | None = None,
         outages: OutageLog | None = None,
         typing: Typing | None = None,
+        offers: Offers | None = None,
     ) -> None:
+        self._offers = offers
         self._typing = typing
         self._contacts = contacts
         self.pending = 0
@@ -109,6 +112,10 @@ class Settlement:
                 self._rooms.observe_sent(stanza)
             if stanza.kind == "presence" and self._contacts is not None:
                 self._contacts.observe_sent(stanza)
+            if self._offers is not None:
+                self._offers.observe_sent(stanza)
+        if self._offers is not None and self._offers.is_any_chosen and reason is None:
+            self._offers.forget(delivery.uid)
 
     def _export(self, spans: Spans, delivery: Delivery, end: End, reason: str | None) -> None:
         spans.stanza_ended(

@@ -7,13 +7,15 @@ committed counts as well.
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from bridge.journal.queue import DeliveryQueue
 from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ReplyComposer
+from bridge.xmpp.archive import ArchiveQueries
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.iq import PendingIq, PendingIqs
+from bridge.xmpp.offer import Offers
 from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.room.rooms import Rooms
 from xmppstream import Stanza, encode
@@ -47,6 +49,8 @@ class Submitter:
     submitted: Callable[[str, bytes], None] = lambda uid, data: None
     takes: Callable[[Submission], bool] = lambda submission: True
     _contacts: Contacts | None = None
+    _offers: Offers | None = None
+    archives: ArchiveQueries = field(factory=ArchiveQueries)
 
     @property
     def failure(self) -> JournalError | None:
@@ -130,3 +134,5 @@ class Submitter:
             self._rooms.observe_sent(stanza)
             if self._contacts is not None:
                 self._contacts.observe_sent(stanza)
+            if self._offers is not None:
+                self._offers.observe_sent(stanza)

@@ -18,6 +18,7 @@ from bridge.payload.body import IGNORED, Reading, ReplyObject, hint_for, read_re
 from bridge.payload.check import is_answer_to
 from bridge.payload.derived import OUTSIDE, Place
 from bridge.payload.error import UnusableReply
+from bridge.payload.extension.choice import Choice
 from bridge.payload.reply import ReplyComposer
 from bridge.payload.request import request_body
 from bridge.telemetry.meter import Meter, PostResult
@@ -34,6 +35,7 @@ from bridge.webhook.outcome import (
 )
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
+from bridge.xmpp.offer import Offers
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.outcome import leave_reason_of
 from bridge.xmpp.room.rooms import Rooms
@@ -105,17 +107,20 @@ class DeliveryWorker:
         typing: Typing | None = None,
         promises: Promises | None = None,
         uploads: FileUploads | None = None,
+        offers: Offers | None = None,
         *,
         is_replay: bool = False,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
         is being worked on; without `promises`, no POST has a `reply_url`; without `uploads`, a
-        reply with the content of a file is a bad reply. `is_replay`: the deferred replies are those
-        of the capture, so an iq that waits for one is not answered here.
+        reply with the content of a file is a bad reply; without `offers`, no answer names a choice.
+        `is_replay`: the deferred replies are those of the capture, so an iq that waits for one is
+        not answered here.
         """
         self._is_replay = is_replay
         self._promises = promises
         self._uploads = uploads
+        self._offers = offers
         self._receipts = receipts
         self._typing = typing
         self._composer = composer
@@ -145,6 +150,7 @@ class DeliveryWorker:
             self._place_of(delivery),
             delivery.event,
             url,
+            self._choice_of(delivery),
         )
         if self._typing is not None:
             self._typing.begin(delivery.uid, stanza, began)
@@ -208,6 +214,13 @@ class DeliveryWorker:
         if self._typing is not None:
             self._typing.promise(delivery.uid, began + self._promises.ttl_s)
         return True
+
+    def _choice_of(self, delivery: Delivery) -> Choice | None:
+        """Return what a message has chosen, if anything."""
+        offers = self._offers
+        return (
+            offers.choice_of(delivery.uid) if offers is not None and offers.is_any_chosen else None
+        )
 
     def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""

@@ -20,14 +20,18 @@ from structlog.typing import FilteringBoundLogger
 from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
 from bridge.dispatch.upload import Uploader
+from bridge.listener.api.address import AddressRoutes
+from bridge.listener.api.archive import ArchiveRoutes
 from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.file import FileRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.openapi.document import document
 from bridge.listener.api.prosody import ProsodyRoutes
+from bridge.listener.api.query import QueryRoutes
+from bridge.listener.api.remote_command import RemoteCommandRoutes
 from bridge.listener.api.reply import ReplyRoutes
 from bridge.listener.api.room import RoomRoutes, RoomService
-from bridge.listener.api.stanza import QueryRoutes, StanzaRoutes
+from bridge.listener.api.stanza import StanzaRoutes
 from bridge.listener.api.upload import Uploaders, Uploads
 from bridge.listener.auth import (
     AT_ONCE,
@@ -109,6 +113,9 @@ def make_app(
         routes=[
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
+            *RemoteCommandRoutes(handler).routes,
+            *ArchiveRoutes(handler).routes,
+            *AddressRoutes(handler).routes,
             *ContactRoutes(handler, announcers).routes,
             *FileRoutes(handler).routes,
             *ProsodyRoutes(handler).routes,

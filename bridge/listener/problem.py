@@ -110,9 +110,18 @@ def problem_of(answer: Stanza) -> Problem:
             "condition": condition,
             "type": (None if error is None else error.get("type")) or "cancel",
             "text": None if text is None else text.text,
+            **_application(error),
         },
         stanza=write(answer.element, COMPONENT),
     )
+
+
+def _application(error: Element | None) -> dict[str, str]:
+    """Return the condition of the application, if there is one: `session-expired`, say."""
+    for child in () if error is None else error.elements:
+        if child.namespace != STANZA_ERRORS:
+            return {"application": child.local}
+    return {}
 
 
 def _condition(error: Element) -> str | None:

@@ -15,6 +15,7 @@ from bridge.payload.derived import ref_of, text_without_fallback
 from bridge.payload.error import UnusableReply, quote
 from bridge.payload.extension import (
     chat,
+    choice,
     file,
     form,
     presence,
@@ -49,6 +50,8 @@ from bridge.payload.shape import (
     Page,
     Payload,
     Photo,
+    QuickAction,
+    QuickAnswer,
     Reactions,
     Reference,
     Register,
@@ -111,6 +114,8 @@ def write_fields(fields: dict[str, Any], body: str | None, kind: Kind, request: 
     """
     fields, body = _together(fields, body)
     _check_together(fields, body)
+    if "answers" in fields or "actions" in fields:
+        fields, body = _with_choices(fields, body)
     asked = Asked(request, kind, _ref(fields, request))
     elements: list[Element] = []
     for key, value in fields.items():
@@ -145,6 +150,25 @@ def _together(fields: dict[str, Any], body: str | None) -> tuple[dict[str, Any],
     if isinstance(bodies, dict) and body is None and isinstance(bodies.get(""), str):
         body = bodies[""] or None
     return fields, body
+
+
+def _with_choices(fields: dict[str, Any], body: str | None) -> tuple[dict[str, Any], str | None]:
+    """Return fields and body with the list of what can be chosen, in the formatted body as well."""
+    answers = checked("answers", fields.get("answers", []), list[QuickAnswer | str])
+    actions = checked("actions", fields.get("actions", []), list[QuickAction])
+    if not answers and not actions:
+        return fields, body
+    key = "answers" if answers else "actions"
+    for other in ("files", "bodies"):
+        if other in fields:
+            raise UnusableReply(f"{key} and {other} exclude each other: send two messages")
+    if isinstance(fields.get("html"), str):
+        listed = choice.listing_html(answers, actions)
+        fields = {**fields, "html": f"{fields['html']}{listed}"}
+        if body is None:
+            return fields, None  # its text is the body, with the list
+    listed = choice.listing(answers, actions)
+    return fields, f"{body}\n{listed}" if body else listed
 
 
 def _ref(fields: dict[str, Any], request: Stanza) -> str | None:
@@ -226,7 +250,7 @@ def _explain(error: str) -> str:
 
 def _check_together(fields: dict[str, Any], body: str | None) -> None:
     """Refuse keys that contradict each other."""
-    for key in ("reactions", "retract", "receipt", "displayed", "files"):
+    for key in ("reactions", "retract", "receipt", "displayed", "files", "action"):
         if key in fields and body:
             raise UnusableReply(f"{key} and body exclude each other: send two messages")
     if fields.get("replace") and "files" in fields:
@@ -321,6 +345,14 @@ WRITERS: Final[dict[str, _Row]] = {
         "`{datatype, data}`: any JSON, for a program."),
     "dataform": _Row(_ALL, Form, form.write_dataform,
         "`{type, title, instructions, fields}`: a form; or `{type, data}`, a filled one."),
+    "answers": _Row(_M, list[QuickAnswer | str], choice.write_answers,
+        "A list of `{value, label}`: answers to choose from, which are also added to the body.",
+        makes_message=False),
+    "actions": _Row(_M, list[QuickAction], choice.write_actions,
+        "A list of `{id, label}`: actions to choose from, which are also added to the body.",
+        makes_message=False),
+    "action": _Row(_M, str, choice.write_action,
+        "The id of an action that the bot chooses from those of another bot."),
     "forwarded": _Row(_M, Forwarded, lambda value, asked: _write_forwarded(value, asked),
         "`{delay, message}`: a message of somebody else, as JSON."),
     "show": _Row(_P, _Show, write.write_text_in(expanded(COMPONENT, "show")),

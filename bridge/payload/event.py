@@ -5,6 +5,7 @@ from typing import Final
 from bridge.config.event import EventName
 from bridge.payload import namespace as ns
 from bridge.payload.extension.chat import STATES, encryption_of
+from bridge.payload.extension.choice import SELECTED
 from xmppstream import Element, Stanza
 from xmppstream.names import COMPONENT, MUC_USER, expanded
 
@@ -27,7 +28,7 @@ _MARKS: Final[dict[str, EventName]] = {
     expanded(ns.CORRECT, "replace"): "edit",
     _CONFERENCE: "invite",
     _MUC_USER: "invite",
-    expanded(ns.ACTION, "action"): "action",
+    SELECTED: "action",
     _FORM: "form",
     expanded(ns.RECEIPTS, "received"): "receipt",
     expanded(ns.MARKERS, "displayed"): "displayed",

@@ -9,8 +9,10 @@ from typing import Any, Final
 from attrs import frozen
 
 from bridge.payload import namespace as ns
+from bridge.payload.address import ADDRESS_KEYS
 from bridge.payload.extension import (
     chat,
+    choice,
     file,
     form,
     presence,
@@ -44,6 +46,8 @@ from bridge.payload.shape import (
     Oob,
     Page,
     Payload,
+    QuickAction,
+    QuickAnswer,
     Reactions,
     Reference,
     Register,
@@ -68,7 +72,7 @@ from xmppstream.names import (
     VERSION,
     expanded,
 )
-from xmppstream.stanza import Kind
+from xmppstream.stanza import Kind, language_of
 
 
 @frozen
@@ -119,7 +123,10 @@ def _forwarded(elements: Elements, stanza: Stanza) -> Forwarded | None:
 
 
 def _inner(message: Stanza) -> dict[str, Any]:
-    head = (("to", message.to), ("from", message.from_), ("id", message.id), ("type", message.type))
+    head = (
+        *(("to", message.to), ("from", message.from_), ("id", message.id), ("type", message.type)),
+        ("lang", language_of(message.element)),
+    )
     bodies = list(message.element.find_all(_BODY))
     body = {"body": read.text_of(bodies)} if bodies else {}
     return {key: value for key, value in head if value} | body | of_stanza(message, 1)
@@ -224,6 +231,12 @@ FIELDS: Final = (
           "A JSON payload.", "XEP-0432, XEP-0335"),
     Field("dataform", _ALL, _names(ns.DATA, "x"), Form, form.read_dataform,
           "A form to fill in, or a form that was filled in.", "XEP-0004"),
+    Field("answers", _MESSAGE, _names(ns.ACTION, "response"), list[QuickAnswer],
+          choice.read_answers, "Answers to choose from.", "XEP-0439"),
+    Field("actions", _MESSAGE, _names(ns.ACTION, "action"), list[QuickAction],
+          choice.read_actions, "Actions to choose from.", "XEP-0439"),
+    Field("action", _MESSAGE, _names(ns.ACTION, "action-selected"), str,
+          read.read_attribute("id"), "The id of the action that was chosen.", "XEP-0439"),
     Field("forwarded", _MESSAGE, _names(ns.FORWARD, "forwarded"), Forwarded, _forwarded,
           "A forwarded message.", "XEP-0297"),
     Field("show", _PRESENCE, _names(COMPONENT, "show"), str, presence.read_show,
@@ -297,7 +310,8 @@ _READS: Final = tuple((field.key, field.read) for field in FIELDS)
 READ_ONLY: Final = frozenset(
     {
         *("received", "event", "text", "ref", "lang", "timestamp", "uid", "attempt", "reply_url"),
-        *("room", "sender_nick", "mentioned", "private", "reason"),
+        *("room", "sender_nick", "mentioned", "private", "reason", "answer"),
+        *ADDRESS_KEYS,
     }
 )
 """Keys of a request only. A reply may have them too: a service may send back what it got."""

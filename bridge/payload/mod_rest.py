@@ -15,7 +15,7 @@ from bridge.payload import namespace as ns
 from bridge.payload.content import WRITERS
 from bridge.payload.field import of_stanza
 from bridge.payload.request import body_of
-from xmppstream import Stanza
+from xmppstream import Stanza, make
 from xmppstream.names import expanded
 from xmppstream.stanza import language_of
 
@@ -23,6 +23,8 @@ Table = dict[str, Any]
 
 _FIELD: Final = expanded(ns.DATA, "field")
 _VALUE: Final = expanded(ns.DATA, "value")
+_RESULT: Final = expanded(ns.MAM, "result")
+_FORWARDED: Final = expanded(ns.FORWARD, "forwarded")
 
 
 def from_mod_rest(one: Table) -> Table:
@@ -47,6 +49,8 @@ def to_mod_rest(stanza: Stanza) -> Table:
     if stanza.kind == "message":
         head["body"] = body_of(stanza)
     fields = _theirs(msgspec.to_builtins(of_stanza(stanza)))
+    if stanza.kind == "message":
+        fields |= _their_result(stanza)
     if stanza.type == "error":
         fields.setdefault("error", {})
     if isinstance(fields.get("disco"), dict) and "extensions" in fields["disco"]:
@@ -137,6 +141,17 @@ def _their_forwarded(value: Table) -> Table:
     if "message" in value:
         changed["message"] = _theirs(value["message"])
     return {key: one for key, one in changed.items() if one is not None}
+
+
+def _their_result(message: Stanza) -> Table:
+    """The answer of an archive (XEP-0313) is a key of messages there."""
+    result = message.element.find(_RESULT)
+    if result is None:
+        return {}
+    inner = make("message", None, None, children=tuple(result.find_all(_FORWARDED)))
+    forwarded = _theirs(msgspec.to_builtins(of_stanza(inner))).get("forwarded")
+    found = {"id": result.get("id"), "queryid": result.get("queryid"), "forward": forwarded}
+    return {"archive": {key: value for key, value in found.items() if value is not None}}
 
 
 def _their_disco(value: Any) -> Any:

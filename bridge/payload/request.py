@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from bridge.config.event import EventName
+from bridge.payload.address import encoded_addresses
 from bridge.payload.derived import (
     OUTSIDE,
     Place,
@@ -16,6 +17,7 @@ from bridge.payload.derived import (
     without_forgeable,
 )
 from bridge.payload.event import event_of, plain_body
+from bridge.payload.extension.choice import Choice
 from bridge.payload.field import of_stanza
 from xmppstream import Stanza
 from xmppstream.names import COMPONENT, LANG, expanded
@@ -34,12 +36,13 @@ def request_body(
     place: Place = OUTSIDE,
     event: EventName | None = None,
     reply_url: str | None = None,
+    choice: Choice | None = None,
 ) -> bytes:
     """Return the JSON object that is POSTed for a stanza, in UTF-8 (H1).
 
     `xml` is the stanza as serialized for its component's stream; `received` is Unix time in s.
-    `place` is known for stanzas of a room that the bridge is in, `event` for those that the bridge
-    has made itself; `reply_url` takes replies to it later.
+    `place` is known for stanzas of a room that the bridge is in, `event` for those that do not say
+    it themselves, `choice` for an answer to what was offered; `reply_url` takes later replies.
     """
     second = int(received)
     stamp = f"{_date(second)}.{int((received - second) * 1000):03}Z"
@@ -48,9 +51,10 @@ def request_body(
     for name, value in stanza.element.attributes:
         if name == LANG:
             lang = value
+    addresses = encoded_addresses(stanza.to, stanza.from_)
     body = plain_body(stanza) if place is OUTSIDE and type != "groupchat" else None
-    if body is not None:  # nearly all stanzas
-        return _ENCODER.encode(
+    if body is not None and choice is None:  # nearly all stanzas
+        encoded = _ENCODER.encode(
             _RequestObject(
                 stanza.to,
                 stanza.from_,
@@ -70,6 +74,7 @@ def request_body(
                 reply_url,
             )
         )
+        return encoded[:-1] + addresses
     fields = of_stanza(stanza)
     if place.lacks:
         fields = without_forgeable(stanza, fields, place.lacks)
@@ -84,7 +89,10 @@ def request_body(
         event or event_of(stanza, is_encrypted="encryption" in fields),
         *(uid, attempt, sent, text, ref, lang, reply_url),
     )
-    return _joined(_ENCODER.encode(one), {**fields, **room_keys(stanza, text, fields, place)})
+    if choice is not None:
+        fields = {**fields, choice.key: choice.value}
+    more = {**fields, **room_keys(stanza, text, fields, place)}
+    return _joined(_ENCODER.encode(one)[:-1] + addresses, more)
 
 
 def _joined(encoded: bytes, more: dict[str, Any]) -> bytes:

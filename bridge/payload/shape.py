@@ -139,6 +139,20 @@ class Payload(Shape, frozen=True, omit_defaults=True, gc=False):
     data: Any = None
 
 
+class QuickAnswer(Shape, frozen=True, omit_defaults=True, gc=False):
+    """An answer to choose (XEP-0439): `value` is sent, `label` is shown."""
+
+    value: str
+    label: str | None = None
+
+
+class QuickAction(Shape, frozen=True, omit_defaults=True, gc=False):
+    """An action to choose (XEP-0439): `id` names it, `label` is shown."""
+
+    id: str
+    label: str
+
+
 class Option(Shape, frozen=True, omit_defaults=True, gc=False):
     """A choice of a form's field."""
 

@@ -34,9 +34,11 @@ def missing() -> str | None:
 
 @asynccontextmanager
 async def open_mod_rest(
-    directory: Path, components: dict[str, str]
+    directory: Path, components: dict[str, str], muc: str | None = None
 ) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
-    """Start a Prosody with both modules, and give it and a client of their HTTP server."""
+    """Start a Prosody with both modules, and give it and a client of their HTTP server. The rooms
+    of `muc` have an archive.
+    """
     with reserve_port() as held:
         port = held.getsockname()[1]
         extra = [
@@ -44,14 +46,18 @@ async def open_mod_rest(
             f'http_ports = {{ {port} }} http_interfaces = {{ "{LOOPBACK}" }} https_ports = {{}}',
             'http_default_host = "localhost"',
         ]
-        enabled = 'modules_enabled = { "version", "uptime", "lastactivity", "rest", "post_msg" }'
+        enabled = (
+            'modules_enabled = { "version", "uptime", "lastactivity", "adhoc", "rest", "post_msg" }'
+        )
+        archive = {} if muc is None else {muc: ['modules_enabled = { "muc_mam" }']}
         users = {"alice": "pw", USER[0]: USER[1]}
         async with (
             Prosody(
                 directory,
                 components=components,
                 users=users,
-                component_settings={"localhost": [enabled]},
+                muc=muc,
+                component_settings={"localhost": [enabled], **archive},
                 extra="\n".join(extra),
             ) as server,
             httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", auth=USER) as client,

@@ -12,11 +12,13 @@ from xmppstream.jid import (
     Jid,
     bare,
     domain_of,
+    escape_local,
     fold,
     fold_domain,
     same_domain,
     split,
     to_ascii,
+    unescape_local,
 )
 
 GOOD = {
@@ -210,3 +212,47 @@ def test_what_idna_2008_forbids(domain: str) -> None:
 )
 def test_fold(one: str, other: str, same: bool) -> None:
     assert (fold(one) == fold(other)) is same
+
+
+# --- XEP-0106
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        # The examples of XEP-0106 §5.
+        ("space cadet", r"space\20cadet"),
+        ('call me "ishmael"', r"call\20me\20\22ishmael\22"),
+        ("at&t guy", r"at\26t\20guy"),
+        ("d'artagnan", r"d\27artagnan"),
+        ("/.fanboy", r"\2f.fanboy"),
+        ("::foo::", r"\3a\3afoo\3a\3a"),
+        ("<foo>", r"\3cfoo\3e"),
+        ("user@host", r"user\40host"),
+        (r"c:\net", r"c\3a\net"),
+        (r"c:\\net", r"c\3a\\net"),
+        (r"c:\cool stuff", r"c\3a\cool\20stuff"),
+        (r"c:\5commas", r"c\3a\5c5commas"),
+        ("romeo", "romeo"),
+        (r"foo\bar", r"foo\bar"),
+        ("ü", "ü"),
+    ],
+)
+def test_a_local_part_is_escaped_and_unescaped(text: str, local: str) -> None:
+    assert escape_local(text) == local
+    assert unescape_local(local) == text
+    assert split(f"{local}@a.example").local == local
+
+
+@pytest.mark.parametrize("text", [" a", "a ", " "])
+def test_a_space_at_the_end_has_no_escape(text: str) -> None:
+    with pytest.raises(InvalidJid, match="begins or ends with a space"):
+        escape_local(text)
+    assert unescape_local(text.replace(" ", r"\20")) == text.replace(" ", r"\20")
+
+
+@given(st.text("ab \"&'/:<>@\\2045cf", max_size=12).map(lambda text: text.strip(" ")))
+def test_what_is_escaped_is_unescaped_to_the_same(text: str) -> None:
+    local = escape_local(text)
+    assert not set(local) & set(" \"&'/:<>@")
+    assert unescape_local(local) == text

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain, zip_longest
 from typing import Final
 
 from bridge.capture.redact.keep import NO_WORDS, KeptWords
@@ -18,10 +19,14 @@ from bridge.capture.redact.vocabulary import (
     keeps_attribute,
     local_name,
 )
+from bridge.payload.address import ADDRESS_KEYS
+from xmppstream.jid import InvalidJid, escape_local, unescape_local
 
 PIECE: Final = re.compile(
     rf"([^\W\d_]{{1,{WORD_LIMIT}}}|\d{{1,{WORD_LIMIT}}}|[\U0001f000-\U0001faff])"
 )
+_LISTED: Final = re.compile(r"(?<=\n)(?:[1-9]|[1-3][0-9]|40)(?=\. )")
+"""The numbers in the list of what can be chosen (XEP-0439): a reply makes them again."""
 _DOMAIN: Final = re.compile(
     r"\[[0-9A-Fa-f:.]{2,45}\]|(?:[^\W_](?:[\w-]{0,61}[^\W_])?)(?:\.[^\W_](?:[\w-]{0,61}[^\W_])?)*\.?"
 )
@@ -66,6 +71,13 @@ class Values:
         return self.keep.change(text, self.text) if self.keep else self.text(text)
 
     def _text(self, text: str) -> str:
+        if "\n" in text and _LISTED.search(text) is not None:
+            kept = _LISTED.findall(text)
+            between = [self._pieces(one) for one in _LISTED.split(text)]
+            return "".join(chain.from_iterable(zip_longest(between, kept, fillvalue="")))
+        return self._pieces(text)
+
+    def _pieces(self, text: str) -> str:
         parts = PIECE.split(text)
         parts[1::2] = map(self._words.__getitem__, parts[1::2])
         return "".join(parts)
@@ -91,6 +103,8 @@ class Values:
             return self.secret(value)
         if name in NAMES:
             return self.name(value)
+        if name in ADDRESS_KEYS:
+            return self._part(name.partition("_")[2], value)
         if name in ADDRESSES or is_address(value):
             return self.address(value)
         scheme = URL_SCHEME.match(value) if name in URLS else None
@@ -112,6 +126,23 @@ class Values:
             local, domain = "", head
         domain = self._domain(domain, bool(at))
         return f"{self._local(local) if local else ''}{at}{domain}{slash}{self._resource(resource)}"
+
+    def _part(self, part: str, value: str) -> str:
+        """Replace a part of an address like the address itself. A domain that does not look like
+        one is replaced, whatever comes before it.
+        """
+        match part:
+            case "local":
+                return self._local(value)
+            case "local_unescaped":
+                try:
+                    return unescape_local(self._local(escape_local(value)))
+                except InvalidJid:
+                    return self.text(value)
+            case "domain":
+                return self._domain(value, follows_local=False)
+            case _:
+                return self._resource(value)
 
     def _local(self, local: str) -> str:
         return self._pseudonyms.name(local)

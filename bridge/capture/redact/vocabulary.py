@@ -16,6 +16,7 @@ import msgspec
 from attrs import frozen
 
 from bridge.config.event import EVENTS
+from bridge.payload.address import ADDRESS_KEYS
 from bridge.payload.body import KEYS
 from bridge.payload.content import RETRACTED, WRITERS
 from bridge.payload.extension.chat import STATES
@@ -240,14 +241,15 @@ class Place:
 _TEXT: Final = Place()
 _SAME_ATTRIBUTE: Final = (
     *("to", "from", "kind", "type", "id", "received", "event", "timestamp", "jid", "by", "uri"),
-    *("var", "node", "name", "queryid", "affiliation", "role", "action", "category", "hash"),
+    *("var", "node", "name", "queryid", "affiliation", "role", "category", "hash"),
     *("stamp", "since", "seconds", "maxstanzas", "maxchars", "begin", "end", "transport"),
     *("execute", "content-type", "expires", "index", "sessionid", "attempt"),
 )
 _PLACES: Final = {
     **{key: Place(key) for key in _SAME_ATTRIBUTE},
     **dict.fromkeys(("uid", "ref", "replace", "retract", "receipt", "displayed"), Place("id")),
-    **dict.fromkeys(("origin_id", "occupant_id", "attach_to", "moderate"), Place("id")),
+    **dict.fromkeys(("origin_id", "occupant_id", "attach_to", "moderate", "action"), Place("id")),
+    **dict.fromkeys(("command action", "services action"), Place("action")),
     **dict.fromkeys(("room", "actor"), Place("jid")),
     **dict.fromkeys(("disco", "items", "command"), Place("node")),
     **dict.fromkeys(("features", "fallback", "encryption"), Place("var")),
@@ -260,6 +262,8 @@ _PLACES: Final = {
     **dict.fromkeys(SECRETS, Place(element="password")),
     **dict.fromkeys(("values", "data", "extensions"), Place(element="value")),
     "version": Place(element="version"),
+    **{key: Place(key) for key in ADDRESS_KEYS},
+    "answers value": Place("value"),
     "media_type": Place(element="media-type"),
     "photo type": Place(element="TYPE"),
     "error text": Place(element="text"),

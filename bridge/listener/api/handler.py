@@ -5,7 +5,7 @@ sender address. Only then is anything sent.
 """
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final, NoReturn
 
@@ -42,6 +42,7 @@ from bridge.payload.body import NotJson, ReplyBody
 from bridge.payload.error import UnusableReply
 from bridge.payload.field import of_stanza
 from bridge.payload.shape import File
+from bridge.xmpp.archive import ArchivePage
 from bridge.xmpp.upload import NewFile
 from xmppstream import Stanza, split, write
 from xmppstream.names import COMPONENT
@@ -192,6 +193,20 @@ class SubmissionHandler:
             **of_stanza(answer),
         }
         return json_response(value, 200, {**headers, "Vary": "Accept"})
+
+    @contextmanager
+    def collecting(self, query: Stanza, queryid: str, max_count: int) -> Iterator[ArchivePage]:
+        """Collect the messages that answer a query of an archive, until the end of the block.
+
+        Raises:
+            Problem: if too many are being collected, or there is no such component (any more).
+        """
+        with ExitStack() as stack:
+            try:
+                page = stack.enter_context(self.sender.collecting(query, queryid, max_count))
+            except SendRefused as refused:
+                refuse(refused)
+            yield page
 
     async def ask(
         self, request: Request, stanza: Stanza, wait_s: float, key: Key | None = None

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bridge.listener.api.archive import check_page, identified
 from bridge.listener.api.handler import SubmissionHandler, json_response
 from bridge.listener.api.request import key_of, media_type, text_of, wait_of
 from bridge.listener.api.stanza import JSON, TEXT, XML, content_of, decoded
@@ -130,9 +131,21 @@ class ProsodyRoutes:
         if not stanza.is_request:
             return await self.handler.take(request, grant, stanza, body)
         key, (wait_s, preferred) = key_of(request, grant, body), _wait_of(request)
-        answer = await self.handler.answer_of(request, stanza, wait_s, key)
+        query, messages = identified(stanza), []
+        if query is None:
+            answer = await self.handler.answer_of(request, stanza, wait_s, key)
+        else:
+            stanza, queryid, count = query
+            with self.handler.collecting(stanza, queryid, count) as page:
+                answer = await self.handler.answer_of(request, stanza, wait_s, key)
+            check_page(page)
+            messages = page.messages
         headers = {"Preference-Applied": f"wait={wait_s}"} if preferred else {}
-        return _encoded(answer, _answer_form(request), {**headers, "Vary": "Accept, Content-Type"})
+        headers["Vary"] = "Accept, Content-Type"
+        form = _answer_form(request)
+        if messages:
+            return _encoded_all([*messages, answer], form, headers)
+        return _encoded(answer, form, headers)
 
     def _content(
         self, fields: Fields, *, as_text: bool = False, bare_is_local: bool = False
@@ -265,6 +278,18 @@ def _answer_form(request: Request) -> str:
     headers = request.headers
     given = ",".join([*headers.getlist("accept"), headers.get("content-type", "")]).lower()
     return min(_ANSWERS, key=lambda media: given.index(media) if media in given else len(given))
+
+
+def _encoded_all(stanzas: list[Stanza], media: str, headers: dict[str, str]) -> Response:
+    """Return the messages of an archive and the end of its answer, as mod_rest does. A form has
+    none of it.
+    """
+    if media == XML:
+        inner = "".join(write(one.element, COMPONENT) for one in stanzas)
+        return Response(f"<xmpp>{inner}</xmpp>", 200, headers, XML)
+    if media == JSON:
+        return json_response({"xmpp": [to_mod_rest(one) for one in stanzas]}, 200, headers)
+    return Response("", 200, headers, FORM)
 
 
 def _encoded(stanza: Stanza, media: str, headers: dict[str, str] | None = None) -> Response:

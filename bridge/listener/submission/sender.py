@@ -7,7 +7,7 @@ and no task: an accepted stanza is sent even if its client no longer waits.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import trio
@@ -48,6 +48,7 @@ from bridge.listener.submission.singleflight import (
 )
 from bridge.payload.body import ReplyBody
 from bridge.payload.error import UnusableReply
+from bridge.xmpp.archive import ArchivePage, DuplicateQuery, TooManyQueries
 from bridge.xmpp.iq import WAIT_LIMIT_S
 from xmppstream import ElementParserThread, Stanza
 from xmppstream.jid import domain_of
@@ -164,6 +165,24 @@ class Sender:
         if key is None:
             return await self._iq_client.ask(request, deadline)
         return await self._iq_client.ask_once(request, deadline, key)
+
+    @contextmanager
+    def collecting(self, query: Stanza, queryid: str, max_count: int) -> Iterator[ArchivePage]:
+        """Collect the messages that answer a query of an archive, until the end of the block.
+
+        Raises:
+            IdInUse, QueueFull, NotConfigured
+        """
+        with ExitStack() as stack:
+            archives = self._speaking(query).archives
+            try:
+                page = stack.enter_context(archives.collecting(query, queryid, max_count))
+            except DuplicateQuery:
+                why = f"a query with queryid {queryid[:60]!r} already waits for {query.to}"
+                raise IdInUse(why) from None
+            except TooManyQueries:
+                raise QueueFull("too many archives are being read; try again later") from None
+            yield page
 
     def _speaking(self, stanza: Stanza) -> Submitter:
         submitter = submitter_of(self._submitters, stanza.from_ or "")

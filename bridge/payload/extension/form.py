@@ -23,6 +23,8 @@ FIELD_TYPES: Final = (
     *("boolean", "fixed", "hidden", "jid-multi", "jid-single", "list-multi", "list-single"),
     *("text-multi", "text-private", "text-single"),
 )
+FIELDS_LIMIT: Final = 500
+"""The fields of a form that is written, at most: nobody can fill in more."""
 FORM_TYPE: Final = "FORM_TYPE"
 """The field that says what the others mean; it is hidden (XEP-0068)."""
 _X: Final = expanded(ns.DATA, "x")
@@ -101,6 +103,8 @@ def form_element(key: str, form: Form) -> Element:
         why = f"{key}.type is not" if type else f"{key} has no type; use"
         raise UnusableReply(f"{why} one of {known}")
     fields = _filled(type, form.fields or [], form.data or {})
+    if len(fields) > FIELDS_LIMIT:
+        raise UnusableReply(f"{key}.fields: more than {FIELDS_LIMIT}")
     seen: set[str] = set()
     for one in fields:
         if one.var in seen:

@@ -312,6 +312,11 @@ async def test_h1_what_is_posted(nursery: trio.Nursery) -> None:
             "timestamp": "2024-05-06T07:08:09.123Z",
             "text": "hi",
             "ref": "m1",
+            "to_local": "echo",
+            "to_domain": "bot.example",
+            "from_local": "juliet",
+            "from_domain": "capulet.example",
+            "from_resource": "balcony",
         }
     ]
 

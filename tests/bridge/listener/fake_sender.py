@@ -1,6 +1,7 @@
 """A sender that composes as the real one does, keeps what it is given, and answers as told."""
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ import trio
 
 from bridge.listener.submission.sender import Batch, Key, Sender, SendRefused
 from bridge.payload.reply import ReplyComposer
+from bridge.xmpp.archive import ArchiveQueries
 from xmppstream import Element, Stanza, parse_element
 
 BOT: Final = "bot.example"
@@ -21,13 +23,17 @@ async def parse(data: bytes) -> Element:
 
 class FakeSender(Sender):
     """`sent` and `asked` are what came; `answer` is an iq's answer, None for one that never comes;
-    `refusal` is raised instead of all that.
+    `refusal` is raised instead of all that. `meanwhile` is called with an iq before it is answered.
     """
 
     def __init__(self, *domains: str) -> None:
+        self.archives = ArchiveQueries()
+        self.meanwhile: Callable[[Stanza], None] = lambda _: None
         submitters: dict[str, Any] = {
             domain: SimpleNamespace(
-                composer=ReplyComposer(domain, MAX_SEND_BYTES, parse), takes=lambda _: True
+                composer=ReplyComposer(domain, MAX_SEND_BYTES, parse),
+                takes=lambda _: True,
+                archives=self.archives,
             )
             for domain in domains or (BOT, OTHER)
         }
@@ -51,6 +57,7 @@ class FakeSender(Sender):
     async def ask(self, request: Stanza, wait_s: float, key: Key | None = None) -> Stanza:
         self._raise()
         self.asked.append((request, wait_s, key))
+        self.meanwhile(request)
         if self.answer is None:
             try:
                 await trio.sleep(math.inf)

@@ -29,7 +29,8 @@ from bridge.journal.storage import Storage, open_storage
 from bridge.journal.store import JournalError
 from bridge.listener.api.handler import RETRY_AFTER_S
 from bridge.listener.api.prosody import FORM
-from bridge.listener.api.stanza import JSON, QUERIES, TEXT, XML
+from bridge.listener.api.query import QUERIES
+from bridge.listener.api.stanza import JSON, TEXT, XML
 from bridge.listener.listener import Listener
 from tests.bridge.daemon.test_daemon import DOMAIN, OTHER, Running, World, message
 from tests.bridge.daemon.test_supervisor import Gate
@@ -69,7 +70,7 @@ ASKS: Final[dict[str, Call]] = {
     "iq in XML": ("POST", "/v1/stanzas", PING, XML),
     "iq in JSON": ("POST", "/v1/stanzas", json.dumps({"stanza": PING}), JSON),
     "mod_rest's ping": ("POST", "/rest", json.dumps({"to": JULIET, "ping": True}), JSON),
-    **{name: ("GET", f"/v1/{name}/{JULIET}", "", "") for name in QUERIES},
+    **{name: ("GET", f"/v1/{name}/{JULIET}?filename=a&size=1", "", "") for name in QUERIES},
 }
 
 

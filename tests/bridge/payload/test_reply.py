@@ -30,6 +30,13 @@ ROOM = "room@muc.x.example"
 RECEIVED = datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 STANZAS = "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'"
 KIB = 1024
+PARTS = {
+    "to_local": "echo",
+    "to_domain": DOMAIN,
+    "from_local": "juliet",
+    "from_domain": "x.example",
+    "from_resource": "balcony",
+}
 
 
 # --- H1: the request
@@ -62,6 +69,7 @@ def test_the_whole_object_of_a_message() -> None:
         "timestamp": "2024-05-06T07:08:09.123Z",
         "text": "Hi",
         "ref": "m1",
+        **PARTS,
     }
 
 
@@ -79,6 +87,7 @@ def test_the_whole_object_of_a_presence() -> None:
         "uid": "msg_1",
         "attempt": 2,
         "timestamp": "2024-05-06T07:08:09.123Z",
+        **PARTS,
     }
 
 
@@ -97,6 +106,7 @@ def test_the_whole_object_of_an_iq() -> None:
         "uid": "msg_1",
         "attempt": 2,
         "timestamp": "2024-05-06T07:08:09.123Z",
+        **{key: one for key, one in PARTS.items() if key != "to_local"},
     }
 
 

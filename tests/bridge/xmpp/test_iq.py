@@ -4,11 +4,13 @@ from typing import Final
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from bridge.listener.submission.sender import NoAnswer
 from bridge.xmpp.iq import DuplicateId, PendingIq, PendingIqs, TooManyPending
+from tests.bridge.dispatch.life import Life
 from tests.bridge.sample import stanza
-from xmppstream import Stanza
+from xmppstream import Stanza, StanzaRefused
 
 BOT: Final = "bot@bot.example/r"
 PEER: Final = "alice@example.com/Phone"
@@ -176,3 +178,27 @@ def test_all_end_with_their_component(pending_iqs: PendingIqs) -> None:
     pending_iqs.end("it has stopped")
     assert [one.why for one in questions] == ["it has stopped"] * 2
     assert (ended.with_, len(pending_iqs)) == ([None, None], 0)
+
+
+async def test_a_vcard_of_megabytes_ends_the_question(nursery: trio.Nursery) -> None:
+    """The stream refuses it unread; whoever asked is told at once, and it is POSTed to nobody."""
+    one = Life()
+    await nursery.start(one.run)
+    ended: list[str] = []
+
+    async def ask() -> None:
+        card = "<vCard xmlns='vcard-temp'/>"
+        with pytest.raises(NoAnswer) as caught:
+            await one.sender.ask(
+                stanza(f"<iq type='get' id='v' to='{PEER}' from='bot@bot.example'>{card}</iq>"), 30
+            )
+        ended.append(str(caught.value))
+
+    nursery.start_soon(ask)
+    await wait_all_tasks_blocked()
+    head = stanza(f"<iq type='result' id='v' from='{PEER}' to='bot@bot.example'/>")
+    await one.dispatcher.handle(StanzaRefused(head, "max_stanza_bytes", 5_000_000))
+    await wait_all_tasks_blocked()
+    assert ended == ["the answer is over the limit of max_stanza_bytes"]
+    assert one.endpoint.posts == []
+    await one.kill()

@@ -11,11 +11,14 @@ import msgspec
 
 from bridge import __version__
 from bridge.listener.api.openapi import (
+    address,
+    archive,
     file,
     identity,
     monitoring,
     prosody,
     query,
+    remote_command,
     reply,
     room,
     schema,
@@ -23,7 +26,19 @@ from bridge.listener.api.openapi import (
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, reply, file, query, identity, prosody, room, monitoring)
+_GROUPS: Final = (
+    stanza,
+    reply,
+    file,
+    query,
+    address,
+    remote_command,
+    archive,
+    identity,
+    prosody,
+    room,
+    monitoring,
+)
 _TAGS: Final = {
     "send": "Send stanzas",
     "files": "Upload files",

@@ -107,6 +107,7 @@ def _schemas() -> Table:
                 condition={"enum": list(STATUS_OF)},
                 type=TEXTS,
                 text=MAYBE,
+                application=TEXTS,
             ),
         ),
     }

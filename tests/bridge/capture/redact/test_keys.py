@@ -113,6 +113,10 @@ REPLIES: Final[dict[str, list[dict[str, Any]]]] = {
         {"dataform": {"type": "result", "reported": [{"var": "{a}", "label": "{b}"}],
                       "items": [[{"var": "{a}", "value": "{c}@capulet.example"}]]}},
     ],
+    "answers": [{"body": "{a}", "answers": [{"value": "{b}", "label": "{c} {d}"}, "{e}"]}],
+    "actions": [{"body": "{a}", "answers": ["{f}"],
+                 "actions": [{"id": "{b}", "label": "{c} {d}"}]}],
+    "action": [{"action": "{a}"}],
     "forwarded": [
         {"forwarded": {"delay": {"stamp": STAMP}, "message": {
             "from": "{a}@capulet.example/{b}", "to": "{c}@capulet.example", "id": "{d}",
@@ -363,3 +367,17 @@ def test_a_persons_words_go_wherever_they_are(body: dict[str, Any]) -> None:
     [new] = redactor.feed(record)
     assert not [word for word in ("juliet", "capulet") if word in new.data.decode()], new.data
     assert msgspec.json.decode(json.loads(new.data)["body"])
+
+
+@few
+@given(words=WORDS)
+def test_the_parts_of_a_redacted_address_are_those_of_the_request(words: list[str]) -> None:
+    xml = filled(
+        "<message from='{a}\\40{b}.example@irc.example/{c}' to='bot@b.example/default' id='{d}'>"
+        "<body>{e} {f}</body></message>",
+        words,
+    )
+    one = stanza(xml)
+    assert posted(one)["from_local_unescaped"] == f"{words[0]}@{words[1]}.example"
+    [new] = redacted([Record(1.0, IN, xml_of(one).encode())], words)
+    _check_read(one, new, words)

@@ -117,18 +117,25 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "getRoom",
         "listContacts",
         "listRooms",
+        "makeAddress",
         "postMsg",
         "postRest",
         "postRestEcho",
         "postRestTo",
         "putProfile",
         "putRoom",
+        "queryArchive",
         "queryDisco",
         "queryItems",
+        "queryLast",
         "queryPing",
+        "queryTime",
+        "queryUploadRequest",
+        "queryVcard",
         "queryVersion",
         "receiveStanza",
         "replyLater",
+        "runCommand",
         "sendStanzas",
         "sendText",
         "uploadFile",
@@ -214,7 +221,9 @@ def schema() -> Iterator[schemathesis.BaseSchema]:
     sender = FakeSender(BOT)
     sender.answer = stanza(f"<iq type='result' id='x' from='a' to='{BOT}'/>")
     tokens = [token("all", *SCOPES)]
-    listen = ListenSettings(TcpAddress("127.0.0.1", 0), tuple(tokens), "example.org", Count(10_000))
+    listen = ListenSettings(
+        TcpAddress("127.0.0.1", 0), tuple(tokens), "example.org", Count(1_000_000)
+    )
     announcers = {BOT: announcer(COMPONENT)}
     app = make_app(sender, TokenAuth(tokens), listen, announcers=lambda: announcers)
     with serving(app) as url:

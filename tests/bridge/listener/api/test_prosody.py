@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -49,7 +49,15 @@ def spelled(one: Stanza) -> Any:
     """Return what a stanza means, without its sender and id; the order of children is ignored."""
     name, attributes, children = meaning(one.element)
     kept = {pair for pair in attributes if pair[0] not in ("from", "id")}
-    return name, kept, Counter(children)
+    return name, kept, Counter(map(_without_queryid, children))
+
+
+def _without_queryid(child: Any) -> Any:
+    """Leave out the id that a query of an archive gets."""
+    if isinstance(child, str):
+        return child
+    name, attributes, children = child
+    return name, frozenset(pair for pair in attributes if pair[0] != "queryid"), children
 
 
 @pytest.mark.parametrize(
@@ -465,3 +473,90 @@ async def test_a_field_that_is_null_is_absent(world: World, name: str) -> None:
     content = json.dumps({"to": JULIET, "body": "hi", name: None})
     assert (await world.post("/rest", content, JSON, **ONE)).status_code == 202
     assert last(world) == means(f"<message {TO} type='normal'>{HI}</message>")
+
+
+# --- archives
+
+ROOM: Final = "coven@chat.example"
+MAM: Final = "urn:xmpp:mam:2"
+FORWARDED: Final = (
+    "<forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay'"
+    " stamp='2010-07-10T23:08:25Z'/><message xmlns='jabber:client' from='coven@chat.example/nurse'"
+    " type='groupchat'><body>Hi</body></message></forwarded>"
+)
+
+
+def archive_answers(world: World, count: int) -> list[str]:
+    """Have an archive answer with `count` messages; the list has the ids of the queries."""
+    queryids: list[str] = []
+
+    def meanwhile(query: Stanza) -> None:
+        assert query.payload is not None
+        queryid = query.payload.get("queryid") or ""
+        queryids.append(queryid)
+        for number in range(count):
+            xml = (
+                f"<message from='{ROOM}' to='{query.from_}' id='r{number}'>"
+                f"<result xmlns='{MAM}' queryid='{queryid}' id='a{number}'>{FORWARDED}</result>"
+                "</message>"
+            )
+            assert world.sender.archives.take(stanza(xml), 100)
+
+    world.sender.meanwhile = meanwhile
+    world.sender.answer = stanza(
+        f"<iq type='result' id='x' from='{ROOM}' to='{BOT}'>"
+        f"<fin xmlns='{MAM}' complete='true'/></iq>"
+    )
+    return queryids
+
+
+async def test_an_archive_answers_with_its_messages(world: World) -> None:
+    queryids = archive_answers(world, 2)
+    path = f"/rest/archive/{ROOM}?with=juliet@capulet.example&max=2"
+    value = (await world.get(path, Accept=JSON, **bearer("one"))).json()
+    assert value["xmpp"][:1] == [
+        {
+            "kind": "message",
+            "from": ROOM,
+            "to": BOT,
+            "id": "r0",
+            "archive": {
+                "id": "a0",
+                "queryid": queryids[0],
+                "forward": {
+                    "delay": "2010-07-10T23:08:25Z",
+                    "message": {"from": f"{ROOM}/nurse", "type": "groupchat", "body": "Hi"},
+                },
+            },
+        }
+    ]
+    assert [one["kind"] for one in value["xmpp"]] == ["message", "message", "iq"]
+    assert value["xmpp"][2]["result"] == {"complete": True}
+    text = (await world.get(path, Accept=XML, **bearer("one"))).text
+    assert text.startswith(f"<xmpp><message from='{ROOM}' to='{BOT}' id='r0'><result xmlns='{MAM}'")
+    assert text.count("<iq ") == 1
+    response = await world.get(path, Accept="application/x-www-form-urlencoded", **bearer("one"))
+    assert (response.status_code, response.text) == (200, "")
+
+
+async def test_an_archive_without_messages_has_one_answer(world: World) -> None:
+    archive_answers(world, 0)
+    value = (await world.get(f"/rest/archive/{ROOM}", Accept=JSON, **bearer("one"))).json()
+    assert (value["kind"], value["result"]) == ("iq", {"complete": True})
+
+
+async def test_the_queryid_of_a_client_stays(world: World) -> None:
+    queryids = archive_answers(world, 1)
+    body = json.dumps({"to": ROOM, "archive": {"queryid": "mine", "max": 5}})
+    await world.post("/rest", body, JSON, **bearer("one"))
+    assert queryids == ["mine"]
+    query = stanza(f"<iq type='set' id='q' to='{ROOM}' from='{BOT}'/>")
+    with world.sender.archives.collecting(query, "mine", 1):
+        response = await world.post("/rest", body, JSON, **bearer("one"))
+        assert "queryid 'mine' already waits" in problem(response, 409)["detail"]
+
+
+async def test_an_archive_that_floods_is_refused(world: World) -> None:
+    archive_answers(world, 3)
+    response = await world.get(f"/rest/archive/{ROOM}?max=2", Accept=JSON, **bearer("one"))
+    assert "sent more than was asked for" in problem(response, 502)["detail"]

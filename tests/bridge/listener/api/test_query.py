@@ -3,6 +3,7 @@
 import pytest
 from trio.testing import MockClock
 
+from bridge.listener.api.query import QUERIES
 from bridge.listener.problem import STATUS_OF, problem_of
 from bridge.webhook.outcome import Rejected, error_of
 from tests.bridge.listener.api.test_stanza import JULIET, PING, XML, problem
@@ -15,6 +16,7 @@ ERRORS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 VERSION = "jabber:iq:version"
 INFO = "http://jabber.org/protocol/disco#info"
 ITEMS = "http://jabber.org/protocol/disco#items"
+PHOTO = "QUJD" * 100_000
 HEAD = f"<iq type='result' id='x' from='{JULIET}' to='{BOT}'"
 
 
@@ -56,6 +58,59 @@ HEAD = f"<iq type='result' id='x' from='{JULIET}' to='{BOT}'"
                 ]
             },
         ),
+        (
+            f"vcard/{JULIET}",
+            "<vCard xmlns='vcard-temp'/>",
+            f"<vCard xmlns='vcard-temp'><FN>Juliet</FN><EMAIL><USERID>j@c.example</USERID></EMAIL>"
+            f"<PHOTO><TYPE>image/png</TYPE><BINVAL>{PHOTO}</BINVAL></PHOTO></vCard>",
+            {
+                "fn": "Juliet",
+                "email": "j@c.example",
+                "photo": {"type": "image/png", "binval": PHOTO},
+            },
+        ),
+        ("vcard/a", "<vCard xmlns='vcard-temp'/>", "<vCard xmlns='vcard-temp'/>", {}),
+        ("vcard/a", "<vCard xmlns='vcard-temp'/>", "<vCard xmlns='other'><FN>x</FN></vCard>", {}),
+        (
+            f"last/{JULIET}",
+            "<query xmlns='jabber:iq:last'/>",
+            "<query xmlns='jabber:iq:last' seconds='903'>Heading home</query>",
+            {"idle_seconds": 903, "status": "Heading home"},
+        ),
+        (
+            "last/a",
+            "<query xmlns='jabber:iq:last'/>",
+            "<query xmlns='jabber:iq:last' seconds='-1e9'/>",
+            {},
+        ),
+        (
+            f"time/{JULIET}",
+            "<time xmlns='urn:xmpp:time'/>",
+            "<time xmlns='urn:xmpp:time'><tzo>-06:00</tzo><utc>2006-12-19T17:58:35Z</utc></time>",
+            {"utc": "2006-12-19T17:58:35Z", "tzo": "-06:00"},
+        ),
+        ("time/a", "<time xmlns='urn:xmpp:time'/>", "<time xmlns='urn:xmpp:time'/>", {}),
+        (
+            "upload_request/upload.example?filename=a%20b.png&size=23&content-type=image/png",
+            "<request xmlns='urn:xmpp:http:upload:0' filename='a b.png' size='23'"
+            " content-type='image/png'/>",
+            "<slot xmlns='urn:xmpp:http:upload:0'><put url='https://u.example/p'>"
+            "<header name='Authorization'>Basic x</header><header name='Host'>evil</header></put>"
+            "<get url='https://u.example/g'/></slot>",
+            {
+                "put": {
+                    "url": "https://u.example/p",
+                    "headers": [{"name": "Authorization", "value": "Basic x"}],
+                },
+                "get": {"url": "https://u.example/g"},
+            },
+        ),
+        (
+            "upload_request/upload.example?filename=a&size=1",
+            "<request xmlns='urn:xmpp:http:upload:0' filename='a' size='1'/>",
+            "<slot xmlns='urn:xmpp:http:upload:0'/>",
+            {},
+        ),
         ("version/a", f"<query xmlns='{VERSION}'/>", "", {}),
         ("items/a", f"<query xmlns='{ITEMS}'/>", "<query xmlns='other'/>", {}),
     ],
@@ -84,7 +139,26 @@ async def test_the_time_that_a_ping_took(world: World, autojump_clock: MockClock
     assert (await world.get("/v1/ping/a", **bearer("one"))).json() == {"jid": "a", "seconds": 0}
 
 
-@pytest.mark.parametrize("name", ["ping", "version", "disco", "items"])
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("", "size: not the number"),
+        ("filename=a", "size: not the number"),
+        ("filename=a&size=-1", "size: not the number"),
+        ("filename=a&size=1e3", "size: not the number"),
+        ("filename=a&size=" + "9" * 19, "size: not the number"),
+        ("filename=a&size=0", "a size in bytes above 0"),
+        ("size=1", "a file has a name"),
+        ("filename=%00&size=1", "character"),
+    ],
+)
+async def test_an_upload_that_cannot_be_asked_for(world: World, query: str, why: str) -> None:
+    value = problem(await world.get(f"/v1/upload_request/a?{query}", **bearer("one")), 422)
+    assert why in value["detail"]
+    assert not world.sender.asked
+
+
+@pytest.mark.parametrize("name", [one for one in QUERIES if one != "upload_request"])
 async def test_questions_that_are_refused(world: World, name: str) -> None:
     problem(await world.get(f"/v1/{name}/a@b", **bearer("sender")), 403)
     problem(await world.get(f"/v1/{name}/a@b?from=x@{BOT}", **bearer("other")), 403)
@@ -107,7 +181,12 @@ async def test_an_error_in_answer(world: World, condition: StanzaCondition) -> N
         await world.get(f"/v1/ping/{JULIET}?from={BOT}"),
     ):
         value = problem(response, STATUS_OF[condition])
-        assert value["error"] == {"condition": condition, "type": "wait", "text": "no <way>"}
+        assert value["error"] == {
+            "condition": condition,
+            "type": "wait",
+            "text": "no <way>",
+            "application": "own",
+        }
         assert meaning(stanza(value["stanza"]).element) == meaning(world.sender.answer.element)
 
 
