@@ -50,12 +50,15 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unreachable(msgspec.Struct, frozen=True, gc=False):
-    """No connection, or a broken or malformed answer."""
+    """No connection, or a broken or malformed answer. `is_down`: this says that the whole endpoint
+    is down, not only that there is none for the address of this stanza.
+    """
 
     name: ClassVar[PostResult] = "unreachable"
     is_success: ClassVar[bool] = False
 
     why: str
+    is_down: bool = True
 
 
 class TimedOut(msgspec.Struct, frozen=True, gc=False):
