@@ -11,6 +11,7 @@ import msgspec
 
 from bridge import __version__
 from bridge.listener.api.openapi import (
+    event,
     identity,
     monitoring,
     prosody,
@@ -22,12 +23,13 @@ from bridge.listener.api.openapi import (
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, reply, query, identity, prosody, room, monitoring)
+_GROUPS: Final = (stanza, reply, query, identity, prosody, room, event, monitoring)
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",
     "identity": "Contacts, and the profiles of addresses",
     "rooms": "Rooms that the bridge keeps joined",
+    "events": "Events of components that are pulled",
     "prosody": "The paths of mod_rest and mod_post_msg",
     "monitoring": "Metrics, health, and this description",
     "service": "The POST that the bridge makes to a service, and its later replies",

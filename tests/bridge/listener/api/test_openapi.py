@@ -106,8 +106,10 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
     operations = [operation for item in items for operation in item.values()]
     names = [one["operationId"] for one in operations]
     assert sorted(names) == [
+        "answerEvent",
         "deleteProfile",
         "deleteRoom",
+        "extendEvent",
         "getDescription",
         "getHealth",
         "getMetrics",
@@ -117,6 +119,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "getRoom",
         "listContacts",
         "listRooms",
+        "pollEvents",
         "postMsg",
         "postRest",
         "postRestEcho",
@@ -139,7 +142,17 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
 def test_the_objects_of_answers_are_closed() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     answers = ("Accepted", "Answer", "Problem", "Health", "Readiness", "Ping", "Version", "Disco")
-    own = ("Contacts", "Profile", "ProfileSet", "Room", "RoomDetail", "RoomSettings")
+    own = (
+        "Event",
+        "Events",
+        "Lease",
+        "Contacts",
+        "Profile",
+        "ProfileSet",
+        "Room",
+        "RoomDetail",
+        "RoomSettings",
+    )
     for name in (
         *answers,
         *own,
