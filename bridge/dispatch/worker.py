@@ -217,6 +217,8 @@ class DeliveryWorker:
             case Unreachable(why=why, is_down=False):
                 if self._is_new("nobody", why):
                     self._log.warning("nobody polls for an address", why=why, id=id, uid=uid)
+            case TimedOut(is_down=False):
+                self._log.warning("lease ended", id=id, uid=uid)
             case Unreachable(why=why):
                 self.outages.note_failure(why, uid)
                 return

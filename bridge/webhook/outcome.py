@@ -63,7 +63,7 @@ class Unreachable(msgspec.Struct, frozen=True, gc=False):
 
 class TimedOut(msgspec.Struct, frozen=True, gc=False):
     """No complete answer in time. `was_cut`: the stanza's own budget ended first, so this says
-    nothing about the endpoint.
+    nothing about the endpoint. `is_down` as for `Unreachable`.
     """
 
     name: ClassVar[PostResult] = "timed_out"
@@ -71,6 +71,7 @@ class TimedOut(msgspec.Struct, frozen=True, gc=False):
 
     why: str = "no answer in time"
     was_cut: bool = False
+    is_down: bool = True
 
 
 class BadReply(msgspec.Struct, frozen=True, gc=False):

@@ -19,6 +19,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Final, Literal, NamedTuple
 
 import trio
@@ -74,6 +75,8 @@ class Offer:
     cut_at: float = math.inf
     takes_text: bool = False
     """Whether a `text/plain` body is a reply."""
+    ticket: int = 0
+    """Its place among all offers."""
     outcome: Outcome | None = None
     taker: "Poller | None" = None
     taken_at: float = math.inf
@@ -115,7 +118,8 @@ class PulledEvents:
         """The components that are pulled now, as configured."""
         self.returned: dict[str, Callable[[], None]] = {}
         """By component, what to call if somebody polls again after `Unreachable` was told."""
-        self._offers: OrderedDict[str, Offer] = OrderedDict()
+        self._offers: dict[str, Offer] = {}
+        self._ticket = count()
         self._leases: dict[str, Offer] = {}
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._waiting: dict[Poller, None] = {}
@@ -129,6 +133,7 @@ class PulledEvents:
     def offer(self, offer: Offer) -> None:
         """Offer an event. It stays until `withdraw`."""
         self._began.setdefault(offer.domain, trio.current_time())
+        offer.ticket = next(self._ticket)
         self._offers[offer.uid] = offer
         self._wake_for(offer)
 
@@ -145,10 +150,17 @@ class PulledEvents:
         present = (one.until() for reach, one in self._presence.items() if reach.covers(offer))
         return max(self._began[offer.domain] + PRESENT_S, *present, -math.inf)
 
-    def is_polled(self, domain: str) -> bool:
-        """Return whether anybody at all is present for a component."""
+    def is_polled(self, offer: Offer) -> bool:
+        """Return whether anybody is present for the component of an event, apart from whoever has
+        that very event.
+        """
         now = trio.current_time()
-        return any(domain in reach.domains and one.until() > now for reach, one in self._known())
+        own = None if offer.taker is None else offer.taker.reach
+        return any(
+            one.pollers or one.leases - (reach == own) or one.last + PRESENT_S > now
+            for reach, one in self._known()
+            if offer.domain in reach.domains
+        )
 
     def note_missed(self, domain: str) -> None:
         """Record that an offer was not taken because nobody polls."""
@@ -192,12 +204,13 @@ class PulledEvents:
 
     def put_back(self, offers: list[Offer]) -> None:
         """Offer events again that were taken and could not be written."""
-        for one in filter(self._is_leased, reversed(offers)):
+        for one in filter(self._is_leased, offers):
             self._release(one)
             one.taker, one.lease_ends, one.taken_at = None, math.inf, math.inf
             self._offers[one.uid] = one
-            self._offers.move_to_end(one.uid, last=False)
             one.changed.set()
+        if offers:
+            self._offers = dict(sorted(self._offers.items(), key=lambda item: item[1].ticket))
         for one in offers:
             self._wake_for(one)
 
@@ -222,6 +235,7 @@ class PulledEvents:
 
     def answer(self, offer: Offer, outcome: Outcome) -> None:
         """End the lease of an event by an outcome."""
+        self._note_life(offer)
         offer.outcome = outcome
         self._end(offer, "answered")
         offer.changed.set()
@@ -229,6 +243,7 @@ class PulledEvents:
     def extend(self, offer: Offer) -> float:
         """Let a lease last `LEASE_S` from now, within its limits; return how long it then lasts."""
         now = trio.current_time()
+        self._note_life(offer)
         offer.lease_ends = min(now + LEASE_S, offer.taken_at + LEASE_LIMIT_S)
         offer.changed.set()
         return offer.lease_s(now)
@@ -291,7 +306,6 @@ class PulledEvents:
         assert poller is not None, "a lease has a taker"
         presence = self._presence[poller.reach]
         presence.leases -= 1
-        presence.last = trio.current_time()
         self._note_left(poller.reach, presence)
         poller.held -= 1
         poller.woken.set()
@@ -323,6 +337,11 @@ class PulledEvents:
             if domain in self.returned:
                 self.returned[domain]()
         return presence
+
+    def _note_life(self, offer: Offer) -> None:
+        """Record that whoever has an event is alive. The end of its lease would not say so."""
+        assert offer.taker is not None, "a lease has a taker"
+        self._presence[offer.taker.reach].last = trio.current_time()
 
     def _note_left(self, reach: Reach, presence: _Presence) -> None:
         """Have the events that wait for these pollers look again how long they may wait."""

@@ -113,11 +113,12 @@ class PulledEndpoint:
         if now >= offer.cut_at:
             return TimedOut(was_cut=True)
         if offer.taker is not None:
-            return TimedOut("the lease ended without an answer")
+            is_down = not self._events.is_polled(offer)
+            return TimedOut("the lease ended without an answer", is_down=is_down)
         if self._domain not in self._events.domains:
             return Unreachable(_NO_LONGER)
         self._events.note_missed(self._domain)
-        if self._events.is_polled(self._domain):
+        if self._events.is_polled(offer):
             address = f"{offer.local}@{self._domain}" if offer.local else self._domain
             return Unreachable(f"{NOBODY} for {address}", is_down=False)
         return Unreachable(NOBODY)

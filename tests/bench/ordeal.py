@@ -23,7 +23,6 @@ from tests.bench.puller import Puller, free_port, listen_at
 from tests.bench.sender import Sender
 from tests.bench.verdict import Row, Verdict, Who
 from tests.bench.victim import Victim
-from tests.servers.daemon import Line
 from tests.servers.process import LOOPBACK
 from tests.servers.prosody import Prosody
 
@@ -41,7 +40,6 @@ QUIET_LIMIT_S: Final = 60.0
 POLL_S: Final = 0.1
 TOLD_EVERY: Final = 10
 POLLERS: Final = 4
-LEASE_ENDED: Final = "the lease ended without an answer"
 SPECIAL: Final[dict[Who, str]] = {
     "daemon": "while it started",
     "server": "after it had hung",
@@ -90,18 +88,11 @@ class Ordeal:
                 self._evidence.read = await self._victim.received()
             code = await self._victim.stop()
         verdict = Verdict(self._who, self._evidence, final)
-        violations = [*verdict.violations, *map(str, self._complaints())]
+        violations = [*verdict.violations, *map(str, self._victim.complaints())]
         if code:
             violations.append(f"the daemon ended with {code}")
         label = SPECIAL[self._who]
         return [(f"  {label}", f"{self._special}", ""), *verdict.rows()], violations
-
-    def _complaints(self) -> list[Line]:
-        """What the daemon complains of, but for the leases of pollers that were killed."""
-        found = self._victim.complaints()
-        if self._who != "poller":
-            return found
-        return [one for one in found if one.get("why") != LEASE_ENDED]
 
     def _tell(self, what: str) -> None:
         sent, posts = len(self._evidence.stories), len(self._evidence.posted)

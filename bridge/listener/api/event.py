@@ -17,7 +17,7 @@ from attrs import frozen
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from bridge.config.token import Token
 from bridge.config.value import PULL
@@ -181,25 +181,30 @@ class _Polled:
             starlette.requests.ClientDisconnect: if the client leaves before anything is written.
         """
         refused: Problem | None = None
-        is_done = False
+        has_begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch, receive, nursery.cancel_scope)
+            has_left = scope.get("extensions", {}).get(HAS_LEFT)
+            nursery.start_soon(_watch, receive, nursery.cancel_scope, has_left or (lambda: True))
             try:
                 asked = self.asked
                 with (
                     self.pollers.one(asked.reach.token.name),
                     self.events.polling(asked.reach, asked.limit) as poller,
                 ):
-                    has_left = scope.get("extensions", {}).get(HAS_LEFT, bool)
-                    writer = _Writer(self.events, poller, send, has_left)
+                    writer = _Writer(self.events, poller, sending, has_left or bool)
                     await (writer.stream() if asked.is_stream else writer.once(asked.wait_s))
-                    is_done = True
             except Problem as problem:  # raised below: here it would end up in a group
                 refused = problem
             nursery.cancel_scope.cancel()
         if refused is not None:
             raise refused
-        if not is_done and not self.asked.is_stream:
+        if not has_begun:
             raise ClientDisconnect
 
 
@@ -272,11 +277,14 @@ def _shown(seconds: float) -> float:
     return math.floor(10 * seconds) / 10
 
 
-async def _watch(receive: Receive, scope: trio.CancelScope) -> None:
-    """Cancel a scope when the client disconnects."""
+async def _watch(receive: Receive, scope: trio.CancelScope, has_left: Callable[[], bool]) -> None:
+    """Cancel a scope when the client disconnects; not when the response is complete, which ASGI
+    tells by the same message, while it is still being written.
+    """
     while (await receive())["type"] != "http.disconnect":
         pass
-    scope.cancel()
+    if has_left():
+        scope.cancel()
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:

@@ -261,6 +261,24 @@ async def test_without_an_answer_an_attempt_times_out_when_its_lease_ends(
     assert world.ending("u1") == "ended"
 
 
+async def test_a_lease_that_ends_while_others_are_there_does_not_put_the_endpoint_down(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.lease("u1")
+    with world.events.polling(reach(), 0):
+        await trio.sleep(LEASE_S + 1)
+    why = "the lease ended without an answer"
+    assert world.outcomes["u1"] == TimedOut(why, is_down=False)
+    await world.lease("u2")
+    await trio.sleep(5)
+    await world.lease("u3")
+    await trio.sleep(LEASE_S + 1)
+    assert world.outcomes["u2"] == TimedOut(why, is_down=False)  # u3 is in somebody's hands
+    assert world.outcomes["u3"] == TimedOut(why)
+    await world.post("u4")
+    assert world.outcomes["u4"] == Unreachable(NOBODY)  # the end of a lease is no sign of life
+
+
 async def test_time_spent_waiting_for_a_poller_is_not_lease_time(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -383,8 +401,9 @@ async def test_the_answer_to_an_earlier_attempt_is_late_if_it_says_so(
     world: World, autojump_clock: MockClock
 ) -> None:
     await world.lease("u1")
-    await trio.sleep(LEASE_S + 1)
-    await world.post("u1", attempt=2)
+    with world.events.polling(reach(), 0):
+        await trio.sleep(LEASE_S + 1)
+        await world.post("u1", attempt=2)
     assert world.ending("u1") == "ended"  # offered again, but not leased
     await world.take()
     assert world.ending("u1", attempt=1) == "ended"
