@@ -251,7 +251,7 @@ class PulledEvents:
     # --- the end
 
     def stop(self, when_idle: Callable[[], None]) -> None:
-        """Give out nothing any more. `when_idle` is called once there is no lease."""
+        """Stop giving out events. `when_idle` is called once there is no lease."""
         self._when_idle = when_idle
         for one in self._waiting:
             one.woken.set()
@@ -344,7 +344,7 @@ class PulledEvents:
         self._presence[offer.taker.reach].last = trio.current_time()
 
     def _note_left(self, reach: Reach, presence: _Presence) -> None:
-        """Have the events that wait for these pollers look again how long they may wait."""
+        """Wake the events that wait for these pollers: how long they may wait has changed."""
         if not presence.pollers and not presence.leases:
             for one in filter(reach.covers, self._offers.values()):
                 one.changed.set()

@@ -95,7 +95,7 @@ class EventRoutes:
         ]
 
     async def poll(self, request: Request) -> "Response | _Polled":
-        """Give out events, or wait for some."""
+        """Return events, or wait for some."""
         token = self.handler.access.check(request, "receive")
         asked = self._asked(request, token)
         if request.method == "HEAD":  # nothing may be taken that is not written
