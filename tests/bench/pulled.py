@@ -1,4 +1,4 @@
-"""The bridge with pollers in place of an endpoint: `python -m tests.bench.pulled PORT DOMAIN SECRET`.
+"""The bridge with pollers in place of an endpoint, told the port, the domain and the secret.
 
 The daemon is a child; the pollers are tasks of this process, and answer at once.
 """
@@ -39,7 +39,9 @@ async def main(port: int, domain: str, secret: str) -> None:
         )
         config.write_text(toml(settings))
         config.chmod(0o600)
-        daemon = subprocess.Popen([sys.executable, "-m", "bridge", "run", str(config)])
+        daemon = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "bridge", "run", str(config)], stdin=subprocess.DEVNULL
+        )
         try:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async with trio.open_nursery() as nursery:
@@ -49,7 +51,8 @@ async def main(port: int, domain: str, secret: str) -> None:
                         nursery.cancel_scope.cancel()
         finally:
             daemon.terminate()
-            daemon.wait()
+            with trio.CancelScope(shield=True):
+                await daemon.wait()
 
 
 if __name__ == "__main__":

@@ -199,6 +199,8 @@ def answer_of(outcome: Outcome) -> Answer:
     match outcome:
         case Replied(media=media, content=content):
             return content, _MEDIA[media]
+        case NoReply(deferred=True):
+            return _encoded(deferred=True)
         case NoReply():
             return NOTHING
         case Rejected(status=status, retry_after_s=None):

@@ -46,11 +46,11 @@ GIVEN_BACK: Final = 429
 other senders go on.
 """
 _STOPPING_S: Final = 1
-_FAILURE_BYTES: Final = 2_000
+_OTHER_BYTES: Final = 2_000
 _WHY_LENGTH: Final = 300
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_FAILURE_KEYS: Final = frozenset({"status", "retry_after_s", "bad_reply"})
-_MAYBE_FAILURE: Final = re.compile(rb'"(?:status|retry_after_s|bad_reply)"')
+_OTHER_KEYS: Final = frozenset({"status", "retry_after_s", "bad_reply", "deferred"})
+_MAYBE_OTHER: Final = re.compile(rb'"(?:status|retry_after_s|bad_reply|deferred)"')
 _FORMATS: Final[dict[str, Literal["json", "xml", "text"]]] = {
     JSON: "json",
     XML: "xml",
@@ -317,9 +317,9 @@ def _reply_of(request: Request, body: bytes) -> Outcome:
         return NoReply()
     media = _FORMATS[media_type(request, JSON, XML, TEXT)]
     if media == "json":
-        failure = _failure_of(body)
-        if failure is not None:
-            return failure
+        other = _other_than_reply(body)
+        if other is not None:
+            return other
     reply = Replied(media, body)
     try:
         read_reply(reply)
@@ -330,20 +330,25 @@ def _reply_of(request: Request, body: bytes) -> Outcome:
     return reply
 
 
-def _failure_of(body: bytes) -> Outcome | None:
-    """Return the failure that a JSON body stands for; None if it is a reply.
+def _other_than_reply(body: bytes) -> Outcome | None:
+    """Return the failure that a JSON body stands for, or the promise of a later reply; None if it
+    is a reply.
 
     Raises:
         Problem: 400 if it is not JSON, 422 if one of its values is not valid.
     """
-    if len(body) > _FAILURE_BYTES or not _MAYBE_FAILURE.search(body):
+    if len(body) > _OTHER_BYTES or not _MAYBE_OTHER.search(body):
         return None
     try:
         value = decode_json(body, as_spelled=False)
     except NotJson as error:
         raise not_json(error) from None
-    if not isinstance(value, dict) or not value.keys() <= _FAILURE_KEYS:
+    if not isinstance(value, dict) or not value.keys() <= _OTHER_KEYS:
         return None
+    if "deferred" in value:
+        if len(value) > 1 or value["deferred"] is not True:
+            raise Problem(422, detail='"deferred" must be true, and the only key.')
+        return NoReply(status=202, deferred=True)
     if "bad_reply" in value:
         why = value["bad_reply"]
         if len(value) > 1 or not isinstance(why, str):

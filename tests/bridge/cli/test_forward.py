@@ -187,6 +187,7 @@ async def test_the_service_gets_exactly_what_the_bridge_would_have_posted(
             None,
         ),
         (replying("204 No Content"), NoReply(), None),
+        (replying("202 Accepted", b'{"deferred": true}'), NoReply(None, 202, True), None),
         (replying(), NoReply(), None),
         (replying(body=b"hi", media="text/html"), NoReply(), "reply ignored"),
         (replying(body=b"hi", media="text/plain"), NoReply(), "reply ignored"),

@@ -37,6 +37,7 @@ SCHEMAS: Final[Table] = {
             status={"type": "integer", "minimum": 300, "maximum": 599},
             retry_after_s={"type": "number", "minimum": 0, "maximum": RETRY_LIMIT_S},
             bad_reply=TEXTS,
+            deferred={"type": "boolean"},
         ),
         "minProperties": 1,
     },

@@ -303,6 +303,7 @@ async def test_a_daemon_that_stops_gives_out_nothing(
             JSON,
             Replied("json", b'{"kind": "presence", "status": "away"}'),
         ),
+        ({"deferred": True}, JSON, NoReply(None, 202, True)),
         ({"status": "away"}, JSON, Replied("json", b'{"status": "away"}')),
     ],
 )
@@ -338,6 +339,7 @@ async def test_what_answers_an_event(
         ({"retry_after_s": None}, JSON, 422, '"retry_after_s" must be a number from 0 to 86400.'),
         ({"retry_after_s": True}, JSON, 422, '"retry_after_s" must be a number from 0 to 86400.'),
         (b'{"retry_after_s": 1e999}', JSON, 4, ""),
+        ({"deferred": False}, JSON, 422, '"deferred" must be true, and the only key.'),
         ({"bad_reply": 5}, JSON, 422, '"bad_reply" must be a string, and the only key.'),
         (
             {"bad_reply": "x", "status": 500},
