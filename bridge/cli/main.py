@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "completion": "bridge.cli.completion:completion",
     "conformance": "bridge.cli.conformance:conformance",
     "demo": "bridge.cli.demo:demo",
+    "forward": "bridge.cli.forward.command:forward",
     "help": "bridge.cli.help:help_command",
     "import": "bridge.cli.prosody.command:import_command",
     "print-alerts": "bridge.cli.alerts:print_alerts",
@@ -77,6 +78,7 @@ def main() -> None:
     Without a server:      xmpp-bridge demo
     With your own server:  xmpp-bridge check bridge.toml
                            xmpp-bridge run bridge.toml
+    Behind NAT:            xmpp-bridge forward --bridge URL --token-file FILE --to URL
     The manual:            xmpp-bridge help
 
     The daemon attaches to an XMPP server as an external component (XEP-0114), POSTs each incoming

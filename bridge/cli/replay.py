@@ -192,6 +192,9 @@ def _plan(asked: Asked, story: Story, settings: Settings) -> Plan:
         component = component_for(story, seen, captured=asked.captured)
     if asked.post_url is not None:
         component = evolve(component, post_url=asked.post_url)
+    elif component.post_url.is_pulled and not asked.captured:
+        why = "is pulled, so there is no endpoint to POST to: use --post-url URL"
+        raise click.UsageError(f"{asked.config}: {component.domain} {why}.")
     if asked.post_stanzas is not None:
         component = evolve(component, post_stanzas=asked.post_stanzas)
     speed = asked.speed

@@ -92,7 +92,11 @@ class HttpValidation:
             name = _header_name(entry)
             if not is_secret_header(name):
                 continue
-            receivers = [one for one in components if not _has_own(one, tables[one.domain], name)]
+            receivers = [
+                one
+                for one in components
+                if not one.post_url.is_pulled and not _has_own(one, tables[one.domain], name)
+            ]
             origins = dict.fromkeys(one.post_url.origin for one in receivers)
             if len(origins) > 1:
                 problem = f"the secret in {name} would be sent to {' and '.join(origins)}"

@@ -1,4 +1,4 @@
-"""A token of the HTTP API: its name, the addresses it may send as, and its scopes. Frozen values.
+"""A token of the HTTP API: its name, the addresses that it is for, and its scopes. Frozen values.
 
 It holds the SHA-256 of its secret, not the secret. For a secret of 128 random bits, this is as hard
 to reverse as any slow hash, and each guess takes the same time.
@@ -12,7 +12,7 @@ from attrs import field, frozen
 from xmppstream import Jid
 from xmppstream.jid import same_domain
 
-Scope = Literal["send", "query", "watch", "manage", "rooms"]
+Scope = Literal["send", "query", "receive", "watch", "manage", "rooms"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 
@@ -30,6 +30,10 @@ class Token:
         """Whether the token may send as `sender`; its resource does not matter."""
         own = any(same_domain(sender.domain, domain) for domain in self.components)
         return own and (self.local_parts is None or sender.local in self.local_parts)
+
+    def hears(self, domain: str, local: str) -> bool:
+        """Whether the token may receive what is sent to an address of a component."""
+        return domain in self.components and (self.local_parts is None or local in self.local_parts)
 
     @property
     def only_address(self) -> str | None:

@@ -19,6 +19,7 @@ from bridge.config.profile import (
     parse_avatar,
     profile_of,
 )
+from bridge.config.pull import PullValidation, budgets_of_pulled
 from bridge.config.room import RoomValidation
 from bridge.config.settings import (
     ENCRYPTED_NOTICE,
@@ -40,8 +41,8 @@ from bridge.config.value import (
     check_host,
     check_text,
     is_local_part,
+    parse_endpoint,
     parse_key,
-    parse_post_url,
     parse_server,
 )
 from xmppstream import InvalidJid, Server, split
@@ -82,13 +83,15 @@ class Validation:
             if (component := self._component(file, domain, http, retry)) is not None
         )
         self._http.check_secrets(file.http, file.component, components)
+        listen = self._listen(file)
+        PullValidation(self._fault, self.warnings.append).check(file, components, listen)
         return Settings(
             components,
             http,
             file.stream,
             retry,
             file.journal,
-            listen=self._listen(file),
+            listen=listen,
             warnings=tuple(self.warnings),
             limits=file.limits,
             tracing=self._tracing(file.tracing),
@@ -141,7 +144,7 @@ class Validation:
                 remedy = 'Set it to a URL such as "https://example.com/your-api"'
                 self._fault(f"{key}.component_post_url", problem, remedy)
         else:
-            url = self._try(f"{key}.component_post_url", parse_post_url, table.component_post_url)
+            url = self._try(f"{key}.component_post_url", parse_endpoint, table.component_post_url)
         server = self._server(file, table, key)
         self._try(f"{key}.name", check_text, table.name or "")
         stanzas = self._post_stanzas(table, key)
@@ -167,6 +170,8 @@ class Validation:
         invitations = reading.invitations(table, key)
         webhook_secrets = self._webhook_secrets(table, key)
         own_http, own_retry = self._http.of_component(table, key, http, retry)
+        if url is not None and url.is_pulled:
+            own_retry = budgets_of_pulled(file.retry, table.retry, own_retry or retry)
         if len(self.faults) > known or secret is None or url is None or server is None:
             return None
         return Component(

@@ -48,6 +48,9 @@ class Secret:
         return "…"
 
 
+PULL_TEXT: Final = "pull:"
+
+
 @frozen
 class PostUrl:
     """An endpoint's URL, with its credentials apart. `str()` is safe to show: it has no credentials
@@ -59,8 +62,13 @@ class PostUrl:
     authorization: Secret | None = None
 
     @property
+    def is_pulled(self) -> bool:
+        """Whether nothing is POSTed: the service fetches its events from the listener."""
+        return self.url == PULL_TEXT
+
+    @property
     def origin(self) -> str:
-        """The scheme, host and port; a default port is left out."""
+        """The scheme, host and port; a default port is left out. Not of one `is_pulled`."""
         parts = urlsplit(self.url)
         default = {"http": 80, "https": 443}[parts.scheme]
         host = parts.netloc if parts.port != default else parts.netloc.rpartition(":")[0]
@@ -68,6 +76,23 @@ class PostUrl:
 
     def __str__(self) -> str:
         return self.shown
+
+
+PULL: Final = PostUrl(PULL_TEXT, PULL_TEXT)
+
+
+def parse_endpoint(text: str) -> PostUrl:
+    """Parse the value of `component_post_url`: `pull:`, or an http or https URL.
+
+    Raises:
+        BadValue: if it is neither.
+    """
+    if text == PULL_TEXT:
+        return PULL
+    if text.strip().lower().startswith("pull"):
+        problem = f"{text[:60]!r} is not a URL"
+        raise BadValue(problem, f'Write exactly "{PULL_TEXT}" for a service that polls')
+    return parse_post_url(text)
 
 
 def parse_post_url(text: str) -> PostUrl:

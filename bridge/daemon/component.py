@@ -7,7 +7,7 @@ on as a `Handover`.
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 import trio
 from attrs import define, evolve, field
@@ -28,6 +28,7 @@ from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.dispatch.ratelimit import SenderLimiter
 from bridge.dispatch.submission import Submission, Submitter
 from bridge.dispatch.upload import Uploader
+from bridge.dispatch.worker import Poster
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import DeliveryQueue, MemoryQueue
 from bridge.journal.state import JournalState
@@ -38,6 +39,8 @@ from bridge.telemetry.meter import Counts, Meter
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.observer import PostObserver
+from bridge.webhook.pull import PulledEvents
+from bridge.webhook.pulled_endpoint import PulledEndpoint
 from bridge.webhook.signature import Signer
 from bridge.xmpp.announcer import Announcer
 from bridge.xmpp.link import Link, Refused
@@ -64,6 +67,18 @@ class Handover:
     """The state of the component while no journal is kept."""
 
 
+class ClosableEndpoint(Poster, Protocol):
+    """An endpoint as its component owns it."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+    async def retire(self) -> None:
+        """Close all connections once no attempt needs them. Do not call `post` again."""
+        ...
+
+
 class ComponentService:
     """Runs one component. Call `run` once; `change` may be called while it runs."""
 
@@ -73,7 +88,7 @@ class ComponentService:
         settings: Settings,
         storage: Storage | None = None,
         *,
-        endpoint: Endpoint | None = None,
+        endpoint: ClosableEndpoint | None = None,
         handover: Handover | None = None,
         spans: Spans | None = None,
         recorder: Recorder | None = None,
@@ -127,6 +142,7 @@ class ComponentService:
             ),
         )
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
+        self._watch_pollers(self._endpoint)
         if self._journal is not None:
             self._journal.dropped = self._outbox.drop
         self._link = Link(
@@ -145,6 +161,10 @@ class ComponentService:
             exit_on_refusal=stream.exit_on_refusal,
             changed=self._link_changed,
         )
+
+    def _watch_pollers(self, endpoint: ClosableEndpoint) -> None:
+        if isinstance(endpoint, PulledEndpoint):
+            endpoint.when_polled_again(self._dispatcher.endpoint_returned)
 
     def _link_changed(self, attached: bool) -> None:
         rooms, announcer = self._pipeline.rooms, self._pipeline.announcer
@@ -219,8 +239,10 @@ class ComponentService:
     @property
     def status(self) -> ComponentStatus:
         """The status, without the journal's part."""
+        endpoint = self._endpoint
+        pollers = endpoint.idle_pollers if isinstance(endpoint, PulledEndpoint) else None
         return component_status(
-            self._component, self._link, self._dispatcher, self.counts, self.rooms
+            self._component, self._link, self._dispatcher, self.counts, self.rooms, pollers
         )
 
     @property
@@ -355,7 +377,9 @@ class ComponentService:
             return False
         return _rooted(component, settings) == _rooted(self._component, self._settings)
 
-    def change(self, component: Component, settings: Settings, endpoint: Endpoint) -> Endpoint:
+    def change(
+        self, component: Component, settings: Settings, endpoint: ClosableEndpoint
+    ) -> ClosableEndpoint:
         """Use another configuration from now on, and return the previous endpoint, which running
         POSTs still use. Waiting stanzas keep their budget.
         """
@@ -363,6 +387,7 @@ class ComponentService:
         self._component, self._settings = component, settings
         self._stamps = _stamps(component, settings)
         self._pipeline.change(component, settings, endpoint, moved=moved)
+        self._watch_pollers(endpoint)
         left, self._endpoint = self._endpoint, endpoint
         return left
 
@@ -372,12 +397,23 @@ def make_endpoint(
     settings: Settings,
     spans: Spans | None = None,
     observer: PostObserver | None = None,
-) -> Endpoint:
-    """Return a new endpoint for a component; no connection is opened yet.
+    events: PulledEvents | None = None,
+) -> ClosableEndpoint:
+    """Return a new endpoint for a component; no connection is opened yet. A pulled one offers its
+    stanzas in `events`.
 
     Raises:
         OSError, ssl.SSLError: if the component's certificates cannot be used.
     """
+    if component.post_url.is_pulled:
+        return PulledEndpoint(
+            component.domain,
+            component.post_url.shown,
+            events or PulledEvents(),
+            observer,
+            spans,
+            text_replies=component.text_replies,
+        )
     http, signer = http_of(component, settings), Signer(component.webhook_secrets)
     return Endpoint(
         component.post_url,

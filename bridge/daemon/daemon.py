@@ -99,6 +99,7 @@ class Daemon:
             limits_written(self._settings),
             self._recent_errors,
             self._storage,
+            self._supervisor.events,
             answer,
         )
 

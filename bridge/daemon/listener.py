@@ -9,13 +9,14 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from bridge.config.settings import ListenSettings
 from bridge.daemon.component import ComponentService
 from bridge.daemon.control import AnyRequest
 from bridge.journal.storage import Storage
 from bridge.telemetry.log import RecentErrors
+from bridge.webhook.pull import PulledEvents
 from xmppstream import Limits
 
 
@@ -56,6 +57,7 @@ class DaemonParts:
     """Limits for stanzas that the bridge itself wrote; see `limits_written`."""
     recent_errors: RecentErrors
     storage: Storage | None = None
+    events: PulledEvents = field(factory=PulledEvents)
     answer: Callable[[AnyRequest], Awaitable[object]] | None = None
     """Answers the requests of `xmpp-bridge queue`.
 

@@ -53,11 +53,14 @@ class LinkStatus(Struct, frozen=True, kw_only=True):
 
 
 class EndpointStatus(Struct, frozen=True, kw_only=True):
-    """`down` while the circuit breaker is open; `probing` while a single POST probes it."""
+    """`down` while the circuit breaker is open; `probing` while a single POST probes it. `pollers`
+    is how many wait for an event; None if the component is not pulled.
+    """
 
     state: Literal["up", "down", "probing"]
     url: str
     next_probe: float | None
+    pollers: int | None = None
 
 
 class RoomStatus(Struct, frozen=True, kw_only=True):
@@ -142,13 +145,20 @@ def snapshot_of(
 
 
 def component_status(
-    component: Component, link: Link, dispatcher: Dispatcher, counts: Counts, rooms: Rooms
+    component: Component,
+    link: Link,
+    dispatcher: Dispatcher,
+    counts: Counts,
+    rooms: Rooms,
+    pollers: int | None = None,
 ) -> ComponentStatus:
-    """Return the status of one component, without the journal's part."""
+    """Return the status of one component, without the journal's part. `pollers` wait for events;
+    None if it is not pulled.
+    """
     return ComponentStatus(
         domain=component.domain,
         link=link_status(link, str(component.server)),
-        endpoint=endpoint_status(dispatcher.breaker, str(component.post_url)),
+        endpoint=endpoint_status(dispatcher.breaker, str(component.post_url), pollers),
         in_flight=dispatcher.in_flight,
         waiting=dispatcher.waiting,
         counts=counts,
@@ -190,7 +200,9 @@ def link_status(link: Link, server: str) -> LinkStatus:
     )
 
 
-def endpoint_status(breaker: CircuitBreaker, url: str) -> EndpointStatus:
+def endpoint_status(
+    breaker: CircuitBreaker, url: str, pollers: int | None = None
+) -> EndpointStatus:
     """Return the status of an endpoint."""
     probe_at = breaker.next_probe_at
     probing = breaker.is_down and probe_at == math.inf
@@ -198,6 +210,7 @@ def endpoint_status(breaker: CircuitBreaker, url: str) -> EndpointStatus:
         state="probing" if probing else "down" if breaker.is_down else "up",
         url=url,
         next_probe=_unix(probe_at),
+        pollers=pollers,
     )
 
 

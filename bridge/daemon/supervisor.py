@@ -19,12 +19,17 @@ from attrs import field, frozen
 from bridge.capture.recorder import Recorder, Recorders
 from bridge.config.settings import Component, ConfigFault, Settings
 from bridge.config.value import is_loopback
-from bridge.daemon.component import ComponentService, Handover, make_endpoint
+from bridge.daemon.component import (
+    ClosableEndpoint,
+    ComponentService,
+    Handover,
+    make_endpoint,
+)
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
 from bridge.telemetry.log import logger
 from bridge.telemetry.tracing import Spans
-from bridge.webhook.endpoint import Endpoint
+from bridge.webhook.pull import PulledEvents
 
 _NO_DOMAINS: Final[tuple[str, ...]] = ()
 
@@ -53,7 +58,7 @@ class _ReloadRequest:
 
     settings: Settings
     plan: Plan
-    endpoints: Mapping[str, Endpoint]
+    endpoints: Mapping[str, ClosableEndpoint]
     done: trio.Event = field(factory=trio.Event)
 
 
@@ -77,9 +82,17 @@ class Supervisor:
         self._storage = storage
         self._spans = spans
         self._recording = recording
+        self.events = PulledEvents()
+        """The events of all pulled components."""
+        self.events.domains = _pulled(settings)
         self._services = {
             one.domain: ComponentService(
-                one, settings, storage, spans=spans, recorder=self._recorder_of(one)
+                one,
+                settings,
+                storage,
+                endpoint=self._endpoint_of(one, settings),
+                spans=spans,
+                recorder=self._recorder_of(one),
             )
             for one in settings.components
         }
@@ -170,7 +183,7 @@ class Supervisor:
         removed = tuple(domain for domain in self._services if domain not in known)
         return Plan(tuple(added), removed, tuple(changed), tuple(restarted))
 
-    def _new_endpoints(self, settings: Settings, plan: Plan) -> dict[str, Endpoint]:
+    def _new_endpoints(self, settings: Settings, plan: Plan) -> dict[str, ClosableEndpoint]:
         """Return the new endpoints. This can fail, so it is done before anything is changed."""
         new = {*plan.added, *plan.changed, *plan.restarted}
         made = {}
@@ -178,7 +191,7 @@ class Supervisor:
             if one.domain not in new:
                 continue
             try:
-                made[one.domain] = make_endpoint(one, settings, self._spans, self._recorder_of(one))
+                made[one.domain] = self._endpoint_of(one, settings)
             except OSError as error:  # also ssl.SSLError; the loader has checked the files
                 key = "http" if one.http is None else f'component."{one.domain}".http'
                 problem = f"its certificates cannot be used ({error})"
@@ -189,6 +202,7 @@ class Supervisor:
         """Apply a configuration; the nursery `services` runs the services that it starts."""
         plan, settings = order.plan, order.settings
         self._settings = settings
+        self.events.domains = _pulled(settings)
         async with trio.open_nursery() as draining:
             for component in settings.components:
                 domain = component.domain
@@ -206,7 +220,7 @@ class Supervisor:
         self._end_order()
 
     async def _replace(
-        self, component: Component, endpoint: Endpoint, services: trio.Nursery
+        self, component: Component, endpoint: ClosableEndpoint, services: trio.Nursery
     ) -> None:
         old = self._services[component.domain]
         old.stop(is_replaced=True)
@@ -224,7 +238,7 @@ class Supervisor:
     def _start(
         self,
         component: Component,
-        endpoint: Endpoint,
+        endpoint: ClosableEndpoint,
         handover: Handover | None,
         services: trio.Nursery,
     ) -> None:
@@ -240,6 +254,10 @@ class Supervisor:
         )
         self._services[component.domain] = service
         services.start_soon(self._work, service)
+
+    def _endpoint_of(self, component: Component, settings: Settings) -> ClosableEndpoint:
+        recorder = self._recorder_of(component)
+        return make_endpoint(component, settings, self._spans, recorder, self.events)
 
     def _recorder_of(self, component: Component) -> Recorder | None:
         return None if self._recording is None else self._recording.of(component)
@@ -289,3 +307,8 @@ class Supervisor:
                     dead=totals.dead,
                     hint="configure it again to have them delivered; see xmpp-bridge queue",
                 )
+
+
+def _pulled(settings: Settings) -> frozenset[str]:
+    """Return the domains of the components that are pulled."""
+    return frozenset(one.domain for one in settings.components if one.post_url.is_pulled)

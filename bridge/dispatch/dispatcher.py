@@ -148,6 +148,14 @@ class Dispatcher:
             self._conversations.release_all()
         self._wake.set()
 
+    def endpoint_returned(self) -> None:
+        """Try all that waits for the endpoint at once: it is known to be there again."""
+        if self._breaker.is_down:
+            self._log.warning("endpoint is back", waiting=len(self._in_flight))
+        self._breaker.reset()
+        self._conversations.release_stalled()
+        self._wake.set()
+
     # --- incoming stanzas
 
     async def handle(self, event: Event) -> None:

@@ -249,6 +249,11 @@ class DeliveryWorker:
         match outcome:
             case Replied():
                 pass
+            case Unreachable(why=why, is_down=False):
+                if self._is_new("nobody", why):
+                    self._log.warning("nobody polls for an address", why=why, id=id, uid=uid)
+            case TimedOut(is_down=False):
+                self._log.warning("lease ended", id=id, uid=uid)
             case Unreachable(why=why):
                 self.outages.note_failure(why, uid)
                 return

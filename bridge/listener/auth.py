@@ -11,12 +11,13 @@ import hmac
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, Self
 
 import trio
 from attrs import frozen
 from starlette.requests import Request
 
+from bridge.config.settings import ListenSettings
 from bridge.config.token import SCOPES, Scope, Token, digest_of
 from bridge.listener.problem import Problem
 from xmppstream import InvalidJid, split
@@ -27,6 +28,7 @@ _CHALLENGE: Final = {
     "WWW-Authenticate": 'Bearer realm="xmpp-bridge", Basic realm="xmpp-bridge", charset="UTF-8"'
 }
 AT_ONCE: Final = 256
+POLLERS: Final = 128
 BODIES: Final = 32
 """How many bodies of one token are read at a time, of those that do not come in one piece."""
 BODY_WAIT_S: Final = 10.0
@@ -153,6 +155,44 @@ class TokenConcurrency:
             self._at_work[token] -= 1
             if not self._at_work[token]:
                 del self._at_work[token]
+
+
+class PollerLimit:
+    """Bounds the requests that wait for events. They are not counted in `TokenConcurrency`, so that
+    idle pollers do not keep their token from sending; and together they take no more than half of
+    the connections, one token no more than half of that.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waiting: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, listen: ListenSettings) -> Self:
+        """Return the limit for a listener."""
+        return cls(max(min(POLLERS, listen.max_connections // 2), 2))
+
+    @contextmanager
+    def one(self, token: str) -> Iterator[None]:
+        """Count one more poller while the context is open.
+
+        Raises:
+            Problem: 429 if there are too many of this token, 503 of all tokens.
+        """
+        own, headers = self._limit // 2, {"Retry-After": "5"}
+        if self._waiting.total() >= self._limit:
+            detail = f"{self._limit} requests already wait for events here. Try again later."
+            raise Problem(503, detail=detail, headers=headers)
+        if self._waiting[token] >= own:
+            detail = f"{own} requests of this token already wait for events. Try again later."
+            raise Problem(429, detail=detail, headers=headers)
+        self._waiting[token] += 1
+        try:
+            yield
+        finally:
+            self._waiting[token] -= 1
+            if not self._waiting[token]:
+                del self._waiting[token]
 
 
 class BodyConcurrency:

@@ -23,6 +23,7 @@ from bridge.dispatch.upload import Uploader
 from bridge.listener.api.address import AddressRoutes
 from bridge.listener.api.archive import ArchiveRoutes
 from bridge.listener.api.contact import Announcers, ContactRoutes
+from bridge.listener.api.event import EventRoutes
 from bridge.listener.api.file import FileRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.openapi.document import document
@@ -37,6 +38,7 @@ from bridge.listener.auth import (
     AT_ONCE,
     BODIES,
     BodyConcurrency,
+    PollerLimit,
     TokenAuth,
     TokenConcurrency,
 )
@@ -57,6 +59,7 @@ from bridge.listener.server.binding import bound
 from bridge.listener.server.server import Server
 from bridge.listener.submission.sender import Sender, open_sender
 from bridge.telemetry.log import logger
+from bridge.webhook.pull import PulledEvents
 from bridge.xmpp.announcer import Announcer
 
 
@@ -86,13 +89,14 @@ def make_app(
     announcers: Announcers = dict,
     requests: Counter[tuple[str, int]] | None = None,
     uploaders: Uploaders = dict,
+    events: PulledEvents | None = None,
 ) -> ASGIApp:
     """Return the ASGI application.
 
     `services` are the components by domain, `watching` the monitoring routes. `at_once` limits the
     concurrent requests of each token, `bodies` those whose body is being read. `announcers` have
-    the contacts and profiles, `uploaders` upload files. Requests are counted in `requests`, by
-    route and status.
+    the contacts and profiles, `uploaders` upload files, `events` are what pulled components offer.
+    Requests are counted in `requests`, by route and status.
     """
     description = document(getattr(route, "path", "") for route in watching)
 
@@ -126,6 +130,7 @@ def make_app(
                 BodyConcurrency(bodies),
                 listen.max_body_bytes,
             ).routes,
+            *EventRoutes(handler, events or PulledEvents(), PollerLimit.of(listen)).routes,
             Route("/v1/openapi.json", describe, methods=["GET"]),
             *watching,
         ],
@@ -149,6 +154,7 @@ class Listener:
     _access: TokenAuth
     _server: Server
     _view: DaemonView
+    _events: PulledEvents
     _stopping: trio.Event = field(factory=trio.Event)
 
     @classmethod
@@ -178,9 +184,10 @@ class Listener:
                 announcers=announcers,
                 requests=view.requests,
                 uploaders=uploaders,
+                events=parts.events,
             )
             server = Server(app, listen.max_connections)
-            yield cls(listen, listening, access, server, view)
+            yield cls(listen, listening, access, server, view, parts.events)
 
     @property
     def port(self) -> int | None:
@@ -201,8 +208,10 @@ class Listener:
             task_status.started()
 
     def stop(self) -> None:
-        """Accept no new connections. Requests in progress may still be answered."""
-        self._stopping.set()
+        """Accept no new connections, but for the answers to events that are leased: those are in
+        progress, like other requests, and may still be answered.
+        """
+        self._events.stop(self._stopping.set)
 
     def adopt(self, listen: ListenSettings | None) -> None:
         """Replace the tokens by those of `listen`, or by none if it is None.

@@ -50,17 +50,20 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unreachable(msgspec.Struct, frozen=True, gc=False):
-    """No connection, or a broken or malformed answer."""
+    """No connection, or a broken or malformed answer. `is_down`: this says that the whole endpoint
+    is down, not only that there is none for the address of this stanza.
+    """
 
     name: ClassVar[PostResult] = "unreachable"
     is_success: ClassVar[bool] = False
 
     why: str
+    is_down: bool = True
 
 
 class TimedOut(msgspec.Struct, frozen=True, gc=False):
     """No complete answer in time. `was_cut`: the stanza's own budget ended first, so this says
-    nothing about the endpoint.
+    nothing about the endpoint. `is_down` as for `Unreachable`.
     """
 
     name: ClassVar[PostResult] = "timed_out"
@@ -68,6 +71,7 @@ class TimedOut(msgspec.Struct, frozen=True, gc=False):
 
     why: str = "no answer in time"
     was_cut: bool = False
+    is_down: bool = True
 
 
 class BadReply(msgspec.Struct, frozen=True, gc=False):

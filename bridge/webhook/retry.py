@@ -159,4 +159,4 @@ def says_down(outcome: Outcome) -> bool:
     """Return whether an outcome is a failure of the endpoint rather than of the stanza."""
     if isinstance(outcome, Rejected):
         return outcome.status in _DOWN_STATUSES
-    return isinstance(outcome, Unreachable | TimedOut)
+    return isinstance(outcome, Unreachable | TimedOut) and outcome.is_down

@@ -91,7 +91,7 @@ class Script(Attached):
     """A module of this directory, told port, domain, secret and URL."""
 
     def command(self, site: Site) -> Sequence[str]:
-        module = {"slixmpp": "reference_bot"}.get(self.name, self.name)
+        module = {"slixmpp": "reference_bot", "bridge-pull": "pulled"}.get(self.name, self.name)
         command = [sys.executable, "-m", f"tests.bench.{module}", str(site.port), DOMAIN, SECRET]
         return command if self.name == "echo" else [*command, site.url]
 
@@ -135,6 +135,9 @@ ALL: Final[dict[str, Attached | Hosted]] = {
         Bridge("bridge-capture", "this bridge, its journal off, capturing"),
         Bridge("bridge-capture-gz", "the same, packed by gzip"),
         Bridge("bridge-capture-zst", "the same, packed by zstd"),
+        Script(
+            "bridge-pull", "this bridge, its journal off, with 8 pollers in place of the endpoint"
+        ),
         Script("slixmpp", "slixmpp + aiohttp + uvloop, see tests/bench/reference_bot.py"),
         Hosted("mod_component_http", "Prosody's module; needs --prosody-plugins"),
         Hosted("mod_rest", "its successor; needs --prosody-plugins"),

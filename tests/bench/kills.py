@@ -7,6 +7,11 @@ Prosody is killed as long after both ends have attached, every second time after
 up to 0.3 s, and started again on the same port once the daemon has noticed. Both ends write down
 all that they see, and the journal's file is read after each kill before the restart.
 
+With --pull (always with --who poller) there are four pollers in place of the endpoint, and a lease
+lasts 2 s: a poller is killed 0.5 to 2 s after the last one, by closing its sockets as the kernel
+does, with up to 16 events in its hands; another one takes its place. A POST is then an event that
+was given out.
+
   bounced     Prosody gave it back, since no daemon was attached: not the bridge's
   lost        neither bounced nor accepted: it was in a socket, in Prosody, or read and not yet
               committed at the kill. Each must be at the end of what was sent before one
@@ -48,7 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--kills", type=int, default=200, metavar="N", help="default: 200")
     add("--window", type=int, default=64, metavar="W", help="conversations; default: 64")
-    add("--who", choices=["daemon", "server"], default="daemon", help="default: daemon")
+    add("--who", choices=["daemon", "server", "poller"], default="daemon", help="default: daemon")
+    add("--pull", action="store_true", help="pollers in place of an endpoint; with --who poller")
     add("--durability", choices=["process", "power"], default="process", help="default: process")
     add("--seed", type=int, metavar="N", help="of the moments and delays; default: another one")
     parser.set_defaults(run=run)
@@ -60,7 +66,9 @@ def run(given: argparse.Namespace) -> None:
     print(f"kill -9 of the {given.who}, {given.kills} times; --seed {seed}", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
-        ordeal = Ordeal(Path(place), given.who, given.window, given.durability, seed)
+        ordeal = Ordeal(
+            Path(place), given.who, given.window, given.durability, seed, pulled=given.pull
+        )
         rows, violations = trio.run(ordeal.run, given.kills)
     about = f"W={given.window}, durability {given.durability}"
     show([("kills", f"{given.kills}", f"{about}, {time.monotonic() - began:.0f} s"), *rows])

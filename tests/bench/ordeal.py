@@ -19,6 +19,7 @@ from tests.bench.answerer import NOTHING, Request, answer_json, converse
 from tests.bench.contestant import DOMAIN, SECRET
 from tests.bench.evidence import Evidence, Snapshot, read_journal
 from tests.bench.load import DOMAIN as SENDER_DOMAIN
+from tests.bench.puller import Puller, free_port, listen_at
 from tests.bench.sender import Sender
 from tests.bench.verdict import Row, Verdict, Who
 from tests.bench.victim import Victim
@@ -38,13 +39,31 @@ QUIET_S: Final = 2.5
 QUIET_LIMIT_S: Final = 60.0
 POLL_S: Final = 0.1
 TOLD_EVERY: Final = 10
+POLLERS: Final = 4
+SPECIAL: Final[dict[Who, str]] = {
+    "daemon": "while it started",
+    "server": "after it had hung",
+    "poller": "with events in hand",
+}
 
 
 class Ordeal:
     """One run, and what was seen of it."""
 
-    def __init__(self, directory: Path, who: Who, window: int, durability: str, seed: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        who: Who,
+        window: int,
+        durability: str,
+        seed: int,
+        *,
+        pulled: bool = False,
+    ) -> None:
+        """With `pulled`, there are pollers in place of an endpoint."""
         self._directory, self._who, self._window = directory, who, window
+        self._pulled = pulled or who == "poller"
+        self._pullers: list[Puller] = []
         self._durability = durability
         self._dice = random.Random(seed)
         self._evidence = Evidence()
@@ -58,7 +77,7 @@ class Ordeal:
         """Kill so often, wait until all is quiet, and judge: the table, and what was violated."""
         async with self._stage():
             for number in range(1, kills + 1):
-                await (self._kill_daemon() if self._who == "daemon" else self._kill_server())
+                await self._kill()
                 if number % TOLD_EVERY == 0 or number == kills:
                     self._tell(f"{number}/{kills} kills")
             await self._wait_attached()
@@ -72,7 +91,7 @@ class Ordeal:
         violations = [*verdict.violations, *map(str, self._victim.complaints())]
         if code:
             violations.append(f"the daemon ended with {code}")
-        label = "while it started" if self._who == "daemon" else "after it had hung"
+        label = SPECIAL[self._who]
         return [(f"  {label}", f"{self._special}", ""), *verdict.rows()], violations
 
     def _tell(self, what: str) -> None:
@@ -93,7 +112,10 @@ class Ordeal:
             url = f"http://{LOOPBACK}:{listener.socket.getsockname()[1]}/"
             port = prosody.component_port
             self._prosody = prosody
-            self._victim = Victim(self._directory, port, url, self._durability)
+            more, polled_at = {}, free_port()
+            if self._pulled:
+                url, more = "pull:", {"listen": listen_at(polled_at)}
+            self._victim = Victim(self._directory, port, url, self._durability, **more)
             self._sender = Sender(
                 SENDER_DOMAIN, SECRET, port, f"bot@{DOMAIN}", self._evidence, self._dice
             )
@@ -101,6 +123,9 @@ class Ordeal:
                 await self._victim.start()
                 nursery.start_soon(self._sender.run)
                 await self._wait_attached()
+                if self._pulled:
+                    for _ in range(POLLERS):
+                        nursery.start_soon(self._poll, polled_at)
                 for user in range(self._window):
                     nursery.start_soon(self._sender.talk, user)
                 yield
@@ -119,19 +144,52 @@ class Ordeal:
 
     async def _answer(self, request: Request) -> bytes:
         stanza: dict[str, Any] = msgspec.json.decode(request.body)
+        uid, attempt = request.headers["webhook-id"], request.headers["webhook-attempt"]
+        reply = await self._reply(stanza, uid, attempt)
+        return NOTHING if reply is None else answer_json(reply)
+
+    async def _poll(self, port: int) -> None:
+        """A poller, again and again: it is killed now and then."""
+        while True:
+            puller = Puller(port, self._handle)
+            self._pullers.append(puller)
+            await puller.run()
+
+    async def _handle(self, event: dict[str, Any]) -> bytes:
+        return await self._reply(event["request"], event["uid"], str(event["attempt"])) or b""
+
+    async def _reply(self, stanza: dict[str, Any], uid: str, attempt: str) -> bytes | None:
+        """Note a stanza that came; give the reply after a while, None for none."""
         id = stanza.get("id", "")
         if stanza.get("type") == "error":  # a reply of ours that came back
             self._evidence.returned[id] += 1
-            return NOTHING
-        webhook_id, attempt = request.headers["webhook-id"], request.headers["webhook-attempt"]
-        post = self._evidence.post(id, webhook_id, attempt, trio.current_time())
+            return None
+        post = self._evidence.post(id, uid, attempt, trio.current_time())
         if post is None:
-            return NOTHING
+            return None
         await trio.sleep(self._dice.uniform(*ANSWER_S))
         post.answered_at = trio.current_time()
-        return answer_json(msgspec.json.encode({"body": f"{id} POST {post.serial}"}))
+        return msgspec.json.encode({"body": f"{id} POST {post.serial}"})
 
     # --- the killing
+
+    async def _kill(self) -> None:
+        match self._who:
+            case "daemon":
+                await self._kill_daemon()
+            case "server":
+                await self._kill_server()
+            case "poller":
+                await self._kill_poller()
+
+    async def _kill_poller(self) -> None:
+        await trio.sleep(self._dice.uniform(*LIFE_S))
+        puller = self._pullers.pop(self._dice.randrange(len(self._pullers)))
+        self._special += puller.held > 0
+        began_at = trio.current_time()
+        puller.kill()
+        self._note_journal(began_at)
+        self._evidence.epoch += 1
 
     async def _kill_daemon(self) -> None:
         victim = self._victim

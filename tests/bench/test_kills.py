@@ -38,6 +38,17 @@ def test_nothing_is_lost_by_a_few_kills(who: str) -> None:
     assert (figure(table, "repeats") > 0) == (who == "daemon")
 
 
+@pytest.mark.parametrize("who", ["poller", "daemon"])
+def test_nothing_is_lost_by_a_few_kills_while_events_are_pulled(who: str) -> None:
+    table = run("kills", "--kills", "3", "--window", "16", "--seed", "1", "--who", who, "--pull")
+    assert figure(table, "violations:") == 0
+    assert figure(table, "accepted") > 0
+    assert figure(table, "missing at the endpoint") == 0
+    assert figure(table, "repeats") > 0
+    if who == "poller":
+        assert figure(table, "with events in hand") > 0
+
+
 def test_a_journal_is_delivered_after_a_restart() -> None:
     table = run("restart", "--pending", "300", "--down-s", "0.5")
     assert figure(table, "violations:") == 0

@@ -13,7 +13,7 @@ from typing import Literal
 
 from tests.bench.evidence import Evidence, Post, Snapshot, Story
 
-Who = Literal["daemon", "server"]
+Who = Literal["daemon", "server", "poller"]
 Row = tuple[str, str, str]  # label, figure, remark
 
 
@@ -207,7 +207,7 @@ class Verdict:
             if len({one.body for one in story.arrivals}) > 1:
                 yield f"{story.id}: answered twice: {sorted({one.body for one in story.arrivals})}"
         for story in self._unanswered():
-            if self._who == "daemon":
+            if self._who != "server":
                 yield f"{story.id}: accepted and POSTed, its reply never came"
             elif not self._is_returned(story) and not self._may_have_died(story):
                 yield f"{story.id}: no server can have confirmed its reply, which never came"

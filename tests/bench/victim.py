@@ -17,6 +17,14 @@ from tests.bench.contestant import DOMAIN, ROOT, SECRET
 from tests.servers.daemon import Daemon, Line, Table, settings_for, toml
 
 BAD_LEVELS: Final = ("error", "critical")
+LEASE_S: Final = 2.0
+RUN: Final = f"""\
+import bridge.cli.main
+from bridge.webhook import pull
+pull.LEASE_S = {LEASE_S}
+bridge.cli.main.main(prog_name="xmpp-bridge")
+"""
+"""The command, but for the lease of an event that is pulled: a killed poller's ends soon."""
 
 
 class Victim:
@@ -45,7 +53,7 @@ class Victim:
     async def start(self) -> None:
         """Start it, and wait for nothing."""
         log = self._directory / f"log-{len(self._lives)}"
-        command = [sys.executable, "-m", "bridge", "run", str(self._config)]
+        command = [sys.executable, "-c", RUN, "run", str(self._config)]
         command += ["--log-format", "json", "--state-dir", str(self.state)]
         with log.open("wb") as output:
             process = await trio.lowlevel.open_process(

@@ -104,6 +104,13 @@ def _next_attempt(link: LinkStatus) -> str:
 
 def _report_endpoint(domain: str, endpoint: EndpointStatus, report: Report) -> None:
     what = f"daemon: endpoint {endpoint.url}"
+    if endpoint.pollers:
+        count = endpoint.pollers
+        report.good(domain, what, f"{count} request{'s' * (count > 1)} wait{'s' * (count == 1)}")
+        return
+    if endpoint.pollers is not None and endpoint.state != "up":
+        report.bad(domain, what, "nobody polls: start your service, or xmpp-bridge forward")
+        return
     if endpoint.state == "up":
         report.good(domain, what, "up, as far as known")
         return

@@ -9,6 +9,7 @@ import httpx
 import trio
 
 from bridge.cli.check.report import Report
+from bridge.config.pull import pollers_of
 from bridge.config.settings import Component, Settings, http_of
 from bridge.webhook.endpoint import Endpoint, OptionsAnswer
 
@@ -18,6 +19,9 @@ _REFUSED: Final = os.strerror(errno.ECONNREFUSED)
 
 
 async def check_endpoint(component: Component, settings: Settings, report: Report) -> None:
+    if component.post_url.is_pulled:
+        _tell_pollers(component, settings, report)
+        return
     http = http_of(component, settings)
     endpoint = Endpoint(component.post_url, http)
     domain, what = component.domain, f"OPTIONS {component.post_url}"
@@ -39,6 +43,15 @@ async def check_endpoint(component: Component, settings: Settings, report: Repor
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
             await endpoint.aclose()
+
+
+def _tell_pollers(component: Component, settings: Settings, report: Report) -> None:
+    """Report who may poll. Whether anybody does is not known here."""
+    names = [] if settings.listen is None else pollers_of(component, settings.listen)
+    if names:  # otherwise there is a warning of the configuration
+        place = "" if settings.listen is None else f" at {settings.listen.place}"
+        details = f"may be polled{place} by the token{'s' * (len(names) > 1)} {', '.join(names)}"
+        report.good(component.domain, "events (pull:)", details)
 
 
 def doubt_of(answer: OptionsAnswer) -> str:

@@ -213,6 +213,15 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         "0 while the endpoint counts as down, otherwise 1.",
         (((name,), one.status.endpoint.state == "up") for name, one in _each(snapshots)),
     )
+    yield _gauge(
+        "pollers_idle",
+        "Requests that wait for an event; only of components that are pulled.",
+        (
+            ((name,), one.status.endpoint.pollers)
+            for name, one in _each(snapshots)
+            if one.status.endpoint.pollers is not None
+        ),
+    )
 
 
 def _streams(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:

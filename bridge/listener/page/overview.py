@@ -52,7 +52,12 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
             last = f"last noticed {age(page.now - link.shared)} ago"
             problems.append(("bad", f"{status.domain}: {SHARED}: {SHARED_REMEDY} ({last})."))
         if status.endpoint.state != "up":
-            text = f"The endpoint of {status.domain} is down: {status.endpoint.url}"
+            pulled = status.endpoint.pollers is not None
+            text = (
+                f"Nobody polls for {status.domain}"
+                if pulled
+                else f"The endpoint of {status.domain} is down: {status.endpoint.url}"
+            )
             problems.append(("bad", text))
         out = [one for one in status.rooms if one.state == "out"]
         problems += [("warn", f"{one.local} stays out of {one.jid}: {one.why}.") for one in out]
@@ -126,9 +131,12 @@ def _link_pill(page: PageSnapshot, status: ComponentStatus) -> Markup:
 
 
 def _endpoint_pill(status: ComponentStatus) -> Markup:
-    if status.endpoint.state == "up":
-        return pill("good", "endpoint up")
-    return pill("bad", "endpoint down")
+    endpoint = status.endpoint
+    if endpoint.pollers:
+        return pill("good", f"{endpoint.pollers:,} polling")
+    if endpoint.state != "up":
+        return pill("bad", "nobody polls" if endpoint.pollers is not None else "endpoint down")
+    return pill("good", "endpoint up")
 
 
 def _numbers(page: PageSnapshot, snapshot: ComponentSnapshot, kept: Holding | None) -> Markup:

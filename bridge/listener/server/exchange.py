@@ -22,6 +22,10 @@ CHUNKS_AT_ONCE: Final = 100
 """How many chunks of a body are parsed before others have their turn: a chunk may be one byte."""
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NO_BODY: Final = (204, 304)
+HAS_LEFT: Final = "xmpp_bridge.has_left"
+"""The extension of a scope (ASGI) whose value is called to learn whether the client has left: then
+nothing that is sent reaches it. ASGI itself does not tell an application that.
+"""
 
 
 class Exchange:
@@ -56,6 +60,7 @@ class Exchange:
             h11.RemoteProtocolError: the body is malformed.
             Exception: what the application raises, also by a response that is malformed.
         """
+        scope["extensions"] = {HAS_LEFT: lambda: self._has_left or self._stream.is_closed}
         await app(scope, self.receive, self.send)
         if self._error is not None:
             raise self._error

@@ -157,6 +157,19 @@ def test_a_bad_option_is_a_usage_error(tmp_path: Path, options: tuple[str, str],
     assert (result.exit_code, told in " ".join(result.stderr.split())) == (2, True), result.stderr
 
 
+def test_a_pulled_component_needs_a_url_to_replay_against(tmp_path: Path) -> None:
+    path = conversation().write(tmp_path / "c.xcap")
+    config = tmp_path / "bridge.toml"
+    config.write_text(
+        f'[component."{DOMAIN}"]\ncomponent_secret = "s"\ncomponent_post_url = "pull:"\n'
+        '[listen]\naddress = "127.0.0.1:5280"\n'
+    )
+    result = run("replay", path, "--config", config)
+    assert result.exit_code == 2
+    told = f"{DOMAIN} is pulled, so there is no endpoint to POST to: use --post-url URL."
+    assert told in " ".join(result.output.split())
+
+
 def test_it_must_be_said_who_answers(tmp_path: Path) -> None:
     result = run("replay", conversation().write(tmp_path / "c.xcap"))
     assert result.exit_code == 2

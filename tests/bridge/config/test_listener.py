@@ -92,7 +92,7 @@ name = "monitoring@host-1"
 secret = "{SECRET}"
 components = ["OTHER.example.com"]
 local_parts = ["", "alert"]
-scopes = ["watch", "manage", "send", "query", "rooms", "send"]
+scopes = ["watch", "manage", "send", "query", "receive", "rooms", "send"]
 """
     expected = token(
         *SCOPES,
@@ -285,7 +285,7 @@ FIRST: Final = "listen.token[0]"
             [
                 f"{FIRST}.name: the name is missing. Name the client that uses the token.",
                 f"{FIRST}.secret: the secret is missing. {SOURCES}",
-                f'{FIRST}.scopes: the scopes are missing. Use any of "send", "query", "watch",',
+                f'{FIRST}.scopes: the scopes are missing. Use any of "send", "query", "receive",',
             ],
         ),
         (

@@ -13,6 +13,7 @@ from bridge import __version__
 from bridge.listener.api.openapi import (
     address,
     archive,
+    event,
     file,
     identity,
     monitoring,
@@ -37,6 +38,7 @@ _GROUPS: Final = (
     identity,
     prosody,
     room,
+    event,
     monitoring,
 )
 _TAGS: Final = {
@@ -45,6 +47,7 @@ _TAGS: Final = {
     "query": "Ask other entities",
     "identity": "Contacts, and the profiles of addresses",
     "rooms": "Rooms that the bridge keeps joined",
+    "events": "Events of components that are pulled",
     "prosody": "The paths of mod_rest and mod_post_msg",
     "monitoring": "Metrics, health, and this description",
     "service": "The POST that the bridge makes to a service, and its later replies",

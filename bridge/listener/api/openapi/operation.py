@@ -17,8 +17,9 @@ WHY: Final = {
     404: "No such component (any more), or no such kind of stanza",
     408: "The body did not arrive in time",
     409: "The Idempotency-Key was used for another request, an iq with this id already waits, the"
-    " room is in the configuration or one too many, or the service itself says who its addresses"
-    " are",
+    " room is in the configuration or one too many, the service itself says who its addresses"
+    " are, no component of the token is pulled, or the event is answered already",
+    410: "The lease of the event has ended",
     411: "A file without Content-Length",
     413: "The body is longer than max_body_bytes, or than the upload service allows",
     415: "The Content-Type is not accepted by this path, or not UTF-8",

@@ -96,6 +96,23 @@ async def test_where_replies_are_taken_is_shown(
     assert rows(capsys.readouterr().out, "reply_url") == (shown if public_url else [])
 
 
+async def test_a_pulled_component_is_not_connected_to_but_shows_who_may_poll(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xmpp = await XmppServer.start(nursery)
+    tokens = [
+        {"name": name, "secret": f"{name}-0123456789abcdef", "scopes": ["receive"]}
+        for name in ("laptop", "notebook")
+    ]
+    listen = {"address": "127.0.0.1:5280", "token": tokens}
+    settings = settings_of("pull:", str(xmpp.address), listen=listen)
+    assert await check_settings(settings, attach=False) is ExitCode.OK
+    out = capsys.readouterr().out
+    told = "may be polled at 127.0.0.1:5280 by the tokens laptop, notebook"
+    assert rows(out, "events") == [("ok", told)]
+    assert "OPTIONS" not in out
+
+
 async def test_with_connect_all_is_well(
     nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,8 +106,10 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
     operations = [operation for item in items for operation in item.values()]
     names = [one["operationId"] for one in operations]
     assert sorted(names) == [
+        "answerEvent",
         "deleteProfile",
         "deleteRoom",
+        "extendEvent",
         "getDescription",
         "getHealth",
         "getMetrics",
@@ -118,6 +120,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "listContacts",
         "listRooms",
         "makeAddress",
+        "pollEvents",
         "postMsg",
         "postRest",
         "postRestEcho",
@@ -148,6 +151,9 @@ def test_the_objects_of_answers_are_closed() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     answers = ("Accepted", "Answer", "Problem", "Health", "Readiness", "Ping", "Version", "Disco")
     own = (
+        "Event",
+        "Events",
+        "Lease",
         "Contacts",
         "Profile",
         "ProfileSet",

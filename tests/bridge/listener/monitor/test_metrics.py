@@ -14,6 +14,7 @@ import httpx
 import pytest
 import trio
 from click.testing import CliRunner
+from msgspec.structs import replace
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
@@ -133,6 +134,7 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
     use(actor.meter)
     actor.in_flight, actor.read_bytes, actor.written_bytes = 21, 22, 23
     actor.subscribers = 24
+    stage.actors[1].endpoint = replace(stage.actors[1].endpoint, url="pull:", pollers=25)
     actor.wait("bob@example.org")
     actor.detach()
     actor.fail()
@@ -172,6 +174,7 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
         "post_received_bytes_total": {bot: 2000},
         "posts_in_flight": {bot: 21},
         "endpoint_up": {bot: 0, of(OTHER): 1},
+        "pollers_idle": {of(OTHER): 25},
         "stream_attached": {bot: 0, of(OTHER): 1},
         "stream_attachments_total": {bot: 3, of(OTHER): 0},
         "stream_reconnects_total": {bot: 2, of(OTHER): 0},
@@ -412,6 +415,7 @@ def faults(query: str, known: Samples) -> list[str]:
 
 async def test_the_dashboard_names_only_what_there_is(browser: Browser, stage: Stage) -> None:
     use(stage.actors[0].meter)
+    stage.actors[0].endpoint = replace(stage.actors[0].endpoint, pollers=0)
     stage.die()
     stage.requests["/metrics", 200] += 1
     known = await samples(browser)
@@ -441,6 +445,7 @@ async def test_a_query_that_is_wrong_is_found(browser: Browser, query: str) -> N
 
 async def test_its_legends_name_labels_that_there_are(browser: Browser, stage: Stage) -> None:
     use(stage.actors[0].meter)
+    stage.actors[0].endpoint = replace(stage.actors[0].endpoint, pollers=0)
     stage.die()
     stage.requests["/metrics", 200] += 1
     known = await samples(browser)

@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from bridge.journal.delivery import Attempt
@@ -302,6 +303,21 @@ async def test_a_component_and_its_numbers(browser: Browser, stage: Stage) -> No
     assert page.of_class("count") == "1"
     assert "4 stanzas, waiting for their turn" in page.text
     assert "No problems" in page.text
+
+
+async def test_a_pulled_component_shows_whether_somebody_polls(
+    browser: Browser, stage: Stage
+) -> None:
+    polled, other = stage.actors
+    for one, pollers in ((polled, 3), (other, 0)):
+        one.endpoint = replace(one.endpoint, url="pull:", pollers=pollers)
+    other.fail()
+    await browser.login()
+    page = await browser.page()
+    assert "3 polling" in page.text
+    assert "nobody polls" in page.text
+    assert "Nobody polls for other.example" in page.of_class("problems")
+    assert "endpoint" not in page.of_class("pills")
 
 
 async def test_what_needs_a_look_comes_first(browser: Browser, stage: Stage) -> None:
