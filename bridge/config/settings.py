@@ -7,6 +7,7 @@ from typing import Final, Literal, NewType
 
 from attrs import evolve, field, frozen
 
+from bridge.config.command import PREFIX, CommandSet, RawTable, RawTables
 from bridge.config.event import DEFAULT_EVENTS, PostEvents
 from bridge.config.profile import Profile, ProfileTable
 from bridge.config.token import Token
@@ -227,6 +228,10 @@ class ComponentTable:
     component_invitations: Invitations | None = None
     max_rooms: Count = Count(100)
     room: list[RoomTable] = field(factory=list)
+    component_text_commands: bool = True
+    component_text_prefix: str = PREFIX
+    command: RawTables = field(factory=lambda: RawTables([]))
+    register: RawTable | None = None
 
 
 @frozen
@@ -345,6 +350,7 @@ class Component:
     typing_after_s: float = 2.0
     presence: bool = True
     subscribe: SubscribeBack = "never"
+    commands: CommandSet = field(factory=CommandSet)
 
     @property
     def posts_iqs(self) -> bool:

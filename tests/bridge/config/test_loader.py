@@ -1154,7 +1154,8 @@ KNOWN_KEYS = [
         "component_post_own, component_text_replies, component_receipts, component_markers, "
         "component_typing_after_s, component_presence, component_subscribe, component_order, "
         "webhook_secrets, webhook_secrets_file, allow_from, name, profile, local_parts, "
-        "server, tls, ca_file, tls_name, http, retry, component_invitations, max_rooms, room",
+        "server, tls, ca_file, tls_name, http, retry, component_invitations, max_rooms, room,"
+        " component_text_commands, component_text_prefix, command, register",
     ),
 ]
 
