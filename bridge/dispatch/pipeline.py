@@ -29,6 +29,7 @@ from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.xmpp.announcer import Announcer
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.command.commands import Commands
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
@@ -83,6 +84,7 @@ class Pipeline:
     typing: Typing
     promises: Promises
     deferred: DeferredReplies
+    commands: Commands
     contacts: Contacts
     announcer: Announcer
 
@@ -126,6 +128,7 @@ class Pipeline:
         typing = Typing(component, occupancy, send_notices)
         promises = Promises(component.domain, around.state, log, settings.listen, around.now)
         given = promises if promises.is_on else None
+        commands = Commands(component, around.state, around.now, is_room=occupancy.has_occupant)
         admission = Admission(
             component,
             autoresponder,
@@ -135,12 +138,14 @@ class Pipeline:
             pending_iqs=pending_iqs,
             limiter=around.limiter,
             typing=typing,
+            commands=commands,
         )
         worker = DeliveryWorker(
             *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
             receipts,
             typing,
             given,
+            commands,
             is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
@@ -167,6 +172,9 @@ class Pipeline:
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
         )
         admission.limiter.sender_of = rooms.sender_of
+        announcer = Announcer(contacts, outbox, around.now)
+        announcer.offer(commands.features)
+        commands.changed = announcer.offer
         return cls(
             *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter),
             rooms,
@@ -175,8 +183,9 @@ class Pipeline:
             typing,
             promises,
             DeferredReplies(promises, submitter, dispatcher, typing, occupancy, bouncer.meter),
+            commands,
             contacts,
-            Announcer(contacts, outbox, around.now),
+            announcer,
         )
 
     def change(
@@ -187,6 +196,7 @@ class Pipeline:
         """
         http = http_of(component, settings)
         self.announcer.change(component)
+        self.commands.change(component)
         self.receipts.change(component)
         self.typing.change(component)
         self.admission.limiter.change(settings.limits)

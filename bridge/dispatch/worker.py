@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.dispatch.outage import OutageLog
 from bridge.dispatch.promise import Promises
 from bridge.journal.delivery import Delivery
-from bridge.payload.body import IGNORED, Reading, hint_for, read_reply
+from bridge.payload.body import IGNORED, Reading, ReplyObject, hint_for, read_reply
 from bridge.payload.check import is_answer_to
 from bridge.payload.derived import OUTSIDE, Place
 from bridge.payload.error import UnusableReply
@@ -32,6 +32,8 @@ from bridge.webhook.outcome import (
 )
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
+from bridge.xmpp.command.commands import Commands
+from bridge.xmpp.command.step import Turn
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.outcome import leave_reason_of
 from bridge.xmpp.room.rooms import Rooms
@@ -40,6 +42,8 @@ from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100
 _SHOWN: Final = 60
+_ASKED: Final = frozenset({"command", "register"})
+"""The events of dialogs that the bridge leads. They are answered at once: without `reply_url`."""
 
 
 class Poster(Protocol):
@@ -88,15 +92,18 @@ class DeliveryWorker:
         receipts: Receipts | None = None,
         typing: Typing | None = None,
         promises: Promises | None = None,
+        commands: Commands | None = None,
         *,
         is_replay: bool = False,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
-        is being worked on; without `promises`, no POST has a `reply_url`. `is_replay`: the deferred
-        replies are those of the capture, so an iq that waits for one is not answered here.
+        is being worked on; without `promises`, no POST has a `reply_url`; without `commands`, none
+        are handled. `is_replay`: the deferred replies are those of the capture, so an iq that waits
+        for one is not answered here.
         """
         self._is_replay = is_replay
         self._promises = promises
+        self.commands = commands
         self._receipts = receipts
         self._typing = typing
         self._composer = composer
@@ -119,7 +126,8 @@ class DeliveryWorker:
         stanza, meter = delivery.stanza, self._meter
         number = len(delivery.attempts) + 1
         url, promises = None, self._promises
-        if promises is not None and not is_final(stanza):
+        is_asked = delivery.event is not None and delivery.event in _ASKED
+        if promises is not None and not is_asked and not is_final(stanza):
             url = promises.url_for(delivery)
         body = request_body(
             *(stanza, delivery.xml, delivery.received, delivery.uid, number),
@@ -137,6 +145,7 @@ class DeliveryWorker:
         if number > 1:
             meter.retries += 1
         stanzas: list[Stanza] = []
+        turn = None
         if isinstance(outcome, Replied):
             meter.replied_bytes += len(outcome.content)
             if not is_final(stanza):  # otherwise a reply to it is ignored (H5)
@@ -145,17 +154,28 @@ class DeliveryWorker:
                     reading = read_reply(outcome, "iq" if stanza.is_request else "message")
                     if reading.unknown or reading.nothing:
                         self._note_reading(reading)
+                    objects = reading.objects
+                    if is_asked:
+                        turn = self._turn_of(delivery, objects)
+                        objects = turn.objects
                     stanzas = await self._composer.compose(
-                        reading.objects, stanza, uid=delivery.uid, in_room=in_room
+                        objects, stanza, uid=delivery.uid, in_room=in_room
                     )
                 except UnusableReply as error:
                     outcome = BadReply(str(error))
+        elif is_asked and outcome.is_success:
+            turn = self._turn_of(delivery, [])
+            stanzas = await self._composer.compose(
+                turn.objects, stanza, uid=delivery.uid, in_room=False
+            )
         posted = outcome.name
         meter.posts[posted] += 1
         self._log.debug("posted", uid=delivery.uid, id=stanza.id, outcome=posted)
         if self.outages.failed or posted != "replied":
             self._note(outcome, delivery)
         is_success, is_deferred = outcome.is_success, False
+        if is_success and turn is not None:
+            turn.apply()
         if self._typing is not None and not is_success:
             self._typing.interrupt(delivery.uid)
         if isinstance(outcome, NoReply) and outcome.deferred:
@@ -186,6 +206,16 @@ class DeliveryWorker:
         if self._typing is not None:
             self._typing.promise(delivery.uid, began + self._promises.ttl_s)
         return True
+
+    def _turn_of(self, delivery: Delivery, objects: list[ReplyObject]) -> Turn:
+        """Return a reply as it is composed: that to a command of the bridge's takes a turn.
+
+        Raises:
+            UnusableReply: if the reply to a command cannot be used.
+        """
+        if self.commands is None or delivery.event is None:
+            return Turn(objects)
+        return self.commands.turn(delivery.stanza, delivery.event, objects)
 
     def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""
