@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.config.settings import ListenSettings
 from bridge.daemon.listener import DaemonParts
+from bridge.listener.api.command import CommandRoutes, CommandServices
 from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.handler import SubmissionHandler
 from bridge.listener.api.openapi.document import document
@@ -51,6 +52,7 @@ from bridge.listener.server.server import Server
 from bridge.listener.submission.sender import Sender, open_sender
 from bridge.telemetry.log import logger
 from bridge.xmpp.announcer import Announcer
+from bridge.xmpp.command.commands import Commands
 
 
 def routes(view: DaemonView, access: TokenAuth) -> list[BaseRoute]:
@@ -77,13 +79,15 @@ def make_app(
     at_once: int = AT_ONCE,
     bodies: int = BODIES,
     announcers: Announcers = dict,
+    commands: CommandServices = dict,
     requests: Counter[tuple[str, int]] | None = None,
 ) -> ASGIApp:
     """Return the ASGI application.
 
     `services` are the components by domain, `watching` the monitoring routes. `at_once` limits the
     concurrent requests of each token, `bodies` those whose body is being read. `announcers` have
-    the contacts and profiles. Requests are counted in `requests`, by route and status.
+    the contacts and profiles, `commands` what people can run. Requests are counted in `requests`,
+    by route and status.
     """
     description = document(getattr(route, "path", "") for route in watching)
 
@@ -103,6 +107,7 @@ def make_app(
             *StanzaRoutes(handler).routes,
             *QueryRoutes(handler).routes,
             *ContactRoutes(handler, announcers).routes,
+            *CommandRoutes(handler, commands).routes,
             *ProsodyRoutes(handler).routes,
             *RoomRoutes(handler, services).routes,
             *ReplyRoutes(
@@ -151,6 +156,9 @@ class Listener:
             def announcers() -> dict[str, Announcer]:
                 return {domain: parts.services[domain].announcer for domain in parts.configured()}
 
+            def commands() -> dict[str, Commands]:
+                return {domain: parts.services[domain].commands for domain in parts.configured()}
+
             app = make_app(
                 sender,
                 access,
@@ -158,6 +166,7 @@ class Listener:
                 services=parts.services,
                 watching=routes(view, access),
                 announcers=announcers,
+                commands=commands,
                 requests=view.requests,
             )
             server = Server(app, listen.max_connections)

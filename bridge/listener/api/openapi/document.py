@@ -11,6 +11,7 @@ import msgspec
 
 from bridge import __version__
 from bridge.listener.api.openapi import (
+    command,
     identity,
     monitoring,
     prosody,
@@ -22,11 +23,12 @@ from bridge.listener.api.openapi import (
 )
 from bridge.listener.api.openapi.webhook import webhooks
 
-_GROUPS: Final = (stanza, reply, query, identity, prosody, room, monitoring)
+_GROUPS: Final = (stanza, reply, query, identity, command, prosody, room, monitoring)
 _TAGS: Final = {
     "send": "Send stanzas",
     "query": "Ask other entities",
     "identity": "Contacts, and the profiles of addresses",
+    "commands": "Commands that people can run",
     "rooms": "Rooms that the bridge keeps joined",
     "prosody": "The paths of mod_rest and mod_post_msg",
     "monitoring": "Metrics, health, and this description",

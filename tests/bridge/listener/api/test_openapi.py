@@ -27,11 +27,13 @@ from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from bridge.webhook.outcome import ERROR_OF_STATUS
 from bridge.webhook.signature import Signer
+from bridge.xmpp.command.commands import Commands
 from tests.bridge.listener.api.test_contact import COMPONENT, announcer
 from tests.bridge.listener.conftest import TOKENS, World, bearer, token
 from tests.bridge.listener.fake_sender import BOT, FakeSender
 from tests.bridge.listener.server.serving import serving
 from tests.bridge.payload.test_field import read
+from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(document())
@@ -106,8 +108,10 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
     operations = [operation for item in items for operation in item.values()]
     names = [one["operationId"] for one in operations]
     assert sorted(names) == [
+        "deleteCommand",
         "deleteProfile",
         "deleteRoom",
+        "getCommand",
         "getDescription",
         "getHealth",
         "getMetrics",
@@ -115,12 +119,14 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "getReadiness",
         "getRest",
         "getRoom",
+        "listCommands",
         "listContacts",
         "listRooms",
         "postMsg",
         "postRest",
         "postRestEcho",
         "postRestTo",
+        "putCommand",
         "putProfile",
         "putRoom",
         "queryDisco",
@@ -207,7 +213,15 @@ def schema() -> Iterator[schemathesis.BaseSchema]:
     tokens = [token("all", *SCOPES)]
     listen = ListenSettings(TcpAddress("127.0.0.1", 0), tuple(tokens), "example.org", Count(10_000))
     announcers = {BOT: announcer(COMPONENT)}
-    app = make_app(sender, TokenAuth(tokens), listen, announcers=lambda: announcers)
+    commands = Commands(COMPONENT)
+    commands.load(Recorder().logger())
+    app = make_app(
+        sender,
+        TokenAuth(tokens),
+        listen,
+        announcers=lambda: announcers,
+        commands=lambda: {BOT: commands},
+    )
     with serving(app) as url:
         yield schemathesis.openapi.from_url(f"{url}/v1/openapi.json", config=config())
 
