@@ -13,6 +13,7 @@ import cattrs
 from attrs import fields
 from cattrs.errors import ForbiddenExtraKeysError, IterableValidationNote
 
+from bridge.config.command import RawTable, RawTables
 from bridge.config.event import EVENTS, PostEvents
 from bridge.config.profile import ProfileTable
 from bridge.config.settings import (
@@ -76,6 +77,8 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(Rate, _rate)
     converter.register_structure_hook(Ratio, _ratio)
     converter.register_structure_hook(PostEvents, _events)
+    converter.register_structure_hook(RawTable, _raw_table)
+    converter.register_structure_hook(RawTables, _raw_tables)
     converter.register_structure_hook_func(_is_choice, _choice)
     converter.register_structure_hook_func(lambda kind: kind == list[str], _strings)
     converter.register_structure_hook_func(
@@ -230,6 +233,20 @@ def _tables(
         return tables
 
     return structure
+
+
+def _raw_table(value: Any, _: Any) -> RawTable:
+    if not isinstance(value, dict):
+        raise BadValue(f"must be a table, not {_noun(value)}", "Begin it with a line in brackets")
+    return RawTable(value)
+
+
+def _raw_tables(value: Any, _: Any) -> RawTables:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise BadValue(
+            "must be an array of tables", 'Begin each with [[component."DOMAIN".command]]'
+        )
+    return RawTables(value)
 
 
 def _is_optional(kind: Any) -> bool:

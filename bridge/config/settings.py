@@ -7,6 +7,7 @@ from typing import Final, Literal, NewType
 
 from attrs import evolve, field, frozen
 
+from bridge.config.command import PREFIX, CommandSet, RawTable, RawTables
 from bridge.config.event import DEFAULT_EVENTS, PostEvents
 from bridge.config.profile import Profile, ProfileTable
 from bridge.config.token import Token
@@ -228,6 +229,10 @@ class ComponentTable:
     max_rooms: Count = Count(100)
     upload: str | None = None
     room: list[RoomTable] = field(factory=list)
+    component_text_commands: bool = True
+    component_text_prefix: str = PREFIX
+    command: RawTables = field(factory=lambda: RawTables([]))
+    register: RawTable | None = None
 
 
 @frozen
@@ -348,6 +353,7 @@ class Component:
     subscribe: SubscribeBack = "never"
     upload: str | None = None
     """The upload service; None: the bridge looks for it."""
+    commands: CommandSet = field(factory=CommandSet)
 
     @property
     def posts_iqs(self) -> bool:

@@ -7,6 +7,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, TypeVar
 
+from bridge.config.command import (
+    COMMANDS_LIMIT,
+    CommandSet,
+    CommandSettings,
+    check_prefix,
+    read_command,
+    read_register,
+)
 from bridge.config.event import DEFAULT_EVENTS, EVENTS
 from bridge.config.http import HttpValidation
 from bridge.config.listener import ListenerValidation
@@ -168,6 +176,7 @@ class Validation:
         reading = RoomValidation(self._secret_file, self._fault, self.warnings.append)
         rooms = reading.rooms(table, domain, key, {fault.key for fault in self.faults}, local_parts)
         invitations = reading.invitations(table, key)
+        commands = self._commands(table, key)
         webhook_secrets = self._webhook_secrets(table, key)
         own_http, own_retry = self._http.of_component(table, key, http, retry)
         if url is not None and url.is_pulled:
@@ -201,7 +210,39 @@ class Validation:
             presence=table.component_presence,
             subscribe=table.component_subscribe,
             upload=table.upload,
+            commands=commands,
         )
+
+    def _commands(self, table: ComponentTable, key: str) -> CommandSet:
+        """Return the commands of a component, and its form for registration."""
+        found: dict[str, CommandSettings] = {}
+        for index, one in enumerate(table.command):
+            place = f"{key}.command[{index}]"
+            command = read_command(one, self._faults_under(place))
+            if command is None:
+                continue
+            if command.node.casefold() in found:
+                problem = f"there is another command {command.node!r}"
+                self._fault(f"{place}.node", problem, "Use a name once, in whatever letter case")
+            found[command.node.casefold()] = command
+        if len(table.command) > COMMANDS_LIMIT:
+            problem = f"there are {len(table.command)} commands, more than {COMMANDS_LIMIT}"
+            self._fault(f"{key}.command", problem, "Remove some")
+        register = None
+        if table.register is not None:
+            register = read_register(table.register, self._faults_under(f"{key}.register"))
+        prefix = table.component_text_prefix
+        try:
+            check_prefix(prefix)
+        except BadValue as error:
+            self._fault(f"{key}.component_text_prefix", error.problem, error.remedy)
+        return CommandSet(tuple(found.values()), register, table.component_text_commands, prefix)
+
+    def _faults_under(self, place: str) -> Callable[[str, BadValue], None]:
+        def fault(key: str, error: BadValue) -> None:
+            self._fault(f"{place}.{key}".rstrip("."), error.problem, error.remedy)
+
+        return fault
 
     def _local_parts(self, table: ComponentTable, key: str) -> frozenset[str] | None:
         if table.local_parts is None:

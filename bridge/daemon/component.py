@@ -43,6 +43,7 @@ from bridge.webhook.pull import PulledEvents
 from bridge.webhook.pulled_endpoint import PulledEndpoint
 from bridge.webhook.signature import Signer
 from bridge.xmpp.announcer import Announcer
+from bridge.xmpp.command.commands import Commands
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
 from bridge.xmpp.outbox import Outgoing
@@ -230,6 +231,11 @@ class ComponentService:
         return self._pipeline.announcer
 
     @property
+    def commands(self) -> Commands:
+        """The commands that people can run."""
+        return self._pipeline.commands
+
+    @property
     def is_open(self) -> bool:
         """Whether stanzas put into its outbox are sent, by it or by the next one of its domain: it
         runs, has recovered the kept stanzas, and is not stopping.
@@ -275,6 +281,7 @@ class ComponentService:
                 nursery.start_soon(self._pipeline.room_runner.run)
                 self._pipeline.contacts.load()
                 self._pipeline.offers.load()
+                self._pipeline.commands.load(self._log)
                 nursery.start_soon(self._pipeline.announcer.run)
                 nursery.start_soon(self._keep_attached, nursery.cancel_scope)
                 self._ready = True

@@ -22,6 +22,8 @@ from bridge.telemetry.meter import limit_of
 from bridge.xmpp.archive import ArchiveQueries, is_archived
 from bridge.xmpp.autoresponder import UNAVAILABLE, Autoresponder
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.command.commands import Commands
+from bridge.xmpp.command.step import Step
 from bridge.xmpp.iq import PendingIqs
 from bridge.xmpp.notice import EncryptedNotice
 from bridge.xmpp.room.invitation import Invitations
@@ -61,12 +63,16 @@ class Admission:
         limiter: SenderLimiter | None = None,
         typing: Typing | None = None,
         archives: ArchiveQueries | None = None,
+        commands: Commands | None = None,
     ) -> None:
         """Without `limiter`, senders are not limited; without `typing`, nobody learns whose client
-        shows typing notices; without `archives`, no answer of an archive is taken.
+        shows typing notices; without `archives`, no answer of an archive is taken; without
+        `commands`, there are none.
         """
         self._archives = archives or ArchiveQueries()
         self._typing = typing
+        self._commands = commands
+        self.made: EventName | None = None
         self.limiter = limiter or SenderLimiter(UNBOUNDED)
         self.domain = component.domain
         self._component = component
@@ -178,6 +184,7 @@ class Admission:
 
     def _if_for_endpoint(self, stanza: Stanza, weight_bytes: int) -> Stanza | None:
         component, kind, limiter = self._component, stanza.kind, self.limiter
+        commands = self._commands
         is_of_room = stanza.type == "groupchat"
         verdict: Verdict = "live"
         if is_of_room or kind == "presence" or (kind == "message" and stanza.type == "error"):
@@ -208,6 +215,8 @@ class Admission:
             self._meter.end(kind, "answered")
             self._log.debug("no such address", to=stanza.to, id=stanza.id)
             self._answer_nobody(stanza)
+        elif commands is not None and commands.is_any and (step := self._step(commands, stanza)):
+            return self._asked(stanza, step)
         elif kind not in component.post_stanzas:
             self._answer(stanza)
         elif not self._is_listed(event := event_of(stanza), stanza):
@@ -221,6 +230,36 @@ class Admission:
                 self._rooms.hold(stanza, event, weight_bytes)
             else:
                 return stanza
+        return None
+
+    def _step(self, commands: Commands, stanza: Stanza) -> Step | None:
+        """Return the step of a dialog that a stanza takes; None if it takes none. While too many
+        stanzas of its sender wait, no dialog goes on.
+        """
+        if stanza.kind == "presence":
+            return None
+        excess = self.limiter.over_waiting(stanza)
+        if excess is None:
+            return commands.receive(stanza)
+        if not commands.concerns(stanza):
+            return None
+        self._refuse_excess(stanza, excess)
+        return Step()
+
+    def _asked(self, stanza: Stanza, step: Step) -> Stanza | None:
+        """Send the answers of a step, or return the stanza that asks the service."""
+        if step.asks is not None:
+            self.made = step.event
+            return step.asks
+        if not step.answers:
+            return None
+        size = sum(len(one.encode()) for one in step.answers)
+        excess = self.limiter.over_answer(stanza, size)
+        if excess is not None:
+            self._refuse_excess(stanza, excess)
+            return None
+        self._meter.end(stanza.kind, "answered")
+        self._bouncer.send(list(step.answers))
         return None
 
     def _is_listed(self, event: EventName, stanza: Stanza) -> bool:

@@ -108,6 +108,7 @@ class Dispatcher:
             worker.outages,
             typing,
             offers,
+            worker.commands,
         )
         self._stopping = False
 
@@ -165,7 +166,8 @@ class Dispatcher:
             await self.handle_inbound()
         if stanza is not None:
             weight = event.weight_bytes if isinstance(event, StanzaReceived) else 0
-            await self._accept(stanza, weight)
+            made, self._admission.made = self._admission.made, None
+            await self._accept(stanza, weight, made)
 
     async def handle_inbound(self) -> None:
         """Accept what the rooms have released or made themselves."""

@@ -32,6 +32,7 @@ from bridge.xmpp.announcer import Announcer
 from bridge.xmpp.archive import ArchiveQueries
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.command.commands import Commands
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.identity.book import IdentityBook
 from bridge.xmpp.iq import PendingIqs
@@ -89,6 +90,7 @@ class Pipeline:
     typing: Typing
     promises: Promises
     deferred: DeferredReplies
+    commands: Commands
     contacts: Contacts
     announcer: Announcer
     offers: Offers
@@ -135,6 +137,7 @@ class Pipeline:
         given = promises if promises.is_on else None
         offers = Offers(around.state, occupancy.has_occupant, around.now)
         archives = ArchiveQueries()
+        commands = Commands(component, around.state, around.now, is_room=occupancy.has_occupant)
         admission = Admission(
             component,
             autoresponder,
@@ -145,6 +148,7 @@ class Pipeline:
             limiter=around.limiter,
             typing=typing,
             archives=archives,
+            commands=commands,
         )
         submitter = Submitter(
             *(composer, queue, outbox, pending_iqs, rooms),
@@ -159,6 +163,7 @@ class Pipeline:
             given,
             uploads,
             offers,
+            commands,
             is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
@@ -183,6 +188,9 @@ class Pipeline:
             offers=offers,
         )
         admission.limiter.sender_of = rooms.sender_of
+        announcer = Announcer(contacts, outbox, around.now)
+        announcer.offer(commands.features)
+        commands.changed = announcer.offer
         return cls(
             *(admission, worker, dispatcher, outbox, bouncer, pending_iqs, submitter, uploader),
             rooms,
@@ -193,8 +201,9 @@ class Pipeline:
             DeferredReplies(
                 *(promises, submitter, dispatcher, typing, occupancy, bouncer.meter, uploads)
             ),
+            commands,
             contacts,
-            Announcer(contacts, outbox, around.now),
+            announcer,
             offers,
         )
 
@@ -206,6 +215,7 @@ class Pipeline:
         """
         http = http_of(component, settings)
         self.announcer.change(component)
+        self.commands.change(component)
         self.receipts.change(component)
         self.typing.change(component)
         self.admission.limiter.change(settings.limits)

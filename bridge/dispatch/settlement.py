@@ -16,12 +16,13 @@ from bridge.telemetry.meter import End
 from bridge.telemetry.tracing import Spans
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut, error_of, reason_of
 from bridge.xmpp.bounce import Bouncer
+from bridge.xmpp.command.commands import Commands
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.offer import Offers
 from bridge.xmpp.outbox import Outbox
 from bridge.xmpp.room.rooms import Rooms
 from bridge.xmpp.typing import Typing
-from xmppstream import Stanza
+from xmppstream import Stanza, StanzaError
 
 
 class Settlement:
@@ -42,9 +43,11 @@ class Settlement:
         outages: OutageLog | None = None,
         typing: Typing | None = None,
         offers: Offers | None = None,
+        commands: Commands | None = None,
     ) -> None:
         self._offers = offers
         self._typing = typing
+        self._commands = commands
         self._contacts = contacts
         self.pending = 0
         self._in_flight = in_flight
@@ -66,7 +69,7 @@ class Settlement:
         the dead letter. None as the result means that the bridge itself has failed.
         """
         if result is None:
-            return "failed", self._bouncer.error(delivery.stanza, INTERNAL, delivery.uid), "a bug"
+            return "failed", self._refusal(delivery, INTERNAL), "a bug"
         if result.is_success:
             self._bouncer.counts.replied += len(result.stanzas)
             return result.posted, result.stanzas, None
@@ -80,7 +83,15 @@ class Settlement:
 
     def _errors(self, delivery: Delivery, outcome: Outcome) -> list[Stanza]:
         assert not isinstance(outcome, Replied | NoReply)
-        return self._bouncer.error(delivery.stanza, error_of(outcome), delivery.uid)
+        return self._refusal(delivery, error_of(outcome))
+
+    def _refusal(self, delivery: Delivery, error: StanzaError) -> list[Stanza]:
+        """Return the error for the sender; a command ends, and its answer says so."""
+        if self._commands is not None and delivery.event == "command":
+            answer = self._commands.fail(delivery.stanza, delivery.event, error)
+            if answer is not None:
+                return [answer]
+        return self._bouncer.error(delivery.stanza, error, delivery.uid)
 
     async def settle(
         self, delivery: Delivery, end: End, stanzas: list[Stanza], reason: str | None

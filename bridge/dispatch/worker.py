@@ -35,6 +35,8 @@ from bridge.webhook.outcome import (
 )
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
+from bridge.xmpp.command.commands import Commands
+from bridge.xmpp.command.step import Turn
 from bridge.xmpp.offer import Offers
 from bridge.xmpp.receipt import Receipts
 from bridge.xmpp.room.outcome import leave_reason_of
@@ -44,6 +46,8 @@ from xmppstream import Stanza
 
 _WARNED_LIMIT: Final = 100
 _SHOWN: Final = 60
+_ASKED: Final = frozenset({"command", "register"})
+"""The events of dialogs that the bridge leads. They are answered at once: without `reply_url`."""
 
 
 class Poster(Protocol):
@@ -108,19 +112,21 @@ class DeliveryWorker:
         promises: Promises | None = None,
         uploads: FileUploads | None = None,
         offers: Offers | None = None,
+        commands: Commands | None = None,
         *,
         is_replay: bool = False,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
         is being worked on; without `promises`, no POST has a `reply_url`; without `uploads`, a
-        reply with the content of a file is a bad reply; without `offers`, no answer names a choice.
-        `is_replay`: the deferred replies are those of the capture, so an iq that waits for one is
-        not answered here.
+        reply with the content of a file is a bad reply; without `offers`, no answer names a choice;
+        without `commands`, none are handled. `is_replay`: the deferred replies are those of the
+        capture, so an iq that waits for one is not answered here.
         """
         self._is_replay = is_replay
         self._promises = promises
         self._uploads = uploads
         self._offers = offers
+        self.commands = commands
         self._receipts = receipts
         self._typing = typing
         self._composer = composer
@@ -143,7 +149,8 @@ class DeliveryWorker:
         stanza, meter = delivery.stanza, self._meter
         number = len(delivery.attempts) + 1
         url, promises = None, self._promises
-        if promises is not None and not is_final(stanza):
+        is_asked = delivery.event is not None and delivery.event in _ASKED
+        if promises is not None and not is_asked and not is_final(stanza):
             url = promises.url_for(delivery)
         body = request_body(
             *(stanza, delivery.xml, delivery.received, delivery.uid, number),
@@ -162,6 +169,7 @@ class DeliveryWorker:
         if number > 1:
             meter.retries += 1
         stanzas: list[Stanza] = []
+        turn = None
         if isinstance(outcome, Replied):
             meter.replied_bytes += len(outcome.content)
             if not is_final(stanza):  # otherwise a reply to it is ignored (H5)
@@ -171,6 +179,9 @@ class DeliveryWorker:
                     if reading.unknown or reading.nothing:
                         self._note_reading(reading)
                     objects: Sequence[ReplyObject] = reading.objects
+                    if is_asked:
+                        turn = self._turn_of(delivery, reading.objects)
+                        objects = turn.objects
                     if self._uploads is not None and has_data(objects):
                         objects = await self._uploads.with_urls(objects, stanza.to or "")
                     stanzas = await self._composer.compose(
@@ -178,12 +189,19 @@ class DeliveryWorker:
                     )
                 except UnusableReply as error:
                     outcome = BadReply(str(error))
+        elif is_asked and outcome.is_success:
+            turn = self._turn_of(delivery, [])
+            stanzas = await self._composer.compose(
+                turn.objects, stanza, uid=delivery.uid, in_room=False
+            )
         posted = outcome.name
         meter.posts[posted] += 1
         self._log.debug("posted", uid=delivery.uid, id=stanza.id, outcome=posted)
         if self.outages.failed or posted != "replied":
             self._note(outcome, delivery)
         is_success, is_deferred = outcome.is_success, False
+        if is_success and turn is not None:
+            turn.apply()
         if self._typing is not None and not is_success:
             self._typing.interrupt(delivery.uid)
         if isinstance(outcome, NoReply) and outcome.deferred:
@@ -221,6 +239,16 @@ class DeliveryWorker:
         return (
             offers.choice_of(delivery.uid) if offers is not None and offers.is_any_chosen else None
         )
+
+    def _turn_of(self, delivery: Delivery, objects: list[ReplyObject]) -> Turn:
+        """Return a reply as it is composed: that to a command of the bridge's takes a turn.
+
+        Raises:
+            UnusableReply: if the reply to a command cannot be used.
+        """
+        if self.commands is None or delivery.event is None:
+            return Turn(objects)
+        return self.commands.turn(delivery.stanza, delivery.event, objects)
 
     def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""

@@ -22,6 +22,7 @@ from bridge.daemon.listener import DaemonParts
 from bridge.dispatch.upload import Uploader
 from bridge.listener.api.address import AddressRoutes
 from bridge.listener.api.archive import ArchiveRoutes
+from bridge.listener.api.command import CommandRoutes, CommandServices
 from bridge.listener.api.contact import Announcers, ContactRoutes
 from bridge.listener.api.event import EventRoutes
 from bridge.listener.api.file import FileRoutes
@@ -61,6 +62,7 @@ from bridge.listener.submission.sender import Sender, open_sender
 from bridge.telemetry.log import logger
 from bridge.webhook.pull import PulledEvents
 from bridge.xmpp.announcer import Announcer
+from bridge.xmpp.command.commands import Commands
 
 
 def routes(view: DaemonView, access: TokenAuth) -> list[BaseRoute]:
@@ -87,6 +89,7 @@ def make_app(
     at_once: int = AT_ONCE,
     bodies: int = BODIES,
     announcers: Announcers = dict,
+    commands: CommandServices = dict,
     requests: Counter[tuple[str, int]] | None = None,
     uploaders: Uploaders = dict,
     events: PulledEvents | None = None,
@@ -95,8 +98,8 @@ def make_app(
 
     `services` are the components by domain, `watching` the monitoring routes. `at_once` limits the
     concurrent requests of each token, `bodies` those whose body is being read. `announcers` have
-    the contacts and profiles, `uploaders` upload files, `events` are what pulled components offer.
-    Requests are counted in `requests`, by route and status.
+    the contacts and profiles, `uploaders` upload files, `events` are what pulled components offer,
+    `commands` what people can run. Requests are counted in `requests`, by route and status.
     """
     description = document(getattr(route, "path", "") for route in watching)
 
@@ -122,6 +125,7 @@ def make_app(
             *AddressRoutes(handler).routes,
             *ContactRoutes(handler, announcers).routes,
             *FileRoutes(handler).routes,
+            *CommandRoutes(handler, commands).routes,
             *ProsodyRoutes(handler).routes,
             *RoomRoutes(handler, services).routes,
             *ReplyRoutes(
@@ -175,6 +179,9 @@ class Listener:
             def uploaders() -> dict[str, Uploader]:
                 return {domain: parts.services[domain].uploader for domain in parts.configured()}
 
+            def commands() -> dict[str, Commands]:
+                return {domain: parts.services[domain].commands for domain in parts.configured()}
+
             app = make_app(
                 sender,
                 access,
@@ -182,6 +189,7 @@ class Listener:
                 services=parts.services,
                 watching=routes(view, access),
                 announcers=announcers,
+                commands=commands,
                 requests=view.requests,
                 uploaders=uploaders,
                 events=parts.events,

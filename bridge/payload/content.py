@@ -379,7 +379,7 @@ WRITERS: Final[dict[str, _Row]] = {
     "items": _Row(_I, list[Item | str] | str | bool, query.write_items,
         "A list of `{jid, name, node}`; or `true`, or a node, to ask for it."),
     "command": _Row(_I, Command | str, form.write_command,
-        "`{status, note, form, actions}`, or a node, to run that command."),
+        "`{note, fields, table}`, or `{status, form, actions}`; or a node, to run that command."),
     "register": _Row(_I, Register | bool, form.write_register,
         "The fields of a registration, `\"\"` for those to fill in; or `true` to ask for them."),
     "lastactivity": _Row(_I, LastActivity | int | bool, query.write_lastactivity,

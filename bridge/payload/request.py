@@ -18,6 +18,7 @@ from bridge.payload.derived import (
 )
 from bridge.payload.event import event_of, plain_body
 from bridge.payload.extension.choice import Choice
+from bridge.payload.extension.form import with_asked
 from bridge.payload.field import of_stanza
 from xmppstream import Stanza
 from xmppstream.names import COMPONENT, LANG, expanded
@@ -82,6 +83,8 @@ def request_body(
     if kind == "message":
         body, ref = body_of(stanza), ref_of(stanza, fields)
         text = None if body is None else text_without_fallback(stanza, body, fields)
+    if event in ("command", "register"):  # the bridge leads the dialog
+        fields = with_asked(stanza, fields)
     delay = fields.get("delay")
     sent = (delay and delay.stamp) or stamp
     one = _RequestObject(

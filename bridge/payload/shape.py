@@ -165,8 +165,21 @@ Value = str | int | bool | list[str]
 Values = dict[str, Value]
 
 
+class Validate(Shape, frozen=True, omit_defaults=True, gc=False):
+    """What the value of a field must be (XEP-0122): a whole number from `min` to `max`, a `date`,
+    or what `regex` matches.
+    """
+
+    type: str | None = None
+    min: int | None = None
+    max: int | None = None
+    regex: str | None = None
+
+
 class FormField(Shape, frozen=True, omit_defaults=True, gc=False):
-    """A field of a form. `values` if there are several values or none, else `value`."""
+    """A field of a form. `values` if there are several values or none, else `value`. An option
+    may be its value alone.
+    """
 
     var: str | None = None
     type: str | None = None
@@ -175,7 +188,8 @@ class FormField(Shape, frozen=True, omit_defaults=True, gc=False):
     required: bool = False
     value: Value | None = None
     values: list[str] | None = None
-    options: list[Option] | None = None
+    options: list[Option | str] | None = None
+    validate: str | Validate | None = None
 
 
 class Form(Shape, frozen=True, omit_defaults=True, gc=False):
@@ -291,8 +305,17 @@ class Note(Shape, frozen=True, omit_defaults=True, gc=False):
     type: str | None = None
 
 
+class Table(Shape, frozen=True, omit_defaults=True, gc=False):
+    """The rows of a result. A column is a name, or a field of a form with its label."""
+
+    columns: list[FormField | str]
+    rows: list[list[str | int | float | bool | None]]
+
+
 class Command(Shape, frozen=True, omit_defaults=True, gc=False):
-    """An ad-hoc command (XEP-0050), or an answer to it."""
+    """An ad-hoc command (XEP-0050), or an answer to it. In a reply, `fields` are a form to fill in,
+    and `table` is a result.
+    """
 
     node: str | None = None
     sessionid: str | None = None
@@ -302,6 +325,8 @@ class Command(Shape, frozen=True, omit_defaults=True, gc=False):
     note: Note | str | None = None
     form: Form | None = None
     data: Values | None = None
+    fields: list[FormField] | None = None
+    table: Table | None = None
 
 
 class Register(Shape, frozen=True, omit_defaults=True, gc=False):

@@ -79,6 +79,11 @@ class Announcer:
         self.contacts.book.set_profile(local, profile)
         self._want(pair for pair, _ in self.contacts if pair[0] == local)
 
+    def offer(self, features: tuple[str, ...]) -> None:
+        """Announce features that every address has, if they are others than before."""
+        if self.contacts.book.offer(features):
+            self._want(pair for pair, _ in self.contacts)
+
     def leave(self) -> None:
         """Announce at once that every address is unavailable, and announce nothing more."""
         if self.contacts.is_leaving:

@@ -201,11 +201,11 @@ def settings_for(
     return {"server": f"{LOOPBACK}:{component_port}", "component": dict(components), **tables}
 
 
-def toml(table: Table, path: str = "") -> str:
+def toml(table: Table, path: str = "", heading: str = "[{}]") -> str:
     """`table` as TOML: what JSON and TOML write alike, and tables."""
     inner = {name: value for name, value in table.items() if isinstance(value, dict)}
     arrays = {name: value for name, value in table.items() if _is_array_of_tables(value)}
-    lines = [f"[{path}]"] if path else []
+    lines = [heading.format(path)] if path else []
     for name, value in table.items():
         if name not in inner and name not in arrays:
             lines.append(f"{json.dumps(name)} = {json.dumps(value, ensure_ascii=False)}")
@@ -213,7 +213,7 @@ def toml(table: Table, path: str = "") -> str:
         lines.append(toml(value, f"{path}.{json.dumps(name)}".lstrip(".")))
     for name, values in arrays.items():
         key = f"{path}.{json.dumps(name)}".lstrip(".")
-        lines += [f"[[{key}]]\n{toml(value)}" for value in values]
+        lines += [toml(value, key, "[[{}]]") for value in values]
     return "\n".join(lines) + "\n"
 
 

@@ -76,9 +76,11 @@ class Client:
 
 
 @asynccontextmanager
-async def open_client(server: Prosody | Ejabberd, user: str = "alice") -> AsyncIterator[Client]:
+async def open_client(
+    server: Prosody | Ejabberd, user: str = "alice", script: str = "slixmpp_client.py"
+) -> AsyncIterator[Client]:
     """Log in; the process ends with the context."""
-    script = str(Path(__file__).with_name("slixmpp_client.py"))
+    script = str(Path(__file__).with_name(script))
     environment = {
         **os.environ,
         "XMPP_JID": f"{user}@{server.host}/phone",

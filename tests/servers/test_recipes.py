@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import threading
+import tomllib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -123,7 +124,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def settings(stage: Stage, component_port: int) -> Table:
     """One component for each program, with what the page's table says."""
-    components = {}
+    components: dict[str, Table] = {}
     for name, (recipe, _) in PROGRAMS.items():
         components[f"{name}.localhost"] = {
             "component_secret": "secret",
@@ -131,6 +132,9 @@ def settings(stage: Stage, component_port: int) -> Table:
             "component_post_stanzas": list(recipe.kinds),
             "component_post_events": list(recipe.events),
         }
+        if "toml" in recipe.code:
+            (given,) = tomllib.loads(recipe.code["toml"])["component"].values()
+            components[f"{name}.localhost"]["command"] = given["command"]
     token = {"name": "bot", "secret": TOKEN, "scopes": ["send", "query"]}
     address = f"{LOOPBACK}:{stage.listener.getsockname()[1]}"
     return settings_for(component_port, components, listen={"address": address, "token": [token]})
@@ -287,7 +291,8 @@ async def command(bot: Bot, person: Person) -> None:
     done = await run_command(bot.jid, "weather", None, "complete", filled, begun["sessionid"])
     assert done["command"]["status"] == "completed"
     assert done["command"]["notes"] == [("info", "It rains in Bergen.")]
-    await person.plugin("0199").ping(bot.jid)  # by the bridge
+    person.say(bot.jid, "/weather Bergen")
+    assert (await person.hear())["body"] == "It rains in Bergen."
 
 
 @of("Request a receipt, and give one")

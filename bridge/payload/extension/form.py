@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from bridge.config.form import FIELD_TYPES
 from bridge.payload import namespace as ns
 from bridge.payload.error import UnusableReply, quote
 from bridge.payload.extension.common import (
@@ -14,15 +15,22 @@ from bridge.payload.extension.common import (
     child_text,
     element,
 )
-from bridge.payload.shape import Actions, Command, Form, FormField, Note, Option, Register, Values
+from bridge.payload.shape import (
+    Actions,
+    Command,
+    Form,
+    FormField,
+    Note,
+    Option,
+    Register,
+    Table,
+    Validate,
+    Values,
+)
 from xmppstream import Element, Stanza
 from xmppstream.names import expanded
 
 TYPES: Final = ("form", "submit", "cancel", "result")
-FIELD_TYPES: Final = (
-    *("boolean", "fixed", "hidden", "jid-multi", "jid-single", "list-multi", "list-single"),
-    *("text-multi", "text-private", "text-single"),
-)
 FIELDS_LIMIT: Final = 500
 """The fields of a form that is written, at most: nobody can fill in more."""
 FORM_TYPE: Final = "FORM_TYPE"
@@ -30,6 +38,7 @@ FORM_TYPE: Final = "FORM_TYPE"
 _X: Final = expanded(ns.DATA, "x")
 _FIELD: Final = expanded(ns.DATA, "field")
 _VALUE: Final = expanded(ns.DATA, "value")
+_DATATYPES: Final = {"integer": "xs:integer", "date": "xs:date", "regex": "xs:string"}
 _STATUSES: Final = ("executing", "completed", "canceled")
 _REGISTER_TEXTS: Final = (
     *("instructions", "username", "nick", "password", "name", "first", "last", "email", "address"),
@@ -70,7 +79,7 @@ def _named(element: Element, local: str) -> list[Element]:
 
 def _field_of(element: Element) -> FormField:
     values = [one.text for one in element.find_all(_VALUE)]
-    options = [
+    options: list[Option | str] = [
         Option(next((value.text for value in one.find_all(_VALUE)), ""), one.get("label"))
         for one in _named(element, "option")
     ]
@@ -157,17 +166,40 @@ def _field_element(key: str, field: FormField) -> Element:
         raise UnusableReply(f"{key}.fields has no var")
     if field.options and field.type not in ("list-single", "list-multi"):
         raise UnusableReply(f"{key}.fields.options needs the type list-single or list-multi")
+    choices = (Option(one) if isinstance(one, str) else one for one in field.options or ())
     options = (
         element(expanded(ns.DATA, "option"), {"label": one.label}, (_value(one.value),))
-        for one in field.options or ()
+        for one in choices
     )
     inner = (
         *child(ns.DATA, "desc", field.desc),
         *((Element(expanded(ns.DATA, "required")),) if field.required else ()),
         *_values(field),
         *options,
+        *_validate(key, field.validate),
     )
     return element(_FIELD, {"var": field.var, "type": field.type, "label": field.label}, inner)
+
+
+def _validate(key: str, given: str | Validate | None) -> Written:
+    """Return the rule of a field (XEP-0122 §3)."""
+    if given is None:
+        return ()
+    rule = Validate(given) if isinstance(given, str) else given
+    bounds = {"min": rule.min, "max": rule.max}
+    has_bounds = rule.min is not None or rule.max is not None
+    kind = rule.type or ("regex" if rule.regex else "integer" if has_bounds else None)
+    if kind not in _DATATYPES or (kind == "regex") != bool(rule.regex):
+        rules = "integer, date, {min, max} or {regex}"
+        raise UnusableReply(f"{key}.fields.validate is not {rules}")
+    inner = element(expanded(ns.VALIDATE, "basic"), {})
+    if rule.regex:
+        inner = Element(expanded(ns.VALIDATE, "regex"), (), (rule.regex,))
+    elif has_bounds:
+        texts = {name: None if one is None else str(one) for name, one in bounds.items()}
+        inner = element(expanded(ns.VALIDATE, "range"), texts)
+    datatype = {"datatype": _DATATYPES[kind]}
+    return (element(expanded(ns.VALIDATE, "validate"), datatype, (inner,)),)
 
 
 def _values(field: FormField) -> Written:
@@ -206,6 +238,16 @@ def read_command(elements: Elements, _: Stanza) -> Command:
     )
 
 
+def with_asked(stanza: Stanza, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a stanza by which the bridge asks for a command: with `command`, also in
+    a message, and without the form, whose values are its `data`.
+    """
+    found = stanza.element.find(expanded(ns.COMMANDS, "command"))
+    if found is None:
+        return fields
+    return {**fields, "command": replace(read_command([found], stanza), form=None)}
+
+
 def _actions_of(element: Element) -> Actions:
     named = {one.local for one in element.elements}
     return Actions(
@@ -215,7 +257,7 @@ def _actions_of(element: Element) -> Actions:
 
 def write_command(value: Command | str, asked: Asked) -> Written:
     """An answer takes node and session from the request. A form to fill in goes on with it."""
-    command = Command(value) if isinstance(value, str) else value
+    command = with_form(Command(value) if isinstance(value, str) else value)
     request = asked.request.element.find(expanded(ns.COMMANDS, "command"))
     is_answer = asked.request.is_request and request is not None
     node = command.node or (request.get("node") if request is not None else None)
@@ -233,6 +275,47 @@ def write_command(value: Command | str, asked: Asked) -> Written:
     attributes = {"node": node, "sessionid": session, "status": status, "action": command.action}
     inner = (*_actions(command.actions), *_form(command), *_note(command.note))
     return (element(expanded(ns.COMMANDS, "command"), attributes, inner),)
+
+
+def with_form(command: Command) -> Command:
+    """Return a command whose `fields` or `table` is its form.
+
+    Raises:
+        UnusableReply: if it has more than one of them.
+    """
+    given = [name for name in ("fields", "table", "form") if getattr(command, name) is not None]
+    if len(given) > 1:
+        raise UnusableReply(f"command.{given[0]} and command.{given[1]} exclude each other")
+    if command.fields is not None:
+        return replace(command, fields=None, form=Form("form", fields=command.fields))
+    if command.table is not None:
+        return replace(command, table=None, form=_form_of_table(command.table))
+    return command
+
+
+def _form_of_table(table: Table) -> Form:
+    """Return the form of a table (XEP-0004 §3.4)."""
+    if not table.columns:
+        raise UnusableReply("command.table.columns is empty")
+    heads = [FormField(one, label=one) if isinstance(one, str) else one for one in table.columns]
+    if any(not one.var for one in heads):
+        raise UnusableReply("command.table.columns: a column has no var")
+    items = []
+    for number, row in enumerate(table.rows, 1):
+        if len(row) != len(heads):
+            why = f"row {number} has {len(row)} values, not {len(heads)}"
+            raise UnusableReply(f"command.table.rows: {why}")
+        items.append(
+            [
+                FormField(head.var, value="" if one is None else _cell(one))
+                for head, one in zip(heads, row, strict=True)
+            ]
+        )
+    return Form("result", reported=heads, items=items)
+
+
+def _cell(value: str | int | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _actions(actions: Actions | None) -> Written:

@@ -46,6 +46,7 @@ class IdentityBook:
         self._component = component
         self._state = MemoryState() if state is None else state
         self._set: dict[str, Profile] = {}
+        self._offered: tuple[str, ...] = ()
 
     def load(self, log: FilteringBoundLogger) -> None:
         """Read the profiles that were set before. The state must be loaded."""
@@ -66,6 +67,14 @@ class IdentityBook:
         """Use another configuration from now on."""
         self._component = component
         self._infos.clear()
+
+    def offer(self, features: tuple[str, ...]) -> bool:
+        """Add features to those of every address, instead of others; return whether they differ."""
+        if features == self._offered:
+            return False
+        self._offered = features
+        self._infos.clear()
+        return True
 
     @property
     def answers_iqs(self) -> bool:
@@ -149,7 +158,8 @@ class IdentityBook:
         if profile is not None and profile.category:
             category, type = profile.category, profile.type
         extra = () if profile is None else profile.features
-        features = features_of(self._component, extra, has_card=profile is not None)
+        offered = (*extra, *self._offered)
+        features = features_of(self._component, offered, has_card=profile is not None)
         return DiscoInfo(category, type, self.name(address), features)
 
 

@@ -1155,7 +1155,7 @@ KNOWN_KEYS = [
         "component_typing_after_s, component_presence, component_subscribe, component_order, "
         "webhook_secrets, webhook_secrets_file, allow_from, name, profile, local_parts, "
         "server, tls, ca_file, tls_name, http, retry, component_invitations, max_rooms, "
-        "upload, room",
+        "upload, room, component_text_commands, component_text_prefix, command, register",
     ),
 ]
 

@@ -271,6 +271,7 @@ class Life:
                     nursery.start_soon(self.journal_keeper.run, self.dispatcher)
                 self.pipeline.contacts.load()
                 self.pipeline.offers.load()
+                self.pipeline.commands.load(self.log.logger())
                 nursery.start_soon(self._dispatch)
                 task_status.started()
                 await trio.sleep_forever()

@@ -13,6 +13,7 @@ from bridge import __version__
 from bridge.listener.api.openapi import (
     address,
     archive,
+    command,
     event,
     file,
     identity,
@@ -36,6 +37,7 @@ _GROUPS: Final = (
     remote_command,
     archive,
     identity,
+    command,
     prosody,
     room,
     event,
@@ -46,6 +48,7 @@ _TAGS: Final = {
     "files": "Upload files",
     "query": "Ask other entities",
     "identity": "Contacts, and the profiles of addresses",
+    "commands": "Commands that people can run",
     "rooms": "Rooms that the bridge keeps joined",
     "events": "Events of components that are pulled",
     "prosody": "The paths of mod_rest and mod_post_msg",

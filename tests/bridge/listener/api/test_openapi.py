@@ -27,11 +27,13 @@ from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from bridge.webhook.outcome import ERROR_OF_STATUS
 from bridge.webhook.signature import Signer
+from bridge.xmpp.command.commands import Commands
 from tests.bridge.listener.api.test_contact import COMPONENT, announcer
 from tests.bridge.listener.conftest import TOKENS, World, bearer, token
 from tests.bridge.listener.fake_sender import BOT, FakeSender
 from tests.bridge.listener.server.serving import serving
 from tests.bridge.payload.test_field import read
+from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(document())
@@ -107,9 +109,11 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
     names = [one["operationId"] for one in operations]
     assert sorted(names) == [
         "answerEvent",
+        "deleteCommand",
         "deleteProfile",
         "deleteRoom",
         "extendEvent",
+        "getCommand",
         "getDescription",
         "getHealth",
         "getMetrics",
@@ -117,6 +121,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "getReadiness",
         "getRest",
         "getRoom",
+        "listCommands",
         "listContacts",
         "listRooms",
         "makeAddress",
@@ -125,6 +130,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_tag() -> None:
         "postRest",
         "postRestEcho",
         "postRestTo",
+        "putCommand",
         "putProfile",
         "putRoom",
         "queryArchive",
@@ -231,7 +237,15 @@ def schema() -> Iterator[schemathesis.BaseSchema]:
         TcpAddress("127.0.0.1", 0), tuple(tokens), "example.org", Count(1_000_000)
     )
     announcers = {BOT: announcer(COMPONENT)}
-    app = make_app(sender, TokenAuth(tokens), listen, announcers=lambda: announcers)
+    commands = Commands(COMPONENT)
+    commands.load(Recorder().logger())
+    app = make_app(
+        sender,
+        TokenAuth(tokens),
+        listen,
+        announcers=lambda: announcers,
+        commands=lambda: {BOT: commands},
+    )
     with serving(app) as url:
         yield schemathesis.openapi.from_url(f"{url}/v1/openapi.json", config=config())
 
