@@ -17,6 +17,7 @@ from bridge.payload.attachment import (
 from bridge.payload.body import ReplyBody, RichObject, read_reply
 from bridge.payload.content import write_fields
 from bridge.payload.error import UnusableReply
+from bridge.payload.field import of_stanza
 from bridge.payload.shape import File
 from tests.bridge.sample import stanza
 
@@ -175,3 +176,11 @@ def test_content_elsewhere_is_refused() -> None:
     fields = {"files": [{"name": "a", "data_base64": "AAEC"}]}
     with pytest.raises(UnusableReply, match="is not uploaded here; give the url"):
         write_fields(fields, None, "message", stanza("<message from='a@b'/>"))
+
+
+def test_an_encrypted_link_is_told_apart_by_its_scheme() -> None:
+    """As it came, key and all (XEP-0454): the bridge neither fetches nor rewrites it."""
+    url = "aesgcm://upload.example.com/a.jpg#8c3d"
+    oob = f"<x xmlns='jabber:x:oob'><url>{url}</url></x>"
+    one = stanza(f"<message from='a@b' to='c@d'><body>{url}</body>{oob}</message>")
+    assert [file.url for file in of_stanza(one)["files"]] == [url]

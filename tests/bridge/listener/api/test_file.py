@@ -507,6 +507,7 @@ async def test_the_same_form_with_the_same_key_is_the_same_request(world: World)
         (b"--Y\r\n", 400, "not a valid multipart form"),
         (b"--X\r\nContent-Type: a/b\r\n\r\nx\r\n--X--", 400, "not a valid multipart form"),
         (b"--X\r\nA: " + bytes(9000) + b"\r\n\r\n", 400, "not a valid multipart form"),
+        (form(MESSAGE, ("file", 3 * ("\r\nA: " + 4000 * "a"), b"x")), 400, "not a valid"),
         (b"--X\r\n" + b"A: b\r\n" * 5000 + b"\r\n", 400, "not a valid multipart form"),
         (b"", 400, "cut off"),
         (form(MESSAGE, *[("file", "", b"x")] * 101), 422, "more than 100 entries"),
