@@ -15,6 +15,7 @@ from bridge.config.settings import Count, ListenSettings, TcpAddress
 from bridge.listener.api.event import COMMENT_EVERY_S
 from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
+from bridge.listener.server.exchange import HAS_LEFT
 from bridge.webhook.outcome import BadReply, NoReply, Outcome, Rejected, Replied, TimedOut
 from bridge.webhook.pull import LEASE_S, PulledEvents
 from bridge.webhook.pulled_endpoint import PulledEndpoint
@@ -556,15 +557,42 @@ async def test_a_stream_that_is_not_read_leases_nothing_it_has_not_written(
     assert await world.uids() == ["u0", "u1", "u2"]
 
 
-async def _stream(world: World, reader: Reader, query: bytes = b"") -> None:
+async def test_a_response_is_not_cut_when_it_is_complete_and_still_being_written(
+    world: World, autojump_clock: MockClock
+) -> None:
+    complete, parts = trio.Event(), list[bytes]()
+
+    async def receive() -> dict[str, Any]:
+        await complete.wait()  # ASGI tells the end by the message of a client that has left
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            complete.set()
+            await trio.sleep(1)
+            parts.append(message["body"])
+
+    await world.post("u1")
     transport: Any = world.client._transport
-    headers = {**bearer("bot"), "Accept": "text/event-stream"}
-    scope = {
+    await transport.app(poll_scope({HAS_LEFT: lambda: False}), receive, send)
+    assert json.loads(b"".join(parts))["events"][0]["uid"] == "u1"
+    assert (await world.answer("u1")).status_code == 204
+
+
+def poll_scope(extensions: dict[str, Any], query: bytes = b"", **headers: str) -> dict[str, Any]:
+    given = {**bearer("bot"), **headers}
+    return {
         "type": "http",
         "method": "GET",
         "path": "/v1/events",
         "raw_path": b"/v1/events",
         "query_string": query,
-        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+        "headers": [(k.lower().encode(), v.encode()) for k, v in given.items()],
+        "extensions": extensions,
     }
+
+
+async def _stream(world: World, reader: Reader, query: bytes = b"") -> None:
+    transport: Any = world.client._transport
+    scope = poll_scope({}, query, Accept="text/event-stream")
     await transport.app(scope, reader.receive, reader.send)
