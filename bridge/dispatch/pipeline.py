@@ -19,6 +19,7 @@ from bridge.dispatch.deferred import DeferredReplies
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.promise import Promises
 from bridge.dispatch.ratelimit import SenderLimiter
+from bridge.dispatch.streaming import Streams
 from bridge.dispatch.submission import Submission, Submitter
 from bridge.dispatch.worker import DeliveryWorker, Poster
 from bridge.journal.queue import DeliveryQueue
@@ -83,6 +84,7 @@ class Pipeline:
     typing: Typing
     promises: Promises
     deferred: DeferredReplies
+    streams: Streams
     contacts: Contacts
     announcer: Announcer
 
@@ -136,11 +138,17 @@ class Pipeline:
             limiter=around.limiter,
             typing=typing,
         )
+        streams = Streams(
+            *(component, composer, queue, outbox, around.state, rooms, typing, log),
+            bouncer.meter,
+            around.now,
+        )
         worker = DeliveryWorker(
             *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
             receipts,
             typing,
             given,
+            streams,
             is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
@@ -162,6 +170,8 @@ class Pipeline:
             contacts=contacts,
             typing=typing,
             promises=given,
+            streams=streams,
+            max_streams=http.max_streams,
         )
         submitter = Submitter(
             composer, queue, outbox, pending_iqs, rooms, around.submitted, around.takes, contacts
@@ -175,6 +185,7 @@ class Pipeline:
             typing,
             promises,
             DeferredReplies(promises, submitter, dispatcher, typing, occupancy, bouncer.meter),
+            streams,
             contacts,
             Announcer(contacts, outbox, around.now),
         )
@@ -189,9 +200,10 @@ class Pipeline:
         self.announcer.change(component)
         self.receipts.change(component)
         self.typing.change(component)
+        self.streams.change(component)
         self.admission.limiter.change(settings.limits)
         self.rooms.configure(component.rooms, component.max_rooms, self.contacts.book.exists)
         self.admission.change(component)
         self.worker.change(endpoint)
         policy = RetryPolicy.of(retry_of(component, settings))
-        self.dispatcher.change(policy, http.max_in_flight, moved=moved)
+        self.dispatcher.change(policy, http.max_in_flight, http.max_streams, moved=moved)

@@ -3,7 +3,7 @@
 Events that an operator should know of are logged here, once.
 """
 
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 import trio
@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.dispatch.outage import OutageLog
 from bridge.dispatch.promise import Promises
+from bridge.dispatch.streaming import STREAMED, Streams
 from bridge.journal.delivery import Delivery
 from bridge.payload.body import IGNORED, Reading, hint_for, read_reply
 from bridge.payload.check import is_answer_to
@@ -29,6 +30,7 @@ from bridge.webhook.outcome import (
     Replied,
     TimedOut,
     Unreachable,
+    reason_of,
 )
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
@@ -54,6 +56,15 @@ class Poster(Protocol):
         `began` (now), or at `deadline`, the end of the stanza's budget, or just after; both are
         times of trio's clock.
         """
+        ...
+
+
+@runtime_checkable
+class StreamingPoster(Protocol):
+    """An endpoint whose replies may be streams."""
+
+    def use_streams(self, streams: Streams) -> None:
+        """Pass such replies to `streams`, as they come."""
         ...
 
 
@@ -88,16 +99,19 @@ class DeliveryWorker:
         receipts: Receipts | None = None,
         typing: Typing | None = None,
         promises: Promises | None = None,
+        streams: Streams | None = None,
         *,
         is_replay: bool = False,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
-        is being worked on; without `promises`, no POST has a `reply_url`. `is_replay`: the deferred
-        replies are those of the capture, so an iq that waits for one is not answered here.
+        is being worked on; without `promises`, no POST has a `reply_url`; without `streams`, no
+        reply is streamed. `is_replay`: the deferred replies are those of the capture, so an iq that
+        waits for one is not answered here.
         """
         self._is_replay = is_replay
         self._promises = promises
         self._receipts = receipts
+        self._streams = streams
         self._typing = typing
         self._composer = composer
         self._rooms = rooms
@@ -110,6 +124,8 @@ class DeliveryWorker:
     def change(self, endpoint: Poster) -> None:
         """Use another endpoint from the next attempt on; running attempts are not affected."""
         self._endpoint = endpoint
+        if self._streams is not None and isinstance(endpoint, StreamingPoster):
+            endpoint.use_streams(self._streams)
         self._warned: set[tuple[str, ...]] = set()
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
         self.outages.change(self._log)
@@ -137,9 +153,16 @@ class DeliveryWorker:
         if number > 1:
             meter.retries += 1
         stanzas: list[Stanza] = []
-        if isinstance(outcome, Replied):
+        streams, uid = self._streams, delivery.uid
+        if streams is not None and streams.running and uid in streams.running:
+            outcome, stanzas = await self._end_stream(streams, delivery, outcome)
+        elif isinstance(outcome, Replied):
             meter.replied_bytes += len(outcome.content)
-            if not is_final(stanza):  # otherwise a reply to it is ignored (H5)
+            if is_final(stanza):  # a reply to it is ignored (H5)
+                pass
+            elif streams is not None and (outcome.media in STREAMED or uid in streams.begun):
+                outcome, stanzas = await self._end_stream(streams, delivery, outcome)
+            else:
                 in_room = self._rooms.occupancy.has_occupant(stanza.from_ or "")
                 try:
                     reading = read_reply(outcome, "iq" if stanza.is_request else "message")
@@ -186,6 +209,25 @@ class DeliveryWorker:
         if self._typing is not None:
             self._typing.promise(delivery.uid, began + self._promises.ttl_s)
         return True
+
+    async def _end_stream(
+        self, streams: Streams, delivery: Delivery, outcome: Outcome
+    ) -> tuple[Outcome, list[Stanza]]:
+        """Return the outcome of a streamed reply, and the stanzas that complete it. What was said
+        stays, so one that breaks after its first text is a success; before, it is a failure.
+        """
+        fault = None if outcome.is_success else reason_of(outcome)
+        rest = outcome if isinstance(outcome, Replied) else None
+        try:
+            stanzas, reply = await streams.end(delivery, fault, rest)
+        except UnusableReply as error:
+            return (BadReply(str(error)) if outcome.is_success else outcome), []
+        self._note_reading(Reading([], tuple(reply.unknown)))
+        if reply.fault is not None:
+            event = "streamed reply broke"
+            self._log.error(event, why=reply.fault, id=delivery.stanza.id, uid=delivery.uid)
+        says_something = bool(stanzas) or reply.has_begun
+        return (Replied("ndjson", b"") if says_something else NoReply()), stanzas
 
     def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""
