@@ -360,16 +360,20 @@ class BodyInflater:
         self._coding = codings[0] if codings else ""
         if self._coding:
             _bits_of(self._coding, b"x")  # raises
-        self._room = limit_bytes
+        self._room = self._room_received = limit_bytes
         self._inflater: _Inflater | None = None
         self._members = 0
 
     def feed(self, piece: bytes) -> bytes | None:
-        """Return the bytes that a piece contains; None if they are more than `limit_bytes` in all.
+        """Return the bytes that a piece contains; None if the body is longer than `limit_bytes`, as
+        received or decoded.
 
         Raises:
             httpx.DecodingError: if the body is not compressed as its header says.
         """
+        self._room_received -= len(piece)
+        if self._room_received < 0:
+            return None
         if not self._coding:
             return piece
         parts: list[bytes] = []

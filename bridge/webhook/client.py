@@ -190,7 +190,7 @@ def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
     timeouts = Timeouts(connect=http.connect_timeout_s)
     proxy = _proxy_for(request.url) if http.proxy_from_env else None
     connections = http.max_in_flight + http.max_streams
-    if proxy is None and not http.http2:
+    if _is_direct(proxy, http):
         limits = PoolLimits(max_connections=connections)
         answer_limits = ResponseLimits(max_body_bytes=http.max_reply_bytes)
         return DirectClient(request, Transport(context, limits, answer_limits), timeouts)
@@ -211,6 +211,11 @@ def make_ssl_context(http: HttpSettings) -> ssl.SSLContext:
     if http.client_cert_file is not None:
         context.load_cert_chain(http.client_cert_file, http.client_key_file)
     return context
+
+
+def _is_direct(proxy: str | None, http: HttpSettings) -> bool:
+    """Return whether our own client is enough."""
+    return proxy is None and not http.http2
 
 
 def _proxy_for(url: httpx.URL) -> str | None:
