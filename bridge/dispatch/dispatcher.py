@@ -421,7 +421,15 @@ class Dispatcher:
             self._wake.set()
 
     def _stream_began(self, delivery: Delivery) -> None:
-        """Free the slot of a stanza whose reply is a stream; see `streaming`."""
+        """Free the slot of a stanza whose reply is a stream; see `streaming`. Its head shows that
+        the endpoint is not down.
+        """
+        if not self._breaker.is_fine:
+            was_down = self._breaker.is_down
+            self._retrier.note_answer(delivery, len(self._in_flight))
+            if was_down:
+                self._conversations.release_stalled()
+            self._wake.set()
         running = self._slots.running
         conversation = next((one for one in running if one.head is delivery), None)
         if conversation is not None and len(self._streaming) < self._max_streams:
