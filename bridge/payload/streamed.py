@@ -321,9 +321,9 @@ class StreamedReply:
             own = fields.get("hints")
             fields["hints"] = [*(own if isinstance(own, list) else []), *_HINTS]
             fields["hints"] = [hint for hint in fields["hints"] if hint != "store"]
-        message.corrections += 1
-        id = f"{number}.{self.attempt}.{message.corrections}"
+        id = f"{number}.{self.attempt}.{message.corrections + 1}"
         stanza = self._compose(replace(_with(one, fields), id=id), id)
+        message.corrections += 1
         message.good, message.is_stored = one, last
         return stanza
 
