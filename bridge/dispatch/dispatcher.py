@@ -123,6 +123,11 @@ class Dispatcher:
         return len(self._slots.running) + len(self._streaming)
 
     @property
+    def streaming(self) -> int:
+        """The number of replies that are coming as streams."""
+        return 0 if self._streams is None else len(self._streams.running)
+
+    @property
     def waiting(self) -> int:
         """The number of stanzas in memory that wait for their turn or for a retry."""
         return max(len(self._in_flight) - self.in_flight, 0)

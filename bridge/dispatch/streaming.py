@@ -205,7 +205,9 @@ class Streams:
         """
         stream = self.running.pop(delivery.uid, None)
         is_whole = stream is None
-        if stream is None:
+        if stream is not None:
+            self._meter.replied_bytes += stream.size_bytes
+        else:
             stream = self._make(delivery, _decoder_of(whole))
             stream.reply.hold()
         try:

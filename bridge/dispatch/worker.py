@@ -221,7 +221,9 @@ class DeliveryWorker:
         try:
             stanzas, reply = await streams.end(delivery, fault, rest)
         except UnusableReply as error:
+            self._meter.streamed["failed"] += 1
             return (BadReply(str(error)) if outcome.is_success else outcome), []
+        self._meter.streamed["whole" if reply.fault is None else "broken"] += 1
         self._note_reading(Reading([], tuple(reply.unknown)))
         if reply.fault is not None:
             event = "streamed reply broke"

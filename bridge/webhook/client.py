@@ -176,7 +176,8 @@ def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
     """
     headers = httpx.Headers(
         {
-            "Accept": "application/json, application/xmpp+xml",
+            "Accept": "application/json, application/xmpp+xml, application/x-ndjson,"
+            " text/event-stream",
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
         }

@@ -549,7 +549,7 @@ async def test_h1_the_request(nursery: trio.Nursery) -> None:
         "host": f"{HOST}:{server.port}",
         "content-type": "application/json",
         "content-length": "18",
-        "accept": "application/json, application/xmpp+xml",
+        "accept": "application/json, application/xmpp+xml, application/x-ndjson, text/event-stream",
         "accept-encoding": "identity",
         "user-agent": USER_AGENT,
         "webhook-id": "msg_1",
