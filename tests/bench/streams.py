@@ -7,6 +7,7 @@ measured alone. Everything is on this machine: Prosody, the bridge with a journa
 both kinds of people.
 
   p50         latency of an ordinary reply
+  CPU         of the bridge, in ms per ordinary reply; beside streams, less what these use alone
   per stream  what the bridge uses more than without streams: CPU while they run alone, in ms per
               second; resident memory, as the difference between all of them running and none
   between     corrections on the way, in all
@@ -19,7 +20,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
@@ -111,9 +112,12 @@ async def _run(given: argparse.Namespace, place: Path) -> bool:
 
 
 async def _measure(
-    given: argparse.Namespace, pid: int, people: Lines, ordinary: Callable[[], Any]
+    given: argparse.Namespace,
+    pid: int,
+    people: Lines,
+    ordinary: Callable[[], Awaitable[load.Result]],
 ) -> bool:
-    before = await ordinary()
+    before, before_s = await _with_cpu(pid, ordinary)
     idle_mb = rss_mb(pid)
     assert people.process.stdin is not None
     await people.process.stdin.send_all(b"\n")
@@ -122,25 +126,31 @@ async def _measure(
     began_s = cpu_s(pid)
     await trio.sleep(alone_s)
     used_s = cpu_s(pid) - began_s
-    during = await ordinary()
     full_mb = rss_mb(pid)
+    during, during_s = await _with_cpu(pid, ordinary)
+    during_s -= used_s / alone_s * during.seconds
     told = msgspec.convert(await people.next(), narrator.Told)
-    after = await ordinary()
+    after, after_s = await _with_cpu(pid, ordinary)
     rows = [
-        ("ordinary", "replies/s", "p50 ms", "p99 ms", "lost"),
+        ("ordinary", "replies/s", "p50 ms", "p99 ms", "CPU", "lost"),
         *(
             (
                 name,
                 f"{one.replies / one.seconds:,.0f}",
                 f"{one.median_ms:.2f}",
                 f"{one.p99_ms:.2f}",
+                f"{seconds / max(one.replies, 1) * 1000:.2f}",
                 str(one.lost + one.errors),
             )
-            for name, one in (("before", before), ("beside", during), ("after", after))
+            for name, one, seconds in (
+                ("before", before, before_s),
+                ("beside", during, during_s),
+                ("after", after, after_s),
+            )
         ),
     ]
     for row in rows:
-        print("{:<10}{:>12}{:>10}{:>10}{:>8}".format(*row))
+        print("{:<10}{:>12}{:>10}{:>10}{:>8}{:>8}".format(*row))
     cpu_ms = used_s / alone_s / given.streams * 1000
     memory_kb = (full_mb - idle_mb) * 1024 / given.streams
     print(f"{given.streams} streams of {given.seconds:g} s")
@@ -149,6 +159,16 @@ async def _measure(
     return told.whole == told.first == given.streams and not any(
         one.lost or one.errors for one in (before, during, after)
     )
+
+
+async def _with_cpu(
+    pid: int, ordinary: Callable[[], Awaitable[load.Result]]
+) -> tuple[load.Result, float]:
+    """Return a result, and the seconds of CPU that a process used in its time."""
+    began_s, began = cpu_s(pid), trio.current_time()
+    result = await ordinary()
+    took = trio.current_time() - began
+    return result, (cpu_s(pid) - began_s) * result.seconds / took
 
 
 async def _ordinary(port: int, given: argparse.Namespace) -> load.Result:

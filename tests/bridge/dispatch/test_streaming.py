@@ -6,6 +6,8 @@ from typing import Any, Final, NamedTuple
 import pytest
 import trio
 from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from bridge.journal.store import JournalError
@@ -633,3 +635,88 @@ async def test_what_cannot_be_kept_is_said_at_the_end(
     await life.answer("m1")
     assert [one.text for one in shown(life.sent())] == ["one two"]
     await life.kill()
+
+
+# --- whatever happens
+
+
+class View:
+    """What the person's client shows: texts by id, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def hear(self, sent: list[Stanza]) -> None:
+        for one in sent:
+            names = {child.local: child for child in one.element.elements}
+            if "retract" in names:
+                del self.texts[names["retract"].get("id") or ""]
+                continue
+            replace = one.element.find(REPLACE)
+            id = (one.id if replace is None else replace.get("id")) or ""
+            assert replace is None or id in self.texts, "a correction of what nobody saw"
+            self.texts[id] = names["body"].text
+
+
+STEPS: Final = st.lists(
+    st.one_of(
+        st.just(("kill", 0.0)),
+        st.just(("hear", 0.0)),
+        st.just(("new", 0.0)),
+        st.tuples(st.just("say"), st.integers(1, 300).map(float)),
+        st.tuples(st.just("pass"), st.sampled_from([0.0, 0.5, 1.0, 3.0, 20.0])),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS, st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_person_sees_the_last_attempts_answer_once(
+    steps: list[tuple[str, float]], is_whole: bool
+) -> None:
+    """Through any pieces, pauses and kills; the last attempt may even come in one piece."""
+
+    async def live() -> None:
+        journal, view = MemoryJournal(), View()
+        async with trio.open_nursery() as nursery:
+            life, stream = await begin(nursery, journal)
+            attempt, texts = 1, [""]
+            for what, number in steps:
+                match what:
+                    case "kill":
+                        await life.kill()
+                        life = Life(journal)
+                        await nursery.start(life.run)
+                        await pass_time(0.1)
+                        attempt, texts = attempt + 1, [""]
+                        stream = life.endpoint.stream("m1")
+                    case "hear":
+                        view.hear(life.sent())
+                    case "new":
+                        feed(stream, {"new": True})
+                        texts += [""] if texts[-1] else []
+                    case "say":
+                        text = str(attempt) * int(number)
+                        feed(stream, {"append": text})
+                        texts[-1] += text
+                    case _:
+                        await pass_time(number)
+            said = [text for text in texts if text]
+            if is_whole:
+                await life.kill()
+                life = Life(journal)
+                await nursery.start(life.run)
+                await pass_time(0.1)
+                lines = [json.dumps({"new": True, "body": text}) for text in said]
+                await life.answer("m1", Replied("ndjson", "\n".join(lines).encode()))
+            else:
+                await life.answer("m1")
+            await pass_time(0.1)
+            view.hear(life.sent())
+            if said:
+                assert list(view.texts.values()) == said
+            assert life.state.entries("stream") == {}
+            await life.kill()
+
+    trio.run(live, clock=MockClock(autojump_threshold=0))
