@@ -6,8 +6,10 @@ traffic is measured before the streams, while all of them run, and after them; t
 measured alone. Everything is on this machine: Prosody, the bridge with a journal, the endpoint and
 both kinds of people.
 
-  p50         latency of an ordinary reply
-  CPU         of the bridge, in ms per ordinary reply; beside streams, less what these use alone
+  p50         latency of an ordinary reply; compare it with that of a run with --apart, in which
+              the machine does the same, but another bridge has the streams
+  CPU         of the bridge, in ms per ordinary reply; beside streams, less what these use alone.
+              With --apart, it is that of the other bridge, and means nothing
   per stream  what the bridge uses more than without streams: CPU while they run alone, in ms per
               second; resident memory, as the difference between all of them running and none
   between     corrections on the way, in all
@@ -36,6 +38,7 @@ from tests.servers.process import LOOPBACK
 from tests.servers.prosody import Prosody
 
 DOMAIN: Final = "bot.localhost"
+APART: Final = "slow.localhost"
 SECRET: Final = "s3cret"
 ROOT: Final = Path(__file__).parents[2]
 ALONE_S: Final = 4.0
@@ -51,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=30.0, metavar="S", help="of a stream; default: 30")
     add("--window", type=int, default=64, metavar="W", help="default: 64")
     add("--measure-s", type=float, default=10.0, metavar="S", help="of each phase; default: 10")
+    add("--apart", action="store_true", help="streams through a bridge of their own: a control")
     add("--durability", choices=["off", "process", "power"], default="process")
     parser.set_defaults(run=run)
 
@@ -94,16 +98,19 @@ async def started(module: str, *words: object) -> AsyncIterator[Lines]:
 
 
 async def _run(given: argparse.Namespace, place: Path) -> bool:
-    components = dict.fromkeys((DOMAIN, load.DOMAIN, narrator.DOMAIN), SECRET)
+    domain = APART if given.apart else DOMAIN
+    components = dict.fromkeys((DOMAIN, APART, load.DOMAIN, narrator.DOMAIN), SECRET)
     async with Prosody(place, components=components, log_level="error") as prosody:
-        words = (prosody.component_port, SECRET, f"slow@{DOMAIN}", "--streams", given.streams)
+        words = (prosody.component_port, SECRET, f"slow@{domain}", "--streams", given.streams)
         async with started("narrator", *words, "--seconds", given.seconds) as people:
             url = f"http://{LOOPBACK}:{(await people.next())['port']}/"
             bot = {"component_secret": SECRET, "component_post_url": url}
             journal = {"durability": given.durability}
-            settings = settings_for(prosody.component_port, {DOMAIN: bot}, journal=journal)
-            async with run_daemon(place, settings) as daemon:
-                pid = daemon.process.pid
+            port = prosody.component_port
+            settings = settings_for(port, {DOMAIN: bot}, journal=journal)
+            apart = settings_for(port, {APART: bot}, journal=journal)
+            async with run_daemon(place, settings) as daemon, run_daemon(place, apart) as other:
+                pid = (other if given.apart else daemon).process.pid
 
                 async def ordinary() -> load.Result:
                     return await _ordinary(prosody.component_port, given)

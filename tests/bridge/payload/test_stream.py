@@ -57,6 +57,10 @@ def test_byte_by_byte(media: StreamMedia, text: str, meant: list[dict[str, Any]]
     assert read(media, *(bytes([one]) for one in text.encode())) == meant
 
 
+def test_a_byte_order_mark_does_not_hide_the_first_event() -> None:
+    assert read("sse", b"\xef\xbb\xbfdata: {}\n\n") == [{}]
+
+
 def test_comments_and_ids_only_say_nothing() -> None:
     assert read("sse", b": ping\n\nid: 1\n\n" * 100) == []
 
