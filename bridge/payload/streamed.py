@@ -85,10 +85,10 @@ class _Pace:
 class _Message:
     """One message of a reply, as far as it has come."""
 
-    def __init__(self, number: int, begun: BegunMessage | None) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         self.pace = _Pace()
-        self.begun = begun
+        self.begun: BegunMessage | None = None
         """What corrections refer to; None before the first text."""
         self.length = 0
         self.corrections = 0
@@ -106,23 +106,20 @@ class _Message:
     def merge(self, one: dict[str, Any], now: float) -> None:
         """Add an object of the stream."""
         keys = {key: value for key, value in one.items() if value is not None and value != ""}
-        added = [text_of_body(keys.pop("append"), "append")] if "append" in keys else []
-        if "body" in keys:
-            self._text = [text_of_body(keys.pop("body"))]
-            self.length = len(self._text[0])
-            changed = True
-        else:
-            changed = False
-        self._text += added
-        self.length += sum(map(len, added))
+        body, added = keys.pop("body", None), keys.pop("append", None)
+        if body is not None:
+            self._text, self.length = [], 0
+        for key, value in (("body", body), ("append", added)):
+            if value is not None:
+                self.append(text_of_body(value, key))
         for key in _PINNED if self.begun is not None else ():
             if key in keys and keys[key] != self._keys.get(key):
                 raise UnusableReply(f"{key} must not change once the message has begun")
-        self._keys |= keys
-        if changed or added or keys:
+        if keys:
+            self._keys |= keys
             self.is_stored = False
-            if self.length:
-                self.pace.note_change(self.length, now)
+        if self.length and not self.is_stored:
+            self.pace.note_change(self.length, now)
 
     def append(self, text: str) -> None:
         """Add to the text."""
@@ -211,7 +208,7 @@ class StreamedReply:
             number = len(self._messages) + 1
             if number > MESSAGES_LIMIT:
                 raise UnusableReply(f"more than {MESSAGES_LIMIT} messages")
-            self._messages.append(_Message(number, None))
+            self._messages.append(_Message(number))
         self._messages[-1].merge(one, now)
         return is_typing
 
@@ -232,7 +229,11 @@ class StreamedReply:
             if any(one.stanza for one in objects):  # XML is parsed elsewhere, and takes its time
                 self.hold()
                 return parts
-            parts += [Part(one, is_kept=True) for one in self._last(message, objects)]
+            stanzas = self._last(message, objects)
+            if any(one.kind != "message" or one.type == "groupchat" for one in stanzas):
+                self.hold()  # the rooms follow what is settled
+                return parts
+            parts += [Part(one, is_kept=True) for one in stanzas]
             self._sent += 1
         if self._edits and self._messages and self._messages[-1].pace.due <= now:
             part = self._part(self._messages[-1])
@@ -252,7 +253,7 @@ class StreamedReply:
         rest = self._messages[self._sent :]
         if fault is not None:
             rest = [one for one in rest if one.length]
-            if rest:
+            if rest and broken:
                 rest[-1].append(broken)
         stanzas: list[Stanza] = []
         try:

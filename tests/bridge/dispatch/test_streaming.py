@@ -314,6 +314,32 @@ async def test_what_was_said_stays_if_it_breaks(
     await life.kill()
 
 
+async def test_a_break_after_the_whole_text_says_nothing_again(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    life, stream = await begin(nursery)
+    feed(stream, {"body": "whole"})
+    await pass_time(1.1)
+    assert shown(life.sent()) == [Shown("1", "whole")]
+    await life.answer("m1", BREAKS[0])
+    assert life.sent() == []
+    assert life.meter.streamed == {"whole": 0, "broken": 1, "failed": 0}
+    await life.kill()
+
+
+async def test_presence_among_messages_waits_for_the_end(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    life, stream = await begin(nursery)
+    feed(stream, {"kind": "presence", "to": "den@rooms.example/bot", "muc": True})
+    feed(stream, {"new": True, "append": "x" * 200})
+    await pass_time(5)
+    assert life.sent() == []
+    await life.answer("m1")
+    assert [one.kind for one in life.sent()] == ["presence", "message"]
+    await life.kill()
+
+
 @pytest.mark.parametrize("outcome", BREAKS[1:], ids=repr)
 async def test_before_its_first_text_a_break_is_a_failure(
     nursery: trio.Nursery, autojump_clock: MockClock, outcome: Outcome
