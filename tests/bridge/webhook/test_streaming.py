@@ -301,7 +301,7 @@ async def test_two_bounds_end_it_and_the_time_out_does_not(
     async with posting(nursery, http, answer, taken) as (outcomes, _):
         pass
     assert outcomes == [TimedOut(why)]
-    assert taken.ended - began == pytest.approx(took_s, abs=0.2)
+    assert took_s <= taken.ended - began < took_s + 1
 
 
 async def test_silence_before_the_first_byte_is_reported_as_a_time_out(
