@@ -37,6 +37,7 @@ Ordering = Literal["bare", "full", "none"]
 Invitations = Literal["accept", "post", "ignore"]
 SubscribeBack = Literal["never", "back"]
 ReceiptMoment = Literal["handled", "accepted", "off"]
+Streaming = Literal["edits", "final"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -70,6 +71,9 @@ class HttpTable:
     connect_timeout_s: Seconds | None = None
     max_in_flight: Count | None = None
     max_reply_bytes: Count | None = None
+    stream_idle_s: Seconds | None = None
+    stream_max_s: Seconds | None = None
+    max_streams: Count | None = None
     ca_file: str | None = None
     client_cert_file: str | None = None
     client_key_file: str | None = None
@@ -86,6 +90,9 @@ class HttpSettings:
     connect_timeout_s: Seconds = Seconds(10.0)
     max_in_flight: Count = Count(256)
     max_reply_bytes: Count = Count(1024 * _KIB)
+    stream_idle_s: Seconds = Seconds(60.0)
+    stream_max_s: Seconds = Seconds(600.0)
+    max_streams: Count = Count(256)
     ca_file: str | None = None
     client_cert_file: str | None = None
     client_key_file: str | None = None
@@ -210,6 +217,8 @@ class ComponentTable:
     component_receipts: ReceiptMoment = "handled"
     component_markers: bool = False
     component_typing_after_s: Budget = Budget(2.0)
+    component_stream: Streaming = "edits"
+    component_stream_broken: str = ""
     component_presence: bool = True
     component_subscribe: SubscribeBack = "never"
     component_order: Ordering = "bare"
@@ -349,6 +358,8 @@ class Component:
     receipts: ReceiptMoment = "handled"
     markers: bool = False
     typing_after_s: float = 2.0
+    stream: Streaming = "edits"
+    stream_broken: str = ""
     presence: bool = True
     subscribe: SubscribeBack = "never"
     upload: str | None = None

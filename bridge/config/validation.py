@@ -207,6 +207,8 @@ class Validation:
             receipts=table.component_receipts,
             markers=table.component_markers,
             typing_after_s=table.component_typing_after_s,
+            stream=table.component_stream,
+            stream_broken=table.component_stream_broken,
             presence=table.component_presence,
             subscribe=table.component_subscribe,
             upload=table.upload,

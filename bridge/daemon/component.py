@@ -277,6 +277,8 @@ class ComponentService:
                 await self._pipeline.promises.load()  # before the first POST, which has a URL
                 if self._journal is not None:
                     nursery.start_soon(self._journal.run, self._dispatcher)
+                else:
+                    self._pipeline.streams.load(())
                 self._pipeline.rooms.load(self._kept_state or self.handover.state)
                 nursery.start_soon(self._pipeline.room_runner.run)
                 self._pipeline.contacts.load()
@@ -322,6 +324,8 @@ class ComponentService:
         while True:
             try:
                 await self._kept_state.load()
+                streams = self._pipeline.streams
+                streams.load(await journal.still_pending(streams.kept))
                 await self._storage.recover(journal)
                 return await journal.recovered_replies()
             except JournalError as error:

@@ -126,6 +126,8 @@ class ComponentSnapshot:
     written_bytes: int
     subscribers: int = 0
     """The contacts that see the presence of the component's addresses."""
+    streaming: int = 0
+    """The streamed replies that are coming now."""
 
 
 def snapshot_of(
@@ -141,6 +143,7 @@ def snapshot_of(
         meter.read_bytes + (stream.read_bytes if stream else 0),
         meter.written_bytes + (stream.written_bytes if stream else 0),
         subscribers,
+        dispatcher.streaming,
     )
 
 

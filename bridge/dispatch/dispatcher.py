@@ -25,6 +25,7 @@ from bridge.dispatch.promise import Promises
 from bridge.dispatch.retry import Retrier
 from bridge.dispatch.settlement import Settlement
 from bridge.dispatch.slot import Slots
+from bridge.dispatch.streaming import Streams
 from bridge.dispatch.worker import DeliveryWorker
 from bridge.journal.delivery import Delivery, fresh_uid, is_of_this_process
 from bridge.journal.queue import DeliveryQueue
@@ -71,13 +72,18 @@ class Dispatcher:
         typing: Typing | None = None,
         promises: Promises | None = None,
         offers: Offers | None = None,
+        streams: Streams | None = None,
+        max_streams: int = 256,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
         is being worked on; without `promises`, no reply comes later; without `offers`, no answer
-        names a choice.
+        names a choice; without `streams`, none is streamed.
         """
         self._promises = promises
         self._offers = offers
+        self._streams = streams
+        self._streaming: set[Conversation] = set()  # without slots
+        self._max_streams = max_streams
         self._receipts = receipts
         self._typing = typing
         self._admission = admission
@@ -109,13 +115,22 @@ class Dispatcher:
             typing,
             offers,
             worker.commands,
+            streams,
         )
         self._stopping = False
+        if streams is not None:
+            streams.find = self._in_flight.find
+            streams.began = self._stream_began
 
     @property
     def in_flight(self) -> int:
-        """The number of stanzas being POSTed."""
-        return len(self._slots.running)
+        """The number of stanzas being POSTed, including those whose reply is a stream."""
+        return len(self._slots.running) + len(self._streaming)
+
+    @property
+    def streaming(self) -> int:
+        """The number of replies that are coming as streams."""
+        return 0 if self._streams is None else len(self._streams.running)
 
     @property
     def waiting(self) -> int:
@@ -137,13 +152,16 @@ class Dispatcher:
         """The circuit breaker of the endpoint; read-only."""
         return self._breaker
 
-    def change(self, policy: RetryPolicy, max_in_flight: int, *, moved: bool) -> None:
+    def change(
+        self, policy: RetryPolicy, max_in_flight: int, max_streams: int = 256, *, moved: bool
+    ) -> None:
         """Use other limits from now on. Stanzas that are already accepted keep their budget.
 
         If the endpoint has `moved`, the breaker is reset and all waiting retries are due at once.
         A policy that is not patient resets the breaker too: nothing else would.
         """
         self._slots.change(max_in_flight)
+        self._max_streams = max_streams
         self._retrier.change(policy, moved=moved)
         if moved:
             self._conversations.release_all()
@@ -286,6 +304,8 @@ class Dispatcher:
             nursery.start_soon(self._worker.outages.run, lambda: self.waiting)
             if self._typing is not None:
                 nursery.start_soon(self._typing.run)
+            if self._streams is not None:
+                nursery.start_soon(self._streams.run)
             try:
                 await self._take_turns(nursery)
             finally:
@@ -398,13 +418,11 @@ class Dispatcher:
         finally:
             if result is None:
                 self._breaker.release(probe=probe)
-            slots = self._slots
-            slots.running.discard(conversation)
-            if slots.is_counting:
+            if self._streaming and conversation in self._streaming:
+                self._streaming.discard(conversation)
+            else:
                 timed_out = result is not None and isinstance(result.outcome, TimedOut)
-                slots.uncount(conversation, timed_out=timed_out)
-            if self._conversations.ready or slots.turns:
-                self._wake.set()
+                self._release_slot(conversation, timed_out=timed_out)
         promises = self._promises
         if promises is not None and delivery.stanza.is_request:
             if result is not None and result.is_deferred:
@@ -419,6 +437,30 @@ class Dispatcher:
         if promises is not None:
             promises.settled(delivery)
         self._done(conversation)
+
+    def _release_slot(self, conversation: Conversation, *, timed_out: bool) -> None:
+        slots = self._slots
+        slots.running.discard(conversation)
+        if slots.is_counting:
+            slots.uncount(conversation, timed_out=timed_out)
+        if self._conversations.ready or slots.turns:
+            self._wake.set()
+
+    def _stream_began(self, delivery: Delivery) -> None:
+        """Free the slot of a stanza whose reply is a stream; see `streaming`. Its head shows that
+        the endpoint is not down.
+        """
+        if not self._breaker.is_fine:
+            was_down = self._breaker.is_down
+            self._retrier.note_answer(delivery, len(self._in_flight))
+            if was_down:
+                self._conversations.release_stalled()
+            self._wake.set()
+        running = self._slots.running
+        conversation = next((one for one in running if one.head is delivery), None)
+        if conversation is not None and len(self._streaming) < self._max_streams:
+            self._streaming.add(conversation)
+            self._release_slot(conversation, timed_out=False)
 
     # --- deferred replies
 

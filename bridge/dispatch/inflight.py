@@ -32,6 +32,10 @@ class InFlight:
         """Return an open iq of type get or set."""
         return self._requests.open.get(uid)
 
+    def find(self, uid: str) -> Delivery | None:
+        """Return an open stanza."""
+        return self._requests.open.get(uid) or self._others.open.get(uid)
+
     @property
     def requests(self) -> list[Delivery]:
         """The open iqs of type get and set."""

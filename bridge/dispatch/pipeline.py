@@ -20,6 +20,7 @@ from bridge.dispatch.deferred import DeferredReplies
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.promise import Promises
 from bridge.dispatch.ratelimit import SenderLimiter
+from bridge.dispatch.streaming import Streams
 from bridge.dispatch.submission import Submission, Submitter
 from bridge.dispatch.upload import Uploader
 from bridge.dispatch.worker import DeliveryWorker, FileUploads, Poster
@@ -90,6 +91,7 @@ class Pipeline:
     typing: Typing
     promises: Promises
     deferred: DeferredReplies
+    streams: Streams
     commands: Commands
     contacts: Contacts
     announcer: Announcer
@@ -156,6 +158,12 @@ class Pipeline:
         )
         uploader = Uploader(component, settings, submitter, log, around.now)
         uploads = around.reply_uploads or ReplyUploads(uploader)
+        streams = Streams(
+            *(component, composer, queue, outbox, around.state, rooms, typing, log),
+            bouncer.meter,
+            around.now,
+            offers,
+        )
         worker = DeliveryWorker(
             *(endpoint, composer, autoresponder, rooms, log, bouncer.meter),
             receipts,
@@ -164,6 +172,7 @@ class Pipeline:
             uploads,
             offers,
             commands,
+            streams,
             is_replay=around.is_replay,
         )
         dispatcher = Dispatcher(
@@ -186,6 +195,8 @@ class Pipeline:
             typing=typing,
             promises=given,
             offers=offers,
+            streams=streams,
+            max_streams=http.max_streams,
         )
         admission.limiter.sender_of = rooms.sender_of
         announcer = Announcer(contacts, outbox, around.now)
@@ -201,6 +212,7 @@ class Pipeline:
             DeferredReplies(
                 *(promises, submitter, dispatcher, typing, occupancy, bouncer.meter, uploads)
             ),
+            streams,
             commands,
             contacts,
             announcer,
@@ -218,10 +230,11 @@ class Pipeline:
         self.commands.change(component)
         self.receipts.change(component)
         self.typing.change(component)
+        self.streams.change(component)
         self.admission.limiter.change(settings.limits)
         self.rooms.configure(component.rooms, component.max_rooms, self.contacts.book.exists)
         self.admission.change(component)
         self.worker.change(endpoint)
         self.uploader.change(component, settings)
         policy = RetryPolicy.of(retry_of(component, settings))
-        self.dispatcher.change(policy, http.max_in_flight, moved=moved)
+        self.dispatcher.change(policy, http.max_in_flight, http.max_streams, moved=moved)

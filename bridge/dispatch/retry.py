@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.dispatch.worker import AttemptResult
 from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.queue import DeliveryQueue
-from bridge.webhook.outcome import Outcome, reason_of
+from bridge.webhook.outcome import NoReply, Outcome, reason_of
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy, is_crash, says_down
 from xmppstream.jid import bare
 
@@ -72,6 +72,10 @@ class Retrier:
         if now + wait_s < delivery.deadline:
             return now + wait_s
         return last_chance if now < last_chance else None
+
+    def note_answer(self, delivery: Delivery, waiting: int) -> None:
+        """Record that the endpoint answers, by an answer that has only begun to come."""
+        self._note_health(NoReply(), delivery, waiting, probe=False)
 
     def _crashes(self, delivery: Delivery) -> list[float]:
         """Return when the attempts began that ended as the last one, since the stanza was accepted

@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.dispatch.inflight import InFlight
 from bridge.dispatch.outage import OutageLog
 from bridge.dispatch.ratelimit import SenderLimiter
+from bridge.dispatch.streaming import Streams
 from bridge.dispatch.worker import AttemptResult
 from bridge.journal.delivery import Delivery
 from bridge.journal.queue import DeliveryQueue
@@ -44,8 +45,10 @@ class Settlement:
         typing: Typing | None = None,
         offers: Offers | None = None,
         commands: Commands | None = None,
+        streams: Streams | None = None,
     ) -> None:
         self._offers = offers
+        self._streams = streams
         self._typing = typing
         self._commands = commands
         self._contacts = contacts
@@ -116,6 +119,8 @@ class Settlement:
             replies = await self._queue.settle(delivery, encoded, self._now(), reason)
         finally:
             self.pending -= 1
+        if self._streams is not None and (self._streams.begun or self._streams.running):
+            self._streams.settled(delivery.uid)
         self._log.debug("ended", uid=delivery.uid, end=end, replies=len(stanzas))
         self._outbox.put(replies)
         for stanza in stanzas:

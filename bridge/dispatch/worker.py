@@ -4,7 +4,7 @@ Events that an operator should know of are logged here, once.
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 import trio
@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.dispatch.outage import OutageLog
 from bridge.dispatch.promise import Promises
+from bridge.dispatch.streaming import STREAMED, Streams
 from bridge.journal.delivery import Delivery
 from bridge.payload.attachment import has_data
 from bridge.payload.body import IGNORED, Reading, ReplyObject, hint_for, read_reply
@@ -32,6 +33,7 @@ from bridge.webhook.outcome import (
     Replied,
     TimedOut,
     Unreachable,
+    reason_of,
 )
 from bridge.xmpp.autoresponder import Autoresponder
 from bridge.xmpp.bounce import is_final
@@ -79,6 +81,15 @@ class FileUploads(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamingPoster(Protocol):
+    """An endpoint whose replies may be streams."""
+
+    def use_streams(self, streams: Streams) -> None:
+        """Pass such replies to `streams`, as they come."""
+        ...
+
+
 class AttemptResult(msgspec.Struct, frozen=True, gc=False):  # a Struct, like `Outcome`
     """The outcome of an attempt, and the stanzas to send if it is a success."""
 
@@ -113,14 +124,16 @@ class DeliveryWorker:
         uploads: FileUploads | None = None,
         offers: Offers | None = None,
         commands: Commands | None = None,
+        streams: Streams | None = None,
         *,
         is_replay: bool = False,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
         is being worked on; without `promises`, no POST has a `reply_url`; without `uploads`, a
         reply with the content of a file is a bad reply; without `offers`, no answer names a choice;
-        without `commands`, none are handled. `is_replay`: the deferred replies are those of the
-        capture, so an iq that waits for one is not answered here.
+        without `commands`, none are handled; without `streams`, no reply is streamed. `is_replay`:
+        the deferred replies are those of the capture, so an iq that waits for one is not answered
+        here.
         """
         self._is_replay = is_replay
         self._promises = promises
@@ -128,6 +141,7 @@ class DeliveryWorker:
         self._offers = offers
         self.commands = commands
         self._receipts = receipts
+        self._streams = streams
         self._typing = typing
         self._composer = composer
         self._rooms = rooms
@@ -140,6 +154,8 @@ class DeliveryWorker:
     def change(self, endpoint: Poster) -> None:
         """Use another endpoint from the next attempt on; running attempts are not affected."""
         self._endpoint = endpoint
+        if self._streams is not None and isinstance(endpoint, StreamingPoster):
+            endpoint.use_streams(self._streams)
         self._warned: set[tuple[str, ...]] = set()
         self._log = self._unbound_log.bind(endpoint=endpoint.shown)
         self.outages.change(self._log)
@@ -170,11 +186,20 @@ class DeliveryWorker:
             meter.retries += 1
         stanzas: list[Stanza] = []
         turn = None
-        if isinstance(outcome, Replied):
+        streams, uid = self._streams, delivery.uid
+        if streams is not None and streams.running and uid in streams.running:
+            outcome, stanzas = await self._end_stream(streams, delivery, outcome)
+        elif isinstance(outcome, Replied):
             meter.replied_bytes += len(outcome.content)
-            if not is_final(stanza):  # otherwise a reply to it is ignored (H5)
+            if is_final(stanza):  # a reply to it is ignored (H5)
+                pass
+            elif streams is not None and not is_asked and _is_streamed(outcome, uid, streams):
+                outcome, stanzas = await self._end_stream(streams, delivery, outcome)
+            else:
                 in_room = self._rooms.occupancy.has_occupant(stanza.from_ or "")
                 try:
+                    if outcome.media in STREAMED:
+                        raise UnusableReply("a command is answered by one object, not by a stream")
                     reading = read_reply(outcome, "iq" if stanza.is_request else "message")
                     if reading.unknown or reading.nothing:
                         self._note_reading(reading)
@@ -249,6 +274,27 @@ class DeliveryWorker:
         if self.commands is None or delivery.event is None:
             return Turn(objects)
         return self.commands.turn(delivery.stanza, delivery.event, objects)
+
+    async def _end_stream(
+        self, streams: Streams, delivery: Delivery, outcome: Outcome
+    ) -> tuple[Outcome, list[Stanza]]:
+        """Return the outcome of a streamed reply, and the stanzas that complete it. What was said
+        stays, so one that breaks after its first text is a success; before, it is a failure.
+        """
+        fault = None if outcome.is_success else reason_of(outcome)
+        rest = outcome if isinstance(outcome, Replied) else None
+        try:
+            stanzas, reply = await streams.end(delivery, fault, rest)
+        except UnusableReply as error:
+            self._meter.streamed["failed"] += 1
+            return (BadReply(str(error)) if outcome.is_success else outcome), []
+        self._meter.streamed["whole" if reply.fault is None else "broken"] += 1
+        self._note_reading(Reading([], tuple(reply.unknown)))
+        if reply.fault is not None:
+            event = "streamed reply broke"
+            self._log.error(event, why=reply.fault, id=delivery.stanza.id, uid=delivery.uid)
+        says_something = bool(stanzas) or reply.has_begun
+        return (Replied("ndjson", b"") if says_something else NoReply()), stanzas
 
     def _place_of(self, delivery: Delivery) -> Place:
         """Return what is known of the room that a stanza comes from."""
@@ -339,3 +385,8 @@ class DeliveryWorker:
         if is_new:
             self._warned.add(subject)
         return is_new
+
+
+def _is_streamed(outcome: Replied, uid: str, streams: Streams) -> bool:
+    """Return whether a reply is a stream, or ends what one has begun."""
+    return outcome.media in STREAMED or uid in streams.begun

@@ -21,9 +21,22 @@ from attrs import frozen
 
 from bridge.httpclient.connection import Connection, open_connection
 from bridge.httpclient.deadline import Deadlines
-from bridge.httpclient.response import Heads, Response, ResponseLimits, ResponseReader
+from bridge.httpclient.response import (
+    BodyOpener,
+    BodySink,
+    Heads,
+    Response,
+    ResponseLimits,
+    ResponseReader,
+)
 from xmppstream.dial import why_failed
 
+STREAM_PAUSE_S: Final = 0.5
+"""The pause between two reads of a stream that has begun, unless `STREAM_BYTES` came at once. A
+language model sends a word at a time. To wake up for each word of 200 models was measured to double
+the latency of all other exchanges, on two cores that were busy; with this pause it was unmoved.
+"""
+STREAM_BYTES: Final = 4096
 T = TypeVar("T")
 _BUFFERED_BYTES: Final = 16 * 1024  # the least that a system's idle send buffer takes at once
 _LINGER_S: Final = 0.5  # for a server that reads the rest of a request after its response
@@ -58,9 +71,12 @@ class Timeouts:
 class _PooledConnection:
     """One connection, and the reader of its responses."""
 
-    def __init__(self, connection: Connection, reader: ResponseReader) -> None:
+    def __init__(
+        self, connection: Connection, reader: ResponseReader, deadlines: Deadlines
+    ) -> None:
         self.socket = connection
         self.reader = reader
+        self._deadlines = deadlines
         # trio.current_time() looks the clock up each time, at twice the cost of reading it.
         self.now = trio.lowlevel.current_clock().current_time
         self.kept_until = 0.0  # while idle; by that clock
@@ -71,8 +87,15 @@ class _PooledConnection:
         self.expired = True
         self.socket.close()
 
-    async def exchange(self, method: str, data: bytes, timeouts: Timeouts) -> Response:
-        """Send a request and return its response.
+    async def exchange(
+        self,
+        method: str,
+        data: bytes,
+        timeouts: Timeouts,
+        opener: BodyOpener | None = None,
+        key: str = "",
+    ) -> Response:
+        """Send a request and return its response; see `Pool.exchange`.
 
         Raises:
             httpx.WriteError, httpx.WriteTimeout: if the request cannot be sent.
@@ -96,6 +119,10 @@ class _PooledConnection:
                 else:
                     await _within(timeouts.read, httpx.ReadTimeout, connection.wait)
                 answer = self._received(unsent)
+                if reader.is_streamed and answer is None and opener is not None:
+                    sink = opener.open(key, reader.take_head())
+                    answer = None if sink is None else await self._stream(sink)
+                    opener = None
         except (OSError, httpx.TransportError, trio.ClosedResourceError) as error:
             if self.expired:
                 raise httpx.ReadTimeout("the time for this request is up") from None
@@ -107,6 +134,32 @@ class _PooledConnection:
         if unsent is not None:
             reader.reusable = False
         return answer
+
+    async def _stream(self, sink: BodySink) -> Response:
+        """Read the body into a sink, and return the response without it."""
+        answer: Response | None = None
+        size = STREAM_BYTES
+        has_begun = False
+        while answer is None:
+            piece = self.reader.take_body()
+            if piece:
+                has_begun = True
+                sink.feed(piece)
+            self._deadlines.add(self, sink.deadline)
+            if has_begun and size < STREAM_BYTES:
+                await trio.sleep(STREAM_PAUSE_S)
+                if self.expired:
+                    raise trio.ClosedResourceError
+            await self.socket.wait()
+            try:
+                chunk = self.socket.receive()
+            except BlockingIOError:
+                continue
+            size = len(chunk)
+            answer = self.reader.feed(chunk) if chunk else self.reader.end()
+        if answer.body:
+            sink.feed(answer.body)
+        return answer.without_body()
 
     def _received(self, unsent: OSError | None) -> Response | None:
         """Process what has arrived, and return the response once it is complete."""
@@ -196,9 +249,12 @@ class Pool:
         data: bytes,
         timeouts: Timeouts,
         deadline: float = math.inf,
+        opener: BodyOpener | None = None,
+        key: str = "",
     ) -> Response:
         """Send the request in `data` and return its response, until `deadline` by trio's clock (and
-        `TICK_S` more).
+        `TICK_S` more). If the response is a streamed one, `opener` is asked what takes its body; if
+        something does, the response has none, and the sink's deadline counts.
 
         A kept connection that the server has closed meanwhile is noticed. If only the failing
         request shows it, without a byte of a response, the request is sent once more on a new one.
@@ -223,7 +279,7 @@ class Pool:
                 if deadline != math.inf:
                     self._deadlines.add(connection, deadline)
                 try:
-                    answer = await connection.exchange(method, data, timeouts)
+                    answer = await connection.exchange(method, data, timeouts, opener, key)
                     return answer
                 except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
                     if not kept or connection.reader.begun:
@@ -291,7 +347,8 @@ class Pool:
             timeout_s = min(timeouts.connect, deadline - trio.current_time())
             connection = await _within(timeout_s, httpx.ConnectTimeout, self._dial, origin)
             connected = True
-            return _PooledConnection(connection, ResponseReader(self._answer_limits, self._heads))
+            reader = ResponseReader(self._answer_limits, self._heads)
+            return _PooledConnection(connection, reader, self._deadlines)
         finally:
             if not connected:
                 self._open -= 1

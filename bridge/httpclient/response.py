@@ -10,21 +10,24 @@ one chunk, may take at most `max_head_bytes` after the last of the body.
 
 import zlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import httptools
 import httpx
 import msgspec
 from attrs import frozen
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 FRAMING_FACTOR: Final = 8
 _CODINGS_LIMIT: Final = 3
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _MEMBERS_LIMIT: Final = 100
+_MANY_MEMBERS: Final = f"more than {_MEMBERS_LIMIT} members in a gzip body"
+_NOT_COMPRESSED: Final = "the body is not compressed as its header says"
 _BODILESS: Final = frozenset({204, 304})
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_MEDIA: Final = b"content-type"
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", _MEDIA})
 _FRAMING_LENGTHS: Final = frozenset(map(len, _FRAMING))
 _ENCODING: Final = b"content-encoding"
 _HEAD_END: Final = b"\r\n\r\n"
@@ -32,6 +35,8 @@ _HEAD_END_BYTES: Final = len(_HEAD_END)
 _HEADS_LIMIT: Final = 64
 _HEAD_BYTES: Final = 2048
 _CONTROL: Final = frozenset({*range(0x20), 0x7F} - {0x09})
+STREAMED: Final = frozenset({b"application/x-ndjson", b"text/event-stream"})
+"""The media types whose bodies are read as they come, if they come with a 200."""
 
 
 @frozen
@@ -61,6 +66,10 @@ class Response(msgspec.Struct, frozen=True, gc=False):  # one for each POST, nev
     def __repr__(self) -> str:  # without the body, which may be confidential
         return f"Response(status={self.status}, headers={self.headers})"
 
+    def without_body(self) -> "Response":
+        """Return the response with an empty body, if it has one."""
+        return replace(self, body=b"") if self.body else self
+
     def header(self, name: bytes) -> str | None:
         """Return the first value of a header, by its name in lower case."""
         value = self.fields.get(name)
@@ -74,8 +83,30 @@ fields of the `Response` except its body. At most `_HEADS_LIMIT` of `_HEAD_BYTES
 """
 
 
+class BodySink(Protocol):
+    """Takes the body of a response as it comes. What `feed` raises ends the exchange."""
+
+    deadline: float
+    """When the exchange is given up, by trio's clock; it may change at each `feed`."""
+
+    def feed(self, piece: bytes) -> None:
+        """Take a piece of the body, as received."""
+        ...
+
+
+class BodyOpener(Protocol):
+    """Decides on the body of a streamed response, once its head has come."""
+
+    def open(self, key: str, head: "Response") -> BodySink | None:
+        """Return what takes the body; None if it is to be read whole. `key` names the request."""
+        ...
+
+
 class ResponseReader:
     """Reads the responses of one connection; call `begin` before each request.
+
+    If the response `is_streamed`, `take_head` and `take_body` return what has come of it; the
+    `Response` then has the rest of the body.
 
     The heads of a server often stay the same until their date changes, once a second. So a response
     that arrives in one piece, with a known head, is split without llhttp: in a fourth of the time.
@@ -107,6 +138,8 @@ class ResponseReader:
 
     def _reset(self) -> None:
         self._in_head = True
+        self.is_streamed = False  # whether it is a 200 whose media type is one of `STREAMED`
+        self._taken_bytes = 0  # of the body
         self._status = 0
         self._version = ""
         self._reason = b""
@@ -183,6 +216,18 @@ class ResponseReader:
             )
         return self._answer()
 
+    def take_head(self) -> Response:
+        """Return the response without its body, which has not come to its end."""
+        return Response(self._status, tuple(self._headers), b"", self._reason, self._version)
+
+    def take_body(self) -> bytes:
+        """Return what has come of the body since the last call."""
+        taken = bytes(self._body or b"")
+        if self._body:
+            self._taken_bytes += len(self._body)
+            self._body.clear()
+        return taken
+
     def _take(self, data: bytes) -> Response | None:
         self._total_bytes += len(data)
         try:
@@ -195,8 +240,9 @@ class ResponseReader:
                 raise _fault(f"is not valid HTTP: {_words(error)}") from None
         if self._complete or self._body is None:
             return self._answer()
-        if not self._in_head and len(self._body) > self._seen_bytes:
-            self._seen_bytes = len(self._body)
+        size = self._taken_bytes + len(self._body)
+        if not self._in_head and size > self._seen_bytes:
+            self._seen_bytes = size
             allowed = self._total_bytes + self._limits.max_head_bytes
             self._limit = min(allowed, self._total_limit)
         return None
@@ -244,6 +290,9 @@ class ResponseReader:
         # llhttp refuses two lengths, and a length with a coding; it accepts any list of codings.
         for name, value in self._headers:
             if len(name) in _FRAMING_LENGTHS and (key := name.lower()) in _FRAMING:
+                if key == _MEDIA:
+                    self.is_streamed = self._status == 200 and _is_streamed(value)
+                    continue
                 if key == b"transfer-encoding":
                     if self._framed or value.lower() != b"chunked":
                         raise _fault("has a Transfer-Encoding other than chunked")
@@ -254,7 +303,7 @@ class ResponseReader:
         if self._complete or self._body is None:
             return
         self._body += data
-        if len(self._body) > self._limits.max_body_bytes:
+        if self._taken_bytes + len(self._body) > self._limits.max_body_bytes:
             self._body = None
 
     def on_message_complete(self) -> None:
@@ -269,6 +318,15 @@ class ResponseReader:
             self.reusable = False
 
 
+def is_streamed(head: Response) -> bool:
+    """Return whether a response is a 200 whose media type is one of `STREAMED`."""
+    return head.status == 200 and _is_streamed(head.fields.get(_MEDIA, b""))
+
+
+def _is_streamed(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() in STREAMED
+
+
 def decoded(answer: Response, limit_bytes: int) -> bytes | None:
     """Return the body without its content codings, gzip and deflate; None if it is longer than
     `limit_bytes`.
@@ -279,6 +337,79 @@ def decoded(answer: Response, limit_bytes: int) -> bytes | None:
     body = answer.body
     if _ENCODING not in answer.fields:
         return body
+    codings = _codings(answer)
+    if not body or answer.status in _BODILESS:
+        return body
+    for coding in reversed(codings):
+        body = _inflate(body, _bits_of(coding, body), limit_bytes)
+        if body is None:
+            return None
+    return body
+
+
+class BodyInflater:
+    """Undoes the content coding of a body that comes in pieces: gzip or deflate."""
+
+    def __init__(self, head: Response, limit_bytes: int) -> None:
+        """Raises:
+        httpx.DecodingError: if there is another coding, or more than one.
+        """
+        codings = _codings(head) if _ENCODING in head.fields else []
+        if len(codings) > 1:
+            raise httpx.DecodingError("more than one content coding in a stream")
+        self._coding = codings[0] if codings else ""
+        if self._coding:
+            _bits_of(self._coding, b"x")  # raises
+        self._room = self._room_received = limit_bytes
+        self._inflater: _Inflater | None = None
+        self._members = 0
+
+    def feed(self, piece: bytes) -> bytes | None:
+        """Return the bytes that a piece contains; None if the body is longer than `limit_bytes`, as
+        received or decoded.
+
+        Raises:
+            httpx.DecodingError: if the body is not compressed as its header says.
+        """
+        self._room_received -= len(piece)
+        if self._room_received < 0:
+            return None
+        if not self._coding:
+            return piece
+        parts: list[bytes] = []
+        try:
+            while piece:
+                if self._inflater is None:
+                    self._members += 1
+                    if self._members > _MEMBERS_LIMIT:
+                        raise httpx.DecodingError(_MANY_MEMBERS)
+                    self._inflater = zlib.decompressobj(_bits_of(self._coding, piece))
+                part = self._inflater.decompress(piece, self._room + 1)
+                self._room -= len(part)
+                if self._room < 0:
+                    return None
+                parts.append(part)
+                piece = self._inflater.unused_data
+                if self._inflater.eof:
+                    self._inflater = None
+        except zlib.error:
+            raise httpx.DecodingError(_NOT_COMPRESSED) from None
+        return b"".join(parts)
+
+
+class _Inflater(Protocol):
+    """A `zlib.decompressobj`, whose type has no public name."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _codings(answer: Response) -> list[str]:
     named = ",".join(
         value.decode("latin-1") for name, value in answer.headers if name.lower() == _ENCODING
     )
@@ -286,25 +417,23 @@ def decoded(answer: Response, limit_bytes: int) -> bytes | None:
     codings = [one for one in codings if one not in ("", "identity")]
     if len(codings) > _CODINGS_LIMIT:
         raise httpx.DecodingError(f"more than {_CODINGS_LIMIT} content codings")
-    if not body or answer.status in _BODILESS:
-        return body
-    for coding in reversed(codings):
-        if coding in ("gzip", "x-gzip"):
-            body = _inflate(body, _GZIP, limit_bytes)
-        elif coding == "deflate":
-            body = _inflate(body, _deflate_bits(body), limit_bytes)
-        else:
-            raise httpx.DecodingError(f"Content-Encoding {coding[:30]!r} was not requested")
-        if body is None:
-            return None
-    return body
+    return codings
+
+
+def _bits_of(coding: str, body: bytes) -> int:
+    """Return zlib's window bits for a coding."""
+    if coding in ("gzip", "x-gzip"):
+        return _GZIP
+    if coding == "deflate":
+        return _deflate_bits(body)
+    raise httpx.DecodingError(f"Content-Encoding {coding[:30]!r} was not requested")
 
 
 def _deflate_bits(body: bytes) -> int:
     """Return zlib's window bits: `deflate` is zlib's format, but some servers send raw deflate (RFC
     9110 §8.4.1.2).
     """
-    has_zlib_header = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
+    has_zlib_header = body[0] & 0x0F == 8 and (len(body) < 2 or int.from_bytes(body[:2]) % 31 == 0)
     return zlib.MAX_WBITS if has_zlib_header else -zlib.MAX_WBITS
 
 
@@ -314,7 +443,7 @@ def _inflate(body: bytes, bits: int, limit_bytes: int) -> bytes | None:
     try:
         while body:  # gzip may have several members; each copies the rest
             if len(parts) == _MEMBERS_LIMIT:
-                raise httpx.DecodingError(f"more than {_MEMBERS_LIMIT} members in a gzip body")
+                raise httpx.DecodingError(_MANY_MEMBERS)
             inflater = zlib.decompressobj(bits)
             part = inflater.decompress(body, room + 1)
             room -= len(part)
@@ -325,7 +454,7 @@ def _inflate(body: bytes, bits: int, limit_bytes: int) -> bytes | None:
                 raise httpx.DecodingError("the compressed body is incomplete")
             body = inflater.unused_data
     except zlib.error:
-        raise httpx.DecodingError("the body is not compressed as its header says") from None
+        raise httpx.DecodingError(_NOT_COMPRESSED) from None
     return b"".join(parts)
 
 

@@ -117,6 +117,14 @@ class JournalQueue:
             after = page[-1][0]
             found += (one for _, one in page)
 
+    async def still_pending(self, uids: Iterable[str]) -> set[str]:
+        """Return those of the uids whose stanzas are pending.
+
+        Raises:
+            JournalError: if the journal cannot be read.
+        """
+        return {one for one in uids if await self._committer.ask(partial(_is_pending, uid=one))}
+
     async def run(self, receiver: Receiver) -> None:
         """Deliver from disk whenever memory has room. Ends only by cancellation."""
         while True:
@@ -242,6 +250,10 @@ def _pending(journal: JournalStore, *, component: str, after: int) -> list[Deliv
 
 def _replies(journal: JournalStore, *, component: str, after: int) -> list[tuple[int, Outgoing]]:
     return journal.replies(component, after=after, limit=_PAGE)
+
+
+def _is_pending(journal: JournalStore, *, uid: str) -> bool:
+    return any(isinstance(one, Delivery) and one.uid == uid for one in journal.find(uid))
 
 
 def _with_namespace(delivery: Delivery) -> str:

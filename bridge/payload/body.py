@@ -58,7 +58,7 @@ class NotJson(UnusableReply):
 class ReplyBody(msgspec.Struct, frozen=True, gc=False):
     """A body that should hold stanzas, not yet read: a reply's (H2), or an API request's."""
 
-    media: Literal["json", "xml", "text"]
+    media: Literal["json", "xml", "text", "ndjson", "sse"]
     content: bytes
 
 
@@ -192,6 +192,15 @@ def _read_leniently(content: bytes, kind: Kind) -> Reading:
         if not isinstance(one, dict):
             place = f": value {number} is not one" if len(given) > 1 else ""
             raise UnusableReply(f"the body is not a JSON object or an array of objects{place}")
+    return read_objects(given, kind)
+
+
+def read_objects(given: list[dict[str, Any]], kind: Kind = "message") -> Reading:
+    """Read JSON objects, whose numbers may be as spelled; `kind` is what they are by default.
+
+    Raises:
+        UnusableReply: if a key has the wrong type.
+    """
     given = [from_mod_rest(one) for one in given]
     unknown: dict[str, int] = {}
     for index, one in enumerate(given):

@@ -115,6 +115,33 @@ class ReplyComposer:
             raise UnusableReply("more than one answer to one iq")
         return stanzas
 
+    async def compose_object(
+        self, one: ReplyObject, request: Stanza, id: str, *, uid: str, in_room: bool
+    ) -> Stanza:
+        """Return the checked stanza of one object of a reply; `id` is its id if it needs one.
+
+        Raises:
+            UnusableReply: if it may not be sent.
+        """
+        supplied = await self._supplied(one.stanza) if one.stanza else None
+        return self._compose_one(self._sendable(one, uid), supplied, request, id, in_room)
+
+    def compose_text(
+        self, one: ReplyObject, request: Stanza, id: str, *, uid: str, in_room: bool
+    ) -> Stanza:
+        """Like `compose_object`, for an object without `stanza`."""
+        return self._compose_one(self._sendable(one, uid), None, request, id, in_room)
+
+    def corrected_by(self, request: Stanza, *, in_room: bool) -> str | None:
+        """Return the id of our reply to the message that a request corrects, if it is known."""
+        is_plain = len(request.element.children) < 2 or request.kind != "message"
+        return None if is_plain else self._answered.corrected_by(request, in_room=in_room)
+
+    def note_answer(self, request: Stanza, reply: Stanza, *, in_room: bool) -> None:
+        """Remember the reply to a message, for a correction of it; `compose` does so itself."""
+        if request.kind == "message":
+            self._answered.note(request, reply, in_room=in_room)
+
     def _correct(
         self, objects: Sequence[ReplyObject], request: Stanza, in_room: bool
     ) -> Sequence[ReplyObject]:
@@ -252,7 +279,7 @@ class ReplyComposer:
 
     def _rich_children(self, one: RichObject, kind: Kind, request: Stanza) -> tuple[Element, ...]:
         """Return the children that the keys of an object describe."""
-        body = None if one.body in (None, "") or kind != "message" else _text(one.body)
+        body = None if one.body in (None, "") or kind != "message" else text_of_body(one.body)
         content = write_fields(one.fields, body, kind, request)
         elements = tuple(self._sendable_element(element) for element in content.elements)
         if kind != "message":
@@ -338,7 +365,7 @@ def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
     body = one.body
     children: tuple[Element, ...] = ()
     if body is not None and body != "":
-        children = (Element(_BODY, (), (_text(body),)),)
+        children = (Element(_BODY, (), (text_of_body(body),)),)
     if request.kind == "message":
         for child in request.element.children:
             if not isinstance(child, str) and child.name == _THREAD:
@@ -346,12 +373,17 @@ def _message_children(one: ReplyObject, request: Stanza) -> tuple[Element, ...]:
     return children
 
 
-def _text(body: Any) -> str:
+def text_of_body(body: Any, key: str = "body") -> str:
+    """Return the text that a value is, as JSON spells it.
+
+    Raises:
+        UnusableReply: if it is a list or an object; `key` names it.
+    """
     if isinstance(body, str):
         return body
     if isinstance(body, bool | int):
         return msgspec.json.encode(body).decode()
-    raise UnusableReply("body is not a string, a number or a boolean")
+    raise UnusableReply(f"{key} is not a string, a number or a boolean")
 
 
 def _kind(name: str) -> Kind:

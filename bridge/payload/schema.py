@@ -86,7 +86,9 @@ def request_schema(ref_template: str) -> tuple[Table, Table]:
 
 
 def json_schema() -> Table:
-    """Return the schema of a request and of a reply, as definitions `Request` and `Reply`."""
+    """Return the schema of a request and of a reply, as definitions `Request` and `Reply`; of a
+    reply that is a stream, each line is a `StreamObject`.
+    """
     template = "#/$defs/{name}"
     request, definitions = request_schema(template)
     content, more = content_schemas(template)
@@ -98,6 +100,7 @@ def json_schema() -> Table:
             **more,
             "Request": request,
             "ReplyObject": reply_object(content),
+            "StreamObject": stream_object(content),
             "Reply": {
                 "anyOf": [
                     {"$ref": "#/$defs/ReplyObject"},
@@ -107,6 +110,16 @@ def json_schema() -> Table:
             },
         },
     }
+
+
+def stream_object(content: Table) -> Table:
+    """Return the schema of one object of a streamed reply."""
+    one = reply_object(content)
+    added: Table = {
+        "append": {"type": ["string", "integer", "boolean", "null"]},
+        "new": {"type": ["boolean", "null"]},
+    }
+    return {**one, "properties": {**added, **one["properties"]}}
 
 
 def reply_object(content: Table) -> Table:

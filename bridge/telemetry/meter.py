@@ -27,6 +27,8 @@ End = (
 """The end of an incoming stanza."""
 Limit = Literal["size", "depth", "rate", "conversations"]
 """The limit for which a stanza was refused."""
+StreamedEnd = Literal["whole", "broken", "failed"]
+"""How a streamed reply ended: complete, after a part of it, or before anything was said."""
 StreamEndKind = Literal["fault", "closed", "lost"]
 """How a stream ended: by an error, by its end tag, or without either."""
 
@@ -82,6 +84,10 @@ class Meter:
     """From the start of a POST to the end of its response, or to its time-out."""
     posted_bytes: int = 0
     replied_bytes: int = 0
+    streamed: dict[StreamedEnd, int] = field(
+        factory=lambda: dict.fromkeys(get_args(StreamedEnd), 0)
+    )
+    """Ends of streamed replies."""
     replaced: int = 0
     """Characters and control sequences in texts of the endpoint that XML cannot carry."""
     receipts: int = 0

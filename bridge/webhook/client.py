@@ -6,14 +6,16 @@ from typing import Any, Final, Protocol
 
 import httpx
 import trio
+from msgspec.structs import replace
 
 from bridge import __version__
 from bridge.config.settings import HttpSettings
 from bridge.config.value import PostUrl
 from bridge.httpclient.pool import PoolLimits, Timeouts
 from bridge.httpclient.proxy import proxy_for
-from bridge.httpclient.response import Response, ResponseLimits
+from bridge.httpclient.response import BodyOpener, BodySink, Response, ResponseLimits, is_streamed
 from bridge.httpclient.transport import Transport, head_of, origin_of
+from bridge.payload.error import UnusableReply
 
 USER_AGENT: Final = f"xmpp-bridge/{__version__}"
 
@@ -21,8 +23,17 @@ USER_AGENT: Final = f"xmpp-bridge/{__version__}"
 class HttpClient(Protocol):
     """Makes requests to one endpoint."""
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Response:
-        """Send a request with additional header lines, and return the response.
+    async def request(
+        self,
+        method: str,
+        lines: bytes,
+        body: bytes,
+        deadline: float,
+        opener: BodyOpener | None = None,
+        key: str = "",
+    ) -> Response:
+        """Send a request with additional header lines, and return the response. `opener`, with
+        `key`, decides on the body of a streamed one: see `Pool.exchange`.
 
         Raises:
             httpx.TransportError: if the exchange fails; the subclass says how.
@@ -43,11 +54,19 @@ class DirectClient:
         self._post = head_of(request)
 
     def request(
-        self, method: str, lines: bytes, body: bytes, deadline: float
+        self,
+        method: str,
+        lines: bytes,
+        body: bytes,
+        deadline: float,
+        opener: BodyOpener | None = None,
+        key: str = "",
     ) -> Coroutine[Any, Any, Response]:
         head = self._post if method == "POST" else self._post.replace(b"POST", method.encode(), 1)
         data = b"".join((head, lines, b"Content-Length: %d\r\n\r\n" % len(body), body))
-        return self._pool.exchange(self._origin, method, data, self._timeouts, deadline)
+        return self._pool.exchange(
+            self._origin, method, data, self._timeouts, deadline, opener, key
+        )
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -68,14 +87,30 @@ class HttpxClient:
         self._extensions = {"timeout": {"connect": timeouts.connect}}
         self._max_body_bytes = max_body_bytes
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Response:
+    async def request(
+        self,
+        method: str,
+        lines: bytes,
+        body: bytes,
+        deadline: float,
+        opener: BodyOpener | None = None,
+        key: str = "",
+    ) -> Response:
         try:
-            with trio.fail_at(deadline):
-                return await self._request(method, lines, body)
+            with trio.fail_at(deadline) as scope:
+                return await self._request(method, lines, body, scope, opener, key)
         except trio.TooSlowError:
             raise httpx.ReadTimeout("the time for this request is up") from None
 
-    async def _request(self, method: str, lines: bytes, body: bytes) -> Response:
+    async def _request(
+        self,
+        method: str,
+        lines: bytes,
+        body: bytes,
+        scope: trio.CancelScope,
+        opener: BodyOpener | None,
+        key: str,
+    ) -> Response:
         more = [line.split(b": ", 1) for line in lines.splitlines()]
         headers = [*self._template.headers.raw, *((name, value) for name, value in more)]
         request = httpx.Request(
@@ -83,10 +118,34 @@ class HttpxClient:
         )
         response = await self._transport.handle_async_request(request)
         try:
-            content = await self._body(response)
+            head = Response(response.status_code, tuple(response.headers.raw), b"")
+            sink = opener.open(key, head) if opener is not None and is_streamed(head) else None
+            if sink is None:
+                return replace(head, body=await self._body(response))
+            await self._stream(response, sink, scope)
+            return head
         finally:
             await response.aclose()
-        return Response(response.status_code, tuple(response.headers.raw), content)
+
+    async def _stream(
+        self, response: httpx.Response, sink: BodySink, scope: trio.CancelScope
+    ) -> None:
+        """Read the body into a sink."""
+        fault: UnusableReply | httpx.DecodingError | None = None
+        scope.deadline = sink.deadline
+        try:
+            async for piece in response.aiter_raw():
+                try:
+                    sink.feed(piece)
+                except (UnusableReply, httpx.DecodingError) as error:
+                    fault = error
+                    await response.aclose()  # not `break`: see `_body`
+                scope.deadline = sink.deadline
+        except (httpx.TransportError, httpx.StreamError):
+            if fault is None:
+                raise
+        if fault is not None:
+            raise fault
 
     async def _body(self, response: httpx.Response) -> bytes | None:
         """Return the body as received, without decoding; None if it is over the limit."""
@@ -117,7 +176,8 @@ def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
     """
     headers = httpx.Headers(
         {
-            "Accept": "application/json, application/xmpp+xml",
+            "Accept": "application/json, application/xmpp+xml, application/x-ndjson,"
+            " text/event-stream",
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
         }
@@ -130,13 +190,12 @@ def make_client(url: PostUrl, http: HttpSettings) -> HttpClient:
     context = make_ssl_context(http)
     timeouts = Timeouts(connect=http.connect_timeout_s)
     proxy = proxy_for(request.url) if http.proxy_from_env else None
-    if proxy is None and not http.http2:
-        limits = PoolLimits(max_connections=http.max_in_flight)
+    connections = http.max_in_flight + http.max_streams
+    if _is_direct(proxy, http):
+        limits = PoolLimits(max_connections=connections)
         answer_limits = ResponseLimits(max_body_bytes=http.max_reply_bytes)
         return DirectClient(request, Transport(context, limits, answer_limits), timeouts)
-    stock_limits = httpx.Limits(
-        max_connections=http.max_in_flight, max_keepalive_connections=http.max_in_flight
-    )
+    stock_limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     stock = httpx.AsyncHTTPTransport(
         verify=context, limits=stock_limits, trust_env=False, http2=http.http2, proxy=proxy
     )
@@ -153,3 +212,8 @@ def make_ssl_context(http: HttpSettings) -> ssl.SSLContext:
     if http.client_cert_file is not None:
         context.load_cert_chain(http.client_cert_file, http.client_key_file)
     return context
+
+
+def _is_direct(proxy: str | None, http: HttpSettings) -> bool:
+    """Return whether our own client is enough."""
+    return proxy is None and not http.http2

@@ -23,6 +23,7 @@ from bridge.config.settings import HttpSettings
 from bridge.config.value import PostUrl
 from bridge.httpclient.response import Response, decoded
 from bridge.payload.body import BLANK
+from bridge.payload.error import UnusableReply
 from bridge.telemetry.tracing import Spans, fresh_span, traceparent
 from bridge.webhook.client import HttpClient, make_client
 from bridge.webhook.observer import HEADERS, PostAnswer, PostFailure, PostObserver, PostReport
@@ -36,9 +37,12 @@ from bridge.webhook.outcome import (
     Unreachable,
 )
 from bridge.webhook.signature import Signer
+from bridge.webhook.streaming import StreamedBody, Streams
 
-_Media = Literal["json", "xml", "text"]
+_Media = Literal["json", "xml", "text", "ndjson", "sse"]
 _MEDIA: Final[dict[str, _Media]] = {
+    "application/x-ndjson": "ndjson",
+    "text/event-stream": "sse",
     "application/json": "json",
     "application/xmpp+xml": "xml",
     "text/plain": "text",
@@ -80,6 +84,7 @@ class Endpoint:
         Raises: OSError, ssl.SSLError: if the certificates of `http` cannot be used."""
         self.shown = str(url)
         self._exchange = exchange or make_client(url, http)
+        self._http = http
         self._timeout_s = http.timeout_s
         self._max_reply_bytes = http.max_reply_bytes
         self._signer = signer or Signer()
@@ -87,8 +92,27 @@ class Endpoint:
         self._observer = observer
         self._spans = spans
         self._text_replies = text_replies
+        self._streams: Streams | None = None
+        self._opener: Endpoint | None = None  # itself, if replies may be streamed
+        self._bodies: dict[str, StreamedBody] = {}
         self._posting = 0
         self._idle: trio.Event | None = None  # set by `post` while `retire` waits
+
+    def use_streams(self, streams: Streams) -> None:
+        """Pass replies that come as streams to `streams`, as they come."""
+        self._streams, self._opener = streams, self
+
+    def open(self, key: str, head: Response) -> StreamedBody | None:
+        """Return what takes the body of a streamed reply to the POST of the stanza `key`."""
+        media = _media_of(head.fields.get(b"content-type", b""))[1]
+        if self._streams is None or media not in ("ndjson", "sse"):
+            return None
+        keeps, now = self._observer is not None, trio.current_time
+        stream = self._streams.open(key, media, self._max_reply_bytes)
+        if stream is None:
+            return None
+        body = self._bodies[key] = StreamedBody(stream, head, self._http, now, keeps=keeps)
+        return body
 
     async def post(
         self,
@@ -119,17 +143,28 @@ class Endpoint:
             until = deadline
         self._posting += 1
         try:
-            result = answer = await self._exchange.request("POST", lines, body, until)
+            result = answer = await self._exchange.request(
+                "POST", lines, body, until, self._opener, uid
+            )
             ended = answer.status
         except httpx.TransportError as error:
+            streamed = self._bodies.get(uid)
+            if streamed is not None:
+                until, was_cut = streamed.deadline, streamed.was_cut
             late = isinstance(error, httpx.TimeoutException) and trio.current_time() >= until
             ended = type(error).__name__
             result = PostFailure("timed_out") if late else PostFailure("unreachable", _why(error))
             if not late:
                 return Unreachable(result.why)
-            return TimedOut(f"no answer within {self._timeout_s:g} s", was_cut)
+            why = f"no answer within {self._timeout_s:g} s"
+            return TimedOut(why if streamed is None else streamed.why_late, was_cut)
+        except (UnusableReply, httpx.DecodingError) as error:  # of a streamed reply
+            ended = type(error).__name__
+            return BadReply(str(error))
         finally:
             self._posting -= 1
+            if self._bodies and uid in self._bodies:
+                result = self._streamed(self._bodies.pop(uid), result)
             if self._idle is not None:
                 self._idle.set()
             if self._observer is not None:
@@ -160,6 +195,15 @@ class Endpoint:
             self._idle = trio.Event()
             await self._idle.wait()
         await self.aclose()
+
+    def _streamed(self, body: StreamedBody, result: PostReport | Response) -> PostReport | Response:
+        """Return the observer's report of a streamed reply: all of it that has come."""
+        if not body.body and isinstance(result, PostFailure):
+            return result
+        if isinstance(result, Response) and result.body is None:
+            return result
+        plain = tuple(one for one in body.head.headers if one[0].lower() != b"content-encoding")
+        return Response(body.head.status, plain, body.body)
 
     def _seen(self, answer: Response) -> PostAnswer:
         """Return the observer's report of an answer, with its content codings undone."""

@@ -4,7 +4,7 @@ import argparse
 
 import trio
 
-from tests.bench import core, deferred, flood, kills, replay, restart, sends, siege, speed
+from tests.bench import core, deferred, flood, kills, replay, restart, sends, siege, speed, streams
 
 
 def main() -> None:
@@ -40,6 +40,9 @@ def main() -> None:
 
     one = commands.add_parser("listener", help=siege.__doc__)
     siege.configure(one)
+
+    one = commands.add_parser("streams", help="streamed replies beside ordinary traffic")
+    streams.configure(one)
 
     given = parser.parse_args()
     given.run(given)

@@ -78,13 +78,24 @@ def run(
     `replaced` says what stands in the program in place of which text.
     """
     text = f"{code_in(PAGE.section(FRAME))[language]}\n\n{recipe.code[language]}"
-    text = replace(text, {"8000": str(port), **replaced})
+    text = _SLOW.sub("sleep(0)", replace(text, replaced))
+    with run_program(text, language, directory, port):
+        yield
+
+
+@contextmanager
+def run_program(
+    text: str, language: str, directory: Path, port: int, command: str | None = None
+) -> Iterator[None]:
+    """Run a program of the manual, with `port` in place of the one that it has. `command` is for
+    another web framework than the one of its language.
+    """
     suffix = {"python": "py"}.get(language, language)
     program, log = directory / f"bot.{suffix}", directory / "log"
-    write(program, _SLOW.sub("sleep(0)", text))
+    write(program, text.replace("8000", str(port)))
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(language, program.name, port),
+            _command(language, program.name, port) if command is None else command.split(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

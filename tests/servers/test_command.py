@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.servers.client import Client, open_client
 from tests.servers.daemon import run_daemon, settings_for
 from tests.servers.endpoint import NOTHING, Endpoint, Posted, Reaction, open_endpoint, reply
 from tests.servers.scene import BOT, bot_table
-from tests.servers.test_identity import Client, open_client
 
 if TYPE_CHECKING:
     from pathlib import Path

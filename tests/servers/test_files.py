@@ -24,13 +24,13 @@ from bridge.cli.check.report import Report
 from bridge.config.loader import from_table
 from bridge.config.settings import Settings
 from tests.manual.page import page
+from tests.servers.client import Client
 from tests.servers.conftest import COMPONENTS, USERS
 from tests.servers.daemon import Daemon, run_daemon, settings_for
 from tests.servers.endpoint import Endpoint, always, open_endpoint, reply
 from tests.servers.peer import CLIENT, connect_client, name
 from tests.servers.process import LOOPBACK, Server, reserve_port
 from tests.servers.scene import BOT, ECHO, bot_table
-from tests.servers.test_identity import Client
 from tests.servers.uploading import (
     LIMIT_BYTES,
     SERVICE,

@@ -18,7 +18,7 @@ from bridge.capture.exchange import HttpExchange
 from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.tally import Tally, kind_of
-from bridge.httpclient.response import Response
+from bridge.httpclient.response import BodyOpener, Response
 from bridge.journal.delivery import Delivery
 from bridge.journal.queue import MemoryQueue, Quota, Receiver
 from bridge.payload.request import request_body
@@ -47,9 +47,17 @@ class CapturedEndpoint:
         self.is_tried_again = False
         """Whether the attempt that failed last was followed by another one."""
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Response:
-        """Return the captured response when it is due. If no attempt was captured, wait until
-        `deadline`.
+    async def request(
+        self,
+        method: str,
+        lines: bytes,
+        body: bytes,
+        deadline: float,
+        opener: BodyOpener | None = None,
+        key: str = "",
+    ) -> Response:
+        """Return the captured response when it is due, also that of a stream as a whole. If no
+        attempt was captured, wait until `deadline`.
 
         Raises:
             httpx.TransportError: if the captured attempt failed, or there is none.

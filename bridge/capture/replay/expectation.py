@@ -8,9 +8,9 @@ reported. Replies in one conversation must also come in
 the order of then. There is no order between conversations, nor for stanzas that the bridge sends on
 its own.
 
-Not compared: stanzas sent for HTTP clients, typing notices of the bridge, barriers, copies sent
-again on another connection (S35), and stanzas that the capture cannot know: replies to stanzas from
-before it began, and those that its end cut off.
+Not compared: stanzas sent for HTTP clients, typing notices of the bridge, corrections of a streamed
+reply on the way, barriers, copies sent again on another connection (S35), and stanzas that the
+capture cannot know: replies to stanzas from before it began, and those that its end cut off.
 """
 
 import heapq
@@ -24,6 +24,7 @@ from bridge.capture.replay.difference import Difference, Item, post_item, stanza
 from bridge.capture.replay.meaning import is_typing_notice, meaning_of, same_request
 from bridge.capture.replay.recorded import Recorded, Told
 from bridge.capture.replay.selection import Selection
+from bridge.capture.replay.streamed import as_compared
 from bridge.capture.replay.unmatched import HISTORY, Sent, Unmatched
 from xmppstream import Element, Stanza, StanzaCondition
 from xmppstream.jid import bare
@@ -103,6 +104,10 @@ class Expectation:
         """Match a stanza that was sent then."""
         if is_typing_notice(stanza) or not self._selection.takes(stanza):
             return
+        compared = as_compared(stanza, self._then)
+        if compared is None:
+            return
+        stanza = compared
         meaning = meaning_of(stanza, self._domain)
         if self._api.get(meaning):
             self._api[meaning] -= 1
@@ -121,6 +126,10 @@ class Expectation:
         """Match a stanza that is sent now."""
         if is_typing_notice(stanza) or not self._selection.takes(stanza):
             return
+        compared = as_compared(stanza, self._now)
+        if compared is None:
+            return
+        stanza = compared
         meaning = meaning_of(stanza, self._domain)
         now = self._now.enter(stanza, meaning, at, connection)
         now.is_late = self._stopped_at < math.inf

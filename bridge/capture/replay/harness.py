@@ -39,6 +39,7 @@ from bridge.webhook.endpoint import Endpoint
 from bridge.webhook.outcome import Outcome
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.webhook.signature import Signer
+from bridge.webhook.streaming import Streams
 from bridge.xmpp.backoff import Reaction, ReconnectDelay
 from bridge.xmpp.iq import WAIT_LIMIT_S, DuplicateId, TooManyPending
 from bridge.xmpp.link import Link
@@ -88,6 +89,10 @@ class _Timing:
         self._endpoint = endpoint
         self._captured = captured
         self._tally = tally
+
+    def use_streams(self, streams: Streams) -> None:
+        """Pass replies that come as streams to `streams`, as they come."""
+        self._endpoint.use_streams(streams)
 
     async def post(
         self, body: bytes, uid: str, attempt: int, began: float, deadline: float

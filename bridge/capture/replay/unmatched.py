@@ -117,6 +117,14 @@ class Unmatched:
                 return self.remove(other)
         return None
 
+    def take_same_id(self, stanza: Stanza) -> Sent | None:
+        """Remove and return the stanza between the same two addresses that has the same id."""
+        address = (stanza.kind, stanza.from_, stanza.to)
+        for other in self._by_address.get(address, {}).values():
+            if other.stanza.id == stanza.id:
+                return self.remove(other)
+        return None
+
     def take_like(self, sent: Sent) -> Sent | None:
         """Remove and return the stanza that most likely corresponds: between the same two
         addresses, preferably with the same type and id. Replies to different stanzas never do.

@@ -174,6 +174,21 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         (),
         (((name,), one.meter.replied_bytes) for name, one in _each(snapshots)),
     )
+    yield _counter(
+        "replies_streamed",
+        "Streamed replies that ended, by outcome.",
+        ("outcome",),
+        (
+            ((name, end), count)
+            for name, one in _each(snapshots)
+            for end, count in one.meter.streamed.items()
+        ),
+    )
+    yield _gauge(
+        "replies_streaming",
+        "Streamed replies that are coming now.",
+        (((name,), one.streaming) for name, one in _each(snapshots)),
+    )
     yield _gauge(
         "subscribers",
         "Contacts that see the presence of the component's addresses.",

@@ -242,6 +242,9 @@ TABLE_KEYS: list[tuple[str, str, str, Any]] = [
     ("http", "proxy_from_env", "true", True),
     ("http", "max_in_flight", "1", 1),
     ("http", "max_reply_bytes", "4096", 4096),
+    ("http", "stream_idle_s", "5", 5.0),
+    ("http", "stream_max_s", "50", 50.0),
+    ("http", "max_streams", "8", 8),
     ("http", "headers", '{ X-Y = "z" }', {"X-Y": "z"}),
     ("stream", "max_stanza_bytes", "20000", 20000),
     ("stream", "max_send_bytes", "10000", 10000),
@@ -709,6 +712,9 @@ HTTP_KEYS = [
     ("connect_timeout_s", "7", 7.0),
     ("max_in_flight", "7", 7),
     ("max_reply_bytes", "7", 7),
+    ("stream_idle_s", "7.5", 7.5),
+    ("stream_max_s", "7", 7.0),
+    ("max_streams", "7", 7),
     ("ca_file", '"ca.pem"', "{here}/ca.pem"),
     ("client_cert_file", '"both.pem"', "{here}/both.pem"),
     ("proxy_from_env", "true", True),
@@ -971,6 +977,7 @@ CHOICES = [
 COUNTS = [
     ("max_in_flight", "http"),
     ("max_reply_bytes", "http"),
+    ("max_streams", "http"),
     ("max_stanza_bytes", "stream"),
     ("max_depth", "stream"),
     ("max_elements", "stream"),
@@ -1130,7 +1137,8 @@ KNOWN_KEYS = [
     ),
     (
         "http",
-        "timeout_s, connect_timeout_s, max_in_flight, max_reply_bytes, ca_file, "
+        "timeout_s, connect_timeout_s, max_in_flight, max_reply_bytes, "
+        "stream_idle_s, stream_max_s, max_streams, ca_file, "
         "client_cert_file, client_key_file, http2, proxy_from_env, headers",
     ),
     (
@@ -1152,7 +1160,8 @@ KNOWN_KEYS = [
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
         "post_stanza_types, component_post_events, component_encrypted_notice, "
         "component_post_own, component_text_replies, component_receipts, component_markers, "
-        "component_typing_after_s, component_presence, component_subscribe, component_order, "
+        "component_typing_after_s, component_stream, component_stream_broken, "
+        "component_presence, component_subscribe, component_order, "
         "webhook_secrets, webhook_secrets_file, allow_from, name, profile, local_parts, "
         "server, tls, ca_file, tls_name, http, retry, component_invitations, max_rooms, "
         "upload, room, component_text_commands, component_text_prefix, command, register",

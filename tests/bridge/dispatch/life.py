@@ -5,6 +5,7 @@ and the disk are the test's; nothing is in a thread, so that a mock clock need n
 """
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from unittest.mock import patch
@@ -30,6 +31,7 @@ from bridge.journal.store import JournalStore, Totals
 from bridge.listener.submission.sender import Sender
 from bridge.webhook.outcome import NoReply, Outcome, Replied, TimedOut
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
+from bridge.webhook.streaming import Stream, Streams
 from bridge.xmpp.state import MemoryState, StateStore
 from tests.bridge.journal.memory_journal import Severable
 from tests.bridge.recorder import Recorder
@@ -150,6 +152,8 @@ class Postbox:
 
     def __init__(self, wall: Wall, rule: Rule | None = None) -> None:
         self.rule = rule
+        self.streams: Streams | None = None
+        self._scopes: dict[str, trio.CancelScope] = {}
         self.posts: list[Post] = []
         self.running: list[Post] = []
         self._wall = wall
@@ -159,13 +163,26 @@ class Postbox:
         """The ids of all POSTs, in order."""
         return [post.id for post in self.posts]
 
+    def stream(self, id: str, limit_bytes: int = 1_000_000) -> Stream:
+        """Begin to answer the POST of a stanza with a stream of NDJSON."""
+        [post] = [post for post in self.running if post.id == id]
+        assert self.streams is not None
+        stream = self.streams.open(post.uid, "ndjson", limit_bytes)
+        assert stream is not None
+        self._scopes[post.uid].deadline = math.inf
+        return stream
+
     def of(self, id: str) -> list[Post]:
         return [post for post in self.posts if post.id == id]
+
+    def use_streams(self, streams: Streams) -> None:
+        self.streams = streams
 
     async def post(
         self, body: bytes, uid: str, attempt: int, began: float, deadline: float
     ) -> Outcome:
-        with trio.move_on_at(min(began + TIMEOUT_S, deadline)):
+        with trio.move_on_at(min(began + TIMEOUT_S, deadline)) as scope:
+            self._scopes[uid] = scope
             return await self._post(body, uid, attempt)
         return TimedOut(was_cut=deadline <= began + TIMEOUT_S)
 
@@ -265,6 +282,8 @@ class Life:
                     await nursery.start(self._committer.run)
                     if isinstance(self.state, JournalState):
                         await self.state.load()
+                        streams = self.pipeline.streams
+                        streams.load(await self.journal_keeper.still_pending(streams.kept))
                     self.outbox.put(await self.journal_keeper.recovered_replies())
                 await self.pipeline.promises.load()
                 if self.journal_keeper is not None:

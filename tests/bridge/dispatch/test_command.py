@@ -236,6 +236,7 @@ async def test_a_table_is_a_result(nursery: trio.Nursery) -> None:
         (said({"command": "order"}), "The service has failed."),
         (said([{"command": {"note": "a"}}, {"command": {"note": "b"}}]), "The service has failed."),
         (said({"command": {"note": "a", "form": {"type": "x"}}}), "The service has failed."),
+        (Replied("ndjson", b'{"append": "a stream"}\n'), "The service has failed."),
     ],
 )
 async def test_a_failure_completes_the_command(

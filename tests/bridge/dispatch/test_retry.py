@@ -229,7 +229,7 @@ async def retry_after_s(value: str) -> float | None:
 
     class Exchange:
         async def request(
-            self, method: str, lines: bytes, body: bytes, deadline: float
+            self, method: str, lines: bytes, body: bytes, deadline: float, *_: object
         ) -> Response:
             return Response(503, ((b"retry-after", value.encode()),), b"")
 

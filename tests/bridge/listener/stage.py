@@ -58,6 +58,7 @@ class Actor:
     written_bytes: int = 0
     rooms: list[RoomStatus] = field(factory=list)
     subscribers: int = 0
+    streaming: int = 0
 
     @property
     def snapshot(self) -> ComponentSnapshot:
@@ -78,6 +79,7 @@ class Actor:
             self.read_bytes,
             self.written_bytes,
             self.subscribers,
+            self.streaming,
         )
 
     def detach(self, why: str = "connection refused") -> None:

@@ -549,7 +549,7 @@ async def test_h1_the_request(nursery: trio.Nursery) -> None:
         "host": f"{HOST}:{server.port}",
         "content-type": "application/json",
         "content-length": "18",
-        "accept": "application/json, application/xmpp+xml",
+        "accept": "application/json, application/xmpp+xml, application/x-ndjson, text/event-stream",
         "accept-encoding": "identity",
         "user-agent": USER_AGENT,
         "webhook-id": "msg_1",
@@ -749,7 +749,8 @@ async def test_a_cancelled_wait_for_a_connection_frees_its_place(nursery: trio.N
         await exchange.wait_gone()
 
     server = await HttpServer.start(nursery, answer)
-    async with endpoint_at(server.url(), HttpSettings(max_in_flight=Count(1))) as endpoint:
+    http = HttpSettings(max_in_flight=Count(1), max_streams=Count(0))
+    async with endpoint_at(server.url(), http) as endpoint:
         async with trio.open_nursery() as posting:
             posting.start_soon(endpoint.post, BODY, UID)
             await asked.wait()
@@ -803,7 +804,9 @@ class Slow:
         self.go = trio.Event()
         self.events: list[str] = []
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answered:
+    async def request(
+        self, method: str, lines: bytes, body: bytes, deadline: float, *_: object
+    ) -> Answered:
         await self.go.wait()
         self.events.append("answered")
         return Answered(204, (), b"")
@@ -833,7 +836,9 @@ async def test_what_is_left_is_closed_after_its_last_post(nursery: trio.Nursery)
 class Silent(Slow):
     """An exchange that is never answered."""
 
-    async def request(self, method: str, lines: bytes, body: bytes, deadline: float) -> Answered:
+    async def request(
+        self, method: str, lines: bytes, body: bytes, deadline: float, *_: object
+    ) -> Answered:
         await trio.sleep_until(deadline)
         raise httpx.ReadTimeout("the time for this request is up")
 

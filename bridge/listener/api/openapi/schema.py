@@ -5,7 +5,7 @@ from typing import Any, Final
 from bridge.config.token import SCOPES
 from bridge.listener.problem import STATUS_OF
 from bridge.payload.field import FIELDS
-from bridge.payload.schema import content_schemas, reply_object, request_schema
+from bridge.payload.schema import content_schemas, reply_object, request_schema, stream_object
 
 Table = dict[str, Any]
 
@@ -76,6 +76,7 @@ def _schemas() -> Table:
     return {
         **_portable(definitions),
         "Stanza": _portable(reply_object(content)),
+        "StreamObject": _portable(stream_object(content)),
         "Request": _portable(request),
         "Reply": {
             "anyOf": [

@@ -12,6 +12,8 @@ from bridge.webhook.outcome import ERROR_OF_STATUS
 Table = dict[str, Any]
 
 _COUNT: Final[Table] = {"type": "integer", "minimum": 1}
+STREAMED: Final = ("application/x-ndjson", "text/event-stream")
+"""The media types of a reply that is a stream: of `StreamObject`, one per line or event."""
 HEADERS: Final[dict[str, tuple[Table, bool, str]]] = {
     "webhook-id": (WORD, True, "The same at every attempt; equals `uid`"),
     "webhook-timestamp": (_COUNT, True, "The time of this attempt, Unix time in seconds"),
@@ -36,6 +38,7 @@ def webhooks() -> Table:
     content = {
         "application/json": {"schema": reply},
         "application/xmpp+xml": {"schema": {"type": "string"}},
+        **{one: {"schema": {"$ref": "#/components/schemas/StreamObject"}} for one in STREAMED},
     }
     answers: Table = {
         "200": {"description": "Accepted; the stanzas of the body are sent", "content": content},

@@ -305,3 +305,57 @@ def test_whether_the_bot_was_seen_typing_makes_no_difference() -> None:
         for end in ("", state.format("active"), state.format("paused"))
     )
     assert quick == slow != paused
+
+
+# --- how often a streamed reply was shown depends on time, too
+
+
+def text(id: str, body: str, replaces: str = "", hint: str = "") -> Stanza:
+    """A text of a streamed reply, by its id without the uid."""
+    inner = f"<body>{body}</body>"
+    if replaces:
+        inner += f"<replace xmlns='urn:xmpp:message-correct:0' id='{replaces}'/>"
+    inner += f"<{hint} xmlns='urn:xmpp:hints'/>" if hint else ""
+    return parsed(f"<message from='x@{DOMAIN}' to='a@b' id='{id}' type='chat'>{inner}</message>")
+
+
+THEN = [
+    text("msg_1-1", "Good"),
+    text("msg_1-1.1.1", "Good n", "msg_1-1", "no-store"),
+    text("msg_1-1.1.2", "Good night", "msg_1-1"),
+    text("msg_1-2", "Bye"),
+]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        [text("msg_9-1", "Good night"), text("msg_9-2", "Bye")],
+        [
+            text("msg_9-1", "Go"),
+            text("msg_9-1.2.1", "Good night", "msg_9-1"),
+            text("msg_9-2", "B"),
+            text("msg_9-2.1.1", "Bye", "msg_9-2"),
+        ],
+    ],
+    ids=["in one piece", "otherwise"],
+)
+@pytest.mark.parametrize("first", ["then", "now"])
+def test_of_a_streamed_reply_the_last_text_is_compared(now: list[Stanza], first: str) -> None:
+    one = Expectation(DOMAIN, Selection(), 3)
+    sides = [(one.expected, THEN), (one.sent, now)]
+    for tell, stanzas in sides if first == "then" else reversed(sides):
+        for stanza in stanzas:
+            tell(stanza, 1, 1)
+    one.end(3, in_order=True)
+    assert (one.count, one.stanzas) == (0, 2)
+
+
+def test_another_last_text_of_a_streamed_reply_is_a_difference() -> None:
+    one = Expectation(DOMAIN, Selection(), 3)
+    for stanza in THEN:
+        one.expected(stanza, 1, 1)
+    one.sent(text("msg_9-1", "Good day"), 1, 1)
+    one.sent(text("msg_9-2", "Bye"), 1, 1)
+    one.end(3, in_order=True)
+    assert [found.what for found in one.differences] == ["sent differently"]

@@ -214,7 +214,9 @@ def test_the_headers_of_a_post_are_described() -> None:
 def test_each_status_is_described_with_its_error() -> None:
     described = POST["responses"]
     assert set(described) == {"200", "202", "204", "default", *map(str, ERROR_OF_STATUS)}
-    assert set(described["200"]["content"]) == {"application/json", "application/xmpp+xml"}
+    whole = {"application/json", "application/xmpp+xml"}
+    streamed = {"application/x-ndjson", "text/event-stream"}
+    assert set(described["200"]["content"]) == whole | streamed
     assert described["404"]["description"].endswith("item-not-found (cancel)")
     assert POST["security"] == []
 

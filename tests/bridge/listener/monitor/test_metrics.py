@@ -72,6 +72,7 @@ def use(meter: Meter) -> None:
     meter.posted_bytes, meter.replied_bytes, meter.replaced = 1000, 2000, 16
     meter.receipts = 17
     meter.deferred, meter.deferred_replies = 25, 26
+    meter.streamed["broken"] = 18
     meter.refuse("size")
     meter.streams, meter.attempts_failed = 3, 6
     meter.stops.update({"lost": 1, "fault": 1})
@@ -133,7 +134,7 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
     actor = stage.actors[0]
     use(actor.meter)
     actor.in_flight, actor.read_bytes, actor.written_bytes = 21, 22, 23
-    actor.subscribers = 24
+    actor.subscribers, actor.streaming = 24, 26
     stage.actors[1].endpoint = replace(stage.actors[1].endpoint, url="pull:", pollers=25)
     actor.wait("bob@example.org")
     actor.detach()
@@ -161,6 +162,8 @@ async def test_each_number_is_where_it_belongs(browser: Browser, stage: Stage) -
         "replies_promised_total": {bot: 25},
         "deferred_replies_total": {bot: 26},
         "subscribers": {bot: 24, of(OTHER): 0},
+        "replies_streaming": {bot: 26, of(OTHER): 0},
+        "replies_streamed_total": {of(BOT, outcome="broken"): 18, of(BOT, outcome="whole"): 0},
         "post_duration_seconds_count": {bot: 4},
         "post_duration_seconds_sum": {bot: 100.401},
         "post_duration_seconds_bucket": {
