@@ -16,7 +16,7 @@ import trio.lowlevel
 import trustme
 
 from tests.bridge.leak import until
-from tests.manual.page import MANUAL, page
+from tests.manual.page import page
 from tests.servers.daemon import Daemon, run_daemon, settings_for
 from tests.servers.endpoint import Answer, Endpoint, Posted, Reaction, open_endpoint
 from tests.servers.nginx import Nginx
@@ -33,12 +33,6 @@ if TYPE_CHECKING:
 PROMISE: Final = Answer(202, b'{"deferred": true}')
 BODY: Final = f"{{{CLIENT}}}body"
 SECTION: Final = "Reply later, in PHP"
-
-
-def is_written() -> bool:
-    """Whether the manual has the section."""
-    path = MANUAL / "slow.md"
-    return path.exists() and f"## {SECTION}\n" in path.read_text(encoding="utf-8")
 
 
 def promise(_: Posted) -> Reaction:
@@ -106,7 +100,6 @@ async def reply_url(endpoint: Endpoint) -> str:
 
 
 @pytest.mark.skipif(shutil.which("php") is None, reason="php is not installed")
-@pytest.mark.skipif(not is_written(), reason="the page does not have the section yet")
 async def test_the_program_of_the_manual(prosody: Prosody, tmp_path: Path) -> None:
     bot, worker = [one.content for one in page("slow").section(SECTION).tokens if one.info == "php"]
     write(tmp_path / "bot.php", bot)

@@ -8,11 +8,10 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
 import trio
 
 from tests.bench.contestant import ROOT
-from tests.manual.page import MANUAL, page
+from tests.manual.page import page
 from tests.servers.daemon import Daemon, run_daemon, settings_for
 from tests.servers.endpoint import Answer, Posted, Reaction, open_endpoint
 from tests.servers.peer import connect_client
@@ -33,12 +32,6 @@ TABLE: Final[dict[str, Any]] = {
     "component_post_url": "pull:",
     "component_typing_after_s": 0,
 }
-
-
-def is_written() -> bool:
-    """Whether the manual has the section."""
-    path = MANUAL / "slow.md"
-    return path.exists() and f"## {SECTION}\n" in path.read_text(encoding="utf-8")
 
 
 @asynccontextmanager
@@ -72,7 +65,6 @@ async def running(directory: Path, *arguments: str) -> AsyncIterator[trio.Proces
             await process.wait()
 
 
-@pytest.mark.skipif(not is_written(), reason="the page does not have the section yet")
 async def test_the_program_of_the_manual(prosody: Prosody, tmp_path: Path) -> None:
     [program] = [
         one.content for one in page("slow").section(SECTION).tokens if one.info == "python"
