@@ -355,7 +355,7 @@ def test_another_last_text_of_a_streamed_reply_is_a_difference() -> None:
     one = Expectation(DOMAIN, Selection(), 3)
     for stanza in THEN:
         one.expected(stanza, 1, 1)
-    one.sent(text("msg_9-1", "Good day"), 1, 1)
-    one.sent(text("msg_9-2", "Bye"), 1, 1)
+    one.sent(text("msg_1-1", "Good day"), 1, 1)
+    one.sent(text("msg_1-2", "Bye"), 1, 1)
     one.end(3, in_order=True)
     assert [found.what for found in one.differences] == ["sent differently"]
