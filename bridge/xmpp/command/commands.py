@@ -51,6 +51,8 @@ ACTIONS: Final = ("execute", "next", "complete", "prev", "cancel")
 _INFO: Final = expanded(DISCO_INFO, "query")
 _ITEMS: Final = expanded(DISCO_ITEMS, "query")
 _NOTES_SHOWN: Final = 5
+_FILLED_LIMIT: Final = 16_000
+"""The characters that a form shows again, at most, after a wrong value."""
 _FORBIDDEN: Final = StanzaError(
     StanzaCondition.FORBIDDEN, ErrorType.AUTH, "You may not use this command."
 )
@@ -222,7 +224,7 @@ class Commands:
             session = self.sessions.begin(
                 command.node, stanza.from_ or "", stanza.to or "", stage, is_text=False
             )
-            if not any(one.is_asked for one in command.fields):
+            if all(one.type == "hidden" for one in command.fields):
                 stage.values, _ = checked_form(stage.form, {})
                 return self._ask(stanza, session, "execute")
             self.sessions.keep(session)
@@ -330,9 +332,6 @@ class Commands:
             return None
         note = Note(error.text or "The service has failed.", "error")
         return answer(request, Command(node, id, status="completed", note=note))
-
-
-_FILLED_LIMIT: Final = 16_000
 
 
 def first_stage(command: CommandSettings) -> Stage:

@@ -8,7 +8,14 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from bridge.config.command import CommandSet, read_register
-from bridge.config.settings import Count, ListenSettings, SenderLimits, TcpAddress
+from bridge.config.settings import (
+    Component,
+    Count,
+    ListenSettings,
+    SenderLimits,
+    Settings,
+    TcpAddress,
+)
 from bridge.webhook.outcome import NoReply, Outcome, Rejected, Replied
 from bridge.xmpp.command.registry import command_of
 from bridge.xmpp.command.session import SENDER_LIMIT
@@ -835,4 +842,47 @@ async def test_so_many_people_are_known_to_be_registered(
     actions_ = [post.json["command"]["action"] for post in one.endpoint.posts]
     assert actions_ == ["register", "register", "register", "change", "register"]
     assert list(one.state.entries("registered")) == ["p0@example.com", "p1@example.com"]
+    await one.kill()
+
+
+async def test_a_reload_changes_commands_but_no_session(nursery: trio.Nursery) -> None:
+    one = life()
+    await nursery.start(one.run)
+    session, gone = await began(one), await began(one)
+    other = command_of({"node": "order", "fields": [{"var": "x", "required": True}]})
+    component = evolve(COMPONENT, post_stanzas=frozenset(), commands=CommandSet((other,)))
+
+    def reload(component: Component) -> None:
+        one.pipeline.change(component, Settings((component,)), one.endpoint, moved=False)
+
+    reload(component)
+    await one.give(ask("1", "items", COMMANDS), run("2", session=session, id="4"), run("3"))
+    items, form = one.sent()
+    assert listed(items, "item", "node") == ["order"]
+    assert asked(one)[1]["data"] == {"id": "4"}
+    assert asked_for(form) == {"x": []}
+    reload(evolve(component, commands=CommandSet()))
+    await one.give(ask("4", "info"), run("5", session=gone, id="4"))
+    info, refused = one.sent()
+    assert COMMANDS not in listed(info, "feature", "var")
+    assert condition(refused) == ["cancel", "service-unavailable"]
+    await one.answer("2")
+    assert status(only(one)) == "completed"
+    await one.kill()
+
+
+async def test_a_text_to_confirm_is_shown(nursery: trio.Nursery) -> None:
+    sure = {"node": "sure", "fields": [{"type": "fixed", "value": "Are you sure?"}]}
+    hidden = {"node": "hidden", "fields": [{"var": "v", "type": "hidden", "value": "1"}]}
+    one = life(commands=CommandSet((command_of(sure), command_of(hidden))))
+    await nursery.start(one.run)
+    await one.give(run("1", "sure"))
+    form = only(one)
+    assert asked_for(form) == {"": ["Are you sure?"]}
+    await one.give(run("2", "sure", session=session_of(form)), run("3", "hidden"))
+    posted = [one.endpoint.of(id)[0].json["command"] for id in ("2", "3")]
+    assert [(each["action"], each["data"]) for each in posted] == [
+        ("complete", {}),
+        ("execute", {"v": "1"}),
+    ]
     await one.kill()

@@ -52,6 +52,12 @@ OPTIONS = ["s", {"value": "l", "label": "large"}]
         ({"validate": "date"}, ["20260228"], "this is not a date such as 2026-06-30."),
         ({"validate": {"regex": "a+"}}, ["aaa"], ["aaa"]),
         ({"validate": {"regex": "a+"}}, ["aab"], "this does not have the right form."),
+        # 2^60 steps for Python's own `re`:
+        (
+            {"validate": {"regex": "(a+)+$"}},
+            ["a" * 60 + "b"],
+            "this does not have the right form.",
+        ),
         ({}, ["x" * (TEXT_LIMIT + 1)], "this is too long."),
         ({"type": "text-multi"}, ["x"] * (VALUES_LIMIT + 1), "this is too long."),
     ],
