@@ -93,7 +93,6 @@ def chunk(data: bytes) -> bytes:
 @pytest.fixture(params=[False, True], ids=["direct", "httpx"])
 def http(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> HttpSettings:
     """Settings for our own client, and for httpx's."""
-    monkeypatch.setattr("bridge.webhook.client._proxy_for", lambda _: None)
     if request.param:
         monkeypatch.setattr("bridge.webhook.client._is_direct", lambda *_: False)
     return HttpSettings(
