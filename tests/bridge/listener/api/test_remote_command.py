@@ -137,7 +137,7 @@ async def test_who_may_run_one(world: World) -> None:
     problem(await world.post("/v1/commands/@/x", **bearer("one")), 422)
     problem(await world.post("/v1/commands/a%FF/x", **bearer("one")), 422)
     problem(await world.post("/v1/commands/a@b/", **bearer("one")), 422)
-    problem(await world.post("/v1/commands/a@b", **bearer("one")), 404)
+    problem(await world.post("/v1/commands/a@b", **bearer("one")), 405)
     assert not world.sender.asked
 
 
