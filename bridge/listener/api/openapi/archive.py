@@ -19,7 +19,7 @@ from bridge.listener.api.stanza import JSON
 
 _TIME: Final[Table] = {"type": "string", "examples": ["2026-06-30T12:00:00Z"]}
 _PARAMETERS: Final[dict[str, tuple[Table, str]]] = {
-    "with": (JID, "Only messages from or to this address"),
+    "with": ({**JID, "minLength": 0}, "Only messages from or to this address"),
     "start": (_TIME, "Only messages since then"),
     "end": (_TIME, "Only messages until then"),
     "after": (ANY, "The page after the message with this archive id"),
