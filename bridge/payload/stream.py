@@ -17,6 +17,16 @@ DONE: Final = b"[DONE]"
 """How the APIs of language models end their events; it is no JSON, and says nothing."""
 
 
+def read_whole(content: bytes, media: StreamMedia) -> list[dict[str, Any]]:
+    """Return the objects of a streamed reply that has come to its end.
+
+    Raises:
+        UnusableReply: if a line is not a JSON object.
+    """
+    decoder = StreamDecoder(media, len(content))
+    return [*decoder.feed(content), *decoder.end()]
+
+
 class StreamDecoder:
     """Decodes the body of one streamed reply. `feed` and `end` yield objects in order; use each
     before the next, since an error comes after the objects before it.

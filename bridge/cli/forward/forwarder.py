@@ -34,7 +34,13 @@ _LAST_S: Final = 15.0
 _ANSWER_TRIES: Final = 5
 _LATE: Final = frozenset({404, 409, 410})
 _JSON: Final = "application/json"
-_MEDIA: Final = {"json": _JSON, "xml": "application/xmpp+xml", "text": "text/plain"}
+_MEDIA: Final = {
+    "json": _JSON,
+    "xml": "application/xmpp+xml",
+    "text": "text/plain",
+    "ndjson": "application/x-ndjson",
+    "sse": "text/event-stream",
+}
 Answer = tuple[bytes, str | None]
 NOTHING: Final[Answer] = (b"", None)
 

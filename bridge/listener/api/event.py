@@ -29,6 +29,7 @@ from bridge.listener.problem import Problem
 from bridge.listener.server.exchange import HAS_LEFT
 from bridge.payload.body import BLANK, NotJson, decode_json, read_reply
 from bridge.payload.error import UnusableReply
+from bridge.payload.stream import read_whole
 from bridge.telemetry.text import printable
 from bridge.webhook.outcome import BadReply, NoReply, Outcome, Rejected, Replied
 from bridge.webhook.pull import NotLeased, Offer, Poller, PulledEvents, Reach
@@ -40,6 +41,7 @@ MAX: Final = 10
 MAX_LIMIT: Final = 100
 COMMENT_EVERY_S: Final = 15.0
 STREAM: Final = "text/event-stream"
+NDJSON: Final = "application/x-ndjson"
 RETRY_LIMIT_S: Final = 86_400
 GIVEN_BACK: Final = 429
 """The status that stands for an event that is given back: it says nothing about the endpoint, so
@@ -51,10 +53,12 @@ _WHY_LENGTH: Final = 300
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _OTHER_KEYS: Final = frozenset({"status", "retry_after_s", "bad_reply", "deferred"})
 _MAYBE_OTHER: Final = re.compile(rb'"(?:status|retry_after_s|bad_reply|deferred)"')
-_FORMATS: Final[dict[str, Literal["json", "xml", "text"]]] = {
+_FORMATS: Final[dict[str, Literal["json", "xml", "text", "ndjson", "sse"]]] = {
     JSON: "json",
     XML: "xml",
     TEXT: "text",
+    NDJSON: "ndjson",
+    STREAM: "sse",
 }
 
 
@@ -315,14 +319,17 @@ def _reply_of(request: Request, body: bytes) -> Outcome:
     """
     if not body.strip(BLANK):
         return NoReply()
-    media = _FORMATS[media_type(request, JSON, XML, TEXT)]
+    media = _FORMATS[media_type(request, *_FORMATS)]
     if media == "json":
         other = _other_than_reply(body)
         if other is not None:
             return other
     reply = Replied(media, body)
     try:
-        read_reply(reply)
+        if media == "ndjson" or media == "sse":
+            read_whole(reply.content, media)
+        else:
+            read_reply(reply)
     except NotJson as error:
         raise not_json(error) from None
     except UnusableReply as error:

@@ -186,6 +186,16 @@ async def test_the_service_gets_exactly_what_the_bridge_would_have_posted(
             Replied("xml", b"<message/>"),
             None,
         ),
+        (
+            replying(body=b'{"append": "a"}', media="application/x-ndjson"),
+            Replied("ndjson", b'{"append": "a"}'),
+            None,
+        ),
+        (
+            replying(body=b'data: {"append": "a"}', media="text/event-stream"),
+            Replied("sse", b'data: {"append": "a"}'),
+            None,
+        ),
         (replying("204 No Content"), NoReply(), None),
         (replying("202 Accepted", b'{"deferred": true}'), NoReply(None, 202, True), None),
         (replying(), NoReply(), None),

@@ -377,6 +377,25 @@ async def test_text_is_a_reply_where_the_component_says_so(
     assert world.outcomes == {"u1": Replied("text", b"hi")}
 
 
+@pytest.mark.parametrize(
+    ("media", "name", "good", "bad"),
+    [
+        ("application/x-ndjson", "ndjson", b'{"append": "a"}\n{"append": "b"}\n', b'{"append"\n'),
+        ("text/event-stream", "sse", b'data: {"append": "a"}\n\ndata: [DONE]\n\n', b"data: 1\n\n"),
+    ],
+)
+async def test_a_stream_that_is_whole_is_a_reply(
+    world: World, autojump_clock: MockClock, media: str, name: Any, good: bytes, bad: bytes
+) -> None:
+    await world.post("u1")
+    assert await world.uids() == ["u1"]
+    status, _ = refusal(await world.answer("u1", bad, media))
+    assert status in (400, 422)
+    assert world.outcomes == {}
+    assert (await world.answer("u1", good, media)).status_code == 204
+    assert world.outcomes == {"u1": Replied(name, good)}
+
+
 async def test_an_event_is_answered_once(world: World, autojump_clock: MockClock) -> None:
     await world.post("u1")
     assert await world.uids() == ["u1"]
