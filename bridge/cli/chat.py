@@ -9,12 +9,13 @@ be loopback (DNS rebinding), and a text must come as JSON, which other origins m
 import http.server
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from bridge.config.value import BadValue, check_text
+from bridge.payload.field import of_stanza
 from xmppstream import Stanza, write
 from xmppstream.names import COMPONENT, expanded
 
@@ -34,27 +35,35 @@ _PAGE: Final = """\
        white-space: pre-wrap; overflow-wrap: anywhere }
   li.you { margin-left: 15% } li.bot { margin-right: 15% }
   li.xml { font: .85rem/1.4 monospace }
+  #typing { opacity: .7; min-height: 1.4em; margin: .5rem 0 }
   form { display: flex; gap: .5rem } input { flex: 1; font: inherit; padding: .4rem }
   button { font: inherit }
 </style>
 <h1>Chat with your bot</h1>
 <p>You are a person on XMPP. What you write is POSTed to the service; its replies appear here.</p>
 <ul id="entries" aria-live="polite"></ul>
+<p id="typing" aria-live="polite"></p>
 <form id="form"><input id="text" aria-label="Message" autocomplete="off" autofocus>
 <button>Send</button></form>
 <script>
   let next = 0
   const list = document.getElementById("entries"), text = document.getElementById("text")
+  const typing = document.getElementById("typing"), items = new Map()
+  function show(one) {
+    if (one.who == "bot") typing.textContent = one.state == "composing" ? "The bot is typing …" : ""
+    if (!one.text) return
+    const item = items.get(one.replaces) || document.createElement("li")
+    item.className = one.who + (one.xml ? " xml" : "")
+    item.textContent = one.text
+    if (one.replaces) item.title = "corrected"
+    if (one.id && !one.replaces) items.set(one.id, item)
+    if (!item.isConnected) list.append(item)
+    typing.scrollIntoView()
+  }
   async function refresh() {
     try {
       const found = await (await fetch("/entries?from=" + next)).json()
-      for (const one of found) {
-        const item = document.createElement("li")
-        item.className = one.who + (one.xml ? " xml" : "")
-        item.textContent = one.text
-        list.append(item)
-        item.scrollIntoView()
-      }
+      found.forEach(show)
       next += found.length
     } catch { document.title = "xmpp-bridge: the demo has ended" }
     setTimeout(refresh, 500)
@@ -136,11 +145,17 @@ class ChatPage:
         return f"http://127.0.0.1:{self._server.server_port}/"
 
     def hear(self, stanza: Stanza) -> None:
-        """Show a stanza that came for the person: its body, or else its XML."""
+        """Show a stanza that came for the person, as a client would: its body, in the place of the
+        message that it corrects, and whether the bot is typing; or else its XML.
+        """
         body = stanza.element.find(_BODY) if stanza.type != "error" else None
-        text = "" if body is None else body.text
-        shown = text or write(stanza.element, COMPONENT)
-        self._entries.append({"who": "bot", "text": shown, "xml": not text})
+        fields = of_stanza(stanza)
+        entry: dict[str, Any] = {"who": "bot", "text": "" if body is None else body.text}
+        entry["xml"] = not entry["text"] and not _is_state(fields)
+        if entry["xml"]:
+            entry["text"] = write(stanza.element, COMPONENT)
+        more = {"id": stanza.id, "state": fields.get("state"), "replaces": fields.get("replace")}
+        self._entries.append(entry | {key: value for key, value in more.items() if value})
 
     def __enter__(self) -> "ChatPage":
         self._thread.start()
@@ -153,6 +168,11 @@ class ChatPage:
     def _is_ours(self, host: str | None) -> bool:
         port = self._server.server_port
         return host in (f"127.0.0.1:{port}", f"localhost:{port}")
+
+
+def _is_state(fields: Mapping[str, Any]) -> bool:
+    """Return whether a message without a body says only what the bot is doing."""
+    return "state" in fields and not fields.keys() - {"state", "hints", "thread"}
 
 
 def _text_of(content: bytes) -> str | None:

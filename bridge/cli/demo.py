@@ -26,7 +26,7 @@ from bridge.cli.option import checked
 from bridge.config.loader import from_table
 from bridge.config.value import parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
-from bridge.payload.namespace import CORRECT
+from bridge.payload.namespace import CHAT_STATES, CORRECT
 from bridge.telemetry.log import configure
 from xmppstream import (
     ComponentConnection,
@@ -59,6 +59,8 @@ What next:
   Connect it to a server, step by step:   xmpp-bridge help tutorial
   Read what a service may answer:         xmpp-bridge help contract
   Come from mod_component_http, mod_rest: xmpp-bridge help migration"""
+_ACTIVE: Final = Element(f"{{{CHAT_STATES}}}active")
+"""So the person sees that the bot is typing: its client says that it shows such a thing."""
 Say = Callable[[str, str, str], None]
 
 
@@ -186,7 +188,7 @@ async def _pass_on(peer: "_Peer", said: trio.MemoryReceiveChannel[str]) -> None:
     number = 0
     async for text in said:
         number += 1
-        await peer.ask(_chat(f"c{number}", text), 0)
+        await peer.ask(_chat(f"c{number}", text, _ACTIVE), 0)
 
 
 async def _play(console: Console, peer: "_Peer") -> int:

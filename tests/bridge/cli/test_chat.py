@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from bridge.cli.chat import MAX_TEXT_BYTES, ChatPage
 from bridge.cli.main import main
 from tests.bridge.http_server import Exchange, HttpServer, response
+from tests.bridge.sample import stanza
 from xmppstream import Element, make
 from xmppstream.names import COMPONENT, expanded
 
@@ -89,6 +90,26 @@ def test_what_is_said_and_heard(page: ChatPage, client: Client, said: list[str])
     ]
     (last,) = client.entries(2)
     assert (last["xml"], last["text"].startswith("<presence")) == (True, True)
+
+
+def test_typing_and_corrections_are_told_apart(page: ChatPage, client: Client) -> None:
+    def heard(inner: str, id: str = "") -> dict[str, Any]:
+        about = f" id='{id}'" if id else ""
+        head = f"<message to='a@b' from='bot@c' type='chat'{about}>"
+        page.hear(stanza(f"{head}{inner}</message>"))
+        return client.entries()[-1]
+
+    state = "<{} xmlns='http://jabber.org/protocol/chatstates'/>"
+    hint = "<no-store xmlns='urn:xmpp:hints'/>"
+    replace = "<replace xmlns='urn:xmpp:message-correct:0' id='u-1'/>"
+    shown = {"who": "bot", "xml": False}
+    assert heard(state.format("composing") + hint) == {**shown, "text": "", "state": "composing"}
+    first = heard("<body>Good</body>" + state.format("active"), "u-1")
+    assert first == {**shown, "text": "Good", "state": "active", "id": "u-1"}
+    corrected = heard(f"<body>Good night</body>{replace}", "u-1.1.1")
+    assert corrected == {**shown, "text": "Good night", "replaces": "u-1", "id": "u-1.1.1"}
+    received = heard(f"<received xmlns='urn:xmpp:receipts' id='1'/>{state.format('active')}")
+    assert received["xml"]
 
 
 @pytest.mark.parametrize("start", ["x", "-1", "٣", "1e9", ""])
