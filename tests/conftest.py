@@ -1,9 +1,17 @@
-"""What all tests share: with `XMPP_BRIDGE_NO_SKIP=1` (as in CI) nothing may skip: a skip fails."""
+"""What all tests share.
+
+With `XMPP_BRIDGE_NO_SKIP=1` (as in CI) nothing may skip: a skip fails. No example of Hypothesis has
+a deadline: a busy machine is no fault.
+"""
 
 import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unhurried", settings.default, deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(wrapper=True)
