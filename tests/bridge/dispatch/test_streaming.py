@@ -103,6 +103,22 @@ async def test_the_first_text_comes_after_a_second_and_corrections_ever_more_rar
     await life.kill()
 
 
+async def test_what_a_stream_lets_choose_can_be_chosen_while_it_runs(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    life, stream = await begin(nursery)
+    feed(stream, {"body": "Tea?", "answers": [{"value": "yes", "label": "Yes"}]})
+    await pass_time(1.1)
+    [first] = shown(life.sent())
+    assert first.text.startswith("Tea?")
+    answer = f"<message from='{JULIET}' to='{BOT}' id='m2' type='chat'><body>1</body></message>"
+    await life.give(stanza(answer))
+    await life.answer("m1", Replied("ndjson", b""))
+    [post] = life.endpoint.of("m2")
+    assert post.json["answer"] == "yes"
+    await life.kill()
+
+
 async def test_the_person_sees_one_message_and_its_corrections(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
