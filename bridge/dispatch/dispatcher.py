@@ -220,7 +220,7 @@ class Dispatcher:
             self._admission.refuse(stanza, WRITTEN_LIMIT)
             return
         domain, offers = self._admission.domain, self._offers
-        choice = offers.take(stanza) if offers is not None and offers.is_any_made else None
+        choice = offers.take(stanza) if offers is not None and offers.made else None
         if choice is not None and choice.key == "action" and self._admission.posts("action"):
             event = "action"
         delivery = Delivery(

@@ -123,15 +123,16 @@ class Settlement:
             self._streams.settled(delivery.uid)
         self._log.debug("ended", uid=delivery.uid, end=end, replies=len(stanzas))
         self._outbox.put(replies)
+        offers = self._offers
         for stanza in stanzas:
             if stanza.type == "groupchat" or stanza.kind == "presence":
                 self._rooms.observe_sent(stanza)
             if stanza.kind == "presence" and self._contacts is not None:
                 self._contacts.observe_sent(stanza)
-            if self._offers is not None:
-                self._offers.observe_sent(stanza)
-        if self._offers is not None and self._offers.is_any_chosen and reason is None:
-            self._offers.forget(delivery.uid)
+            if offers is not None and (offers.made or len(stanza.element.children) > 1):
+                offers.observe_sent(stanza)
+        if offers is not None and offers.chosen and reason is None:
+            offers.forget(delivery.uid)
 
     def _export(self, spans: Spans, delivery: Delivery, end: End, reason: str | None) -> None:
         spans.stanza_ended(

@@ -19,7 +19,6 @@ from bridge.payload.body import IGNORED, Reading, ReplyObject, hint_for, read_re
 from bridge.payload.check import is_answer_to
 from bridge.payload.derived import OUTSIDE, Place
 from bridge.payload.error import UnusableReply
-from bridge.payload.extension.choice import Choice
 from bridge.payload.reply import ReplyComposer
 from bridge.payload.request import request_body
 from bridge.telemetry.meter import Meter, PostResult
@@ -164,7 +163,7 @@ class DeliveryWorker:
         """POST once, cut at `deadline` or by the time-out of the endpoint; see `Poster.post`."""
         stanza, meter = delivery.stanza, self._meter
         number = len(delivery.attempts) + 1
-        url, promises = None, self._promises
+        url, promises, offers = None, self._promises, self._offers
         is_asked = delivery.event is not None and delivery.event in _ASKED
         if promises is not None and not is_asked and not is_final(stanza):
             url = promises.url_for(delivery)
@@ -173,7 +172,7 @@ class DeliveryWorker:
             self._place_of(delivery),
             delivery.event,
             url,
-            self._choice_of(delivery),
+            offers.choice_of(delivery.uid) if offers is not None and offers.chosen else None,
         )
         if self._typing is not None:
             self._typing.begin(delivery.uid, stanza, began)
@@ -193,7 +192,11 @@ class DeliveryWorker:
             meter.replied_bytes += len(outcome.content)
             if is_final(stanza):  # a reply to it is ignored (H5)
                 pass
-            elif streams is not None and not is_asked and _is_streamed(outcome, uid, streams):
+            elif (
+                streams is not None
+                and not is_asked
+                and (outcome.media in STREAMED or uid in streams.begun)
+            ):
                 outcome, stanzas = await self._end_stream(streams, delivery, outcome)
             else:
                 in_room = self._rooms.occupancy.has_occupant(stanza.from_ or "")
@@ -257,13 +260,6 @@ class DeliveryWorker:
         if self._typing is not None:
             self._typing.promise(delivery.uid, began + self._promises.ttl_s)
         return True
-
-    def _choice_of(self, delivery: Delivery) -> Choice | None:
-        """Return what a message has chosen, if anything."""
-        offers = self._offers
-        return (
-            offers.choice_of(delivery.uid) if offers is not None and offers.is_any_chosen else None
-        )
 
     def _turn_of(self, delivery: Delivery, objects: list[ReplyObject]) -> Turn:
         """Return a reply as it is composed: that to a command of the bridge's takes a turn.
@@ -385,8 +381,3 @@ class DeliveryWorker:
         if is_new:
             self._warned.add(subject)
         return is_new
-
-
-def _is_streamed(outcome: Replied, uid: str, streams: Streams) -> bool:
-    """Return whether a reply is a stream, or ends what one has begun."""
-    return outcome.media in STREAMED or uid in streams.begun

@@ -61,24 +61,16 @@ class Offers:
         self._is_occupant = is_occupant
         self._now = now
         self._limit = limit
-        self._made: dict[str, _Made] = {}  # the oldest first
-        self._chosen: dict[str, _Chosen] = {}
-
-    @property
-    def is_any_made(self) -> bool:
-        """Whether anything can be chosen now; asked for each stanza."""
-        return bool(self._made)
-
-    @property
-    def is_any_chosen(self) -> bool:
-        """Whether a message that is not settled has chosen something; asked for each stanza."""
-        return bool(self._chosen)
+        self.made: dict[str, _Made] = {}
+        """The offers by conversation, the oldest first; read-only, as the choices are."""
+        self.chosen: dict[str, _Chosen] = {}
+        """The choices by the uid of their message."""
 
     def load(self) -> None:
         """Read the state, and forget what is too old or cannot be read."""
         now = self._now()
-        self._made = self._loaded(_OFFER, _Made, lambda one: now - one.at < OFFER_S)
-        self._chosen = self._loaded(_CHOICE, _Chosen, lambda one: now - one.at < CHOICE_S)
+        self.made = self._loaded(_OFFER, _Made, lambda one: now - one.at < OFFER_S)
+        self.chosen = self._loaded(_CHOICE, _Chosen, lambda one: now - one.at < CHOICE_S)
 
     def _loaded(self, kind: str, type: type[T], is_current: Callable[[T], bool]) -> dict[str, T]:
         found: dict[str, T] = {}
@@ -99,16 +91,16 @@ class Offers:
     def observe_sent(self, stanza: Stanza) -> None:
         """Note a stanza that is sent: a message may make an offer, and ends the one before it."""
         children = stanza.element.children
-        if stanza.kind != "message" or not (self._made or len(children) > 1):
+        if stanza.kind != "message" or not (self.made or len(children) > 1):
             return  # nearly all stanzas
         if stanza.type in ("groupchat", "error") or not _has_body(stanza):
             return
         offer = offer_of(stanza) if len(children) > 1 else None
         conversation = self._conversation(stanza.to, stanza.from_)
-        self._forget(_OFFER, self._made, conversation)
+        self._forget(_OFFER, self.made, conversation)
         self._sweep()
         if offer is not None:
-            self._keep(_OFFER, self._made, conversation, _Made(self._now(), offer))
+            self._keep(_OFFER, self.made, conversation, _Made(self._now(), offer))
 
     # --- messages to us
 
@@ -123,24 +115,24 @@ class Offers:
             return None
         self._sweep()
         conversation = self._conversation(stanza.from_, stanza.to)
-        made = self._made.get(conversation)
+        made = self.made.get(conversation)
         if made is None:
             return None
-        self._forget(_OFFER, self._made, conversation)
+        self._forget(_OFFER, self.made, conversation)
         return None if body is None else made.offer.choice_of(body.text)
 
     def keep(self, uid: str, choice: Choice) -> None:
         """Keep the choice of a message until it is settled."""
-        self._keep(_CHOICE, self._chosen, uid, _Chosen(self._now(), choice))
+        self._keep(_CHOICE, self.chosen, uid, _Chosen(self._now(), choice))
 
     def choice_of(self, uid: str) -> Choice | None:
         """Return the choice of a message, if it has one."""
-        chosen = self._chosen.get(uid)
+        chosen = self.chosen.get(uid)
         return None if chosen is None else chosen.choice
 
     def forget(self, uid: str) -> None:
         """Forget the choice of a message that is settled, if it has one."""
-        self._forget(_CHOICE, self._chosen, uid)
+        self._forget(_CHOICE, self.chosen, uid)
 
     def _conversation(self, other: str | None, ours: str | None) -> str:
         other = other or ""
@@ -150,11 +142,11 @@ class Offers:
     def _sweep(self) -> None:
         """Forget the offers that have ended by their age."""
         now = self._now()
-        while self._made:
-            conversation, oldest = next(iter(self._made.items()))
+        while self.made:
+            conversation, oldest = next(iter(self.made.items()))
             if now - oldest.at < OFFER_S:
                 break
-            self._forget(_OFFER, self._made, conversation)
+            self._forget(_OFFER, self.made, conversation)
 
     def _keep(self, kind: str, table: dict[str, T], key: str, value: T) -> None:
         table[key] = value

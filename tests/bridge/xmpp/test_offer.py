@@ -229,7 +229,7 @@ def test_what_has_ended_by_its_age_is_swept_by_whatever_comes() -> None:
     assert list(state.entries("offer")) == [f"b@a.example {BOT}"]
     now[0] += OFFER_S
     assert offers.take(message("m", "hello", "c@a.example/x")) is None
-    assert not offers.is_any_made
+    assert not offers.made
     assert state.entries("offer") == {}
 
 
@@ -251,9 +251,9 @@ def test_what_is_old_or_unreadable_is_swept_at_the_start() -> None:
     state.put("offer", "odd", b"{}")
     later = Offers(state, now=lambda: now + OFFER_S)
     later.load()
-    assert (later.is_any_made, later.is_any_chosen) == (False, True)
+    assert (bool(later.made), bool(later.chosen)) == (False, True)
     assert (state.entries("offer"), list(state.entries("choice"))) == ({}, ["u1"])
     much_later = Offers(state, now=lambda: now + CHOICE_S)
     much_later.load()
-    assert not much_later.is_any_chosen
+    assert not much_later.chosen
     assert state.entries("choice") == {}
