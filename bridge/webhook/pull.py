@@ -3,8 +3,8 @@
 A `PulledEndpoint` offers an event for each attempt. A poller takes it, and has a lease on it from
 the moment at which it was written to the poller's connection. A lease ends by an answer, by being
 given back, or by time; what was taken and could not be written is offered again, ahead of all
-others, as the same attempt. Nothing of this is kept: after a crash there are no leases, and the
-journal has the stanzas.
+others, as the same attempt. All of this is in memory: a crash ends the leases, and the journal has
+the stanzas.
 
 A service counts as present while it polls or has a lease, and for `PRESENT_S` thereafter. Without
 one, an offer is `Unreachable`: "nobody polls" is an endpoint that is down. The first poll then

@@ -24,7 +24,7 @@ from bridge.cli.check.report import Report
 from bridge.config.loader import from_table
 from bridge.config.settings import Settings
 from tests.manual.page import page
-from tests.servers.client import Client
+from tests.servers.client import open_client
 from tests.servers.conftest import COMPONENTS, USERS
 from tests.servers.daemon import Daemon, run_daemon, settings_for
 from tests.servers.endpoint import Endpoint, always, open_endpoint, reply
@@ -91,33 +91,6 @@ async def bridge(
         yield daemon, client
 
 
-@asynccontextmanager
-async def open_receiver(server: Server) -> AsyncIterator[Client]:
-    """Log alice in with slixmpp; the process ends with the context."""
-    environment = {
-        **os.environ,
-        "XMPP_JID": f"{ALICE}/phone",
-        "XMPP_PASSWORD": USERS["alice"],
-        "XMPP_HOST": LOOPBACK,
-        "XMPP_PORT": str(server.c2s_port),
-    }
-    script = str(Path(__file__).with_name("slixmpp_receiver.py"))
-    process = await trio.lowlevel.open_process(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
-    client = Client(process)
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.read)
-            await client.see(lambda line: "ready" in line)
-            yield client
-            nursery.cancel_scope.cancel()
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
-            await process.wait()
-
-
 class Blocks(httpx.AsyncByteStream):
     """A file of so many blocks, each another one."""
 
@@ -160,7 +133,7 @@ async def test_50_mb_through_the_bridge_and_to_a_client(server: Server, tmp_path
     async with (
         open_endpoint() as endpoint,
         bridge(server, tmp_path, endpoint) as (daemon, client),
-        open_receiver(server) as alice,
+        open_client(server, script="slixmpp_receiver.py") as alice,
     ):
         small = await upload(client, Blocks(1))  # so that all code is loaded
         assert small.status_code == 201, small.text
@@ -381,7 +354,7 @@ async def test_a_large_file_in_a_form(tmp_path: Path) -> None:
         UploadingEjabberd(tmp_path, components=COMPONENTS, users=USERS) as server,
         open_endpoint() as endpoint,
         bridge(server, tmp_path, endpoint) as (daemon, client),
-        open_receiver(server) as alice,
+        open_client(server, script="slixmpp_receiver.py") as alice,
     ):
         message = json.dumps({"to": ALICE}).encode()
         before = 0

@@ -315,7 +315,7 @@ def _reply_of(request: Request, body: bytes) -> Outcome:
     """Return the outcome that an answer stands for.
 
     Raises:
-        Problem: 415 for another media type, 400 if it is not JSON, 422 if it is no reply.
+        Problem: 415 for another media type, 400 if it is not JSON, 422 if it is not a reply.
     """
     if not body.strip(BLANK):
         return NoReply()

@@ -122,7 +122,7 @@ def _last(query: Element) -> dict[str, Any]:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """Return the keys of an object; none of what is no object, such as an empty vCard."""
+    """Return the keys of an object; none if it is something else, such as an empty vCard."""
     keys = msgspec.to_builtins(value)
     return keys if isinstance(keys, dict) else {}
 

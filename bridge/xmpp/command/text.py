@@ -34,7 +34,7 @@ HELP: Final = "help"
 CANCEL: Final = "cancel"
 ACTION: Final = "me"
 TEXT_LIMIT: Final = 8_000
-"""A longer text is no command, and no answer to a question."""
+"""A longer text is neither a command nor the answer to a question."""
 WORDS_LIMIT: Final = 500
 _BODY: Final = expanded(COMPONENT, "body")
 _THREAD: Final = expanded(COMPONENT, "thread")

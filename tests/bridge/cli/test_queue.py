@@ -585,7 +585,7 @@ async def test_whoever_has_the_directory_and_does_not_answer(
 
 @contextmanager
 def old_daemon(directory: StateDirectory) -> Iterator[None]:
-    """Have a daemon whose protocol had no version yet."""
+    """Start a daemon from before the protocol had versions."""
     told = b'{"error": "not a valid request: Object contains unknown field `protocol`"}\n'
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(directory.control_socket))

@@ -1,6 +1,7 @@
 """Contacts and profiles over HTTP, with a real announcer behind them."""
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from bridge.xmpp.outbox import Outbox
 from bridge.xmpp.state import MemoryState
 from tests.bridge.listener.conftest import TOKENS, bearer
 from tests.bridge.listener.fake_sender import BOT, OTHER, FakeSender
+from tests.bridge.listener.held_state import HeldState
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import stanza
 from xmppstream import Server
@@ -142,6 +144,28 @@ async def test_the_domain_has_a_profile_too(world: World) -> None:
     assert (await world.put(f"/v1/profile/{BOT}", {"name": "All"}, "one")).status_code == 200
     assert world.announcers[BOT].contacts.book.name(BOT) == "All"
     assert (await world.get("/v1/profile/echo", "one")).status_code == 404
+
+
+async def test_a_profile_is_answered_for_once_it_is_kept(
+    world: World, nursery: trio.Nursery
+) -> None:
+    state = HeldState()
+    world.announcers[BOT].contacts.book._state = state
+    statuses: list[int] = []
+
+    async def change(method: str) -> None:
+        url, headers = "/v1/profile/echo", {**bearer("one"), "Content-Type": "application/json"}
+        content = json.dumps(ECHO) if method == "PUT" else None
+        response = await world.client.request(method, url, content=content, headers=headers)
+        statuses.append(response.status_code)
+
+    for method, status in (("PUT", 200), ("DELETE", 204)):
+        nursery.start_soon(change, method)
+        await wait_all_tasks_blocked()
+        assert status not in statuses
+        state.release()
+        await wait_all_tasks_blocked()
+        assert status in statuses
 
 
 async def test_a_profile_that_is_put_replaces_the_configurations_until_it_is_deleted(

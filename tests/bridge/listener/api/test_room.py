@@ -1,12 +1,13 @@
 """Rooms by HTTP: what may be listed, joined and left, and by whom."""
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import httpx
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import RoomSettings
 from bridge.config.value import Secret
@@ -14,6 +15,7 @@ from bridge.xmpp.state import MemoryState
 from tests.bridge.listener.api.test_stanza import problem
 from tests.bridge.listener.conftest import World, basic, bearer
 from tests.bridge.listener.fake_sender import BOT, OTHER
+from tests.bridge.listener.held_state import HeldState
 from tests.bridge.sample import stanza
 from tests.bridge.xmpp.room.stage import SUBJECT, message, presence, refusal
 from xmppstream import Stanza
@@ -134,6 +136,23 @@ async def test_one_that_waits_tells_when(world: World) -> None:
     shown = (await world.get(PATH, **bearer("keeper"))).json()
     assert shown["state"] == "waiting"
     assert shown["next_attempt"] >= shown["since"]
+
+
+async def test_a_change_is_answered_once_it_is_kept(world: World, nursery: trio.Nursery) -> None:
+    state = HeldState()
+    world.services[BOT].rooms.load(state)
+    statuses: list[int] = []
+
+    async def change(call: Callable[[World], Awaitable[httpx.Response]]) -> None:
+        statuses.append((await call(world)).status_code)
+
+    for call, status in ((put, 201), (delete, 204)):
+        nursery.start_soon(change, call)
+        await wait_all_tasks_blocked()
+        assert status not in statuses  # a crash would lose what the client was told
+        state.release()
+        await wait_all_tasks_blocked()
+        assert status in statuses
 
 
 # --- rooms of the configuration, and of the service
