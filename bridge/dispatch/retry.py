@@ -56,8 +56,8 @@ class Retrier:
             self._note_health(result.outcome, delivery, waiting, probe)
         if result.is_success:
             return None
+        delivery.is_tried = True  # before the attempts: see `accepted_attempts`
         delivery.attempts = (*delivery.attempts, Attempt(began, reason_of(result.outcome)))
-        delivery.is_tried = True
         self._queue.attempted(delivery)
         if delivery.deadline == math.inf:  # accepted without a budget
             return None

@@ -45,7 +45,8 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
     is the webhook-id. `xml` is the stanza as serialized for its component's stream. `parties` are
     the bare addresses of sender and recipient, or of an occupant and the recipient; they are set
     before it joins its conversation. `number` is assigned by the journal, in order. `event` is set
-    if the stanza itself does not say which event it is.
+    if the stanza itself does not say which event it is. `is_being_kept`: its POST has begun, and
+    its acceptance is not committed yet, nor refused any more.
     In a delivery from the journal, `stanza` is the head alone (kind, addresses, id) until `load`.
     """
 
@@ -57,6 +58,7 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
     xml: str = _UNWRITTEN
     attempts: tuple[Attempt, ...] = ()
     is_tried: bool = False
+    is_being_kept: bool = False
     component: str = ""
     number: int = 0
     parties: tuple[str, str] = ("", "")
@@ -67,6 +69,14 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
         self.parties = bare(stanza.from_ or ""), bare(stanza.to or "")
         if self.xml is _UNWRITTEN:
             self.xml = write(stanza.element, COMPONENT)
+
+    @property
+    def accepted_attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that it was accepted with. The journal's thread may ask while its task makes
+        others, which `is_tried` says first.
+        """
+        attempts = self.attempts
+        return () if self.is_tried else attempts
 
     @classmethod
     def stored(

@@ -45,7 +45,10 @@ class Storage:
         now: Callable[[], float] = time.time,
     ) -> JournalQueue:
         """Return a new queue for a component. `recover` it first, and `release` it at the end."""
-        queue = JournalQueue(component, self.committer, self._volume, parse, log, now)
+        overlaps = self.durability == "process"
+        queue = JournalQueue(
+            *(component, self.committer, self._volume, parse, log, now), overlaps=overlaps
+        )
         self._queues[component] = queue
         return queue
 
@@ -137,7 +140,7 @@ def open_journal(directory: StateDirectory, settings: JournalSettings) -> Journa
     """
     from bridge.journal.sqlite.store import SqliteStore  # sqlite3 only if a journal is used
 
-    return SqliteStore(
+    store = SqliteStore(
         directory.journal_file,
         durability="power" if settings.durability == "power" else "process",
         dead_limit_count=settings.dead_max_stanzas,
@@ -145,3 +148,6 @@ def open_journal(directory: StateDirectory, settings: JournalSettings) -> Journa
         dead_limit_age_s=settings.dead_max_age_s,
         lock_file=directory.lock_file,
     )
+    if store.warning is not None:
+        logger().warning("journal", warning=store.warning)
+    return store

@@ -77,7 +77,7 @@ class Batch:
         uid, component, stanza = delivery.uid, delivery.component, delivery.stanza
         if uid in self._known:
             raise ImpossibleOperation(f"{uid} is already pending")
-        tally, xml, attempts = self._tally, delivery.xml, delivery.attempts
+        tally, xml, attempts = self._tally, delivery.xml, delivery.accepted_attempts
         tally.number += 1
         weight = len(xml) if xml.isascii() else len(xml.encode())
         self._accepted.append(

@@ -4,6 +4,7 @@ The lock of the state directory (`directory`) reserves the file for one daemon. 
 locking is not used, so an operator may open the file with `sqlite3` while the daemon runs.
 """
 
+import errno
 import os
 import pwd
 import sqlite3
@@ -17,7 +18,7 @@ from bridge.journal.sqlite.statement import STATEMENTS
 from bridge.journal.store import ImpossibleOperation, JournalError
 
 APPLICATION_ID: Final = 0x584D5042  # "XMPB"
-VERSION: Final = 5
+VERSION: Final = 6
 _WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _CACHE_KIB: Final = 16 * 1024
 _PROBE_BYTES: Final = 64 * 1024
@@ -67,7 +68,13 @@ _EVENT: Final = """
 ALTER TABLE pending ADD COLUMN event TEXT;
 ALTER TABLE dead ADD COLUMN event TEXT;
 """
-_STEPS: Final = (_SCHEMA, _CLAIM, _AGE, _STATE, _EVENT)
+# Where the log begins that the tables do not have (`log`). `id` is in the log, too.
+_LOG: Final = """
+CREATE TABLE log (
+  id BLOB NOT NULL, generation INTEGER NOT NULL, begin INTEGER NOT NULL, is_open INTEGER NOT NULL);
+INSERT INTO log VALUES (randomblob(16), 1, 24, 0);
+"""
+_STEPS: Final = (_SCHEMA, _CLAIM, _AGE, _STATE, _EVENT, _LOG)
 """The SQL that upgrades a file from each version, starting at 0 (empty), to the next."""
 PROBE: Final = f"UPDATE probe SET data = randomblob({_PROBE_BYTES})"
 """Writes as much as a batch of 64 stanzas may: a single page fits even on many a full disk. The
@@ -76,7 +83,7 @@ bytes are random, because SQLite does not write a page that has not changed.
 
 
 def open_file(
-    file: Path, durability: Literal["power", "process"], *, busy_timeout_s: float
+    file: Path, synchronous: Literal["FULL", "NORMAL"], *, busy_timeout_s: float
 ) -> sqlite3.Connection:
     """Open the journal, or create one (mode 0600, in a directory of mode 0700). An existing one is
     given that mode. A symbolic link is refused: the lock beside it would not protect its target.
@@ -96,7 +103,7 @@ def open_file(
         )
     try:
         with explained(file):
-            _prepare(database, file, "FULL" if durability == "power" else "NORMAL")
+            _prepare(database, file, synchronous)
     except JournalError:
         database.close()
         raise
@@ -210,6 +217,23 @@ def explain(error: sqlite3.Error | OverflowError | UnicodeError, file: Path) -> 
             owners = ", ".join(holders(file)) or "another process"
             return JournalError(f"{file} is locked by {owners}", "stop the process that holds it")
     return JournalError(f"cannot use {file}: {error}", "please report this")
+
+
+def explain_os(error: OSError, file: Path) -> JournalError:
+    """Return a `JournalError` for the log, which is written without SQLite."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return JournalError(
+                f"no room for {file}: its disk is full", f"make room on {_disk(file)}"
+            )
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            return JournalError(f"cannot write {file}: {error.strerror}", _writable(file))
+        case errno.ELOOP:
+            return JournalError(f"{file} is a symbolic link", "move it away")
+    return JournalError(
+        f"cannot write or read {file}: {error.strerror}",
+        "check for a fault of the disk (dmesg) or a limit on file sizes (ulimit -f)",
+    )
 
 
 def _code(error: Exception) -> int:

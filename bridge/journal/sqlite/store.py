@@ -1,11 +1,14 @@
-"""The embedded journal: one SQLite file with a write-ahead log.
+"""The embedded journal: tables in a SQLite file, and a log in front of them.
 
 Once `commit` has returned, a killed process loses nothing of it. With durability "power", nor does
 a machine that loses power. Settled entries are deleted, and their pages reused: the file is as
-large as the most that ever waited, and the log some MB. While somebody reads the file, the log
-grows, and over a limit nothing more is written.
+large as the most that ever waited, and SQLite's write-ahead log some MB. While somebody reads the
+file, that grows, and over a limit nothing more is written.
 
-`sqlite.file` opens the file, `sqlite.writer` writes; this module has the transactions and reads.
+Most batches are appended to the log (`log`), and what they change is kept in memory (`recent`). All
+others go into the tables, and with them, in one transaction, all that is only in the log: it is
+*folded* in. So is it before a read, when it becomes large, at the end, and after a crash. `file`
+opens the tables, `writer` writes them; this module has the transactions and reads.
 """
 
 import sqlite3
@@ -14,11 +17,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from msgspec import DecodeError
+
 from bridge.journal.age import elapsed_s
 from bridge.journal.delivery import Delivery
 from bridge.journal.sqlite.file import PROBE, explained, open_file
 from bridge.journal.sqlite.idempotency import find_claims
 from bridge.journal.sqlite.identity import OpenedFiles
+from bridge.journal.sqlite.log import BatchLog, Position
+from bridge.journal.sqlite.recent import Change, Recent
 from bridge.journal.sqlite.state import read_state
 from bridge.journal.sqlite.statement import decode_attempts
 from bridge.journal.sqlite.tally import KeepLimits
@@ -28,6 +35,7 @@ from bridge.journal.store import (
     CLAIM_S,
     Claim,
     DeadLetter,
+    ImpossibleOperation,
     JournalError,
     Operation,
     StateEntry,
@@ -40,6 +48,8 @@ _PENDING: Final = f"SELECT {_ENTRY} FROM pending"
 _REPLY: Final = "SELECT number, uid, component, place, data, made FROM reply"
 _DEAD: Final = f"SELECT {_ENTRY}, died, reason, reply FROM dead"
 _PAGE: Final = "WHERE number > ?1 AND (?2 IS NULL OR component = ?2) ORDER BY number LIMIT ?3"
+_LOG: Final = "SELECT id, generation, begin, is_open FROM log"
+_MOVE_LOG: Final = "UPDATE log SET generation = ?, begin = ?, is_open = ?"
 _BEYOND: Final = "\U0010ffff"
 """Sorts after every continuation of a prefix."""
 
@@ -70,7 +80,7 @@ class SqliteStore:
         elapsed_s: Callable[[], float] = elapsed_s,
         lock_file: Path | None = None,
     ) -> None:
-        """Open the file, or create one. `lock_file` reserves it for this process.
+        """Open the files, or create them. `lock_file` reserves them for this process.
 
         Raises:
             JournalError: if it cannot be used; the message names the cause and a remedy.
@@ -78,16 +88,47 @@ class SqliteStore:
         limits = KeepLimits(dead_limit_count, dead_limit_bytes, dead_limit_age_s)
         claim_limits = KeepLimits(claim_limit_count, claim_limit_bytes, CLAIM_S)
         self._file = file
-        self._database = open_file(file, durability, busy_timeout_s=busy_timeout_s)
+        self.warning: str | None = None
+        """What the operator should know of the files, as they were found."""
+        self._synchronous: Literal["FULL", "NORMAL"] = "FULL" if durability == "power" else "NORMAL"
+        self._database = open_file(file, self._synchronous, busy_timeout_s=busy_timeout_s)
         try:
             with explained(file):
                 self._writer = Writer(self._database, limits, claim_limits, elapsed_s)
-            files = [file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")]
-            self._log = WriteAheadLog(self._database, file, log_limit_bytes, elapsed_s)
-            self._opened = OpenedFiles([*files, *([lock_file] if lock_file else [])], elapsed_s)
+            self._wal = WriteAheadLog(self._database, file, log_limit_bytes, elapsed_s)
+            self._recent = Recent()
+            self._log = self._open_log(is_synced=durability == "power")
         except JournalError:
             self._database.close()
             raise
+        beside = (file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))
+        files = [file, *beside, self._log.file, *([lock_file] if lock_file else [])]
+        self._opened = OpenedFiles(files, elapsed_s)
+
+    def _open_log(self, *, is_synced: bool) -> BatchLog:
+        """Open the log, and fold what the last process has left in it."""
+        with explained(self._file):
+            [[id, generation, begin, was_open]] = self._database.execute(_LOG)
+        file = self._file.with_suffix(".log")
+        log = BatchLog(file, id, Position(generation, begin), is_synced=is_synced)
+        try:
+            if was_open and log.is_new:
+                self.warning = (
+                    f"{file} is missing: the journal is as it was when that was last folded into"
+                    f" {self._file.name}, and what was accepted later is lost"
+                )
+            for content in log.read():
+                try:
+                    change = Change.decode(content)
+                except DecodeError as error:
+                    raise JournalError(f"{file} is damaged ({error})", "move it away") from error
+                self._recent.apply(change)
+            self._log = log
+            self._fold()
+        except JournalError:
+            log.close(remove=False)
+            raise
+        return log
 
     def commit(self, operations: Sequence[Operation]) -> None:
         """Execute all operations, or, if it raises, none. An empty list is a probe, which writes as
@@ -98,32 +139,70 @@ class SqliteStore:
             JournalError: if none can be executed, or the file is not the opened one any more.
         """
         self._opened.check(is_probe=not operations)
-        self._log.check()
-        with self._transaction():
-            if operations:
-                self._writer.do(operations)
-            else:
+        change = None
+        if operations and not self._recent.is_large and not self._log.is_full:
+            change = self._recent.change(operations)
+        if change is None:
+            self._fold(operations, is_probe=not operations)
+        else:
+            try:
+                content = change.encode()
+            except UnicodeError as error:
+                raise ImpossibleOperation(str(error)) from error
+            self._log.append(content)
+            self._recent.apply(change)
+
+    def _fold(
+        self,
+        operations: Sequence[Operation] = (),
+        *,
+        is_probe: bool = False,
+        is_open: bool = True,
+    ) -> None:
+        """Execute operations on the tables, after all that is only in the log."""
+        self._wal.check()
+        recent, position = self._recent.operations(), self._log.after()
+        is_lost = position.begin < self._log.end or not is_open  # what the log has until now
+        with self._transaction(is_synced=is_lost):
+            if recent or operations:
+                self._writer.do([*recent, *operations])
+            if is_probe:
                 self._database.execute(PROBE)
+            place = (position.generation, position.begin, is_open)
+            self._database.execute(_MOVE_LOG, place)
+        self._log.move(position)
+        self._recent = Recent()
+
+    def _read_all(self) -> None:
+        """Fold what is only in the log, for a read."""
+        if self._recent:
+            self._fold()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, is_synced: bool) -> Iterator[None]:
+        """`is_synced`: it survives the loss of power, whatever the durability is."""
         before = self._writer.tally
         self._writer.tally = before.copy()
         done = False
         try:
             with explained(self._file):
+                if is_synced:
+                    self._database.execute("PRAGMA synchronous = FULL")
                 self._database.execute("BEGIN IMMEDIATE")
                 yield
                 self._database.execute("COMMIT")
                 done = True
         finally:
-            if not done:
-                self._writer.rolled_back(before)
-                with suppress(sqlite3.Error):  # after some faults, SQLite has rolled back already
+            with suppress(sqlite3.Error):  # after some faults, SQLite has rolled back already
+                if not done:
+                    self._writer.rolled_back(before)
                     self._database.execute("ROLLBACK")
+            if is_synced:
+                self._database.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
         """Return pending entries with numbers greater than `after`, in order."""
+        self._read_all()
         if component is not None and not self._writer.tally.pending.get(component, (0, 0))[0]:
             return []
         return [_entry(row) for row in self._page(_PENDING, component, after, limit)]
@@ -132,6 +211,7 @@ class SqliteStore:
         self, component: str | None, *, after: int = 0, limit: int
     ) -> list[tuple[int, Outgoing]]:
         """Return unconfirmed replies, each with its number, in the order of their `Settle`."""
+        self._read_all()
         return [(row[0], _reply(row)) for row in self._page(_REPLY, component, after, limit)]
 
     def dead(self, component: str | None, *, after: int = 0, limit: int) -> list[DeadLetter]:
@@ -150,6 +230,7 @@ class SqliteStore:
 
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         """Return everything kept under a uid, or under the only uid that begins with it."""
+        self._read_all()
         found = self._find(uid)
         if found:
             return found
@@ -158,6 +239,7 @@ class SqliteStore:
 
     def uids(self, prefix: str, *, limit: int) -> list[str]:
         """Return the uids that begin with `prefix`, sorted, each once."""
+        self._read_all()
         uids = {
             one
             for table in ("pending", "reply", "dead")
@@ -170,6 +252,7 @@ class SqliteStore:
 
     def totals(self) -> dict[str, Totals]:
         """Return how much is kept, by component."""
+        self._read_all()
         tally = self._writer.tally
         replies = dict(self._rows("SELECT component, count(*) FROM reply GROUP BY component"))
         oldest = self._oldest()
@@ -183,14 +266,20 @@ class SqliteStore:
         return result
 
     def close(self) -> None:
-        """Write the log back into the file, unless somebody reads it, and close it."""
+        """Fold the log into the tables, and close the files. SQLite's log is written back unless
+        somebody reads it.
+        """
+        is_folded = False
         try:
-            self._log.empty()
             with explained(self._file):
                 self._database.execute("PRAGMA busy_timeout = 0")
                 with suppress(sqlite3.OperationalError):  # locked, or the disk is full
                     self._writer.save_age()
+            self._fold(is_open=False)
+            is_folded = True
+            self._wal.empty()
         finally:
+            self._log.close(remove=is_folded)
             self._database.close()
 
     def _oldest(self) -> dict[str, float]:

@@ -75,7 +75,8 @@ class MemoryJournal:
         match operation:
             case Delivery() as entry:
                 self.accepted.append(entry)
-                self._add(replace(entry))
+                attempts = entry.accepted_attempts
+                self._add(replace(entry, attempts=attempts, is_tried=False, is_being_kept=False))
             case Attempted(uid=uid, attempt=attempt):
                 if (number := self._number_of.get(uid)) is not None:
                     old = self._entries[number]
