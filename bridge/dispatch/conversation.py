@@ -111,6 +111,13 @@ class Conversations:
             conversation = self._keyed[key] = Conversation(key, delivery)
         self.ready.append(conversation)
 
+    def is_first(self, delivery: Delivery) -> bool:
+        """Return whether no stanza of a conversation is here that a new one would be behind."""
+        if delivery.stanza.kind == "iq" or self._order == "none":
+            return True
+        key = delivery.parties if self._order == "bare" else self._key_of(delivery)
+        return key not in self._keyed
+
     def take(self) -> Conversation | None:
         """Return the first READY conversation, if any: AT_WORK from now until `done` or `wait`."""
         while self.ready:

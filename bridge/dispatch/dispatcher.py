@@ -11,6 +11,7 @@ its end is decided; only the task that closes it there sends its replies or its 
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -261,6 +262,17 @@ class Dispatcher:
         self._meter.end(delivery.stanza.kind, "unkept")
         self._bouncer.tell(delivery.stanza, UNKEPT)
 
+    def begin(self, delivery: Delivery) -> bool:
+        """Take a stanza that the queue is keeping, if its POST can begin at once."""
+        if self._nursery is None or self._stopping or self._breaker.is_down:
+            return False
+        if not self._conversations.is_first(delivery):
+            return False
+        if not self._slots.has_room_for(delivery.parties[0]):
+            return False
+        self.deliver(delivery)
+        return True
+
     def deliver(self, delivery: Delivery) -> None:
         """Add a stanza that the queue has kept to its conversation."""
         if self._stopping and self._is_for_later(delivery):
@@ -392,6 +404,8 @@ class Dispatcher:
         try:
             try:
                 result = await self._worker.attempt(delivery, deadline, now)
+                if delivery.is_being_kept and not result.is_success:
+                    await self._kept(delivery)
             except Exception:  # a bug in the bridge: the one broad `except` of its core
                 event = "stanza failed in the bridge"
                 self._log.exception(event, id=delivery.stanza.id, uid=delivery.uid)
@@ -422,7 +436,11 @@ class Dispatcher:
                 self._streaming.discard(conversation)
             else:
                 timed_out = result is not None and isinstance(result.outcome, TimedOut)
-                self._release_slot(conversation, timed_out=timed_out)
+                if delivery.is_being_kept:
+                    release = partial(self._release_slot, conversation, timed_out=timed_out)
+                    self._queue.when_kept(delivery, release)
+                else:
+                    self._release_slot(conversation, timed_out=timed_out)
         promises = self._promises
         if promises is not None and delivery.stanza.is_request:
             if result is not None and result.is_deferred:
@@ -433,10 +451,22 @@ class Dispatcher:
                 self._done(conversation)
                 return
         end, stanzas, reason = self._settlement.end_of(delivery, result)
-        await self._settlement.settle(delivery, end, stanzas, reason)
-        if promises is not None:
-            promises.settled(delivery)
+        self._settlement.settle(
+            delivery, end, stanzas, reason, partial(self._settled, delivery, conversation)
+        )
+
+    def _settled(self, delivery: Delivery, conversation: Conversation) -> None:
+        if self._promises is not None:
+            self._promises.settled(delivery)
         self._done(conversation)
+
+    async def _kept(self, delivery: Delivery) -> None:
+        """Wait until a stanza is kept, or cannot be. Until then it has its slot: a disk that hangs
+        must not let more stanzas be POSTed than there are slots.
+        """
+        kept = trio.Event()
+        self._queue.when_kept(delivery, kept.set)
+        await kept.wait()
 
     def _release_slot(self, conversation: Conversation, *, timed_out: bool) -> None:
         slots = self._slots
@@ -456,6 +486,9 @@ class Dispatcher:
             if was_down:
                 self._conversations.release_stalled()
             self._wake.set()
+        self._queue.when_kept(delivery, partial(self._free_slot, delivery))
+
+    def _free_slot(self, delivery: Delivery) -> None:
         running = self._slots.running
         conversation = next((one for one in running if one.head is delivery), None)
         if conversation is not None and len(self._streaming) < self._max_streams:
@@ -504,7 +537,7 @@ class Dispatcher:
             if is_open:
                 begin()
                 self._bouncer.counts.replied += len(stanzas)
-                await self._settlement.settle(request, "replied", stanzas, None)
+                await self._settlement.end(request, "replied", stanzas, None)
                 self._promises.end_wait(request.uid)
             if idle is not None:
                 self._done(idle)
@@ -545,9 +578,11 @@ class Dispatcher:
         if self._typing is not None:
             self._typing.end_all()
         rest = self._in_flight.requests if self._queue.durable else self._in_flight.all
-        async with trio.open_nursery() as nursery:  # so the journal commits them together
-            for delivery in rest:
-                errors = self._bouncer.error(delivery.stanza, STOPPING, delivery.uid)
-                why = "the daemon stopped"
-                nursery.start_soon(self._settlement.settle, delivery, "stopped", errors, why)
+        for delivery in rest:
+            errors = self._bouncer.error(delivery.stanza, STOPPING, delivery.uid)
+            why = "the daemon stopped"
+            self._settlement.settle(delivery, "stopped", errors, why, lambda: self._idle.set())
+        while self._settlement.pending:
+            self._idle = trio.Event()
+            await self._idle.wait()
         return len(rest)

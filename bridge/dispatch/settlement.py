@@ -1,8 +1,9 @@
 """Settles stanzas: replies or an error are kept, then sent, exactly once per stanza."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.dispatch.inflight import InFlight
@@ -20,7 +21,7 @@ from bridge.xmpp.bounce import Bouncer
 from bridge.xmpp.command.commands import Commands
 from bridge.xmpp.contact import Contacts
 from bridge.xmpp.offer import Offers
-from bridge.xmpp.outbox import Outbox
+from bridge.xmpp.outbox import Outbox, Outgoing
 from bridge.xmpp.room.rooms import Rooms
 from bridge.xmpp.typing import Typing
 from xmppstream import Stanza, StanzaError
@@ -81,8 +82,16 @@ class Settlement:
     async def expire(
         self, delivery: Delivery, reason: str = "it expired before it could be delivered"
     ) -> None:
-        """End a stanza whose budget has ended; it becomes a dead letter."""
-        await self.settle(delivery, "expired", self._errors(delivery, TimedOut()), reason)
+        """End a stanza whose budget has ended; it becomes a dead letter. Return once it is kept."""
+        await self.end(delivery, "expired", self._errors(delivery, TimedOut()), reason)
+
+    async def end(
+        self, delivery: Delivery, end: End, stanzas: list[Stanza], reason: str | None
+    ) -> None:
+        """Settle a stanza, and return once its end is kept."""
+        kept = trio.Event()
+        self.settle(delivery, end, stanzas, reason, kept.set)
+        await kept.wait()
 
     def _errors(self, delivery: Delivery, outcome: Outcome) -> list[Stanza]:
         assert not isinstance(outcome, Replied | NoReply)
@@ -96,14 +105,20 @@ class Settlement:
                 return [answer]
         return self._bouncer.error(delivery.stanza, error, delivery.uid)
 
-    async def settle(
-        self, delivery: Delivery, end: End, stanzas: list[Stanza], reason: str | None
+    def settle(
+        self,
+        delivery: Delivery,
+        end: End,
+        stanzas: list[Stanza],
+        reason: str | None,
+        then: Callable[[], None],
     ) -> None:
-        """Settle a stanza, once: `stanzas` are kept, then sent. With a `reason` it becomes a dead
-        letter.
+        """Settle a stanza, once: `stanzas` are kept, then sent; then `then` is called. With a
+        `reason` it becomes a dead letter.
         """
         if not self._in_flight.close(delivery):
             self._log.error("a stanza was to be ended twice", uid=delivery.uid)
+            then()
             return
         self._meter.end(delivery.stanza.kind, end)
         self._limiter.ended(delivery)
@@ -115,10 +130,23 @@ class Settlement:
             stanzas = self._typing.settle(delivery.uid, stanzas)
         encoded = list(map(Stanza.encode, stanzas))
         self.pending += 1
-        try:
-            replies = await self._queue.settle(delivery, encoded, self._now(), reason)
-        finally:
+
+        def kept(replies: Sequence[Outgoing]) -> None:
             self.pending -= 1
+            self._send(delivery, end, stanzas, reason, replies)
+            then()
+
+        self._queue.settle(delivery, encoded, self._now(), reason, kept)
+
+    def _send(
+        self,
+        delivery: Delivery,
+        end: End,
+        stanzas: list[Stanza],
+        reason: str | None,
+        replies: Sequence[Outgoing],
+    ) -> None:
+        """Send what is kept, and tell those who follow what is sent."""
         if self._streams is not None and (self._streams.begun or self._streams.running):
             self._streams.settled(delivery.uid)
         self._log.debug("ended", uid=delivery.uid, end=end, replies=len(stanzas))

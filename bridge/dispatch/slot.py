@@ -89,15 +89,31 @@ class Slots:
             return False
         return bool(self.turns) or self._conversations.any_ready
 
+    def has_room_for(self, sender: str) -> bool:
+        """Return whether a new conversation of a sender could take a slot now, before nobody."""
+        taken = len(self.running)
+        if taken >= self.limit or self.turns or self._conversations.any_ready:
+            return False
+        if taken < self.open_below:
+            return True
+        self._begin_counting()
+        own, whole = self._shares(sender)
+        has_room = own.room > 0 and whole.room > 0
+        self._drop_unused(sender)
+        return has_room
+
+    def _begin_counting(self) -> None:
+        if not self.is_counting:
+            self.is_counting, self.open_below = True, 0
+            for one in self.running:
+                self.count(one)
+
     def take(self) -> Conversation | None:
         """Return the conversation whose turn it is, now AT_WORK; None if there is none.
 
         It takes a slot when it is added to `running` and, while `is_counting`, passed to `count`.
         """
-        if not self.is_counting:
-            self.is_counting, self.open_below = True, 0
-            for one in self.running:
-                self.count(one)
+        self._begin_counting()
         conversation = self._next()
         if conversation is not None:
             conversation.phase = Phase.AT_WORK

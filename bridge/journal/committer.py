@@ -2,11 +2,12 @@
 
 One batch at a time is in the thread: everything submitted while the previous one was committed.
 
-While the journal fails, an operation that begins something new (`REFUSABLE`, such as accepting a
+While the journal fails, an operation that begins something new (`is_refusable`, such as accepting a
 stanza) is refused, because its sender can be told. All others are kept and retried in order, before
-anything newer: they end or change entries of the journal, and without them work would be done
-twice. So the kept operations are bounded by the entries of the journal, by the attempts of each,
-and by the commands of an operator. Of the small state, the last change of each entry is kept.
+anything newer: they end or change entries of the journal, or accept a stanza whose POST has begun,
+and without them work would be done twice. So the kept operations are bounded by the entries of the
+journal, by the attempts of each, and by the commands of an operator. Of the small state, the last
+change of each entry is kept.
 
 An operation that can never succeed (`ImpossibleOperation`, a bug) is found by committing one by one
 and dropped, so it does not block the others.
@@ -22,12 +23,12 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.store import (
-    REFUSABLE,
     ImpossibleOperation,
     JournalError,
     JournalStore,
     Operation,
     StateOperation,
+    is_refusable,
 )
 from xmppstream.thread import Thread
 
@@ -38,6 +39,8 @@ LAST_S: Final = 5.0
 _LEAST_S: Final = 0.3
 """Seconds that it has even if `end_by` is nearer."""
 _RETRY_BATCH: Final = 1000
+_GATHER_FROM: Final = 4  # operations
+_GATHER_PASSES: Final = 2
 _CLOSED: Final = "the journal is closed"
 
 T = TypeVar("T")
@@ -102,6 +105,7 @@ class Committer:
         self._thread = Thread("journal")
         self._submitted: list[_Write | _Query] = []
         self._in_hand: list[_Write | _Query] = []
+        self._last_count = 0
         self._wake = trio.Event()
         self.end_by = math.inf
         """When `run` ends at the latest after its cancellation, by trio's clock."""
@@ -127,7 +131,7 @@ class Committer:
         """Queue an operation for the next group commit, in order.
 
         `run`'s task calls `then` in the same order: with True after the commit, or with False if it
-        failed. A `REFUSABLE` operation is then dropped. Any other is retried (see above), and
+        failed. One that `is_refusable` is then dropped. Any other is retried (see above), and
         `then` is not called again. After the end of `run` nothing is committed any more, and
         `then` is called at once, with False.
         """
@@ -203,7 +207,9 @@ class Committer:
     async def _serve(self) -> None:
         while True:
             while self._submitted:
+                await self._gather()
                 self._in_hand, self._submitted = self._submitted, []
+                self._last_count = len(self._in_hand)
                 await self._process(self._in_hand)
                 self._in_hand = []
             if self.failing and (self._stopping or trio.current_time() >= self._next_try):
@@ -213,6 +219,15 @@ class Committer:
             with trio.move_on_at(self._next_try if self.failing else float("inf")):
                 await self._wake.wait()
             self._wake = trio.Event()
+
+    async def _gather(self) -> None:
+        """Let more operations come, if the last batch had several: a batch of any size costs two
+        hops between threads, as much as several stanzas. Passes of trio's loop are short unless
+        there is much to do.
+        """
+        if self._last_count >= _GATHER_FROM and not self._stopping:
+            for _ in range(_GATHER_PASSES):
+                await trio.lowlevel.checkpoint()
 
     async def _process(self, submitted: Sequence[_Write | _Query]) -> None:
         writes: list[_Write] = []
@@ -282,7 +297,7 @@ class Committer:
 
     def _refuse(self, writes: Sequence[_Write]) -> None:
         for operation, then in writes:
-            if isinstance(operation, REFUSABLE):
+            if is_refusable(operation):
                 self._refused += 1
             elif isinstance(operation, StateOperation):
                 self._kept_state[operation.name] = operation

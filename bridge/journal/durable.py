@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.committer import Committer
 from bridge.journal.delivery import Delivery
-from bridge.journal.queue import Kept, Quota, Receiver
+from bridge.journal.queue import Kept, Quota, Receiver, Settled
 from bridge.journal.store import (
     SENT_PLACE,
     Abandon,
@@ -52,10 +52,14 @@ class JournalQueue:
         log: FilteringBoundLogger,
         now: Callable[[], float],
         memory: Quota | None = None,
+        *,
+        overlaps: bool = False,
     ) -> None:
         """`volume` is the journal's quota, shared by all components; `memory` is the quota of this
-        component's deliveries in memory.
+        component's deliveries in memory. `overlaps`: a POST may begin while its stanza is being
+        committed, unless that is an iq.
         """
+        self._overlaps = overlaps
         self.component = component
         self.log = log
         self.dropped: Callable[[Collection[str]], None] = lambda _: None
@@ -69,6 +73,8 @@ class JournalQueue:
         self._held: set[str] = set()
         self._late: set[str] = set()  # of `_held`, those whose end waits for a failing journal
         self._unloaded = 0
+        self._awaited = 0  # deliveries that wait for their commit, and have not begun
+        self._when_kept: dict[str, list[Callable[[], None]]] = {}
         self._cursor = 0
         self._wanted = trio.Event()
 
@@ -141,29 +147,59 @@ class JournalQueue:
     def accept(self, delivery: Delivery, receiver: Receiver) -> None:
         self._volume.add(_size(delivery.xml))
         self._uncommitted.add(delivery.weight_bytes)
-        self._committer.submit(delivery, partial(self._accepted, delivery, receiver))
+        if self._begins(delivery, receiver):
+            self._held.add(delivery.uid)
+            self._memory.add(delivery.weight_bytes)
+            self._committer.submit(delivery, partial(self._kept, delivery))
+        else:
+            self._awaited += 1
+            self._committer.submit(delivery, partial(self._accepted, delivery, receiver))
+
+    def _begins(self, delivery: Delivery, receiver: Receiver) -> bool:
+        """Have the POST of a stanza begin before its commit, if that is in order."""
+        if not self._overlaps or self._awaited or self._unloaded or self._memory.is_full:
+            return False
+        if delivery.stanza.kind == "iq" or self._committer.failing:
+            return False
+        delivery.is_being_kept = receiver.begin(delivery)
+        return delivery.is_being_kept
+
+    def when_kept(self, delivery: Delivery, call: Callable[[], None]) -> None:
+        if delivery.is_being_kept:
+            self._when_kept.setdefault(delivery.uid, []).append(call)
+        else:
+            call()
 
     def attempted(self, delivery: Delivery) -> None:
         self._committer.submit(Attempted(delivery.uid, delivery.attempts[-1]))
 
-    async def settle(
-        self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
-    ) -> list[Outgoing]:
+    def settle(
+        self,
+        delivery: Delivery,
+        replies: list[bytes],
+        made: float,
+        reason: str | None,
+        then: Settled,
+    ) -> None:
         uid = delivery.uid
         places = enumerate(replies, 1)
         kept = tuple([Outgoing(data, made, self.component, uid, n) for n, data in places])
-        try:
-            if await self._committer.commit(Settle(uid, kept, made, reason)):
-                self._held.discard(uid)
-            elif self._committer.failing:
-                self._late.add(uid)
-            # Otherwise it stays in `_held`: it is pending on disk, and must not be delivered again.
-        finally:  # also if cancelled: it is committed all the same
-            self._memory.remove(delivery.weight_bytes)
-            self._volume.remove(_size(delivery.xml))
-            if self._unloaded:
-                self._wanted.set()
-        return list(kept)
+        settle = Settle(uid, kept, made, reason)
+        self._committer.submit(settle, partial(self._settled, delivery, kept, then))
+
+    def _settled(
+        self, delivery: Delivery, replies: tuple[Outgoing, ...], then: Settled, committed: bool
+    ) -> None:
+        if committed:
+            self._held.discard(delivery.uid)
+        elif self._committer.failing:
+            self._late.add(delivery.uid)
+        # Otherwise it stays in `_held`: it is pending on disk, and must not be delivered again.
+        self._memory.remove(delivery.weight_bytes)
+        self._volume.remove(_size(delivery.xml))
+        if self._unloaded:
+            self._wanted.set()
+        then(replies)
 
     def send(
         self, stanzas: Mapping[str, Stanza], made: float, claim: Claim | None, then: Kept
@@ -186,7 +222,18 @@ class JournalQueue:
 
     # --- between memory and disk
 
+    def _kept(self, delivery: Delivery, _: bool) -> None:
+        """Record the commit of a stanza whose POST has begun. If it failed, the stanza goes on in
+        memory like all that were accepted before, and the committer tries again.
+        """
+        self._uncommitted.remove(delivery.weight_bytes)
+        delivery.is_being_kept = False
+        if self._when_kept:
+            for call in self._when_kept.pop(delivery.uid, ()):
+                call()
+
     def _accepted(self, delivery: Delivery, receiver: Receiver, committed: bool) -> None:
+        self._awaited -= 1
         self._uncommitted.remove(delivery.weight_bytes)
         if not committed:
             self._volume.remove(_size(delivery.xml))

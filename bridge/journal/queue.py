@@ -1,11 +1,12 @@
 """The queue of accepted stanzas: in memory, or in the journal (`durable`).
 
 Dispatch passes a stanza to the queue and gets it back (`Receiver.deliver`) once it may be POSTed:
-with a journal, after it was committed. Deliveries beyond the memory's quota stay in the journal and
-are delivered later, in order. After a restart, so are all pending deliveries.
+with a journal, after it was committed, or while it is (`Receiver.begin`). Deliveries beyond the
+memory's quota stay in the journal and are delivered later, in order. After a restart, so are all
+pending deliveries.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -20,10 +21,17 @@ MEMORY_COUNT: Final = 10_000
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 
 Kept = Callable[[list[Outgoing] | None], None]
+Settled = Callable[[Sequence[Outgoing]], None]
 
 
 class Receiver(Protocol):
-    """Receives deliveries from a queue. Neither call waits."""
+    """Receives deliveries from a queue. No call waits."""
+
+    def begin(self, delivery: Delivery) -> bool:
+        """Take a delivery that is being kept, if its POST can begin at once; return whether it is
+        taken.
+        """
+        ...
 
     def deliver(self, delivery: Delivery) -> None:
         """Take a delivery that is kept."""
@@ -89,17 +97,31 @@ class DeliveryQueue(Protocol):
         ...
 
     def accept(self, delivery: Delivery, receiver: Receiver) -> None:
-        """Keep a stanza; then deliver it to `receiver`, or refuse it there; perhaps at once."""
+        """Keep a stanza; then deliver it to `receiver`, or refuse it there; perhaps at once. A
+        queue may have the receiver begin first, and does not refuse the stanza any more.
+        """
+        ...
+
+    def when_kept(self, delivery: Delivery, call: Callable[[], None]) -> None:
+        """Call `call` once a delivery is kept, or cannot be; at once if that is so already."""
         ...
 
     def attempted(self, delivery: Delivery) -> None:
         """Keep the latest attempt of a delivery."""
         ...
 
-    async def settle(
-        self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
-    ) -> list[Outgoing]:
-        """Keep the end of a stanza, before its replies are sent; `reason` makes a dead letter."""
+    def settle(
+        self,
+        delivery: Delivery,
+        replies: list[bytes],
+        made: float,
+        reason: str | None,
+        then: Settled,
+    ) -> None:
+        """Keep the end of a stanza; `reason` makes a dead letter. `then` is called with the replies
+        when they may be sent: when they are kept, or cannot be; in the order of these calls,
+        perhaps at once.
+        """
         ...
 
     def send(
@@ -148,14 +170,22 @@ class MemoryQueue:
         self._volume.add(delivery.weight_bytes)
         receiver.deliver(delivery)
 
+    def when_kept(self, delivery: Delivery, call: Callable[[], None]) -> None:
+        call()
+
     def attempted(self, delivery: Delivery) -> None:
         pass
 
-    async def settle(
-        self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
-    ) -> list[Outgoing]:
+    def settle(
+        self,
+        delivery: Delivery,
+        replies: list[bytes],
+        made: float,
+        reason: str | None,
+        then: Settled,
+    ) -> None:
         self._volume.remove(delivery.weight_bytes)
-        return [Outgoing(data, made) for data in replies]
+        then([Outgoing(data, made) for data in replies])
 
     def send(
         self, stanzas: Mapping[str, Stanza], made: float, claim: Claim | None, then: Kept

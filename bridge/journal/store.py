@@ -227,8 +227,15 @@ Operation = (
     | KeyOperation
     | StateOperation
 )
-REFUSABLE: Final = (Delivery, Send, ClaimKey)
-"""Operations that begin something new. If one fails, the requester is told, and it is dropped."""
+
+
+def is_refusable(operation: Operation) -> bool:
+    """Return whether an operation begins something new: if it fails, the requester is told, and it
+    is dropped.
+    """
+    if isinstance(operation, Delivery):
+        return not operation.is_being_kept
+    return isinstance(operation, Send | ClaimKey)
 
 
 @frozen

@@ -20,12 +20,11 @@ from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.tally import Tally, kind_of
 from bridge.httpclient.response import BodyOpener, Response
 from bridge.journal.delivery import Delivery
-from bridge.journal.queue import MemoryQueue, Quota, Receiver
+from bridge.journal.queue import MemoryQueue, Quota, Receiver, Settled
 from bridge.payload.request import request_body
 from bridge.webhook.observer import PostAnswer, PostFailure
 from bridge.webhook.outcome import Outcome
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
-from bridge.xmpp.outbox import Outgoing
 from xmppstream.jid import bare
 
 _UID: Final = re.compile(rb"^webhook-id: (\S+)\r\n", re.MULTILINE)
@@ -185,9 +184,14 @@ class ReplayQueue(MemoryQueue):
             self._expectation.posted(body, then, delivery.stanza, self._now(), delivery.uid)
         super().accept(delivery, receiver)
 
-    async def settle(
-        self, delivery: Delivery, replies: list[bytes], made: float, reason: str | None
-    ) -> list[Outgoing]:
+    def settle(
+        self,
+        delivery: Delivery,
+        replies: list[bytes],
+        made: float,
+        reason: str | None,
+        then: Settled,
+    ) -> None:
         self._recorded.forget(delivery.uid)
         if reason is None:
             self._tally.replies += len(replies)
@@ -200,7 +204,7 @@ class ReplayQueue(MemoryQueue):
             conversation = (bare(stanza.from_ or ""), bare(stanza.to or ""))
             for data in replies:
                 self._expectation.replied(data, conversation)
-        return await super().settle(delivery, replies, made, reason)
+        super().settle(delivery, replies, made, reason, then)
 
 
 STOPPED = "the daemon stopped"

@@ -220,6 +220,7 @@ class Life:
         component: Component = COMPONENT,
         max_in_flight: int = 256,
         listen: ListenSettings | None = None,
+        overlaps: bool = False,
     ) -> None:
         self.wall = wall or Wall()
         self.endpoint = endpoint or Postbox(self.wall)
@@ -234,16 +235,19 @@ class Life:
         self._committer: committer.Committer | None = None
         self.journal_keeper: JournalQueue | None = None
         self.queue: DeliveryQueue = MemoryQueue()
+        self.journal_fails: Callable[[], bool] = lambda: False
         self.state: StateStore = MemoryState()
         if journal is not None:
             self._severable = Severable(journal)
             with patch.object(committer, "Thread", lambda _: self.disk):
                 self._committer = committer.Committer(self._severable, log)
+            keeper = self._committer
+            self.journal_fails = lambda: keeper.failing
             found = journal.totals().get(DOMAIN, Totals())
             volume = volume or Quota()
             volume.count, volume.bytes = found.pending, found.pending_bytes
             self.queue = self.journal_keeper = JournalQueue(
-                DOMAIN, self._committer, volume, parse, log, self.wall, memory
+                DOMAIN, self._committer, volume, parse, log, self.wall, memory, overlaps=overlaps
             )
             self.journal_keeper.recover(found)
             self.state = JournalState(DOMAIN, self._committer)

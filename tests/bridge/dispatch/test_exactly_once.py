@@ -180,7 +180,15 @@ HISTORIES: Final = st.lists(SCENES, max_size=12).map(lambda scenes: [*itertools.
 class History:
     """A component's lives, and what was seen of them from outside."""
 
-    def __init__(self, nursery: trio.Nursery, journal: JournalStore | None, window: int) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        journal: JournalStore | None,
+        window: int,
+        *,
+        overlaps: bool,
+    ) -> None:
+        self._overlaps = overlaps
         self.wall = Wall()
         self.endpoint = Postbox(self.wall, self._on_post)
         self.iqs: dict[str, float] = {}
@@ -215,6 +223,7 @@ class History:
             max_in_flight=SLOTS,
             memory=Quota(self._window),
             listen=LISTEN,
+            overlaps=self._overlaps,
         )
         self._logs.append(life.log)
         return life
@@ -322,7 +331,21 @@ class History:
         late = post.id in self.iqs and self.wall() > self.iqs[post.id] + 10
         if late and not self._clock_was_set:
             self.faults.append(f"{post.id} is POSTed beyond its budget")
+        if isinstance(self._journal, MemoryJournal) and not self._was_accepted(post.id):
+            self._check_unaccepted(post)
         return DONE if self._calm else None
+
+    def _check_unaccepted(self, post: Post) -> None:
+        """See what may be POSTed before it is accepted: a message or presence, by a journal that
+        works, and no more of them than there are slots.
+        """
+        if post.id not in self.others or not self._overlaps:
+            self.faults.append(f"{post.id} is POSTed before it is accepted")
+        if self.life.journal_fails() and post.json["attempt"] == 1:
+            self.faults.append(f"{post.id} is POSTed though the journal fails")
+        known = {id for id in self.endpoint.ids if self._came_to.get(id) is self.life}
+        if sum(not self._was_accepted(id) for id in known | {post.id}) > SLOTS:
+            self.faults.append(f"{post.id} is POSTed, and no slot waits for its commit")
 
     # --- the stream
 
@@ -482,12 +505,18 @@ def message(id: str, sender: int) -> Stanza:
     return stanza(f"<message id='{id}' from='s{sender}@last.example' to='{BOT}'/>")
 
 
-def live(steps: list[Step], journal: JournalStore | None, window: int = 10_000) -> None:
+def live(
+    steps: list[Step],
+    journal: JournalStore | None,
+    window: int = 10_000,
+    *,
+    overlaps: bool = False,
+) -> None:
     """Live through a history, and check it."""
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            history = History(nursery, journal, window)
+            history = History(nursery, journal, window, overlaps=overlaps)
             await history.begin()
             for step in steps:
                 await history.do(step)
@@ -499,9 +528,9 @@ def live(steps: list[Step], journal: JournalStore | None, window: int = 10_000) 
 
 
 @settings(max_examples=200, deadline=None)
-@given(HISTORIES, st.sampled_from([2, 5, 10_000]))
-def test_with_a_journal(steps: list[Step], window: int) -> None:
-    live(steps, MemoryJournal(), window)
+@given(HISTORIES, st.sampled_from([2, 5, 10_000]), st.booleans())
+def test_with_a_journal(steps: list[Step], window: int, overlaps: bool) -> None:
+    live(steps, MemoryJournal(), window, overlaps=overlaps)
 
 
 @settings(max_examples=80, deadline=None)
@@ -511,11 +540,11 @@ def test_without_a_journal(steps: list[Step]) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(HISTORIES, st.sampled_from([2, 10_000]))
-def test_with_the_embedded_journal(steps: list[Step], window: int) -> None:
+@given(HISTORIES, st.sampled_from([2, 10_000]), st.booleans())
+def test_with_the_embedded_journal(steps: list[Step], window: int, overlaps: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:
         journal = SqliteStore(Path(directory) / "journal.db")
         try:
-            live(steps, journal, window)
+            live(steps, journal, window, overlaps=overlaps)
         finally:
             journal.close()

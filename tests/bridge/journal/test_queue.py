@@ -2,7 +2,8 @@
 much of it is in memory. The journal is one in memory, its committer the real one.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -46,11 +47,33 @@ class Took:
         self.delivered: list[Delivery] = []
         self.refused: list[Delivery] = []
 
+    def begin(self, delivery: Delivery) -> bool:
+        return False
+
     def deliver(self, delivery: Delivery) -> None:
         self.delivered.append(delivery)
 
     def refuse(self, delivery: Delivery) -> None:
         self.refused.append(delivery)
+
+
+async def settle(
+    queue: MemoryQueue | JournalQueue,
+    one: Delivery,
+    replies: Sequence[bytes] = (),
+    reason: str | None = None,
+) -> list[Outgoing]:
+    """End a stanza; give its replies once they may be sent."""
+    sent: list[Outgoing] = []
+    done = trio.Event()
+
+    def then(replies: Sequence[Outgoing]) -> None:
+        sent.extend(replies)
+        done.set()
+
+    queue.settle(one, list(replies), START, reason, then)
+    await done.wait()
+    return sent
 
 
 class Keeping:
@@ -63,9 +86,11 @@ class Keeping:
         window: int = 1000,
         parse: Callable[[bytes], Awaitable[Element]] = parse_soon,
         volume: Quota | None = None,
+        overlaps: bool = False,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.journal = journal
+        self.can_begin = True
         self.disk = Disk()
         self.log = Recorder()
         self.delivered: list[Delivery] = []
@@ -83,11 +108,17 @@ class Keeping:
             self.log.logger(),
             lambda: START,
             Quota(window),
+            overlaps=overlaps,
         )
         found = journal.totals().get(DOMAIN, Totals())
         self.volume.count += found.pending
         self.volume.bytes += found.pending_bytes
         self.queue.recover(found)
+
+    def begin(self, delivery: Delivery) -> bool:
+        if self.can_begin:
+            self.delivered.append(delivery)
+        return self.can_begin
 
     def deliver(self, delivery: Delivery) -> None:
         self.delivered.append(delivery)
@@ -111,7 +142,7 @@ class Keeping:
         sent: list[Outgoing] = []
         for id in ids:
             [one] = [one for one in self.delivered if one.stanza.id == id]
-            sent += await self.queue.settle(one, list(replies), START, reason)
+            sent += await settle(self.queue, one, replies, reason)
         await wait_all_tasks_blocked()
         return sent
 
@@ -128,8 +159,11 @@ def start(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Start:
         *,
         window: int = 1000,
         parse: Callable[[bytes], Awaitable[Element]] = parse_soon,
+        overlaps: bool = False,
     ) -> Keeping:
-        keeping = Keeping(journal, window=window, parse=parse, monkeypatch=monkeypatch)
+        keeping = Keeping(
+            journal, window=window, parse=parse, overlaps=overlaps, monkeypatch=monkeypatch
+        )
         await nursery.start(keeping.committer.run)
         nursery.start_soon(keeping.queue.run, keeping)
         await wait_all_tasks_blocked()
@@ -151,9 +185,9 @@ async def test_memory_delivers_at_once_and_forgets() -> None:
     queue.accept(two, took)
     assert queue.fullness == 1
     queue.attempted(one)
-    assert await queue.settle(one, [b"<a/>"], START, "a reason") == [Outgoing(b"<a/>", START)]
+    assert await settle(queue, one, [b"<a/>"], "a reason") == [Outgoing(b"<a/>", START)]
     assert queue.fullness == 0.8  # by bytes
-    await queue.settle(two, [], START, None)
+    await settle(queue, two)
     assert queue.fullness == 0
     queue.confirm([Outgoing(b"", 0)])
     queue.abandon(Outgoing(b"", 0), "why")
@@ -236,6 +270,101 @@ async def test_what_cannot_be_committed_is_refused(start: Start, autojump_clock:
     assert kept.ids == ["3"]
 
 
+# --- the POST begins before the commit
+
+
+async def test_a_stanza_begins_while_it_is_being_committed(start: Start) -> None:
+    kept = await start(MemoryJournal(), overlaps=True)
+    kept.disk.hold()
+    told: list[str] = []
+    one, two = delivery("1"), delivery("2")
+    await kept.accept(one, two)
+    assert (kept.ids, one.is_being_kept, kept.queue.fullness > 0) == (["1", "2"], True, True)
+    kept.queue.when_kept(one, lambda: told.append("1"))
+    kept.queue.when_kept(two, lambda: told.append("2"))
+    assert told == []
+    kept.disk.release()
+    await wait_all_tasks_blocked()
+    assert (told, one.is_being_kept) == (["1", "2"], False)
+    kept.queue.when_kept(one, lambda: told.append("at once"))
+    assert told == ["1", "2", "at once"]
+    assert kept.ids == ["1", "2"], "not a second time"
+    await kept.settle("1", "2")
+    assert (kept.journal.pending(None, limit=9), kept.queue.fullness) == ([], 0)
+
+
+async def test_an_end_during_the_commit_of_its_beginning_comes_behind_it(
+    start: Start, nursery: trio.Nursery
+) -> None:
+    kept = await start(MemoryJournal(), overlaps=True)
+    kept.disk.hold()
+    await kept.accept(delivery("1"))
+    nursery.start_soon(partial(kept.settle, "1", replies=(b"<a/>",)))
+    await wait_all_tasks_blocked()
+    assert kept.journal.settled == []
+    kept.disk.release()
+    await wait_all_tasks_blocked()
+    assert [one.uid for one in kept.journal.settled] == ["msg_1"]
+    assert [one.data for _, one in kept.journal.replies(DOMAIN, limit=9)] == [b"<a/>"]
+
+
+async def test_none_begins_before_one_that_waits_for_its_commit(start: Start) -> None:
+    kept = await start(MemoryJournal(), overlaps=True)
+    kept.disk.hold()
+    kept.can_begin = False
+    await kept.accept(delivery("1"))
+    kept.can_begin = True
+    await kept.accept(delivery("2"))
+    assert kept.ids == []
+    kept.disk.release()
+    await wait_all_tasks_blocked()
+    await kept.accept(delivery("3"))
+    assert kept.ids == ["1", "2", "3"]
+
+
+async def test_an_iq_is_committed_first(start: Start) -> None:
+    kept = await start(MemoryJournal(), overlaps=True)
+    kept.disk.hold()
+    await kept.accept(delivery("1", kind="iq"))
+    assert kept.ids == []
+    kept.disk.release()
+    await wait_all_tasks_blocked()
+    assert kept.ids == ["1"]
+
+
+async def test_what_has_begun_goes_on_when_its_commit_fails_and_is_committed_later(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    kept = await start(MemoryJournal(), overlaps=True)
+    kept.journal.failure = FAILURE
+    told: list[str] = []
+    one = delivery("1")
+    kept.queue.accept(one, kept)
+    kept.queue.when_kept(one, lambda: told.append("1"))
+    await wait_all_tasks_blocked()
+    assert (kept.ids, kept.refused, told) == (["1"], [], ["1"])
+    await kept.accept(delivery("2"))  # nothing new begins now
+    assert (kept.ids, [one.stanza.id for one in kept.refused]) == (["1"], ["2"])
+    kept.journal.failure = None
+    await trio.sleep(committer.RETRY_S + 0.1)
+    assert [one.uid for one in kept.journal.pending(None, limit=9)] == ["msg_1"]
+    await kept.settle("1")
+    assert (kept.journal.pending(None, limit=9), kept.queue.fullness) == ([], 0)
+
+
+async def test_an_end_while_the_journal_fails_comes_behind_its_beginning(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    kept = await start(MemoryJournal(), overlaps=True)
+    kept.journal.failure = FAILURE
+    await kept.accept(delivery("1"))
+    await kept.settle("1", replies=(b"<a/>",))
+    kept.journal.failure = None
+    await trio.sleep(committer.RETRY_S + 0.1)
+    assert [one.uid for one in kept.journal.settled] == ["msg_1"]
+    assert [one.data for _, one in kept.journal.replies(DOMAIN, limit=9)] == [b"<a/>"]
+
+
 async def test_a_reply_is_committed_before_it_goes_out(start: Start, nursery: trio.Nursery) -> None:
     kept = await start(MemoryJournal())
     await kept.accept(delivery("1"))
@@ -274,15 +403,11 @@ async def test_a_reply_is_committed_before_it_goes_out(start: Start, nursery: tr
     assert (dead.reason, dead.reply) == ("it broke the stream", b"<b/>")
 
 
-async def test_a_cancelled_settle_is_committed_all_the_same(
-    start: Start, autojump_clock: MockClock
-) -> None:
+async def test_an_end_that_nobody_waits_for_is_committed_all_the_same(start: Start) -> None:
     kept = await start(MemoryJournal())
     await kept.accept(delivery("1"))
-    kept.disk.hold()
-    with trio.move_on_after(1):
-        await kept.settle("1", replies=(b"<a/>",))
-    kept.disk.release()
+    kept.queue.settle(kept.delivered[0], [b"<a/>"], START, None, lambda _: None)
+    await wait_all_tasks_blocked()
     await wait_all_tasks_blocked()
     assert [one.uid for one in kept.journal.settled] == ["msg_1"]
     assert (kept.volume.count, kept.volume.bytes) == (0, 0)
@@ -475,7 +600,7 @@ async def test_what_was_revived_is_delivered_though_its_end_was_late(
     await wait_all_tasks_blocked()
     assert kept.ids == ["a", "a"]
     assert kept.delivered[-1].received == START + 100
-    await kept.queue.settle(kept.delivered[-1], [], START, None)
+    await settle(kept.queue, kept.delivered[-1])
     assert kept.queue.fullness == 0
 
 
@@ -583,7 +708,7 @@ async def test_100_000_pending(start: Start) -> None:
         seen += len(batch)
         async with trio.open_nursery() as nursery:
             for one in batch:
-                nursery.start_soon(kept.queue.settle, one, [], START, None)
+                nursery.start_soon(settle, kept.queue, one)
         await wait_all_tasks_blocked()
         assert len(kept.delivered) in range(MEMORY_COUNT // 2, MEMORY_COUNT // 2 + page)
     assert kept.volume.count == count - seen
