@@ -156,7 +156,7 @@ class JournalQueue:
             self._committer.submit(delivery, partial(self._accepted, delivery, receiver))
 
     def _begins(self, delivery: Delivery, receiver: Receiver) -> bool:
-        """Have the POST of a stanza begin before its commit, if that is in order."""
+        """Begin the POST of a stanza before its commit, if that is in order."""
         if not self._overlaps or self._awaited or self._unloaded or self._memory.is_full:
             return False
         if delivery.stanza.kind == "iq" or self._committer.failing:
