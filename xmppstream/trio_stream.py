@@ -233,10 +233,11 @@ class ComponentStream:
         """
         self.send_encoded(encode(stanza))
 
-    def send_encoded(self, data: bytes) -> None:
-        """Append a stanza that `encode` has written; raises as `send`."""
+    def send_encoded(self, *stanzas: bytes) -> None:
+        """Append stanzas that `encode` has written; raises as `send`."""
         self.raise_if_over()
-        self._append(data)
+        if stanzas:
+            self._append(*stanzas)
 
     def raise_if_over(self) -> None:
         """Raise `StreamFailed` if the stream is over, or either side of it."""
@@ -473,9 +474,9 @@ class ComponentStream:
 
     # --- shared by them
 
-    def _append(self, data: bytes) -> None:
-        self._buffer.append(data)
-        self._unsent_bytes += len(data)
+    def _append(self, *parts: bytes) -> None:
+        self._buffer += parts
+        self._unsent_bytes += sum(map(len, parts))
         self._appended.set()
 
     def _is_barrier(self, stanza: Stanza) -> bool:
