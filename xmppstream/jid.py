@@ -107,7 +107,7 @@ def bare(address: str) -> str:
 
 def domain_of(address: str) -> str:
     """Return the domain of an address, unchecked: a server must vouch for the address."""
-    return bare(address).rpartition("@")[2]
+    return address.partition("/")[0].rpartition("@")[2]
 
 
 def to_ascii(domain: str) -> str:

@@ -31,6 +31,7 @@ _KIND_OF_NAME: Final[dict[str, Kind]] = {
     expanded(namespace, kind): kind for namespace in (COMPONENT, CLIENT) for kind in KINDS
 }
 _UNREAD: Final = cast("Kind", "")
+_READ: Final = ("kind", "type", "id", "from_", "to", "is_request")
 
 
 @frozen
@@ -70,14 +71,9 @@ class Stanza(Struct, frozen=True, gc=False, eq=False):
 
     def __post_init__(self) -> None:
         if self.kind is _UNREAD:
-            kind, value = _KIND_OF_NAME[self.element.name], dict(self.element.attributes).get
-            type, put = value("type"), force_setattr  # the instance is frozen
-            put(self, "kind", kind)
-            put(self, "type", type)
-            put(self, "id", value("id"))
-            put(self, "from_", value("from"))
-            put(self, "to", value("to"))
-            put(self, "is_request", _is_request(kind, type))
+            fields = _fields_of(self.element, _KIND_OF_NAME[self.element.name])
+            for name, value in zip(_READ, fields, strict=True):
+                force_setattr(self, name, value)  # the instance is frozen
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Stanza):
@@ -102,7 +98,7 @@ class Stanza(Struct, frozen=True, gc=False, eq=False):
             return None
         if element.name != _NAME_OF_KIND[kind]:
             element = rehome(element, COMPONENT)
-        return cls(element, lang)
+        return cls(element, lang, *_fields_of(element, kind))
 
     def encode(self, max_length: float = math.inf) -> bytes:
         """Return its bytes, written in the default namespace of a stream (S24), and keep them.
@@ -181,6 +177,23 @@ def make(
         attributes.append(("id", id))
     element = Element(_NAME_OF_KIND[kind], tuple(attributes), children)
     return Stanza(element, None, kind, type, id, from_, to, _is_request(kind, type))
+
+
+def _fields_of(
+    element: Element, kind: Kind
+) -> tuple[Kind, str | None, str | None, str | None, str | None, bool]:
+    """Return the fields of a stanza that are read from its element: those of `_READ`."""
+    type = id = from_ = to = None
+    for name, value in element.attributes:  # cheaper than a dictionary
+        if name == "to":
+            to = value
+        elif name == "from":
+            from_ = value
+        elif name == "id":
+            id = value
+        elif name == "type":
+            type = value
+    return kind, type, id, from_, to, _is_request(kind, type)
 
 
 def _is_request(kind: Kind, type: str | None) -> bool:

@@ -233,10 +233,11 @@ class ComponentStream:
         """
         self.send_encoded(encode(stanza))
 
-    def send_encoded(self, data: bytes) -> None:
-        """Append a stanza that `encode` has written; raises as `send`."""
+    def send_encoded(self, *stanzas: bytes) -> None:
+        """Append stanzas that `encode` has written; raises as `send`."""
         self.raise_if_over()
-        self._append(data)
+        if stanzas:
+            self._append(*stanzas)
 
     def raise_if_over(self) -> None:
         """Raise `StreamFailed` if the stream is over, or either side of it."""
@@ -385,11 +386,13 @@ class ComponentStream:
             while True:
                 self._handling = True
                 for event in events:
-                    if isinstance(event, StreamFaulted | StreamClosed):
+                    if isinstance(event, StanzaReceived):  # nearly always
+                        if event.stanza.kind == "iq" and self._is_barrier(event.stanza):
+                            continue
+                    elif isinstance(event, StreamFaulted | StreamClosed):
                         await self._leave(event)
                         return
-                    if not (isinstance(event, StanzaReceived) and self._is_barrier(event.stanza)):
-                        await handle(event)
+                    await handle(event)
                 self._handling = False
                 if self._end is not None:
                     return
@@ -473,19 +476,17 @@ class ComponentStream:
 
     # --- shared by them
 
-    def _append(self, data: bytes) -> None:
-        self._buffer.append(data)
-        self._unsent_bytes += len(data)
+    def _append(self, *parts: bytes) -> None:
+        self._buffer += parts
+        self._unsent_bytes += sum(map(len, parts))
         self._appended.set()
 
-    def _is_barrier(self, stanza: Stanza) -> bool:
+    def _is_barrier(self, iq: Stanza) -> bool:
         """Return whether this is a returning barrier, of any iq type, and wake its waiter."""
-        if stanza.kind != "iq":
-            return False
-        addresses = (stanza.from_ or "", stanza.to or "")  # a server may change their case
+        addresses = (iq.from_ or "", iq.to or "")  # a server may change their case
         if not all(same_domain(one, self.domain) for one in addresses):
             return False
-        id = stanza.id or ""
+        id = iq.id or ""
         returned = self._barriers.pop(id, None)
         if returned is not None:
             self.barrier_seen = True

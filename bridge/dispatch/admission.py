@@ -199,7 +199,8 @@ class Admission:
                 self._meter.end(kind, "answered")
                 self._bouncer.send([self._autoresponder.answer_request(stanza)])
                 return None
-        excess = limiter.over_rate(stanza, weight_bytes)
+        sender = limiter.sender_of(stanza)
+        excess = limiter.over_rate(stanza, weight_bytes, sender)
         if excess is not None:
             self._refuse_excess(stanza, excess)
             return None
@@ -223,7 +224,7 @@ class Admission:
             self._log.debug("event not posted", event_name=event, id=stanza.id)
             self._answer_event(stanza, event)
         else:
-            excess = limiter.over_waiting(stanza)
+            excess = limiter.over_waiting(stanza, sender)
             if excess is not None:
                 self._refuse_excess(stanza, excess)
             elif verdict == "unclear" and not component.post_own:

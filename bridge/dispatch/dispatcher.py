@@ -310,7 +310,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Process delivered stanzas. Ends only by cancellation, which cancels running attempts."""
         # The clock itself: it is read several times per stanza, and each read saves 0.25 us.
-        self._trio_now = trio.lowlevel.current_clock().current_time
+        self._trio_now = self._worker.trio_now = trio.lowlevel.current_clock().current_time
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._worker.outages.run, lambda: self.waiting)

@@ -118,33 +118,39 @@ class SenderLimiter:
         self._buckets = TokenBuckets(rate, burst)
         self._room_buckets = TokenBuckets(ROOM_FACTOR * rate, ROOM_FACTOR * burst)
 
-    def over_rate(self, stanza: Stanza, weight_bytes: int = 0) -> Excess | None:
+    def over_rate(
+        self, stanza: Stanza, weight_bytes: int = 0, sender: str | None = None
+    ) -> Excess | None:
         """Count an incoming stanza, a large one as several; return the excess if its sender sends
-        too fast. Replies to iqs are not limited: they were requested.
+        too fast. Replies to iqs are not limited: they were requested. `sender` is its `sender_of`,
+        if that is known already.
         """
         if not self._bounds.stanzas_per_s or (stanza.kind == "iq" and not stanza.is_request):
             return None
-        return self._take(stanza, 1 + weight_bytes // TOKEN_BYTES)
+        tokens = 1 + weight_bytes // TOKEN_BYTES
+        return self._take(self.sender_of(stanza) if sender is None else sender, tokens)
 
     def over_answer(self, stanza: Stanza, size_bytes: int) -> Excess | None:
         """Count a large answer of the bridge; return the excess if its asker asks too much."""
         tokens = size_bytes // TOKEN_BYTES
         if not tokens or not self._bounds.stanzas_per_s:
             return None
-        return self._take(stanza, tokens)
+        return self._take(self.sender_of(stanza), tokens)
 
-    def _take(self, stanza: Stanza, tokens: int) -> Excess | None:
-        sender, now = self.sender_of(stanza), self._now()
+    def _take(self, sender: str, tokens: int) -> Excess | None:
+        now = self._now()
         taken = self._buckets.take(sender, now, tokens)
         if taken and "/" in sender:
             taken = self._room_buckets.take(bare(sender), now, tokens)
         return None if taken else _RATE
 
-    def over_waiting(self, stanza: Stanza) -> Excess | None:
-        """Return the excess if too many stanzas wait to accept another one."""
+    def over_waiting(self, stanza: Stanza, sender: str | None = None) -> Excess | None:
+        """Return the excess if too many stanzas wait to accept another one; `sender` as above."""
         if stanza.kind == "iq" and not stanza.is_request:
             return None
-        sender, most = self.sender_of(stanza), self._bounds.max_waiting
+        most = self._bounds.max_waiting
+        if sender is None:
+            sender = self.sender_of(stanza)
         if self._waiting.get(sender, 0) >= most:
             return _WAITING
         if "/" in sender and self._waiting.get(bare(sender), 0) >= ROOM_FACTOR * most:

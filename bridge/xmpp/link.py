@@ -269,9 +269,9 @@ class Link:
             StreamFailed: if the stream is over; nothing is taken.
         """
         stream.raise_if_over()
-        written = self._meter.written
-        for data in self._outbox.take(answers_only=answers_only):
-            stream.send_encoded(data)
+        taken, written = self._outbox.take(answers_only=answers_only), self._meter.written
+        stream.send_encoded(*taken)
+        for data in taken:
             written[data[1:2]] += 1
 
     async def _write(self, stream: ComponentStream) -> None:

@@ -11,7 +11,8 @@ confirmation, and no limit counts them, since every request is answered (S29). T
 it does not read while too many are unsent.
 
 Invariant: every stanza is in exactly one of `_suspects`, `_unconfirmed`, `_pending`, from the
-oldest to the newest; `_held_bytes` is the sum of their sizes, and `unsent_answer_bytes` of answers.
+oldest to the newest. `_held_count` and `_held_bytes` are the number and size of all but answers;
+`unsent_answer_bytes` is the size of these.
 
 Replies are always accepted, since their tasks wait for room first. Unsolicited stanzas may not use
 the last quarter of the room. They reserve their place first, so those that are still being
@@ -103,7 +104,7 @@ class Outbox:
         self._unconfirmed: deque[Outgoing] = deque()
         self._pending: deque[Outgoing] = deque()
         self.unsent_answer_bytes = 0
-        self._answers = 0  # in `_pending`
+        self._held_count = 0
         self._held_bytes = 0
         self._reserved = 0
         self._reserved_bytes = 0
@@ -118,12 +119,11 @@ class Outbox:
 
     def __len__(self) -> int:
         """The number of stanzas that count: all but answers of the bridge itself."""
-        kept = len(self._suspects) + len(self._unconfirmed) + len(self._pending)
-        return kept - self._answers
+        return self._held_count
 
     @property
     def is_full(self) -> bool:
-        return len(self) >= self._limit_count or self._held_bytes >= self._limit_bytes
+        return self._held_count >= self._limit_count or self._held_bytes >= self._limit_bytes
 
     async def wait_room(self) -> None:
         """Wait until there is room. If there already is, this is not a checkpoint."""
@@ -135,9 +135,9 @@ class Outbox:
         for one in stanzas:
             self._pending.append(one)
             if one.is_answer:
-                self._answers += 1
                 self.unsent_answer_bytes += len(one.data)
             else:
+                self._held_count += 1
                 self._held_bytes += len(one.data)
         self._filled.set()
 
@@ -147,7 +147,7 @@ class Outbox:
         """Reserve room for `count` stanzas of `size_bytes` in all until `release`; return whether
         there was enough.
         """
-        number = len(self) + self._reserved + count
+        number = self._held_count + self._reserved + count
         size = self._held_bytes + self._reserved_bytes + size_bytes
         if number > UNASKED_SHARE * self._limit_count or size > UNASKED_SHARE * self._limit_bytes:
             return False
@@ -207,7 +207,7 @@ class Outbox:
                 self._resent = max(self._resent - 1, 0)
             self._unconfirmed.append(one)
             taken.append(one.data)
-        self._answers = self.unsent_answer_bytes = 0
+        self.unsent_answer_bytes = 0
         if len(self._unconfirmed) >= self._awaited:
             self._reached.set()
         self._taken.set()
@@ -322,6 +322,7 @@ class Outbox:
 
     def _free(self, stanzas: list[Outgoing]) -> None:
         if stanzas:
-            self._held_bytes -= sum(len(one.data) for one in stanzas)
+            self._held_count -= len(stanzas)
+            self._held_bytes -= sum([len(one.data) for one in stanzas])
             self._freed.set()
             self._freed = trio.Event()

@@ -479,8 +479,13 @@ async def test_encoded_stanzas_are_sent_as_they_are(
     attach: Attached, mock_clock: MockClock
 ) -> None:
     serving, peer = await attach()
-    serving.stream.send_encoded(encode(MESSAGE))
+    serving.stream.send_encoded()
+    assert serving.stream.unsent_bytes == 0
+    last = make("message", "a@b", DOMAIN, id="last")
+    serving.stream.send_encoded(encode(MESSAGE), encode(last))
+    assert serving.stream.unsent_bytes == len(encode(MESSAGE)) + len(encode(last))
     assert await peer.receive_stanza() == MESSAGE
+    assert await peer.receive_stanza() == last
 
 
 async def test_a_stanza_that_cannot_be_written_harms_nothing(

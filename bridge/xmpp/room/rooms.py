@@ -352,8 +352,8 @@ class Rooms:
     def sender_of(self, stanza: Stanza) -> str:
         """Return the sender that a stanza counts for: an occupant in a room, else a bare JID."""
         sender = stanza.from_ or ""
-        room_jid = bare(sender)
-        if not self.occupancy.is_anywhere or room_jid == sender:
+        room_jid, slash, _ = sender.partition("/")  # for each stanza, so without a call of `bare`
+        if not slash or not self.occupancy.is_anywhere:
             return room_jid
         if not self.occupancy.has_occupant(sender):
             return room_jid
