@@ -14,8 +14,8 @@ from typing import Final
 
 from attrs import Factory, define, field
 
+from bridge.capture.exchange import API, encode_post, encode_submission
 from bridge.capture.exchange import CHANNEL as HTTP
-from bridge.capture.exchange import encode_post
 from bridge.capture.format import IN, LINK, MAX_LINE_BYTES, OUT, Record, encode_line
 from bridge.capture.retention import Retention
 from bridge.capture.writer import FileNaming, Redaction, RotatingWriter, note_of
@@ -132,6 +132,10 @@ class CaptureRotation:
         start_s = began - self._origin_s
         data = encode_post(uid, attempt, start_s, at - began, request, result)
         self._write(at, HTTP, data)
+
+    def submitted(self, at: float, uid: str, stanza: bytes) -> None:
+        """Record a stanza that was sent for an HTTP client."""
+        self.put(at, API, encode_submission(uid, stanza))
 
     def put(self, at: float, channel: str, data: bytes) -> None:
         """Write a record of another channel."""
