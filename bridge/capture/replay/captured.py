@@ -15,6 +15,7 @@ import trio
 from attrs import field, frozen
 
 from bridge.capture.exchange import HttpExchange
+from bridge.capture.replay.clock import sleep_until
 from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.tally import Tally, kind_of
@@ -66,13 +67,14 @@ class CapturedEndpoint:
         found = self._recorded.find(uid, attempt, self._now())
         if found is None:
             began = self._now()
-            await trio.sleep_until(deadline)
+            await sleep_until(deadline)
             self.duration_s = self._now() - began
             self.is_tried_again = False
             raise httpx.ReadTimeout("no answer was captured")
-        due = max(self._now(), found.start) + found.duration_s
+        now = self._now()
+        due = max(now, found.start) + found.duration_s
         self.latest = max(self.latest, due)
-        await trio.sleep(due - self._now())
+        await sleep_until(trio.current_time() + (due - now))
         return await self._result(found, deadline)
 
     async def _result(self, found: HttpExchange, deadline: float) -> Response:
@@ -80,7 +82,7 @@ class CapturedEndpoint:
         if isinstance(result, PostFailure):
             if result.kind != "unreachable":
                 # The bridge itself ended this attempt then, so it does now.
-                await trio.sleep_until(deadline)
+                await sleep_until(deadline)
             self._note(found)
             if result.kind == "unreachable":
                 raise httpx.ConnectError(result.why)
