@@ -5,7 +5,6 @@ later if it is made later. So retries need no waits of their own, and an endpoin
 down again, for each stanza separately.
 """
 
-import re
 from collections.abc import Callable
 from itertools import count
 from typing import Final, Self
@@ -29,9 +28,9 @@ from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from bridge.xmpp.outbox import Outgoing
 from xmppstream.jid import bare
 
-_UID: Final = re.compile(rb"^webhook-id: (\S+)\r\n", re.MULTILINE)
 _MARGIN_S: Final = 1.0
-_ATTEMPT: Final = re.compile(rb"^webhook-attempt: ([0-9]+)\r\n", re.MULTILINE)
+_UID: Final = b"webhook-id: "
+_ATTEMPT: Final = b"webhook-attempt: "
 
 
 class CapturedEndpoint:
@@ -63,7 +62,7 @@ class CapturedEndpoint:
         Raises:
             httpx.TransportError: if the captured attempt failed, or there is none.
         """
-        uid, attempt = _told_by(lines)
+        uid, attempt = _value_of(lines, _UID).decode("latin-1"), int(_value_of(lines, _ATTEMPT))
         found = self._recorded.find(uid, attempt, self._now())
         if found is None:
             began = self._now()
@@ -107,11 +106,8 @@ class CapturedEndpoint:
         await trio.lowlevel.checkpoint()
 
 
-def _told_by(lines: bytes) -> tuple[str, int]:
-    uid, attempt = _UID.search(lines), _ATTEMPT.search(lines)
-    assert uid is not None
-    assert attempt is not None
-    return uid[1].decode("latin-1"), int(attempt[1])
+def _value_of(lines: bytes, name: bytes) -> bytes:
+    return lines.partition(name)[2].partition(b"\r\n")[0]
 
 
 def _answer_of(result: PostAnswer) -> Response:
