@@ -109,6 +109,11 @@ def encode_post(
     return _ENCODER.encode(written)
 
 
+def encode_submission(uid: str, stanza: bytes) -> bytes:
+    """Return the data of a record of the channel `API`."""
+    return _ENCODER.encode({"uid": uid, "stanza": stanza.decode()})
+
+
 def decode(data: bytes) -> HttpExchange:
     """Return the exchange in the data of a record.
 

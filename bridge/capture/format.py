@@ -38,7 +38,7 @@ _MAGIC: Final = re.compile(rb"xcap ([0-9]{1,9})\n")
 _FIELD: Final = re.compile(r"([a-z][a-z0-9-]*): ?(.*)")
 _RECORD: Final = re.compile(rb"([0-9]{1,12}\.[0-9]{6}) ([a-z]{1,16}) (.*)\n", re.DOTALL)
 _UNSAFE: Final = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\udc80-\udcff]")
-_CONTROLS: Final = bytes([*range(32), 127])
+_NO_CONTROLS: Final = bytes(0xFF if one < 32 or one == 127 else one for one in range(256))
 _ESCAPE: Final = re.compile(rb"\\(?:([\\nrt])|x([0-9a-f]{2})|)")
 _SHORT: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SHORT_BYTES: Final = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
@@ -92,8 +92,8 @@ def encode_record(record: Record) -> bytes:
 
 def encode_line(at: float, channel: str, data: bytes) -> bytes:
     """Return the line of a record without making a `Record` first."""
-    # Most data needs no escaping; this path takes a fifth of the time of the other one.
-    if len(data.translate(None, _CONTROLS)) == len(data) and (data.isascii() or _is_plain(data)):
+    # Most data needs no escaping. If a table changes no byte, `translate` returns the same object.
+    if data.translate(_NO_CONTROLS) is data and (data.isascii() or _is_plain(data)):
         data = data.replace(b"\\", b"\\\\")
     else:
         data = _escaped(data.decode("utf-8", "surrogateescape")).encode()

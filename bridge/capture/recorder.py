@@ -1,12 +1,14 @@
 """Records the connections and POSTs of one component while it runs.
 
-Reports become lines of a `CaptureRotation` at once, in trio's thread. A separate thread compresses
-and writes them, in few and large blocks: whenever it runs, it takes the interpreter's lock from
-trio. Reporting never waits, and a failing or slow disk does not harm the bridge:
+In trio's thread a report is appended to a batch, with its time, and nothing else is done. A
+separate thread passes the batch to a `CaptureRotation`: it makes the lines, redacts, compresses and
+writes them. It is asked seldom and for much at once, since whenever it runs, it takes the
+interpreter's lock from trio. Reporting never waits, and a failing or slow disk does not harm the
+bridge:
 
 - If the disk fails, capturing ends, with one line in the log.
-- If the disk is too slow and `LIMIT_BYTES` wait for it, further reports are dropped and counted
-  until it has written half of that. Then a new file begins, since a file with a gap cannot be
+- If the disk or the redaction is too slow and `LIMIT_BYTES` wait, further reports are dropped and
+  counted until half of that is written. Then a new file begins, since a file with a gap cannot be
   replayed.
 """
 
@@ -14,17 +16,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from secrets import token_bytes
-from typing import Final
+from typing import Any, Final
 
-import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.capture.exchange import API
 from bridge.capture.file import CaptureFileError
 from bridge.capture.retention import CaptureOptions, Retention
-from bridge.capture.rotation import CaptureRotation, Job
+from bridge.capture.rotation import BLOCK_BYTES, CaptureRotation
 from bridge.capture.writer import FileNaming, Redaction
 from bridge.config.settings import Component
 from bridge.telemetry.log import logger
@@ -37,6 +38,12 @@ LAST_S: Final = 2.0
 MOST_S: Final = 10.0
 """Time for the disk to write all blocks, once `run` is cancelled. Redaction is slow."""
 _BATCH_S: Final = 0.25
+_REPORT_BYTES: Final = 200  # weight of a report, without its data
+
+Job = Callable[[], None]
+"""A call to be made in the recorder's thread."""
+_Report = tuple[Callable[..., None], tuple[Any, ...]]
+"""A method of the rotation, and its arguments."""
 
 
 class Recorder:
@@ -61,6 +68,8 @@ class Recorder:
         self._clock = clock
         self._limit_bytes = limit_bytes
         self._started = clock()
+        self._reports: list[_Report] = []
+        self._held_bytes = 0  # of these
         self._jobs: deque[tuple[Job, int]] = deque()
         self._handed_bytes = 0
         self._awake = False
@@ -71,8 +80,7 @@ class Recorder:
         self._ended = False
         self._between = True  # no connection, or between two of its stanzas
         self._attached = False
-        rotation.begin(0.0)
-        rotation.hand = self._hand
+        rotation.begin(0.0)  # from here on, the rotation belongs to the thread
 
     # --- reports of the stream (`Tap`)
 
@@ -80,30 +88,30 @@ class Recorder:
         """Record an attempt to connect. Like the rest of an opening, it is never dropped."""
         self._between = self._attached = False
         if self._takes():
-            self._rotation.link_opened(self.now(), server)
+            self._report(len(server), self._rotation.link_opened, self.now(), server)
 
     def received(self, data: bytes, open_bytes: int) -> None:
         """Record a chunk that was received."""
         if self._takes(len(data), dispensable=self._attached):
-            self._rotation.received(self.now(), data, open_bytes)
+            self._report(len(data), self._rotation.received, self.now(), data, open_bytes)
         self._between = self._attached and open_bytes == 0
 
     def attached(self) -> None:
         """Record that the handshake is complete."""
         self._attached = True
         if self._takes():
-            self._rotation.attached()
+            self._report(0, self._rotation.attached)
 
     def sent(self, data: bytes) -> None:
         """Record a batch that is sent."""
         if self._takes(len(data), dispensable=self._attached):
-            self._rotation.sent(self.now(), data)
+            self._report(len(data), self._rotation.sent, self.now(), data)
 
     def closed(self, why: str) -> None:
         """Record the end of the connection."""
         self._attached, self._between = False, True
         if self._takes():
-            self._rotation.link_closed(self.now(), why)
+            self._report(len(why), self._rotation.link_closed, self.now(), why)
 
     # --- reports about HTTP (`PostObserver`, and submissions)
 
@@ -115,28 +123,30 @@ class Recorder:
         self, uid: str, attempt: int, began: float, request: bytes, result: PostReport
     ) -> None:
         """Record a finished POST, which began at `began` (by `now`)."""
-        body = result.body if isinstance(result, PostAnswer) else None
-        if self._takes(len(request) + len(body or b""), dispensable=True):
-            self._rotation.exchanged(self.now(), uid, attempt, began, request, result)
+        size = len(request)
+        if isinstance(result, PostAnswer) and result.body is not None:
+            size += len(result.body)
+        if self._takes(size, dispensable=True):
+            at = self.now()
+            self._report(size, self._rotation.exchanged, at, uid, attempt, began, request, result)
 
     def submitted(self, uid: str, stanza: bytes) -> None:
         """Record a stanza that was sent for an HTTP client."""
         if self._takes(len(stanza), dispensable=True):
-            data = msgspec.json.encode({"uid": uid, "stanza": stanza.decode()})
-            self._rotation.put(self.now(), API, data)
+            self._report(len(stanza), self._rotation.submitted, self.now(), uid, stanza)
 
     # --- the backlog
 
     @property
     def waiting_bytes(self) -> int:
-        """Number of bytes that wait for the disk."""
-        return self._handed_bytes + self._rotation.held_bytes
+        """Number of bytes that wait to be redacted or written, with a weight for each report."""
+        return self._handed_bytes + self._held_bytes
 
     def _takes(self, size_bytes: int = 0, *, dispensable: bool = False) -> bool:
         """Return whether to record a report; if not, count it as missing."""
         if self._ended:
             return False
-        waiting = self._handed_bytes + self._rotation.held_bytes
+        waiting = self._handed_bytes + self._held_bytes
         is_tight = self._missing or waiting + size_bytes > self._limit_bytes
         if dispensable and is_tight and not self._goes_on(waiting):
             self._missing += 1
@@ -149,15 +159,36 @@ class Recorder:
     def _goes_on(self, waiting: int) -> bool:
         """Pause; or resume, if paused, once there is room. Return whether recording has resumed."""
         if not self._missing:
-            self._rotation.close()
-            why = f"the disk is too slow: {waiting} bytes are waiting for it"
+            self._report(0, self._rotation.close)
+            self._flush()
+            slow = "the disk" if self._rotation.redaction is None else "redaction or the disk"
+            why = f"{slow} is too slow: {waiting} bytes are waiting for it"
             self._log.warning("capture pauses", why=why)
         elif self._between and waiting <= self._limit_bytes // 2:
-            self._rotation.resume(self.now(), self._missing)
+            self._report(0, self._rotation.resume, self.now(), self._missing)
             self._log.warning("capture goes on in a new file", missing=self._missing)
             self._missing = 0
             return True
         return False
+
+    def _report(self, size_bytes: int, method: Callable[..., None], *arguments: object) -> None:
+        self._reports.append((method, arguments))
+        self._held_bytes += size_bytes + _REPORT_BYTES
+        if self._held_bytes >= BLOCK_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Hand over everything that is held."""
+        if self._reports:
+            reports, self._reports = self._reports, []
+            weight, self._held_bytes = self._held_bytes, 0
+            self._hand(partial(self._record, reports), weight)
+
+    def _record(self, reports: list[_Report]) -> None:
+        """Pass reports to the rotation, in the thread."""
+        for method, arguments in reports:
+            method(*arguments)
+        self._rotation.flush()
 
     def _hand(self, job: Job, weight_bytes: int) -> None:
         self._handed_bytes += weight_bytes
@@ -205,11 +236,12 @@ class Recorder:
                 await self._due.wait()
             self._awake, self._wake = False, trio.Event()
             if not self._ended:
-                self._rotation.flush()
+                self._flush()
                 await self._write(thread, scope)
             self._due = trio.Event()
         if not self._ended:
-            self._rotation.close()
+            self._report(0, self._rotation.close)
+            self._flush()
             await self._write(thread, scope)
 
     async def _write(self, thread: Thread, scope: trio.CancelScope) -> None:

@@ -14,8 +14,8 @@ from typing import Final
 
 from attrs import Factory, define, field
 
+from bridge.capture.exchange import API, encode_post, encode_submission
 from bridge.capture.exchange import CHANNEL as HTTP
-from bridge.capture.exchange import encode_post
 from bridge.capture.format import IN, LINK, MAX_LINE_BYTES, OUT, Record, encode_line
 from bridge.capture.retention import Retention
 from bridge.capture.writer import FileNaming, Redaction, RotatingWriter, note_of
@@ -55,7 +55,7 @@ class CaptureRotation:
     )
     held_bytes: int = field(init=False, default=0)
     """Number of bytes that wait to be handed over."""
-    _lines: bytearray = field(factory=bytearray)
+    _lines: list[bytes] = field(factory=list)
     _records: list[Record] = field(factory=list)  # in place of lines, if they are to be redacted
     _writing: bool = False
     _number: int = 0
@@ -133,6 +133,10 @@ class CaptureRotation:
         data = encode_post(uid, attempt, start_s, at - began, request, result)
         self._write(at, HTTP, data)
 
+    def submitted(self, at: float, uid: str, stanza: bytes) -> None:
+        """Record a stanza that was sent for an HTTP client."""
+        self.put(at, API, encode_submission(uid, stanza))
+
     def put(self, at: float, channel: str, data: bytes) -> None:
         """Write a record of another channel."""
         if self._full:
@@ -155,7 +159,7 @@ class CaptureRotation:
         weight, self.held_bytes = self.held_bytes, 0
         self._handed_bytes += weight
         if self._lines:
-            lines, self._lines = self._lines, bytearray()
+            lines, self._lines = b"".join(self._lines), []
             self.hand(partial(self.writer.write, lines), weight)
         if self._records:
             records, self._records = self._records, []
@@ -205,7 +209,7 @@ class CaptureRotation:
             line = encode_line(at - self._origin_s, channel, data)
             if len(line) > MAX_LINE_BYTES:
                 line = note_of(at - self._origin_s, channel, len(line))
-            self._lines += line
+            self._lines.append(line)
             self.held_bytes += len(line)
         else:
             self._records.append(Record(at - self._origin_s, channel, data))

@@ -5,6 +5,8 @@ Blocking calls without trio, made in the recorder's thread. Every method except 
 """
 
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +21,9 @@ from bridge.capture.format import MAX_LINE_BYTES, Header, Record, encode_line
 from bridge.capture.retention import Retention
 
 NOTE: Final = "note"
+_SLICE_S: Final = 0.0002
+_PAUSE_S: Final = 0.0001
+"""Long enough for another thread to wake up. A pause of 0 gives the lock away and takes it back."""
 
 
 @frozen
@@ -71,6 +76,8 @@ class RotatingWriter:
     redaction: Redaction | None = None
     progress: Progress = field(factory=Progress)
     """The progress so far; may be read from any thread."""
+    _clock: Callable[[], float] = time.perf_counter
+    _pause: Callable[[float], None] = time.sleep
     _writer: CaptureWriter | None = None
     _number: int = 0
     _last_s: float = 0.0
@@ -115,10 +122,17 @@ class RotatingWriter:
             self._flush(self._writer, self._taking(len(lines)))
 
     def write_redacted(self, records: list[Record], weight_bytes: int) -> None:
-        """Redact records, and pass those that are complete to the operating system."""
+        """Redact records, and pass those that are complete to the operating system.
+
+        Pauses often: other threads that want the interpreter's lock would wait 5 ms each time.
+        """
         if self._writer is not None and self.redaction is not None:
+            until = self._clock() + _SLICE_S
             for record in records:
                 self._put(self._writer, self.redaction.feed(record))
+                if self._clock() >= until:
+                    self._pause(_PAUSE_S)
+                    until = self._clock() + _SLICE_S
             self._flush(self._writer, self._taking(weight_bytes))
 
     def end(self) -> None:

@@ -13,10 +13,10 @@ import click
 import trio
 from attrs import define, evolve, field, frozen
 from rich.console import Console
-from trio.testing import MockClock
 
 from bridge.capture.file import CaptureFileError
 from bridge.capture.replay import summary
+from bridge.capture.replay.clock import JumpingClock
 from bridge.capture.replay.harness import Plan, ReplayHarness
 from bridge.capture.replay.identity import (
     NoComponent,
@@ -231,7 +231,7 @@ class Replayer:
         replay_log = ReplayLog(
             self.tally, told, prints_all=asked.verbose, prints_errors=not asked.captured
         )
-        clock = MockClock(autojump_threshold=0) if asked.captured else None
+        clock = JumpingClock() if asked.captured else None
         with bar:
             try:
                 trio.run(self._run, bar, replay_log, clock=clock)

@@ -1,5 +1,6 @@
-"""Replaying a long capture: how fast, and in how much memory. The capture is made up: users write,
-a millisecond apart; each is answered after five.
+"""Replaying a long capture: how fast, and in how much memory, also on the way: where 10 %, 50 % and
+100 % of the file have been read. The capture is made up: users write, a millisecond apart; each is
+answered after five.
 """
 
 import argparse
@@ -23,6 +24,7 @@ _USERS: Final = 1000
 _STEP_S: Final = 0.001
 _TAKES_S: Final = 0.005
 _POLL_S: Final = 0.1
+_MARKS: Final = (10, 50, 100)
 _DATE: Final = datetime(2026, 11, 22, 17, 20, tzinfo=UTC)
 _NAMESPACES: Final = (
     "xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams'"
@@ -107,8 +109,8 @@ def measure(path: Path, count: int, options: list[str]) -> None:
     process = subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
     )
-    peaks: list[int] = []
-    watcher = threading.Thread(target=_watch, args=(process, peaks))
+    samples: list[tuple[float, int]] = []
+    watcher = threading.Thread(target=_watch, args=(process, path, samples))
     watcher.start()
     told, _ = process.communicate()
     watcher.join()
@@ -116,18 +118,42 @@ def measure(path: Path, count: int, options: list[str]) -> None:
     size_mib = path.stat().st_size / 2**20
     print(
         f"{count} stanzas ({size_mib:.0f} MiB): {seconds:.1f} s, {count / seconds:.0f} stanzas/s,"
-        f" peak memory {max(peaks) / 1024:.0f} MiB, exit code {process.returncode}"
+        f" memory {_by_progress(samples)}, exit code {process.returncode}"
     )
     if process.returncode:
         print(told)
 
 
-def _watch(process: "subprocess.Popen[str]", peaks: list[int]) -> None:
+def _watch(process: "subprocess.Popen[str]", path: Path, samples: list[tuple[float, int]]) -> None:
+    """Note the position in the file, from 0 to 1, and the memory in KiB, while a replay runs."""
     status = Path(f"/proc/{process.pid}/status")
+    size = path.stat().st_size
     while process.poll() is None:
         try:
             lines = status.read_text().splitlines()
+            read = _position(process.pid, path) / size
         except OSError:
             return
-        peaks += (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        samples += ((read, int(line.split()[1])) for line in lines if line.startswith("VmRSS:"))
         time.sleep(_POLL_S)
+
+
+def _position(pid: int, path: Path) -> int:
+    """Return how far a process has read a file; 0 if it is not open."""
+    directory = Path(f"/proc/{pid}")
+    for one in (directory / "fd").iterdir():
+        if one.resolve() == path.resolve():
+            found = (directory / "fdinfo" / one.name).read_text()
+            return int(found.partition("pos:")[2].split()[0])
+    return 0
+
+
+def _by_progress(samples: list[tuple[float, int]]) -> str:
+    """Return the memory at each mark. Before a replay its file is searched once from end to end, so
+    marks are looked for backwards: the last sample that is below the mark is the one before it.
+    """
+    told = []
+    for mark in _MARKS:
+        found = [kib for read, kib in samples if 0 < read <= mark / 100]
+        told.append(f"{found[-1] / 1024:.0f} MiB at {mark} %" if found else f"? at {mark} %")
+    return f"{', '.join(told)}, at most {max(kib for _, kib in samples) / 1024:.0f} MiB"

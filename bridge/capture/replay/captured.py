@@ -5,7 +5,6 @@ later if it is made later. So retries need no waits of their own, and an endpoin
 down again, for each stanza separately.
 """
 
-import re
 from collections.abc import Callable
 from itertools import count
 from typing import Final, Self
@@ -15,6 +14,7 @@ import trio
 from attrs import field, frozen
 
 from bridge.capture.exchange import HttpExchange
+from bridge.capture.replay.clock import sleep_until
 from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.recorded import Recorded
 from bridge.capture.replay.tally import Tally, kind_of
@@ -27,9 +27,9 @@ from bridge.webhook.outcome import Outcome
 from bridge.webhook.retry import CircuitBreaker, RetryPolicy
 from xmppstream.jid import bare
 
-_UID: Final = re.compile(rb"^webhook-id: (\S+)\r\n", re.MULTILINE)
 _MARGIN_S: Final = 1.0
-_ATTEMPT: Final = re.compile(rb"^webhook-attempt: ([0-9]+)\r\n", re.MULTILINE)
+_UID: Final = b"webhook-id: "
+_ATTEMPT: Final = b"webhook-attempt: "
 
 
 class CapturedEndpoint:
@@ -61,17 +61,18 @@ class CapturedEndpoint:
         Raises:
             httpx.TransportError: if the captured attempt failed, or there is none.
         """
-        uid, attempt = _told_by(lines)
+        uid, attempt = _value_of(lines, _UID).decode("latin-1"), int(_value_of(lines, _ATTEMPT))
         found = self._recorded.find(uid, attempt, self._now())
         if found is None:
             began = self._now()
-            await trio.sleep_until(deadline)
+            await sleep_until(deadline)
             self.duration_s = self._now() - began
             self.is_tried_again = False
             raise httpx.ReadTimeout("no answer was captured")
-        due = max(self._now(), found.start) + found.duration_s
+        now = self._now()
+        due = max(now, found.start) + found.duration_s
         self.latest = max(self.latest, due)
-        await trio.sleep(due - self._now())
+        await sleep_until(trio.current_time() + (due - now))
         return await self._result(found, deadline)
 
     async def _result(self, found: HttpExchange, deadline: float) -> Response:
@@ -79,7 +80,7 @@ class CapturedEndpoint:
         if isinstance(result, PostFailure):
             if result.kind != "unreachable":
                 # The bridge itself ended this attempt then, so it does now.
-                await trio.sleep_until(deadline)
+                await sleep_until(deadline)
             self._note(found)
             if result.kind == "unreachable":
                 raise httpx.ConnectError(result.why)
@@ -104,11 +105,8 @@ class CapturedEndpoint:
         await trio.lowlevel.checkpoint()
 
 
-def _told_by(lines: bytes) -> tuple[str, int]:
-    uid, attempt = _UID.search(lines), _ATTEMPT.search(lines)
-    assert uid is not None
-    assert attempt is not None
-    return uid[1].decode("latin-1"), int(attempt[1])
+def _value_of(lines: bytes, name: bytes) -> bytes:
+    return lines.partition(name)[2].partition(b"\r\n")[0]
 
 
 def _answer_of(result: PostAnswer) -> Response:

@@ -14,7 +14,6 @@ from urllib.parse import quote
 import trio
 from attrs import evolve, frozen
 from structlog.typing import FilteringBoundLogger
-from trio.testing import wait_all_tasks_blocked
 
 from bridge.capture.file import CaptureFileError
 from bridge.capture.replay.captured import (
@@ -23,6 +22,7 @@ from bridge.capture.replay.captured import (
     CapturedPolicy,
     ReplayQueue,
 )
+from bridge.capture.replay.clock import wait_idle
 from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.player import Pace, Player, Stage, Timed, Unpaced
 from bridge.capture.replay.recorded import Recorded, Told
@@ -338,10 +338,10 @@ class ReplayHarness:
 
     async def _answered(self, endpoint: CapturedEndpoint) -> None:
         """Wait until every captured response has been returned."""
-        await wait_all_tasks_blocked()
+        await wait_idle()
         while (rest_s := endpoint.latest - self._pace.now()) > 0:
             await trio.sleep(rest_s)
-            await wait_all_tasks_blocked()
+            await wait_idle()
 
     def _wall(self) -> float:
         """Return Unix time in s: the story's if the endpoint is the captured one."""

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from bridge.capture.exchange import API
 from bridge.capture.format import IN, LINK, OUT
+from bridge.capture.replay.clock import sleep_until
 from bridge.capture.replay.expectation import Expectation
 from bridge.capture.replay.meaning import xml_meaning
 from bridge.capture.replay.selection import Selection
@@ -58,15 +59,16 @@ class Timed:
     def __init__(self, speed: float, begins_at: float) -> None:
         self._speed = speed
         self._begins_at = begins_at
-        self._origin = trio.current_time()
+        self._time = trio.lowlevel.current_clock().current_time
+        self._origin = self._time()
 
     async def wait(self, at: float) -> None:
         due = self._origin + (at - self._begins_at) / self._speed
-        if due > trio.current_time():
-            await trio.sleep_until(due)
+        if due > self._time():
+            await sleep_until(due)
 
     def now(self) -> float:
-        return self._begins_at + (trio.current_time() - self._origin) * self._speed
+        return self._begins_at + (self._time() - self._origin) * self._speed
 
 
 class Unpaced:

@@ -16,10 +16,12 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from bridge.capture import recorder as module
+from bridge.capture import rotation as rotation_module
 from bridge.capture.exchange import decode
 from bridge.capture.file import CaptureFileError, open_capture
 from bridge.capture.format import Header, Record
 from bridge.capture.recorder import Recorder, Recorders
+from bridge.capture.redact import Redactor
 from bridge.capture.retention import CaptureOptions, Retention
 from bridge.capture.rotation import BLOCK_BYTES, CaptureRotation
 from bridge.capture.writer import FileNaming, RotatingWriter
@@ -67,6 +69,7 @@ class Site:
         rotation = CaptureRotation(
             FileNaming(directory, "bot.example", ".xcap", BEGAN),
             Retention(1024 * MIB, options.pop("rotate_bytes", MIB)),
+            options.pop("redaction", None),
         )
         self.rotation = rotation
         self.recorder = Recorder(rotation, self.log.logger(), clock=trio.current_time, **options)
@@ -195,6 +198,59 @@ async def test_the_thread_is_asked_seldom(
         assert len(written) == 1
         await site.stop()
     assert len(written) == 1
+
+
+async def test_records_are_made_by_the_thread_and_nowhere_else(
+    tmp_path: Path, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: dict[str, set[str]] = {}
+
+    def watched(module: Any, name: str) -> None:
+        inner = getattr(module, name)
+
+        def watch(*arguments: Any) -> Any:
+            makers.setdefault(name, set()).add(threading.current_thread().name)
+            return inner(*arguments)
+
+        monkeypatch.setattr(module, name, watch)
+
+    for name in ("encode_line", "encode_post", "encode_submission"):
+        watched(rotation_module, name)
+    async with trio.open_nursery() as nursery:
+        site = Site(tmp_path, nursery, clock, rotate_bytes=3000)
+        recorder = await site.start()
+        attach(recorder)
+        for _ in range(1000):
+            recorder.received(b"<message/>" * 50, 0)
+            recorder.exchanged("msg_1", 1, 0.0, b"{}", PostAnswer(204))
+            recorder.submitted("msg_2", b"<message/>")
+            recorder.sent(b"<message/>")
+        await site.stop()
+    assert set(makers) == {"encode_line", "encode_post", "encode_submission"}
+    assert set.union(*makers.values()) == {"recorder"}
+    assert len(site.files()) > 100
+
+
+async def test_a_record_has_the_time_of_its_report(tmp_path: Path, clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        site = Site(tmp_path, nursery, clock)
+        recorder = await site.start()
+        attach(recorder)
+        site.hold()
+        await site.until(site.gate.waiting.is_set)
+        at = recorder.now()
+        recorder.received(b"<message/>", 0)
+        clock.jump(3.0)
+        recorder.exchanged("msg_1", 1, at + 1.0, b"{}", PostAnswer(204))
+        clock.jump(5.0)
+        site.gate.open.set()
+        await site.stop()
+    records = site.records()
+    assert records[-2].at == pytest.approx(at, abs=1e-6)
+    assert records[-1].at == pytest.approx(at + 3.0, abs=1e-6)
+    exchange = decode(records[-1].data)
+    assert exchange.start == pytest.approx(at + 1.0, abs=1e-6)
+    assert exchange.duration_s == 2.0
 
 
 async def test_much_is_written_at_once(tmp_path: Path, clock: MockClock) -> None:
@@ -385,6 +441,48 @@ async def test_what_a_slow_disk_cannot_take_is_counted_and_a_new_file_begins(
     assert after[5].data == b"<presence/>"
 
 
+async def test_a_slow_redaction_holds_up_nobody_and_is_told_of_as_a_slow_disk_is(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    class Slow(Redactor):
+        """Holds each record until the gate is open."""
+
+        gate = Gate()
+
+        def feed(self, record: Record) -> list[Record]:
+            self.gate()
+            return super().feed(record)
+
+    slow = Slow(bytes(32))
+    async with trio.open_nursery() as nursery:
+        site = Site(tmp_path, nursery, clock, limit_bytes=10_000, redaction=slow)
+        recorder = await site.start()
+        attach(recorder)
+        await site.until(lambda: recorder.waiting_bytes == 0)
+        slow.gate.open.clear()
+        stanza = b"<message><body>" + b"wherefore " * 100 + b"</body></message>"
+        for _ in range(30):
+            recorder.received(stanza, 0)
+            recorder.exchanged("msg_1", 1, 0.0, b"{}", PostAnswer(204))
+        assert recorder.waiting_bytes < 11_500
+        [line] = site.log.of("capture pauses")
+        assert line["why"].startswith("redaction or the disk is too slow: ")
+        assert not site.log.of("capture goes on in a new file")
+        slow.gate.open.set()
+        await site.until(lambda: recorder.waiting_bytes == 0)
+        recorder.received(b"<presence/>", 0)
+        await site.stop()
+        [line] = site.log.of("capture goes on in a new file")
+    (_, before), (header, after) = site.files()
+    got = len(before) - 5
+    assert 10 < got < 20
+    assert line["missing"] == 60 - got
+    assert header.get("missing") == str(60 - got)
+    assert [record.channel for record in after] == ["link", "out", "in", "out", "in", "in"]
+    assert after[5].data == b"<presence/>"
+    assert not any(b"wherefore" in record.data for record in before + after)
+
+
 async def test_it_does_not_go_on_within_a_stanza(tmp_path: Path, clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         site = Site(tmp_path, nursery, clock, limit_bytes=3000)
@@ -507,9 +605,10 @@ def test_redacted_files_say_so_and_hold_no_word(tmp_path: Path) -> None:
     one.received(b"<message from='juliet@example.com'><body>wherefore art thou</body></message>", 0)
     one.exchanged("msg_0123", 1, 0.0, b'{"body":"wherefore"}', PostAnswer(200, {}, b"romeo"))
     one.closed("the end")
-    one._rotation.close()
+    one._flush()
     for job, _ in one._jobs:
         job()
+    one._rotation.close()
     [path] = tmp_path.iterdir()
     text = path.read_text()
     assert "redacted: yes\n" in text

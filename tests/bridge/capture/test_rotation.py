@@ -571,3 +571,18 @@ def test_times_never_go_back(tmp_path: Path) -> None:
         site.rotation.put(at, "api", b"")
     [(_, records)] = site.end()
     assert [record.at for record in records] == [4.0] * 4
+
+
+def test_redaction_pauses_so_that_others_get_the_lock(tmp_path: Path) -> None:
+    redaction, times = Redactor(bytes(32)), iter(range(10_000))
+    site = Site(tmp_path, redaction=redaction)
+    pauses: list[float] = []
+    site.rotation.writer._clock = lambda: next(times) * spool_module._SLICE_S / 4
+    site.rotation.writer._pause = pauses.append
+    site.attach()
+    for number in range(100):
+        site.rotation.received(float(number), b"<message/>", 0)
+    [(_, records)] = site.end()
+    assert len(records) == 105
+    assert 20 < len(pauses) < 40  # the clock is looked at for each record, and after each pause
+    assert set(pauses) == {spool_module._PAUSE_S}
