@@ -18,6 +18,7 @@ import trustme
 from attrs import frozen
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from bridge.httpclient.connection import open_connection
 from bridge.httpclient.pool import Origin, Pool, PoolLimits, Timeouts
 from bridge.httpclient.response import Response, ResponseLimits
 from tests.bridge.http_server import (
@@ -163,6 +164,37 @@ async def test_refused() -> None:
     with closed_port() as port, pytest.raises(httpx.ConnectError, match="Connection refused"):
         await post(pool, port)
     assert pool.open_count == 0
+
+
+async def test_a_single_address_needs_no_race(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def race(host: str, port: int) -> trio.SocketStream:
+        raise AssertionError("addresses race though there is only one")
+
+    async def handle(stream: trio.SocketStream) -> None:
+        await stream.aclose()
+
+    port = await listen(nursery, handle)
+    monkeypatch.setattr(trio, "open_tcp_stream", race)
+    connection = await open_connection(HOST, port, None)
+    connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.1", "127.0.0.1\0", "١٢٧.0.0.1", ""])
+async def test_what_is_no_plain_address_is_left_to_dial(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def dialled(host: str, port: int, context: ssl.SSLContext | None) -> trio.SocketStream:
+        asked.append(host)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("bridge.httpclient.connection.dial", dialled)
+    with pytest.raises(ConnectionRefusedError):
+        await open_connection(host, 1, None)
+    assert asked == [host]
 
 
 async def test_unknown_name() -> None:
