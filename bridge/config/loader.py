@@ -58,8 +58,8 @@ def load_domains(path: Path) -> frozenset[str]:
 
 
 def load_without_secrets(path: Path) -> Settings:
-    """Read a configuration file without its components' secrets, for use where they are neither
-    available nor needed. Each component gets a placeholder.
+    """Read a configuration file without its components' secrets and the journal's URL, for use
+    where they are neither available nor needed. Placeholders take their places.
 
     Raises:
         ConfigError: if it has other faults; the error lists all of them.
@@ -71,6 +71,9 @@ def load_without_secrets(path: Path) -> Settings:
             if isinstance(one, dict):
                 one.pop("component_secret_file", None)
                 one["component_secret"] = "not used"
+    journal = table.get("journal")
+    if isinstance(journal, dict) and journal.pop("url_file", None) is not None:
+        journal["url"] = "postgresql://not.used"
     return from_table(table, str(path), directory=path.parent)
 
 
@@ -150,6 +153,7 @@ def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
     return (
         any("component_secret" in one or "webhook_secrets" in one for one in components)
         or any("password" in room for one in components for room in one.get("room", ()))
+        or "url" in table.get("journal", {})
         or any(one.post_url.authorization is not None for one in settings.components)
         or any(map(is_secret_header, chain.from_iterable(headers)))
         or any("secret" in one for one in table.get("listen", {}).get("token", ()))

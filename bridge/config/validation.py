@@ -17,6 +17,7 @@ from bridge.config.command import (
 )
 from bridge.config.event import DEFAULT_EVENTS, EVENTS
 from bridge.config.http import HttpValidation
+from bridge.config.journal import JournalValidation
 from bridge.config.listener import ListenerValidation
 from bridge.config.profile import (
     AVATAR_LIMIT_BYTES,
@@ -93,17 +94,20 @@ class Validation:
         self._http.check_secrets(file.http, file.component, components)
         listen = self._listen(file)
         PullValidation(self._fault, self.warnings.append).check(file, components, listen)
+        reading = JournalValidation(self._secret_file, self._fault, self.warnings.append)
+        journal, node = reading.journal(file.journal), reading.node(file.node, file.journal)
         return Settings(
             components,
             http,
             file.stream,
             retry,
-            file.journal,
+            journal,
             listen=listen,
             warnings=tuple(self.warnings),
             limits=file.limits,
             tracing=self._tracing(file.tracing),
             log=file.log,
+            node=node,
         )
 
     def _tracing(self, table: TracingSettings | None) -> TracingSettings | None:

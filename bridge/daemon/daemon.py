@@ -30,7 +30,7 @@ _END_S: Final = 2.0
 """Seconds for the end after `grace_s`: of the streams, the spans and the journal."""
 _EXPORT_S: Final = 1.0
 _JOURNAL_S: Final = 0.5
-_AT_START_ONLY: Final = ("journal", "tracing")
+_AT_START_ONLY: Final = ("journal", "node", "tracing")
 """Tables that are read only at the start."""
 
 

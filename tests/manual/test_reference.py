@@ -20,9 +20,10 @@ from bridge.config.settings import (
     ComponentTable,
     ConfigFile,
     HttpSettings,
-    JournalSettings,
+    JournalTable,
     ListenTable,
     LogSettings,
+    NodeTable,
     RetrySettings,
     RetryTable,
     RoomTable,
@@ -44,7 +45,8 @@ TABLES: dict[str, Any] = {
     "[http]": HttpSettings,
     "[stream]": StreamSettings,
     "[retry]": RetryTable,
-    "[journal]": JournalSettings,
+    "[journal]": JournalTable,
+    "[node]": NodeTable,
     "[limits]": SenderLimits,
     "[tracing]": TracingSettings,
     "[log]": LogSettings,
@@ -58,6 +60,7 @@ ELSEWHERE = {
 }  # tables of their own
 DECIDED_LATER = {  # by whoever reads the table; there, no value is a value of its own
     "component_post_stanzas": ["message"],
+    "durability": "process",
     "level": "info",
     **attrs.asdict(RetrySettings()),
 }
