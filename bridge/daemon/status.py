@@ -32,14 +32,17 @@ from bridge.xmpp.room.room import Phase, Room
 from bridge.xmpp.room.rooms import Rooms
 
 T = TypeVar("T")
+PARTITIONS: Final = 256
+"""Of the conversations of a component; a node alone has all of them."""
 RoomState = Literal["joined", "joining", "waiting", "out"]
-LinkName = Literal["attached", "attaching", "waiting", "refused"]
+LinkName = Literal["attached", "attaching", "waiting", "refused", "standby"]
 _TOTALS_S: Final = 2.0
 """How long the status waits for the journal: a disk that hangs is reported, too."""
 
 
 class LinkStatus(Struct, frozen=True, kw_only=True):
-    """`why` explains `waiting` and `refused`. `since` is when the link was attached or lost.
+    """`why` explains `waiting` and `refused`. `since` is when the link was attached or lost. With
+    `standby`, another node attaches as the component, and this one does not try.
 
     `shared` is when another instance of this component was last noticed; None if none was lately.
     """
@@ -128,12 +131,19 @@ class ComponentSnapshot:
     """The contacts that see the presence of the component's addresses."""
     streaming: int = 0
     """The streamed replies that are coming now."""
+    partitions: int = PARTITIONS
+    """How many partitions of its conversations this node has: all, unless it shares a journal."""
 
 
 def snapshot_of(
-    status: ComponentStatus, link: Link, dispatcher: Dispatcher, meter: Meter, subscribers: int
+    status: ComponentStatus,
+    link: Link,
+    dispatcher: Dispatcher,
+    meter: Meter,
+    subscribers: int,
+    partitions: int = PARTITIONS,
 ) -> ComponentSnapshot:
-    """Return a snapshot of one component."""
+    """Return a snapshot of one component; this node has as many `partitions` of it."""
     stream = link.stream
     return ComponentSnapshot(
         status,
@@ -144,6 +154,7 @@ def snapshot_of(
         meter.written_bytes + (stream.written_bytes if stream else 0),
         subscribers,
         dispatcher.streaming,
+        partitions,
     )
 
 
@@ -154,13 +165,15 @@ def component_status(
     counts: Counts,
     rooms: Rooms,
     pollers: int | None = None,
+    *,
+    is_gateway: bool = True,
 ) -> ComponentStatus:
     """Return the status of one component, without the journal's part. `pollers` wait for events;
-    None if it is not pulled.
+    None if it is not pulled. `is_gateway` says whether this node is to attach.
     """
     return ComponentStatus(
         domain=component.domain,
-        link=link_status(link, str(component.server)),
+        link=link_status(link, str(component.server), is_gateway=is_gateway),
         endpoint=endpoint_status(dispatcher.breaker, str(component.post_url), pollers),
         in_flight=dispatcher.in_flight,
         waiting=dispatcher.waiting,
@@ -183,8 +196,10 @@ def room_status(room: Room) -> RoomStatus:
     )
 
 
-def link_status(link: Link, server: str) -> LinkStatus:
+def link_status(link: Link, server: str, *, is_gateway: bool = True) -> LinkStatus:
     """Return the status of a link; it stays `refused` until an attempt ends otherwise."""
+    if not is_gateway:
+        return LinkStatus(state="standby", server=server, since=None, why="", next_attempt=None)
     state = link.state
     name: LinkName = "waiting"
     if state.refused:

@@ -89,6 +89,8 @@ def _report_link(domain: str, link: LinkStatus, report: Report) -> None:
         report.warn(domain, what, f"{since}; {SHARED}: {SHARED_REMEDY}")
     elif link.state == "attached":
         report.good(domain, what, since)
+    elif link.state == "standby":
+        report.good(domain, what, "no: this node is a stand-by, another one attaches")
     elif link.state == "refused":
         report.bad(domain, what, f"no, refused: {link.why}{_next_attempt(link)}", ExitCode.REFUSED)
     else:

@@ -45,7 +45,7 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
     for snapshot in page.snapshots:
         status = snapshot.status
         link = status.link
-        if link.state != "attached":
+        if link.state not in ("attached", "standby"):
             why = f": {link.why}" if link.why else ""
             problems.append(("bad", f"{status.domain} is not attached to {link.server}{why}."))
         if link.shared is not None:
@@ -125,6 +125,8 @@ def _link_pill(page: PageSnapshot, status: ComponentStatus) -> Markup:
             return pill("good", f"attached{since}")
         case "attaching":
             return pill("warn", "attaching")
+        case "standby":
+            return pill("good", "stand-by: another node attaches")
         case "waiting":
             return pill("bad", "not attached")
     return pill("bad", "refused by the server")
