@@ -17,14 +17,16 @@ from attrs import frozen
 from msgspec import Struct
 
 from bridge import __version__
+from bridge.cluster.partition import PARTITIONS
 from bridge.config.settings import Component
 from bridge.daemon.control import AnyRequest, AskStatus
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.journal.admin import QueueAdmin, holdings
-from bridge.journal.request import PROTOCOL, Holding
+from bridge.journal.nodes import nodes_of
+from bridge.journal.request import PROTOCOL, Holding, Holdings, NodeStatus
 from bridge.journal.storage import Storage
-from bridge.journal.store import JournalError, JournalStore, Totals
+from bridge.journal.store import JournalError, JournalStore
 from bridge.telemetry.meter import Counts, Meter
 from bridge.webhook.retry import CircuitBreaker
 from bridge.xmpp.link import Link
@@ -32,8 +34,6 @@ from bridge.xmpp.room.room import Phase, Room
 from bridge.xmpp.room.rooms import Rooms
 
 T = TypeVar("T")
-PARTITIONS: Final = 256
-"""Of the conversations of a component; a node alone has all of them."""
 RoomState = Literal["joined", "joining", "waiting", "out"]
 LinkName = Literal["attached", "attaching", "waiting", "refused", "standby"]
 _TOTALS_S: Final = 2.0
@@ -112,6 +112,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     journal: JournalStatus
     components: tuple[ComponentStatus, ...]
     orphaned: Mapping[str, Holding]
+    nodes: tuple[NodeStatus, ...] = ()
+    """Those that share the journal, this one among them; none if it is this daemon's own."""
 
 
 @frozen
@@ -285,7 +287,8 @@ class ControlHandler:
 
     async def status(self) -> DaemonStatus:
         """Return the daemon's status, even while the journal fails."""
-        kept, failure = await self._kept()
+        found, failure = await self._kept()
+        kept = None if found is None else found.components
         storage = self._storage
         return DaemonStatus(
             pid=os.getpid(),
@@ -303,21 +306,20 @@ class ControlHandler:
                 for one in self._components()
             ),
             orphaned={name: one for name, one in (kept or {}).items() if one.orphaned},
+            nodes=() if found is None else found.nodes,
         )
 
-    async def _kept(self) -> tuple[dict[str, Holding] | None, str | None]:
+    async def _kept(self) -> tuple[Holdings | None, str | None]:
         """Return the journal's holdings, or None and the reason why it cannot be read."""
         try:
             with trio.move_on_after(_TOTALS_S):
-                totals = await self._storage.committer.ask(_totals)
-                return holdings(totals, self._configured), None
+                return await self._storage.committer.ask(self._holdings), None
         except JournalError as error:
             return None, str(error)
         return None, "the journal does not answer; look at the disk"
 
-
-def _totals(journal: JournalStore) -> dict[str, Totals]:
-    return journal.totals()
+    def _holdings(self, journal: JournalStore) -> Holdings:
+        return Holdings(holdings(journal.totals(), self._configured), nodes_of(journal))
 
 
 def _tell_trio(token: trio.lowlevel.TrioToken, changed: Callable[[T], None], what: T) -> None:
