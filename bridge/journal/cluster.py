@@ -86,10 +86,9 @@ class ClusterStore(JournalStore, Protocol):
     Each call that writes is a batch of its own, and raises `LeaseLost` if this node is dead.
     """
 
-    def register(self, label: str, incarnation: int | None, about: About) -> int:
-        """Become a node, and return its incarnation. `incarnation` is that of the process before
-        under the same label, if it is known to have ended; without it, a live node of that label is
-        an error while its counter moves.
+    def register(self, label: str, about: About) -> int:
+        """Become the node of this label, without leases, and return its incarnation. A process that
+        was this node before has lost its leases then, even if it is alive.
         """
 
     @property
@@ -147,7 +146,7 @@ class ClusterStore(JournalStore, Protocol):
         """Leave a small message for another node."""
 
     def posts(self, marks: Mapping[int, int], limit: int) -> list[Post]:
-        """Return messages for this node that are behind the marks, in the order of their numbers."""
+        """Return messages for this node that are behind the marks, sorted by number."""
 
     def drop_posts(self, numbers: Sequence[int]) -> None:
         """Forget messages that have been read."""
