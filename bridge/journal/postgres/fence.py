@@ -102,17 +102,21 @@ class Fence:
             "name": self._name,
         }
         connection = self.connection.get()
-        with explained(self._url), self.connection.waiting():
-            for _ in range(_LOCKS):
-                try:
-                    row = self._insert(connection, values)
-                    break
-                except errors.LockNotAvailable:
-                    connection.execute(_TERMINATE_LABEL, values)
-            else:
-                row = self._insert(connection, values)
+        try:
+            with self.connection.waiting():
+                row = self._insert_unlocked(connection, values)
+        except psycopg.Error as error:
+            raise self._explain(error) from error
         self.node, self.incarnation, self.batch = row
         return self.incarnation
+
+    def _insert_unlocked(self, connection: psycopg.Connection[Row], values: dict[str, Any]) -> Row:
+        for _ in range(_LOCKS):
+            try:
+                return self._insert(connection, values)
+            except errors.LockNotAvailable:  # by a batch of the process before
+                connection.execute(_TERMINATE_LABEL, values)
+        return self._insert(connection, values)
 
     def _insert(self, connection: psycopg.Connection[Row], values: dict[str, Any]) -> Row:
         with connection.transaction(), connection.cursor() as cursor:

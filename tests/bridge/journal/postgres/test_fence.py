@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -14,6 +15,7 @@ from bridge.cluster.partition import partition_of
 from bridge.journal.cluster import About, Lease, LeaseLost, Post
 from bridge.journal.delivery import Delivery
 from bridge.journal.postgres import fence as fence_module
+from bridge.journal.postgres import store as store_module
 from bridge.journal.postgres.connection import HANG_S
 from bridge.journal.store import Claim, ClaimKey, JournalError, KeyTaken, Settle
 from tests.bridge.journal.postgres.proxy import Proxy
@@ -369,6 +371,16 @@ def test_a_commit_that_is_interrupted_while_it_waits_for_a_standby_is_no_success
         end_standby(database)
         journal.commit([entry("v")])
         assert uids(journal.pending(None, limit=9)) == ["v"]
+
+
+def test_a_start_that_waits_for_a_standby_is_given_up(
+    database: Database, standby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "WATCH_S", 0.01)
+    clock = count(step=int(HANG_S))
+    with pytest.raises(JournalError, match="does not answer; if it waits for a stand-by, start"):
+        database.open("late", elapsed_s=lambda: next(clock))
+    assert "journal-opening" not in {one.name for one in threading.enumerate()}
 
 
 # --- a connection that hangs
