@@ -32,6 +32,8 @@ class Storage:
         self.directory = directory
         self.committer = Committer(journal, logger())
         self.durability = settings.durability
+        self.place = str(settings.url or directory.journal_file.absolute())
+        """Where the journal is, safe to show."""
         self._settings = settings
         self._queues: dict[str, JournalQueue] = {}
         self._volume = Quota(settings.max_stanzas, settings.max_bytes)
