@@ -222,7 +222,7 @@ class PostgresStore:
         self._run(())
 
     def retire(self) -> None:
-        """Give all leases away and end this node, because its process stops."""
+        """Free all leases and end this node, because its process stops."""
         self._nodes.retire()
 
     def forget(self) -> None:
@@ -244,7 +244,7 @@ class PostgresStore:
         return self._nodes.take(component, parts)
 
     def give(self, component: str, parts: Collection[int], to: int | None) -> None:
-        """Give parts that this node has to a live node, or to nobody."""
+        """Hand parts that this node has to a live node, or to nobody."""
         self._nodes.give(component, parts, to)
 
     def end_node(self, node: int, seen_batch: int) -> bool:
