@@ -12,22 +12,24 @@ from bridge.cluster.partition import GATEWAY, PARTITIONS
 _CACHED: Final = 1024
 
 
-def workers_of(component: str, nodes: Collection[int]) -> Sequence[int]:
+def workers_of(
+    component: str, nodes: Collection[int], partitions: int = PARTITIONS
+) -> Sequence[int]:
     """Return the node that should have each partition of a component: none if there are no `nodes`.
 
     By rendezvous hashing, so a node that comes or goes moves little but its own share. Each node
     has at most its share, rounded up.
     """
-    return _workers(component, tuple(sorted(nodes)))
+    return _workers(component, tuple(sorted(nodes)), partitions)
 
 
 @lru_cache(maxsize=_CACHED)
-def _workers(component: str, nodes: tuple[int, ...]) -> Sequence[int]:
+def _workers(component: str, nodes: tuple[int, ...], partitions: int) -> Sequence[int]:
     if not nodes:
         return ()
-    room = dict.fromkeys(nodes, -(-PARTITIONS // len(nodes)))
+    room = dict.fromkeys(nodes, -(-partitions // len(nodes)))
     found = []
-    for part in range(PARTITIONS):
+    for part in range(partitions):
         free = [node for node in nodes if room[node]]
         chosen = max(free, key=lambda node: _score(component, part, node))
         room[chosen] -= 1

@@ -75,8 +75,9 @@ class _View:
 class Member:
     """One incarnation of a node. All times are of one clock (`membership`)."""
 
-    def __init__(self, me: int, components: Iterable[str]) -> None:
+    def __init__(self, me: int, components: Iterable[str], partitions: int = PARTITIONS) -> None:
         self.me = me
+        self._partitions = partitions
         self.pulse = Pulse()
         self.components = frozenset(components)
         """The components that this node can run."""
@@ -85,6 +86,7 @@ class Member:
         self._members = Membership(me)
         self._leases: dict[Part, int] = {}
         self._held: set[Part] = set()
+        self._parts: dict[str, set[int]] = {}  # the held partitions by component
         self._releasing: dict[Part, int | None] = {}
         self._free_since: dict[Part, float] = {}
         self._candidates: dict[str, tuple[frozenset[int], float]] = {}
@@ -116,13 +118,14 @@ class Member:
         self._members.observe(peers, sent_at, now)
         self._leases = dict(leases)
         self._set_held({one for one, node in leases.items() if node == self.me}, now)
-        free = {
-            (component, part)
+        leased = Counter(component for component, _ in leases)
+        self._free_since = {
+            (component, part): self._free_since.get((component, part), now)
             for component in self.components
-            for part in range(GATEWAY, PARTITIONS)
+            if leased[component] <= self._partitions
+            for part in range(GATEWAY, self._partitions)
             if (component, part) not in leases
         }
-        self._free_since = {one: self._free_since.get(one, now) for one in free}
         for component in self.components:
             able = frozenset(one.id for one in self.live if component in one.components)
             before = self._candidates.get(component)
@@ -156,7 +159,11 @@ class Member:
         for component, part in held - self._held:
             if part == GATEWAY:
                 self._detached_since[component] = now
-        self._held = held
+        if held != self._held:
+            self._held, self._parts = held, {}
+            for component, part in held:
+                if part != GATEWAY:
+                    self._parts.setdefault(component, set()).add(part)
         self._releasing = {one: to for one, to in self._releasing.items() if one in held}
 
     # --- decisions
@@ -187,14 +194,15 @@ class Member:
         able = view.candidates[component]
         if self.me not in able:
             return []
-        workers = workers_of(component, able)
-        parts = set()
-        for part in range(PARTITIONS):
-            since = self._free_since.get((component, part))
-            if since is None or (component, part) in self._leases:
-                continue
-            if workers[part] == self.me or now - since >= FALLBACK_S:
-                parts.add(part)
+        workers = workers_of(component, able, self._partitions)
+        parts = {
+            part
+            for (name, part), since in self._free_since.items()
+            if name == component
+            and part != GATEWAY
+            and (name, part) not in self._leases
+            and (workers[part] == self.me or now - since >= FALLBACK_S)
+        }
         since = self._free_since.get((component, GATEWAY))
         if since is not None and (component, GATEWAY) not in self._leases:
             chosen = gateway_of(component, able, view.gateways)
@@ -207,25 +215,24 @@ class Member:
     def _release(self, view: _View, now: float) -> None:
         """Decide anew to whom each held part goes; most stay."""
         releasing: dict[Part, int | None] = {}
-        for component, part in sorted(self._held):
+        for component, part in self._held:
             if component not in self.components:
                 releasing[component, part] = None
-                continue
-            if part == GATEWAY:
+        for component in sorted(self.components):
+            releasing.update(self._moved(component, view.candidates[component], now))
+            if (component, GATEWAY) in self._held:
                 to = self._new_gateway(component, view, now)
-            else:
-                to = self._new_worker(component, part, view, now)
-            if to is not None:
-                releasing[component, part] = to
+                if to is not None:
+                    releasing[component, GATEWAY] = to
         self._releasing = releasing
 
-    def _new_worker(self, component: str, part: int, view: _View, now: float) -> int | None:
-        """Return the node that a held partition goes to, or None if it stays."""
-        able = view.candidates[component]
+    def _moved(self, component: str, able: frozenset[int], now: float) -> dict[Part, int | None]:
+        """Return the held partitions that other nodes should have."""
         if not able or not (self.is_leaving or self._is_stable(component, now)):
-            return None
-        worker = workers_of(component, able)[part]
-        return None if worker == self.me else worker
+            return {}
+        workers = workers_of(component, able, self._partitions)
+        mine = self._parts.get(component, ())
+        return {(component, part): workers[part] for part in mine if workers[part] != self.me}
 
     def _new_gateway(self, component: str, view: _View, now: float) -> int | None:
         """Return the node that a held gateway goes to, or None if it stays. Once begun, it goes."""

@@ -14,6 +14,8 @@ LOST_S: Final = 8.0
 """How long after it sent its last successful batch a node may use its leases."""
 DEAD_S: Final = 10.0
 """How long a node's counter stands still before another node ends it."""
+GAP_S: Final = 4.0
+"""After so long without a look at the database, silence counts anew: perhaps nobody reached it."""
 
 
 @frozen
@@ -61,17 +63,18 @@ class Membership:
     def __init__(self, me: int) -> None:
         self._me = me
         self._seen: dict[int, _Seen] = {}
-        self._looked_at = float("-inf")
+        self._looked_at = self._answered_at = float("-inf")
 
     def observe(self, peers: Iterable[Peer], sent_at: float, now: float) -> None:
         """Take in the nodes as the database showed them to a query that was sent at `sent_at`, and
         answered by `now`.
 
         A counter stands still from when its value was first read to when it was last asked for. A
-        process that was frozen between question and answer does not count that time.
+        process that was frozen between question and answer does not count that time. Nor does one
+        that could not look: while the database is away, all counters stand still.
         """
-        self._looked_at = sent_at
-        seen = self._seen
+        seen = self._seen if sent_at - self._answered_at < GAP_S else {}
+        self._looked_at, self._answered_at = sent_at, now
         self._seen = {}
         for peer in peers:
             before = seen.get(peer.id)
