@@ -16,8 +16,8 @@ COMPONENTS: Final = ("echo.example.org", "news.example.org")
 MOST: Final = 4
 PARTITIONS: Final = 8
 TAKE_OVER_S: Final = 15.0
-HAND_OVER_S: Final = 12.0
-"""What comes on top when a node was cut and comes back: it is stable for 5 s, and has to take."""
+HAND_OVER_S: Final = 20.0
+"""What comes on top: a frozen node is ended, the others are stable for 5 s, and parts move."""
 
 indices = st.integers(0, MOST - 1)
 
