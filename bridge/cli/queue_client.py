@@ -96,7 +96,7 @@ async def open_queue(
                         " try again"
                     ) from None
             await trio.sleep(_AGAIN_S)
-        journal = stack.enter_context(closing(_open(directory)))
+        journal = stack.enter_context(closing(open_whole(directory)))
         yield LocalQueue(journal, configured)
 
 
@@ -124,7 +124,7 @@ def _check(directory: StateDirectory) -> None:
             )
 
 
-def _open(directory: StateDirectory) -> SqliteStore:
+def open_whole(directory: StateDirectory) -> SqliteStore:
     """Open the journal with full durability, and delete nothing that exceeds the limits."""
     return SqliteStore(
         directory.journal_file,
