@@ -4,23 +4,28 @@ One task goes round: it commits a heartbeat, looks at the nodes and leases, and 
 done, until nothing is. It sleeps `TICK_S` in between, unless it is woken. A second task tells when
 the node is no longer alive, which needs no answer of the database.
 
-A node that others have ended (`LeaseLost`) has nothing any more: all services are cancelled, and
-what is still to be committed is dropped. Then it registers again, and the services start anew from
-the database, as they do in a new process.
+A node that others have ended (`LeaseLost`) has nothing any more: the services hear that it is not
+alive and end at once, and what is still to be committed is dropped. Then it registers again, and
+the services that take part begin anew from the database, as they do in a new process.
+
+Without `partitions`, whoever has a component's gateway also POSTs all its stanzas.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from functools import partial
+from hashlib import sha256
 from typing import Final, TypeVar, cast
 
 import trio
 from attrs import evolve
 from structlog.typing import FilteringBoundLogger
 
+from bridge import __version__
 from bridge.cluster.member import Decision, EndNode, Give, Member, Take
 from bridge.cluster.membership import BEAT_S, Peer
-from bridge.cluster.partition import GATEWAY
+from bridge.cluster.partition import ALL_PARTS, GATEWAY, PARTITIONS
+from bridge.config.settings import Settings
 from bridge.journal.cluster import About, ClusterStore, Lease, LeaseLost, NodeRow
 from bridge.journal.committer import Committer
 from bridge.journal.store import JournalError, JournalStore
@@ -33,7 +38,6 @@ _ROUNDS: Final = 5
 _UNKNOWN: Final = 0
 
 T = TypeVar("T")
-Renewal = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 
 
 def elapsed_s() -> float:
@@ -51,18 +55,19 @@ class ClusterNode:
         about: About,
         log: FilteringBoundLogger,
         *,
+        partitions: int = PARTITIONS,
         clock: Callable[[], float] = elapsed_s,
     ) -> None:
         """The store of the committer is a `ClusterStore`, and already registered as `label`."""
-        self.renewal: Renewal = _directly
-        """Cancels all services, awaits its argument, and starts them again."""
         self._committer = committer
         self._label = label
         self._about = about
         self._described: About | None = None
         self._log = log.bind(node=label)
+        self._partitions = partitions
         self._clock = clock
-        self._member = Member(_UNKNOWN, about.components)
+        self._scope = trio.CancelScope()
+        self._member = Member(_UNKNOWN, about.components, partitions)
         self._beat_at = float("-inf")
         self._is_leaving = False
         self._has_lapsed = True  # until the first heartbeat
@@ -86,12 +91,16 @@ class ClusterNode:
         return False
 
     def is_gateway(self, component: str) -> bool:
-        return self.owns(component, GATEWAY)
+        return self._member.holds(component, GATEWAY) and self.is_alive
 
     def owns(self, component: str, part: int) -> bool:
+        if not self._partitions:
+            return self.is_gateway(component)
         return self._member.holds(component, part) and self.is_alive
 
     def parts(self, component: str) -> frozenset[int]:
+        if not self._partitions:
+            return ALL_PARTS if self.is_gateway(component) else frozenset()
         if not self.is_alive:
             return frozenset()
         held = self._member.held
@@ -124,10 +133,11 @@ class ClusterNode:
         self._woken.set()
 
     async def retire(self) -> None:
-        """Give away the rest, and end this node. Call it after `run` and the services have ended.
+        """End `run`, give away the rest, and end this node. Call it when the services have ended.
 
         Takes at most `RETIRE_S`. If it fails, the other nodes notice by themselves.
         """
+        self._scope.cancel()
         self._member.pulse.stop()
         with trio.move_on_after(RETIRE_S):
             try:
@@ -136,7 +146,11 @@ class ClusterNode:
                 return
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take part in the cluster until cancelled, which leaves everything as it is."""
+        """Take part in the cluster until `retire`. Cancellation leaves everything as it is."""
+        with self._scope:
+            await self._run(task_status)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             await self._go_round()
             nursery.start_soon(self._watch_pulse)
@@ -169,7 +183,7 @@ class ClusterNode:
 
     async def _beat(self) -> None:
         if self._member.me == _UNKNOWN:
-            self._member = Member(await self._ask(_number), self._about.components)
+            self._member = self._joined(await self._ask(_number))
         now = self._clock()
         about = evolve(self._about, components=()) if self._is_leaving else self._about
         if about != self._described:
@@ -230,6 +244,9 @@ class ClusterNode:
 
         return await self._committer.ask(call)
 
+    def _joined(self, node: int) -> Member:
+        return Member(node, self._about.components, self._partitions)
+
     # --- the end of an incarnation
 
     async def _lose(self, error: JournalError) -> None:
@@ -237,7 +254,11 @@ class ClusterNode:
         self._member.pulse.stop()
         self._has_lapsed = True
         self._tell()
-        await self.renewal(self._register)
+        for component in self._busy:
+            while self._busy_parts(component):
+                await self._woken.wait()
+                self._woken = trio.Event()
+        await self._register()
 
     async def _register(self) -> None:
         """Become another incarnation. Tried until it succeeds, or the node leaves."""
@@ -253,7 +274,7 @@ class ClusterNode:
             except JournalError:
                 await trio.sleep(TICK_S)
             else:
-                self._member = Member(node, self._about.components)
+                self._member = self._joined(node)
                 self._described = None
                 self._beat_at = float("-inf")
                 self._log.warning("this node takes part again")
@@ -303,6 +324,18 @@ class ClusterNode:
                 )
 
 
+def about_of(settings: Settings) -> About:
+    """Return what the other nodes are told about this process. The digest has no secrets, and no
+    addresses of servers, which may differ between machines.
+    """
+    parts = [
+        (str(one.domain), str(one.post_url), sorted(one.post_stanzas))
+        for one in settings.components
+    ]
+    digest = sha256(repr(sorted(parts)).encode()).hexdigest()[:16]
+    return About(__version__, tuple(sorted(domain for domain, _, _ in parts)), digest)
+
+
 def _number(store: ClusterStore) -> int:
     return store.node
 
@@ -323,7 +356,3 @@ def _look(
     store: ClusterStore, *, clock: Callable[[], float]
 ) -> tuple[float, list[NodeRow], list[Lease]]:
     return clock(), store.nodes(), store.leases()
-
-
-async def _directly(register: Callable[[], Awaitable[None]]) -> None:
-    await register()
