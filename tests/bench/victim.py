@@ -31,19 +31,34 @@ class Victim:
     """`start` and then `kill` or `stop`, again and again; each life has a log of its own."""
 
     def __init__(
-        self, directory: Path, port: int, url: str, durability: str, **tables: Table
+        self,
+        directory: Path,
+        port: int,
+        url: str,
+        durability: str,
+        *,
+        component: Table | None = None,
+        journal: Table | None = None,
+        **tables: Table,
     ) -> None:
-        """`tables` are further ones of its configuration."""
+        """`component` and `journal` are further keys of these tables of its configuration, and
+        `tables` further tables.
+        """
         self._directory = directory
         self._config = directory / "bridge.toml"
-        component = {"component_secret": SECRET, "component_post_url": url}
-        journal = {"durability": durability}
-        settings = settings_for(port, {DOMAIN: component}, journal=journal, **tables)
+        bot = {"component_secret": SECRET, "component_post_url": url, **(component or {})}
+        journal = {"durability": durability, **(journal or {})}
+        settings = settings_for(port, {DOMAIN: bot}, journal=journal, **tables)
         self._config.write_text(toml(settings))
         self._config.chmod(0o600)
         self.state = directory / "state"
         self.journal = StateDirectory(self.state).journal_file
         self._lives: list[Daemon] = []
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it was ever started."""
+        return bool(self._lives)
 
     @property
     def daemon(self) -> Daemon:
@@ -74,6 +89,13 @@ class Victim:
             if process.poll() is None:
                 process.kill()
             await process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in the middle of whatever it does; `release` lets it go on."""
+        os.kill(self.daemon.process.pid, signal.SIGSTOP)
+
+    def release(self) -> None:
+        os.kill(self.daemon.process.pid, signal.SIGCONT)
 
     async def received(self) -> int:
         """Ask it how many stanzas this life has read from its server."""
