@@ -49,6 +49,31 @@ def test_nothing_is_lost_by_a_few_kills_while_events_are_pulled(who: str) -> Non
         assert figure(table, "with events in hand") > 0
 
 
+def test_one_node_keeps_its_promises_through_a_few_outages() -> None:
+    several = ["--nodes", "1", "--journal", "sqlite", "--kills", "3", "--window", "8"]
+    table = run("kills", *several, "--seed", "1", "--freeze-s", "1", "2")
+    assert figure(table, "violations:") == 0
+    for kind in ("a node killed", "a node frozen", "Prosody killed"):
+        assert figure(table, kind) == 1
+    assert figure(table, "stanzas answered") > 0
+    assert figure(table, "missing at the endpoint") == 0
+    assert figure(table, "repeats") > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--nodes", "2", "--journal", "sqlite"], "a journal of SQLite belongs to one node"),
+        (["--journal", "sqlite", "--outages", "kill,crash"], "not among kill, freeze, server: c"),
+    ],
+)
+def test_what_a_journal_cannot_have_is_told(arguments: list[str], told: str) -> None:
+    command = [sys.executable, "-m", "tests.bench", "kills", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
 def test_a_journal_is_delivered_after_a_restart() -> None:
     table = run("restart", "--pending", "300", "--down-s", "0.5")
     assert figure(table, "violations:") == 0
