@@ -226,7 +226,7 @@ class ClusterVerdict:
             if story.id in lost:
                 if not self._is_disturbed(story.sent_at, end):
                     yield f"{story.id}: lost, and nothing was down"
-            elif story.posts and not story.is_iq:
+            elif story.posts:
                 later[story.conversation] = min(end, story.posts[0].at)
 
     def _identity(self) -> Iterator[str]:
