@@ -3,7 +3,8 @@
 There are no epochs here: the other nodes go on while one is killed. Instead each deviation needs a
 cause, an outage that overlaps the time in which it came about:
 
-  a POST again       the node of the POST before it was killed or frozen, or the database was down
+  a POST again       the node of the POST before it was killed, frozen or cut from the database, or
+                     the database was down
   a second POST of   the same, of the node of the first
   a conversation
   a POST behind      the node that made it was frozen, and was released just before
@@ -35,13 +36,18 @@ RELEASED_S: Final = 2.0
 """In which a node that was frozen sends what it was about to send."""
 MOST_COPIES: Final = 5
 OF_DATABASE: Final[frozenset[Kind]] = frozenset({"crash", "promotion"})
-OF_NODE: Final[frozenset[Kind]] = frozenset({"kill", "freeze"})
+OF_NODE: Final[frozenset[Kind]] = frozenset({"kill", "freeze", "cut_database", "cut_both"})
+"""After which another node takes its work: it is dead, or has lost the database."""
+OF_SERVER: Final[frozenset[Kind]] = frozenset({"server", "cut_server"})
 KIND_NAMES: Final[dict[Kind, str]] = {
     "kill": "a node killed",
     "freeze": "a node frozen",
     "server": "Prosody killed",
     "crash": "the database crashed",
     "promotion": "a stand-by promoted",
+    "cut_database": "a node cut from the database",
+    "cut_server": "a node cut from Prosody",
+    "cut_both": "a node cut from both",
 }
 REFUSALS: Final = ("<resource-constraint ", "<remote-server-timeout ")
 
@@ -167,7 +173,7 @@ class ClusterVerdict:
         return self._is_excused(begin, end, OF_NODE | OF_DATABASE, node)
 
     def _is_disturbed(self, begin: float, end: float) -> bool:
-        return self._is_excused(begin, end, OF_NODE | OF_DATABASE | {"server"})
+        return self._is_excused(begin, end, OF_NODE | OF_DATABASE | OF_SERVER)
 
     def _missing(self) -> Iterator[str]:
         """Whatever was accepted comes to the endpoint, and the journal ends empty."""

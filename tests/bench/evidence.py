@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["kill", "freeze", "server", "crash", "promotion"]
-"""Of a node, of Prosody (`server`), or of the database."""
+Kind = Literal[
+    "kill", "freeze", "server", "crash", "promotion", "cut_database", "cut_server", "cut_both"
+]
+"""Of a node, of Prosody (`server`), of the database, or of the links from a node to the others."""
 
 
 @dataclass(slots=True)

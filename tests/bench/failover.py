@@ -22,6 +22,7 @@ from tests.bench.cluster_verdict import ClusterVerdict, Row
 from tests.bench.contestant import DOMAIN, SECRET
 from tests.bench.evidence import Evidence, Kind, Outage, Snapshot
 from tests.bench.load import DOMAIN as SENDER_DOMAIN
+from tests.bench.network import NETWORK, Network, Service
 from tests.bench.node import Nodes
 from tests.bench.sender import IQ_NAMESPACE, Sender
 from tests.bench.store import PostgresStore, SqliteStore, Store
@@ -36,6 +37,12 @@ KINDS: Final[dict[Journal, dict[Kind, int]]] = {
     "postgres": {"kill": 5, "freeze": 3, "server": 2, "crash": 2, "promotion": 1},
 }
 """What can be down, and how often each is, beside the others."""
+CUTS: Final[dict[Kind, tuple[Service, ...]]] = {
+    "cut_database": ("database",),
+    "cut_server": ("server",),
+    "cut_both": ("database", "server"),
+}
+"""The links that are cut; this needs a network for each node."""
 ANSWER_S: Final = (0.0, 0.2)
 SLOW_SHARE: Final = 0.02
 SLOW_S: Final = (1.0, 3.0)  # longer than a commit, so that the journal is seen to hold it
@@ -50,6 +57,7 @@ LIMIT_S: Final = 60.0
 POLL_S: Final = 0.1
 IQ_EVERY: Final = 8
 TAKE_OVER_S: Final = 15.0
+EVERYWHERE: Final = 'component_interfaces = { "*" }'
 KICK_OLD: Final = 'component_conflict_resolve = "kick_old"'
 
 
@@ -70,13 +78,14 @@ class Failover:
         """`kinds` are the outages, all that the journal permits if there are none."""
         self._directory, self._journal, self._window = directory, journal, window
         weights = KINDS[journal]
-        self._kinds = {kind: weights[kind] for kind in kinds or weights}
+        self._kinds = {kind: weights.get(kind, 1) for kind in kinds or weights}
         self._freeze_s = freeze_s
         self._labels = [f"node{number}" for number in range(1, nodes + 1)]
         self._dice = random.Random(seed)  # of the outages
         self._load_dice = random.Random(seed)
         self._evidence = Evidence()
-        self._nodes = Nodes()
+        has_cuts = bool(CUTS.keys() & self._kinds.keys())
+        self._nodes = Nodes(Network() if has_cuts else None)
         self._prosody: Prosody
         self._sender: Sender
         self._store: Store
@@ -120,16 +129,20 @@ class Failover:
                 self._directory,
                 components=components,
                 component_settings={DOMAIN: [KICK_OLD]},
+                extra=EVERYWHERE if self._nodes.network else "",
                 log_level="error",
             )
             self._prosody = await stack.enter_async_context(prosody)
             self._store = await self._make_store(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
-            [listener] = await trio.open_tcp_listeners(0, host=LOOPBACK)
+            [listener] = await trio.open_tcp_listeners(
+                0, host="0.0.0.0" if self._nodes.network else LOOPBACK
+            )
             nursery.start_soon(trio.serve_listeners, self._converse, [listener])
-            url = f"http://{LOOPBACK}:{listener.socket.getsockname()[1]}/"
+            url_port = listener.socket.getsockname()[1]
             for label in self._labels:
-                self._nodes.add(label, self._directory, prosody.component_port, url, self._store)
+                port = prosody.component_port
+                self._nodes.add(label, self._directory, port, url_port, self._store)
             try:
                 for victim in self._nodes.victims.values():
                     await victim.start()
@@ -146,7 +159,8 @@ class Failover:
             [label] = self._labels
             state = StateDirectory(self._directory / label / "state")
             return SqliteStore(state.journal_file, label)
-        self._database = await stack.enter_async_context(ReplicatedPostgres())
+        network = NETWORK if self._nodes.network else None
+        self._database = await stack.enter_async_context(ReplicatedPostgres(network=network))
         return PostgresStore(self._database)
 
     async def _start_conversations(self, nursery: trio.Nursery) -> None:
@@ -220,6 +234,7 @@ class Failover:
             "server": self._kill_server,
             "crash": self._crash_database,
             "promotion": self._promote_standby,
+            **{cut: partial(self._cut_node, cut) for cut in CUTS},
         }
         await causes[kind]()
 
@@ -242,6 +257,19 @@ class Failover:
         await trio.sleep(self._dice.uniform(*self._freeze_s))
         await self._note_journal()
         victim.release()
+        await self._end(outage)
+
+    async def _cut_node(self, kind: Kind) -> None:
+        _, outage = await self._hit(kind)
+        network, label = self._nodes.network, outage.node
+        assert network is not None
+        assert label is not None
+        for service in CUTS[kind]:
+            network.cut(label, service)
+        await trio.sleep(self._dice.uniform(*self._freeze_s))
+        await self._note_journal()
+        for service in CUTS[kind]:
+            network.mend(label, service)
         await self._end(outage)
 
     async def _kill_server(self) -> None:

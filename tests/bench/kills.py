@@ -31,9 +31,11 @@ With --nodes or --journal, several daemons share a journal on PostgreSQL (--node
 puts the one through the same). One outage follows the other; half of the nodes that are hit are the
 gateway: a node is killed, and started again at once or when the others do its work; a node is
 frozen for 5 to 40 s; Prosody is killed; the database crashes for up to 12 s; the synchronous
-stand-by is promoted. An eighth of the users write iqs, which must have one answer each. Each POST
-that is repeated, each copy, loss, bounce and refusal must be explained by the outage of what it
-depends on; the next reply must come 15 s after a gateway was lost at the latest.
+stand-by is promoted. With cuts, which need root, each node is in a network namespace of its own,
+and its links to the database, to Prosody or to both drop everything for 5 to 40 s. An eighth of the
+users write iqs, which must have one answer each. Each POST that is repeated, each copy, loss,
+bounce and refusal must be explained by the outage of what it depends on; the next reply must come
+15 s after a gateway was lost at the latest.
 
 It needs Debian's packages prosody and, for --journal postgres, postgresql. TMPDIR says where the
 journal is written.
@@ -49,8 +51,9 @@ from typing import Final, cast
 
 import trio
 
+from tests.bench import network
 from tests.bench.evidence import Kind
-from tests.bench.failover import KINDS, Failover, Journal
+from tests.bench.failover import CUTS, KINDS, Failover, Journal
 from tests.bench.ordeal import Ordeal
 from tests.bench.verdict import Row
 
@@ -70,7 +73,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--nodes", type=int, metavar="N", help="daemons that share a journal")
     add("--journal", choices=sorted(KINDS), help="default with --nodes: postgres")
     known = ",".join(KINDS["postgres"])
-    add("--outages", metavar="KIND,…", help=f"where there are nodes; default: {known}")
+    more = ",".join(CUTS)
+    add("--outages", metavar="KIND,…", help=f"of nodes; default: {known}; others: {more}")
     add("--freeze-s", type=float, nargs=2, default=[5, 40], metavar=("LOW", "HIGH"))
     add("--seed", type=int, metavar="N", help="of the moments and delays; default: another one")
     parser.set_defaults(run=run)
@@ -99,7 +103,11 @@ def run_nodes(given: argparse.Namespace, seed: int) -> None:
     journal = cast("Journal", given.journal or "postgres")
     if journal == "sqlite" and nodes > 1:
         sys.exit("a journal of SQLite belongs to one node: use --journal postgres")
-    kinds = outages(given.outages, list(KINDS[journal]))
+    kinds = outages(given.outages, journal)
+    if CUTS.keys() & set(kinds) and not network.is_inside():
+        if why := network.missing():
+            sys.exit(f"--outages {given.outages}: {why}")
+        sys.exit(network.enter("tests.bench", sys.argv[1:]))
     print(f"{given.kills} outages of {nodes} nodes on {journal}; --seed {seed}", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
@@ -117,9 +125,12 @@ def run_nodes(given: argparse.Namespace, seed: int) -> None:
     finish([("outages", f"{given.kills}", about), *rows], violations)
 
 
-def outages(text: str | None, known: list[Kind]) -> tuple[Kind, ...]:
-    """The kinds of outages that were asked for; all that there are by default."""
-    names = known if text is None else text.split(",")
+def outages(text: str | None, journal: Journal) -> tuple[Kind, ...]:
+    """The kinds of outages that were asked for; by default all but the cuts."""
+    if text is None:
+        return tuple(KINDS[journal])
+    known = [*KINDS[journal], *(CUTS if journal == "postgres" else ["cut_server"])]
+    names = text.split(",")
     chosen = tuple(kind for kind in known if kind in names)
     if unknown := [name for name in names if name not in known]:
         sys.exit(f"--outages: not among {', '.join(known)}: {', '.join(unknown)}")

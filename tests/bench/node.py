@@ -3,10 +3,13 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from tests.bench.network import Network, Service
 from tests.bench.store import Store
 from tests.bench.victim import Victim
+from tests.servers.process import LOOPBACK
 
 LOCAL, REMOTE, INODE = 1, 2, 9  # fields of /proc/net/tcp
 
@@ -14,27 +17,42 @@ LOCAL, REMOTE, INODE = 1, 2, 9  # fields of /proc/net/tcp
 class Nodes:
     """All nodes, by their labels."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network | None = None) -> None:
+        """With a `network`, each node is in a namespace of its own."""
+        self.network = network
         self.victims: dict[str, Victim] = {}
 
-    def add(self, label: str, directory: Path, port: int, url: str, store: Store) -> Victim:
+    def add(self, label: str, directory: Path, port: int, url_port: int, store: Store) -> None:
         """Make a node, with a state directory of its own; it is not started."""
         place = directory / label
         place.mkdir()
-        component = {"component_post_stanzas": ["message", "iq"]}
-        settings = store.settings(label)
-        victim = Victim(place, port, url, "power", component=component, **settings)
+        if self.network is not None:
+            self.network.add(label)
+        host = partial(self._host, label)
+        victim = Victim(
+            place,
+            port,
+            f"http://{host('endpoint')}:{url_port}/",
+            "power",
+            host=host("server"),
+            component={"component_post_stanzas": ["message", "iq"]},
+            prefix=self.network.command(label) if self.network is not None else (),
+            **store.settings(label, host("database")),
+        )
         self.victims[label] = victim
-        return victim
+
+    def _host(self, label: str, service: Service) -> str:
+        return LOOPBACK if self.network is None else self.network.address(label, service)
 
     def owner(self, server: int, client: int) -> str | None:
-        """The label of the node that has connected from port `client` to port `server`, both on
-        loopback; None if that node is gone.
+        """The label of the node that has connected from port `client` to port `server`; None if
+        that node is gone.
         """
-        inodes = set(_inodes(server, client))
         for label, victim in self.victims.items():
-            if victim.has_started and inodes & set(_sockets(victim.daemon.process.pid)):
-                return label
+            if victim.has_started:
+                pid = victim.daemon.process.pid
+                if set(_inodes(pid, server, client)) & set(_sockets(pid)):
+                    return label
         return None
 
     def complaints(self) -> Iterator[str]:
@@ -44,12 +62,13 @@ class Nodes:
                 yield f"{label} has logged an error: {line}"
 
 
-def _inodes(remote: int, local: int) -> Iterator[str]:
-    """The sockets of this machine with these ports."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if (_port(fields[LOCAL]), _port(fields[REMOTE])) == (local, remote):
-            yield fields[INODE]
+def _inodes(pid: int, remote: int, local: int) -> Iterator[str]:
+    """The sockets with these ports in the network that a process sees."""
+    with suppress(FileNotFoundError, ProcessLookupError, OSError):  # it has just ended
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if (_port(fields[LOCAL]), _port(fields[REMOTE])) == (local, remote):
+                yield fields[INODE]
 
 
 def _port(address: str) -> int:

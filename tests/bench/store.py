@@ -21,8 +21,8 @@ CONNECT_S: int = 5
 class Store(Protocol):
     """The journal of all nodes."""
 
-    def settings(self, label: str) -> dict[str, Table]:
-        """Further tables of the configuration of a node."""
+    def settings(self, label: str, host: str) -> dict[str, Table]:
+        """Further tables of the configuration of a node, which finds the database at `host`."""
         ...
 
     async def read(self, began_at: float) -> Snapshot:
@@ -40,7 +40,7 @@ class SqliteStore:
     def __init__(self, file: Path, label: str) -> None:
         self._file, self._label = file, label
 
-    def settings(self, label: str) -> dict[str, Table]:
+    def settings(self, label: str, host: str) -> dict[str, Table]:
         return {}
 
     async def read(self, began_at: float) -> Snapshot:
@@ -57,8 +57,8 @@ class PostgresStore:
         self.database = database
         self._schema = schema
 
-    def settings(self, label: str) -> dict[str, Table]:
-        journal = {"url": self.database.url}
+    def settings(self, label: str, host: str) -> dict[str, Table]:
+        journal = {"url": self.database.url_at(host)}
         return {"journal": journal, "node": {"cluster": self._schema, "label": label}}
 
     async def read(self, began_at: float) -> Snapshot:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import network
 from tests.servers import prosody
 
 MISSING = prosody.missing()
@@ -60,11 +61,22 @@ def test_one_node_keeps_its_promises_through_a_few_outages() -> None:
     assert figure(table, "repeats") > 0
 
 
+@pytest.mark.skipif(network.missing() is not None, reason=str(network.missing()))
+def test_a_node_that_was_cut_from_the_server_goes_on() -> None:
+    several = ["--nodes", "1", "--journal", "sqlite", "--kills", "1", "--window", "4"]
+    cut = ["--outages", "cut_server", "--freeze-s", "1", "2"]
+    table = run("kills", *several, *cut, "--seed", "1")
+    assert figure(table, "violations:") == 0
+    assert figure(table, "a node cut from Prosody") == 1
+    [posts] = [line for line in table.splitlines() if line.startswith("POSTs")]
+    assert posts.split()[2] == "node1:", "the endpoint knows who has POSTed"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--nodes", "2", "--journal", "sqlite"], "a journal of SQLite belongs to one node"),
-        (["--journal", "sqlite", "--outages", "kill,crash"], "not among kill, freeze, server: c"),
+        (["--journal", "sqlite", "--outages", "kill,crash"], "cut_server: crash"),
     ],
 )
 def test_what_a_journal_cannot_have_is_told(arguments: list[str], told: str) -> None:

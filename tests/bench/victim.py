@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from bridge.daemon.status import DaemonStatus
 from bridge.journal.directory import StateDirectory
 from tests.bench.contestant import DOMAIN, ROOT, SECRET
 from tests.servers.daemon import Daemon, Line, Table, settings_for, toml
+from tests.servers.process import LOOPBACK
 
 BAD_LEVELS: Final = ("error", "critical")
 LEASE_S: Final = 2.0
@@ -37,18 +39,23 @@ class Victim:
         url: str,
         durability: str,
         *,
+        host: str = LOOPBACK,
+        prefix: Sequence[str] = (),
         component: Table | None = None,
         journal: Table | None = None,
         **tables: Table,
     ) -> None:
-        """`component` and `journal` are further keys of these tables of its configuration, and
-        `tables` further tables.
+        """`host` is where the server is, and `prefix` stands before its command. `component` and
+        `journal` are further keys of these tables of its configuration, and `tables` further
+        tables.
         """
         self._directory = directory
         self._config = directory / "bridge.toml"
         bot = {"component_secret": SECRET, "component_post_url": url, **(component or {})}
         journal = {"durability": durability, **(journal or {})}
         settings = settings_for(port, {DOMAIN: bot}, journal=journal, **tables)
+        settings["server"] = f"{host}:{port}"
+        self._prefix = prefix
         self._config.write_text(toml(settings))
         self._config.chmod(0o600)
         self.state = directory / "state"
@@ -68,7 +75,7 @@ class Victim:
     async def start(self) -> None:
         """Start it, and wait for nothing."""
         log = self._directory / f"log-{len(self._lives)}"
-        command = [sys.executable, "-c", RUN, "run", str(self._config)]
+        command = [*self._prefix, sys.executable, "-c", RUN, "run", str(self._config)]
         command += ["--log-format", "json", "--state-dir", str(self.state)]
         with log.open("wb") as output:
             process = await trio.lowlevel.open_process(
