@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import trio
 
-from bridge.journal.directory import StateDirectory
 from tests.bench.answerer import NOTHING, Request, answer_json, converse
 from tests.bench.cluster_verdict import ClusterVerdict, Row
 from tests.bench.contestant import DOMAIN, SECRET
@@ -25,13 +24,12 @@ from tests.bench.load import DOMAIN as SENDER_DOMAIN
 from tests.bench.network import NETWORK, Network, Service
 from tests.bench.node import Nodes
 from tests.bench.sender import IQ_NAMESPACE, Sender
-from tests.bench.store import PostgresStore, SqliteStore, Store
+from tests.bench.store import Journal, PostgresStore, Store, open_store
 from tests.bench.victim import Victim
 from tests.servers.postgres import ReplicatedPostgres
 from tests.servers.process import LOOPBACK
 from tests.servers.prosody import Prosody
 
-Journal = Literal["sqlite", "postgres"]
 KINDS: Final[dict[Journal, dict[Kind, int]]] = {
     "sqlite": {"kill": 5, "freeze": 3, "server": 2},
     "postgres": {"kill": 5, "freeze": 3, "server": 2, "crash": 2, "promotion": 1},
@@ -89,7 +87,6 @@ class Failover:
         self._prosody: Prosody
         self._sender: Sender
         self._store: Store
-        self._database: ReplicatedPostgres | None = None
 
     async def run(self, count: int) -> tuple[list[Row], list[str]]:
         """Cause so many outages, wait until all is quiet, and judge: the table, and what was
@@ -133,7 +130,9 @@ class Failover:
                 log_level="error",
             )
             self._prosody = await stack.enter_async_context(prosody)
-            self._store = await self._make_store(stack)
+            network = NETWORK if self._nodes.network else None
+            store = open_store(self._journal, self._directory, self._labels, network)
+            self._store = await stack.enter_async_context(store)
             nursery = await stack.enter_async_context(trio.open_nursery())
             [listener] = await trio.open_tcp_listeners(
                 0, host="0.0.0.0" if self._nodes.network else LOOPBACK
@@ -154,15 +153,6 @@ class Failover:
                         await victim.kill()
             nursery.cancel_scope.cancel()
 
-    async def _make_store(self, stack: AsyncExitStack) -> Store:
-        if self._journal == "sqlite":
-            [label] = self._labels
-            state = StateDirectory(self._directory / label / "state")
-            return SqliteStore(state.journal_file, label)
-        network = NETWORK if self._nodes.network else None
-        self._database = await stack.enter_async_context(ReplicatedPostgres(network=network))
-        return PostgresStore(self._database)
-
     async def _start_conversations(self, nursery: trio.Nursery) -> None:
         self._sender = Sender(
             SENDER_DOMAIN,
@@ -176,19 +166,10 @@ class Failover:
         nursery.start_soon(self._sender.run)
         await self._sender.wait_attached()
         with trio.fail_after(LIMIT_S):
-            while True:
-                if self._is_attached():
-                    break
-                await trio.sleep(POLL_S)
+            await self._nodes.wait_attached()
         for user in range(self._window):
             nursery.start_soon(self._sender.talk, user)
         await self._wait_answered()
-
-    def _is_attached(self) -> bool:
-        victims = self._nodes.victims.values()
-        ended = [one for one in victims if one.daemon.process.poll() is not None]
-        assert not ended, f"a node ended at its start\n{ended[0].daemon.tail()}"
-        return any(one.daemon.logged("attached") for one in victims)
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         """The endpoint: one connection of a node's."""
@@ -287,7 +268,6 @@ class Failover:
         await self._end(outage)
 
     async def _crash_database(self) -> None:
-        assert self._database is not None
         outage = self._begin("crash")
         await self._database.primary.crash()
         await trio.sleep(self._dice.uniform(*CRASH_S))
@@ -295,8 +275,12 @@ class Failover:
         await self._note_journal()
         await self._end(outage)
 
+    @property
+    def _database(self) -> ReplicatedPostgres:
+        assert isinstance(self._store, PostgresStore)
+        return self._store.database
+
     async def _promote_standby(self) -> None:
-        assert self._database is not None
         outage = self._begin("promotion")
         await self._database.fail_over()
         await self._note_journal()

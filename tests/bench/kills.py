@@ -53,8 +53,9 @@ import trio
 
 from tests.bench import network
 from tests.bench.evidence import Kind
-from tests.bench.failover import CUTS, KINDS, Failover, Journal
+from tests.bench.failover import CUTS, KINDS, Failover
 from tests.bench.ordeal import Ordeal
+from tests.bench.store import Journal
 from tests.bench.verdict import Row
 
 SHOWN: Final = 20

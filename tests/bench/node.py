@@ -5,12 +5,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
+
+import trio
 
 from tests.bench.network import Network, Service
 from tests.bench.store import Store
 from tests.bench.victim import Victim
+from tests.servers.daemon import Table
 from tests.servers.process import LOOPBACK
 
+POLL_S: Final = 0.1
 LOCAL, REMOTE, INODE = 1, 2, 9  # fields of /proc/net/tcp
 
 
@@ -22,8 +27,18 @@ class Nodes:
         self.network = network
         self.victims: dict[str, Victim] = {}
 
-    def add(self, label: str, directory: Path, port: int, url_port: int, store: Store) -> None:
-        """Make a node, with a state directory of its own; it is not started."""
+    def add(
+        self,
+        label: str,
+        directory: Path,
+        port: int,
+        url_port: int,
+        store: Store,
+        **tables: Table,
+    ) -> None:
+        """Make a node, with a state directory of its own and further `tables` of its
+        configuration; it is not started.
+        """
         place = directory / label
         place.mkdir()
         if self.network is not None:
@@ -38,6 +53,7 @@ class Nodes:
             component={"component_post_stanzas": ["message", "iq"]},
             prefix=self.network.command(label) if self.network is not None else (),
             **store.settings(label, host("database")),
+            **tables,
         )
         self.victims[label] = victim
 
@@ -54,6 +70,16 @@ class Nodes:
                 if set(_inodes(pid, server, client)) & set(_sockets(pid)):
                     return label
         return None
+
+    async def wait_attached(self) -> None:
+        """Wait until one of them is attached. Raises: AssertionError if one ends meanwhile."""
+        victims = self.victims.values()
+        while True:
+            ended = [one for one in victims if one.daemon.process.poll() is not None]
+            assert not ended, f"a node ended at its start\n{ended[0].daemon.tail()}"
+            if any(one.daemon.logged("attached") for one in victims):
+                return
+            await trio.sleep(POLL_S)
 
     def complaints(self) -> Iterator[str]:
         """What any of them has logged as an error."""

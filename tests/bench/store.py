@@ -2,20 +2,24 @@
 which is what is judged.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 import psycopg
 import trio
 
+from bridge.journal.directory import StateDirectory
 from tests.bench.contestant import DOMAIN
 from tests.bench.evidence import Snapshot, read_journal
 from tests.servers.daemon import Table
 from tests.servers.postgres import ReplicatedPostgres
 
-GATEWAY: int = -1
+Journal = Literal["sqlite", "postgres"]
+GATEWAY: Final = -1
 """The `part` of a component's lease that says who attaches."""
-CONNECT_S: int = 5
+CONNECT_S: Final = 5
 
 
 class Store(Protocol):
@@ -92,3 +96,18 @@ class PostgresStore:
             connection.execute(f'SET search_path TO "{self._schema}"'.encode())
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return [connection.execute(query.encode()).fetchall() for query in queries]
+
+
+@asynccontextmanager
+async def open_store(
+    journal: Journal, directory: Path, labels: list[str], network: str | None = None
+) -> AsyncIterator[Store]:
+    """Make a journal for these nodes, whose own directories are to lie in `directory`; a database
+    is started, and can be reached from `network`.
+    """
+    if journal == "sqlite":
+        [label] = labels
+        yield SqliteStore(StateDirectory(directory / label / "state").journal_file, label)
+    else:
+        async with ReplicatedPostgres(network=network) as database:
+            yield PostgresStore(database)

@@ -120,7 +120,7 @@ class Bench:
             async with self._stage(contestant, load, Path(place)) as stage:
                 await trio.sleep(SETTLE_S)
                 idle_mb = sum(map(rss_mb, stage.contestant))
-                result, cpu_s = await self._load(load, stage)
+                result, cpu_s = await generate(load, stage, self._seconds)
                 return Trial(
                     contestant=contestant.name,
                     load=load,
@@ -157,38 +157,39 @@ class Bench:
                 pids["contestant"] = running.pid
                 yield Stage(port, pids, running.start_s, running.log)
 
-    async def _load(self, load: Load, stage: Stage) -> tuple[Result, dict[str, float]]:
-        """Run the generator; give its result, and the CPU that each process used meanwhile."""
-        command = [sys.executable, "-m", "tests.bench.load", str(stage.port), SECRET, BOT]
-        command += ["--window", str(load.window), "--seconds", str(self._seconds)]
-        command += ["--warm-s", str(load.warm_s)]
-        process = await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            start_new_session=True,  # Ctrl-C is for the benchmark alone
-        )
-        assert process.stdout is not None
-        pids = {**stage.pids, "load": process.pid}
-        begin: dict[str, float] = {}
-        used: dict[str, float] = {}
-        try:
-            with trio.move_on_after(load.warm_s + self._seconds + DRAIN_S + SPARE_S):
-                async for line in lines(process.stdout):
-                    if line == BEGIN:
-                        begin = usage(pids)
-                    elif line == END:
-                        used = {name: s - begin[name] for name, s in usage(pids).items()}
-                    else:
-                        return msgspec.json.decode(line, type=Result), used
-            raise LoadFailed(f"the load generator came to no result under {load}")
-        finally:
-            with trio.CancelScope(shield=True):
-                if process.poll() is None:
-                    process.kill()
-                await process.wait()
-                await process.stdout.aclose()
+
+async def generate(load: Load, stage: Stage, seconds: float) -> tuple[Result, dict[str, float]]:
+    """Run the generator; give its result, and the CPU that each process used meanwhile."""
+    command = [sys.executable, "-m", "tests.bench.load", str(stage.port), SECRET, BOT]
+    command += ["--window", str(load.window), "--seconds", str(seconds)]
+    command += ["--warm-s", str(load.warm_s)]
+    process = await trio.lowlevel.open_process(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        start_new_session=True,  # Ctrl-C is for the benchmark alone
+    )
+    assert process.stdout is not None
+    pids = {**stage.pids, "load": process.pid}
+    begin: dict[str, float] = {}
+    used: dict[str, float] = {}
+    try:
+        with trio.move_on_after(load.warm_s + seconds + DRAIN_S + SPARE_S):
+            async for line in lines(process.stdout):
+                if line == BEGIN:
+                    begin = usage(pids)
+                elif line == END:
+                    used = {name: s - begin[name] for name, s in usage(pids).items()}
+                else:
+                    return msgspec.json.decode(line, type=Result), used
+        raise LoadFailed(f"the load generator came to no result under {load}")
+    finally:
+        with trio.CancelScope(shield=True):
+            if process.poll() is None:
+                process.kill()
+            await process.wait()
+            await process.stdout.aclose()
 
 
 def usage(pids: dict[str, int]) -> dict[str, float]:

@@ -108,6 +108,12 @@ class Postgres:
     def is_up(self) -> bool:
         return self._process is not None
 
+    @property
+    def pid(self) -> int:
+        """The process from which its sessions descend, which runs."""
+        assert self._process is not None, "PostgreSQL does not run"
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it, and return when it answers.
 
