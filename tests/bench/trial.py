@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from tests.bench.load import BEGIN, DRAIN_S, END, Result
 from tests.bench.load import DOMAIN as LOAD_DOMAIN
 from tests.bench.nginx import LATE_S, SLOW_S, Nginx
 from tests.bench.process import cpu_s, family, peak_mb, rss_mb
+from tests.servers import postgres
 from tests.servers.prosody import Prosody
 
 WARM_S: Final = 1.0
@@ -62,10 +63,10 @@ class Load(msgspec.Struct, frozen=True):
 class Trial(msgspec.Struct):
     """What one contestant did under one load in one round.
 
-    `cpu_ms` is per stanza answered, by process: `prosody`, `nginx`, `load`, and `contestant` unless
-    it lives in Prosody. Memory is the contestant's, Prosody's where it lives in it. `start_s` runs
-    from the start of the process until it has attached. `said` is the end of its log, where there
-    were errors or replies were lost.
+    `cpu_ms` is per stanza answered, by process: `prosody`, `nginx`, `load`, perhaps `postgres`, and
+    `contestant` unless it lives in Prosody. Memory is the contestant's, Prosody's where it lives in
+    it. `start_s` runs from the start of the process until it has attached. `said` is the end of its
+    log, where there were errors or replies were lost.
     """
 
     contestant: str
@@ -153,7 +154,15 @@ class Bench:
                 return
             own = place / "contestant"
             own.mkdir()
-            async with run_attached(contestant, Site(own, port, url)) as running:
+            async with AsyncExitStack() as stack:
+                database_url = ""
+                if contestant.needs_database:
+                    if (why := postgres.missing()) is not None:
+                        raise NotStarted(why)
+                    database = await stack.enter_async_context(postgres.Postgres())
+                    pids["postgres"], database_url = database.pid, database.url
+                site = Site(own, port, url, database_url)
+                running = await stack.enter_async_context(run_attached(contestant, site))
                 pids["contestant"] = running.pid
                 yield Stage(port, pids, running.start_s, running.log)
 
