@@ -4,6 +4,7 @@ The journal's URL may hold a password: it is read here, from the file or from on
 from then on shown without its password only (`DatabaseUrl`).
 """
 
+import importlib.util
 import re
 from collections.abc import Callable
 from typing import Final
@@ -40,6 +41,10 @@ class JournalValidation:
         """Return the settings of the journal; without a URL if that has a fault."""
         url = self._url(table)
         has_url = table.url is not None or table.url_file is not None
+        if has_url and importlib.util.find_spec("psycopg") is None:
+            problem = "PostgreSQL needs the package psycopg, which is not installed"
+            key = "journal.url" if table.url is not None else "journal.url_file"
+            self._fault(key, problem, "Run: pip install 'xmpp-bridge[postgres]'")
         durability = table.durability
         if has_url and durability == "off":
             problem = "without a journal, the URL of its database has no effect"

@@ -20,6 +20,8 @@ from bridge.config.settings import (
     ConfigError,
     ConfigFault,
     ConfigFile,
+    JournalSettings,
+    NodeSettings,
     Settings,
 )
 from bridge.config.validation import Validation, readable_by_all
@@ -58,8 +60,8 @@ def load_domains(path: Path) -> frozenset[str]:
 
 
 def load_without_secrets(path: Path) -> Settings:
-    """Read a configuration file without its components' secrets and the journal's URL, for use
-    where they are neither available nor needed. Placeholders take their places.
+    """Read a configuration file without its components' secrets, for use where they are neither
+    available nor needed: each component gets a placeholder. The journal's URL is left out, too.
 
     Raises:
         ConfigError: if it has other faults; the error lists all of them.
@@ -72,9 +74,24 @@ def load_without_secrets(path: Path) -> Settings:
                 one.pop("component_secret_file", None)
                 one["component_secret"] = "not used"
     journal = table.get("journal")
-    if isinstance(journal, dict) and journal.pop("url_file", None) is not None:
-        journal["url"] = "postgresql://not.used"
+    if isinstance(journal, dict) and ("url" in journal or "url_file" in journal):
+        table["journal"] = {k: v for k, v in journal.items() if k not in ("url", "url_file")}
+        table.pop("node", None)
     return from_table(table, str(path), directory=path.parent)
+
+
+def load_journal(path: Path) -> tuple[JournalSettings, NodeSettings]:
+    """Read only `[journal]` and `[node]` of a configuration file, and the file with the URL.
+
+    Raises:
+        ConfigError: if they have faults; the error lists all of them.
+    """
+    table, reading = _read(path), Validation(path.parent, os.environ)
+    parts: dict[str, Any] = {key: table[key] for key in ("journal", "node") if key in table}
+    journal, node = reading.journal(structure(parts, reading.faults))
+    if reading.faults:
+        raise ConfigError(str(path), reading.faults)
+    return journal, node
 
 
 def load_file(path: Path) -> ConfigFile:

@@ -37,7 +37,9 @@ from bridge.config.settings import (
     ConfigFault,
     ConfigFile,
     HttpSettings,
+    JournalSettings,
     ListenSettings,
+    NodeSettings,
     RetrySettings,
     Settings,
     TracingSettings,
@@ -94,8 +96,7 @@ class Validation:
         self._http.check_secrets(file.http, file.component, components)
         listen = self._listen(file)
         PullValidation(self._fault, self.warnings.append).check(file, components, listen)
-        reading = JournalValidation(self._secret_file, self._fault, self.warnings.append)
-        journal, node = reading.journal(file.journal), reading.node(file.node, file.journal)
+        journal, node = self.journal(file)
         return Settings(
             components,
             http,
@@ -109,6 +110,11 @@ class Validation:
             log=file.log,
             node=node,
         )
+
+    def journal(self, file: ConfigFile) -> tuple[JournalSettings, NodeSettings]:
+        """Return the settings of `[journal]` and `[node]`."""
+        reading = JournalValidation(self._secret_file, self._fault, self.warnings.append)
+        return reading.journal(file.journal), reading.node(file.node, file.journal)
 
     def _tracing(self, table: TracingSettings | None) -> TracingSettings | None:
         if any(fault.key.startswith("tracing.") for fault in self.faults):

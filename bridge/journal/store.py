@@ -44,6 +44,10 @@ class ImpossibleOperation(JournalError):
     """One of the operations can never succeed, though others can: a bug of the caller."""
 
 
+class KeyTaken(ImpossibleOperation):
+    """A claim of the same name was kept by another process meanwhile. Look the claim up again."""
+
+
 @frozen
 class DeadLetter:
     """A stanza that was given up: the entry with all its attempts, or (`reply`) a reply that the

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from bridge.config.loader import from_table, load, load_without_secrets
+from bridge.config.loader import from_table, load, load_journal, load_without_secrets
 from bridge.config.settings import ConfigError, JournalSettings, NodeSettings, Settings
 from bridge.config.value import BadValue, DatabaseUrl, parse_database_url
 
@@ -105,10 +105,53 @@ def test_settings_do_not_show_the_password() -> None:
     assert str(settings.journal.url) == SHOWN
 
 
-def test_without_secrets_no_file_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["url", "url_file"])
+def test_without_secrets_no_file_is_read(tmp_path: Path, key: str) -> None:
     path = tmp_path / "bridge.toml"
-    path.write_text(f'{TOP}[journal]\nurl_file = "none"\n[node]\nlabel = "a"')
-    assert load_without_secrets(path).node == NodeSettings(label="a")
+    path.write_text(f'{TOP}[journal]\n{key} = "none"\nmax_stanzas = 5\n[node]\nlabel = "a"')
+    settings = load_without_secrets(path)
+    assert (settings.journal.url, settings.journal.max_stanzas) == (None, 5)
+    assert settings.warnings == ()
+
+
+@pytest.mark.parametrize("key", ["url", "url_file"])
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_a_url_needs_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_installed: bool, key: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object() if is_installed else None)
+    (tmp_path / "file").write_text(URL)
+    (tmp_path / "file").chmod(0o600)
+    table = {key: URL if key == "url" else "file"}
+    if is_installed:
+        assert settings_of(tmp_path, journal=table).journal.url is not None
+    else:
+        assert faults_of(tmp_path, journal=table) == [
+            f"journal.{key}: PostgreSQL needs the package psycopg, which is not installed. Run:"
+            " pip install 'xmpp-bridge[postgres]'."
+        ]
+
+
+def test_the_journal_is_read_alone(tmp_path: Path) -> None:
+    path = tmp_path / "bridge.toml"
+    path.write_text(
+        '[component."bot.example.com"]\ncomponent_secret_file = "/run/nobody/may/read"\n'
+        '[journal]\nurl_file = "url"\n[node]\ncluster = "a"'
+    )
+    (tmp_path / "url").write_text(URL)
+    journal, node = load_journal(path)
+    assert journal == JournalSettings(durability="power", url=DatabaseUrl(URL, SHOWN))
+    assert node == NodeSettings(cluster="a")
+
+
+def test_the_journal_is_read_alone_with_its_faults(tmp_path: Path) -> None:
+    path = tmp_path / "bridge.toml"
+    path.write_text('[journal]\nurl = "x"\nurls = 1\n[node]\ncluster = "A"')
+    with pytest.raises(ConfigError) as caught:
+        load_journal(path)
+    assert [fault.key for fault in caught.value.faults] == [
+        *("journal.urls", "journal.url", "node.cluster")
+    ]
 
 
 URLS: Final = [
