@@ -21,6 +21,7 @@ _DATABASE: Final = re.compile(
     r"postgres(?:ql)?://(?:(?P<user>[^:@/?]*)(?::[^@/?]*)?@)?"
     r"(?P<hosts>[^/?]*)(?:/(?P<name>[^?]*))?(?:\?(?P<query>.*))?"
 )
+_NOT_ENCODED: Final = re.compile("%(?![0-9a-f]{2})|%00", re.IGNORECASE)
 _DATABASE_HOST: Final = re.compile(
     r"(?:\[[0-9a-f:.%]+\]|[\w.%-]*)(?::(?P<port>\d{1,5})?)?", re.ASCII | re.IGNORECASE
 )
@@ -168,6 +169,8 @@ def parse_database_url(text: str) -> DatabaseUrl:
     match = _DATABASE.fullmatch(text)
     if match is None:
         raise BadValue("the URL must begin with postgresql://", example)
+    if _NOT_ENCODED.search(text) is not None:  # libpq would show it, be it in the password
+        raise BadValue("the URL has a % without two hexadecimal digits", encode)
     user, hosts, name, query = (match[part] or "" for part in ("user", "hosts", "name", "query"))
     for host in hosts.split(","):
         place = _DATABASE_HOST.fullmatch(host)

@@ -190,8 +190,10 @@ class Daemon:
         """Return a status line for the service manager."""
         statuses = [one.status for one in self.services.values()]
         attached = sum(one.link.state == "attached" for one in statuses)
+        standby = sum(one.link.state == "standby" for one in statuses)
         waiting = sum(one.waiting + one.in_flight for one in statuses)
-        return f"{attached} of {len(statuses)} components attached, {waiting} waiting"
+        others = f" ({standby} by other nodes)" if standby else ""
+        return f"{attached} of {len(statuses)} components attached{others}, {waiting} waiting"
 
     # --- reload
 

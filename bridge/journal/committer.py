@@ -29,6 +29,7 @@ from bridge.journal.store import (
     Operation,
     StateOperation,
 )
+from bridge.telemetry.meter import COMMIT_BOUNDS_S, Histogram
 from xmppstream.thread import Thread
 
 RETRY_S: Final = 1.0
@@ -97,6 +98,8 @@ class Committer:
     """Commits operations in groups. `run` is its service. All methods belong to trio's thread."""
 
     def __init__(self, journal: JournalStore, log: FilteringBoundLogger) -> None:
+        self.commits = Histogram(COMMIT_BOUNDS_S)
+        """How long batches took, without those that failed."""
         self._journal = journal
         self._log = log
         self._thread = Thread("journal")
@@ -255,6 +258,7 @@ class Committer:
         self, operations: Sequence[Operation]
     ) -> tuple[list[bool], JournalError | None]:
         """Return the result of each operation, up to the first failure, and that failure."""
+        began = trio.current_time()
         try:
             await self._thread.run(partial(self._journal.commit, operations), abandon=True)
         except ImpossibleOperation as error:
@@ -265,6 +269,7 @@ class Committer:
             return [False], None
         except JournalError as error:
             return [], error
+        self.commits.add(trio.current_time() - began)
         return [True] * len(operations), None
 
     async def _commit_singly(

@@ -193,6 +193,9 @@ BAD_URLS: Final = [
     ("postgresql://u:1?hunter2@h/b", "no valid database or parameters"),
     ("postgresql://h/b?sslmode", "no valid database or parameters"),
     ("postgresql://h/b\n", "white space"),
+    ("postgresql://u:hunter%@h/b", "has a % without two hexadecimal digits"),
+    ("postgresql://u:hunter%zz@h/b", "has a % without two hexadecimal digits"),
+    ("postgresql://u:hunter%00@h/b", "has a % without two hexadecimal digits"),
     (f"postgresql://h/{'b' * 8_000}", "longer than 8000"),
 ]
 

@@ -111,6 +111,18 @@ def no_stray_threads() -> Iterator[None]:
 # --- group commit
 
 
+async def test_the_time_of_each_commit_is_counted(bench: Bench, mock_clock: MockClock) -> None:
+    release = bench.journal.hold()
+    bench.submit(accept("a"))
+    await wait_all_tasks_blocked()
+    mock_clock.jump(2)
+    release()
+    assert await bench.committer.commit(accept("b")) is True
+    assert (sum(bench.committer.commits.counts), bench.committer.commits.total_s) == (2, 2)
+    await bench.fail()
+    assert sum(bench.committer.commits.counts) == 2, "a commit that failed took no time"
+
+
 async def test_what_is_ready_is_one_batch(bench: Bench) -> None:
     release = bench.journal.hold()
     bench.submit(accept("a"), "a")
