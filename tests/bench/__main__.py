@@ -5,6 +5,7 @@ import argparse
 import trio
 
 from tests.bench import (
+    copying,
     core,
     deferred,
     flood,
@@ -43,6 +44,9 @@ def main() -> None:
 
     one = commands.add_parser("scale", help="one node and several, with an endpoint of 500 ms")
     scale.configure(one)
+
+    one = commands.add_parser("copy", help="a journal of a million rows to PostgreSQL and back")
+    copying.configure(one)
 
     one = commands.add_parser("replay", help=replay.__doc__)
     replay.configure(one)
