@@ -8,6 +8,7 @@ from tests.bench import (
     copying,
     core,
     deferred,
+    fence,
     flood,
     kills,
     replay,
@@ -47,6 +48,9 @@ def main() -> None:
 
     one = commands.add_parser("copy", help="a journal of a million rows to PostgreSQL and back")
     copying.configure(one)
+
+    one = commands.add_parser("fence", help="batches in PostgreSQL while nodes die and freeze")
+    fence.configure(one)
 
     one = commands.add_parser("replay", help=replay.__doc__)
     replay.configure(one)
