@@ -58,13 +58,10 @@ class JournalValidation:
 
     def node(self, table: NodeTable, journal: JournalTable) -> NodeSettings:
         """Return the settings of this process as a node of a cluster."""
-        if _SCHEMA.fullmatch(table.cluster) is None:
-            problem = f"{table.cluster!r} is not a valid name of a cluster, which is a schema's"
-            remedy = "Use up to 41 of a-z, 0-9 and _, and no digit first"
-            self._fault("node.cluster", problem, remedy)
-        elif table.cluster.startswith("pg_") or table.cluster == "information_schema":
-            problem = f"{table.cluster!r} is a name that PostgreSQL keeps for itself"
-            self._fault("node.cluster", problem, 'Use another, such as "xmpp_bridge"')
+        try:
+            check_cluster(table.cluster)
+        except BadValue as error:
+            self._fault("node.cluster", error.problem, error.remedy)
         if table.label is not None and _LABEL.fullmatch(table.label) is None:
             problem = f"{table.label!r} is not a valid label"
             remedy = "Use up to 63 letters, digits, dots and hyphens, such as the host's name"
@@ -89,3 +86,17 @@ class JournalValidation:
         except BadValue as error:
             self._fault(key, error.problem, error.remedy)
             return None
+
+
+def check_cluster(name: str) -> None:
+    """Check the name of a cluster, which is that of its schema.
+
+    Raises:
+        BadValue: if it is not valid.
+    """
+    if _SCHEMA.fullmatch(name) is None:
+        problem = f"{name!r} is not a valid name of a cluster, which is a schema's"
+        raise BadValue(problem, "Use up to 41 of a-z, 0-9 and _, and no digit first")
+    if name.startswith("pg_") or name == "information_schema":
+        problem = f"{name!r} is a name that PostgreSQL keeps for itself"
+        raise BadValue(problem, 'Use another, such as "xmpp_bridge"')

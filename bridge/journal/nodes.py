@@ -1,4 +1,4 @@
-"""The nodes that share a journal, as commands and the status page show them."""
+"""The nodes that share a journal, for commands and the status page."""
 
 from collections import Counter, defaultdict
 from typing import Protocol, runtime_checkable
@@ -19,6 +19,42 @@ class _SharedStore(Protocol):
     def nodes(self) -> list[NodeRow]: ...
 
     def leases(self) -> list[Lease]: ...
+
+
+class OtherNodes:
+    """Watches whether other nodes use a journal, by what they commit."""
+
+    def __init__(self, journal: JournalStore) -> None:
+        """A journal that is one process's own has none.
+
+        Raises:
+            JournalError: if the journal cannot be read.
+        """
+        self._journal = journal if isinstance(journal, _SharedStore) else None
+        self._before = {row.id: row for row in self._others()}
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there were any that had not ended, at the start; they may be dead."""
+        return bool(self._before)
+
+    def moved(self) -> str | None:
+        """Return the label of one that has registered or committed since the start, if any has.
+
+        Raises:
+            JournalError: if the journal cannot be read.
+        """
+        for row in self._others():
+            before = self._before.get(row.id)
+            if before is None or (before.incarnation, before.batch) != (row.incarnation, row.batch):
+                return row.label
+        return None
+
+    def _others(self) -> list[NodeRow]:
+        if self._journal is None:
+            return []
+        me = self._journal.node
+        return [one for one in self._journal.nodes() if one.incarnation and one.id != me]
 
 
 def nodes_of(journal: JournalStore) -> tuple[NodeStatus, ...]:

@@ -5,6 +5,7 @@ minutes. So each wait for an answer is noted, and `interrupt` shuts the socket d
 because psycopg's own belongs to its thread), which wakes psycopg at once.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -33,11 +34,14 @@ _DEFAULTS: Final = {
 # scan of the whole table it does for a full one, too.
 _SETTINGS: Final = (
     "SET enable_seqscan = off",
+    "SET jit = off",  # the setting before makes queries seem costly: 400 ms to compile one
     "SET client_min_messages = warning",
     "SET standard_conforming_strings = on",
 )
 
 Row = tuple[Any, ...]
+
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of each batch that is refused
 
 
 class Connection:

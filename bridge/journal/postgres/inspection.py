@@ -14,9 +14,10 @@ import psycopg
 from attrs import frozen
 
 from bridge.config.settings import JournalSettings, NodeSettings
-from bridge.journal.store import JournalError
+from bridge.journal.postgres.connection import LEAST_VERSION
+from bridge.journal.postgres.errors import explained
+from bridge.journal.postgres.schema import VERSION, read_version
 
-OLDEST_VERSION: Final = 130_000
 NODE_CONNECTIONS: Final = 3
 """Connections of a running node: for writing, for reading, and for wake-ups."""
 _SPARE: Final = 3 * NODE_CONNECTIONS
@@ -71,6 +72,8 @@ class Facts:
     schema_exists: bool
     may_use: bool
     """Whether the role may use the schema, or create it if it is missing."""
+    format: int
+    """The version of the schema; 0 if it has no tables, or may not be used."""
 
 
 def inspect(journal: JournalSettings, node: NodeSettings) -> list[Finding]:
@@ -79,20 +82,17 @@ def inspect(journal: JournalSettings, node: NodeSettings) -> list[Finding]:
     Raises:
         JournalError: if the database cannot be reached or asked.
     """
-    try:
-        facts = _read(journal, node)
-    except psycopg.Error as error:
-        why = " ".join(str(error).split())
-        raise JournalError(f"cannot use {journal.url}: {why}") from error
+    assert journal.url is not None
+    with explained(journal.url):
+        facts = _read(journal.url.value, node)
     return list(judge(facts, journal, node))
 
 
 # --- the facts
 
 
-def _read(journal: JournalSettings, node: NodeSettings) -> Facts:
-    assert journal.url is not None
-    with closing(_connect(journal.url.value)) as connection:
+def _read(url: str, node: NodeSettings) -> Facts:
+    with closing(_connect(url)) as connection:
         settings, standbys = _settings(connection), _standbys(connection)
         connection.execute(f"SET statement_timeout = '{_LIMIT_S}s'".encode())
         is_standby = bool(_value(connection, "SELECT pg_is_in_recovery()"))
@@ -117,9 +117,10 @@ def _read(journal: JournalSettings, node: NodeSettings) -> Facts:
             ),
             commit_s=() if is_standby or _waits(settings, standbys) else _commits(connection),
             skew_s=_skew(connection),
-            pooling=_pooling(connection, journal.url.value),
+            pooling=_pooling(connection, url),
             schema_exists=exists,
             may_use=may_use,
+            format=_format(connection, node.cluster) if exists and may_use else 0,
         )
 
 
@@ -148,6 +149,11 @@ def _schema(connection: Connection, cluster: str) -> tuple[bool, bool]:
         return True, bool(_value(connection, query, (cluster, cluster)))
     query = "SELECT has_database_privilege(current_database(), 'CREATE')"
     return False, bool(_value(connection, query))
+
+
+def _format(connection: Connection, cluster: str) -> int:
+    with connection.cursor() as cursor:
+        return read_version(cursor, cluster)
 
 
 def _standbys(connection: Connection) -> tuple[str, ...]:
@@ -203,8 +209,9 @@ def judge(facts: Facts, journal: JournalSettings, node: NodeSettings) -> Iterato
     """Yield what the facts mean for a journal with these settings."""
     where = f"{facts.place}, database {facts.database}, as {facts.user}"
     what = f"PostgreSQL {facts.version_text}"
-    if facts.version < OLDEST_VERSION:
-        yield Finding(what, "failed", f"{where}; version 13 is the oldest that works: upgrade it")
+    if facts.version < LEAST_VERSION:
+        details = f"version {LEAST_VERSION // 10_000} is the oldest that works: upgrade it"
+        yield Finding(what, "failed", f"{where}; {details}")
     elif facts.is_standby:
         remedy = "name both hosts in the URL, and add ?target_session_attrs=read-write"
         yield Finding(what, "failed", f"{where}; it is a stand-by and takes no writes: {remedy}")
@@ -238,8 +245,11 @@ def _judge_pooling(facts: Facts) -> Iterator[Finding]:
 
 def _judge_schema(facts: Facts, node: NodeSettings) -> Finding:
     what = f"schema {node.cluster}"
+    if facts.format > VERSION:
+        details = f"its format is {facts.format}, this program's {VERSION}: run the newer version"
+        return Finding(what, "failed", details)
     if facts.may_use:
-        details = "exists" if facts.schema_exists else "missing; it is created at the first start"
+        details = "exists" if facts.format else "it is created at the first start"
         return Finding(what, "ok", details)
     owner = f"CREATE SCHEMA {node.cluster} AUTHORIZATION {facts.user}"
     if facts.schema_exists:

@@ -94,6 +94,17 @@ class NodeTable:
         )
         self._fence.incarnation = 0
 
+    def forget(self) -> None:
+        """Free all leases and remove this node, in one batch."""
+        self._fence.run(
+            [
+                Statement("DELETE FROM lease WHERE node = %(node)s", {}),
+                Statement("DELETE FROM node WHERE id = %(node)s", {}),
+            ],
+            synced=True,
+        )
+        self._fence.incarnation = 0
+
     def end_node(self, node: int, seen_batch: int) -> bool:
         """End a node and free its leases, unless its counter has changed. A batch of it that is
         being committed is waited for, but a frozen one is ended after a second.

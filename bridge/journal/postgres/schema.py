@@ -98,7 +98,7 @@ def prepare_schema(connection: psycopg.Connection[Any], name: str) -> None:
     with connection.transaction(), connection.cursor() as cursor:
         # Three nodes that execute CREATE ... IF NOT EXISTS at once raise a UniqueViolation.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-        version = _version(cursor, name)
+        version = read_version(cursor, name)
         if version > VERSION:
             raise JournalError(
                 f'the schema "{name}" is from a newer version: its format is {version}, this'
@@ -115,7 +115,13 @@ def prepare_schema(connection: psycopg.Connection[Any], name: str) -> None:
         cursor.execute("UPDATE meta SET version = %s", (VERSION,))
 
 
-def _version(cursor: psycopg.Cursor[Any], name: str) -> int:
+def read_version(cursor: psycopg.Cursor[Any], name: str) -> int:
+    """Return the version of a schema, or 0 if it has no tables.
+
+    Raises:
+        JournalError: if it is not a journal's.
+        psycopg.Error: if PostgreSQL fails.
+    """
     cursor.execute(
         "SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
         " WHERE nspname = %s AND relkind IN ('r', 'p', 'v')",

@@ -222,6 +222,12 @@ class PostgresStore:
         """Give all leases away and end this node, because its process stops."""
         self._nodes.retire()
 
+    def forget(self) -> None:
+        """End this node as `retire` does, and remove its row: for a command, which does not come
+        again.
+        """
+        self._nodes.forget()
+
     def nodes(self) -> list[NodeRow]:
         """Return all nodes, sorted by number."""
         return self._nodes.nodes()

@@ -7,6 +7,7 @@ from attrs import evolve
 
 from bridge.config.settings import JournalSettings, NodeSettings
 from bridge.journal.postgres.inspection import Facts, Finding, judge
+from bridge.journal.postgres.schema import VERSION
 
 SETTINGS: Final = {
     "fsync": "on",
@@ -35,6 +36,7 @@ FACTS: Final = Facts(
     pooling="none",
     schema_exists=True,
     may_use=True,
+    format=VERSION,
 )
 NODE: Final = NodeSettings()
 POWER: Final = JournalSettings(durability="power")
@@ -64,10 +66,8 @@ def test_a_local_connection_needs_no_encryption() -> None:
 
 
 def test_the_schema_may_be_missing() -> None:
-    found = findings(evolve(FACTS, schema_exists=False))
-    assert found[1] == Finding(
-        "schema xmpp_bridge", "ok", "missing; it is created at the first start"
-    )
+    found = findings(evolve(FACTS, schema_exists=False, format=0))
+    assert found[1] == Finding("schema xmpp_bridge", "ok", "it is created at the first start")
 
 
 def test_a_pooler_of_sessions_is_named() -> None:
@@ -121,6 +121,12 @@ WRONG: Final[list[tuple[Facts, str, str, str]]] = [
         "schema",
         "failed",
         "CREATE SCHEMA xmpp_bridge AUTHORIZATION bridge",
+    ),
+    (
+        evolve(FACTS, format=VERSION + 1),
+        "schema",
+        "failed",
+        f"its format is {VERSION + 1}, this program's {VERSION}: run the newer version",
     ),
     (changed(fsync="off"), "durability", "failed", "fsync = off"),
     (changed(full_page_writes="off"), "durability", "failed", "full_page_writes = off"),
