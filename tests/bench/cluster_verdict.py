@@ -64,7 +64,10 @@ class ClusterVerdict:
         self._limit_s = take_over_s
         self._stories = list(evidence.stories.values())
         seen = {id for snapshot in evidence.snapshots for id in snapshot.pending}
-        self._accepted = [one for one in self._stories if one.posts or one.id in seen]
+        # What was refused since a commit was in doubt may be there until the journal takes it back.
+        self._accepted = [
+            one for one in self._stories if one.posts or (one.id in seen and not one.errors)
+        ]
         self._lost = [
             one
             for one in self._stories
@@ -178,7 +181,7 @@ class ClusterVerdict:
     def _missing(self) -> Iterator[str]:
         """Whatever was accepted comes to the endpoint, and the journal ends empty."""
         for story in self._accepted:
-            if not story.posts and not (story.is_iq and story.errors):
+            if not story.posts:
                 yield f"{story.id}: seen in the journal, and never POSTed"
         for id in sorted(self._final.pending):
             yield f"{id}: still pending in the end"

@@ -7,8 +7,10 @@ conversation has the reply to something that was sent after the repair.
 
 import random
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +28,7 @@ from tests.bench.node import Nodes
 from tests.bench.sender import IQ_NAMESPACE, Sender
 from tests.bench.store import Journal, PostgresStore, Store, open_store
 from tests.bench.victim import Victim
+from tests.servers.daemon import Line
 from tests.servers.postgres import ReplicatedPostgres
 from tests.servers.process import LOOPBACK
 from tests.servers.prosody import Prosody
@@ -53,6 +56,8 @@ LAST_LIFE_S: Final = 2.0
 QUIET_S: Final = 4.0  # longer than any answer
 LIMIT_S: Final = 60.0
 POLL_S: Final = 0.1
+JOURNAL_FAILS: Final = "journal fails"
+AWAY: Final = frozenset[Kind]({"crash", "promotion", "cut_database", "cut_both"})
 IQ_EVERY: Final = 8
 TAKE_OVER_S: Final = 15.0
 EVERYWHERE: Final = 'component_interfaces = { "*" }'
@@ -92,6 +97,7 @@ class Failover:
         """Cause so many outages, wait until all is quiet, and judge: the table, and what was
         violated.
         """
+        self._clock_offset_s = time.time() - trio.current_time()
         codes: dict[str, int] = {}
         async with self._stage():
             for number, kind in enumerate(self._plan(count), start=1):
@@ -105,9 +111,16 @@ class Failover:
                 codes[label] = await victim.stop()
         limit_s = TAKE_OVER_S if len(self._labels) > 1 else LIMIT_S
         verdict = ClusterVerdict(self._evidence, final, limit_s)
-        violations = [*verdict.violations, *self._nodes.complaints()]
+        violations = [*verdict.violations, *self._nodes.complaints(self._is_known)]
         violations += [f"{label} ended with {code}" for label, code in codes.items() if code]
         return verdict.rows(), violations
+
+    def _is_known(self, line: Line) -> bool:
+        """Whether a node had to complain of the database, which was away for it."""
+        at = datetime.fromisoformat(line["timestamp"]).timestamp() - self._clock_offset_s
+        return line["event"] == JOURNAL_FAILS and any(
+            one.kind in AWAY and one.overlaps(at, at) for one in self._evidence.outages
+        )
 
     def _tell(self, what: str) -> None:
         sent, posts = len(self._evidence.stories), len(self._evidence.posted)

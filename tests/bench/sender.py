@@ -1,8 +1,8 @@
 """Conversations that go on whatever is killed: a component with W users, on trio.
 
 Each user writes a burst of one to three messages, and the next one when all were answered; after a
-time-out it goes on without. What its server has bounced makes it wait a moment. What was handed to
-a stream that broke is never written again: each message is sent once. Some users may write iqs in
+time-out it goes on without. A bounce or an error makes it wait a moment. What was handed to a
+stream that broke is never written again: each message is sent once. Some users may write iqs in
 place of messages.
 """
 
@@ -155,7 +155,7 @@ class Sender:
             number += count
             with trio.move_on_after(TIMEOUT_S):
                 await self._wait_ended(user, burst)
-            if any(story.bounced for story in burst):
+            if any(story.bounced or story.errors for story in burst):
                 await trio.sleep(self._dice.uniform(*PAUSE_S))
 
     async def _wait_ended(self, user: int, burst: list[Story]) -> None:

@@ -135,6 +135,14 @@ def bounced_and_refused(record: Record) -> None:
     record.end(down)
 
 
+def refused_while_its_commit_was_in_doubt(record: Record) -> None:
+    down = record.begin("crash")
+    story = record.send()
+    record.snapshot(story)
+    story.errors.append(REFUSED)
+    record.end(down)
+
+
 def iq_is_answered_by_an_error(record: Record) -> None:
     story = record.send(is_iq=True)
     record.begin("kill", "a").began_at = story.sent_at + 5
@@ -210,6 +218,7 @@ def late_copy_is_not_in_the_journal(record: Record) -> None:
         copy_of_a_released_node_comes_late,
         lost_with_its_gateway,
         bounced_and_refused,
+        refused_while_its_commit_was_in_doubt,
         iq_is_answered_by_an_error,
         iqs_have_no_order,
         reply_dies_with_the_server,
