@@ -25,6 +25,7 @@ from bridge.telemetry.log import LEVELS, RecentErrors, configure, set_level
 if TYPE_CHECKING:
     from bridge.capture.recorder import Recorders
     from bridge.daemon.listener import DaemonParts, Listener
+    from bridge.journal.cluster import About
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PACKINGS: Final[dict[str, Packing]] = {"plain": "none", "gz": "gz", "zst": "zst"}
@@ -215,11 +216,20 @@ def run(
         run_async(make(recording=recording).run_with_signals, EARLY_SIGNALS)
     try:
         directory = StateDirectory(resolve(state_dir))
-        with open_storage(directory, settings.journal) as storage:
+        about = None if settings.journal.url is None else _about(settings)
+        with open_storage(directory, settings.journal, settings.node, about) as storage:
             recording = open_recording(options, settings.components)
             run_async(make(storage, recording=recording).run_with_signals, EARLY_SIGNALS)
     except (StateDirectoryError, JournalError) as error:
         raise click.ClickException(f"{error}.") from None
+
+
+def _about(settings: Settings) -> "About":
+    """Return what the other nodes of a cluster are told about this process."""
+    from bridge import __version__
+    from bridge.journal.cluster import About
+
+    return About(__version__, tuple(str(one.domain) for one in settings.components))
 
 
 def _open_listener(

@@ -20,7 +20,7 @@ from bridge.config.settings import (
 from bridge.config.value import BadValue, DatabaseUrl, Secret, parse_database_url
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,40}", re.ASCII)
-_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
+LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?", re.ASCII | re.IGNORECASE)
 
 
 class JournalValidation:
@@ -62,7 +62,7 @@ class JournalValidation:
             check_cluster(table.cluster)
         except BadValue as error:
             self._fault("node.cluster", error.problem, error.remedy)
-        if table.label is not None and _LABEL.fullmatch(table.label) is None:
+        if table.label is not None and LABEL.fullmatch(table.label) is None:
             problem = f"{table.label!r} is not a valid label"
             remedy = "Use up to 63 letters, digits, dots and hyphens, such as the host's name"
             self._fault("node.label", problem, remedy)

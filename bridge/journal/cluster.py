@@ -4,8 +4,8 @@ A *node* is a process that is registered in the journal. Its *incarnation* is ne
 registration, and its *batch* counts what it has committed since. A node whose counter stands still
 is ended by another one: its incarnation is removed, so every later batch of it fails (`LeaseLost`).
 
-A *lease* names the node that has a *part* of a component: the part -1 (`GATEWAY`) is the link to
-the server, and 0 to 255 are the partitions of its conversations.
+A *lease* names the node that has a *part* of a component: the part -1 is the link to the server,
+and 0 to 255 are the partitions of its conversations (`bridge.cluster.partition`).
 
 Rows of several nodes are committed in any order, whatever their numbers. But each node commits one
 batch at a time, so the numbers of one *writer* (an incarnation) only grow. So readers keep a mark
@@ -13,23 +13,13 @@ for each writer: the number of its last row that they have read.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol
-from zlib import crc32
+from typing import Protocol
 
 from attrs import field, frozen
 
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import JournalError, JournalStore
 from bridge.xmpp.outbox import Outgoing
-
-GATEWAY: Final = -1
-"""The part of a component that is its link to the server."""
-PARTITIONS: Final = 256
-
-
-def partition_of(parties: tuple[str, str]) -> int:
-    """Return the partition of a conversation, the same in every process and version."""
-    return crc32("\0".join(parties).encode("utf-8", "surrogatepass")) % PARTITIONS
 
 
 class LeaseLost(JournalError):

@@ -9,7 +9,8 @@ twice. So the kept operations are bounded by the entries of the journal, by the 
 and by the commands of an operator. Of the small state, the last change of each entry is kept.
 
 An operation that can never succeed (`ImpossibleOperation`, a bug) is found by committing one by one
-and dropped, so it does not block the others.
+and dropped, so it does not block the others. So is one whose key another process has kept meanwhile
+(`KeyTaken`), which is not a bug.
 """
 
 import math
@@ -24,8 +25,10 @@ from structlog.typing import FilteringBoundLogger
 from bridge.journal.store import (
     REFUSABLE,
     ImpossibleOperation,
+    Interruptible,
     JournalError,
     JournalStore,
+    KeyTaken,
     Operation,
     StateOperation,
 )
@@ -34,6 +37,8 @@ from xmppstream.thread import Thread
 
 RETRY_S: Final = 1.0
 """Seconds between two attempts while the journal fails."""
+INTERRUPT_S: Final = 1.0
+"""Seconds between two looks for calls of the journal that hang."""
 LAST_S: Final = 5.0
 """Seconds that `run` has for the remaining operations after its cancellation."""
 _LEAST_S: Final = 0.3
@@ -186,10 +191,14 @@ class Committer:
                 with trio.CancelScope(shield=True) as scope:
                     nursery.start_soon(self._stop_when_cancelled, scope)
                     task_status.started()
-                    await self._serve()
-                    await self._close()
+                    async with trio.open_nursery() as watching:
+                        if isinstance(self._journal, Interruptible):
+                            watching.start_soon(self._interrupt_hanging, self._journal)
+                        await self._serve()
+                        await self._close()
+                        watching.cancel_scope.cancel()
                 if scope.cancelled_caught:
-                    self._log.error("journal hangs", hint="the disk does not answer")
+                    self._log.error("journal hangs", hint="its disk or database does not answer")
         finally:
             self._give_up()
             self._thread.close()
@@ -202,6 +211,11 @@ class Committer:
             scope.deadline = max(now + _LEAST_S, min(now + LAST_S, self.end_by))
             self._stopping = True
             self._wake.set()
+
+    async def _interrupt_hanging(self, journal: Interruptible) -> None:
+        while True:
+            await trio.sleep(INTERRUPT_S)
+            journal.interrupt()
 
     async def _serve(self) -> None:
         while True:
@@ -264,8 +278,9 @@ class Committer:
         except ImpossibleOperation as error:
             if len(operations) != 1:
                 return await self._commit_singly(operations)
-            operation = operations[0]
-            self._log.error("journal operation dropped", why=error.why, operation=repr(operation))
+            if not isinstance(error, KeyTaken):
+                dropped = repr(operations[0])
+                self._log.error("journal operation dropped", why=error.why, operation=dropped)
             return [False], None
         except JournalError as error:
             return [], error

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config.settings import JournalSettings
+from bridge.config.settings import JournalSettings, NodeSettings
+from bridge.journal.cluster import About
 from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
@@ -19,6 +20,7 @@ from bridge.xmpp.outbox import Outgoing
 from xmppstream.parser_thread import ParseElement
 
 _NONE: Final = Totals()
+_ALONE: Final = NodeSettings()
 
 
 class Storage:
@@ -30,6 +32,8 @@ class Storage:
         self.directory = directory
         self.committer = Committer(journal, logger())
         self.durability = settings.durability
+        self.place = str(settings.url or directory.journal_file.absolute())
+        """Where the journal is, safe to show."""
         self._settings = settings
         self._queues: dict[str, JournalQueue] = {}
         self._volume = Quota(settings.max_stanzas, settings.max_bytes)
@@ -111,8 +115,14 @@ class Storage:
 
 
 @contextmanager
-def open_storage(directory: StateDirectory, settings: JournalSettings) -> Iterator[Storage]:
-    """Lock the state directory and open its journal; the committer closes it.
+def open_storage(
+    directory: StateDirectory,
+    settings: JournalSettings,
+    node: NodeSettings = _ALONE,
+    about: About | None = None,
+) -> Iterator[Storage]:
+    """Lock the state directory and open the journal; the committer closes it. In a journal that
+    several nodes share, this process registers as `node`, and tells the others `about` itself.
 
     Raises:
         StateDirectoryError: if the directory cannot be used, or another process has it.
@@ -122,24 +132,46 @@ def open_storage(directory: StateDirectory, settings: JournalSettings) -> Iterat
         warning = directory.warning()
         if warning is not None:
             logger().warning("state directory", warning=warning)
-        yield Storage(directory, open_journal(directory, settings), settings)
+        yield Storage(directory, open_journal(directory, settings, node, about), settings)
 
 
 def _totals(journal: JournalStore) -> dict[str, Totals]:
     return journal.totals()
 
 
-def open_journal(directory: StateDirectory, settings: JournalSettings) -> JournalStore:
-    """Open the journal of a locked state directory.
+def open_journal(
+    directory: StateDirectory,
+    settings: JournalSettings,
+    node: NodeSettings = _ALONE,
+    about: About | None = None,
+) -> JournalStore:
+    """Open the journal of a locked state directory, or the one that `[journal] url` names.
 
     Raises:
+        StateDirectoryError: if the node's label cannot be kept there.
         JournalError: if it cannot be used.
     """
+    durability: Literal["power", "process"] = (
+        "power" if settings.durability == "power" else "process"
+    )
+    if settings.url is not None:
+        from bridge.journal.postgres.store import PostgresStore  # psycopg only if it is used
+
+        return PostgresStore(
+            settings.url,
+            node.cluster,
+            node.label or directory.node_label(),
+            durability,
+            about=about,
+            dead_limit_count=settings.dead_max_stanzas,
+            dead_limit_bytes=settings.dead_max_bytes,
+            dead_limit_age_s=settings.dead_max_age_s,
+        )
     from bridge.journal.sqlite.store import SqliteStore  # sqlite3 only if a journal is used
 
     return SqliteStore(
         directory.journal_file,
-        durability="power" if settings.durability == "power" else "process",
+        durability=durability,
         dead_limit_count=settings.dead_max_stanzas,
         dead_limit_bytes=settings.dead_max_bytes,
         dead_limit_age_s=settings.dead_max_age_s,

@@ -160,7 +160,7 @@ class Fence:
     def _commit(
         self, statements: list[Statement], synced: bool, undo: Statement | None
     ) -> list[list[Row]] | None:
-        begun_s, number, deadlocks = self._elapsed_s(), self.batch + 1, 0
+        number, deadlocks, lost_at = self.batch + 1, 0, None
         sent = False
         while True:
             try:
@@ -181,7 +181,9 @@ class Fence:
                 told = error if isinstance(error, JournalError) else explain(error, self._url)
                 if not sent or self.connection.is_open:
                     raise told from error
-                if self._elapsed_s() - begun_s >= RESOLVE_S:
+                now = self._elapsed_s()
+                lost_at = now if lost_at is None else lost_at
+                if now - lost_at >= RESOLVE_S:
                     self._unknown, self._undo = number, undo
                     raise told from error
                 self._sleep(_PAUSE_S)

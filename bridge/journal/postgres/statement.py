@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, assert_never
 import msgspec
 from attrs import asdict
 
-from bridge.journal.cluster import partition_of
+from bridge.cluster.partition import partition_of
 from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.store import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import count
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from bridge.config.value import DatabaseUrl
 from bridge.journal.postgres.store import PostgresStore
 
 _NUMBERS: Final = count()
+_WAIT_S: Final = 20.0
 
 
 class Database:
@@ -22,9 +24,12 @@ class Database:
         self.schema = f"cluster_{next(_NUMBERS)}"
         self.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
 
-    def open(self, label: str = "node", *args: Any, **keys: Any) -> PostgresStore:
-        """Open a store as the node of this label."""
-        return PostgresStore(self.url, self.schema, label, *args, **keys)
+    def open(
+        self, label: str = "node", *args: Any, url: str | None = None, **keys: Any
+    ) -> PostgresStore:
+        """Open a store as the node of this label, perhaps by another way."""
+        way = self.url if url is None else DatabaseUrl(url, self.url.shown)
+        return PostgresStore(way, self.schema, label, *args, **keys)
 
     def execute(self, statement: str) -> list[Any]:
         """Execute a statement apart from all stores, in the schema; give its rows."""
@@ -33,6 +38,21 @@ class Database:
             connection.execute(path)
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def wait_for_lock(self) -> None:
+        """Return when a session waits for a lock of another one."""
+        self._wait_for("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' LIMIT 1")
+
+    def wait_for_held(self, node: int) -> None:
+        """Return when a batch of a node has begun and not ended."""
+        self._wait_for(
+            f"SELECT 1 WHERE NOT EXISTS (SELECT FROM node WHERE id = {node} FOR UPDATE SKIP LOCKED)"
+        )
+
+    def _wait_for(self, query: str) -> None:
+        end = time.monotonic() + _WAIT_S
+        while not self.execute(query):
+            assert time.monotonic() < end, query
 
     def close(self) -> None:
         self.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
