@@ -50,7 +50,7 @@ SLOW_S: Final = (1.0, 3.0)  # longer than a commit, so that the journal is seen 
 LIFE_S: Final = (0.5, 2.0)
 GATEWAY_SHARE: Final = 1 / 2
 AWAY_SHARE: Final = 1 / 2  # of the nodes that were killed: back only when the others do their work
-CRASH_S: Final = (0.0, 12.0)
+CRASH_S: Final = 12.0
 SETTLE_S: Final = 0.05
 LAST_LIFE_S: Final = 2.0
 QUIET_S: Final = 4.0  # longer than any answer
@@ -267,7 +267,7 @@ class Failover:
         await self._end(outage)
 
     async def _kill_server(self) -> None:
-        label = await self._store.gateway()
+        label = await self._gateway()
         gateway = self._nodes.victims[label].daemon if label else None
         detached = len(gateway.logged("detached")) if gateway else 0
         outage = self._begin("server")
@@ -283,7 +283,7 @@ class Failover:
     async def _crash_database(self) -> None:
         outage = self._begin("crash")
         await self._database.primary.crash()
-        await trio.sleep(self._dice.uniform(*CRASH_S))
+        await trio.sleep(self._dice.uniform(0, min(CRASH_S, self._freeze_s[1])))
         await self._database.primary.start()
         await self._note_journal()
         await self._end(outage)
@@ -302,11 +302,15 @@ class Failover:
 
     async def _hit(self, kind: Kind) -> tuple[Victim, Outage]:
         """Choose a node, often the gateway, and begin its outage."""
-        gateway = await self._store.gateway()
+        gateway = await self._gateway()
         label = self._dice.choice(self._labels)
         if gateway is not None and self._dice.random() < GATEWAY_SHARE:
             label = gateway
         return self._nodes.victims[label], self._begin(kind, label, is_gateway=label == gateway)
+
+    async def _gateway(self) -> str | None:
+        """The label of the node that is to be attached; None if there is none just now."""
+        return self._labels[0] if len(self._labels) == 1 else await self._store.gateway()
 
     def _begin(self, kind: Kind, node: str | None = None, *, is_gateway: bool = False) -> Outage:
         outage = Outage(kind, trio.current_time(), node, is_gateway)

@@ -76,7 +76,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     known = ",".join(KINDS["postgres"])
     more = ",".join(CUTS)
     add("--outages", metavar="KIND,…", help=f"of nodes; default: {known}; others: {more}")
-    add("--freeze-s", type=float, nargs=2, default=[5, 40], metavar=("LOW", "HIGH"))
+    how_long = "how long a node is frozen or cut, and at most the database is away; default: 5 40"
+    add("--freeze-s", type=float, nargs=2, default=[5, 40], metavar=("LOW", "HIGH"), help=how_long)
     add("--seed", type=int, metavar="N", help="of the moments and delays; default: another one")
     parser.set_defaults(run=run)
 

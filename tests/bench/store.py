@@ -34,7 +34,7 @@ class Store(Protocol):
         ...
 
     async def gateway(self) -> str | None:
-        """The label of the node that is to be attached; None if there is none just now."""
+        """The label of the node that has the lease to attach; None if there is none just now."""
         ...
 
 

@@ -13,7 +13,7 @@ pytestmark = [
 
 
 def test_no_batch_is_lost_or_halved_by_a_few_outages() -> None:
-    told = run("fence", "--outages", "4", "--nodes", "2", "--seed", "1")
+    told = run("fence", "--outages", "2", "--nodes", "2", "--seed", "1")
     assert figure(told, "violations:") == 0
     assert figure(told, "batches kept:") > 0
     assert "lost: 1," in told, "the frozen writer was told that it is ended"

@@ -21,8 +21,14 @@ from bridge.xmpp.outbox import Outgoing
 
 COMPONENT: Final = "bot.localhost"
 SIZE: Final = (1, 64)
+LARGE_SHARE: Final = 0.02
+LARGE: Final = 4000  # more than the socket's buffers take at once
 AGAIN_S: Final = 0.1
-XML: Final = "<message to='bot@bot.localhost' from='u@load.localhost/x'><body>text</body></message>"
+XML: Final = (
+    "<message to='bot@bot.localhost' from='u@load.localhost/x'><body>{}</body></message>".format(
+        "x" * 500
+    )
+)
 
 
 class Said(msgspec.Struct):
@@ -78,7 +84,8 @@ def write(store: PostgresStore, dice: random.Random) -> None:
     accepted: list[str] = []
     settled: list[str] = []
     while True:
-        fresh = [fresh_uid() for _ in range(dice.randint(*SIZE))]
+        count = LARGE if dice.random() < LARGE_SHARE else dice.randint(*SIZE)
+        fresh = [fresh_uid() for _ in range(count)]
         say(Said("send", incarnation, fresh, accepted, settled))
         keep(store, incarnation, operations(fresh, accepted, settled))
         say(Said("kept", incarnation))
