@@ -33,6 +33,8 @@ class Storage:
         self.directory = directory
         self.committer = Committer(journal, logger())
         self.durability = settings.durability
+        self.place = str(settings.url or directory.journal_file.absolute())
+        """Where the journal is, safe to show."""
         self.is_shared = settings.url is not None
         """Whether other nodes may use the journal, too."""
         self.ownership: Ownership = Alone()
