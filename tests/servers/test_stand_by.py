@@ -65,8 +65,8 @@ async def test_a_stand_by_is_ready_and_shows_the_whole(
         file = tmp_path / "check.toml"
         file.write_text(toml(settings))
         async with (
-            node(tmp_path, settings, "one", first=True) as (_, one),
-            node(tmp_path, settings, "two", first=False) as (_, two),
+            node(tmp_path, settings, "one", first=True) as (first, one),
+            node(tmp_path, settings, "two", first=False) as (second, two),
         ):
             assert [await lease(client, url) for url in (one, two)] == [1, 0]
             for url in (one, two):
@@ -79,3 +79,5 @@ async def test_a_stand_by_is_ready_and_shows_the_whole(
             assert "node two (this one)" in told.output
             assert f"attaches as {BOT}" in told.output
             assert "no: this node is a stand-by, another one attaches" in told.output
+            for daemon in (first, second):
+                assert daemon.logged("a node has another configuration") == []
