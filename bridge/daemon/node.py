@@ -4,13 +4,15 @@ One task goes round: it commits a heartbeat, looks at the nodes and leases, and 
 done, until nothing is. It sleeps `TICK_S` in between, unless it is woken. A second task tells when
 the node is no longer alive, which needs no answer of the database.
 
-A node that others have ended (`LeaseLost`) has nothing any more: all services are cancelled, and
-what is still to be committed is dropped. Then it registers again, and the services start anew from
-the database, as they do in a new process.
+A node that others have ended (`LeaseLost`) has nothing any more: the services hear that it is not
+alive and end at once, and what is still to be committed is dropped. Then it registers again, and
+the services that take part begin anew from the database, as they do in a new process.
+
+Without `partitions`, whoever has a component's gateway also POSTs all its stanzas.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -20,7 +22,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.cluster.member import Decision, EndNode, Give, Member, Take
 from bridge.cluster.membership import BEAT_S, Peer
-from bridge.cluster.partition import GATEWAY
+from bridge.cluster.partition import ALL_PARTS, GATEWAY, PARTITIONS
 from bridge.journal.cluster import About, ClusterStore, Lease, LeaseLost, NodeRow
 from bridge.journal.committer import Committer
 from bridge.journal.store import JournalError, JournalStore
@@ -33,7 +35,6 @@ _ROUNDS: Final = 5
 _UNKNOWN: Final = 0
 
 T = TypeVar("T")
-Renewal = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 
 
 def elapsed_s() -> float:
@@ -51,18 +52,19 @@ class ClusterNode:
         about: About,
         log: FilteringBoundLogger,
         *,
+        partitions: int = PARTITIONS,
         clock: Callable[[], float] = elapsed_s,
     ) -> None:
         """The store of the committer is a `ClusterStore`, and already registered as `label`."""
-        self.renewal: Renewal = _directly
-        """Cancels all services, awaits its argument, and starts them again."""
         self._committer = committer
         self._label = label
         self._about = about
         self._described: About | None = None
         self._log = log.bind(node=label)
+        self._partitions = partitions
         self._clock = clock
-        self._member = Member(_UNKNOWN, about.components)
+        self._scope = trio.CancelScope()
+        self._member = Member(_UNKNOWN, about.components, partitions)
         self._beat_at = float("-inf")
         self._is_leaving = False
         self._has_lapsed = True  # until the first heartbeat
@@ -86,12 +88,16 @@ class ClusterNode:
         return False
 
     def is_gateway(self, component: str) -> bool:
-        return self.owns(component, GATEWAY)
+        return self._member.holds(component, GATEWAY) and self.is_alive
 
     def owns(self, component: str, part: int) -> bool:
+        if not self._partitions:
+            return self.is_gateway(component)
         return self._member.holds(component, part) and self.is_alive
 
     def parts(self, component: str) -> frozenset[int]:
+        if not self._partitions:
+            return ALL_PARTS if self.is_gateway(component) else frozenset()
         if not self.is_alive:
             return frozenset()
         held = self._member.held
@@ -119,15 +125,16 @@ class ClusterNode:
         self._woken.set()
 
     def leave(self) -> None:
-        """Give everything to the other nodes, if there are any, as soon as it is not used."""
+        """Hand everything over to the other nodes, if there are any, as soon as it is not used."""
         self._is_leaving = True
         self._woken.set()
 
     async def retire(self) -> None:
-        """Give away the rest, and end this node. Call it after `run` and the services have ended.
+        """End `run`, give away the rest, and end this node. Call it when the services have ended.
 
         Takes at most `RETIRE_S`. If it fails, the other nodes notice by themselves.
         """
+        self._scope.cancel()
         self._member.pulse.stop()
         with trio.move_on_after(RETIRE_S):
             try:
@@ -136,7 +143,11 @@ class ClusterNode:
                 return
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take part in the cluster until cancelled, which leaves everything as it is."""
+        """Take part in the cluster until `retire`. Cancellation leaves everything as it is."""
+        with self._scope:
+            await self._run(task_status)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             await self._go_round()
             nursery.start_soon(self._watch_pulse)
@@ -169,7 +180,7 @@ class ClusterNode:
 
     async def _beat(self) -> None:
         if self._member.me == _UNKNOWN:
-            self._member = Member(await self._ask(_number), self._about.components)
+            self._member = self._joined(await self._ask(_number))
         now = self._clock()
         about = evolve(self._about, components=()) if self._is_leaving else self._about
         if about != self._described:
@@ -230,6 +241,9 @@ class ClusterNode:
 
         return await self._committer.ask(call)
 
+    def _joined(self, node: int) -> Member:
+        return Member(node, self._about.components, self._partitions)
+
     # --- the end of an incarnation
 
     async def _lose(self, error: JournalError) -> None:
@@ -237,7 +251,11 @@ class ClusterNode:
         self._member.pulse.stop()
         self._has_lapsed = True
         self._tell()
-        await self.renewal(self._register)
+        for component in self._busy:
+            while self._busy_parts(component):
+                await self._woken.wait()
+                self._woken = trio.Event()
+        await self._register()
 
     async def _register(self) -> None:
         """Become another incarnation. Tried until it succeeds, or the node leaves."""
@@ -253,14 +271,14 @@ class ClusterNode:
             except JournalError:
                 await trio.sleep(TICK_S)
             else:
-                self._member = Member(node, self._about.components)
+                self._member = self._joined(node)
                 self._described = None
                 self._beat_at = float("-inf")
                 self._log.warning("this node takes part again")
                 return
 
     async def _watch_pulse(self) -> None:
-        """Tell, as soon as it is so, that the node is no longer alive."""
+        """Call back as soon as the node is no longer alive."""
         while True:
             left = self._member.pulse.until - self._clock()
             if not self._has_lapsed and left > 0:
@@ -323,7 +341,3 @@ def _look(
     store: ClusterStore, *, clock: Callable[[], float]
 ) -> tuple[float, list[NodeRow], list[Lease]]:
     return clock(), store.nodes(), store.leases()
-
-
-async def _directly(register: Callable[[], Awaitable[None]]) -> None:
-    await register()

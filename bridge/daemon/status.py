@@ -93,7 +93,9 @@ class ComponentStatus(Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(Struct, frozen=True, kw_only=True):
-    """The journal; if it cannot be read, `totals` is None and `failure` says why."""
+    """The journal: its file, or the URL of its database without the password. If it cannot be read,
+    `totals` is None and `failure` says why.
+    """
 
     file: str
     durability: str
@@ -296,7 +298,7 @@ class ControlHandler:
             started=self._started,
             stopping=self._stopping(),
             journal=JournalStatus(
-                file=str(storage.directory.journal_file.absolute()),
+                file=storage.place,
                 durability=storage.durability,
                 failure=failure,
                 totals=None if kept is None else total(kept),
@@ -316,7 +318,7 @@ class ControlHandler:
                 return await self._storage.committer.ask(self._holdings), None
         except JournalError as error:
             return None, str(error)
-        return None, "the journal does not answer; look at the disk"
+        return None, "the journal does not answer; look at its disk or database"
 
     def _holdings(self, journal: JournalStore) -> Holdings:
         return Holdings(holdings(journal.totals(), self._configured), nodes_of(journal))

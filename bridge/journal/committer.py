@@ -212,7 +212,7 @@ class Committer:
                         await self._close()
                         watching.cancel_scope.cancel()
                 if scope.cancelled_caught:
-                    self._log.error("journal hangs", hint="the disk does not answer")
+                    self._log.error("journal hangs", hint="its disk or database does not answer")
         finally:
             self._give_up()
             self._thread.close()

@@ -1,11 +1,12 @@
-"""`check` with a journal in a real PostgreSQL, and `journal copy` there and back."""
+"""Commands on a journal in a real PostgreSQL: `check`, `journal copy` there and back, `queue`."""
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import trio
 from click.testing import CliRunner, Result
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from bridge.cli.check.database import check_database
 from bridge.cli.check.report import Report
 from bridge.cli.main import main
+from bridge.cluster.partition import partition_of
 from bridge.config.loader import from_table
 from bridge.config.value import parse_database_url
 from bridge.journal.copy import Copied, copy
@@ -20,8 +22,8 @@ from bridge.journal.directory import StateDirectory
 from bridge.journal.postgres.inspection import Finding, inspect
 from bridge.journal.postgres.store import PostgresStore
 from bridge.journal.sqlite.store import SqliteStore
-from bridge.journal.store import JournalError
-from tests.bridge.journal.test_copy import ONE_OF_EACH, content
+from bridge.journal.store import JournalError, Settle
+from tests.bridge.journal.test_copy import ONE_OF_EACH, content, entry
 from tests.servers.postgres import Postgres, ReplicatedPostgres
 
 if TYPE_CHECKING:
@@ -94,6 +96,24 @@ async def test_two_servers_of_which_one_copies_the_other() -> None:
             "durability 'power'",
             "statement_timeout",
         ]
+
+
+async def test_a_server_without_a_free_connection() -> None:
+    settings = {
+        "max_connections": "4",
+        "superuser_reserved_connections": "0",
+        "max_wal_senders": "0",
+    }
+    async with Postgres(settings) as full:
+        with ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(psycopg.connect(full.url))
+            with pytest.raises(
+                JournalError, match="too many clients already; raise max_connections"
+            ):
+                await found(full.url)
+        (told,) = problems(await found(full.url))
+        assert told.endswith(" connections are free; a node uses 3: raise max_connections")
 
 
 WRONG = [
@@ -209,3 +229,60 @@ async def test_a_copy_into_a_database_that_is_gone(full: Path, tmp_path: Path) -
     result = await run_copy(full, "postgresql://bridge@127.0.0.1:1/bridge")
     assert result.exit_code == 1
     assert "postgresql://bridge@127.0.0.1:1/bridge" in result.output
+
+
+# --- the queue of a cluster, without a daemon on this machine
+
+
+@pytest.fixture
+async def cluster(postgres: Postgres, tmp_path: Path) -> Path:
+    """A configuration whose journal, in a database, has a dead letter."""
+    config = tmp_path / "bridge.toml"
+    (tmp_path / "url").write_text(postgres.url)
+    config.write_text(
+        '[component."bot"]\ncomponent_secret_file = "/run/nobody/may/read"\n'
+        '[journal]\nurl_file = "url"\n[node]\ncluster = "one"\n'
+    )
+    store = await trio.to_thread.run_sync(
+        PostgresStore, parse_database_url(postgres.url), "one", "before"
+    )
+    with closing(store):
+        store.commit([entry("msg_dead"), Settle("msg_dead", (), 1e9, "status 500")])
+    return config
+
+
+async def run_queue(config: Path, *arguments: str) -> Result:
+    state = ["--state-dir", str(config.parent / "none")]
+    command = ["queue", str(config), *arguments, *state]
+    result = await trio.to_thread.run_sync(CliRunner().invoke, main, command)
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result
+
+
+async def test_dead_letters_of_a_cluster_without_a_daemon_here(
+    cluster: Path, postgres: Postgres
+) -> None:
+    listed = await run_queue(cluster, "list", "--dead")
+    assert "msg_dead" in listed.stdout
+    assert "bot: 1 dead letter" in listed.stderr
+    retried = await run_queue(cluster, "retry", "msg_dead")
+    assert retried.exit_code == 0
+    assert "bot: 1 pending" in (await run_queue(cluster, "list")).stderr
+    assert await postgres.psql(
+        "SELECT uid, part FROM one.pending", "SELECT label FROM one.node"
+    ) == (f"msg_dead|{partition_of(('me@a', 'you@bot'))}\nbefore\n")
+    assert not (cluster.parent / "none").exists()
+
+
+async def test_a_queue_in_a_database_that_is_gone(cluster: Path) -> None:
+    (cluster.parent / "url").write_text("postgresql://bridge:hunter2@127.0.0.1:1/bridge")
+    result = await run_queue(cluster, "list")
+    assert result.exit_code == 1
+    assert "the database postgresql://bridge@127.0.0.1:1/bridge cannot be used" in result.output
+
+
+async def test_a_queue_whose_url_cannot_be_read(cluster: Path) -> None:
+    (cluster.parent / "url").unlink()
+    result = await run_queue(cluster, "list")
+    assert result.exit_code == 2
+    assert "journal.url_file: " in result.output

@@ -20,7 +20,7 @@ ANSWER_S: Final = 3.0
 """Time limit for an answer of the journal. A disk that hangs is reported, not waited for."""
 PROBE_S: Final = 5.0
 """The journal is probed at most this often, however many clients ask."""
-HANGS: Final = "the journal does not answer; look at the disk"
+HANGS: Final = "the journal does not answer; look at its disk or database"
 
 T = TypeVar("T")
 Answer = Callable[[AnyRequest], Awaitable[object]]
