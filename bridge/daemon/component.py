@@ -4,10 +4,11 @@ Services share only the journal, so a refused or slow one does not affect anothe
 service per domain runs. State that its successor needs and does not find in the journal is passed
 on as a `Handover`.
 
-If other nodes share the journal, a service first stands by, until its node has the component's
-gateway. When the node gives the gateway away, the service drains as if the daemon stopped; when the
-node is no longer alive, it is cancelled, because another node may already have taken over. Then
-another service stands by. So what a service has in memory is never older than its lease.
+If other nodes share the journal, but not the work, a service first stands by, until its node has
+the component's gateway; when the node gives that away, the service drains as if the daemon stopped.
+If they share the work as well, it runs always, and only its link comes and goes with the gateway.
+When the node is no longer alive, it is cancelled, because another node may already have taken over.
+A service that has ended like this is replaced: what it had in memory is older than its lease.
 """
 
 from collections.abc import Collection
@@ -123,7 +124,10 @@ class ComponentService:
         self._stopping = trio.Event()
         self._ownership: Ownership = Alone() if storage is None else storage.ownership
         self._is_leased = storage is not None and storage.is_shared
+        self._shares_work = storage is not None and storage.shares_work
         self._begins = trio.Event()  # set when it need no longer stand by
+        self._gateway_lost = trio.Event()
+        self._has_link = False
         self._scope: trio.CancelScope | None = None  # while it does not stand by
         self._ready = False
         self._dispatched = trio.Event()
@@ -274,7 +278,7 @@ class ComponentService:
             self.counts,
             self.rooms,
             pollers,
-            is_gateway=self._scope is not None or self._ownership.is_gateway(self.domain),
+            is_gateway=bool(self._busy()) or self._ownership.is_gateway(self.domain),
         )
 
     @property
@@ -299,14 +303,19 @@ class ComponentService:
         unsubscribe = self._ownership.on_change(self._ownership_changed)
         self._ownership.watch(self.domain, self._busy)
         try:
-            while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
-                self._begins = trio.Event()
-                await self._begins.wait()
+            if not self._shares_work:
+                await self._wait_gateway()
             if not self._stopping.is_set():
                 await self._run()
         finally:
             unsubscribe()
             await self._end()
+
+    async def _wait_gateway(self) -> None:
+        """Wait until this node has the gateway, or `stop`."""
+        while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
+            self._begins = trio.Event()
+            await self._begins.wait()
 
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -341,19 +350,23 @@ class ComponentService:
         self._ownership.changed()
 
     def _busy(self) -> Collection[int]:
-        return () if self._scope is None else (GATEWAY,)
+        is_busy = self._has_link if self._shares_work else self._scope is not None
+        return (GATEWAY,) if is_busy else ()
 
     def _ownership_changed(self) -> None:
         if self._ownership.is_gateway(self.domain):
             self._begins.set()
-        elif self._scope is not None:
-            self.released = True
-            self._ready = False
-            if self._ownership.is_alive:
-                self._stopping.set()
-            else:
-                self._log.warning("ending at once, because another node may have taken over")
-                self._scope.cancel()
+            return
+        self._gateway_lost.set()
+        if self._scope is None:
+            return
+        if not self._ownership.is_alive:
+            self.released, self._ready = True, False
+            self._log.warning("ending at once, because another node may have taken over")
+            self._scope.cancel()
+        elif not self._shares_work:
+            self.released, self._ready = True, False
+            self._stopping.set()
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """Begin to drain; `run` returns when the drain is complete. Unless the component is
@@ -394,11 +407,29 @@ class ComponentService:
                 await trio.sleep(_RETRY_S)
 
     async def _keep_attached(self, service: trio.CancelScope) -> None:
-        try:
-            await self._link.run()
-        except Refused:
-            self.refused = True
-            service.cancel()
+        """Attach while this node has the gateway, and detach properly when it gives that away."""
+        while True:
+            await self._wait_gateway()
+            self._gateway_lost = trio.Event()
+            self._has_link = True
+            try:
+                async with trio.open_nursery() as nursery:
+                    if self._shares_work:
+                        nursery.start_soon(self._detach_when_lost, nursery.cancel_scope)
+                    try:
+                        await self._link.run()
+                    except Refused:
+                        self.refused = True
+                        service.cancel()
+            finally:
+                self._has_link = False
+                self._ownership.changed()
+
+    async def _detach_when_lost(self, link: trio.CancelScope) -> None:
+        await self._gateway_lost.wait()
+        with trio.move_on_after(_CLOSE_S):
+            await self._link.close()
+        link.cancel()
 
     async def _dispatch(self, scope: trio.CancelScope) -> None:
         with scope:

@@ -37,6 +37,8 @@ class Storage:
         """Where the journal is, safe to show."""
         self.is_shared = settings.url is not None
         """Whether other nodes may use the journal, too."""
+        self.shares_work = False
+        """Whether all nodes POST for all components, and not only each gateway for its own."""
         self.ownership: Ownership = Alone()
         """What of it is this process's."""
         self._settings = settings
