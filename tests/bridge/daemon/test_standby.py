@@ -17,9 +17,10 @@ from bridge.config.value import Secret
 from bridge.daemon.component import ComponentService
 from bridge.daemon.supervisor import Supervisor
 from bridge.journal.directory import StateDirectory
-from bridge.journal.storage import open_storage
+from bridge.journal.storage import Storage, open_storage
 from tests.bridge.daemon.test_daemon import DOMAIN, echo, message
 from tests.bridge.http_server import Exchange, HttpServer
+from tests.bridge.journal.memory_cluster import MemoryCluster
 from tests.bridge.leak import until
 from tests.bridge.recorder import Recorder
 from tests.bridge.xmpp_server import SECRET, XmppServer
@@ -102,6 +103,9 @@ def log() -> Iterator[Recorder]:
 @asynccontextmanager
 async def scene(path: Path, clock: MockClock, *, shares_work: bool) -> AsyncIterator[Scene]:
     with open_storage(StateDirectory(path / "state"), JournalSettings()) as storage:
+        if shares_work:
+            journal = MemoryCluster().store(1)
+            storage = Storage(storage.directory, journal, JournalSettings())
         storage.is_shared, storage.shares_work = True, shares_work
         ownership = storage.ownership = FakeOwnership()
         async with trio.open_nursery() as nursery:
@@ -199,24 +203,30 @@ async def test_a_stopped_service_that_stands_by_ends_at_once(
         assert made.server.sessions == []
 
 
-async def test_if_the_work_is_shared_only_the_link_comes_and_goes(
+async def test_if_the_work_is_shared_the_link_is_closed_before_the_posts_end(
     tmp_path: Path, mock_clock: MockClock, log: Recorder
 ) -> None:
     async with scene(tmp_path, mock_clock, shares_work=True) as made:
         first = made.service
-        await until(lambda: first.is_open)
+        await wait_all_tasks_blocked(0.01)
         assert made.link == "standby"
+        assert not first.is_open
         assert made.server.sessions == []
         made.ownership.change(has_gateway=True)
-        await made.server.attached(DOMAIN)
+        session = await made.server.attached(DOMAIN)
+        await until(lambda: first.is_open)
         assert made.ownership.busy() == (GATEWAY,)
-        made.ownership.change(has_gateway=False)
-        await made.pass_until(lambda: made.ownership.busy() == ())
-        assert made.link == "standby"
-        made.ownership.change(has_gateway=True)
-        await made.server.attached(DOMAIN, 2)
         assert made.service is first
-        assert first.is_open
-        made.ownership.change(has_gateway=True, is_alive=False)
-        await until(first.ended.is_set)
+        made.answers = trio.Event()
+        await session.send(message("1"))
+        await until(lambda: made.service.status.in_flight == 1)
+        made.ownership.change(has_gateway=False)
+        await made.pass_until(lambda: GATEWAY not in made.ownership.busy())
+        assert session.closed_in_order
+        assert made.ownership.busy(), "the POST is running"
+        made.answers.set()
+        await made.pass_until(first.ended.is_set)
         await until(lambda: made.service is not first)
+        made.ownership.change(has_gateway=True)
+        again = await made.server.attached(DOMAIN, 2)
+        await again.receive(1)
