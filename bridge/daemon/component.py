@@ -4,10 +4,12 @@ Services share only the journal, so a refused or slow one does not affect anothe
 service per domain runs. State that its successor needs and does not find in the journal is passed
 on as a `Handover`.
 
-If other nodes share the journal, a service first stands by, until its node has the component's
-gateway. When the node gives the gateway away, the service drains as if the daemon stopped; when the
-node is no longer alive, it is cancelled, because another node may already have taken over. Then
-another service stands by. So what a service has in memory is never older than its lease.
+If other nodes share the journal, but not the work, a service first stands by, until its node has
+the component's gateway; when the node gives that away, the service drains as if the daemon stopped.
+If they share the work as well, it runs always, and the link begins with the gateway. The small
+state is the gateway's, and is read then. When the node gives the gateway away, the service drains.
+When the node is no longer alive, it is cancelled, because another node may already have taken over.
+A service that has ended like this is replaced: what it had in memory is older than its lease.
 """
 
 from collections.abc import Collection
@@ -39,6 +41,7 @@ from bridge.dispatch.upload import Uploader
 from bridge.dispatch.worker import Poster
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import DeliveryQueue, MemoryQueue
+from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
@@ -123,7 +126,11 @@ class ComponentService:
         self._stopping = trio.Event()
         self._ownership: Ownership = Alone() if storage is None else storage.ownership
         self._is_leased = storage is not None and storage.is_shared
+        self._shares_work = storage is not None and storage.shares_work
         self._begins = trio.Event()  # set when it need no longer stand by
+        self._gateway_lost = trio.Event()
+        self._has_link = False
+        self._is_loaded = False  # with all of the small state, which is the gateway's
         self._scope: trio.CancelScope | None = None  # while it does not stand by
         self._ready = False
         self._dispatched = trio.Event()
@@ -154,12 +161,15 @@ class ComponentService:
                 spans,
                 self._submitted,
                 self._takes,
+                ownership=self._ownership if self._shares_work else None,
             ),
         )
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
         self._watch_pollers(self._endpoint)
         if self._journal is not None:
             self._journal.dropped = self._outbox.drop
+        if isinstance(self._journal, SharedQueue):
+            self._journal.serve(self._outbox, self._dispatcher.leave_parts)
         self._link = Link(
             component,
             StreamOptions(
@@ -260,7 +270,8 @@ class ComponentService:
         """Whether stanzas put into its outbox are sent, by it or by the next one of its domain: it
         runs, has recovered the kept stanzas, and is not stopping.
         """
-        return self._ready and not self._stopping.is_set() and not self.ended.is_set()
+        is_loaded = self._is_loaded or not self._shares_work
+        return is_loaded and self._ready and not (self._stopping.is_set() or self.ended.is_set())
 
     @property
     def status(self) -> ComponentStatus:
@@ -274,7 +285,7 @@ class ComponentService:
             self.counts,
             self.rooms,
             pollers,
-            is_gateway=self._scope is not None or self._ownership.is_gateway(self.domain),
+            is_gateway=GATEWAY in self._busy() or self._ownership.is_gateway(self.domain),
         )
 
     @property
@@ -299,14 +310,19 @@ class ComponentService:
         unsubscribe = self._ownership.on_change(self._ownership_changed)
         self._ownership.watch(self.domain, self._busy)
         try:
-            while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
-                self._begins = trio.Event()
-                await self._begins.wait()
+            if not self._shares_work:
+                await self._wait_gateway()
             if not self._stopping.is_set():
                 await self._run()
         finally:
             unsubscribe()
             await self._end()
+
+    async def _wait_gateway(self) -> None:
+        """Wait until this node has the gateway, or `stop`."""
+        while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
+            self._begins = trio.Event()
+            await self._begins.wait()
 
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -319,6 +335,12 @@ class ComponentService:
                 nursery.start_soon(self._journal.run, self._dispatcher)
             else:
                 self._pipeline.streams.load(())
+            self._pipeline.offers.load()
+            if self._shares_work:
+                self._ready = True
+                await self._follow_gateway()
+                if self._stopping.is_set():
+                    return
             self._pipeline.rooms.load(self._kept_state or self.handover.state)
             nursery.start_soon(self._pipeline.room_runner.run)
             self._pipeline.contacts.load()
@@ -326,7 +348,7 @@ class ComponentService:
             self._pipeline.commands.load(self._log)
             nursery.start_soon(self._pipeline.announcer.run)
             nursery.start_soon(self._keep_attached, nursery.cancel_scope)
-            self._ready = True
+            self._is_loaded = self._ready = True
 
     async def _end(self) -> None:
         self._pipeline.pending_iqs.end("the component has stopped")
@@ -341,19 +363,25 @@ class ComponentService:
         self._ownership.changed()
 
     def _busy(self) -> Collection[int]:
-        return () if self._scope is None else (GATEWAY,)
+        if self.ended.is_set():
+            return ()
+        is_busy = self._has_link if self._shares_work else self._scope is not None
+        gateway = (GATEWAY,) if is_busy else ()
+        return (*gateway, *self._dispatcher.busy_parts) if self._shares_work else gateway
 
     def _ownership_changed(self) -> None:
         if self._ownership.is_gateway(self.domain):
             self._begins.set()
-        elif self._scope is not None:
-            self.released = True
-            self._ready = False
-            if self._ownership.is_alive:
-                self._stopping.set()
-            else:
-                self._log.warning("ending at once, because another node may have taken over")
-                self._scope.cancel()
+        elif self._scope is None:
+            return
+        elif not self._ownership.is_alive:
+            self.released, self._ready = True, False
+            self._log.warning("ending at once, because another node may have taken over")
+            self._scope.cancel()
+        elif self._is_loaded or not self._shares_work:
+            self.released, self._ready = True, False
+            self._gateway_lost.set()
+            self._stopping.set()
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """Begin to drain; `run` returns when the drain is complete. Unless the component is
@@ -393,12 +421,44 @@ class ComponentService:
                 told = True
                 await trio.sleep(_RETRY_S)
 
+    async def _follow_gateway(self) -> None:
+        """Wait until this node has the gateway, or `stop`, and read the small state as the one
+        before has left it. Retry while that fails.
+        """
+        assert self._kept_state is not None
+        while not self._stopping.is_set():
+            await self._wait_gateway()
+            try:
+                await self._kept_state.load()
+            except JournalError:  # the committer logs it
+                await trio.sleep(_RETRY_S)
+                continue
+            if self._ownership.is_gateway(self.domain):
+                return
+
     async def _keep_attached(self, service: trio.CancelScope) -> None:
+        """Attach, and detach properly if the work goes on when the gateway is given away."""
+        self._has_link = True
         try:
-            await self._link.run()
-        except Refused:
-            self.refused = True
-            service.cancel()
+            async with trio.open_nursery() as nursery:
+                if self._shares_work:
+                    nursery.start_soon(self._detach_when_lost, nursery.cancel_scope)
+                try:
+                    await self._link.run()
+                except Refused:
+                    self.refused = True
+                    service.cancel()
+        finally:
+            self._has_link = False
+            self._ownership.changed()
+
+    async def _detach_when_lost(self, link: trio.CancelScope) -> None:
+        """Close the link before the POSTs have ended: another node waits for it."""
+        if self._ownership.is_gateway(self.domain):
+            await self._gateway_lost.wait()
+        with trio.move_on_after(_CLOSE_S):
+            await self._link.close()
+        link.cancel()
 
     async def _dispatch(self, scope: trio.CancelScope) -> None:
         with scope:

@@ -14,6 +14,7 @@ import trio
 from attrs import evolve
 
 from bridge.capture.recorder import Recorders
+from bridge.cluster.partition import PARTITIONS
 from bridge.config.settings import ConfigError, ListenSettings, Settings, limits_written
 from bridge.daemon import control
 from bridge.daemon.component import ComponentService
@@ -75,7 +76,10 @@ class Daemon:
         if storage is not None and storage.is_shared:
             label = settings.node.label or storage.directory.node_label()
             about = about_of(settings)
-            self._node = ClusterNode(storage.committer, label, about, self._log, partitions=0)
+            partitions = PARTITIONS if storage.shares_work else 0
+            self._node = ClusterNode(
+                storage.committer, label, about, self._log, partitions=partitions
+            )
             storage.ownership = self._node
         self._supervisor = Supervisor(settings, storage, spans, recording)
         self._spans = spans

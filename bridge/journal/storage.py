@@ -14,6 +14,7 @@ from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import Quota
+from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
 from bridge.journal.store import JournalStore, Totals
 from bridge.telemetry.log import logger
@@ -37,6 +38,8 @@ class Storage:
         """Where the journal is, safe to show."""
         self.is_shared = settings.url is not None
         """Whether other nodes may use the journal, too."""
+        self.shares_work = self.is_shared
+        """Whether all nodes POST for all components, and not only each gateway for its own."""
         self.ownership: Ownership = Alone()
         """What of it is this process's."""
         self._settings = settings
@@ -54,7 +57,13 @@ class Storage:
         now: Callable[[], float] = time.time,
     ) -> JournalQueue:
         """Return a new queue for a component. `recover` it first, and `release` it at the end."""
-        queue = JournalQueue(component, self.committer, self._volume, parse, log, now)
+        queue: JournalQueue
+        if self.shares_work:
+            queue = SharedQueue(
+                component, self.committer, self._volume, parse, log, now, self.ownership
+            )
+        else:
+            queue = JournalQueue(component, self.committer, self._volume, parse, log, now)
         self._queues[component] = queue
         return queue
 
@@ -73,7 +82,7 @@ class Storage:
             self._volume.count = sum(one.pending for one in totals.values())
             self._volume.bytes = sum(one.pending_bytes for one in totals.values())
         found = totals.get(queue.component, _NONE)
-        if found.pending or found.replies:
+        if (found.pending or found.replies) and not self.shares_work:
             queue.log.info("taking over from before", pending=found.pending, replies=found.replies)
         queue.recover(found)
 

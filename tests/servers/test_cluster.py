@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.postgres, pytest.mark.prosody]
 TAKE_OVER_S: Final = 15.0
 HAND_OVER_S: Final = 5.0
+SENDERS: Final = 30
+SAID: Final = 5
 ATTACHES: Final = "this node attaches as the component"
 ENDING: Final = "ending at once, because another node may have taken over"
 
@@ -148,3 +150,28 @@ async def test_all_go_on_when_the_database_is_back(tmp_path: Path, postgres: Pos
         assert not [
             node for node in made.nodes if node.logged("a node is silent and counts as dead")
         ]
+
+
+async def test_all_nodes_work_and_each_sender_keeps_its_order(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    async with cluster(tmp_path, postgres, 3) as made:
+        query = "SELECT count(*) FROM xmpp_bridge.lease WHERE part >= 0 GROUP BY node"
+        with trio.fail_after(30):
+            while sorted(await _numbers(postgres, query)) != [84, 86, 86]:
+                await trio.sleep(0.5)  # noqa: ASYNC110  # another process changes it
+        for number in range(SAID):
+            for sender in range(SENDERS):
+                await made.peer.send(message(f"{number}", from_=f"s{sender}@{PEER}"))
+        heard: dict[str, list[str | None]] = {}
+        for _ in range(SAID * SENDERS):
+            answer = await made.peer.receive(timeout_s=30)
+            heard.setdefault(answer.get("to", ""), []).append(body_of(answer))
+        expected = [str(number) for number in range(SAID)]
+        assert heard == {f"s{sender}@{PEER}": expected for sender in range(SENDERS)}
+        left = await _numbers(postgres, "SELECT count(*) FROM xmpp_bridge.pending")
+        assert left == [0]
+
+
+async def _numbers(postgres: Postgres, query: str) -> list[int]:
+    return [int(line) for line in (await postgres.psql(query)).split()]
