@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.cli.main import main
+from bridge.cluster.partition import PARTITIONS
 from tests.servers.daemon import Daemon, run_daemon, settings_for, toml
 from tests.servers.endpoint import open_endpoint
 from tests.servers.process import LOOPBACK, reserve_port
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.servers.prosody import Prosody
 
 pytestmark = [pytest.mark.postgres, pytest.mark.prosody]
+PATIENCE_S: Final = 40.0
 TOKEN: Final = "a-token-of-the-watch-0123"
 
 
@@ -47,12 +49,12 @@ async def node(
         yield daemon, f"http://{address}"
 
 
-async def lease(client: httpx.AsyncClient, url: str) -> float:
-    """Return a node's `node_leases`."""
+async def held(client: httpx.AsyncClient, url: str) -> tuple[float, float]:
+    """Return a node's `node_leases` and `partitions_owned`."""
     response = await client.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     families = text_string_to_metric_families(response.text)
-    (found,) = (one for one in families if one.name == "xmpp_bridge_node_leases")
-    return found.samples[0].value
+    values = {one.name: one.samples[0].value for one in families if one.samples}
+    return values["xmpp_bridge_node_leases"], values["xmpp_bridge_partitions_owned"]
 
 
 async def test_a_stand_by_is_ready_and_shows_the_whole(
@@ -68,7 +70,15 @@ async def test_a_stand_by_is_ready_and_shows_the_whole(
             node(tmp_path, settings, "one", first=True) as (first, one),
             node(tmp_path, settings, "two", first=False) as (second, two),
         ):
-            assert [await lease(client, url) for url in (one, two)] == [1, 0]
+            with trio.fail_after(PATIENCE_S):
+                while True:
+                    (gateway, ours), (stand_by, theirs) = [
+                        await held(client, url) for url in (one, two)
+                    ]
+                    if theirs and ours + theirs == PARTITIONS:
+                        break
+                    await trio.sleep(0.2)
+            assert (gateway, stand_by) == (1, 0)
             for url in (one, two):
                 ready = await client.get(f"{url}/readyz")
                 assert (ready.status_code, ready.json()["ready"]) == (200, True)
