@@ -159,7 +159,7 @@ async def test_all_nodes_work_and_each_sender_keeps_its_order(
         query = "SELECT count(*) FROM xmpp_bridge.lease WHERE part >= 0 GROUP BY node"
         with trio.fail_after(30):
             while sorted(await _numbers(postgres, query)) != [84, 86, 86]:
-                await trio.sleep(0.5)  # noqa: ASYNC110  # another process changes it
+                await trio.sleep(0.5)  # another process changes it
         for number in range(SAID):
             for sender in range(SENDERS):
                 await made.peer.send(message(f"{number}", from_=f"s{sender}@{PEER}"))
