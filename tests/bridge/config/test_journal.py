@@ -33,7 +33,7 @@ def faults_of(directory: Path = Path("/nowhere"), **tables: Any) -> list[str]:
 def test_without_a_url_the_journal_is_a_file() -> None:
     settings = settings_of()
     assert settings.journal == JournalSettings(durability="process", url=None)
-    assert settings.node == NodeSettings(cluster="xmpp_bridge", label=None)
+    assert settings.node == NodeSettings(cluster="xmpp_bridge", label=None, spread=False)
 
 
 def test_with_a_url_the_journal_outlives_the_machine() -> None:
