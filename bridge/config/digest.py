@@ -21,6 +21,7 @@ _TABLES: Final = ("components", "http", "stream", "retry", "limits")
 def digest_of(settings: Settings) -> str:
     """Return 16 hexadecimal digits, the same in each process with these settings."""
     tables = {name: _plain(getattr(settings, name)) for name in _TABLES}
+    tables["spread"] = settings.node.spread
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()[:16]
 
 

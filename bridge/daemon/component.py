@@ -4,12 +4,13 @@ Services share only the journal, so a refused or slow one does not affect anothe
 service per domain runs. State that its successor needs and does not find in the journal is passed
 on as a `Handover`.
 
-If other nodes share the journal, but not the work, a service first stands by, until its node has
-the component's gateway; when the node gives that away, the service drains as if the daemon stopped.
-If they share the work as well, it runs always, and the link begins with the gateway. The small
-state is the gateway's, and is read then. When the node gives the gateway away, the service drains.
-When the node is no longer alive, it is cancelled, because another node may already have taken over.
-A service that has ended like this is replaced: what it had in memory is older than its lease.
+If other nodes share the journal, a service first stands by, until its node has the component's
+gateway. When the node gives the gateway away, the service drains as if the daemon stopped; when the
+node is no longer alive, it is cancelled, because another node may already have taken over. Then
+another service stands by. So what a service has in memory is never older than its lease.
+
+If the nodes spread the POSTs, a service that stands by already POSTs the stanzas of its node's
+partitions. What only a gateway needs (rooms, contacts, commands) is loaded when it becomes one.
 """
 
 from collections.abc import Collection
@@ -126,12 +127,12 @@ class ComponentService:
         self._stopping = trio.Event()
         self._ownership: Ownership = Alone() if storage is None else storage.ownership
         self._is_leased = storage is not None and storage.is_shared
-        self._shares_work = storage is not None and storage.shares_work
         self._begins = trio.Event()  # set when it need no longer stand by
-        self._gateway_lost = trio.Event()
+        self._scope: trio.CancelScope | None = None  # while it runs, and does not only stand by
+        self._is_attaching = False  # whether it has the gateway, or had it and drains
+        self._spreads = storage is not None and storage.spreads
         self._has_link = False
-        self._is_loaded = False  # with all of the small state, which is the gateway's
-        self._scope: trio.CancelScope | None = None  # while it does not stand by
+        self._gateway_lost = trio.Event()
         self._ready = False
         self._dispatched = trio.Event()
         self._log: FilteringBoundLogger = logger(component=component.domain)
@@ -161,7 +162,7 @@ class ComponentService:
                 spans,
                 self._submitted,
                 self._takes,
-                ownership=self._ownership if self._shares_work else None,
+                ownership=self._ownership if self._spreads else None,
             ),
         )
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
@@ -222,7 +223,7 @@ class ComponentService:
             case "send" if self._journal is not None:
                 return self._ready and not self.ended.is_set()
             case "send" | "query":
-                return self.is_open
+                return self.is_open and (self._is_attaching or not self._spreads)
             case _:
                 assert_never(submission)
 
@@ -270,8 +271,7 @@ class ComponentService:
         """Whether stanzas put into its outbox are sent, by it or by the next one of its domain: it
         runs, has recovered the kept stanzas, and is not stopping.
         """
-        is_loaded = self._is_loaded or not self._shares_work
-        return is_loaded and self._ready and not (self._stopping.is_set() or self.ended.is_set())
+        return self._ready and not self._stopping.is_set() and not self.ended.is_set()
 
     @property
     def status(self) -> ComponentStatus:
@@ -285,7 +285,7 @@ class ComponentService:
             self.counts,
             self.rooms,
             pollers,
-            is_gateway=GATEWAY in self._busy() or self._ownership.is_gateway(self.domain),
+            is_gateway=self._is_attaching or self._ownership.is_gateway(self.domain),
         )
 
     @property
@@ -310,7 +310,7 @@ class ComponentService:
         unsubscribe = self._ownership.on_change(self._ownership_changed)
         self._ownership.watch(self.domain, self._busy)
         try:
-            if not self._shares_work:
+            if not self._spreads:
                 await self._wait_gateway()
             if not self._stopping.is_set():
                 await self._run()
@@ -319,14 +319,14 @@ class ComponentService:
             await self._end()
 
     async def _wait_gateway(self) -> None:
-        """Wait until this node has the gateway, or `stop`."""
+        """Stand by. Returns as well if the service is to stop."""
         while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
             self._begins = trio.Event()
             await self._begins.wait()
 
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
-            self._scope = nursery.cancel_scope
+            self._scope, self._is_attaching = nursery.cancel_scope, not self._spreads
             nursery.start_soon(self._stop, nursery.cancel_scope)
             if self._journal is not None:
                 self._outbox.put(await self._recovered(self._journal))
@@ -335,12 +335,12 @@ class ComponentService:
                 nursery.start_soon(self._journal.run, self._dispatcher)
             else:
                 self._pipeline.streams.load(())
-            self._pipeline.offers.load()
-            if self._shares_work:
+            if self._spreads:
                 self._ready = True
                 await self._follow_gateway()
                 if self._stopping.is_set():
                     return
+            self._is_attaching = self._has_link = True
             self._pipeline.rooms.load(self._kept_state or self.handover.state)
             nursery.start_soon(self._pipeline.room_runner.run)
             self._pipeline.contacts.load()
@@ -348,7 +348,7 @@ class ComponentService:
             self._pipeline.commands.load(self._log)
             nursery.start_soon(self._pipeline.announcer.run)
             nursery.start_soon(self._keep_attached, nursery.cancel_scope)
-            self._is_loaded = self._ready = True
+            self._ready = True
 
     async def _end(self) -> None:
         self._pipeline.pending_iqs.end("the component has stopped")
@@ -358,27 +358,24 @@ class ComponentService:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
             await self._endpoint.aclose()
         self._elements.close()
-        self._scope = None
+        self._scope, self._is_attaching, self._has_link = None, False, False
         self.ended.set()
         self._ownership.changed()
 
     def _busy(self) -> Collection[int]:
-        if self.ended.is_set():
-            return ()
-        is_busy = self._has_link if self._shares_work else self._scope is not None
-        gateway = (GATEWAY,) if is_busy else ()
-        return (*gateway, *self._dispatcher.busy_parts) if self._shares_work else gateway
+        is_worker = self._spreads and not self.ended.is_set()
+        parts = self._dispatcher.busy_parts if is_worker else frozenset()
+        is_gateway = self._has_link if self._spreads else self._is_attaching
+        return {*parts, GATEWAY} if is_gateway else parts
 
     def _ownership_changed(self) -> None:
         if self._ownership.is_gateway(self.domain):
             self._begins.set()
-        elif self._scope is None:
-            return
-        elif not self._ownership.is_alive:
-            self.released, self._ready = True, False
+        elif self._scope is not None and not self._ownership.is_alive:
             self._log.warning("ending at once, because another node may have taken over")
+            self.released, self._ready = True, False
             self._scope.cancel()
-        elif self._is_loaded or not self._shares_work:
+        elif self._is_attaching:
             self.released, self._ready = True, False
             self._gateway_lost.set()
             self._stopping.set()
@@ -422,8 +419,8 @@ class ComponentService:
                 await trio.sleep(_RETRY_S)
 
     async def _follow_gateway(self) -> None:
-        """Wait until this node has the gateway, or `stop`, and read the small state as the one
-        before has left it. Retry while that fails.
+        """Stand by, and read what the gateway before has written meanwhile. Returns as well if the
+        service is to stop.
         """
         assert self._kept_state is not None
         while not self._stopping.is_set():
@@ -433,15 +430,14 @@ class ComponentService:
             except JournalError:  # the committer logs it
                 await trio.sleep(_RETRY_S)
                 continue
-            if self._ownership.is_gateway(self.domain):
+            await self._pipeline.promises.load()
+            if self._ownership.is_gateway(self.domain):  # not lost again meanwhile
                 return
 
     async def _keep_attached(self, service: trio.CancelScope) -> None:
-        """Attach, and detach properly if the work goes on when the gateway is given away."""
-        self._has_link = True
         try:
             async with trio.open_nursery() as nursery:
-                if self._shares_work:
+                if self._spreads:
                     nursery.start_soon(self._detach_when_lost, nursery.cancel_scope)
                 try:
                     await self._link.run()
@@ -454,8 +450,7 @@ class ComponentService:
 
     async def _detach_when_lost(self, link: trio.CancelScope) -> None:
         """Close the link before the POSTs have ended: another node waits for it."""
-        if self._ownership.is_gateway(self.domain):
-            await self._gateway_lost.wait()
+        await self._gateway_lost.wait()
         with trio.move_on_after(_CLOSE_S):
             await self._link.close()
         link.cancel()

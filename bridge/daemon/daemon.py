@@ -76,7 +76,8 @@ class Daemon:
         if storage is not None and storage.is_shared:
             label = settings.node.label or storage.directory.node_label()
             about = about_of(settings)
-            partitions = PARTITIONS if storage.shares_work else 0
+            storage.spreads = settings.node.spread
+            partitions = PARTITIONS if storage.spreads else 0
             self._node = ClusterNode(
                 storage.committer, label, about, self._log, partitions=partitions
             )
@@ -157,6 +158,8 @@ class Daemon:
                 await nursery.start(self._answer_commands, self._storage)
             if self._node is not None:
                 await nursery.start(self._node.run)
+                if self._storage is not None and self._storage.spreads:
+                    nursery.start_soon(self._storage.follow)
             if self._listener is not None and not self._stopping:
                 await nursery.start(self._listener.run)
             nursery.start_soon(self._reload_when_wanted)

@@ -30,7 +30,7 @@ class JournalState(MemoryState):
             JournalError: if the journal cannot be read.
         """
         found = await self._committer.ask(partial(_state, component=self._component))
-        self._values.clear()
+        self._values.clear()  # other nodes may have deleted entries since
         for one in found:
             self._values.setdefault(one.kind, {})[one.key] = one.value
 

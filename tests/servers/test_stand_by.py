@@ -40,7 +40,7 @@ async def node(
     token = {"name": "watch", "secret": TOKEN, "scopes": ["watch"]}
     table = {
         **settings,
-        "node": {"label": label},
+        "node": {"label": label, "spread": True},
         "listen": {"address": address, "token": [token]},
     }
     state = directory / label

@@ -50,6 +50,7 @@ OTHER: Final[list[dict[str, Any]]] = [
     {"stream": {"grace_s": 6}},
     {"retry": {"iq_budget_s": 1}},
     {"limits": {"burst": 1}},
+    {"node": {"spread": True}},
     {"command": [{"node": "a", "name": "A"}]},
     {"local_parts": ["a"]},
 ]

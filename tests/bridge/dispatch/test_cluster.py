@@ -41,8 +41,7 @@ class Node:
 
 
 def _body(message: Element) -> str:
-    [body] = [one for one in message.children if isinstance(one, Element)]
-    return body.text or ""
+    return next(one.text for one in message.elements if one.local == "body")
 
 
 class Cluster:
