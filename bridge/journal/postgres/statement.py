@@ -137,6 +137,10 @@ DELETE FROM {{table}} WHERE number <= (
     FROM {{table}} WINDOW newer AS (ORDER BY number DESC ROWS UNBOUNDED PRECEDING)) AS kept
   WHERE counted > %(count)s OR weighed > %(bytes)s OR since < {_NOW} - %(age_s)s)"""
 
+_EXCEEDS: Final = f"""
+SELECT count(*) > %(count)s OR coalesce(sum(weight) > %(bytes)s, false)
+  OR coalesce(min(since) < {_NOW} - %(age_s)s, false) FROM {{table}}"""
+
 _encode: Final = msgspec.json.Encoder().encode
 RareOperation = Attempted | Abandon | Requeue | DropDead | KeyOperation
 
@@ -151,6 +155,11 @@ class Statement(NamedTuple):
 def trim(table: str, limits: KeepLimits) -> Statement:
     """Return the statement that forgets what exceeds the limits."""
     return Statement(_TRIM.format(table=table), asdict(limits))
+
+
+def exceeds(table: str, limits: KeepLimits) -> Statement:
+    """Return the query whether the limits are exceeded: one that takes no lock."""
+    return Statement(_EXCEEDS.format(table=table), asdict(limits))
 
 
 def compile_operations(operations: Sequence[Operation]) -> list[Statement]:

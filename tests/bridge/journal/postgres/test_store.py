@@ -248,3 +248,14 @@ def test_a_batch_is_one_round_trip_of_few_statements(database: Database) -> None
         f" WHERE schemaname = '{database.schema}' AND relname IN ('pending', 'reply')"
     )
     assert after - before < 3000
+
+
+def test_a_batch_is_prepared_and_a_read_is_not(journal: PostgresStore) -> None:
+    """What is read is planned anew, because the tables may have grown."""
+    for number in range(9):
+        journal.commit([entry(f"u{number}")])
+        journal.pending("bot", limit=9)
+    query = "SELECT statement FROM pg_prepared_statements"
+    prepared = [text for (text,) in journal._fence.connection.get().execute(query)]
+    assert sum("INSERT INTO pending" in text for text in prepared) == 1
+    assert journal._reader.get().execute(query).fetchall() == []
