@@ -13,11 +13,11 @@ import pytest
 
 from bridge.cluster.partition import partition_of
 from bridge.journal.cluster import About, Lease, LeaseLost, Post
-from bridge.journal.delivery import Delivery
+from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.postgres import fence as fence_module
 from bridge.journal.postgres import store as store_module
 from bridge.journal.postgres.connection import HANG_S
-from bridge.journal.store import Claim, ClaimKey, JournalError, KeyTaken, Settle
+from bridge.journal.store import Attempted, Claim, ClaimKey, JournalError, KeyTaken, Settle
 from tests.bridge.journal.postgres.proxy import Proxy
 from tests.bridge.journal.sqlite.test_store import Clock, claim, entry, reply, send, uids
 
@@ -53,6 +53,23 @@ def pass_by(clock: Clock, seconds: float) -> None:
 
 def batch_of(store: PostgresStore, node: int) -> int:
     return next(one.batch for one in store.nodes() if one.id == node)
+
+
+def commit_in_thread(
+    journal: PostgresStore, operations: list[Operation]
+) -> tuple[threading.Thread, list[JournalError | None]]:
+    result: list[JournalError | None] = []
+
+    def commit() -> None:
+        try:
+            journal.commit(operations)
+            result.append(None)
+        except JournalError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    return thread, result
 
 
 # --- the fence
@@ -296,23 +313,6 @@ def end_standby(database: Database) -> None:
     database.wait_for("SELECT 1 WHERE current_setting('synchronous_standby_names') = ''")
 
 
-def commit_in_thread(
-    journal: PostgresStore, operations: list[Operation]
-) -> tuple[threading.Thread, list[JournalError | None]]:
-    result: list[JournalError | None] = []
-
-    def commit() -> None:
-        try:
-            journal.commit(operations)
-            result.append(None)
-        except JournalError as error:
-            result.append(error)
-
-    thread = threading.Thread(target=commit)
-    thread.start()
-    return thread, result
-
-
 def test_a_commit_whose_wait_was_cancelled_waits_again(
     database: Database, journal: PostgresStore, standby: str
 ) -> None:
@@ -497,30 +497,24 @@ def test_an_entry_that_two_nodes_settle_has_one_reply(
     assert journal.dead(None, limit=9) == []
 
 
-def test_two_batches_that_wait_for_each_other_are_both_committed(
-    database: Database, journal: PostgresStore, other: PostgresStore
+def test_a_batch_that_loses_a_deadlock_is_made_again(
+    database: Database, journal: PostgresStore
 ) -> None:
-    names = [f"u{number:03}" for number in range(300)]
-    journal.commit([entry(uid) for uid in names])
-    failures: list[Exception] = []
-
-    def settle(store: PostgresStore, order: list[str]) -> None:
-        try:
-            for uid in order:
-                store.commit([Settle(uid, (reply(uid),)), Settle(order[-1 - order.index(uid)])])
-        except Exception as error:
-            failures.append(error)
-
-    threads = [
-        threading.Thread(target=settle, args=(journal, names)),
-        threading.Thread(target=settle, args=(other, names[::-1])),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
-    assert journal.pending(None, limit=EVERYTHING) == []
+    journal.commit([entry("a"), entry("b")])
+    lock = "SELECT FROM pending WHERE uid = %s FOR UPDATE"
+    tried = [Attempted(uid, Attempt(1, "status 500")) for uid in "ab"]
+    with psycopg.connect(database.url.value) as other:
+        other.execute(f"SET search_path = {database.schema}".encode())
+        other.execute("SET deadlock_timeout = '1h'")  # it is not the one that loses
+        other.execute(lock, ("b",))
+        thread, result = commit_in_thread(journal, [*tried])
+        database.wait_for_lock()
+        other.execute(lock, ("a",))
+        assert result == []
+        other.commit()
+    thread.join(20)
+    assert result == [None]
+    assert [len(one.attempts) for one in journal.pending(None, limit=9)] == [1, 1]
 
 
 def test_nodes_that_create_the_schema_at_once_all_succeed(database: Database) -> None:

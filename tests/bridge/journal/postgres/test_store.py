@@ -30,6 +30,8 @@ from tests.bridge.journal.sqlite import test_store as sqlite
 from tests.bridge.journal.sqlite.test_store import Clock, claim, entry, reply, send, uids
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bridge.journal.store import Operation
     from tests.bridge.journal.postgres.database import Database
 
@@ -259,3 +261,34 @@ def test_a_batch_is_prepared_and_a_read_is_not(journal: PostgresStore) -> None:
     prepared = [text for (text,) in journal._fence.connection.get().execute(query)]
     assert sum("INSERT INTO pending" in text for text in prepared) == 1
     assert journal._reader.get().execute(query).fetchall() == []
+
+
+PAGES: Final[list[Callable[[PostgresStore], object]]] = [
+    lambda journal: journal.pending("bot", limit=9),
+    lambda journal: journal.pending(None, limit=9),
+    lambda journal: journal.pending_in("bot", range(256), {}, 9),
+    lambda journal: journal.pending_in("bot", range(256), {1: 10_000}, 9),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_reads_no_more_than_it_has(
+    database: Database, journal: PostgresStore, page: Callable[[PostgresStore], object]
+) -> None:
+    database.execute(
+        "INSERT INTO pending (received, writer, weight, part, uid, component, kind, from_, to_,"
+        " attempts, xml) SELECT 1, 1, 3, g % 256, 'u' || g, 'bot', 'message', 'a', 'b', '', 'xml'"
+        " FROM generate_series(1, 10000) AS g"
+    )
+    executed: list[tuple[str, Any]] = []
+    rows = journal._rows
+
+    def note(query: str, values: Any = None) -> list[Any]:
+        executed.append((query, values))
+        return rows(query, values)
+
+    journal._query._rows = note
+    page(journal)
+    [(query, values)] = executed
+    plan = rows(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values)[0][0][0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100
