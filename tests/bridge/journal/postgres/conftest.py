@@ -24,7 +24,7 @@ def server() -> Iterator[Postgres]:
         if os.environ.get("XMPP_BRIDGE_NO_SKIP") == "1":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-    started = Postgres({"fsync": "off", "deadlock_timeout": "50ms"})
+    started = Postgres({"fsync": "off"})
     trio.run(started.__aenter__)
     yield started
     trio.run(started.__aexit__)

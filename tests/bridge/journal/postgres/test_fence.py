@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
+from psycopg import errors
 
 from bridge.cluster.partition import partition_of
 from bridge.journal.cluster import About, Lease, LeaseLost, Post
-from bridge.journal.delivery import Attempt, Delivery
+from bridge.journal.delivery import Delivery
 from bridge.journal.postgres import fence as fence_module
 from bridge.journal.postgres import store as store_module
 from bridge.journal.postgres.connection import HANG_S
-from bridge.journal.store import Attempted, Claim, ClaimKey, JournalError, KeyTaken, Settle
+from bridge.journal.store import Claim, ClaimKey, JournalError, KeyTaken, Settle
 from tests.bridge.journal.postgres.proxy import Proxy
 from tests.bridge.journal.sqlite.test_store import Clock, claim, entry, reply, send, uids
 
@@ -497,24 +498,34 @@ def test_an_entry_that_two_nodes_settle_has_one_reply(
     assert journal.dead(None, limit=9) == []
 
 
+@pytest.mark.parametrize("lost", [1, 4])
 def test_a_batch_that_loses_a_deadlock_is_made_again(
-    database: Database, journal: PostgresStore
+    journal: PostgresStore, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
-    journal.commit([entry("a"), entry("b")])
-    lock = "SELECT FROM pending WHERE uid = %s FOR UPDATE"
-    tried = [Attempted(uid, Attempt(1, "status 500")) for uid in "ab"]
-    with psycopg.connect(database.url.value) as other:
-        other.execute(f"SET search_path = {database.schema}".encode())
-        other.execute("SET deadlock_timeout = '1h'")  # it is not the one that loses
-        other.execute(lock, ("b",))
-        thread, result = commit_in_thread(journal, [*tried])
-        database.wait_for_lock()
-        other.execute(lock, ("a",))
-        assert result == []
-        other.commit()
-    thread.join(20)
-    assert result == [None]
-    assert [len(one.attempts) for one in journal.pending(None, limit=9)] == [1, 1]
+    execute, left = journal._fence._execute, list(range(lost))
+
+    def lose(*args: Any) -> list[list[Any]]:
+        if left:
+            left.pop()
+            raise errors.DeadlockDetected("deadlock detected")
+        return execute(*args)
+
+    monkeypatch.setattr(journal._fence, "_execute", lose)
+    journal.commit([entry("a")])
+    assert uids(journal.pending(None, limit=9)) == ["a"]
+
+
+def test_a_batch_that_loses_again_and_again_fails(
+    journal: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> list[list[Any]]:
+        raise errors.DeadlockDetected("deadlock detected")
+
+    monkeypatch.setattr(journal._fence, "_execute", lose)
+    with pytest.raises(JournalError, match="deadlock detected"):
+        journal.commit([entry("a")])
+    monkeypatch.undo()
+    journal.commit([entry("a")])
 
 
 def test_nodes_that_create_the_schema_at_once_all_succeed(database: Database) -> None:
