@@ -89,6 +89,9 @@ class ClusterStore(JournalStore, Protocol):
     def incarnation(self) -> int:
         """The writer of this node's rows."""
 
+    def describe(self, about: About) -> None:
+        """Replace what this node tells about itself."""
+
     def beat(self) -> None:
         """Commit an empty batch, so that others see that this node lives."""
 

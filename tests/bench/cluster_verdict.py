@@ -3,7 +3,8 @@
 There are no epochs here: the other nodes go on while one is killed. Instead each deviation needs a
 cause, an outage that overlaps the time in which it came about:
 
-  a POST again       the node of the POST before it was killed or frozen, or the database was down
+  a POST again       the node of the POST before it was killed, frozen or cut from the database, or
+                     the database was down
   a second POST of   the same, of the node of the first
   a conversation
   a POST behind      the node that made it was frozen, and was released just before
@@ -35,13 +36,18 @@ RELEASED_S: Final = 2.0
 """In which a node that was frozen sends what it was about to send."""
 MOST_COPIES: Final = 5
 OF_DATABASE: Final[frozenset[Kind]] = frozenset({"crash", "promotion"})
-OF_NODE: Final[frozenset[Kind]] = frozenset({"kill", "freeze"})
+OF_NODE: Final[frozenset[Kind]] = frozenset({"kill", "freeze", "cut_database", "cut_both"})
+"""After which another node takes its work: it is dead, or has lost the database."""
+OF_SERVER: Final[frozenset[Kind]] = frozenset({"server", "cut_server"})
 KIND_NAMES: Final[dict[Kind, str]] = {
     "kill": "a node killed",
     "freeze": "a node frozen",
     "server": "Prosody killed",
     "crash": "the database crashed",
     "promotion": "a stand-by promoted",
+    "cut_database": "a node cut from the database",
+    "cut_server": "a node cut from Prosody",
+    "cut_both": "a node cut from both",
 }
 REFUSALS: Final = ("<resource-constraint ", "<remote-server-timeout ")
 
@@ -58,7 +64,10 @@ class ClusterVerdict:
         self._limit_s = take_over_s
         self._stories = list(evidence.stories.values())
         seen = {id for snapshot in evidence.snapshots for id in snapshot.pending}
-        self._accepted = [one for one in self._stories if one.posts or one.id in seen]
+        # What was refused since a commit was in doubt may be there until the journal takes it back.
+        self._accepted = [
+            one for one in self._stories if one.posts or (one.id in seen and not one.errors)
+        ]
         self._lost = [
             one
             for one in self._stories
@@ -167,12 +176,12 @@ class ClusterVerdict:
         return self._is_excused(begin, end, OF_NODE | OF_DATABASE, node)
 
     def _is_disturbed(self, begin: float, end: float) -> bool:
-        return self._is_excused(begin, end, OF_NODE | OF_DATABASE | {"server"})
+        return self._is_excused(begin, end, OF_NODE | OF_DATABASE | OF_SERVER)
 
     def _missing(self) -> Iterator[str]:
         """Whatever was accepted comes to the endpoint, and the journal ends empty."""
         for story in self._accepted:
-            if not story.posts and not (story.is_iq and story.errors):
+            if not story.posts:
                 yield f"{story.id}: seen in the journal, and never POSTed"
         for id in sorted(self._final.pending):
             yield f"{id}: still pending in the end"
@@ -226,7 +235,7 @@ class ClusterVerdict:
             if story.id in lost:
                 if not self._is_disturbed(story.sent_at, end):
                     yield f"{story.id}: lost, and nothing was down"
-            elif story.posts and not story.is_iq:
+            elif story.posts:
                 later[story.conversation] = min(end, story.posts[0].at)
 
     def _identity(self) -> Iterator[str]:

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["kill", "freeze", "server", "crash", "promotion"]
-"""Of a node, of Prosody (`server`), or of the database."""
+Kind = Literal[
+    "kill", "freeze", "server", "crash", "promotion", "cut_database", "cut_server", "cut_both"
+]
+"""Of a node, of Prosody (`server`), of the database, or of the links from a node to the others."""
 
 
 @dataclass(slots=True)
@@ -115,6 +117,8 @@ class Evidence:
         self.read: int | None = None  # how many stanzas the daemon says it has read, if it lived on
         self.strange: list[str] = []  # what fits nothing
         self.epoch = 0
+        self.answered_up_to: dict[int, float] = {}
+        """When the last stanza of each conversation was sent that has its reply."""
         self.last_at = 0.0
 
     def sent(self, conversation: int, number: int, at: float, *, is_iq: bool = False) -> Story:
@@ -144,6 +148,8 @@ class Evidence:
         if story is None:
             self.strange.append(f"a reply {body!r} ({id}) to nothing that was sent")
             return None
+        before = self.answered_up_to.get(story.conversation, -math.inf)
+        self.answered_up_to[story.conversation] = max(before, story.sent_at)
         story.arrivals.append(Arrival(at, id, body))
         return story
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.bench.cluster_verdict import MOST_COPIES, ClusterVerdict
+from tests.bench.cluster_verdict import COMMIT_S, MOST_COPIES, ClusterVerdict
 from tests.bench.evidence import Evidence, Kind, Outage, Post, Snapshot, Story
 
 REFUSED = "<message type='error'><error type='wait'><resource-constraint xmlns='x'/></error>"
@@ -135,6 +135,14 @@ def bounced_and_refused(record: Record) -> None:
     record.end(down)
 
 
+def refused_while_its_commit_was_in_doubt(record: Record) -> None:
+    down = record.begin("crash")
+    story = record.send()
+    record.snapshot(story)
+    story.errors.append(REFUSED)
+    record.end(down)
+
+
 def iq_is_answered_by_an_error(record: Record) -> None:
     story = record.send(is_iq=True)
     record.begin("kill", "a").began_at = story.sent_at + 5
@@ -170,15 +178,47 @@ def copy_after_a_kill(record: Record) -> None:
     record.reply(story)
 
 
+def copy_and_loss_after_a_kill_of_the_server(record: Record) -> None:
+    story = record.whole()
+    down = record.begin("server")
+    record.send()
+    record.end(down)
+    record.reply(story)
+
+
+def posted_just_before_the_journal_was_read(record: Record) -> None:
+    story = record.send()
+    post = record.post(story, answered=False)
+    record.snapshot()
+    post.at = record.seen.snapshots[0].began_at - COMMIT_S / 2
+    record.answer(post)
+    record.reply(story)
+
+
+def late_copy_is_not_in_the_journal(record: Record) -> None:
+    story = record.send()
+    freeze = record.begin("freeze", "a")
+    record.post(story, "b")
+    late = record.post(story, "a", answered=False)
+    record.reply(story)
+    record.snapshot()
+    record.end(freeze)
+    record.answer(late)
+
+
 @pytest.mark.parametrize(
     "happen",
     [
+        copy_and_loss_after_a_kill_of_the_server,
+        posted_just_before_the_journal_was_read,
+        late_copy_is_not_in_the_journal,
         posted_again_by_another_node,
         posted_again_because_the_database_was_down,
         next_one_posted_after_a_kill,
         copy_of_a_released_node_comes_late,
         lost_with_its_gateway,
         bounced_and_refused,
+        refused_while_its_commit_was_in_doubt,
         iq_is_answered_by_an_error,
         iqs_have_no_order,
         reply_dies_with_the_server,
@@ -299,6 +339,16 @@ def posted_out_of_order(record: Record) -> None:
         record.reply(story)
 
 
+def posted_again_behind_newer_ones(record: Record) -> None:
+    first, second = record.send(), record.send()
+    record.post(first, "a")
+    record.pass_by("kill", "a")
+    record.post(second, "b")
+    record.post(first, "b")
+    for story in (first, second):
+        record.reply(story)
+
+
 def posted_at_once(record: Record) -> None:
     first, second = record.send(), record.send()
     post = record.post(first, "a", answered=False)
@@ -376,6 +426,7 @@ def came_out_of_nowhere(record: Record) -> None:
         (another_webhook_id, "k0-1: POSTed as ['w', 'w-k0-1']"),
         (shared_webhook_id, "same: of k0-1 and of k1-1"),
         (posted_out_of_order, "k0-1: POSTed behind k0-2"),
+        (posted_again_behind_newer_ones, "k0-1: POSTed behind k0-2"),
         (posted_at_once, "k0-2: POSTed while k0-1 was being answered"),
         (replies_out_of_order, "k0-1: its reply came behind that to k0-2"),
         (settled_twice, "k0-1: settled twice: ['k0-1 POST 0', 'k0-1 POST 1']"),

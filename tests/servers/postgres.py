@@ -54,17 +54,24 @@ class Postgres:
     """One server with an empty database, or a copy of `of`, which follows it as a stand-by.
 
     It keeps its port from its creation to the end of its context, so that it comes back where it
-    was. `settings` are further lines of its configuration.
+    was. `settings` are further lines of its configuration. Clients in `network` may connect, too.
     """
 
     def __init__(
-        self, settings: Mapping[str, str] | None = None, *, of: Postgres | None = None
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        of: Postgres | None = None,
+        network: str | None = None,
     ) -> None:
         programs = _programs()
         assert programs is not None, missing()
         self._programs = programs
         self._of = of
         self._settings = {**SETTINGS, **(settings or {})}
+        self._network = network
+        if network is not None:
+            self._settings["listen_addresses"] = "*"
         self._reserved = reserve_port()
         self.port: int = self._reserved.getsockname()[1]
         self._place = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -100,6 +107,12 @@ class Postgres:
     @property
     def is_up(self) -> bool:
         return self._process is not None
+
+    @property
+    def pid(self) -> int:
+        """The process from which its sessions descend, which runs."""
+        assert self._process is not None, "PostgreSQL does not run"
+        return self._process.pid
 
     async def start(self) -> None:
         """Start it, and return when it answers.
@@ -165,6 +178,9 @@ class Postgres:
             await self._run(
                 ["initdb", "-D", data, "-A", "trust", "-U", ROLE, "-E", "UTF8", "--no-locale", "-N"]
             )
+            if self._network is not None:
+                with (self._data / "pg_hba.conf").open("a") as file:
+                    file.write(f"host all all {self._network} trust\n")
         else:
             await self._run(
                 ["pg_basebackup", "-D", data, "-R", "-c", "fast", "-N", "-d", self._of.url]
@@ -223,9 +239,11 @@ class ReplicatedPostgres:
     Each has a port of its own for good: the roles change, the URL names both.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
-        self._settings = settings
-        self.primary = Postgres(settings)
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, *, network: str | None = None
+    ) -> None:
+        self._settings, self._network = settings, network
+        self.primary = Postgres(settings, network=network)
         self.standby: Postgres | None = None
 
     async def __aenter__(self) -> Self:
@@ -245,14 +263,20 @@ class ReplicatedPostgres:
     @property
     def url(self) -> str:
         """Both servers, of which libpq takes the one that accepts writes."""
+        return self.url_at(LOOPBACK)
+
+    def url_at(self, host: str) -> str:
+        """The same, seen from a network where this machine has another address."""
         ports = [server.port for server in (self.primary, self.standby) if server is not None]
-        hosts = ",".join(f"{LOOPBACK}:{port}" for port in sorted(ports))
+        hosts = ",".join(f"{host}:{port}" for port in sorted(ports))
         return f"postgresql://{ROLE}@{hosts}/{DATABASE}?target_session_attrs=read-write"
 
     async def add_standby(self) -> None:
         """Copy the primary, and return when its commits wait for the copy."""
         assert self.standby is None, "there is a stand-by already"
-        self.standby = await Postgres(self._settings, of=self.primary).__aenter__()
+        self.standby = await Postgres(
+            self._settings, of=self.primary, network=self._network
+        ).__aenter__()
         await self._await_standby()
 
     async def fail_over(self) -> None:

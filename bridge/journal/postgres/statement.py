@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple, assert_never
 import msgspec
 from attrs import asdict
 
-from bridge.cluster.partition import partition_of
 from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.store import (
@@ -260,7 +259,7 @@ class _Group:
             "e": delivery.event,
             "r": delivery.received,
             "w": len(xml) if xml.isascii() else len(xml.encode()),
-            "p": partition_of(delivery.parties),
+            "p": delivery.part,
             "a": encode_attempts(delivery.attempts),
             "x": xml,
         }

@@ -221,6 +221,10 @@ class PostgresStore:
         """Become the node of this label, without leases, and return its incarnation."""
         return self._fence.register(label, about)
 
+    def describe(self, about: About) -> None:
+        """Replace what this node tells about itself."""
+        self._nodes.describe(about)
+
     def beat(self) -> None:
         """Commit an empty batch, so that others see that this node lives."""
         self._run(())
