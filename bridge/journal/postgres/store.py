@@ -28,9 +28,9 @@ from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.store import (
     CLAIM_S,
     Claim,
-    ClaimKey,
     DeadLetter,
     JournalError,
+    KeyOperation,
     Operation,
     PutState,
     Send,
@@ -120,11 +120,11 @@ class PostgresStore:
         if not operations:
             self._run([Statement(text, {"blocks": _PROBE_BYTES // 16}) for text in _PROBE])
             return
-        claims = any(
-            isinstance(one, ClaimKey) or (isinstance(one, Send) and one.claim is not None)
+        has_keys = any(
+            isinstance(one, KeyOperation) or (isinstance(one, Send) and one.claim is not None)
             for one in operations
         )
-        self._run(compile_operations(operations), synced=claims, undo=_undo(operations))
+        self._run(compile_operations(operations), synced=has_keys, undo=_undo(operations))
         now = self._elapsed_s()
         if now - self._trimmed_at >= self._trim_s:
             self._trimmed_at = now

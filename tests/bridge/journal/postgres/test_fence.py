@@ -18,12 +18,12 @@ from bridge.journal.delivery import Delivery
 from bridge.journal.postgres import fence as fence_module
 from bridge.journal.postgres import store as store_module
 from bridge.journal.postgres.connection import HANG_S
-from bridge.journal.store import Claim, ClaimKey, JournalError, KeyTaken, Settle
+from bridge.journal.store import AnswerKey, Claim, ClaimKey, JournalError, KeyTaken, Settle
 from tests.bridge.journal.postgres.proxy import Proxy
 from tests.bridge.journal.sqlite.test_store import Clock, claim, entry, reply, send, uids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bridge.journal.postgres.store import PostgresStore
     from bridge.journal.store import Operation
@@ -300,12 +300,16 @@ def test_what_is_to_be_withdrawn_is_not_forgotten_by_another_failure(
 
 @pytest.fixture
 def standby(database: Database) -> Iterator[str]:
-    """The condition of a commit that waits for a stand-by: there is none."""
+    """The query for the backends that wait for a stand-by: there is none."""
+    require_standby(database)
+    yield "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    end_standby(database)
+
+
+def require_standby(database: Database) -> None:
     database.execute("ALTER SYSTEM SET synchronous_standby_names = 'none'")
     database.execute("SELECT pg_reload_conf()")
     database.wait_for("SELECT 1 WHERE current_setting('synchronous_standby_names') <> ''")
-    yield "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-    end_standby(database)
 
 
 def end_standby(database: Database) -> None:
@@ -372,6 +376,39 @@ def test_a_commit_that_is_interrupted_while_it_waits_for_a_standby_is_no_success
         end_standby(database)
         journal.commit([entry("v")])
         assert uids(journal.pending(None, limit=9)) == ["v"]
+
+
+WAITED_FOR: Final[list[tuple[bool, Callable[[PostgresStore], object]]]] = [
+    (False, lambda journal: journal.commit([entry("u")])),
+    (False, lambda journal: journal.commit([Settle("u", (reply("u"),))])),
+    (False, lambda journal: journal.beat()),
+    (True, lambda journal: journal.commit([entry("u"), ClaimKey(claim(b"k"))])),
+    (True, lambda journal: journal.commit([send("u", claim=claim(b"k"))])),
+    (True, lambda journal: journal.commit([AnswerKey(b"k", "unanswered")])),
+    (True, lambda journal: journal.take("bot", [1])),
+    (True, lambda journal: journal.give("bot", [1], None)),
+    (True, lambda journal: journal.end_node(99, 0)),
+]
+
+
+@pytest.mark.parametrize(("waits", "call"), WAITED_FOR)
+def test_keys_and_leases_are_always_waited_for(
+    database: Database, waits: bool, call: Callable[[PostgresStore], object]
+) -> None:
+    with closing(database.open("node", "process")) as journal:
+        require_standby(database)
+        thread = threading.Thread(target=call, args=(journal,))
+        thread.start()
+        try:
+            if waits:
+                database.wait_for("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+                assert thread.is_alive()
+            else:
+                thread.join(20)
+                assert not thread.is_alive()
+        finally:
+            end_standby(database)
+            thread.join(20)
 
 
 def test_a_start_that_waits_for_a_standby_is_given_up(
