@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "forward": "bridge.cli.forward.command:forward",
     "help": "bridge.cli.help:help_command",
     "import": "bridge.cli.prosody.command:import_command",
+    "journal": "bridge.cli.journal:journal",
     "print-alerts": "bridge.cli.alerts:print_alerts",
     "print-dashboard": "bridge.cli.dashboard:print_dashboard",
     "print-man": "bridge.cli.man:print_man",

@@ -1,4 +1,4 @@
-"""Progress of a replay: a bar at a terminal, with the rate and the remaining time."""
+"""Progress of a replay or a copy: a bar at a terminal, with the rate and the remaining time."""
 
 import time
 from types import TracebackType
@@ -25,7 +25,9 @@ class Bar:
     If stderr is not a terminal, a line is printed every few seconds instead.
     """
 
-    def __init__(self, total_bytes: int | None, *, shown: bool, console: Console) -> None:
+    def __init__(
+        self, total_bytes: int | None, *, shown: bool, console: Console, doing: str = "replaying"
+    ) -> None:
         self.stanzas = 0
         self._began = self._due = time.monotonic()
         self._calls = 0
@@ -35,7 +37,7 @@ class Bar:
         self._total = total_bytes
         if shown and console.is_terminal:
             columns = (
-                TextColumn("replaying"),
+                TextColumn(doing),
                 BarColumn(),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[rate]}"),

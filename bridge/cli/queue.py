@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
 from functools import partial
 from io import TextIOWrapper
@@ -19,7 +19,7 @@ from rich.console import Console
 from bridge.cli import queue_table as view
 from bridge.cli.exit import EXIT_CODES
 from bridge.cli.queue_client import QueueClient, open_queue
-from bridge.config.loader import load_domains
+from bridge.config.loader import load_domains, load_journal
 from bridge.config.settings import ConfigError
 from bridge.daemon.control import ControlError
 from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
@@ -115,7 +115,8 @@ def queue(ctx: click.Context, config: str | None) -> None:
 
     A dead letter is a stanza that could not be delivered; it is kept with the reason. The commands
     work whether or not the daemon is running. From the file CONFIG only the names of components are
-    read, to mark stanzas of removed components as orphaned. A unique prefix of a uid is enough.
+    read, to mark stanzas of removed components as orphaned, and, if no daemon is running here,
+    where the journal is. A unique prefix of a uid is enough.
     """
     ctx.ensure_object(Target).config = config or None
 
@@ -442,9 +443,13 @@ def _run(target: Target, command: Callable[[QueueClient], Awaitable[int]]) -> No
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        configured = None if target.config is None else load_domains(Path(target.config))
-        directory = StateDirectory(resolve(target.state_dir))
-        code = trio.run(_with_queue, directory, configured, command)
+        opened = partial(open_queue, StateDirectory(resolve(target.state_dir)))
+        if target.config is None:
+            client = opened(None)
+        else:
+            file = Path(target.config)
+            client = opened(load_domains(file), partial(load_journal, file))
+        code = trio.run(_with_queue, client, command)
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None
@@ -454,9 +459,8 @@ def _run(target: Target, command: Callable[[QueueClient], Awaitable[int]]) -> No
 
 
 async def _with_queue(
-    directory: StateDirectory,
-    configured: frozenset[str] | None,
+    opening: AbstractAsyncContextManager[QueueClient],
     command: Callable[[QueueClient], Awaitable[int]],
 ) -> int:
-    async with open_queue(directory, configured) as client:
+    async with opening as client:
         return await command(client)

@@ -1,6 +1,7 @@
 """Access to a queue: through the running daemon or, if none runs, to its journal directly.
 
-A stopped daemon's journal is opened under the lock of its state directory, so that no daemon starts
+A journal on PostgreSQL is opened as other nodes do it, whether they run or not. Any other journal
+of a stopped daemon is opened under the lock of its state directory, so that no daemon starts
 meanwhile. A daemon that is starting or stopping holds the lock but has no socket: wait for it.
 """
 
@@ -13,6 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 import trio
 
+from bridge.config.settings import JournalSettings, NodeSettings
 from bridge.daemon.control import ControlError, NobodyListens, connect, run_as_owner
 from bridge.journal.admin import QueueAdmin
 from bridge.journal.directory import StateDirectory, StateDirectoryError, StateDirectoryTaken
@@ -23,6 +25,7 @@ from bridge.journal.store import JournalStore
 PATIENCE_S: Final = 5.0
 _AGAIN_S: Final = 0.1
 
+ReadJournal = Callable[[], tuple[JournalSettings, NodeSettings]]
 T = TypeVar("T")
 
 
@@ -59,14 +62,17 @@ class LocalQueue:
 
 @asynccontextmanager
 async def open_queue(
-    directory: StateDirectory, configured: Collection[str] | None
+    directory: StateDirectory,
+    configured: Collection[str] | None,
+    read_journal: ReadJournal = lambda: (JournalSettings(), NodeSettings()),
 ) -> AsyncIterator[QueueClient]:
     """Open a client of the running daemon, or of the journal if none runs.
 
     `configured` are the names of the configured components, None if unknown. A running daemon uses
-    its own.
+    its own. `read_journal` returns `[journal]` and `[node]`; it is called if no daemon runs.
 
     Raises:
+        ConfigError: if `read_journal` does.
         ControlError: if a daemon runs and cannot be asked.
         StateDirectoryError: if the directory has no journal, or its mode forbids opening it.
         JournalError: if the journal cannot be used.
@@ -84,6 +90,13 @@ async def open_queue(
                 finally:
                     await client.aclose()
                 return
+            journal, node = read_journal()
+            if journal.url is not None:
+                from bridge.journal.postgres.command import opened_for
+
+                store = stack.enter_context(opened_for("queue", journal, node))
+                yield LocalQueue(store, configured)
+                return
             _check(directory)
             try:
                 stack.enter_context(directory.lock())
@@ -96,8 +109,7 @@ async def open_queue(
                         " try again"
                     ) from None
             await trio.sleep(_AGAIN_S)
-        journal = stack.enter_context(closing(_open(directory)))
-        yield LocalQueue(journal, configured)
+        yield LocalQueue(stack.enter_context(closing(open_whole(directory))), configured)
 
 
 def _check(directory: StateDirectory) -> None:
@@ -111,7 +123,8 @@ def _check(directory: StateDirectory) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise StateDirectoryError(
             f"there is no journal in {directory.path}: no daemon has used this directory; "
-            "name the daemon's state directory with --state-dir"
+            "name the daemon's state directory with --state-dir, or, for a journal on PostgreSQL,"
+            " its configuration"
         ) from None
     except OSError as error:
         raise StateDirectoryError(
@@ -124,7 +137,7 @@ def _check(directory: StateDirectory) -> None:
             )
 
 
-def _open(directory: StateDirectory) -> SqliteStore:
+def open_whole(directory: StateDirectory) -> SqliteStore:
     """Open the journal with full durability, and delete nothing that exceeds the limits."""
     return SqliteStore(
         directory.journal_file,

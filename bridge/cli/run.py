@@ -180,6 +180,7 @@ def run(
     from bridge.daemon.daemon import Daemon
     from bridge.daemon.systemd import SystemdNotifier
     from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
+    from bridge.journal.nodes import about_of
     from bridge.journal.storage import open_storage
     from bridge.journal.store import JournalError
     from bridge.telemetry.tracing import open_spans
@@ -215,7 +216,8 @@ def run(
         run_async(make(recording=recording).run_with_signals, EARLY_SIGNALS)
     try:
         directory = StateDirectory(resolve(state_dir))
-        with open_storage(directory, settings.journal) as storage:
+        about = None if settings.journal.url is None else about_of(settings)
+        with open_storage(directory, settings.journal, settings.node, about) as storage:
             recording = open_recording(options, settings.components)
             run_async(make(storage, recording=recording).run_with_signals, EARLY_SIGNALS)
     except (StateDirectoryError, JournalError) as error:

@@ -84,7 +84,7 @@ def unit_of(config: Path | None, file: ConfigFile | None, command: str) -> str:
         "[Unit]",
         "Description=xmpp-bridge: an HTTP service behind XMPP",
         "Wants=network-online.target",
-        "After=network-online.target prosody.service ejabberd.service",
+        f"After=network-online.target prosody.service ejabberd.service{_database(file)}",
         "",
         "[Service]",
         "Type=notify",
@@ -139,7 +139,15 @@ def _notes(path: Path, file: ConfigFile) -> Iterator[str]:
     for http in _http_tables(file):
         for name in filter(is_secret_header, http.headers):
             yield f"# The header {name} is in that file: move it to a file, {name}_file."
+    if file.journal.url is not None:
+        yield "# The URL of the journal is in that file: move it to a file, url_file."
     yield ""
+
+
+def _database(file: ConfigFile) -> str:
+    """Return the service of the journal's database, if it may be on this machine."""
+    has_url = file.journal.url is not None or file.journal.url_file is not None
+    return " postgresql.service" if has_url else ""
 
 
 def _credential_lines(path: Path, file: ConfigFile) -> Iterator[str]:
@@ -184,6 +192,8 @@ def _secret_files(file: ConfigFile) -> Iterator[tuple[str, str]]:
     for token in () if file.listen is None else file.listen.token:
         if token.secret_file is not None:
             yield "secret_file", token.secret_file
+    if file.journal.url_file is not None:
+        yield "url_file", file.journal.url_file
 
 
 def _http_tables(file: ConfigFile) -> Iterator[HttpTable]:

@@ -20,6 +20,8 @@ from bridge.config.settings import (
     ConfigError,
     ConfigFault,
     ConfigFile,
+    JournalSettings,
+    NodeSettings,
     Settings,
 )
 from bridge.config.validation import Validation, readable_by_all
@@ -59,7 +61,7 @@ def load_domains(path: Path) -> frozenset[str]:
 
 def load_without_secrets(path: Path) -> Settings:
     """Read a configuration file without its components' secrets, for use where they are neither
-    available nor needed. Each component gets a placeholder.
+    available nor needed: each component gets a placeholder. The journal's URL is left out, too.
 
     Raises:
         ConfigError: if it has other faults; the error lists all of them.
@@ -71,7 +73,25 @@ def load_without_secrets(path: Path) -> Settings:
             if isinstance(one, dict):
                 one.pop("component_secret_file", None)
                 one["component_secret"] = "not used"
+    journal = table.get("journal")
+    if isinstance(journal, dict) and ("url" in journal or "url_file" in journal):
+        table["journal"] = {k: v for k, v in journal.items() if k not in ("url", "url_file")}
+        table.pop("node", None)
     return from_table(table, str(path), directory=path.parent)
+
+
+def load_journal(path: Path) -> tuple[JournalSettings, NodeSettings]:
+    """Read only `[journal]` and `[node]` of a configuration file, and the file with the URL.
+
+    Raises:
+        ConfigError: if they have faults; the error lists all of them.
+    """
+    table, reading = _read(path), Validation(path.parent, os.environ)
+    parts: dict[str, Any] = {key: table[key] for key in ("journal", "node") if key in table}
+    journal, node = reading.journal(structure(parts, reading.faults))
+    if reading.faults:
+        raise ConfigError(str(path), reading.faults)
+    return journal, node
 
 
 def load_file(path: Path) -> ConfigFile:
@@ -150,6 +170,7 @@ def _holds_secret(table: Mapping[str, Any], settings: Settings) -> bool:
     return (
         any("component_secret" in one or "webhook_secrets" in one for one in components)
         or any("password" in room for one in components for room in one.get("room", ()))
+        or "url" in table.get("journal", {})
         or any(one.post_url.authorization is not None for one in settings.components)
         or any(map(is_secret_header, chain.from_iterable(headers)))
         or any("secret" in one for one in table.get("listen", {}).get("token", ()))

@@ -11,7 +11,7 @@ from bridge.config.command import PREFIX, CommandSet, RawTable, RawTables
 from bridge.config.event import DEFAULT_EVENTS, PostEvents
 from bridge.config.profile import Profile, ProfileTable
 from bridge.config.token import Token
-from bridge.config.value import PostUrl, Secret
+from bridge.config.value import DatabaseUrl, PostUrl, Secret
 from xmppstream import Limits, Server
 
 Durability = Literal["power", "process", "off"]
@@ -142,8 +142,24 @@ class RetrySettings:
 
 
 @frozen
+class JournalTable:
+    """`[journal]`, as written in the file."""
+
+    url: str | None = field(default=None, repr=False)
+    url_file: str | None = None
+    durability: Durability | None = None
+    max_stanzas: Count = Count(1_000_000)
+    max_bytes: Count = Count(1024 * _MIB)
+    dead_max_stanzas: Count = Count(10_000)
+    dead_max_bytes: Count = Count(64 * _MIB)
+    dead_max_age_s: Age = Age(30 * 86_400.0)
+
+
+@frozen
 class JournalSettings:
-    """`[journal]`: which failures stanzas survive, and how many are kept."""
+    """`[journal]`, validated: where it is, which failures stanzas survive, and how many are kept.
+    Without `url`, it is a file in the state directory.
+    """
 
     durability: Durability = "process"
     max_stanzas: Count = Count(1_000_000)
@@ -151,6 +167,28 @@ class JournalSettings:
     dead_max_stanzas: Count = Count(10_000)
     dead_max_bytes: Count = Count(64 * _MIB)
     dead_max_age_s: Age = Age(30 * 86_400.0)
+    url: DatabaseUrl | None = None
+
+
+@frozen
+class NodeTable:
+    """`[node]`, as written in the file."""
+
+    cluster: str = "xmpp_bridge"
+    label: str | None = None
+    spread: bool = False
+
+
+@frozen
+class NodeSettings:
+    """`[node]`, validated: this process among those that share a journal. `cluster` is the schema
+    of their tables. Without a label, the state directory keeps one. `spread`: whether all nodes
+    POST the stanzas of a component, or only the one that is attached as it.
+    """
+
+    cluster: str = "xmpp_bridge"
+    label: str | None = None
+    spread: bool = False
 
 
 @frozen
@@ -320,7 +358,8 @@ class ConfigFile:
     http: HttpTable = field(factory=HttpTable)
     stream: StreamSettings = field(factory=StreamSettings)
     retry: RetryTable = field(factory=RetryTable)
-    journal: JournalSettings = field(factory=JournalSettings)
+    journal: JournalTable = field(factory=JournalTable)
+    node: NodeTable = field(factory=NodeTable)
     listen: ListenTable | None = None
     limits: SenderLimits = field(factory=SenderLimits)
     tracing: TracingSettings | None = None
@@ -398,6 +437,7 @@ class Settings:
     limits: SenderLimits = field(factory=SenderLimits)
     tracing: TracingSettings | None = None
     log: LogSettings = field(factory=LogSettings)
+    node: NodeSettings = field(factory=NodeSettings)
 
 
 def http_of(component: Component, settings: Settings) -> HttpSettings:

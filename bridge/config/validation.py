@@ -17,6 +17,7 @@ from bridge.config.command import (
 )
 from bridge.config.event import DEFAULT_EVENTS, EVENTS
 from bridge.config.http import HttpValidation
+from bridge.config.journal import JournalValidation
 from bridge.config.listener import ListenerValidation
 from bridge.config.profile import (
     AVATAR_LIMIT_BYTES,
@@ -36,7 +37,9 @@ from bridge.config.settings import (
     ConfigFault,
     ConfigFile,
     HttpSettings,
+    JournalSettings,
     ListenSettings,
+    NodeSettings,
     RetrySettings,
     Settings,
     TracingSettings,
@@ -93,18 +96,25 @@ class Validation:
         self._http.check_secrets(file.http, file.component, components)
         listen = self._listen(file)
         PullValidation(self._fault, self.warnings.append).check(file, components, listen)
+        journal, node = self.journal(file)
         return Settings(
             components,
             http,
             file.stream,
             retry,
-            file.journal,
+            journal,
             listen=listen,
             warnings=tuple(self.warnings),
             limits=file.limits,
             tracing=self._tracing(file.tracing),
             log=file.log,
+            node=node,
         )
+
+    def journal(self, file: ConfigFile) -> tuple[JournalSettings, NodeSettings]:
+        """Return the settings of `[journal]` and `[node]`."""
+        reading = JournalValidation(self._secret_file, self._fault, self.warnings.append)
+        return reading.journal(file.journal), reading.node(file.node, file.journal)
 
     def _tracing(self, table: TracingSettings | None) -> TracingSettings | None:
         if any(fault.key.startswith("tracing.") for fault in self.faults):

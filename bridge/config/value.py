@@ -17,6 +17,14 @@ _LABEL: Final = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?|_[\w-]{0,62}")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 _URL_LIMIT: Final = 8_000  # RFC 9110 §4.1 recommends supporting this much; httpx refuses 65,536
+_DATABASE: Final = re.compile(
+    r"postgres(?:ql)?://(?:(?P<user>[^:@/?]*)(?::[^@/?]*)?@)?"
+    r"(?P<hosts>[^/?]*)(?:/(?P<name>[^?]*))?(?:\?(?P<query>.*))?"
+)
+_NOT_ENCODED: Final = re.compile("%(?![0-9a-f]{2})|%00", re.IGNORECASE)
+_DATABASE_HOST: Final = re.compile(
+    r"(?:\[[0-9a-f:.%]+\]|[\w.%-]*)(?::(?P<port>\d{1,5})?)?", re.ASCII | re.IGNORECASE
+)
 _LUA: Final = re.compile(r"""[{}="']|\bcomponent_|^Component\b""")
 _NOT_IN_HOST: Final = frozenset("/@\"'<>\\%[]")
 _SECRET_HEADER: Final = re.compile(
@@ -46,6 +54,19 @@ class Secret:
 
     def __str__(self) -> str:
         return "…"
+
+
+@frozen
+class DatabaseUrl:
+    """The URL of a PostgreSQL database, as libpq reads it. `str()` is safe to show: it has no
+    password and no parameters.
+    """
+
+    value: str = field(repr=False)
+    shown: str
+
+    def __str__(self) -> str:
+        return self.shown
 
 
 PULL_TEXT: Final = "pull:"
@@ -130,6 +151,35 @@ def parse_post_url(text: str) -> PostUrl:
     url = urlunsplit((parts.scheme, place, parts.path or "/", parts.query, ""))
     shown = urlunsplit((parts.scheme, place, parts.path or "/", "…" if parts.query else "", ""))
     return PostUrl(url, shown, authorization)
+
+
+def parse_database_url(text: str) -> DatabaseUrl:
+    """Parse a URL of PostgreSQL: `postgresql://USER:PASSWORD@HOST:PORT,HOST:PORT/NAME?KEY=VALUE`,
+    in which every part may be missing. libpq checks the parameters.
+
+    Raises:
+        BadValue: if it is none; the message does not show it, since it may hold a password.
+    """
+    example = 'Use a URL such as "postgresql://bridge@db.example.com/bridge"'
+    encode = "In user and password, write %40 for @, %2F for /, %3A for :, and %25 for %"
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise BadValue("the URL contains white space or control characters", example)
+    if len(text) > _URL_LIMIT:
+        raise BadValue(f"the URL is longer than {_URL_LIMIT} characters", example)
+    match = _DATABASE.fullmatch(text)
+    if match is None:
+        raise BadValue("the URL must begin with postgresql://", example)
+    if _NOT_ENCODED.search(text) is not None:  # libpq would show it, be it in the password
+        raise BadValue("the URL has a % without two hexadecimal digits", encode)
+    user, hosts, name, query = (match[part] or "" for part in ("user", "hosts", "name", "query"))
+    for host in hosts.split(","):
+        place = _DATABASE_HOST.fullmatch(host)
+        if place is None or not 0 < int(place["port"] or 1) < 65_536:
+            raise BadValue("the URL has no valid host or port (1 to 65535)", encode)
+    if "@" in name or any("=" not in one for one in query.split("&") if one):
+        raise BadValue("the URL has no valid database or parameters", encode)
+    shown = f"{user}@{hosts}" if user else hosts
+    return DatabaseUrl(text, f"postgresql://{shown}/{name}")
 
 
 def parse_server(text: str) -> tuple[str, int]:

@@ -3,8 +3,17 @@
 Services share only the journal, so a refused or slow one does not affect another. At most one
 service per domain runs. State that its successor needs and does not find in the journal is passed
 on as a `Handover`.
+
+If other nodes share the journal, a service first stands by, until its node has the component's
+gateway. When the node gives the gateway away, the service drains as if the daemon stopped; when the
+node is no longer alive, it is cancelled, because another node may already have taken over. Then
+another service stands by. So what a service has in memory is never older than its lease.
+
+If the nodes spread the POSTs, a service that stands by already POSTs the stanzas of its node's
+partitions. What only a gateway needs (rooms, contacts, commands) is loaded when it becomes one.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol, assert_never
@@ -14,6 +23,8 @@ from attrs import define, evolve, field
 from structlog.typing import FilteringBoundLogger
 
 from bridge.capture.recorder import Recorder
+from bridge.cluster.ownership import Alone, Ownership
+from bridge.cluster.partition import GATEWAY
 from bridge.config.settings import (
     Component,
     Settings,
@@ -31,6 +42,7 @@ from bridge.dispatch.upload import Uploader
 from bridge.dispatch.worker import Poster
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import DeliveryQueue, MemoryQueue
+from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
@@ -43,6 +55,7 @@ from bridge.webhook.pull import PulledEvents
 from bridge.webhook.pulled_endpoint import PulledEndpoint
 from bridge.webhook.signature import Signer
 from bridge.xmpp.announcer import Announcer
+from bridge.xmpp.backoff import ReconnectDelay
 from bridge.xmpp.command.commands import Commands
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
@@ -106,11 +119,20 @@ class ComponentService:
         self.handover = handover or Handover(SenderLimiter(settings.limits))
         self.handover.limiter.change(settings.limits)
         self.refused = False  # whether a refusal has ended it
+        self.released = False  # whether it ends because another node has the gateway
         self.ended = trio.Event()
         self._component = component
         self._settings = settings
         self._stamps = _stamps(component, settings)
         self._stopping = trio.Event()
+        self._ownership: Ownership = Alone() if storage is None else storage.ownership
+        self._is_leased = storage is not None and storage.is_shared
+        self._begins = trio.Event()  # set when it need no longer stand by
+        self._scope: trio.CancelScope | None = None  # while it runs, and does not only stand by
+        self._is_attaching = False  # whether it has the gateway, or had it and drains
+        self._spreads = storage is not None and storage.spreads
+        self._has_link = False
+        self._gateway_lost = trio.Event()
         self._ready = False
         self._dispatched = trio.Event()
         self._log: FilteringBoundLogger = logger(component=component.domain)
@@ -140,12 +162,15 @@ class ComponentService:
                 spans,
                 self._submitted,
                 self._takes,
+                ownership=self._ownership if self._spreads else None,
             ),
         )
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
         self._watch_pollers(self._endpoint)
         if self._journal is not None:
             self._journal.dropped = self._outbox.drop
+        if isinstance(self._journal, SharedQueue):
+            self._journal.serve(self._outbox, self._dispatcher.leave_parts)
         self._link = Link(
             component,
             StreamOptions(
@@ -160,14 +185,20 @@ class ComponentService:
             self._log,
             self.handover.meter,
             exit_on_refusal=stream.exit_on_refusal,
+            backoff=ReconnectDelay(holds_lease=self._is_leased),
             changed=self._link_changed,
+            may_write=self._is_alive,
         )
+
+    def _is_alive(self) -> bool:
+        return self._ownership.is_alive
 
     def _watch_pollers(self, endpoint: ClosableEndpoint) -> None:
         if isinstance(endpoint, PulledEndpoint):
             endpoint.when_polled_again(self._dispatcher.endpoint_returned)
 
     def _link_changed(self, attached: bool) -> None:
+        self._ownership.attached(self.domain, attached)
         rooms, announcer = self._pipeline.rooms, self._pipeline.announcer
         if attached:
             rooms.attached()
@@ -192,7 +223,7 @@ class ComponentService:
             case "send" if self._journal is not None:
                 return self._ready and not self.ended.is_set()
             case "send" | "query":
-                return self.is_open
+                return self.is_open and (self._is_attaching or not self._spreads)
             case _:
                 assert_never(submission)
 
@@ -248,7 +279,13 @@ class ComponentService:
         endpoint = self._endpoint
         pollers = endpoint.idle_pollers if isinstance(endpoint, PulledEndpoint) else None
         return component_status(
-            self._component, self._link, self._dispatcher, self.counts, self.rooms, pollers
+            self._component,
+            self._link,
+            self._dispatcher,
+            self.counts,
+            self.rooms,
+            pollers,
+            is_gateway=self._is_attaching or self._ownership.is_gateway(self.domain),
         )
 
     @property
@@ -260,6 +297,7 @@ class ComponentService:
             self._dispatcher,
             self.handover.meter,
             self._pipeline.contacts.subscriber_count,
+            len(self._ownership.parts(self.domain)),
         )
 
     # --- running
@@ -269,33 +307,78 @@ class ComponentService:
 
         Draining takes at most `grace_s` and 2 s. Cancellation drops everything at once.
         """
+        unsubscribe = self._ownership.on_change(self._ownership_changed)
+        self._ownership.watch(self.domain, self._busy)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stop, nursery.cancel_scope)
-                if self._journal is not None:
-                    self._outbox.put(await self._recovered(self._journal))
-                await self._pipeline.promises.load()  # before the first POST, which has a URL
-                if self._journal is not None:
-                    nursery.start_soon(self._journal.run, self._dispatcher)
-                else:
-                    self._pipeline.streams.load(())
-                self._pipeline.rooms.load(self._kept_state or self.handover.state)
-                nursery.start_soon(self._pipeline.room_runner.run)
-                self._pipeline.contacts.load()
-                self._pipeline.offers.load()
-                self._pipeline.commands.load(self._log)
-                nursery.start_soon(self._pipeline.announcer.run)
-                nursery.start_soon(self._keep_attached, nursery.cancel_scope)
-                self._ready = True
+            if not self._spreads:
+                await self._wait_gateway()
+            if not self._stopping.is_set():
+                await self._run()
         finally:
-            self._pipeline.pending_iqs.end("the component has stopped")
-            if self._journal is not None and self._storage is not None:
-                self._entries.close()
-                self._storage.release(self._journal)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
-                await self._endpoint.aclose()
-            self._elements.close()
-            self.ended.set()
+            unsubscribe()
+            await self._end()
+
+    async def _wait_gateway(self) -> None:
+        """Stand by. Returns as well if the service is to stop."""
+        while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
+            self._begins = trio.Event()
+            await self._begins.wait()
+
+    async def _run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._scope, self._is_attaching = nursery.cancel_scope, not self._spreads
+            nursery.start_soon(self._stop, nursery.cancel_scope)
+            if self._journal is not None:
+                self._outbox.put(await self._recovered(self._journal))
+            await self._pipeline.promises.load()  # before the first POST, which has a URL
+            if self._journal is not None:
+                nursery.start_soon(self._journal.run, self._dispatcher)
+            else:
+                self._pipeline.streams.load(())
+            if self._spreads:
+                self._ready = True
+                await self._follow_gateway()
+                if self._stopping.is_set():
+                    return
+            self._is_attaching = self._has_link = True
+            self._pipeline.rooms.load(self._kept_state or self.handover.state)
+            nursery.start_soon(self._pipeline.room_runner.run)
+            self._pipeline.contacts.load()
+            self._pipeline.offers.load()
+            self._pipeline.commands.load(self._log)
+            nursery.start_soon(self._pipeline.announcer.run)
+            nursery.start_soon(self._keep_attached, nursery.cancel_scope)
+            self._ready = True
+
+    async def _end(self) -> None:
+        self._pipeline.pending_iqs.end("the component has stopped")
+        if self._journal is not None and self._storage is not None:
+            self._entries.close()
+            self._storage.release(self._journal)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
+            await self._endpoint.aclose()
+        self._elements.close()
+        self._scope, self._is_attaching, self._has_link = None, False, False
+        self.ended.set()
+        self._ownership.changed()
+
+    def _busy(self) -> Collection[int]:
+        is_worker = self._spreads and not self.ended.is_set()
+        parts = self._dispatcher.busy_parts if is_worker else frozenset()
+        is_gateway = self._has_link if self._spreads else self._is_attaching
+        return {*parts, GATEWAY} if is_gateway else parts
+
+    def _ownership_changed(self) -> None:
+        if self._ownership.is_gateway(self.domain):
+            self._begins.set()
+        elif self._scope is not None and not self._ownership.is_alive:
+            self._log.warning("ending at once, because another node may have taken over")
+            self.released, self._ready = True, False
+            self._scope.cancel()
+        elif self._is_attaching:
+            self.released, self._ready = True, False
+            self._gateway_lost.set()
+            self._stopping.set()
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """Begin to drain; `run` returns when the drain is complete. Unless the component is
@@ -304,6 +387,7 @@ class ComponentService:
         if not is_replaced:
             self._pipeline.announcer.leave()
         self._stopping.set()
+        self._begins.set()
 
     async def _stop(self, service: trio.CancelScope) -> None:
         """Own the dispatcher's task; after `stop`, drain it and then cancel all other tasks."""
@@ -334,12 +418,42 @@ class ComponentService:
                 told = True
                 await trio.sleep(_RETRY_S)
 
+    async def _follow_gateway(self) -> None:
+        """Stand by, and read what the gateway before has written meanwhile. Returns as well if the
+        service is to stop.
+        """
+        assert self._kept_state is not None
+        while not self._stopping.is_set():
+            await self._wait_gateway()
+            try:
+                await self._kept_state.load()
+            except JournalError:  # the committer logs it
+                await trio.sleep(_RETRY_S)
+                continue
+            await self._pipeline.promises.load()
+            if self._ownership.is_gateway(self.domain):  # not lost again meanwhile
+                return
+
     async def _keep_attached(self, service: trio.CancelScope) -> None:
         try:
-            await self._link.run()
-        except Refused:
-            self.refused = True
-            service.cancel()
+            async with trio.open_nursery() as nursery:
+                if self._spreads:
+                    nursery.start_soon(self._detach_when_lost, nursery.cancel_scope)
+                try:
+                    await self._link.run()
+                except Refused:
+                    self.refused = True
+                    service.cancel()
+        finally:
+            self._has_link = False
+            self._ownership.changed()
+
+    async def _detach_when_lost(self, link: trio.CancelScope) -> None:
+        """Close the link before the POSTs have ended: another node waits for it."""
+        await self._gateway_lost.wait()
+        with trio.move_on_after(_CLOSE_S):
+            await self._link.close()
+        link.cancel()
 
     async def _dispatch(self, scope: trio.CancelScope) -> None:
         with scope:

@@ -168,7 +168,7 @@ class _Server:
             return {"error": str(error), "protocol": PROTOCOL, "version": __version__}
         except (CommandError, JournalError) as error:
             return {"error": str(error)}
-        return {"error": "the journal does not answer; look at the disk"}
+        return {"error": "the journal does not answer; look at its disk or database"}
 
 
 async def _send(stream: trio.abc.Stream, response: object) -> bool:

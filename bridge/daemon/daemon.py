@@ -14,13 +14,16 @@ import trio
 from attrs import evolve
 
 from bridge.capture.recorder import Recorders
+from bridge.cluster.partition import PARTITIONS
 from bridge.config.settings import ConfigError, ListenSettings, Settings, limits_written
 from bridge.daemon import control
 from bridge.daemon.component import ComponentService
 from bridge.daemon.listener import DaemonParts, Listener, ListenError, OpenListener
+from bridge.daemon.node import ClusterNode
 from bridge.daemon.status import ControlHandler
 from bridge.daemon.supervisor import CannotReload, Supervisor
 from bridge.daemon.systemd import SystemdNotifier
+from bridge.journal.nodes import about_of
 from bridge.journal.storage import Storage
 from bridge.telemetry.log import RecentErrors, logger, set_level
 from bridge.telemetry.meter import Counts
@@ -30,7 +33,7 @@ _END_S: Final = 2.0
 """Seconds for the end after `grace_s`: of the streams, the spans and the journal."""
 _EXPORT_S: Final = 1.0
 _JOURNAL_S: Final = 0.5
-_AT_START_ONLY: Final = ("journal", "tracing")
+_AT_START_ONLY: Final = ("journal", "node", "tracing")
 """Tables that are read only at the start."""
 
 
@@ -69,6 +72,16 @@ class Daemon:
         self._read = read
         self._notifier = notifier or SystemdNotifier({})
         self._recording = recording
+        self._node: ClusterNode | None = None
+        if storage is not None and storage.is_shared:
+            label = settings.node.label or storage.directory.node_label()
+            about = about_of(settings)
+            storage.spreads = settings.node.spread
+            partitions = PARTITIONS if storage.spreads else 0
+            self._node = ClusterNode(
+                storage.committer, label, about, self._log, partitions=partitions
+            )
+            storage.ownership = self._node
         self._supervisor = Supervisor(settings, storage, spans, recording)
         self._spans = spans
         self._open_listener = open_listener
@@ -112,6 +125,8 @@ class Daemon:
         self._notifier.stopping()
         if self._listener is not None:
             self._listener.stop()
+        if self._node is not None:
+            self._node.leave()
         self._supervisor.stop()
 
     def reload(self) -> None:
@@ -141,6 +156,10 @@ class Daemon:
             if self._storage is not None:
                 await nursery.start(self._storage.committer.run)
                 await nursery.start(self._answer_commands, self._storage)
+            if self._node is not None:
+                await nursery.start(self._node.run)
+                if self._storage is not None and self._storage.spreads:
+                    nursery.start_soon(self._storage.follow)
             if self._listener is not None and not self._stopping:
                 await nursery.start(self._listener.run)
             nursery.start_soon(self._reload_when_wanted)
@@ -148,6 +167,8 @@ class Daemon:
             if not self._stopping:
                 self._notifier.ready()
             await self._supervisor.run()
+            if self._node is not None:
+                await self._node.retire()
             await self._export_last()
             nursery.cancel_scope.cancel()
         if self._supervisor.all_refused:
@@ -190,8 +211,10 @@ class Daemon:
         """Return a status line for the service manager."""
         statuses = [one.status for one in self.services.values()]
         attached = sum(one.link.state == "attached" for one in statuses)
+        standby = sum(one.link.state == "standby" for one in statuses)
         waiting = sum(one.waiting + one.in_flight for one in statuses)
-        return f"{attached} of {len(statuses)} components attached, {waiting} waiting"
+        others = f" ({standby} by other nodes)" if standby else ""
+        return f"{attached} of {len(statuses)} components attached{others}, {waiting} waiting"
 
     # --- reload
 
@@ -227,6 +250,8 @@ class Daemon:
             self._log.error("configuration not changed", why=str(error))
         else:
             self._adopt(settings)
+            if self._node is not None:
+                self._node.configure(about_of(settings))
             self._log.info(
                 "configuration read again",
                 added=list(plan.added),

@@ -17,14 +17,16 @@ from attrs import frozen
 from msgspec import Struct
 
 from bridge import __version__
+from bridge.cluster.partition import PARTITIONS
 from bridge.config.settings import Component
 from bridge.daemon.control import AnyRequest, AskStatus
 from bridge.dispatch.conversation import Conversations
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.journal.admin import QueueAdmin, holdings
-from bridge.journal.request import PROTOCOL, Holding
+from bridge.journal.nodes import nodes_of
+from bridge.journal.request import PROTOCOL, Holding, Holdings, NodeStatus
 from bridge.journal.storage import Storage
-from bridge.journal.store import JournalError, JournalStore, Totals
+from bridge.journal.store import JournalError, JournalStore
 from bridge.telemetry.meter import Counts, Meter
 from bridge.webhook.retry import CircuitBreaker
 from bridge.xmpp.link import Link
@@ -33,13 +35,14 @@ from bridge.xmpp.room.rooms import Rooms
 
 T = TypeVar("T")
 RoomState = Literal["joined", "joining", "waiting", "out"]
-LinkName = Literal["attached", "attaching", "waiting", "refused"]
+LinkName = Literal["attached", "attaching", "waiting", "refused", "standby"]
 _TOTALS_S: Final = 2.0
 """How long the status waits for the journal: a disk that hangs is reported, too."""
 
 
 class LinkStatus(Struct, frozen=True, kw_only=True):
-    """`why` explains `waiting` and `refused`. `since` is when the link was attached or lost.
+    """`why` explains `waiting` and `refused`. `since` is when the link was attached or lost. With
+    `standby`, another node attaches as the component, and this one does not try.
 
     `shared` is when another instance of this component was last noticed; None if none was lately.
     """
@@ -90,7 +93,9 @@ class ComponentStatus(Struct, frozen=True, kw_only=True):
 
 
 class JournalStatus(Struct, frozen=True, kw_only=True):
-    """The journal; if it cannot be read, `totals` is None and `failure` says why."""
+    """The journal: its file, or the URL of its database without the password. If it cannot be read,
+    `totals` is None and `failure` says why.
+    """
 
     file: str
     durability: str
@@ -109,6 +114,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     journal: JournalStatus
     components: tuple[ComponentStatus, ...]
     orphaned: Mapping[str, Holding]
+    nodes: tuple[NodeStatus, ...] = ()
+    """Those that share the journal, this one among them; none if it is this daemon's own."""
 
 
 @frozen
@@ -128,12 +135,19 @@ class ComponentSnapshot:
     """The contacts that see the presence of the component's addresses."""
     streaming: int = 0
     """The streamed replies that are coming now."""
+    partitions: int = PARTITIONS
+    """How many partitions of its conversations this node has: all, unless it shares a journal."""
 
 
 def snapshot_of(
-    status: ComponentStatus, link: Link, dispatcher: Dispatcher, meter: Meter, subscribers: int
+    status: ComponentStatus,
+    link: Link,
+    dispatcher: Dispatcher,
+    meter: Meter,
+    subscribers: int,
+    partitions: int = PARTITIONS,
 ) -> ComponentSnapshot:
-    """Return a snapshot of one component."""
+    """Return a snapshot of one component; this node has as many `partitions` of it."""
     stream = link.stream
     return ComponentSnapshot(
         status,
@@ -144,6 +158,7 @@ def snapshot_of(
         meter.written_bytes + (stream.written_bytes if stream else 0),
         subscribers,
         dispatcher.streaming,
+        partitions,
     )
 
 
@@ -154,13 +169,15 @@ def component_status(
     counts: Counts,
     rooms: Rooms,
     pollers: int | None = None,
+    *,
+    is_gateway: bool = True,
 ) -> ComponentStatus:
     """Return the status of one component, without the journal's part. `pollers` wait for events;
-    None if it is not pulled.
+    None if it is not pulled. `is_gateway` says whether this node is to attach.
     """
     return ComponentStatus(
         domain=component.domain,
-        link=link_status(link, str(component.server)),
+        link=link_status(link, str(component.server), is_gateway=is_gateway),
         endpoint=endpoint_status(dispatcher.breaker, str(component.post_url), pollers),
         in_flight=dispatcher.in_flight,
         waiting=dispatcher.waiting,
@@ -183,8 +200,10 @@ def room_status(room: Room) -> RoomStatus:
     )
 
 
-def link_status(link: Link, server: str) -> LinkStatus:
+def link_status(link: Link, server: str, *, is_gateway: bool = True) -> LinkStatus:
     """Return the status of a link; it stays `refused` until an attempt ends otherwise."""
+    if not is_gateway:
+        return LinkStatus(state="standby", server=server, since=None, why="", next_attempt=None)
     state = link.state
     name: LinkName = "waiting"
     if state.refused:
@@ -270,7 +289,8 @@ class ControlHandler:
 
     async def status(self) -> DaemonStatus:
         """Return the daemon's status, even while the journal fails."""
-        kept, failure = await self._kept()
+        found, failure = await self._kept()
+        kept = None if found is None else found.components
         storage = self._storage
         return DaemonStatus(
             pid=os.getpid(),
@@ -278,7 +298,7 @@ class ControlHandler:
             started=self._started,
             stopping=self._stopping(),
             journal=JournalStatus(
-                file=str(storage.directory.journal_file.absolute()),
+                file=storage.place,
                 durability=storage.durability,
                 failure=failure,
                 totals=None if kept is None else total(kept),
@@ -288,21 +308,20 @@ class ControlHandler:
                 for one in self._components()
             ),
             orphaned={name: one for name, one in (kept or {}).items() if one.orphaned},
+            nodes=() if found is None else found.nodes,
         )
 
-    async def _kept(self) -> tuple[dict[str, Holding] | None, str | None]:
+    async def _kept(self) -> tuple[Holdings | None, str | None]:
         """Return the journal's holdings, or None and the reason why it cannot be read."""
         try:
             with trio.move_on_after(_TOTALS_S):
-                totals = await self._storage.committer.ask(_totals)
-                return holdings(totals, self._configured), None
+                return await self._storage.committer.ask(self._holdings), None
         except JournalError as error:
             return None, str(error)
-        return None, "the journal does not answer; look at the disk"
+        return None, "the journal does not answer; look at its disk or database"
 
-
-def _totals(journal: JournalStore) -> dict[str, Totals]:
-    return journal.totals()
+    def _holdings(self, journal: JournalStore) -> Holdings:
+        return Holdings(holdings(journal.totals(), self._configured), nodes_of(journal))
 
 
 def _tell_trio(token: trio.lowlevel.TrioToken, changed: Callable[[T], None], what: T) -> None:

@@ -15,6 +15,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from bridge.journal.delivery import Delivery
+from bridge.journal.nodes import nodes_of
 from bridge.journal.request import (
     Changed,
     CommandError,
@@ -102,7 +103,7 @@ class QueueAdmin:
                 assert_never(request)
 
     def _holdings(self, journal: JournalStore) -> Holdings:
-        return Holdings(holdings(journal.totals(), self._configured))
+        return Holdings(holdings(journal.totals(), self._configured), nodes_of(journal))
 
     def _page(self, request: ListQueue, journal: JournalStore) -> Page:
         items: list[Item] = []

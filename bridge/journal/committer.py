@@ -10,7 +10,8 @@ journal, by the attempts of each, and by the commands of an operator. Of the sma
 change of each entry is kept.
 
 An operation that can never succeed (`ImpossibleOperation`, a bug) is found by committing one by one
-and dropped, so it does not block the others.
+and dropped, so it does not block the others. So is one whose key another process has kept meanwhile
+(`KeyTaken`), which is not a bug.
 """
 
 import math
@@ -24,16 +25,21 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.journal.store import (
     ImpossibleOperation,
+    Interruptible,
     JournalError,
     JournalStore,
+    KeyTaken,
     Operation,
     StateOperation,
     is_refusable,
 )
+from bridge.telemetry.meter import COMMIT_BOUNDS_S, Histogram
 from xmppstream.thread import Thread
 
 RETRY_S: Final = 1.0
 """Seconds between two attempts while the journal fails."""
+INTERRUPT_S: Final = 1.0
+"""Seconds between two looks for calls of the journal that hang."""
 LAST_S: Final = 5.0
 """Seconds that `run` has for the remaining operations after its cancellation."""
 _LEAST_S: Final = 0.3
@@ -87,10 +93,13 @@ class _Query:
         call: Callable[[JournalStore], Any],
         give: Callable[[outcome.Outcome[Any]], None],
         is_gone: Callable[[], bool] = lambda: False,
+        *,
+        renews: bool = False,
     ) -> None:
         self.call = call
         self.give = give
         self.is_gone = is_gone
+        self.renews = renews
 
 
 _Write = tuple[Operation, Then | None]
@@ -100,6 +109,8 @@ class Committer:
     """Commits operations in groups. `run` is its service. All methods belong to trio's thread."""
 
     def __init__(self, journal: JournalStore, log: FilteringBoundLogger) -> None:
+        self.commits = Histogram(COMMIT_BOUNDS_S)
+        """How long batches took, without those that failed."""
         self._journal = journal
         self._log = log
         self._thread = Thread("journal")
@@ -169,6 +180,17 @@ class Committer:
         """Like `ask`, but `run`'s task calls `then` with the result or the `JournalError`."""
         self._put(_Query(query, then))
 
+    async def renew(self, query: Callable[[JournalStore], T]) -> T:
+        """Like `ask`, but also while the journal fails. If it succeeds, forget everything that was
+        kept to be tried again: it belonged to leases that are lost, and others have them now.
+
+        Raises:
+            JournalError: if the query failed.
+        """
+        waiter: _Waiter[T] = _Waiter()
+        self._put(_Query(query, waiter.give, lambda: waiter.gone, renews=True))
+        return await waiter.wait()
+
     def _put(self, query: _Query) -> None:
         if self._ended:
             query.give(outcome.Error(JournalError(_CLOSED)))
@@ -187,10 +209,14 @@ class Committer:
                 with trio.CancelScope(shield=True) as scope:
                     nursery.start_soon(self._stop_when_cancelled, scope)
                     task_status.started()
-                    await self._serve()
-                    await self._close()
+                    async with trio.open_nursery() as watching:
+                        if isinstance(self._journal, Interruptible):
+                            watching.start_soon(self._interrupt_hanging, self._journal)
+                        await self._serve()
+                        await self._close()
+                        watching.cancel_scope.cancel()
                 if scope.cancelled_caught:
-                    self._log.error("journal hangs", hint="the disk does not answer")
+                    self._log.error("journal hangs", hint="its disk or database does not answer")
         finally:
             self._give_up()
             self._thread.close()
@@ -203,6 +229,11 @@ class Committer:
             scope.deadline = max(now + _LEAST_S, min(now + LAST_S, self.end_by))
             self._stopping = True
             self._wake.set()
+
+    async def _interrupt_hanging(self, journal: Interruptible) -> None:
+        while True:
+            await trio.sleep(INTERRUPT_S)
+            journal.interrupt()
 
     async def _serve(self) -> None:
         while True:
@@ -243,12 +274,24 @@ class Committer:
     async def _answer(self, query: _Query) -> None:
         if query.is_gone():
             return
-        if self._failure is not None:
+        if self._failure is not None and not query.renews:
             failure = JournalError(self._failure.why, self._failure.hint)
             query.give(outcome.Error(failure))
             return
         call = partial(outcome.capture, query.call, self._journal)
-        query.give(await self._thread.run(call, abandon=True))
+        result: outcome.Outcome[Any] = await self._thread.run(call, abandon=True)
+        if query.renews and isinstance(result, outcome.Value):
+            self._forget_kept()
+        query.give(result)
+
+    def _forget_kept(self) -> None:
+        lost = len(self._kept) + len(self._kept_state)
+        if lost:
+            self._log.warning("journal operations left to other nodes", count=lost)
+        self._kept.clear()
+        self._kept_state.clear()
+        self._failure = None
+        self._refused = 0
 
     async def _write(self, writes: list[_Write]) -> None:
         if not writes:
@@ -270,16 +313,19 @@ class Committer:
         self, operations: Sequence[Operation]
     ) -> tuple[list[bool], JournalError | None]:
         """Return the result of each operation, up to the first failure, and that failure."""
+        began = trio.current_time()
         try:
             await self._thread.run(partial(self._journal.commit, operations), abandon=True)
         except ImpossibleOperation as error:
             if len(operations) != 1:
                 return await self._commit_singly(operations)
-            operation = operations[0]
-            self._log.error("journal operation dropped", why=error.why, operation=repr(operation))
+            if not isinstance(error, KeyTaken):
+                dropped = repr(operations[0])
+                self._log.error("journal operation dropped", why=error.why, operation=dropped)
             return [False], None
         except JournalError as error:
             return [], error
+        self.commits.add(trio.current_time() - began)
         return [True] * len(operations), None
 
     async def _commit_singly(

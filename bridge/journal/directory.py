@@ -6,16 +6,21 @@ so an operator may open the journal with `sqlite3` at any time.
 
 import fcntl
 import os
+import platform
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 from attrs import frozen
 
+from bridge.config.journal import LABEL
+
 _NAME: Final = "xmpp-bridge"
+_NOT_IN_LABEL: Final = re.compile(r"[^a-z0-9]+")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _LOCK_CONTENT: Final = re.compile(rb"[0-9]{0,10}\n?")
 
@@ -73,6 +78,27 @@ class StateDirectory:
     def lock_file(self) -> Path:
         """The file that the daemon locks. It contains the daemon's process ID."""
         return self.path / "lock"
+
+    def node_label(self) -> str:
+        """Return the name under which this directory's process is a node of a cluster: that of the
+        machine and six characters, which the file `node` keeps. It is created when it is missing.
+
+        Raises:
+            StateDirectoryError: if the file cannot be read or created, or holds something else.
+        """
+        file = self.path / "node"
+        try:
+            with suppress(FileNotFoundError):
+                label = file.read_text(encoding="ascii", errors="replace").strip()
+                if LABEL.fullmatch(label) is None:
+                    raise self._error("its file node has no valid label", "remove that file")
+                return label
+            host = _NOT_IN_LABEL.sub("-", platform.node().partition(".")[0].lower()).strip("-")
+            label = f"{host[:50].rstrip('-') or 'node'}-{token_hex(3)}"
+            file.write_text(f"{label}\n", encoding="ascii")
+        except OSError as error:
+            raise self._error(f"its file node cannot be used ({error.strerror})") from error
+        return label
 
     def make(self) -> None:
         """Create the directory with mode 0700 if it is missing.

@@ -142,10 +142,27 @@ class Holding(Struct, frozen=True, kw_only=True):
     orphaned: bool | None = None
 
 
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """A node that shares the journal: what it attaches as, and how many partitions of conversations
+    it has. `components` are those of its configuration, which `differs` from that of the node that
+    answers.
+    """
+
+    label: str
+    is_self: bool = False
+    is_live: bool = True
+    version: str = ""
+    gateways: tuple[str, ...] = ()
+    partitions: int = 0
+    components: tuple[str, ...] = ()
+    differs: bool = False
+
+
 class Holdings(Struct, frozen=True):
-    """How much is kept, by component."""
+    """How much is kept, by component, and the nodes that share the journal."""
 
     components: Mapping[str, Holding]
+    nodes: tuple[NodeStatus, ...] = ()
 
 
 class Changed(Struct, frozen=True):

@@ -2,23 +2,30 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import contextmanager, suppress
+from typing import Final, Literal
 
+import trio
 from structlog.typing import FilteringBoundLogger
 
-from bridge.config.settings import JournalSettings
+from bridge.cluster.ownership import Alone, Ownership
+from bridge.config.settings import JournalSettings, NodeSettings
+from bridge.journal.cluster import About
 from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import Quota
+from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
-from bridge.journal.store import JournalStore, Totals
+from bridge.journal.store import JournalError, JournalStore, Totals
 from bridge.telemetry.log import logger
 from bridge.xmpp.outbox import Outgoing
 from xmppstream.parser_thread import ParseElement
 
+COUNT_S: Final = 2.0
+"""Seconds between two counts of a journal that several nodes share."""
 _NONE: Final = Totals()
+_ALONE: Final = NodeSettings()
 
 
 class Storage:
@@ -30,6 +37,14 @@ class Storage:
         self.directory = directory
         self.committer = Committer(journal, logger())
         self.durability = settings.durability
+        self.place = str(settings.url or directory.journal_file.absolute())
+        """Where the journal is, safe to show."""
+        self.is_shared = settings.url is not None
+        """Whether other nodes may use the journal, too."""
+        self.spreads = False
+        """Whether all nodes POST, each for its partitions."""
+        self.ownership: Ownership = Alone()
+        """What of it is this process's."""
         self._settings = settings
         self._queues: dict[str, JournalQueue] = {}
         self._volume = Quota(settings.max_stanzas, settings.max_bytes)
@@ -45,10 +60,12 @@ class Storage:
         now: Callable[[], float] = time.time,
     ) -> JournalQueue:
         """Return a new queue for a component. `recover` it first, and `release` it at the end."""
-        overlaps = self.durability == "process"
-        queue = JournalQueue(
-            *(component, self.committer, self._volume, parse, log, now), overlaps=overlaps
-        )
+        about = (component, self.committer, self._volume, parse, log, now)
+        overlaps = self.durability == "process" and not self.is_shared
+        if self.spreads:
+            queue: JournalQueue = SharedQueue(*about, self.ownership)
+        else:
+            queue = JournalQueue(*about, overlaps=overlaps)
         self._queues[component] = queue
         return queue
 
@@ -62,10 +79,24 @@ class Storage:
         Raises:
             JournalError: if the journal cannot be read.
         """
-        found = (await self.totals()).get(queue.component, _NONE)
+        found = (await self._counted()).get(queue.component, _NONE)
         if found.pending or found.replies:
             queue.log.info("taking over from before", pending=found.pending, replies=found.replies)
         queue.recover(found)
+
+    async def follow(self) -> None:
+        """Count what other nodes accept and settle, every `COUNT_S`, until cancelled."""
+        while True:
+            await trio.sleep(COUNT_S)
+            with suppress(JournalError):  # the committer logs it
+                await self._counted()
+
+    async def _counted(self) -> dict[str, Totals]:
+        totals = await self.totals()
+        if self.is_shared:  # by the work of other nodes, too
+            self._volume.count = sum(one.pending for one in totals.values())
+            self._volume.bytes = sum(one.pending_bytes for one in totals.values())
+        return totals
 
     def release(self, queue: JournalQueue) -> None:
         """Forget a queue that is no longer used, so the component may get a new one."""
@@ -114,8 +145,14 @@ class Storage:
 
 
 @contextmanager
-def open_storage(directory: StateDirectory, settings: JournalSettings) -> Iterator[Storage]:
-    """Lock the state directory and open its journal; the committer closes it.
+def open_storage(
+    directory: StateDirectory,
+    settings: JournalSettings,
+    node: NodeSettings = _ALONE,
+    about: About | None = None,
+) -> Iterator[Storage]:
+    """Lock the state directory and open the journal; the committer closes it. In a journal that
+    several nodes share, this process registers as `node`, and tells the others `about` itself.
 
     Raises:
         StateDirectoryError: if the directory cannot be used, or another process has it.
@@ -125,24 +162,46 @@ def open_storage(directory: StateDirectory, settings: JournalSettings) -> Iterat
         warning = directory.warning()
         if warning is not None:
             logger().warning("state directory", warning=warning)
-        yield Storage(directory, open_journal(directory, settings), settings)
+        yield Storage(directory, open_journal(directory, settings, node, about), settings)
 
 
 def _totals(journal: JournalStore) -> dict[str, Totals]:
     return journal.totals()
 
 
-def open_journal(directory: StateDirectory, settings: JournalSettings) -> JournalStore:
-    """Open the journal of a locked state directory.
+def open_journal(
+    directory: StateDirectory,
+    settings: JournalSettings,
+    node: NodeSettings = _ALONE,
+    about: About | None = None,
+) -> JournalStore:
+    """Open the journal of a locked state directory, or the one that `[journal] url` names.
 
     Raises:
+        StateDirectoryError: if the node's label cannot be kept there.
         JournalError: if it cannot be used.
     """
+    durability: Literal["power", "process"] = (
+        "power" if settings.durability == "power" else "process"
+    )
+    if settings.url is not None:
+        from bridge.journal.postgres.store import PostgresStore  # psycopg only if it is used
+
+        return PostgresStore(
+            settings.url,
+            node.cluster,
+            node.label or directory.node_label(),
+            durability,
+            about=about,
+            dead_limit_count=settings.dead_max_stanzas,
+            dead_limit_bytes=settings.dead_max_bytes,
+            dead_limit_age_s=settings.dead_max_age_s,
+        )
     from bridge.journal.sqlite.store import SqliteStore  # sqlite3 only if a journal is used
 
     store = SqliteStore(
         directory.journal_file,
-        durability="power" if settings.durability == "power" else "process",
+        durability=durability,
         dead_limit_count=settings.dead_max_stanzas,
         dead_limit_bytes=settings.dead_max_bytes,
         dead_limit_age_s=settings.dead_max_age_s,

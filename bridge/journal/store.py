@@ -17,7 +17,7 @@ The small state of components (`PutState`, `DeleteState`) is independent of all 
 """
 
 from collections.abc import Collection, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from attrs import field, frozen
 from msgspec import Struct
@@ -42,6 +42,10 @@ class JournalError(Exception):
 
 class ImpossibleOperation(JournalError):
     """One of the operations can never succeed, though others can: a bug of the caller."""
+
+
+class KeyTaken(ImpossibleOperation):
+    """A claim of the same name was kept by another process meanwhile. Look the claim up again."""
 
 
 @frozen
@@ -292,3 +296,13 @@ class JournalStore(Protocol):
 
     def close(self) -> None:
         """Close the store and leave its file in a clean state."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A store whose calls wait for a server, which may be silent without an error."""
+
+    def interrupt(self) -> None:
+        """End the calls that the server has not answered for some seconds. Call it from any thread
+        while another one waits; such a call then fails, or is made again.
+        """

@@ -14,6 +14,10 @@ from attrs import define, field, frozen
 KINDS: Final = ("message", "presence", "iq")
 BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the buckets of a histogram; one more bucket is above them."""
+COMMIT_BOUNDS_S: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+"""The same for commits of the journal, which are shorter than POSTs."""
 
 PostResult = Literal["replied", "no_reply", "rejected", "unreachable", "timed_out", "bad_reply"]
 """The result of a POST."""
@@ -49,13 +53,18 @@ class Counts:
 
 @define
 class Histogram:
-    """Durations by bucket: `counts` has one entry more than `BOUNDS_S`."""
+    """Durations by bucket: `counts` has one entry more than `bounds_s`."""
 
-    counts: list[int] = field(factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    bounds_s: tuple[float, ...] = BOUNDS_S
+    counts: list[int] = field(init=False)
     total_s: float = 0.0
 
+    def __attrs_post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds_s) + 1)
+
     def add(self, seconds: float) -> None:
-        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        """Count a duration."""
+        self.counts[bisect_left(self.bounds_s, seconds)] += 1
         self.total_s += seconds
 
 

@@ -4,7 +4,21 @@ import argparse
 
 import trio
 
-from tests.bench import core, deferred, flood, kills, replay, restart, sends, siege, speed, streams
+from tests.bench import (
+    copying,
+    core,
+    deferred,
+    fence,
+    flood,
+    kills,
+    replay,
+    restart,
+    scale,
+    sends,
+    siege,
+    speed,
+    streams,
+)
 
 
 def main() -> None:
@@ -28,6 +42,15 @@ def main() -> None:
 
     one = commands.add_parser("restart", help="a start with very many stanzas in the journal")
     restart.configure(one)
+
+    one = commands.add_parser("scale", help="one node and several, with an endpoint of 500 ms")
+    scale.configure(one)
+
+    one = commands.add_parser("copy", help="a journal of a million rows to PostgreSQL and back")
+    copying.configure(one)
+
+    one = commands.add_parser("fence", help="batches in PostgreSQL while nodes die and freeze")
+    fence.configure(one)
 
     one = commands.add_parser("replay", help=replay.__doc__)
     replay.configure(one)

@@ -39,11 +39,14 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True)
 class Site:
-    """Where a contestant runs: a directory of its own, Prosody's port and the endpoint."""
+    """Where a contestant runs: a directory of its own, Prosody's port, the endpoint, and a database
+    for those that need one.
+    """
 
     directory: Path
     port: int
     url: str
+    database_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,33 @@ class Contestant(ABC):
 class Attached(Contestant):
     """A process of its own."""
 
+    @property
+    def needs_database(self) -> bool:
+        return False
+
     @abstractmethod
     def command(self, site: Site) -> Sequence[str]:
         """Its command line; it says `attached` once it is."""
 
 
 class Bridge(Attached):
-    """This project's daemon; its journal's durability is what its name ends with, or it is off, and
-    there is a capture, in the format of the name.
+    """This project's daemon; its journal's durability is what its name ends with, or it is on
+    PostgreSQL, or it is off, and there is a capture, in the format of the name.
     """
+
+    @property
+    def needs_database(self) -> bool:
+        return self.name == "bridge-postgres"
 
     def command(self, site: Site) -> Sequence[str]:
         what, _, format = self.name.removeprefix("bridge").removeprefix("-").partition("-")
         durability = what if what in ("process", "power") else "off"
+        journal = {"durability": durability}
+        if self.needs_database:
+            durability = "power"
+            journal = {"durability": durability, "url": site.database_url}
         component = {"component_secret": SECRET, "component_post_url": site.url}
         config = site.directory / "bridge.toml"
-        journal = {"durability": durability}
         http = {"max_in_flight": MOST_IN_FLIGHT}  # the others have no bound
         settings = settings_for(site.port, {DOMAIN: component}, journal=journal, http=http)
         config.write_text(toml(settings))
@@ -132,6 +146,7 @@ ALL: Final[dict[str, Attached | Hosted]] = {
         Bridge("bridge", "this bridge, its journal off"),
         Bridge("bridge-process", "this bridge, its journal survives the end of the process"),
         Bridge("bridge-power", "this bridge, its journal survives the loss of power"),
+        Bridge("bridge-postgres", "this bridge, its journal on PostgreSQL, on the same machine"),
         Bridge("bridge-capture", "this bridge, its journal off, capturing"),
         Bridge("bridge-capture-gz", "the same, packed by gzip"),
         Bridge("bridge-capture-zst", "the same, packed by zstd"),

@@ -5,23 +5,33 @@ lasts from one kill to the next; the snapshot of epoch N is what the journal hel
 before the restart.
 """
 
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+Kind = Literal[
+    "kill", "freeze", "server", "crash", "promotion", "cut_database", "cut_server", "cut_both"
+]
+"""Of a node, of Prosody (`server`), of the database, or of the links from a node to the others."""
 
 
 @dataclass(slots=True)
 class Post:
-    """One POST that came whole; `answered_at` is when its answer was given to the socket."""
+    """One POST that came whole; `answered_at` is when its answer was given to the socket, and
+    `node` the label of the process at its other end, where there are several and it is known.
+    """
 
     at: float
     epoch: int
     webhook_id: str
     attempt: str
     serial: int
+    node: str | None = None
     answered_at: float | None = None
 
 
@@ -39,12 +49,14 @@ class Story:
     """All that is known of one stanza: the `number`-th (from 1) of its conversation.
 
     `bounced` says that Prosody gave it back since nobody was attached; `errors` are others.
+    Iqs have no order.
     """
 
     id: str
     conversation: int
     number: int
     sent_at: float
+    is_iq: bool = False
     bounced: bool = False
     errors: list[str] = field(default_factory=list)
     posts: list[Post] = field(default_factory=list)
@@ -54,6 +66,25 @@ class Story:
     def is_ended(self) -> bool:
         """Whether its sender has heard anything."""
         return self.bounced or bool(self.arrivals or self.errors)
+
+
+@dataclass(slots=True)
+class Outage:
+    """Something that was down or frozen from `began_at` until all was attached again.
+
+    `node` is the label of the node that it hit, and `is_gateway` whether the component was attached
+    through that one.
+    """
+
+    kind: Kind
+    began_at: float
+    node: str | None = None
+    is_gateway: bool = False
+    ended_at: float = math.inf
+
+    def overlaps(self, begin: float, end: float) -> bool:
+        """Whether any of it lies between two times."""
+        return self.began_at <= end and begin <= self.ended_at
 
 
 @dataclass(slots=True)
@@ -80,27 +111,32 @@ class Evidence:
     def __init__(self) -> None:
         self.stories: dict[str, Story] = {}
         self.snapshots: list[Snapshot] = []
+        self.outages: list[Outage] = []  # where there are several nodes
         self.posted: list[tuple[Story, Post]] = []
         self.returned = Counter[str]()  # replies that Prosody gave back: their sender was away
         self.read: int | None = None  # how many stanzas the daemon says it has read, if it lived on
         self.strange: list[str] = []  # what fits nothing
         self.epoch = 0
+        self.answered_up_to: dict[int, float] = {}
+        """When the last stanza of each conversation was sent that has its reply."""
         self.last_at = 0.0
 
-    def sent(self, conversation: int, number: int, at: float) -> Story:
+    def sent(self, conversation: int, number: int, at: float, *, is_iq: bool = False) -> Story:
         """Note a stanza that is handed to the server now, and give it its id."""
-        story = Story(f"k{conversation}-{number}", conversation, number, at)
+        story = Story(f"k{conversation}-{number}", conversation, number, at, is_iq)
         self.stories[story.id] = story
         return story
 
-    def post(self, id: str, webhook_id: str, attempt: str, at: float) -> Post | None:
+    def post(
+        self, id: str, webhook_id: str, attempt: str, at: float, node: str | None = None
+    ) -> Post | None:
         """Note a POST; None for one that nobody has sent."""
         self.last_at = at
         story = self.stories.get(id)
         if story is None:
             self.strange.append(f"a POST of {id!r} ({webhook_id}), which nobody has sent")
             return None
-        post = Post(at, self.epoch, webhook_id, attempt, len(self.posted))
+        post = Post(at, self.epoch, webhook_id, attempt, len(self.posted), node)
         story.posts.append(post)
         self.posted.append((story, post))
         return post
@@ -112,6 +148,8 @@ class Evidence:
         if story is None:
             self.strange.append(f"a reply {body!r} ({id}) to nothing that was sent")
             return None
+        before = self.answered_up_to.get(story.conversation, -math.inf)
+        self.answered_up_to[story.conversation] = max(before, story.sent_at)
         story.arrivals.append(Arrival(at, id, body))
         return story
 

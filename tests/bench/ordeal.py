@@ -112,7 +112,8 @@ class Ordeal:
             url = f"http://{LOOPBACK}:{listener.socket.getsockname()[1]}/"
             port = prosody.component_port
             self._prosody = prosody
-            more, polled_at = {}, free_port()
+            polled_at = free_port()
+            more: dict[str, Any] = {}
             if self._pulled:
                 url, more = "pull:", {"listen": listen_at(polled_at)}
             self._victim = Victim(self._directory, port, url, self._durability, **more)

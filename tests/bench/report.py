@@ -11,6 +11,14 @@ from tests.bench.summary import BOUND, PEERS, Spread, Summaries, Summary
 from tests.bench.trial import Load
 
 NONE: Final = "-"
+PROCESSES: Final = {
+    "contestant": "CPU ms:\nits own",
+    "prosody": "Prosody",
+    "nginx": "nginx",
+    "load": "load",
+    "postgres": "Post-\ngreSQL",
+}
+"""The names of `Trial.cpu_ms`, and their headings."""
 Cell = Callable[[Summaries, str], str]
 
 
@@ -28,15 +36,17 @@ def load_table(summaries: Summaries, load: Load) -> Table:
     table = _table(f"{load}: medians of {rounds}" if rounds > 1 else str(load))
     table.add_column("contestant", no_wrap=True)
     peers = [peer for peer in PEERS if peer in summaries.contestants]
+    processes = [name for name in PROCESSES if any(name in row.cpu_ms for row in rows)]
     for name in (
         *("replies/s", "min-max", *(f"times\n{peer}".replace("_", "_\n") for peer in peers)),
-        *("of pos-\nsible", "p50\nms", "p99\nms", "CPU ms:\nits own", "Prosody", "nginx", "load"),
+        *("of pos-\nsible", "p50\nms", "p99\nms", *(PROCESSES[name] for name in processes)),
         *("peak\nMB", "trouble"),
     ):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         style = "red" if _trouble(row) else ""
-        table.add_row(row.contestant, *_figures(row, peers), _trouble(row) or NONE, style=style)
+        figures = _figures(row, peers, processes)
+        table.add_row(row.contestant, *figures, _trouble(row) or NONE, style=style)
     return table
 
 
@@ -44,8 +54,8 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
 
 
-def _figures(row: Summary, peers: Sequence[str]) -> list[str]:
-    cpu_ms = [row.cpu_ms.get(name) for name in ("contestant", "prosody", "nginx", "load")]
+def _figures(row: Summary, peers: Sequence[str], processes: Sequence[str]) -> list[str]:
+    cpu_ms = [row.cpu_ms.get(name) for name in processes]
     return [
         _rate(row),
         f"{row.rate.low:,.0f}-{row.rate.high:,.0f}",

@@ -1,8 +1,9 @@
 """Conversations that go on whatever is killed: a component with W users, on trio.
 
 Each user writes a burst of one to three messages, and the next one when all were answered; after a
-time-out it goes on without. What its server has bounced makes it wait a moment. What was handed to
-a stream that broke is never written again: each message is sent once.
+time-out it goes on without. A bounce or an error makes it wait a moment. What was handed to a
+stream that broke is never written again: each message is sent once. Some users may write iqs in
+place of messages.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import Final
 import trio
 
 from tests.bench.evidence import Evidence, Story
-from tests.bench.raw_component import ACCEPTED, END, HEADER, STREAM_ID
+from tests.bench.raw_component import ACCEPTED, HEADER, STREAM_ID
 from tests.servers.process import LOOPBACK
 
 BURST: Final = (1, 3)
@@ -22,9 +23,11 @@ TIMEOUT_S: Final = 1.5
 PAUSE_S: Final = (0.1, 0.5)
 RETRY_S: Final = 0.01
 CHUNK_BYTES: Final = 1 << 16
-TAG: Final = re.compile(rb"<message ([^>]*)>")
+END: Final = re.compile(rb"</(?:message|iq)>")
+TAG: Final = re.compile(rb"<(?:message|iq) ([^>]*)>")
 ATTRIBUTE: Final = re.compile(r"(\w+)='([^']*)'")
-BODY: Final = re.compile(rb"<body>([^<]*)</body>")
+IQ_NAMESPACE: Final = "urn:xmpp-bridge:kills"
+BODY: Final = re.compile(rb"<(?:body|answer [^>]*)>([^<]*)</")
 BOUNCED: Final = b"<not-connected xmlns='xmpp:prosody.im/protocol/component'/>"
 """What Prosody 0.12 puts into the error for a component that is not attached."""
 PADDING: Final = b"x" * 100
@@ -34,11 +37,20 @@ class Sender:
     """The users, and their stream to the server, which is opened again when it has ended."""
 
     def __init__(
-        self, domain: str, secret: str, port: int, to: str, evidence: Evidence, dice: random.Random
+        self,
+        domain: str,
+        secret: str,
+        port: int,
+        to: str,
+        evidence: Evidence,
+        dice: random.Random,
+        iq_every: int = 0,
     ) -> None:
+        """Each `iq_every`-th user writes iqs; with 0, none does."""
         self._domain, self._secret, self._port, self._to = domain, secret, port, to
         self._evidence = evidence
         self._dice = dice
+        self._iq_every = iq_every
         self._outgoing: list[bytes] = []
         self._filled = trio.Event()
         self._heard: dict[int, trio.Event] = {}
@@ -101,7 +113,7 @@ class Sender:
     async def _read(self, stream: trio.SocketStream, data: bytes) -> None:
         with suppress(trio.BrokenResourceError):
             while True:
-                *whole, data = data.split(END)
+                *whole, data = END.split(data)
                 for message in whole:
                     self._received(message)
                 chunk = await stream.receive_some(CHUNK_BYTES)
@@ -143,7 +155,7 @@ class Sender:
             number += count
             with trio.move_on_after(TIMEOUT_S):
                 await self._wait_ended(user, burst)
-            if any(story.bounced for story in burst):
+            if any(story.bounced or story.errors for story in burst):
                 await trio.sleep(self._dice.uniform(*PAUSE_S))
 
     async def _wait_ended(self, user: int, burst: list[Story]) -> None:
@@ -152,9 +164,15 @@ class Sender:
             await event.wait()
 
     def _send(self, user: int, number: int) -> Story:
-        story = self._evidence.sent(user, number, trio.current_time())
-        start = f"<message to='{self._to}' from='u{user}@{self._domain}/x' type='chat'"
-        text = f"{start} id='{story.id}'><body>{story.id} ".encode()
-        self._outgoing.append(text + PADDING + b"</body>" + END)
+        is_iq = self._iq_every > 0 and user % self._iq_every == 0
+        story = self._evidence.sent(user, number, trio.current_time(), is_iq=is_iq)
+        addresses = f"to='{self._to}' from='u{user}@{self._domain}/x' id='{story.id}'"
+        if is_iq:
+            question = f"<question xmlns='{IQ_NAMESPACE}'/>"
+            text = f"<iq {addresses} type='get'>{question}</iq>".encode()
+        else:
+            start = f"<message {addresses} type='chat'><body>{story.id} ".encode()
+            text = start + PADDING + b"</body></message>"
+        self._outgoing.append(text)
         self._filled.set()
         return story

@@ -14,8 +14,9 @@ alike: trust ratios more than figures.
   errors      replies of type error: shown, never counted as replies
   lost        no reply within 15 s after the end; stray: a reply to who waits for none
 
-It needs Debian's packages prosody, nginx and (for slow and mixed) libnginx-mod-http-echo, and
-`pip install '.[bench]'`. TMPDIR says where the journals are written.
+It needs Debian's packages prosody, nginx and (for slow and mixed) libnginx-mod-http-echo, for
+bridge-postgres also postgresql, and `pip install '.[bench]'`. TMPDIR says where the journals are
+written.
 """
 
 import argparse

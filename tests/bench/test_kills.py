@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import prosody
+from tests.bench import network
+from tests.servers import postgres, prosody
 
 MISSING = prosody.missing()
 pytestmark = [
@@ -47,6 +48,55 @@ def test_nothing_is_lost_by_a_few_kills_while_events_are_pulled(who: str) -> Non
     assert figure(table, "repeats") > 0
     if who == "poller":
         assert figure(table, "with events in hand") > 0
+
+
+def test_one_node_keeps_its_promises_through_a_few_outages() -> None:
+    several = ["--nodes", "1", "--journal", "sqlite", "--kills", "3", "--window", "8"]
+    table = run("kills", *several, "--seed", "1", "--freeze-s", "1", "2")
+    assert figure(table, "violations:") == 0
+    for kind in ("a node killed", "a node frozen", "Prosody killed"):
+        assert figure(table, kind) == 1
+    assert figure(table, "stanzas answered") > 0
+    assert figure(table, "missing at the endpoint") == 0
+    assert figure(table, "repeats") > 0
+
+
+@pytest.mark.postgres
+@pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
+def test_one_node_on_postgresql_keeps_its_promises_through_a_few_outages() -> None:
+    several = ["--nodes", "1", "--kills", "3", "--window", "8", "--freeze-s", "1", "2"]
+    table = run("kills", *several, "--outages", "kill,crash,promotion", "--seed", "1")
+    assert figure(table, "violations:") == 0
+    for kind in ("a node killed", "the database crashed", "a stand-by promoted"):
+        assert figure(table, kind) == 1
+    assert figure(table, "stanzas answered") > 0
+    assert figure(table, "missing at the endpoint") == 0
+    assert figure(table, "repeats") > 0
+
+
+@pytest.mark.skipif(network.missing() is not None, reason=str(network.missing()))
+def test_a_node_that_was_cut_from_the_server_goes_on() -> None:
+    several = ["--nodes", "1", "--journal", "sqlite", "--kills", "1", "--window", "4"]
+    cut = ["--outages", "cut_server", "--freeze-s", "1", "2"]
+    table = run("kills", *several, *cut, "--seed", "1")
+    assert figure(table, "violations:") == 0
+    assert figure(table, "a node cut from Prosody") == 1
+    [posts] = [line for line in table.splitlines() if line.startswith("POSTs")]
+    assert posts.split()[2] == "node1:", "the endpoint knows who has POSTed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--nodes", "2", "--journal", "sqlite"], "a journal of SQLite belongs to one node"),
+        (["--journal", "sqlite", "--outages", "kill,crash"], "cut_server: crash"),
+    ],
+)
+def test_what_a_journal_cannot_have_is_told(arguments: list[str], told: str) -> None:
+    command = [sys.executable, "-m", "tests.bench", "kills", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
 
 
 def test_a_journal_is_delivered_after_a_restart() -> None:

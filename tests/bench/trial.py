@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from tests.bench.load import BEGIN, DRAIN_S, END, Result
 from tests.bench.load import DOMAIN as LOAD_DOMAIN
 from tests.bench.nginx import LATE_S, SLOW_S, Nginx
 from tests.bench.process import cpu_s, family, peak_mb, rss_mb
+from tests.servers import postgres
 from tests.servers.prosody import Prosody
 
 WARM_S: Final = 1.0
@@ -62,10 +63,10 @@ class Load(msgspec.Struct, frozen=True):
 class Trial(msgspec.Struct):
     """What one contestant did under one load in one round.
 
-    `cpu_ms` is per stanza answered, by process: `prosody`, `nginx`, `load`, and `contestant` unless
-    it lives in Prosody. Memory is the contestant's, Prosody's where it lives in it. `start_s` runs
-    from the start of the process until it has attached. `said` is the end of its log, where there
-    were errors or replies were lost.
+    `cpu_ms` is per stanza answered, by process: `prosody`, `nginx`, `load`, perhaps `postgres`, and
+    `contestant` unless it lives in Prosody. Memory is the contestant's, Prosody's where it lives in
+    it. `start_s` runs from the start of the process until it has attached. `said` is the end of its
+    log, where there were errors or replies were lost.
     """
 
     contestant: str
@@ -120,7 +121,7 @@ class Bench:
             async with self._stage(contestant, load, Path(place)) as stage:
                 await trio.sleep(SETTLE_S)
                 idle_mb = sum(map(rss_mb, stage.contestant))
-                result, cpu_s = await self._load(load, stage)
+                result, cpu_s = await generate(load, stage, self._seconds)
                 return Trial(
                     contestant=contestant.name,
                     load=load,
@@ -153,42 +154,51 @@ class Bench:
                 return
             own = place / "contestant"
             own.mkdir()
-            async with run_attached(contestant, Site(own, port, url)) as running:
+            async with AsyncExitStack() as stack:
+                database_url = ""
+                if contestant.needs_database:
+                    if (why := postgres.missing()) is not None:
+                        raise NotStarted(why)
+                    database = await stack.enter_async_context(postgres.Postgres())
+                    pids["postgres"], database_url = database.pid, database.url
+                site = Site(own, port, url, database_url)
+                running = await stack.enter_async_context(run_attached(contestant, site))
                 pids["contestant"] = running.pid
                 yield Stage(port, pids, running.start_s, running.log)
 
-    async def _load(self, load: Load, stage: Stage) -> tuple[Result, dict[str, float]]:
-        """Run the generator; give its result, and the CPU that each process used meanwhile."""
-        command = [sys.executable, "-m", "tests.bench.load", str(stage.port), SECRET, BOT]
-        command += ["--window", str(load.window), "--seconds", str(self._seconds)]
-        command += ["--warm-s", str(load.warm_s)]
-        process = await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            start_new_session=True,  # Ctrl-C is for the benchmark alone
-        )
-        assert process.stdout is not None
-        pids = {**stage.pids, "load": process.pid}
-        begin: dict[str, float] = {}
-        used: dict[str, float] = {}
-        try:
-            with trio.move_on_after(load.warm_s + self._seconds + DRAIN_S + SPARE_S):
-                async for line in lines(process.stdout):
-                    if line == BEGIN:
-                        begin = usage(pids)
-                    elif line == END:
-                        used = {name: s - begin[name] for name, s in usage(pids).items()}
-                    else:
-                        return msgspec.json.decode(line, type=Result), used
-            raise LoadFailed(f"the load generator came to no result under {load}")
-        finally:
-            with trio.CancelScope(shield=True):
-                if process.poll() is None:
-                    process.kill()
-                await process.wait()
-                await process.stdout.aclose()
+
+async def generate(load: Load, stage: Stage, seconds: float) -> tuple[Result, dict[str, float]]:
+    """Run the generator; give its result, and the CPU that each process used meanwhile."""
+    command = [sys.executable, "-m", "tests.bench.load", str(stage.port), SECRET, BOT]
+    command += ["--window", str(load.window), "--seconds", str(seconds)]
+    command += ["--warm-s", str(load.warm_s)]
+    process = await trio.lowlevel.open_process(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        start_new_session=True,  # Ctrl-C is for the benchmark alone
+    )
+    assert process.stdout is not None
+    pids = {**stage.pids, "load": process.pid}
+    begin: dict[str, float] = {}
+    used: dict[str, float] = {}
+    try:
+        with trio.move_on_after(load.warm_s + seconds + DRAIN_S + SPARE_S):
+            async for line in lines(process.stdout):
+                if line == BEGIN:
+                    begin = usage(pids)
+                elif line == END:
+                    used = {name: s - begin[name] for name, s in usage(pids).items()}
+                else:
+                    return msgspec.json.decode(line, type=Result), used
+        raise LoadFailed(f"the load generator came to no result under {load}")
+    finally:
+        with trio.CancelScope(shield=True):
+            if process.poll() is None:
+                process.kill()
+            await process.wait()
+            await process.stdout.aclose()
 
 
 def usage(pids: dict[str, int]) -> dict[str, float]:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from bridge.daemon.status import DaemonStatus
 from bridge.journal.directory import StateDirectory
 from tests.bench.contestant import DOMAIN, ROOT, SECRET
 from tests.servers.daemon import Daemon, Line, Table, settings_for, toml
+from tests.servers.process import LOOPBACK
 
 BAD_LEVELS: Final = ("error", "critical")
 LEASE_S: Final = 2.0
@@ -31,19 +33,39 @@ class Victim:
     """`start` and then `kill` or `stop`, again and again; each life has a log of its own."""
 
     def __init__(
-        self, directory: Path, port: int, url: str, durability: str, **tables: Table
+        self,
+        directory: Path,
+        port: int,
+        url: str,
+        durability: str,
+        *,
+        host: str = LOOPBACK,
+        prefix: Sequence[str] = (),
+        component: Table | None = None,
+        journal: Table | None = None,
+        **tables: Table,
     ) -> None:
-        """`tables` are further ones of its configuration."""
+        """`host` is where the server is, and `prefix` stands before its command. `component` and
+        `journal` are further keys of these tables of its configuration, and `tables` further
+        tables.
+        """
         self._directory = directory
         self._config = directory / "bridge.toml"
-        component = {"component_secret": SECRET, "component_post_url": url}
-        journal = {"durability": durability}
-        settings = settings_for(port, {DOMAIN: component}, journal=journal, **tables)
+        bot = {"component_secret": SECRET, "component_post_url": url, **(component or {})}
+        journal = {"durability": durability, **(journal or {})}
+        settings = settings_for(port, {DOMAIN: bot}, journal=journal, **tables)
+        settings["server"] = f"{host}:{port}"
+        self._prefix = prefix
         self._config.write_text(toml(settings))
         self._config.chmod(0o600)
         self.state = directory / "state"
         self.journal = StateDirectory(self.state).journal_file
         self._lives: list[Daemon] = []
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it was ever started."""
+        return bool(self._lives)
 
     @property
     def daemon(self) -> Daemon:
@@ -53,7 +75,7 @@ class Victim:
     async def start(self) -> None:
         """Start it, and wait for nothing."""
         log = self._directory / f"log-{len(self._lives)}"
-        command = [sys.executable, "-c", RUN, "run", str(self._config)]
+        command = [*self._prefix, sys.executable, "-c", RUN, "run", str(self._config)]
         command += ["--log-format", "json", "--state-dir", str(self.state)]
         with log.open("wb") as output:
             process = await trio.lowlevel.open_process(
@@ -74,6 +96,13 @@ class Victim:
             if process.poll() is None:
                 process.kill()
             await process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in the middle of whatever it does; `release` lets it go on."""
+        os.kill(self.daemon.process.pid, signal.SIGSTOP)
+
+    def release(self) -> None:
+        os.kill(self.daemon.process.pid, signal.SIGCONT)
 
     async def received(self) -> int:
         """Ask it how many stanzas this life has read from its server."""

@@ -101,7 +101,8 @@ def test_it_is_a_configuration(block: Block, tmp_path: Path) -> None:
     text = block.text if "[component." in block.text else f"{block.text}{COMPONENT}"
     for key, name in secrets_in(tomllib.loads(text)):
         path = tmp_path / Path(name).name
-        path.write_text(f"{key}={name}_as_a_dummy")
+        dummy = "postgresql:///" if key == "url_file" else f"{key}={name}_as_a_dummy"
+        path.write_text(dummy)
         path.chmod(0o600)
     for name in re.findall(r'^avatar = "(.*)"$', text, re.M):
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n...")
@@ -117,7 +118,7 @@ def secrets_in(table: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, dict):
                 yield from secrets_in(one)
-            elif key.endswith(("secret_file", "Authorization_file")):
+            elif key.endswith(("secret_file", "Authorization_file", "url_file")):
                 yield key, one
 
 

@@ -15,8 +15,10 @@ from tests.servers import chromium as chromium_module
 from tests.servers import ejabberd as ejabberd_module
 from tests.servers import mod_rest as mod_rest_module
 from tests.servers import nginx as nginx_module
+from tests.servers import postgres as postgres_module
 from tests.servers import prosody as prosody_module
 from tests.servers.ejabberd import Ejabberd
+from tests.servers.postgres import Postgres
 from tests.servers.prosody import Prosody
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ MISSING: Final[dict[str, Callable[[], str | None]]] = {
     "ejabberd": ejabberd_module.missing,
     "nginx": nginx_module.missing,
     "chromium": chromium_module.missing,
+    "postgres": postgres_module.missing,
 }
 COMPONENTS: Final = {"bot.localhost": "s3cret", "second.localhost": "s2", "peer.localhost": "s1"}
 USERS: Final = {"alice": "pw", "bob": "pw"}
@@ -69,6 +72,13 @@ async def prosody(tmp_path: Path) -> AsyncIterator[Prosody]:
 async def ejabberd(tmp_path: Path) -> AsyncIterator[Ejabberd]:
     """A started ejabberd."""
     async with Ejabberd(tmp_path, components=COMPONENTS, users=USERS, muc=MUC) as server:
+        yield server
+
+
+@pytest.fixture
+async def postgres() -> AsyncIterator[Postgres]:
+    """A started PostgreSQL with an empty database; its commits do not wait for the disk."""
+    async with Postgres({"fsync": "off"}) as server:
         yield server
 
 

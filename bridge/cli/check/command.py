@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bridge.cli.check.attach import check_attach
 from bridge.cli.check.daemon import ask_daemon, report_component, report_daemon
+from bridge.cli.check.database import check_database
 from bridge.cli.check.endpoint import check_endpoint
 from bridge.cli.check.lines import print_server_lines
 from bridge.cli.check.report import Report
@@ -49,6 +50,7 @@ async def check_settings(
     exposed = None if directory is None else directory.warning()
     if exposed is not None:
         report.warn("", "state directory", exposed)
+    await check_database(settings, report)
     if daemon is not None:
         report_daemon(daemon, settings, report)
     untried = False
@@ -65,7 +67,7 @@ async def check_settings(
             untried = True
     report.show(console)
     for component in settings.components:
-        print_server_lines(component, console)
+        print_server_lines(component, console, is_shared=settings.journal.url is not None)
     for component in without_slot:
         print_upload_lines(component, console)
     console.print("To record traffic: xmpp-bridge run --capture DIR (see run --help).\n")
@@ -95,8 +97,8 @@ def check(config: Path, connect: bool, state_dir: Path | None) -> None:
 
     Reports every error in the file CONFIG, opens a stream to the server without attaching, sends
     OPTIONS (never a POST) to the endpoint, and prints the lines that the server's own configuration
-    needs. With --connect, it also joins the rooms of the configuration, and leaves them again. The
-    last line is the verdict.
+    needs. If the journal is on PostgreSQL, it connects there, too. With --connect, it also joins
+    the rooms of the configuration, and leaves them again. The last line is the verdict.
 
     If a daemon is running, its status is reported; --connect then attaches only as components that
     the daemon does not have. It also asks for a slot of the server's upload service; without one,

@@ -48,6 +48,7 @@ def report_daemon(daemon: DaemonStatus, settings: Settings, report: Report) -> N
         kept = amounts(journal.totals, time.time())
         details = f"durability {journal.durability!r}; {kept}"
         report.good("", f"journal {journal.file}", details)
+    _report_nodes(daemon, report)
     for domain, kept_of in daemon.orphaned.items():
         details = f"{amounts(kept_of, time.time())}; the daemon has no such component"
         report.warn(domain, "orphaned", f"{details}: configure it again, or see xmpp-bridge queue")
@@ -57,6 +58,19 @@ def report_daemon(daemon: DaemonStatus, settings: Settings, report: Report) -> N
         report.warn(domain, "configuration", "the daemon has not loaded it yet: send SIGHUP")
     for domain in sorted(theirs - ours):
         report.warn(domain, "configuration", "the daemon has this component, but the file does not")
+
+
+def _report_nodes(daemon: DaemonStatus, report: Report) -> None:
+    for node in daemon.nodes:
+        what = f"node {node.label}{' (this one)' if node.is_self else ''}"
+        attaches = f"attaches as {', '.join(node.gateways)}" if node.gateways else "stand-by"
+        details = f"version {node.version}; {attaches}; {node.partitions} partitions"
+        if not node.is_live:
+            report.warn("", what, f"gone, others take over; {details}")
+        elif node.differs:
+            report.warn("", what, f"{details}; its configuration differs from this daemon's")
+        else:
+            report.good("", what, details)
 
 
 def report_component(status: ComponentStatus, component: Component, report: Report) -> None:
@@ -89,6 +103,8 @@ def _report_link(domain: str, link: LinkStatus, report: Report) -> None:
         report.warn(domain, what, f"{since}; {SHARED}: {SHARED_REMEDY}")
     elif link.state == "attached":
         report.good(domain, what, since)
+    elif link.state == "standby":
+        report.good(domain, what, "no: this node is a stand-by, another one attaches")
     elif link.state == "refused":
         report.bad(domain, what, f"no, refused: {link.why}{_next_attempt(link)}", ExitCode.REFUSED)
     else:

@@ -6,7 +6,10 @@ from bridge.config.settings import Component
 from bridge.config.value import is_loopback
 
 
-def print_server_lines(component: Component, console: Console) -> None:
+def print_server_lines(component: Component, console: Console, *, is_shared: bool) -> None:
+    """Print what the server needs for a component. If nodes share it (`is_shared`), a new
+    connection must replace that of a node which is dead, or cut off.
+    """
     server, domain = component.server, component.domain
     ip = "127.0.0.1" if is_loopback(server.host) else "::"
     prosody = [
@@ -14,6 +17,7 @@ def print_server_lines(component: Component, console: Console) -> None:
         f'component_interfaces = {{ "{ip}" }}',
         f'Component "{domain}"',
         '    component_secret = "THE SECRET"',
+        *(['    component_conflict_resolve = "kick_old"'] if is_shared else []),
     ]
     if server.tls:
         prosody.insert(0, "-- Prosody has no direct TLS for components: put stunnel in front of it")

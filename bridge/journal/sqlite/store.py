@@ -21,6 +21,7 @@ from msgspec import DecodeError
 
 from bridge.journal.age import elapsed_s
 from bridge.journal.delivery import Delivery
+from bridge.journal.sqlite.archive import read_all_state, read_claims, read_replies
 from bridge.journal.sqlite.file import PROBE, explained, open_file
 from bridge.journal.sqlite.idempotency import find_claims
 from bridge.journal.sqlite.identity import OpenedFiles
@@ -38,6 +39,8 @@ from bridge.journal.store import (
     ImpossibleOperation,
     JournalError,
     Operation,
+    PutState,
+    Sent,
     StateEntry,
     Totals,
 )
@@ -264,6 +267,23 @@ class SqliteStore:
             if count or totals.replies or dead:
                 result[component] = totals
         return result
+
+    # --- for a copy of the whole (`bridge.journal.copy.ArchiveStore`)
+
+    def sent(self, *, after: int, limit: int) -> list[tuple[int, Sent]]:
+        """Return unconfirmed replies with the heads that belong to them, each with its number."""
+        with explained(self._file):
+            return read_replies(self._database, after, limit)
+
+    def all_claims(self, *, after: int, limit: int) -> list[tuple[int, Claim]]:
+        """Return all claims that are kept, each with its number."""
+        with explained(self._file):
+            return read_claims(self._database, after, limit, self._writer.open_s - CLAIM_S)
+
+    def all_state(self, *, after: tuple[str, str, str], limit: int) -> list[PutState]:
+        """Return the small state of all components, sorted by component, kind and key."""
+        with explained(self._file):
+            return read_all_state(self._database, after, limit)
 
     def close(self) -> None:
         """Fold the log into the tables, and close the files. SQLite's log is written back unless

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from bridge import __version__
 from bridge.daemon.status import ComponentSnapshot, RoomState
 from bridge.journal.request import Holding
-from bridge.telemetry.meter import BOUNDS_S
+from bridge.telemetry.meter import Histogram
 
 PREFIX: Final = "xmpp_bridge"
 
@@ -38,6 +38,8 @@ class Scrape:
     now: float = 0.0
     requests: Mapping[tuple[str, int], int] = MappingProxyType({})
     """The requests of the listener, by the template of the route and the status."""
+    commits: Histogram | None = None
+    """The commits of the journal."""
 
 
 class ScrapeCollector(Collector):
@@ -55,8 +57,10 @@ class ScrapeCollector(Collector):
         yield from _waiting(scrape)
         yield _rooms(scrape.snapshots)
         yield _requests(scrape.requests)
+        yield from _leases(scrape.snapshots)
         if scrape.has_journal:
             yield from _journal(scrape.kept)
+            yield _commits(scrape.commits)
 
 
 Row = tuple[tuple[str, ...], float]
@@ -74,6 +78,12 @@ def _gauge(name: str, help: str, rows: Iterable[Row]) -> Metric:
     for values, value in rows:
         metric.add_metric(values, value)
     return metric
+
+
+def _buckets(histogram: Histogram) -> tuple[list[tuple[str, int]], float]:
+    """Return the buckets as Prometheus counts them, each with all below it, and the sum."""
+    bounds = [*(str(bound) for bound in histogram.bounds_s), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.total_s
 
 
 def _each(snapshots: Iterable[ComponentSnapshot]) -> Iterator[tuple[str, ComponentSnapshot]]:
@@ -156,11 +166,7 @@ def _posts(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
         labels=("component",),
     )
     for name, one in _each(snapshots):
-        bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
-        counts = accumulate(one.meter.latency.counts)
-        latency.add_metric(
-            (name,), list(zip(bounds, counts, strict=True)), one.meter.latency.total_s
-        )
+        latency.add_metric((name,), *_buckets(one.meter.latency))
     yield latency
     yield _counter(
         "post_sent_bytes",
@@ -358,4 +364,27 @@ def _journal(kept: Mapping[str, Holding] | None) -> Iterator[Metric]:
         "dead_letters",
         "Dead letters in the journal, including replies that were given up.",
         (((name,), one.dead) for name, one in rows),
+    )
+
+
+def _commits(commits: Histogram | None) -> Metric:
+    metric = HistogramMetricFamily(
+        f"{PREFIX}_journal_commit_seconds",
+        "Time that the journal took to commit a batch of accepted, settled or confirmed stanzas.",
+    )
+    if commits is not None:
+        metric.add_metric((), *_buckets(commits))
+    return metric
+
+
+def _leases(snapshots: tuple[ComponentSnapshot, ...]) -> Iterator[Metric]:
+    yield _gauge(
+        "node_leases",
+        "1 if this daemon is to attach as the component; 0 if another node of its cluster is.",
+        (((name,), one.status.link.state != "standby") for name, one in _each(snapshots)),
+    )
+    yield _gauge(
+        "partitions_owned",
+        "Of the 256 partitions of the component's conversations, those of this daemon.",
+        (((name,), one.partitions) for name, one in _each(snapshots)),
     )

@@ -50,8 +50,9 @@ class HealthRoutes:
     async def readyz(self, _: Request) -> Response:
         """Return 200 if the daemon is ready, otherwise 503 with the reasons. Needs no token.
 
-        Ready means that each component is attached, no endpoint counts as down, the journal can be
-        written (it is tried at most every 5 s), and the daemon is not stopping. `journal` is `ok`,
+        Ready means that each component is attached, or another node attaches as it, no endpoint
+        counts as down, the journal can be written (it is tried at most every 5 s), and the daemon
+        is not stopping. `journal` is `ok`,
         `failing`, or `off` if the configuration has none.
         """
         reasons = [one for snapshot in self.view.snapshots() for one in reasons_of(snapshot.status)]
@@ -72,7 +73,7 @@ def reasons_of(status: ComponentStatus) -> list[Reason]:
     if status.link.state == "refused":
         detail = "the server refuses the component"
         reasons.append(Reason("refused", detail, status.domain))
-    elif status.link.state != "attached":
+    elif status.link.state not in ("attached", "standby"):
         reasons.append(Reason("not_attached", "not attached to its server", status.domain))
     if status.endpoint.state != "up":
         reasons.append(Reason("endpoint_down", "the endpoint is down", status.domain))

@@ -66,6 +66,7 @@ async def scrape_of(view: DaemonView, domains: Collection[str]) -> Scrape:
         view.answer is not None,
         time.time(),
         dict(view.requests) if sees_all else {},
+        view.commits,
     )
 
 

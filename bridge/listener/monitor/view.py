@@ -14,13 +14,13 @@ from bridge.daemon.status import ComponentSnapshot
 from bridge.journal.store import JournalError, JournalStore
 from bridge.listener.monitor.history import History
 from bridge.telemetry.log import RecentError
-from bridge.telemetry.meter import Meter
+from bridge.telemetry.meter import Histogram, Meter
 
 ANSWER_S: Final = 3.0
 """Time limit for an answer of the journal. A disk that hangs is reported, not waited for."""
 PROBE_S: Final = 5.0
 """The journal is probed at most this often, however many clients ask."""
-HANGS: Final = "the journal does not answer; look at the disk"
+HANGS: Final = "the journal does not answer; look at its disk or database"
 
 T = TypeVar("T")
 Answer = Callable[[AnyRequest], Awaitable[object]]
@@ -42,6 +42,8 @@ class DaemonView:
     started: float = field(factory=time.time)
     requests: Counter[tuple[str, int]] = field(factory=Counter)
     """The requests of the listener, by the template of the route and the status."""
+    commits: Histogram | None = None
+    """The commits of the journal; None without one."""
 
     @property
     def meters(self) -> dict[str, Meter]:
@@ -61,6 +63,7 @@ def make_view(parts: DaemonParts) -> DaemonView:
         parts.answer,
         None if parts.storage is None else parts.storage.committer.ask,
         lambda: parts.recent_errors.latest,
+        commits=None if parts.storage is None else parts.storage.committer.commits,
     )
 
 

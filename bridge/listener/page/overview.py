@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus, RoomStatus
 from bridge.dispatch.conversation import Conversation, Phase
-from bridge.journal.request import Holding
+from bridge.journal.request import Holding, NodeStatus
 from bridge.listener.page.chart import charts
 from bridge.listener.page.html import Child, ago, card, facts, join, nothing, parties, pill, tag
 from bridge.listener.page.snapshot import PageSnapshot
@@ -45,7 +45,7 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
     for snapshot in page.snapshots:
         status = snapshot.status
         link = status.link
-        if link.state != "attached":
+        if link.state not in ("attached", "standby"):
             why = f": {link.why}" if link.why else ""
             problems.append(("bad", f"{status.domain} is not attached to {link.server}{why}."))
         if link.shared is not None:
@@ -61,10 +61,46 @@ def problems_of(page: PageSnapshot) -> list[tuple[str, str]]:
             problems.append(("bad", text))
         out = [one for one in status.rooms if one.state == "out"]
         problems += [("warn", f"{one.local} stays out of {one.jid}: {one.why}.") for one in out]
+    problems += _problems_of_nodes(page)
     if page.dead:
         noun = "dead letter waits" if page.dead == 1 else "dead letters wait"
         problems.append(("warn", f"{page.dead:,} {noun} for a decision."))
     return problems
+
+
+def _problems_of_nodes(page: PageSnapshot) -> list[tuple[str, str]]:
+    if not page.nodes:
+        return []
+    attached_by = {name for one in page.nodes for name in one.gateways if one.is_live}
+    own = (one.status.domain for one in page.snapshots)
+    problems = [("bad", f"No node attaches as {name}.") for name in own if name not in attached_by]
+    problems += [
+        ("warn", f"The node {one.label} has another configuration.")
+        for one in page.nodes
+        if one.differs and one.is_live
+    ]
+    return problems
+
+
+def nodes(page: PageSnapshot) -> Markup | None:
+    """Return the nodes that share the journal; None if it is this daemon's own."""
+    if not page.nodes:
+        return None
+    rows = [_node(one) for one in page.nodes]
+    return card("nodes", "Nodes", len(rows), tag("ul", rows, class_="rows"))
+
+
+def _node(node: NodeStatus) -> Markup:
+    kind, state = ("good", "") if node.is_live else ("bad", "gone; others take over. ")
+    attaches = f"attaches as {', '.join(node.gateways)}" if node.gateways else "stand-by"
+    noun = "partition" if node.partitions == 1 else "partitions"
+    this = " (this one)" if node.is_self else ""
+    return tag(
+        "li",
+        tag("div", tag("i", class_=f"dot {kind}"), f"{node.label}{this}", class_="who"),
+        tag("div", f"{state}{attaches}, {node.partitions:,} {noun}", class_="dim"),
+        tag("div", node.version, class_="age"),
+    )
 
 
 def jumps(page: PageSnapshot) -> Markup:
@@ -125,6 +161,8 @@ def _link_pill(page: PageSnapshot, status: ComponentStatus) -> Markup:
             return pill("good", f"attached{since}")
         case "attaching":
             return pill("warn", "attaching")
+        case "standby":
+            return pill("good", "stand-by: another node attaches")
         case "waiting":
             return pill("bad", "not attached")
     return pill("bad", "refused by the server")

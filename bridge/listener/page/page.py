@@ -40,6 +40,7 @@ from bridge.listener.page.overview import (
     conversations,
     incidents,
     jumps,
+    nodes,
     summary,
 )
 from bridge.listener.page.question import all_question, drop_question
@@ -248,7 +249,7 @@ async def _parts(page: PageSnapshot, session: Session, letters: Markup | None) -
     first = join(jumps(page), summary(page), components(page))
     await trio.lowlevel.checkpoint()
     pair = tag("div", conversations(page), incidents(page), class_="pair")
-    return join(first, letters, pair)
+    return join(first, nodes(page), letters, pair)
 
 
 def _may_act(request: Request, session: Session, fields: Fields) -> bool:

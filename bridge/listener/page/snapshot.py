@@ -6,11 +6,12 @@ from typing import Final
 
 import trio
 from attrs import frozen
+from msgspec.structs import replace
 
 from bridge.config.token import Token
 from bridge.daemon.status import ComponentSnapshot
 from bridge.dispatch.conversation import Conversation
-from bridge.journal.request import Holding, Holdings, Item, ListTotals, Page
+from bridge.journal.request import Holding, Holdings, Item, ListTotals, NodeStatus, Page
 from bridge.journal.store import JournalError
 from bridge.listener.monitor.history import Minute
 from bridge.listener.monitor.view import Answer, DaemonView, ask
@@ -62,6 +63,7 @@ class PageSnapshot:
     kept: Mapping[str, Holding] | None = None
     failure: str | None = None
     letters: Letters = Letters()
+    nodes: tuple[NodeStatus, ...] = ()
 
     @property
     def dead(self) -> int:
@@ -78,10 +80,12 @@ async def look(
     """
     own = tuple(one for one in view.snapshots() if one.status.domain in token.components)
     kept, failure, found = None, None, Letters(selection)
+    nodes: tuple[NodeStatus, ...] = ()
     if view.answer is not None:
         try:
             holdings = await ask(view.answer, ListTotals(), Holdings)
             kept = {n: one for n, one in holdings.components.items() if may_see(view, token, n)}
+            nodes = tuple(_shown(view, token, one) for one in holdings.nodes)
             if letters:
                 found = await _letters(view, view.answer, token, selection)
         except JournalError as error:
@@ -99,7 +103,17 @@ async def look(
         kept,
         failure,
         found,
+        nodes,
     )
+
+
+def _shown(view: DaemonView, token: Token, node: NodeStatus) -> NodeStatus:
+    """Return what a token may see of a node: nothing of others' components."""
+    seen = [
+        tuple(name for name in names if may_see(view, token, name))
+        for names in (node.gateways, node.components)
+    ]
+    return replace(node, gateways=seen[0], components=seen[1])
 
 
 def may_see(view: DaemonView, token: Token, domain: str) -> bool:

@@ -34,8 +34,8 @@ def test_the_manual_explains_each_alert() -> None:
     section = PAGE.partition("## Alerts\n")[2].partition("\n## ")[0]
     explained = re.findall(r"^- `([^`]+)`:", section, re.M)
     assert explained == re.findall(r"^ +expr: (.+)$", printed(), re.M)
-    assert len(explained) == 6
-    assert printed().count("- alert: ") == printed().count("summary: ") == 6
+    assert len(explained) == 7
+    assert printed().count("- alert: ") == printed().count("summary: ") == 7
 
 
 def promtool(*arguments: str) -> None:
@@ -47,6 +47,7 @@ def promtool(*arguments: str) -> None:
 BOT: Final = 'component="bot.example"'
 HEALTHY: Final = {
     f"xmpp_bridge_stream_attached{{{BOT}}}": "1+0x90",
+    f"xmpp_bridge_node_leases{{{BOT}}}": "1+0x90",
     f"xmpp_bridge_endpoint_up{{{BOT}}}": "1+0x90",
     'xmpp_bridge_journal_up{instance="host"}': "1+0x90",
     f"xmpp_bridge_stanzas_oldest_age_seconds{{{BOT}}}": "600+0x90",
@@ -55,6 +56,7 @@ HEALTHY: Final = {
 }
 ALERTS: Final = {
     "XmppBridgeNotAttached": "0+0x90",
+    "XmppBridgeNoGateway": "0+0x90",
     "XmppBridgeEndpointDown": "0+0x90",
     "XmppBridgeJournalDown": "0+0x90",
     "XmppBridgeStanzaOld": "601+0x90",
@@ -63,6 +65,7 @@ ALERTS: Final = {
 }
 SUMMARIES: Final = (
     "bot.example is not attached to its server.",
+    "bot.example: no node attaches.",
     "bot.example: the endpoint is down.",
     "host: the journal does not answer.",
     "bot.example: a stanza has waited for 10 min.",

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli.main import main
-from bridge.cli.unit import installed_command, unit_of
+from bridge.cli.unit import CREDENTIALS, installed_command, unit_of
 from bridge.config.loader import load_file
 
 COMMAND: Final = "/opt/xmpp-bridge/bin/xmpp-bridge"
@@ -127,6 +127,23 @@ def test_a_secret_in_the_file_is_named_but_not_shown(tmp_path: Path) -> None:
     unit, _ = unit_for(tmp_path, f'{COMPONENT}component_secret = "hush"\n')
     assert "The secret of bot.example is in that file" in unit
     assert "hush" not in unit
+
+
+def test_the_url_of_the_journal_is_passed_on(tmp_path: Path) -> None:
+    unit, found = unit_for(tmp_path, f'{COMPONENT}[journal]\nurl_file = "url"\n')
+    assert found["LoadCredential"][-1] == f"url:{tmp_path}/url"
+    assert f'# In bridge.toml: url_file = "{CREDENTIALS}/url"' in unit
+    assert found["After"] == [
+        "network-online.target prosody.service ejabberd.service postgresql.service"
+    ]
+
+
+def test_the_url_of_the_journal_in_the_file_is_named_but_not_shown(tmp_path: Path) -> None:
+    url = "postgresql://bridge:hunter2@db.example.com/bridge"
+    unit, found = unit_for(tmp_path, f'{COMPONENT}[journal]\nurl = "{url}"\n')
+    assert "# The URL of the journal is in that file: move it to a file, url_file." in unit
+    assert "hunter2" not in unit
+    assert found["After"][0].endswith(" postgresql.service")
 
 
 @pytest.mark.parametrize(

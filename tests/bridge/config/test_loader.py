@@ -955,6 +955,10 @@ STRINGS = [
     ("client_cert_file", "http"),
     ("client_key_file", "http"),
     ("webhook_secrets_file", KEY),
+    ("url", "journal"),
+    ("url_file", "journal"),
+    ("cluster", "node"),
+    ("label", "node"),
 ]
 BOOLEANS = [
     ("tls", ""),
@@ -1074,7 +1078,7 @@ def test_wrong_type(key: str, table: str, text: str, problem: str) -> None:
     assert [fault.startswith(f"{place}: ") and problem in fault for fault in told] == [True]
 
 
-NO_TABLES = ["component", "http", "stream", "retry", "journal"]
+NO_TABLES = ["component", "http", "stream", "retry", "journal", "node"]
 
 
 @pytest.mark.parametrize("text", ['"x"', "1", "true", "[]"])
@@ -1132,8 +1136,8 @@ def test_unknown_key_names_the_nearest(table: str, key: str, near: str) -> None:
 KNOWN_KEYS = [
     (
         "",
-        "server, tls, ca_file, tls_name, component, http, stream, retry, journal, listen, limits,"
-        " tracing, log",
+        "server, tls, ca_file, tls_name, component, http, stream, retry, journal, node, listen,"
+        " limits, tracing, log",
     ),
     (
         "http",
@@ -1153,8 +1157,10 @@ KNOWN_KEYS = [
     ("log", "level"),
     (
         "journal",
-        "durability, max_stanzas, max_bytes, dead_max_stanzas, dead_max_bytes, dead_max_age_s",
+        "url, url_file, durability, max_stanzas, max_bytes, dead_max_stanzas, dead_max_bytes,"
+        " dead_max_age_s",
     ),
+    ("node", "cluster, label, spread"),
     (
         KEY,
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "

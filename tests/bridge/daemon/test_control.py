@@ -358,7 +358,9 @@ async def test_a_journal_that_hangs_is_told(
     await client.stream.send_all(STATUS)
     await wait_all_tasks_blocked(0.01)
     mock_clock.jump(ANSWER_S)
-    assert await client.line() == {"error": "the journal does not answer; look at the disk"}
+    assert await client.line() == {
+        "error": "the journal does not answer; look at its disk or database"
+    }
     await client.stream.aclose()
 
 

@@ -16,7 +16,7 @@ from attrs import evolve
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import Component, Count, JournalSettings, Settings
-from bridge.config.value import Secret, parse_post_url
+from bridge.config.value import Secret, parse_database_url, parse_post_url
 from bridge.daemon.control import AskStatus, NobodyListens, connect
 from bridge.daemon.daemon import Daemon, ExitCode
 from bridge.daemon.status import ControlHandler, DaemonStatus, endpoint_status, total
@@ -167,8 +167,19 @@ async def test_a_disk_that_hangs_is_part_of_the_answer(
 
     nursery.start_soon(jump)
     status = await answering.status()
-    assert status.journal.failure == "the journal does not answer; look at the disk"
+    assert status.journal.failure == "the journal does not answer; look at its disk or database"
     end()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_journal_in_a_database_is_named_without_its_password(
+    directory: StateDirectory, nursery: trio.Nursery
+) -> None:
+    url = parse_database_url("postgresql://bridge:hunter2@db.example/bridge")
+    storage = Storage(directory, FakeJournal(), JournalSettings(url=url))
+    answering = ControlHandler(storage, {BOT}, list, lambda: False)
+    await nursery.start(storage.committer.run)
+    assert (await answering.status()).journal.file == "postgresql://bridge@db.example/bridge"
     nursery.cancel_scope.cancel()
 
 

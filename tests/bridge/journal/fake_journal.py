@@ -10,6 +10,7 @@ from bridge.journal.store import (
     DeadLetter,
     ImpossibleOperation,
     JournalError,
+    KeyTaken,
     Operation,
     StateEntry,
     Totals,
@@ -27,6 +28,8 @@ class FakeJournal:
         self.failed = 0
         self.impossible: set[str] = set()
         """The uids of entries that cannot be accepted."""
+        self.taken: set[bytes] = set()
+        """The names of claims that another process has."""
         self.closed = False
         self.threads: set[threading.Thread] = set()
         self._open = threading.Event()
@@ -49,6 +52,8 @@ class FakeJournal:
         for one in operations:
             if isinstance(one, Delivery) and one.uid in self.impossible:
                 raise ImpossibleOperation(f"{one.uid} is impossible")
+            if isinstance(one, ClaimKey) and one.claim.name in self.taken:
+                raise KeyTaken("another process has it")
         self.batches.append(list(operations))
 
     @property

@@ -18,7 +18,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge.journal.committer import LAST_S, RETRY_S, Committer
+from bridge.journal.committer import INTERRUPT_S, LAST_S, RETRY_S, Committer
 from bridge.journal.delivery import Attempt, Delivery
 from bridge.journal.sqlite.store import SqliteStore
 from bridge.journal.store import (
@@ -53,8 +53,8 @@ def accept(uid: str) -> Delivery:
 class Bench:
     """A committer that runs on a fake journal, and what came of each operation."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self.journal = FakeJournal()
+    def __init__(self, nursery: trio.Nursery, journal: FakeJournal | None = None) -> None:
+        self.journal = journal or FakeJournal()
         self.log = Recorder()
         self.committer = Committer(self.journal, self.log.logger())
         self.told: list[tuple[str, bool]] = []
@@ -109,6 +109,18 @@ def no_stray_threads() -> Iterator[None]:
 
 
 # --- group commit
+
+
+async def test_the_time_of_each_commit_is_counted(bench: Bench, mock_clock: MockClock) -> None:
+    release = bench.journal.hold()
+    bench.submit(accept("a"))
+    await wait_all_tasks_blocked()
+    mock_clock.jump(2)
+    release()
+    assert await bench.committer.commit(accept("b")) is True
+    assert (sum(bench.committer.commits.counts), bench.committer.commits.total_s) == (2, 2)
+    await bench.fail()
+    assert sum(bench.committer.commits.counts) == 2, "a commit that failed took no time"
 
 
 async def test_what_is_ready_is_one_batch(bench: Bench) -> None:
@@ -547,3 +559,50 @@ async def test_queries_and_commits_on_a_file(tmp_path: Path, nursery: trio.Nurse
     found = await committer.ask(lambda journal: journal.find("a"))
     assert [one.uid for one in found if isinstance(one, Delivery)] == ["a"]
     nursery.cancel_scope.cancel()
+
+
+# --- a journal behind a server
+
+
+class HangingJournal(FakeJournal):
+    """Waits until it is interrupted; then the commit fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interrupted = 0
+
+    def interrupt(self) -> None:
+        self.interrupted += 1
+        if self.interrupted == 3:
+            self.failure = FULL
+            self.release()
+
+    def hang(self) -> None:
+        self.release = self.hold()
+
+
+async def test_a_journal_that_hangs_is_interrupted_until_it_answers(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    journal = HangingJournal()
+    made = Bench(nursery, journal)
+    await made.start()
+    journal.hang()
+    made.submit(accept("a"), "a")
+    for _ in range(3):
+        await wait_all_tasks_blocked()
+        assert made.told == []
+        mock_clock.jump(INTERRUPT_S)
+    await until(lambda: made.told == [("a", False)])
+    journal.failure = None
+    await made.stop()
+
+
+async def test_a_key_that_another_process_has_is_refused_and_no_bug(bench: Bench) -> None:
+    bench.journal.taken = {b"k"}
+    bench.submit(accept("a"), "a")
+    bench.submit(ClaimKey(Claim(b"k", b"", "u", 1.0, "sent")), "k")
+    bench.submit(accept("b"), "b")
+    assert await bench.committer.commit(accept("c")) is True
+    assert bench.told == [("a", True), ("k", False), ("b", True)]
+    assert bench.log.lines == []

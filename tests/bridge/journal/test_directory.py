@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from bridge.config.journal import LABEL
 from bridge.config.settings import JournalSettings
 from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
 from bridge.journal.storage import open_storage
@@ -212,3 +214,41 @@ def test_the_warning_is_logged(tmp_path: Path) -> None:
         pass
     assert [line["event"] for line in recorder.lines] == ["state directory"]
     assert StateDirectory(tmp_path / "none").warning() is None
+
+
+# --- a node's label
+
+
+@pytest.mark.parametrize(
+    ("host", "begin"),
+    [
+        ("Mail-1.example.org", "mail-1-"),
+        ("", "node-"),
+        ("_x_", "x-"),
+        ("b\u00fccher", "b-cher-"),
+        ("a" * 70, "a" * 50 + "-"),
+    ],
+)
+def test_a_label_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, begin: str
+) -> None:
+    monkeypatch.setattr(platform, "node", lambda: host)
+    label = StateDirectory(tmp_path).node_label()
+    assert label.startswith(begin)
+    assert len(label) == len(begin) + 6
+    assert LABEL.fullmatch(label)
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    assert StateDirectory(tmp_path).node_label() == label
+
+
+@pytest.mark.parametrize("content", ["", "two words", "a/b", "\u00e4", "x" * 64])
+def test_a_label_that_is_none_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "node").write_text(content)
+    with pytest.raises(StateDirectoryError, match="node has no valid label; remove that file"):
+        StateDirectory(tmp_path).node_label()
+
+
+def test_a_label_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    (tmp_path / "node").mkdir()
+    with pytest.raises(StateDirectoryError, match="its file node cannot be used"):
+        StateDirectory(tmp_path).node_label()

@@ -28,7 +28,7 @@ from bridge.journal.store import Abandon, Attempted, JournalError, JournalStore,
 from bridge.listener.monitor.history import History
 from bridge.listener.monitor.view import DaemonView
 from bridge.telemetry.log import RecentErrors
-from bridge.telemetry.meter import Meter
+from bridge.telemetry.meter import COMMIT_BOUNDS_S, Histogram, Meter
 from bridge.xmpp.outbox import Outgoing
 from tests.bridge.sample import stanza
 
@@ -59,6 +59,7 @@ class Actor:
     rooms: list[RoomStatus] = field(factory=list)
     subscribers: int = 0
     streaming: int = 0
+    partitions: int = 256
 
     @property
     def snapshot(self) -> ComponentSnapshot:
@@ -80,11 +81,17 @@ class Actor:
             self.written_bytes,
             self.subscribers,
             self.streaming,
+            self.partitions,
         )
 
     def detach(self, why: str = "connection refused") -> None:
         """Lose the stream."""
         self.link = replace(self.link, state="waiting", why=why, next_attempt=NOW)
+
+    def stand_by(self) -> None:
+        """Leave the stream to another node of a cluster."""
+        self.link = replace(self.link, state="standby", since=None)
+        self.partitions = 64
 
     def fail(self) -> None:
         """Have the endpoint down."""
@@ -130,6 +137,7 @@ class Stage:
     asked: list[AnyRequest] = field(factory=list)
     queries: int = 0
     requests: Counter[tuple[str, int]] = field(factory=Counter)
+    commits: Histogram = field(factory=lambda: Histogram(COMMIT_BOUNDS_S))
     _number: int = 0
 
     @property
@@ -150,6 +158,7 @@ class Stage:
             History(),
             NOW,
             self.requests,
+            None if self.journal is None else self.commits,
         )
 
     async def query(self, query: Callable[[JournalStore], T], /) -> T:

@@ -459,6 +459,28 @@ async def test_the_lines_of_the_server_come_after_the_table(
     assert places == sorted(places)
 
 
+KICK_OLD = 'component_conflict_resolve = "kick_old"'
+
+
+async def test_nodes_that_share_a_journal_replace_each_other_on_the_server(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgresql://bridge:hunter2@127.0.0.1:1/bridge"
+    code, out, verdict = await report_of(
+        capsys, "127.0.0.1:1", "http://127.0.0.1:1/", journal={"url": url}
+    )
+    assert (code, KICK_OLD in out, "hunter2" in out) == (ExitCode.OTHER, True, False)
+    assert "journal postgresql://bridge@127.0.0.1:1/bridge" in out
+    assert verdict.startswith("3 problems")
+
+
+async def test_without_a_shared_journal_they_do_not(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = await report_of(capsys, "127.0.0.1:1", "http://127.0.0.1:1/")
+    assert KICK_OLD not in out
+
+
 @pytest.mark.parametrize("columns", ["20", "60"])
 async def test_on_a_narrow_terminal_the_verdict_is_one_line(
     nursery: trio.Nursery,

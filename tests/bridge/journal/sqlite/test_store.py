@@ -120,7 +120,8 @@ UIDS: Final = st.sampled_from(["a", "ab", "abc", "b", "c", "d"])
 COMPONENTS: Final = st.sampled_from(["bot", "echo"])
 TIMES: Final = st.floats(0, 1e10)
 PLACES: Final = st.integers(0, 2)
-TEXTS: Final = st.text(max_size=20)
+CHARACTERS: Final = st.characters(codec="utf-8", exclude_characters="\0")  # which XML cannot hold
+TEXTS: Final = st.text(CHARACTERS, max_size=20)
 OPTIONAL: Final = st.none() | TEXTS
 ATTEMPTS: Final = st.builds(Attempt, TIMES, TEXTS)
 KINDS: Final = st.sampled_from(["message", "presence", "iq"])
@@ -133,7 +134,7 @@ ENTRIES: Final = st.builds(
     TEXTS,
     OPTIONAL,
     OPTIONAL,
-    st.text(max_size=60),
+    st.text(CHARACTERS, max_size=60),
     TIMES,
     st.lists(ATTEMPTS, max_size=2).map(tuple),
     st.just(0),

@@ -74,6 +74,12 @@ async def test_each_trouble_has_its_name(browser: Browser, stage: Stage) -> None
     assert await problems(browser) == [("stopping", "")]
 
 
+async def test_a_stand_by_is_ready(browser: Browser, stage: Stage) -> None:
+    for actor in stage.actors:
+        actor.stand_by()
+    assert await readyz(browser) == (200, {"ready": True, "reasons": [], "journal": "ok"})
+
+
 async def test_strangers_learn_no_addresses_and_no_words_of_others(
     browser: Browser, stage: Stage
 ) -> None:

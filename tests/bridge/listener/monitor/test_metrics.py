@@ -283,6 +283,29 @@ async def test_with_a_journal_that_fails(browser: Browser, stage: Stage) -> None
     assert found["xmpp_bridge_stream_attached"][of(BOT)] == 1
 
 
+async def test_the_leases_of_a_node(browser: Browser, stage: Stage) -> None:
+    found = await samples(browser)
+    assert found["xmpp_bridge_node_leases"] == {of(BOT): 1, of(OTHER): 1}, "it is alone"
+    assert found["xmpp_bridge_partitions_owned"] == {of(BOT): 256, of(OTHER): 256}
+    stage.actors[0].partitions = 192
+    stage.actors[1].stand_by()
+    found = await samples(browser)
+    assert found["xmpp_bridge_node_leases"] == {of(BOT): 1, of(OTHER): 0}
+    assert found["xmpp_bridge_partitions_owned"] == {of(BOT): 192, of(OTHER): 64}
+
+
+async def test_the_commits_of_the_journal(browser: Browser, stage: Stage) -> None:
+    for seconds in (0.0004, 0.003, 0.003, 7.0):
+        stage.commits.add(seconds)
+    found = await samples(browser)
+    commits = "xmpp_bridge_journal_commit_seconds"
+    assert (found[f"{commits}_count"], found[f"{commits}_sum"]) == ({(): 4}, {(): 7.0064})
+    buckets = {dict(labels)["le"]: count for labels, count in found[f"{commits}_bucket"].items()}
+    assert [buckets[bound] for bound in ("0.0005", "0.0025", "0.005", "5.0", "+Inf")] == [
+        *(1, 1, 3, 3, 4)
+    ]
+
+
 async def test_with_a_disk_that_hangs(stage: Stage, autojump_clock: MockClock) -> None:
     stage.hangs = True
     async with open_browser(stage, *TOKENS) as browser:

@@ -1,6 +1,8 @@
 """The status page: who gets in, what is shown of what strangers say, and what a form may do."""
 
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,7 @@ from bridge.listener.page.session import (
     TooManyFailures,
 )
 from bridge.listener.page.snapshot import PAGE
+from tests.bridge.journal.shared_store import OURS, SharedStore
 from tests.bridge.listener.page.browser import (
     BOT,
     HOST,
@@ -363,6 +366,57 @@ async def test_rooms_and_why_they_are_not_joined(browser: Browser, stage: Stage)
     for number in range(30):
         actor.keep_room(f"r{number}@muc.example", "waiting", "the room is full")
     assert "… and 12 more." in (await browser.page()).text
+
+
+@pytest.fixture
+def shared(stage: Stage, tmp_path: Path) -> Iterator[SharedStore]:
+    """A journal that three nodes share; this one is a stand-by."""
+    with closing(SharedStore(tmp_path / "shared.db")) as store:
+        store.add(1, "a", gateways=(BOT, OTHER), parts=192)
+        store.add(OURS, "b", parts=1)
+        stage.journal = store
+        yield store
+
+
+async def test_without_a_cluster_there_are_no_nodes(browser: Browser) -> None:
+    await browser.login()
+    assert "Nodes" not in (await browser.page()).text
+
+
+async def test_the_nodes_of_a_cluster(browser: Browser, stage: Stage, shared: SharedStore) -> None:
+    for actor in stage.actors:
+        actor.stand_by()
+    await browser.login()
+    page = await browser.page()
+    assert "No problems" in page.text
+    assert "stand-by: another node attaches" in page.text
+    assert f"attaches as {BOT}, {OTHER}, 192 partitions" in page.text
+    assert "b (this one)" in page.text
+    assert "stand-by, 1 partition" in page.text
+
+
+async def test_what_is_wrong_with_the_nodes(browser: Browser, shared: SharedStore) -> None:
+    shared.rows.clear()
+    shared.add(1, "a", is_live=False)
+    shared.add(OURS, "b", gateways=(OTHER,))
+    shared.add(3, "<c>", digest="another")
+    await browser.login()
+    page = await browser.page()
+    problems = page.of_class("problems")
+    assert f"No node attaches as {BOT}." in problems
+    assert f"No node attaches as {OTHER}." not in problems
+    assert "The node <c> has another configuration." in problems
+    assert "gone; others take over. attaches as" in page.text
+
+
+async def test_a_token_sees_its_own_components_of_a_node(
+    browser: Browser, shared: SharedStore
+) -> None:
+    shared.add(3, "c", gateways=("secret.example",))
+    await browser.login("half")
+    page = await browser.page()
+    assert f"attaches as {BOT}, 192 partitions" in page.text
+    assert "secret.example" not in page.html
 
 
 async def test_conversations_that_wait(browser: Browser, stage: Stage) -> None:
