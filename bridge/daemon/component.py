@@ -131,6 +131,8 @@ class ComponentService:
         self._scope: trio.CancelScope | None = None  # while it runs, and does not only stand by
         self._is_attaching = False  # whether it has the gateway, or had it and drains
         self._spreads = storage is not None and storage.spreads
+        self._has_link = False
+        self._gateway_lost = trio.Event()
         self._ready = False
         self._dispatched = trio.Event()
         self._log: FilteringBoundLogger = logger(component=component.domain)
@@ -335,11 +337,10 @@ class ComponentService:
                 self._pipeline.streams.load(())
             if self._spreads:
                 self._ready = True
-                await self._wait_gateway()
+                await self._follow_gateway()
                 if self._stopping.is_set():
                     return
-                await self._reload_state()
-            self._is_attaching = True
+            self._is_attaching = self._has_link = True
             self._pipeline.rooms.load(self._kept_state or self.handover.state)
             nursery.start_soon(self._pipeline.room_runner.run)
             self._pipeline.contacts.load()
@@ -357,14 +358,15 @@ class ComponentService:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
             await self._endpoint.aclose()
         self._elements.close()
-        self._scope, self._is_attaching = None, False
+        self._scope, self._is_attaching, self._has_link = None, False, False
         self.ended.set()
         self._ownership.changed()
 
     def _busy(self) -> Collection[int]:
         is_worker = self._spreads and not self.ended.is_set()
         parts = self._dispatcher.busy_parts if is_worker else frozenset()
-        return {*parts, GATEWAY} if self._is_attaching else parts
+        is_gateway = self._has_link if self._spreads else self._is_attaching
+        return {*parts, GATEWAY} if is_gateway else parts
 
     def _ownership_changed(self) -> None:
         if self._ownership.is_gateway(self.domain):
@@ -375,6 +377,7 @@ class ComponentService:
             self._scope.cancel()
         elif self._is_attaching:
             self.released, self._ready = True, False
+            self._gateway_lost.set()
             self._stopping.set()
 
     def stop(self, *, is_replaced: bool = False) -> None:
@@ -415,24 +418,42 @@ class ComponentService:
                 told = True
                 await trio.sleep(_RETRY_S)
 
-    async def _reload_state(self) -> None:
-        """Read what the gateway before has written since this began to stand by."""
+    async def _follow_gateway(self) -> None:
+        """Stand by, and read what the gateway before has written meanwhile. Returns as well if the
+        service is to stop.
+        """
         assert self._kept_state is not None
-        while True:
+        while not self._stopping.is_set():
+            await self._wait_gateway()
             try:
                 await self._kept_state.load()
             except JournalError:  # the committer logs it
                 await trio.sleep(_RETRY_S)
-            else:
-                await self._pipeline.promises.load()
+                continue
+            await self._pipeline.promises.load()
+            if self._ownership.is_gateway(self.domain):  # not lost again meanwhile
                 return
 
     async def _keep_attached(self, service: trio.CancelScope) -> None:
         try:
-            await self._link.run()
-        except Refused:
-            self.refused = True
-            service.cancel()
+            async with trio.open_nursery() as nursery:
+                if self._spreads:
+                    nursery.start_soon(self._detach_when_lost, nursery.cancel_scope)
+                try:
+                    await self._link.run()
+                except Refused:
+                    self.refused = True
+                    service.cancel()
+        finally:
+            self._has_link = False
+            self._ownership.changed()
+
+    async def _detach_when_lost(self, link: trio.CancelScope) -> None:
+        """Close the link before the POSTs have ended: another node waits for it."""
+        await self._gateway_lost.wait()
+        with trio.move_on_after(_CLOSE_S):
+            await self._link.close()
+        link.cancel()
 
     async def _dispatch(self, scope: trio.CancelScope) -> None:
         with scope:
