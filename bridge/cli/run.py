@@ -25,7 +25,6 @@ from bridge.telemetry.log import LEVELS, RecentErrors, configure, set_level
 if TYPE_CHECKING:
     from bridge.capture.recorder import Recorders
     from bridge.daemon.listener import DaemonParts, Listener
-    from bridge.journal.cluster import About
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PACKINGS: Final[dict[str, Packing]] = {"plain": "none", "gz": "gz", "zst": "zst"}
@@ -181,6 +180,7 @@ def run(
     from bridge.daemon.daemon import Daemon
     from bridge.daemon.systemd import SystemdNotifier
     from bridge.journal.directory import StateDirectory, StateDirectoryError, resolve
+    from bridge.journal.nodes import about_of
     from bridge.journal.storage import open_storage
     from bridge.journal.store import JournalError
     from bridge.telemetry.tracing import open_spans
@@ -216,20 +216,12 @@ def run(
         run_async(make(recording=recording).run_with_signals, EARLY_SIGNALS)
     try:
         directory = StateDirectory(resolve(state_dir))
-        about = None if settings.journal.url is None else _about(settings)
+        about = None if settings.journal.url is None else about_of(settings)
         with open_storage(directory, settings.journal, settings.node, about) as storage:
             recording = open_recording(options, settings.components)
             run_async(make(storage, recording=recording).run_with_signals, EARLY_SIGNALS)
     except (StateDirectoryError, JournalError) as error:
         raise click.ClickException(f"{error}.") from None
-
-
-def _about(settings: Settings) -> "About":
-    """Return what the other nodes of a cluster are told about this process."""
-    from bridge import __version__
-    from bridge.journal.cluster import About
-
-    return About(__version__, tuple(str(one.domain) for one in settings.components))
 
 
 def _open_listener(

@@ -1,6 +1,6 @@
 """What this node holds: asked on the way of every stanza, so it must be cheap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from bridge.cluster.partition import ALL_PARTS
@@ -32,10 +32,24 @@ class Ownership(Protocol):
         """Return the partitions that this node has of a component."""
         ...
 
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each change of what is held, and when the node is no longer alive.
-        It must not wait, and not raise.
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after each change of what is held, and when the node is no longer alive,
+        until the returned function is called. It must not wait, and not raise.
         """
+        ...
+
+    def watch(self, component: str, busy: Callable[[], Collection[int]]) -> None:
+        """Ask `busy` for the parts of a component that are not to be given away yet, because
+        something of them is running; `GATEWAY` is one of them. `changed` asks it again.
+        """
+        ...
+
+    def changed(self) -> None:
+        """Something that was running has ended."""
+        ...
+
+    def attached(self, component: str, is_attached: bool) -> None:
+        """Note that a component has attached to its server, or was detached."""
         ...
 
 
@@ -55,5 +69,14 @@ class Alone:
     def parts(self, component: str) -> frozenset[int]:
         return ALL_PARTS
 
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Do nothing: it never changes."""
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None  # it never changes
+
+    def watch(self, component: str, busy: Callable[[], Collection[int]]) -> None:
+        """Do nothing: nothing is ever given away."""
+
+    def changed(self) -> None:
+        """Do nothing."""
+
+    def attached(self, component: str, is_attached: bool) -> None:
+        """Do nothing: nobody else could."""

@@ -16,4 +16,4 @@ def partition_of(parties: tuple[str, str]) -> int:
     It is kept in the database, so it must be the same in each process, version and machine.
     """
     sender, recipient = parties
-    return zlib.crc32(f"{sender}\0{recipient}".encode()) % PARTITIONS
+    return zlib.crc32(f"{sender}\0{recipient}".encode("utf-8", "surrogatepass")) % PARTITIONS

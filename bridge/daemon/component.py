@@ -3,8 +3,14 @@
 Services share only the journal, so a refused or slow one does not affect another. At most one
 service per domain runs. State that its successor needs and does not find in the journal is passed
 on as a `Handover`.
+
+If other nodes share the journal, a service first stands by, until its node has the component's
+gateway. When the node gives the gateway away, the service drains as if the daemon stopped; when the
+node is no longer alive, it is cancelled, because another node may already have taken over. Then
+another service stands by. So what a service has in memory is never older than its lease.
 """
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol, assert_never
@@ -14,6 +20,8 @@ from attrs import define, evolve, field
 from structlog.typing import FilteringBoundLogger
 
 from bridge.capture.recorder import Recorder
+from bridge.cluster.ownership import Alone, Ownership
+from bridge.cluster.partition import GATEWAY
 from bridge.config.settings import (
     Component,
     Settings,
@@ -43,6 +51,7 @@ from bridge.webhook.pull import PulledEvents
 from bridge.webhook.pulled_endpoint import PulledEndpoint
 from bridge.webhook.signature import Signer
 from bridge.xmpp.announcer import Announcer
+from bridge.xmpp.backoff import ReconnectDelay
 from bridge.xmpp.command.commands import Commands
 from bridge.xmpp.link import Link, Refused
 from bridge.xmpp.muc import MucOccupancy
@@ -106,11 +115,16 @@ class ComponentService:
         self.handover = handover or Handover(SenderLimiter(settings.limits))
         self.handover.limiter.change(settings.limits)
         self.refused = False  # whether a refusal has ended it
+        self.released = False  # whether it ends because another node has the gateway
         self.ended = trio.Event()
         self._component = component
         self._settings = settings
         self._stamps = _stamps(component, settings)
         self._stopping = trio.Event()
+        self._ownership: Ownership = Alone() if storage is None else storage.ownership
+        self._is_leased = storage is not None and storage.is_shared
+        self._begins = trio.Event()  # set when it need no longer stand by
+        self._scope: trio.CancelScope | None = None  # while it does not stand by
         self._ready = False
         self._dispatched = trio.Event()
         self._log: FilteringBoundLogger = logger(component=component.domain)
@@ -160,14 +174,20 @@ class ComponentService:
             self._log,
             self.handover.meter,
             exit_on_refusal=stream.exit_on_refusal,
+            backoff=ReconnectDelay(holds_lease=self._is_leased),
             changed=self._link_changed,
+            may_write=self._is_alive,
         )
+
+    def _is_alive(self) -> bool:
+        return self._ownership.is_alive
 
     def _watch_pollers(self, endpoint: ClosableEndpoint) -> None:
         if isinstance(endpoint, PulledEndpoint):
             endpoint.when_polled_again(self._dispatcher.endpoint_returned)
 
     def _link_changed(self, attached: bool) -> None:
+        self._ownership.attached(self.domain, attached)
         rooms, announcer = self._pipeline.rooms, self._pipeline.announcer
         if attached:
             rooms.attached()
@@ -248,7 +268,13 @@ class ComponentService:
         endpoint = self._endpoint
         pollers = endpoint.idle_pollers if isinstance(endpoint, PulledEndpoint) else None
         return component_status(
-            self._component, self._link, self._dispatcher, self.counts, self.rooms, pollers
+            self._component,
+            self._link,
+            self._dispatcher,
+            self.counts,
+            self.rooms,
+            pollers,
+            is_gateway=self._scope is not None or self._ownership.is_gateway(self.domain),
         )
 
     @property
@@ -260,6 +286,7 @@ class ComponentService:
             self._dispatcher,
             self.handover.meter,
             self._pipeline.contacts.subscriber_count,
+            len(self._ownership.parts(self.domain)),
         )
 
     # --- running
@@ -269,33 +296,64 @@ class ComponentService:
 
         Draining takes at most `grace_s` and 2 s. Cancellation drops everything at once.
         """
+        unsubscribe = self._ownership.on_change(self._ownership_changed)
+        self._ownership.watch(self.domain, self._busy)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stop, nursery.cancel_scope)
-                if self._journal is not None:
-                    self._outbox.put(await self._recovered(self._journal))
-                await self._pipeline.promises.load()  # before the first POST, which has a URL
-                if self._journal is not None:
-                    nursery.start_soon(self._journal.run, self._dispatcher)
-                else:
-                    self._pipeline.streams.load(())
-                self._pipeline.rooms.load(self._kept_state or self.handover.state)
-                nursery.start_soon(self._pipeline.room_runner.run)
-                self._pipeline.contacts.load()
-                self._pipeline.offers.load()
-                self._pipeline.commands.load(self._log)
-                nursery.start_soon(self._pipeline.announcer.run)
-                nursery.start_soon(self._keep_attached, nursery.cancel_scope)
-                self._ready = True
+            while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
+                self._begins = trio.Event()
+                await self._begins.wait()
+            if not self._stopping.is_set():
+                await self._run()
         finally:
-            self._pipeline.pending_iqs.end("the component has stopped")
-            if self._journal is not None and self._storage is not None:
-                self._entries.close()
-                self._storage.release(self._journal)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
-                await self._endpoint.aclose()
-            self._elements.close()
-            self.ended.set()
+            unsubscribe()
+            await self._end()
+
+    async def _run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            nursery.start_soon(self._stop, nursery.cancel_scope)
+            if self._journal is not None:
+                self._outbox.put(await self._recovered(self._journal))
+            await self._pipeline.promises.load()  # before the first POST, which has a URL
+            if self._journal is not None:
+                nursery.start_soon(self._journal.run, self._dispatcher)
+            else:
+                self._pipeline.streams.load(())
+            self._pipeline.rooms.load(self._kept_state or self.handover.state)
+            nursery.start_soon(self._pipeline.room_runner.run)
+            self._pipeline.contacts.load()
+            self._pipeline.offers.load()
+            self._pipeline.commands.load(self._log)
+            nursery.start_soon(self._pipeline.announcer.run)
+            nursery.start_soon(self._keep_attached, nursery.cancel_scope)
+            self._ready = True
+
+    async def _end(self) -> None:
+        self._pipeline.pending_iqs.end("the component has stopped")
+        if self._journal is not None and self._storage is not None:
+            self._entries.close()
+            self._storage.release(self._journal)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
+            await self._endpoint.aclose()
+        self._elements.close()
+        self._scope = None
+        self.ended.set()
+        self._ownership.changed()
+
+    def _busy(self) -> Collection[int]:
+        return () if self._scope is None else (GATEWAY,)
+
+    def _ownership_changed(self) -> None:
+        if self._ownership.is_gateway(self.domain):
+            self._begins.set()
+        elif self._scope is not None:
+            self.released = True
+            self._ready = False
+            if self._ownership.is_alive:
+                self._stopping.set()
+            else:
+                self._log.warning("ending at once, because another node may have taken over")
+                self._scope.cancel()
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """Begin to drain; `run` returns when the drain is complete. Unless the component is
@@ -304,6 +362,7 @@ class ComponentService:
         if not is_replaced:
             self._pipeline.announcer.leave()
         self._stopping.set()
+        self._begins.set()
 
     async def _stop(self, service: trio.CancelScope) -> None:
         """Own the dispatcher's task; after `stop`, drain it and then cancel all other tasks."""

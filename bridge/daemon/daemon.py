@@ -18,6 +18,7 @@ from bridge.config.settings import ConfigError, ListenSettings, Settings, limits
 from bridge.daemon import control
 from bridge.daemon.component import ComponentService
 from bridge.daemon.listener import DaemonParts, Listener, ListenError, OpenListener
+from bridge.daemon.node import ClusterNode, about_of
 from bridge.daemon.status import ControlHandler
 from bridge.daemon.supervisor import CannotReload, Supervisor
 from bridge.daemon.systemd import SystemdNotifier
@@ -69,6 +70,12 @@ class Daemon:
         self._read = read
         self._notifier = notifier or SystemdNotifier({})
         self._recording = recording
+        self._node: ClusterNode | None = None
+        if storage is not None and storage.is_shared:
+            label = settings.node.label or storage.directory.node_label()
+            about = about_of(settings)
+            self._node = ClusterNode(storage.committer, label, about, self._log, partitions=0)
+            storage.ownership = self._node
         self._supervisor = Supervisor(settings, storage, spans, recording)
         self._spans = spans
         self._open_listener = open_listener
@@ -112,6 +119,8 @@ class Daemon:
         self._notifier.stopping()
         if self._listener is not None:
             self._listener.stop()
+        if self._node is not None:
+            self._node.leave()
         self._supervisor.stop()
 
     def reload(self) -> None:
@@ -141,6 +150,8 @@ class Daemon:
             if self._storage is not None:
                 await nursery.start(self._storage.committer.run)
                 await nursery.start(self._answer_commands, self._storage)
+            if self._node is not None:
+                await nursery.start(self._node.run)
             if self._listener is not None and not self._stopping:
                 await nursery.start(self._listener.run)
             nursery.start_soon(self._reload_when_wanted)
@@ -148,6 +159,8 @@ class Daemon:
             if not self._stopping:
                 self._notifier.ready()
             await self._supervisor.run()
+            if self._node is not None:
+                await self._node.retire()
             await self._export_last()
             nursery.cancel_scope.cancel()
         if self._supervisor.all_refused:
@@ -229,6 +242,8 @@ class Daemon:
             self._log.error("configuration not changed", why=str(error))
         else:
             self._adopt(settings)
+            if self._node is not None:
+                self._node.configure(about_of(settings))
             self._log.info(
                 "configuration read again",
                 added=list(plan.added),

@@ -134,6 +134,8 @@ class Supervisor:
                         await self._follow(self._order, nursery)
                     elif self.all_refused:
                         break
+                    elif self._stand_by_again(nursery):
+                        continue
                     else:
                         self._wake = trio.Event()
                         await self._wake.wait()
@@ -227,6 +229,25 @@ class Supervisor:
         await old.ended.wait()
         if not self._stopping:
             self._start(component, endpoint, old.handover, services)
+
+    def _stand_by_again(self, services: trio.Nursery) -> bool:
+        """Replace the services that have ended because other nodes have their gateways."""
+        released = [one for one in self._services.values() if one.released and one.ended.is_set()]
+        for one in released:
+            component = next(c for c in self._settings.components if c.domain == one.domain)
+            try:
+                endpoint = self._endpoint_of(component, self._settings)
+            except OSError as error:  # also ssl.SSLError; the files have changed meanwhile
+                self._log.error(
+                    "this node no longer stands by: the certificates cannot be used",
+                    component=one.domain,
+                    why=str(error),
+                    hint="mend them and restart the daemon",
+                )
+                one.released = False
+                continue
+            self._start(component, endpoint, one.handover, services)
+        return bool(released)
 
     async def _remove(self, domain: str) -> None:
         old = self._services[domain]

@@ -89,11 +89,14 @@ class ClusterStore(JournalStore, Protocol):
     def incarnation(self) -> int:
         """The writer of this node's rows."""
 
+    def describe(self, about: About) -> None:
+        """Replace what this node tells about itself."""
+
     def beat(self) -> None:
         """Commit an empty batch, so that others see that this node lives."""
 
     def retire(self) -> None:
-        """Give all leases away and end this node, because its process stops."""
+        """Free all leases and end this node, because its process stops."""
 
     def nodes(self) -> list[NodeRow]:
         """Return all nodes, sorted by number."""
@@ -105,7 +108,7 @@ class ClusterStore(JournalStore, Protocol):
         """Take parts that no node has, and return those that are taken."""
 
     def give(self, component: str, parts: Collection[int], to: int | None) -> None:
-        """Give parts that this node has to a live node, or to nobody."""
+        """Hand parts that this node has to a live node, or to nobody."""
 
     def end_node(self, node: int, seen_batch: int) -> bool:
         """End a node whose counter still stands at `seen_batch`, and free its leases. Return

@@ -90,10 +90,13 @@ class _Query:
         call: Callable[[JournalStore], Any],
         give: Callable[[outcome.Outcome[Any]], None],
         is_gone: Callable[[], bool] = lambda: False,
+        *,
+        renews: bool = False,
     ) -> None:
         self.call = call
         self.give = give
         self.is_gone = is_gone
+        self.renews = renews
 
 
 _Write = tuple[Operation, Then | None]
@@ -173,6 +176,17 @@ class Committer:
         """Like `ask`, but `run`'s task calls `then` with the result or the `JournalError`."""
         self._put(_Query(query, then))
 
+    async def renew(self, query: Callable[[JournalStore], T]) -> T:
+        """Like `ask`, but also while the journal fails. If it succeeds, forget everything that was
+        kept to be tried again: it belonged to leases that are lost, and others have them now.
+
+        Raises:
+            JournalError: if the query failed.
+        """
+        waiter: _Waiter[T] = _Waiter()
+        self._put(_Query(query, waiter.give, lambda: waiter.gone, renews=True))
+        return await waiter.wait()
+
     def _put(self, query: _Query) -> None:
         if self._ended:
             query.give(outcome.Error(JournalError(_CLOSED)))
@@ -245,12 +259,24 @@ class Committer:
     async def _answer(self, query: _Query) -> None:
         if query.is_gone():
             return
-        if self._failure is not None:
+        if self._failure is not None and not query.renews:
             failure = JournalError(self._failure.why, self._failure.hint)
             query.give(outcome.Error(failure))
             return
         call = partial(outcome.capture, query.call, self._journal)
-        query.give(await self._thread.run(call, abandon=True))
+        result: outcome.Outcome[Any] = await self._thread.run(call, abandon=True)
+        if query.renews and isinstance(result, outcome.Value):
+            self._forget_kept()
+        query.give(result)
+
+    def _forget_kept(self) -> None:
+        lost = len(self._kept) + len(self._kept_state)
+        if lost:
+            self._log.warning("journal operations left to other nodes", count=lost)
+        self._kept.clear()
+        self._kept_state.clear()
+        self._failure = None
+        self._refused = 0
 
     async def _write(self, writes: list[_Write]) -> None:
         if not writes:

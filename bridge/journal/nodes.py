@@ -3,8 +3,11 @@
 from collections import Counter, defaultdict
 from typing import Protocol, runtime_checkable
 
+from bridge import __version__
 from bridge.cluster.partition import GATEWAY
-from bridge.journal.cluster import Lease, NodeRow
+from bridge.config.digest import digest_of
+from bridge.config.settings import Settings
+from bridge.journal.cluster import About, Lease, NodeRow
 from bridge.journal.request import NodeStatus
 from bridge.journal.store import JournalStore
 
@@ -19,6 +22,12 @@ class _SharedStore(Protocol):
     def nodes(self) -> list[NodeRow]: ...
 
     def leases(self) -> list[Lease]: ...
+
+
+def about_of(settings: Settings) -> About:
+    """Return what the other nodes are told about a process with these settings."""
+    domains = tuple(one.domain for one in settings.components)
+    return About(__version__, domains, digest_of(settings))
 
 
 class OtherNodes:

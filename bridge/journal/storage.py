@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from structlog.typing import FilteringBoundLogger
 
+from bridge.cluster.ownership import Alone, Ownership
 from bridge.config.settings import JournalSettings, NodeSettings
 from bridge.journal.cluster import About
 from bridge.journal.committer import Committer
@@ -34,6 +35,10 @@ class Storage:
         self.durability = settings.durability
         self.place = str(settings.url or directory.journal_file.absolute())
         """Where the journal is, safe to show."""
+        self.is_shared = settings.url is not None
+        """Whether other nodes may use the journal, too."""
+        self.ownership: Ownership = Alone()
+        """What of it is this process's."""
         self._settings = settings
         self._queues: dict[str, JournalQueue] = {}
         self._volume = Quota(settings.max_stanzas, settings.max_bytes)
@@ -63,7 +68,11 @@ class Storage:
         Raises:
             JournalError: if the journal cannot be read.
         """
-        found = (await self.totals()).get(queue.component, _NONE)
+        totals = await self.totals()
+        if self.is_shared:  # by the work of other nodes, too
+            self._volume.count = sum(one.pending for one in totals.values())
+            self._volume.bytes = sum(one.pending_bytes for one in totals.values())
+        found = totals.get(queue.component, _NONE)
         if found.pending or found.replies:
             queue.log.info("taking over from before", pending=found.pending, replies=found.replies)
         queue.recover(found)

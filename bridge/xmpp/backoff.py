@@ -66,6 +66,10 @@ _BACKOFFS: Final = {
 }
 
 
+_LEASED: Final = Backoff(2.0, 2.0, no_jitter)
+"""For `TAKEN`, if nodes agree who attaches."""
+
+
 def reaction_to(end: StreamEnd, *, attached: bool) -> Reaction:
     """Classify the end of a stream. `attached`: whether its handshake had been accepted."""
     match end:
@@ -85,7 +89,11 @@ def reaction_to(end: StreamEnd, *, attached: bool) -> Reaction:
 class ReconnectDelay:
     """Delays before the next attempt to attach. They double while the reaction is the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, holds_lease: bool = False) -> None:
+        """`holds_lease`: whether nodes agree who attaches. Then nobody disconnects us for long: the
+        server may not have noticed yet that the one before has ended.
+        """
+        self._taken = _LEASED if holds_lease else _BACKOFFS[Reaction.TAKEN]
         self._reaction = Reaction.RETRY
         self._attempts = 0
 
@@ -99,7 +107,7 @@ class ReconnectDelay:
         If so, a conflict means that another instance took our place. The delay is 120 s at once,
         or the two would disconnect each other forever.
         """
-        backoff = _BACKOFFS[reaction]
+        backoff = self._taken if reaction is Reaction.TAKEN else _BACKOFFS[reaction]
         if reaction is Reaction.TAKEN and was_settled:
             return backoff.last_s
         if reaction is not self._reaction:

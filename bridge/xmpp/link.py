@@ -114,9 +114,11 @@ class Link:
         open_stream: Callable[[], Awaitable[ComponentStream]] | None = None,
         backoff: ReconnectDelay | None = None,
         changed: Callable[[bool], None] = lambda attached: None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         """`open_stream` replaces the connection to the component's server. `changed` is called when
-        a stream has begun, with True, and when it has ended, with False.
+        a stream has begun, with True, and when it has ended, with False. Nothing is written any
+        more once `may_write` has returned False: then the link is about to be cancelled.
         """
         self.stream: ComponentStream | None = None
         self._meter = meter or Meter()
@@ -129,6 +131,7 @@ class Link:
         self._open_stream = open_stream or self._connect
         self._backoff = backoff or ReconnectDelay()
         self._changed = changed
+        self._may_write = may_write
         self._may_exit = exit_on_refusal
         self._warned_unconfirmed = False
         self._tested: bytes | None = None  # the suspect that is written and not proved yet
@@ -257,7 +260,8 @@ class Link:
         """
         await self._handle(event)
         stream = self.stream
-        if self._outbox.unsent_answer_bytes > UNSENT_ANSWERS_BYTES and stream is not None:
+        is_much = self._outbox.unsent_answer_bytes > UNSENT_ANSWERS_BYTES
+        if is_much and stream is not None and self._may_write():
             with suppress(StreamFailed):  # they wait for the next stream
                 self._send_pending(stream, answers_only=self._outbox.suspect is not None)
                 await stream.flush()
@@ -279,6 +283,8 @@ class Link:
             await self._test_suspects(stream)
             while True:
                 await self._outbox.wait_pending()
+                if not self._may_write():
+                    return
                 self._send_pending(stream)
                 if stream.unsent_bytes > UNSENT_LIMIT_BYTES:
                     await stream.flush()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import trio
 from click.testing import CliRunner, Result
@@ -95,6 +96,24 @@ async def test_two_servers_of_which_one_copies_the_other() -> None:
             "durability 'power'",
             "statement_timeout",
         ]
+
+
+async def test_a_server_without_a_free_connection() -> None:
+    settings = {
+        "max_connections": "4",
+        "superuser_reserved_connections": "0",
+        "max_wal_senders": "0",
+    }
+    async with Postgres(settings) as full:
+        with ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(psycopg.connect(full.url))
+            with pytest.raises(
+                JournalError, match="too many clients already; raise max_connections"
+            ):
+                await found(full.url)
+        (told,) = problems(await found(full.url))
+        assert told.endswith(" connections are free; a node uses 3: raise max_connections")
 
 
 WRONG = [

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from bridge.config.value import DatabaseUrl
-from bridge.journal.postgres.errors import explained
+from bridge.journal.postgres.errors import explained, silent
 from bridge.journal.store import JournalError
 
 HANG_S: Final = 5.0
@@ -64,6 +64,8 @@ class Connection:
         self._connection: psycopg.Connection[Row] | None = None
         self._socket: socket.socket | None = None
         self._waits_since: float | None = None
+        self.was_interrupted = False
+        """Whether the last connection was ended by `interrupt`."""
 
     @property
     def is_open(self) -> bool:
@@ -81,12 +83,15 @@ class Connection:
         with explained(self._url):
             connection = psycopg.connect(self._url.value, autocommit=True, **self._parameters())
         try:
+            self.was_interrupted = False
             self._socket = socket.socket(fileno=os.dup(connection.fileno()))
             self._connection = connection
             with explained(self._url), self.waiting():
                 self._set_up(connection)
-        except JournalError:
+        except JournalError as error:
             self.close()
+            if self.was_interrupted:
+                raise silent(self._url) from error
             raise
         return connection
 
@@ -124,6 +129,7 @@ class Connection:
         """End a wait that has lasted for `HANG_S`. Call it from any thread."""
         since, held = self._waits_since, self._socket
         if since is not None and held is not None and self._elapsed_s() - since >= HANG_S:
+            self.was_interrupted = True
             with suppress(OSError):
                 held.shutdown(socket.SHUT_RDWR)
 

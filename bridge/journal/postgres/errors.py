@@ -59,6 +59,17 @@ class LockTimeout(JournalError):
     """Another session holds a lock for longer than the batch waits."""
 
 
+STANDBY: Final = (
+    "if it waits for a stand-by, start that one, or change synchronous_standby_names;"
+    " otherwise check the network"
+)
+
+
+def silent(url: DatabaseUrl) -> JournalError:
+    """Return the error of a server that has not answered for too long."""
+    return JournalError(f"the database {url} does not answer", STANDBY)
+
+
 @contextmanager
 def explained(url: DatabaseUrl) -> Iterator[None]:
     """Translate psycopg's exceptions to a `JournalError` for the operator."""

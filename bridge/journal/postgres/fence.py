@@ -22,7 +22,7 @@ from psycopg import errors
 from bridge.config.value import DatabaseUrl
 from bridge.journal.cluster import About, LeaseLost
 from bridge.journal.postgres.connection import Connection, Row
-from bridge.journal.postgres.errors import explain, explained
+from bridge.journal.postgres.errors import STANDBY, explain, explained, silent
 from bridge.journal.postgres.schema import prepare_schema
 from bridge.journal.postgres.statement import Statement
 from bridge.journal.store import JournalError
@@ -80,8 +80,8 @@ class Fence:
         self._elapsed_s = elapsed_s
         self._sleep = sleep
         self._is_prepared = False
-        self._unknown: int | None = None
-        self._undo: Statement | None = None
+        self._unknown: tuple[int, list[Statement]] | None = None
+        self._undo: list[Statement] = []
         self._unsynced = False
         self.connection = Connection(url, schema, name, elapsed_s, self._opened)
 
@@ -92,7 +92,8 @@ class Fence:
             JournalError: if the database cannot be used.
         """
         self.node = self.incarnation = 0
-        self._unknown = self._undo = None
+        self._unknown = None
+        self._undo = []
         values = {
             "label": label,
             "version": about.version,
@@ -101,17 +102,21 @@ class Fence:
             "name": self._name,
         }
         connection = self.connection.get()
-        with explained(self._url), self.connection.waiting():
-            for _ in range(_LOCKS):
-                try:
-                    row = self._insert(connection, values)
-                    break
-                except errors.LockNotAvailable:
-                    connection.execute(_TERMINATE_LABEL, values)
-            else:
-                row = self._insert(connection, values)
+        try:
+            with self.connection.waiting():
+                row = self._insert_unlocked(connection, values)
+        except psycopg.Error as error:
+            raise self._explain(error) from error
         self.node, self.incarnation, self.batch = row
         return self.incarnation
+
+    def _insert_unlocked(self, connection: psycopg.Connection[Row], values: dict[str, Any]) -> Row:
+        for _ in range(_LOCKS):
+            try:
+                return self._insert(connection, values)
+            except errors.LockNotAvailable:  # by a batch of the process before
+                connection.execute(_TERMINATE_LABEL, values)
+        return self._insert(connection, values)
 
     def _insert(self, connection: psycopg.Connection[Row], values: dict[str, Any]) -> Row:
         with connection.transaction(), connection.cursor() as cursor:
@@ -139,38 +144,42 @@ class Fence:
         if not self.incarnation:
             raise LeaseLost("this process is not a node of the cluster", "it must register first")
         if self._unknown is not None:
-            self._learn()
-        before = [] if self._undo is None else [self._undo]
+            self._learn(*self._unknown)
+        before = list(self._undo)
         found = self._commit([*before, *statements], synced, undo)
-        self._undo = None
+        self._undo.clear()
         return found and found[len(before) :]
 
-    def _learn(self) -> None:
+    def _learn(self, number: int, undo: list[Statement]) -> None:
         """Learn the outcome of the batch that counted as failed.
 
         Raises:
             JournalError: if there is still no connection.
         """
-        unknown = self._unknown
         self.connection.get()  # reads the counter
-        if self.batch != unknown:
-            self._undo = None
+        if self.batch >= number:
+            self._undo = undo
         self._unknown = None
 
     def _commit(
         self, statements: list[Statement], synced: bool, undo: Statement | None
     ) -> list[list[Row]] | None:
-        number, deadlocks, lost_at = self.batch + 1, 0, None
-        sent = False
+        number, deadlocks = self.batch + 1, 0
+        found: list[list[Row]] | None = None
+        is_sent = is_committed = False
+        lost_at: float | None = None
         while True:
             try:
                 connection = self.connection.get()
-                if sent and self.batch == number:
-                    return None
-                sent = True
+                if is_committed or (is_sent and self.batch == number):
+                    is_committed = True
+                    self._confirm(connection)
+                    return found
+                is_sent = True
                 found = self._execute(connection, number, statements, synced)
-                self._check_synced(connection)
-                return found
+                if not self._unsynced:
+                    return found
+                is_committed, self._unsynced = True, False
             except errors.DeadlockDetected as error:
                 deadlocks += 1
                 if deadlocks == _DEADLOCKS:
@@ -178,15 +187,37 @@ class Fence:
             except LeaseLost:
                 raise
             except (psycopg.Error, JournalError) as error:
-                told = error if isinstance(error, JournalError) else explain(error, self._url)
-                if not sent or self.connection.is_open:
+                told = self._explain(error)
+                undone = [] if undo is None else [undo]
+                if self.connection.is_open or not is_sent:
+                    if is_committed:
+                        self._undo = undone
                     raise told from error
                 now = self._elapsed_s()
                 lost_at = now if lost_at is None else lost_at
                 if now - lost_at >= RESOLVE_S:
-                    self._unknown, self._undo = number, undo
+                    self._unknown = number, undone
                     raise told from error
                 self._sleep(_PAUSE_S)
+
+    def _confirm(self, connection: psycopg.Connection[Row]) -> None:
+        """Commit an empty batch after one that was committed, though perhaps no stand-by has
+        confirmed it: this one is confirmed only after that one.
+
+        Raises:
+            JournalError: if it is not confirmed either.
+        """
+        self._execute(connection, self.batch + 1, (), True)
+        if self._unsynced:
+            self._unsynced = False
+            raise JournalError(f"no stand-by of {self._url} confirms what is committed", STANDBY)
+
+    def _explain(self, error: psycopg.Error | JournalError) -> JournalError:
+        if isinstance(error, JournalError):
+            return error
+        if self.connection.was_interrupted:
+            return silent(self._url)
+        return explain(error, self._url)
 
     def _execute(
         self,
@@ -215,24 +246,6 @@ class Fence:
                 with self.connection.waiting():
                     connection.rollback()
             raise
-
-    def _check_synced(self, connection: psycopg.Connection[Row]) -> None:
-        """After a commit that no stand-by has confirmed, commit once more: that one is confirmed
-        only after the first.
-
-        Raises:
-            JournalError: if it is not confirmed either.
-        """
-        if not self._unsynced:
-            return
-        self._unsynced = False
-        self._execute(connection, self.batch + 1, (), True)
-        if self._unsynced:
-            self._unsynced = False
-            raise JournalError(
-                f"no stand-by of {self._url} confirms what is committed",
-                "start the stand-by, or change synchronous_standby_names",
-            )
 
     def terminate(self, node: int) -> None:
         """End the backends of a node, which hold its locks though it is frozen."""
@@ -265,7 +278,9 @@ class Fence:
         """
         values = {"node": self.node, "writer": self.incarnation, "name": self._name}
         connection.execute(_TERMINATE_NODE, values)
-        rows = connection.execute(_REOPEN, values).fetchall()
+        with connection.transaction():
+            connection.execute("SET LOCAL synchronous_commit = local")
+            rows = connection.execute(_REOPEN, values).fetchall()
         if not rows or rows[0][0] not in (self.batch, self.batch + 1):
             raise LeaseLost(
                 "this node has lost its place in the cluster",

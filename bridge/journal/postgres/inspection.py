@@ -32,7 +32,7 @@ _ENDED: Final = ("statement_timeout", "idle_session_timeout", "transaction_timeo
 _SETTINGS: Final = (
     *("fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names"),
     *("server_encoding", "max_connections", "superuser_reserved_connections"),
-    *("default_transaction_read_only", "autovacuum"),
+    *("default_transaction_read_only", "default_transaction_isolation", "autovacuum"),
     *_ENDED,
 )
 
@@ -299,6 +299,22 @@ def _judge_time(facts: Facts) -> Iterator[Finding]:
         yield Finding("clock", "warning", details)
     else:
         yield Finding("clock", "ok", f"{abs(facts.skew_s):.1f} s from the database's")
+    yield from _judge_role(facts)
+
+
+def _judge_role(facts: Facts) -> Iterator[Finding]:
+    """Yield what is set for this role, database or server and must not be."""
+    settings = facts.settings
+    if settings.get("default_transaction_read_only") == "on" and not facts.is_standby:
+        details = "on: nothing can be written; set it to off for this role"
+        yield Finding("default_transaction_read_only", "failed", details)
+    level = settings.get("default_transaction_isolation", "read committed")
+    if level != "read committed":
+        details = f"{level}: batches of two nodes would fail; set it to 'read committed'"
+        yield Finding("default_transaction_isolation", "failed", details)
+    if settings.get("autovacuum") == "off":
+        details = "off: the tables grow with each stanza, though few wait; set it to on"
+        yield Finding("autovacuum", "warning", details)
     set_ = [name for name in _ENDED if facts.settings.get(name, "0") != "0"]
     if set_:
         details = "ends connections that are in use: set it to 0 for this role"

@@ -10,6 +10,9 @@ from bridge.journal.postgres.query import Rows
 from bridge.journal.postgres.statement import Statement
 
 _LOCKS: Final = 5  # attempts, of 1 s each
+_DESCRIBE: Final = """
+UPDATE node SET version = %(version)s, components = %(components)s, digest = %(digest)s
+WHERE id = %(node)s"""
 _TAKE: Final = """
 INSERT INTO lease (component, part, node)
 SELECT %(component)s, part, %(node)s FROM unnest(%(parts)s::smallint[]) AS part ORDER BY part
@@ -58,6 +61,14 @@ class NodeTable:
             'SELECT component, part, node FROM lease ORDER BY component COLLATE "C", 2'
         )
         return [Lease(*row) for row in rows]
+
+    def describe(self, about: About) -> None:
+        values = {
+            "version": about.version,
+            "components": list(about.components),
+            "digest": about.digest,
+        }
+        self._fence.run([Statement(_DESCRIBE, values)], synced=True)
 
     def take(self, component: str, parts: Collection[int]) -> frozenset[int]:
         values = {"component": component, "parts": sorted(parts)}

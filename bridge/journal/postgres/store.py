@@ -7,8 +7,9 @@ their own: they never wait for a batch.
 Dead letters and idempotency keys grow old by the clock of the database, also while no node runs.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal
 
 import psycopg
@@ -18,7 +19,7 @@ from bridge.journal.age import elapsed_s
 from bridge.journal.cluster import About, Lease, NodeRow, Post
 from bridge.journal.delivery import Delivery
 from bridge.journal.postgres.connection import Connection, Row
-from bridge.journal.postgres.errors import explained
+from bridge.journal.postgres.errors import explained, silent
 from bridge.journal.postgres.fence import Fence
 from bridge.journal.postgres.nodes import NodeTable
 from bridge.journal.postgres.query import Query
@@ -40,6 +41,7 @@ from bridge.journal.store import (
 from bridge.xmpp.outbox import Outgoing
 
 TRIM_S: Final = 60.0
+WATCH_S: Final = 1.0
 _PROBE_BYTES: Final = 64 * 1024
 _PROBE: Final = (
     "INSERT INTO post (for_node, writer, kind, body) SELECT 0, %(writer)s, 'probe',"
@@ -96,8 +98,9 @@ class PostgresStore:
         self._query = Query(self._rows)
         self._nodes = NodeTable(self._fence, self._rows)
         try:
-            self._fence.register(label, about or About())
-            self._reader.get()
+            with self._interrupting():
+                self._fence.register(label, about or About())
+                self._reader.get()
         except JournalError:
             self._disconnect()
             raise
@@ -214,12 +217,16 @@ class PostgresStore:
         """Become the node of this label, without leases, and return its incarnation."""
         return self._fence.register(label, about)
 
+    def describe(self, about: About) -> None:
+        """Replace what this node tells about itself."""
+        self._nodes.describe(about)
+
     def beat(self) -> None:
         """Commit an empty batch, so that others see that this node lives."""
         self._run(())
 
     def retire(self) -> None:
-        """Give all leases away and end this node, because its process stops."""
+        """Free all leases and end this node, because its process stops."""
         self._nodes.retire()
 
     def forget(self) -> None:
@@ -241,7 +248,7 @@ class PostgresStore:
         return self._nodes.take(component, parts)
 
     def give(self, component: str, parts: Collection[int], to: int | None) -> None:
-        """Give parts that this node has to a live node, or to nobody."""
+        """Hand parts that this node has to a live node, or to nobody."""
         self._nodes.give(component, parts, to)
 
     def end_node(self, node: int, seen_batch: int) -> bool:
@@ -294,6 +301,23 @@ class PostgresStore:
         self._fence.connection.interrupt()
         self._reader.interrupt()
 
+    @contextmanager
+    def _interrupting(self) -> Iterator[None]:
+        """Interrupt what hangs, in this block, for which no committer runs yet."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(WATCH_S):
+                self.interrupt()
+
+        thread = threading.Thread(target=watch, name="journal-opening")
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     def close(self) -> None:
         """End this node, if the database can be reached, and disconnect."""
         try:
@@ -317,7 +341,9 @@ class PostgresStore:
             try:
                 with explained(self._url), self._reader.waiting():
                     return connection.execute(query.encode(), values).fetchall()
-            except JournalError:
+            except JournalError as error:
+                if is_last and self._reader.was_interrupted:
+                    raise silent(self._url) from error
                 if is_last or self._reader.is_open:
                     raise
         raise AssertionError("unreachable")

@@ -41,18 +41,20 @@ class Database:
 
     def wait_for_lock(self) -> None:
         """Return when a session waits for a lock of another one."""
-        self._wait_for("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' LIMIT 1")
+        self.wait_for("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' LIMIT 1")
 
     def wait_for_held(self, node: int) -> None:
         """Return when a batch of a node has begun and not ended."""
-        self._wait_for(
+        self.wait_for(
             f"SELECT 1 WHERE NOT EXISTS (SELECT FROM node WHERE id = {node} FOR UPDATE SKIP LOCKED)"
         )
 
-    def _wait_for(self, query: str) -> None:
+    def wait_for(self, query: str) -> list[Any]:
+        """Return the rows of a query when it has some."""
         end = time.monotonic() + _WAIT_S
-        while not self.execute(query):
+        while not (rows := self.execute(query)):
             assert time.monotonic() < end, query
+        return rows
 
     def close(self) -> None:
         self.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -14,6 +15,7 @@ from bridge.cluster.partition import partition_of
 from bridge.journal.cluster import About, Lease, LeaseLost, Post
 from bridge.journal.delivery import Delivery
 from bridge.journal.postgres import fence as fence_module
+from bridge.journal.postgres import store as store_module
 from bridge.journal.postgres.connection import HANG_S
 from bridge.journal.store import Claim, ClaimKey, JournalError, KeyTaken, Settle
 from tests.bridge.journal.postgres.proxy import Proxy
@@ -179,7 +181,7 @@ def test_a_batch_that_was_committed_before_the_connection_broke_is_not_sent_agai
         assert proxied.cuts == 1
         assert uids(journal.pending(None, limit=9)) == ["v"]
         assert [one.uid for _, one in journal.replies(None, limit=9)] == ["u"]
-        assert batch_of(journal, journal.node) == 2
+        assert batch_of(journal, journal.node) == 3  # with the empty one that confirms it
         journal.commit([entry("w")])
 
 
@@ -254,6 +256,131 @@ def test_nothing_is_withdrawn_if_it_was_not_committed(
         journal.commit([entry("v")])
         journal.commit([entry("x")])
         assert uids(journal.pending(None, limit=9)) == ["v", "x"]
+
+
+def test_what_is_to_be_withdrawn_is_not_forgotten_by_another_failure(
+    database: Database, proxied: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    with closing(database.open("node", url=proxied.url, elapsed_s=clock)) as journal:
+        monkeypatch.setattr(journal._fence, "_sleep", partial(pass_by, clock))
+        proxied.cut_after_request(refuse=True)
+        with pytest.raises(JournalError):
+            journal.commit([entry("a")])
+        proxied.accept()
+        journal._fence.connection.get()
+        proxied.cut_before_request(refuse=True)
+        with pytest.raises(JournalError):
+            journal.commit([entry("b")])
+        proxied.accept()
+        journal.commit([entry("c")])
+        assert uids(journal.pending(None, limit=9)) == ["c"]
+
+
+# --- a stand-by that does not confirm
+
+
+@pytest.fixture
+def standby(database: Database) -> Iterator[str]:
+    """The condition of a commit that waits for a stand-by: there is none."""
+    database.execute("ALTER SYSTEM SET synchronous_standby_names = 'none'")
+    database.execute("SELECT pg_reload_conf()")
+    database.wait_for("SELECT 1 WHERE current_setting('synchronous_standby_names') <> ''")
+    yield "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    end_standby(database)
+
+
+def end_standby(database: Database) -> None:
+    database.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    database.execute("SELECT pg_reload_conf()")
+    database.wait_for("SELECT 1 WHERE current_setting('synchronous_standby_names') = ''")
+
+
+def commit_in_thread(
+    journal: PostgresStore, operations: list[Operation]
+) -> tuple[threading.Thread, list[JournalError | None]]:
+    result: list[JournalError | None] = []
+
+    def commit() -> None:
+        try:
+            journal.commit(operations)
+            result.append(None)
+        except JournalError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    return thread, result
+
+
+def test_a_commit_whose_wait_was_cancelled_waits_again(
+    database: Database, journal: PostgresStore, standby: str
+) -> None:
+    thread, result = commit_in_thread(journal, [entry("u")])
+    [[pid]] = database.wait_for(standby)
+    batch = journal._fence.batch
+    database.execute(f"SELECT pg_cancel_backend({pid})")
+    database.wait_for(f"SELECT 1 FROM node WHERE batch > {batch} AND id = {journal.node}")
+    database.wait_for(standby)
+    assert result == []
+    end_standby(database)
+    thread.join(20)
+    assert result == [None]
+    assert uids(journal.pending(None, limit=9)) == ["u"]
+
+
+def test_a_commit_that_no_standby_confirms_counts_as_failed_and_is_withdrawn(
+    database: Database, journal: PostgresStore, standby: str
+) -> None:
+    thread, result = commit_in_thread(journal, [entry("u")])
+    while thread.is_alive():
+        for [pid] in database.execute(standby):
+            database.execute(f"SELECT pg_cancel_backend({pid})")
+    [told] = result
+    assert told is not None
+    assert told.why == "no stand-by of postgresql://db/bridge confirms what is committed"
+    end_standby(database)
+    journal.commit([entry("v")])
+    assert uids(journal.pending(None, limit=9)) == ["v"]
+
+
+def test_a_commit_that_is_interrupted_while_it_waits_for_a_standby_is_no_success(
+    database: Database, standby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    # Its registration waits, too.
+    database_thread: list[PostgresStore] = []
+    opening = threading.Thread(
+        target=lambda: database_thread.append(database.open("late", elapsed_s=clock))
+    )
+    opening.start()
+    while opening.is_alive():
+        for [pid] in database.execute(standby):
+            database.execute(f"SELECT pg_cancel_backend({pid})")
+    [journal] = database_thread
+    monkeypatch.setattr(journal._fence, "_sleep", partial(pass_by, clock))
+    with closing(journal):
+        thread, result = commit_in_thread(journal, [entry("u")])
+        while thread.is_alive():
+            if database.execute(standby):
+                clock.now += HANG_S
+                journal.interrupt()
+        [told] = result
+        assert told is not None
+        assert told.why == "the database postgresql://db/bridge does not answer"
+        end_standby(database)
+        journal.commit([entry("v")])
+        assert uids(journal.pending(None, limit=9)) == ["v"]
+
+
+def test_a_start_that_waits_for_a_standby_is_given_up(
+    database: Database, standby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "WATCH_S", 0.01)
+    clock = count(step=int(HANG_S))
+    with pytest.raises(JournalError, match="does not answer; if it waits for a stand-by, start"):
+        database.open("late", elapsed_s=lambda: next(clock))
+    assert "journal-opening" not in {one.name for one in threading.enumerate()}
 
 
 # --- a connection that hangs

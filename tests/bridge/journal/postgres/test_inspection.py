@@ -146,6 +146,19 @@ WRONG: Final[list[tuple[Facts, str, str, str]]] = [
     (evolve(FACTS, skew_s=123.4), "clock", "warning", "123 s ahead of the database"),
     (evolve(FACTS, skew_s=-123.4), "clock", "warning", "123 s behind the database"),
     (changed(statement_timeout="5000"), "statement_timeout", "warning", "set it to 0"),
+    (
+        changed(default_transaction_read_only="on"),
+        "default_transaction_read_only",
+        "failed",
+        "nothing can be written",
+    ),
+    (
+        changed(default_transaction_isolation="serializable"),
+        "default_transaction_isolation",
+        "failed",
+        "set it to 'read committed'",
+    ),
+    (changed(autovacuum="off"), "autovacuum", "warning", "the tables grow with each stanza"),
     (changed(idle_session_timeout="1"), "idle_session_timeout", "warning", "set it to 0"),
     (evolve(FACTS, connections=90), "max_connections", "warning", "7 of 97 connections are free"),
 ]
