@@ -188,7 +188,9 @@ class ClusterVerdict:
         for id in sorted(self._final.replies):
             yield f"reply {id}: still unconfirmed in the end"
         for why in self._final.dead:
-            yield f"dead letter {why}"
+            story = self._evidence.stories.get(why.partition(":")[0])
+            if story is None or not (story.is_iq and story.errors):  # its sender was told
+                yield f"dead letter {why}"
 
     def _unkept(self) -> Iterator[str]:
         """Accepted means committed: what is being answered for the last time is in the journal."""

@@ -455,6 +455,16 @@ def test_what_is_left_in_the_journal_is_told() -> None:
     ]
 
 
+def test_dead_letter_of_an_iq_that_was_answered_by_an_error_is_right() -> None:
+    record = Record()
+    down = record.begin("kill", "a")
+    record.send(is_iq=True).errors.append(TIMED_OUT)
+    record.send().errors.append(REFUSED)
+    record.end(down)
+    final = Snapshot(0, 0, 0, set(), set(), ["k0-1: it expired", "k0-2: it expired"])
+    assert ClusterVerdict(record.seen, final).violations == ["dead letter k0-2: it expired"]
+
+
 def test_take_over_that_lasts_too_long_is_told_and_measured() -> None:
     record = Record()
     story = record.send()
