@@ -54,7 +54,7 @@ class Take:
 
 @frozen
 class Give:
-    """Give parts that are no longer used here to another node, or to nobody."""
+    """Parts that are no longer used here go to another node, or to nobody."""
 
     component: str
     parts: frozenset[int]

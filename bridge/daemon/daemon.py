@@ -18,10 +18,11 @@ from bridge.config.settings import ConfigError, ListenSettings, Settings, limits
 from bridge.daemon import control
 from bridge.daemon.component import ComponentService
 from bridge.daemon.listener import DaemonParts, Listener, ListenError, OpenListener
-from bridge.daemon.node import ClusterNode, about_of
+from bridge.daemon.node import ClusterNode
 from bridge.daemon.status import ControlHandler
 from bridge.daemon.supervisor import CannotReload, Supervisor
 from bridge.daemon.systemd import SystemdNotifier
+from bridge.journal.nodes import about_of
 from bridge.journal.storage import Storage
 from bridge.telemetry.log import RecentErrors, logger, set_level
 from bridge.telemetry.meter import Counts

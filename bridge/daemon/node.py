@@ -14,18 +14,15 @@ Without `partitions`, whoever has a component's gateway also POSTs all its stanz
 import time
 from collections.abc import Callable, Collection
 from functools import partial
-from hashlib import sha256
 from typing import Final, TypeVar, cast
 
 import trio
 from attrs import evolve
 from structlog.typing import FilteringBoundLogger
 
-from bridge import __version__
 from bridge.cluster.member import Decision, EndNode, Give, Member, Take
 from bridge.cluster.membership import BEAT_S, Peer
 from bridge.cluster.partition import ALL_PARTS, GATEWAY, PARTITIONS
-from bridge.config.settings import Settings
 from bridge.journal.cluster import About, ClusterStore, Lease, LeaseLost, NodeRow
 from bridge.journal.committer import Committer
 from bridge.journal.store import JournalError, JournalStore
@@ -128,7 +125,7 @@ class ClusterNode:
         self._woken.set()
 
     def leave(self) -> None:
-        """Give everything to the other nodes, if there are any, as soon as it is not used."""
+        """Hand everything over to the other nodes, if there are any, as soon as it is not used."""
         self._is_leaving = True
         self._woken.set()
 
@@ -281,7 +278,7 @@ class ClusterNode:
                 return
 
     async def _watch_pulse(self) -> None:
-        """Tell, as soon as it is so, that the node is no longer alive."""
+        """Call back as soon as the node is no longer alive."""
         while True:
             left = self._member.pulse.until - self._clock()
             if not self._has_lapsed and left > 0:
@@ -322,18 +319,6 @@ class ClusterNode:
                     other=one.label,
                     hint="each component is run by the nodes that have it; use the same file",
                 )
-
-
-def about_of(settings: Settings) -> About:
-    """Return what the other nodes are told about this process. The digest has no secrets, and no
-    addresses of servers, which may differ between machines.
-    """
-    parts = [
-        (str(one.domain), str(one.post_url), sorted(one.post_stanzas))
-        for one in settings.components
-    ]
-    digest = sha256(repr(sorted(parts)).encode()).hexdigest()[:16]
-    return About(__version__, tuple(sorted(domain for domain, _, _ in parts)), digest)
 
 
 def _number(store: ClusterStore) -> int:
