@@ -188,8 +188,8 @@ class ClusterVerdict:
         for id in sorted(self._final.replies):
             yield f"reply {id}: still unconfirmed in the end"
         for why in self._final.dead:
-            story = self._evidence.stories.get(why.partition(":")[0])
-            if story is None or not (story.is_iq and story.errors):  # its sender was told
+            of = self._evidence.stories.get(why.partition(":")[0])
+            if of is None or not (of.is_iq and of.errors):  # its sender was told
                 yield f"dead letter {why}"
 
     def _unkept(self) -> Iterator[str]:

@@ -58,6 +58,8 @@ LIMIT_S: Final = 60.0
 POLL_S: Final = 0.1
 COMPLAINTS: Final = (
     "journal fails",
+    "cannot reach the other nodes",
+    "endpoint fails",
     "no heartbeat reaches the database; this node stops its work",
     "this node has lost its leases",
 )
@@ -120,8 +122,8 @@ class Failover:
         return verdict.rows(), violations
 
     def _is_known(self, label: str, line: Line) -> bool:
-        """Whether a node had to complain: of a database that was away for it, or because it was
-        frozen until just before.
+        """Whether a node had to complain: of a database that was away for it, or of an answer that
+        came while it was frozen.
         """
         at = datetime.fromisoformat(line["timestamp"]).timestamp() - self._clock_offset_s
         return line["event"] in COMPLAINTS and any(
