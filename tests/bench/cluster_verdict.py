@@ -55,7 +55,8 @@ REFUSALS: Final = ("<resource-constraint ", "<remote-server-timeout ")
 class ClusterVerdict:
     """The judgement of one run; `final` is the journal when all was quiet.
 
-    `take_over_s` is how long it may take at most from the loss of a gateway to the next reply.
+    `take_over_s` is how long it may take at most from the loss of a gateway to the next reply. A
+    gateway that is only cut from the server has 10 s more to come back, after it has noticed that.
     """
 
     def __init__(self, evidence: Evidence, final: Snapshot, take_over_s: float = math.inf) -> None:
@@ -324,7 +325,8 @@ class ClusterVerdict:
 
     def _take_overs(self) -> Iterator[str]:
         for outage in self._evidence.outages:
-            if outage.is_gateway and (after_s := self._next_reply_s(outage)) > self._limit_s:
+            is_lost = outage.is_gateway and outage.kind in OF_NODE
+            if is_lost and (after_s := self._next_reply_s(outage)) > self._limit_s:
                 yield f"{outage.kind} of {outage.node}: the next reply came after {after_s:.1f} s"
 
 

@@ -482,6 +482,13 @@ def test_take_over_that_lasts_too_long_is_told_and_measured() -> None:
     assert remarks["a node frozen"] == "longest until the next reply: 50.0 s"
 
 
+def test_a_gateway_that_is_cut_from_the_server_may_take_longer() -> None:
+    record = Record()
+    record.begin("cut_server", "a", is_gateway=True)
+    record.whole()
+    assert record.verdict(1).violations == []
+
+
 def test_a_reply_that_was_made_before_the_outage_ends_no_take_over() -> None:
     record = Record()
     story = record.send()
