@@ -1,9 +1,9 @@
 """A digest of the settings that the nodes of a cluster have in common.
 
-A node shows it to the others, so an operator is told if one of them has another configuration.
-What may differ from machine to machine is not in it: `[listen]`, `[log]`, `[tracing]`, `[node]`,
-and paths of files. Nor are secrets: the digest lies in the database, and a short one could be
-guessed from it.
+A node shows it to the others, so an operator is told if one of them has another configuration. What
+may differ from machine to machine is not in it: `[listen]`, `[log]`, `[tracing]`, `[node]`,
+addresses of servers, and paths of files. Nor are secrets: the digest lies in the database, and a
+short one could be guessed from it.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ _TABLES: Final = ("components", "http", "stream", "retry", "limits")
 def digest_of(settings: Settings) -> str:
     """Return 16 hexadecimal digits, the same in each process with these settings."""
     tables = {name: _plain(getattr(settings, name)) for name in _TABLES}
+    tables["spread"] = settings.node.spread
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -29,7 +30,11 @@ def _plain(value: object) -> object:
     kind = type(value)
     if attrs.has(kind):
         shown = (field.name for field in attrs.fields(kind) if field.repr)
-        return {name: _plain(getattr(value, name)) for name in shown if not name.endswith("_file")}
+        return {
+            name: _plain(getattr(value, name))
+            for name in shown
+            if name != "server" and not name.endswith("_file")
+        }
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, frozenset | set):

@@ -68,7 +68,7 @@ class JournalValidation:
             self._fault("node.label", problem, remedy)
         if journal.url is None and journal.url_file is None and table != NodeTable():
             self._warn("[node] has no effect without url or url_file in [journal]")
-        return NodeSettings(table.cluster, table.label)
+        return NodeSettings(table.cluster, table.label, table.spread)
 
     def _url(self, table: JournalTable) -> DatabaseUrl | None:
         key, text = "journal.url", table.url

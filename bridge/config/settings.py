@@ -176,16 +176,19 @@ class NodeTable:
 
     cluster: str = "xmpp_bridge"
     label: str | None = None
+    spread: bool = False
 
 
 @frozen
 class NodeSettings:
     """`[node]`, validated: this process among those that share a journal. `cluster` is the schema
-    of their tables. Without a label, the state directory keeps one.
+    of their tables. Without a label, the state directory keeps one. `spread`: whether all nodes
+    POST the stanzas of a component, or only the one that is attached as it.
     """
 
     cluster: str = "xmpp_bridge"
     label: str | None = None
+    spread: bool = False
 
 
 @frozen

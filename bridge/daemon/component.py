@@ -8,6 +8,9 @@ If other nodes share the journal, a service first stands by, until its node has 
 gateway. When the node gives the gateway away, the service drains as if the daemon stopped; when the
 node is no longer alive, it is cancelled, because another node may already have taken over. Then
 another service stands by. So what a service has in memory is never older than its lease.
+
+If the nodes spread the POSTs, a service that stands by already POSTs the stanzas of its node's
+partitions. What only a gateway needs (rooms, contacts, commands) is loaded when it becomes one.
 """
 
 from collections.abc import Collection
@@ -39,6 +42,7 @@ from bridge.dispatch.upload import Uploader
 from bridge.dispatch.worker import Poster
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import DeliveryQueue, MemoryQueue
+from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
 from bridge.journal.storage import Storage
 from bridge.journal.store import JournalError
@@ -124,7 +128,11 @@ class ComponentService:
         self._ownership: Ownership = Alone() if storage is None else storage.ownership
         self._is_leased = storage is not None and storage.is_shared
         self._begins = trio.Event()  # set when it need no longer stand by
-        self._scope: trio.CancelScope | None = None  # while it does not stand by
+        self._scope: trio.CancelScope | None = None  # while it runs, and does not only stand by
+        self._is_attaching = False  # whether it has the gateway, or had it and drains
+        self._spreads = storage is not None and storage.spreads
+        self._has_link = False
+        self._gateway_lost = trio.Event()
         self._ready = False
         self._dispatched = trio.Event()
         self._log: FilteringBoundLogger = logger(component=component.domain)
@@ -154,12 +162,15 @@ class ComponentService:
                 spans,
                 self._submitted,
                 self._takes,
+                ownership=self._ownership if self._spreads else None,
             ),
         )
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
         self._watch_pollers(self._endpoint)
         if self._journal is not None:
             self._journal.dropped = self._outbox.drop
+        if isinstance(self._journal, SharedQueue):
+            self._journal.serve(self._outbox, self._dispatcher.leave_parts)
         self._link = Link(
             component,
             StreamOptions(
@@ -212,7 +223,7 @@ class ComponentService:
             case "send" if self._journal is not None:
                 return self._ready and not self.ended.is_set()
             case "send" | "query":
-                return self.is_open
+                return self.is_open and (self._is_attaching or not self._spreads)
             case _:
                 assert_never(submission)
 
@@ -274,7 +285,7 @@ class ComponentService:
             self.counts,
             self.rooms,
             pollers,
-            is_gateway=self._scope is not None or self._ownership.is_gateway(self.domain),
+            is_gateway=self._is_attaching or self._ownership.is_gateway(self.domain),
         )
 
     @property
@@ -299,18 +310,23 @@ class ComponentService:
         unsubscribe = self._ownership.on_change(self._ownership_changed)
         self._ownership.watch(self.domain, self._busy)
         try:
-            while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
-                self._begins = trio.Event()
-                await self._begins.wait()
+            if not self._spreads:
+                await self._wait_gateway()
             if not self._stopping.is_set():
                 await self._run()
         finally:
             unsubscribe()
             await self._end()
 
+    async def _wait_gateway(self) -> None:
+        """Stand by. Returns as well if the service is to stop."""
+        while not self._ownership.is_gateway(self.domain) and not self._stopping.is_set():
+            self._begins = trio.Event()
+            await self._begins.wait()
+
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
-            self._scope = nursery.cancel_scope
+            self._scope, self._is_attaching = nursery.cancel_scope, not self._spreads
             nursery.start_soon(self._stop, nursery.cancel_scope)
             if self._journal is not None:
                 self._outbox.put(await self._recovered(self._journal))
@@ -319,6 +335,12 @@ class ComponentService:
                 nursery.start_soon(self._journal.run, self._dispatcher)
             else:
                 self._pipeline.streams.load(())
+            if self._spreads:
+                self._ready = True
+                await self._follow_gateway()
+                if self._stopping.is_set():
+                    return
+            self._is_attaching = self._has_link = True
             self._pipeline.rooms.load(self._kept_state or self.handover.state)
             nursery.start_soon(self._pipeline.room_runner.run)
             self._pipeline.contacts.load()
@@ -336,24 +358,27 @@ class ComponentService:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.2):
             await self._endpoint.aclose()
         self._elements.close()
-        self._scope = None
+        self._scope, self._is_attaching, self._has_link = None, False, False
         self.ended.set()
         self._ownership.changed()
 
     def _busy(self) -> Collection[int]:
-        return () if self._scope is None else (GATEWAY,)
+        is_worker = self._spreads and not self.ended.is_set()
+        parts = self._dispatcher.busy_parts if is_worker else frozenset()
+        is_gateway = self._has_link if self._spreads else self._is_attaching
+        return {*parts, GATEWAY} if is_gateway else parts
 
     def _ownership_changed(self) -> None:
         if self._ownership.is_gateway(self.domain):
             self._begins.set()
-        elif self._scope is not None:
-            self.released = True
-            self._ready = False
-            if self._ownership.is_alive:
-                self._stopping.set()
-            else:
-                self._log.warning("ending at once, because another node may have taken over")
-                self._scope.cancel()
+        elif self._scope is not None and not self._ownership.is_alive:
+            self._log.warning("ending at once, because another node may have taken over")
+            self.released, self._ready = True, False
+            self._scope.cancel()
+        elif self._is_attaching:
+            self.released, self._ready = True, False
+            self._gateway_lost.set()
+            self._stopping.set()
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """Begin to drain; `run` returns when the drain is complete. Unless the component is
@@ -393,12 +418,42 @@ class ComponentService:
                 told = True
                 await trio.sleep(_RETRY_S)
 
+    async def _follow_gateway(self) -> None:
+        """Stand by, and read what the gateway before has written meanwhile. Returns as well if the
+        service is to stop.
+        """
+        assert self._kept_state is not None
+        while not self._stopping.is_set():
+            await self._wait_gateway()
+            try:
+                await self._kept_state.load()
+            except JournalError:  # the committer logs it
+                await trio.sleep(_RETRY_S)
+                continue
+            await self._pipeline.promises.load()
+            if self._ownership.is_gateway(self.domain):  # not lost again meanwhile
+                return
+
     async def _keep_attached(self, service: trio.CancelScope) -> None:
         try:
-            await self._link.run()
-        except Refused:
-            self.refused = True
-            service.cancel()
+            async with trio.open_nursery() as nursery:
+                if self._spreads:
+                    nursery.start_soon(self._detach_when_lost, nursery.cancel_scope)
+                try:
+                    await self._link.run()
+                except Refused:
+                    self.refused = True
+                    service.cancel()
+        finally:
+            self._has_link = False
+            self._ownership.changed()
+
+    async def _detach_when_lost(self, link: trio.CancelScope) -> None:
+        """Close the link before the POSTs have ended: another node waits for it."""
+        await self._gateway_lost.wait()
+        with trio.move_on_after(_CLOSE_S):
+            await self._link.close()
+        link.cancel()
 
     async def _dispatch(self, scope: trio.CancelScope) -> None:
         with scope:

@@ -14,6 +14,7 @@ import trio
 from attrs import evolve
 
 from bridge.capture.recorder import Recorders
+from bridge.cluster.partition import PARTITIONS
 from bridge.config.settings import ConfigError, ListenSettings, Settings, limits_written
 from bridge.daemon import control
 from bridge.daemon.component import ComponentService
@@ -75,7 +76,11 @@ class Daemon:
         if storage is not None and storage.is_shared:
             label = settings.node.label or storage.directory.node_label()
             about = about_of(settings)
-            self._node = ClusterNode(storage.committer, label, about, self._log, partitions=0)
+            storage.spreads = settings.node.spread
+            partitions = PARTITIONS if storage.spreads else 0
+            self._node = ClusterNode(
+                storage.committer, label, about, self._log, partitions=partitions
+            )
             storage.ownership = self._node
         self._supervisor = Supervisor(settings, storage, spans, recording)
         self._spans = spans
@@ -153,6 +158,8 @@ class Daemon:
                 await nursery.start(self._answer_commands, self._storage)
             if self._node is not None:
                 await nursery.start(self._node.run)
+                if self._storage is not None and self._storage.spreads:
+                    nursery.start_soon(self._storage.follow)
             if self._listener is not None and not self._stopping:
                 await nursery.start(self._listener.run)
             nursery.start_soon(self._reload_when_wanted)

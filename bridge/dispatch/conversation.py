@@ -4,6 +4,9 @@ A conversation is a queue of stanzas that are processed one after the other. Con
 turns (see `slot`); one whose head is being POSTed or waits for a retry has no turn. Each iq is a
 conversation of its own, since iqs may overtake.
 
+A conversation whose partition this node gives to another one is LEFT: its stanzas stay pending in
+the journal, where the other node reads them.
+
 Invariant: a READY conversation is in `ready`, or in a queue of `slot`; a WAITING one is in
 `_waiting` with its `due`. All may also contain entries from an earlier phase of a conversation,
 which are skipped.
@@ -12,6 +15,7 @@ which are skipped.
 import heapq
 import math
 from collections import deque
+from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import count
 from typing import Final
@@ -23,11 +27,12 @@ from bridge.journal.delivery import Delivery
 
 
 class Phase(Enum):
-    """Whether a conversation may take a turn, has one, or waits for a retry."""
+    """Whether a conversation may take a turn, has one, waits for a retry, or was left to others."""
 
     READY = "ready"
     AT_WORK = "at work"
     WAITING = "waiting"
+    LEFT = "left"
 
 
 _READY: Final = Phase.READY  # read for each stanza: the enum's attribute takes three times as long
@@ -90,12 +95,7 @@ class Conversations:
         """Return the number of conversations that wait, and the `limit` that wait longest. One that
         is AT_WORK waits if more stanzas are behind its head. Looks at every conversation.
         """
-        found = [
-            one
-            for some in (self._keyed, self._single)
-            for one in some.values()
-            if one.phase is not Phase.AT_WORK or len(one) > 1
-        ]
+        found = [one for one in self._all() if one.phase is not Phase.AT_WORK or len(one) > 1]
         return len(found), heapq.nsmallest(limit, found, key=lambda one: one.head.received)
 
     def add(self, delivery: Delivery) -> None:
@@ -165,11 +165,36 @@ class Conversations:
             conversation.head = conversation.behind.popleft()
             self._make_ready(conversation)
             return True
+        self._remove(conversation)
+        return False
+
+    def at_work(self) -> list[Conversation]:
+        """Return the conversations that are AT_WORK. Looks at every conversation."""
+        return [one for one in self._all() if one.phase is Phase.AT_WORK]
+
+    def leave(self, is_left: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Remove the conversations whose head `is_left`, and return their stanzas, in order. Of one
+        that is AT_WORK, its head stays until `done` or `wait`. Looks at every conversation.
+        """
+        left: list[Delivery] = []
+        for one in [one for one in self._all() if is_left(one.head)]:
+            if one.phase is not Phase.AT_WORK:
+                one.phase = Phase.LEFT
+                left.append(one.head)
+                self._remove(one)
+            left += one.behind or ()
+            one.behind = None
+        return left
+
+    def _all(self) -> Iterator[Conversation]:
+        yield from self._keyed.values()
+        yield from self._single.values()
+
+    def _remove(self, conversation: Conversation) -> None:
         if conversation.key is None:
             del self._single[conversation.head.uid]
         else:
             del self._keyed[conversation.key]
-        return False
 
     def _make_ready(self, conversation: Conversation) -> None:
         conversation.phase = Phase.READY

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from bridge.cluster.ownership import Alone, Ownership
 from bridge.config.event import MADE_EVENTS, EventName
 from bridge.config.settings import WRITTEN_FACTOR
 from bridge.dispatch.admission import Admission
@@ -74,11 +75,15 @@ class Dispatcher:
         offers: Offers | None = None,
         streams: Streams | None = None,
         max_streams: int = 256,
+        ownership: Ownership | None = None,
     ) -> None:
         """Without `receipts`, nothing is acknowledged; without `typing`, nobody sees that a stanza
         is being worked on; without `promises`, no reply comes later; without `offers`, no answer
-        names a choice; without `streams`, none is streamed.
+        names a choice; without `streams`, none is streamed; without `ownership`, all that the queue
+        delivers is this process's.
         """
+        self._ownership: Ownership = ownership or Alone()
+        self._is_shared = ownership is not None
         self._promises = promises
         self._offers = offers
         self._streams = streams
@@ -265,6 +270,9 @@ class Dispatcher:
         """Add a stanza that the queue has kept to its conversation."""
         if self._stopping and self._is_for_later(delivery):
             return
+        if self._is_shared and not self._owns(delivery):
+            self._queue.leave([delivery])
+            return
         if self._rooms.occupancy.is_anywhere and not is_of_this_process(delivery.uid):
             self._set_sender(delivery)
         now = self._trio_now()
@@ -292,6 +300,29 @@ class Dispatcher:
     def _is_for_later(self, delivery: Delivery) -> bool:
         """Whether a stanza stays in the journal for the next process if we are stopping."""
         return self._queue.durable and not delivery.stanza.is_request
+
+    # --- partitions
+
+    @property
+    def busy_parts(self) -> frozenset[int]:
+        """The partitions in which something is running: a POST, or the commit of its end."""
+        return frozenset(one.head.part for one in self._conversations.at_work())
+
+    def leave_parts(self) -> None:
+        """Leave the stanzas of partitions that are no longer this node's to those that own them
+        now. What is running ends here (rule 9 of a cluster): `busy_parts` names it until then.
+        """
+        left = self._conversations.leave(lambda one: not self._owns(one))
+        for delivery in left:
+            self._in_flight.close(delivery)
+            self._admission.limiter.ended(delivery)
+        self._queue.leave(left)
+        self._wake.set()
+        if self._stopping:
+            self._idle.set()
+
+    def _owns(self, delivery: Delivery) -> bool:
+        return self._ownership.owns(delivery.component, delivery.part)
 
     # --- whose turn it is
 
@@ -327,6 +358,8 @@ class Dispatcher:
                     await self._wake.wait()
 
     def _start(self, now: float, nursery: trio.Nursery) -> None:
+        if self._is_shared and not self._ownership.is_alive:
+            return  # others may have taken over; `leave_parts` comes soon
         breaker, slots, conversations = self._breaker, self._slots, self._conversations
         running, ready = slots.running, conversations.ready
         while (ready or slots.turns) and len(running) < slots.limit:
@@ -412,6 +445,9 @@ class Dispatcher:
                         self._idle.set()
                         if self._promises is not None:
                             self._promises.settled(delivery)
+                        if self._is_shared and not self._owns(delivery):
+                            self.leave_parts()
+                            self._ownership.changed()
                         return
             if self._outbox.is_full and (result is None or result.stanzas or not result.is_success):
                 await self._outbox.wait_room()
@@ -514,6 +550,8 @@ class Dispatcher:
     def _done(self, conversation: Conversation) -> bool:
         """Make the next stanza of a conversation its head; return whether there is one."""
         is_more = self._conversations.done(conversation)
+        if self._is_shared and not self._owns(conversation.head):
+            self._ownership.changed()  # its partition may be given away now
         if is_more:
             if self._breaker.is_down:  # behind another stanza it could not expire
                 self._expiry_due = min(self._expiry_due, conversation.head.deadline)

@@ -12,6 +12,7 @@ import trio
 from attrs import field, frozen
 from structlog.typing import FilteringBoundLogger
 
+from bridge.cluster.ownership import Ownership
 from bridge.config.settings import WRITTEN_FACTOR, Component, Settings, http_of, retry_of
 from bridge.dispatch.admission import Admission
 from bridge.dispatch.attachment import ReplyUploads
@@ -54,7 +55,7 @@ class Surroundings:
     """The values that differ between a daemon and a replay; the defaults are a daemon's.
 
     `now` is Unix time in s, `iq_now` the clock of iq deadlines. Use `state` only once the component
-    runs: it is loaded then.
+    runs: it is loaded then. There is an `ownership` if other nodes share the journal.
     """
 
     limiter: SenderLimiter | None = None
@@ -71,6 +72,7 @@ class Surroundings:
     now: Callable[[], float] = time.time
     iq_now: Callable[[], float] = trio.current_time
     reply_uploads: FileUploads | None = None
+    ownership: Ownership | None = None
 
 
 @frozen
@@ -197,6 +199,7 @@ class Pipeline:
             offers=offers,
             streams=streams,
             max_streams=http.max_streams,
+            ownership=around.ownership,
         )
         admission.limiter.sender_of = rooms.sender_of
         announcer = Announcer(contacts, outbox, around.now)

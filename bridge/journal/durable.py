@@ -184,6 +184,12 @@ class JournalQueue:
         if reply.uid:
             self._committer.submit(Abandon(reply.uid, reply.place, self._now(), why))
 
+    def leave(self, deliveries: Iterable[Delivery]) -> None:
+        for one in deliveries:
+            self._held.discard(one.uid)
+            self._memory.remove(one.weight_bytes)
+        self._want()
+
     # --- between memory and disk
 
     def _accepted(self, delivery: Delivery, receiver: Receiver, committed: bool) -> None:

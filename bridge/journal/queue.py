@@ -119,6 +119,10 @@ class DeliveryQueue(Protocol):
         """Abandon a reply or other stanza that the server does not accept."""
         ...
 
+    def leave(self, deliveries: Iterable[Delivery]) -> None:
+        """Forget deliveries that another node takes over; the journal keeps them."""
+        ...
+
 
 class MemoryQueue:
     """A queue that does not survive the process: `durability = "off"`."""
@@ -166,4 +170,7 @@ class MemoryQueue:
         pass
 
     def abandon(self, reply: Outgoing, why: str) -> None:
+        pass
+
+    def leave(self, deliveries: Iterable[Delivery]) -> None:
         pass

@@ -29,7 +29,9 @@ class JournalState(MemoryState):
         Raises:
             JournalError: if the journal cannot be read.
         """
-        for one in await self._committer.ask(partial(_state, component=self._component)):
+        found = await self._committer.ask(partial(_state, component=self._component))
+        self._values.clear()  # other nodes may have deleted entries since
+        for one in found:
             self._values.setdefault(one.kind, {})[one.key] = one.value
 
     def _changed(self, kind: str, key: str, value: bytes | None) -> None:

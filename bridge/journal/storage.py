@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Literal
 
+import trio
 from structlog.typing import FilteringBoundLogger
 
 from bridge.cluster.ownership import Alone, Ownership
@@ -14,12 +15,15 @@ from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
 from bridge.journal.queue import Quota
+from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
-from bridge.journal.store import JournalStore, Totals
+from bridge.journal.store import JournalError, JournalStore, Totals
 from bridge.telemetry.log import logger
 from bridge.xmpp.outbox import Outgoing
 from xmppstream.parser_thread import ParseElement
 
+COUNT_S: Final = 2.0
+"""Seconds between two counts of a journal that several nodes share."""
 _NONE: Final = Totals()
 _ALONE: Final = NodeSettings()
 
@@ -37,6 +41,8 @@ class Storage:
         """Where the journal is, safe to show."""
         self.is_shared = settings.url is not None
         """Whether other nodes may use the journal, too."""
+        self.spreads = False
+        """Whether all nodes POST, each for its partitions."""
         self.ownership: Ownership = Alone()
         """What of it is this process's."""
         self._settings = settings
@@ -54,7 +60,8 @@ class Storage:
         now: Callable[[], float] = time.time,
     ) -> JournalQueue:
         """Return a new queue for a component. `recover` it first, and `release` it at the end."""
-        queue = JournalQueue(component, self.committer, self._volume, parse, log, now)
+        about = (component, self.committer, self._volume, parse, log, now)
+        queue = SharedQueue(*about, self.ownership) if self.spreads else JournalQueue(*about)
         self._queues[component] = queue
         return queue
 
@@ -68,14 +75,24 @@ class Storage:
         Raises:
             JournalError: if the journal cannot be read.
         """
+        found = (await self._counted()).get(queue.component, _NONE)
+        if found.pending or found.replies:
+            queue.log.info("taking over from before", pending=found.pending, replies=found.replies)
+        queue.recover(found)
+
+    async def follow(self) -> None:
+        """Count what other nodes accept and settle, every `COUNT_S`, until cancelled."""
+        while True:
+            await trio.sleep(COUNT_S)
+            with suppress(JournalError):  # the committer logs it
+                await self._counted()
+
+    async def _counted(self) -> dict[str, Totals]:
         totals = await self.totals()
         if self.is_shared:  # by the work of other nodes, too
             self._volume.count = sum(one.pending for one in totals.values())
             self._volume.bytes = sum(one.pending_bytes for one in totals.values())
-        found = totals.get(queue.component, _NONE)
-        if found.pending or found.replies:
-            queue.log.info("taking over from before", pending=found.pending, replies=found.replies)
-        queue.recover(found)
+        return totals
 
     def release(self, queue: JournalQueue) -> None:
         """Forget a queue that is no longer used, so the component may get a new one."""

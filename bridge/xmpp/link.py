@@ -295,6 +295,8 @@ class Link:
         while self._outbox.suspect is not None:
             while not await self._proved(stream):
                 pass  # the server is slow, and may still blame the stanza before
+            if not self._may_write():
+                return
             suspect = self._outbox.suspect
             if suspect is not None and suspect is self._tested:
                 self._outbox.confirm_suspect()

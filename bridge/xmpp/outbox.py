@@ -13,6 +13,9 @@ it does not read while too many are unsent.
 Invariant: every stanza is in exactly one of `_suspects`, `_unconfirmed`, `_pending`, from the
 oldest to the newest; `_held_bytes` is the sum of their sizes, and `unsent_answer_bytes` of answers.
 
+If other processes share the journal, only one of them has the link. In the others the outbox is
+*away*: it takes nothing, because the one with the link reads from the journal what is kept.
+
 Replies are always accepted, since their tasks wait for room first. Unsolicited stanzas may not use
 the last quarter of the room. They reserve their place first, so those that are still being
 committed to the journal count as well.
@@ -94,6 +97,8 @@ class Outbox:
         now: Callable[[], float] = time.time,
     ) -> None:
         """`store` is told of each stanza that is confirmed or abandoned."""
+        self._is_away = False
+        self._takes_answers = True
         self._domain = domain
         self._store = store
         self._now = now
@@ -132,6 +137,8 @@ class Outbox:
 
     def put(self, stanzas: Iterable[Outgoing]) -> None:
         """Add stanzas that belong together, even if there is no room: see `wait_room`."""
+        if self._is_away:
+            stanzas = [one for one in stanzas if one.is_answer and self._takes_answers]
         for one in stanzas:
             self._pending.append(one)
             if one.is_answer:
@@ -140,6 +147,33 @@ class Outbox:
             else:
                 self._held_bytes += len(one.data)
         self._filled.set()
+
+    # --- if processes share the journal
+
+    def go_away(self, *, takes_answers: bool = False) -> None:
+        """Take nothing from now on. `takes_answers`: the link is still there for a moment, so what
+        is in the outbox may be written, and answers of the bridge itself may be added.
+        """
+        self._is_away, self._takes_answers = True, takes_answers
+
+    def come_back(self) -> None:
+        """Be empty, and take everything from now on. The kept stanzas are read from the journal."""
+        self._is_away, self._takes_answers = False, True
+        self._confirmed += len(self._unconfirmed)
+        self._resent = self._answers = self.unsent_answer_bytes = 0
+        left = [*self._suspects, *self._unconfirmed, *self._pending]
+        for stanzas in (self._suspects, self._unconfirmed, self._pending):
+            stanzas.clear()
+        self._free([one for one in left if not one.is_answer])
+
+    def put_missing(self, stanzas: Iterable[Outgoing]) -> None:
+        """Add stanzas from the journal, without those that are here already."""
+        here = {
+            (one.uid, one.place)
+            for some in (self._suspects, self._unconfirmed, self._pending)
+            for one in some
+        }
+        self.put(one for one in stanzas if (one.uid, one.place) not in here)
 
     # --- for unsolicited stanzas
 

@@ -13,7 +13,7 @@ from attrs import define
 
 from tests.servers.conftest import COMPONENTS
 from tests.servers.daemon import Daemon, run_daemon, settings_for
-from tests.servers.endpoint import Endpoint, open_endpoint
+from tests.servers.endpoint import Endpoint, Posted, Reaction, echo, open_endpoint, reply
 from tests.servers.peer import Peer, connect_component
 from tests.servers.prosody import Prosody
 from tests.servers.scene import BOT, PEER, body_of, bot_table, message
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.postgres, pytest.mark.prosody]
 TAKE_OVER_S: Final = 15.0
 HAND_OVER_S: Final = 5.0
+SPREAD_S: Final = 6.0  # the nodes have been the same for 5 s
 ATTACHES: Final = "this node attaches as the component"
 ENDING: Final = "ending at once, because another node may have taken over"
 
@@ -67,7 +68,9 @@ def _is_answer(text: str, stanza: ET.Element) -> bool:
 
 
 @asynccontextmanager
-async def cluster(directory: Path, postgres: Postgres, count: int) -> AsyncIterator[Cluster]:
+async def cluster(
+    directory: Path, postgres: Postgres, count: int, *, spread: bool = False
+) -> AsyncIterator[Cluster]:
     """Start nodes, the first of which has attached when the others start."""
     kick_old = ['component_conflict_resolve = "kick_old"']
     prosody = Prosody(directory, components=COMPONENTS, component_settings={BOT: kick_old})
@@ -81,7 +84,9 @@ async def cluster(directory: Path, postgres: Postgres, count: int) -> AsyncItera
         )
         nodes: list[Daemon] = []
         for number in range(count):
-            table = {**settings, "node": {"label": f"node-{number}"}}
+            table = {**settings, "node": {"label": f"node-{number}", "spread": spread}}
+            if spread:
+                table["http"] = {"max_in_flight": 2}
             running = run_daemon(directory, table, wait_attached=not nodes)
             nodes.append(await stack.enter_async_context(running))
         for node in nodes[1:]:
@@ -148,3 +153,59 @@ async def test_all_go_on_when_the_database_is_back(tmp_path: Path, postgres: Pos
         assert not [
             node for node in made.nodes if node.logged("a node is silent and counts as dead")
         ]
+
+
+async def test_all_nodes_post_and_a_killed_one_is_replaced(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    """A node alone POSTs two stanzas at once. Neither the death of a worker nor that of the gateway
+    loses a stanza, and each conversation keeps its order.
+    """
+    senders, rounds = 12, 4
+    async with cluster(tmp_path, postgres, 3, spread=True) as made:
+        most = 0
+
+        def slow(posted: Posted) -> Reaction:
+            nonlocal most
+            most = max(most, made.endpoint.in_flight)
+            return reply({"body": f"re {posted['body']}"}, delay_s=0.5)
+
+        await trio.sleep(SPREAD_S)
+        made.endpoint.react = slow
+        answers: dict[str, list[str]] = {}
+
+        async def say(first: int) -> None:
+            for number in range(first, first + rounds):
+                for sender in range(senders):
+                    one = message(f"{sender} {number}", from_=f"s{sender}@{PEER}")
+                    await made.peer.send(one)
+
+        async def hear(last: int) -> None:
+            with trio.fail_after(4 * TAKE_OVER_S):
+                while len(answers) < senders or any(
+                    f"re {sender} {last}" not in found for sender, found in answers.items()
+                ):
+                    text = body_of(await made.peer.receive(_is_reply)) or ""
+                    found = answers.setdefault(text.split()[1], [])
+                    if text not in found:  # a reply may be written twice
+                        found.append(text)
+
+        await say(0)
+        await hear(rounds - 1)
+        assert most > 2
+        gateway = made.gateway()
+        worker = next(node for node in made.nodes if node is not gateway)
+        await say(rounds)
+        worker.signal(SIGKILL)
+        await worker.process.wait()
+        await hear(2 * rounds - 1)
+        for sender, found in answers.items():
+            assert found == [f"re {sender} {number}" for number in range(2 * rounds)]
+        gateway.signal(SIGKILL)
+        await gateway.process.wait()
+        made.endpoint.react = echo
+        await made.echo(TAKE_OVER_S)
+
+
+def _is_reply(stanza: ET.Element) -> bool:
+    return (body_of(stanza) or "").startswith("re ") and stanza.get("type") != "error"

@@ -257,6 +257,10 @@ class Fence:
 
     def _opened(self, connection: psycopg.Connection[Row]) -> None:
         connection.add_notice_handler(self._noticed)
+        # The plan of a prepared statement is made while the tables are nearly empty, and kept:
+        # without a scan of the whole table it does for a full one, too.
+        connection.execute("SET enable_seqscan = off")
+        connection.prepare_threshold = 2
         level = "on" if self._durable else "off"
         connection.execute(
             "SELECT set_config('synchronous_commit', %s, false)"

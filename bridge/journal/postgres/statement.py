@@ -14,8 +14,26 @@ from typing import Any, Final, NamedTuple, assert_never
 import msgspec
 from attrs import asdict
 
-from bridge.cluster.partition import partition_of
 from bridge.journal.delivery import Attempt, Delivery
+from bridge.journal.postgres.sql import (
+    ABANDON,
+    ACCEPT,
+    ANSWER,
+    ATTEMPTED,
+    BURY,
+    CLAIM,
+    CONFIRM,
+    DELETE,
+    DROP,
+    DROP_ALL,
+    EXCEEDS,
+    PUT,
+    RELEASE,
+    REVIVE,
+    SEND,
+    SETTLE,
+    TRIM,
+)
 from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.store import (
     Abandon,
@@ -37,106 +55,6 @@ from bridge.journal.store import (
 )
 from bridge.xmpp.outbox import Outgoing
 
-_HEAD: Final = "uid, component, kind, from_, to_, id, lang, event"
-_NOW: Final = "coalesce(%(now)s::float8, extract(epoch FROM clock_timestamp()))"
-
-_ACCEPT: Final = f"""
-INSERT INTO pending ({_HEAD}, received, writer, weight, part, attempts, xml)
-SELECT u, c, k, f, t, i, l, e, r, %(writer)s, w, p, a, x FROM json_to_recordset(%(rows)s::json)
-AS given(u text, c text, k text, f text, t text, i text, l text, e text, r float8, w int, p int,
-a text, x text)"""
-_REPLIES: Final = """
-INSERT INTO reply (uid, place, component, made, writer, kind, from_, to_, id, data)
-SELECT u, p, c, m, %(writer)s, {head}, decode(d, 'base64')
-FROM json_to_recordset(%(replies)s::json) AS given(o int, s text, u text, p int, c text,
-m float8, k text, f text, t text, i text, d text)"""
-_SEND: Final = _REPLIES.format(head="k, f, t, i") + " ORDER BY o"
-_GONE: Final = """
-WITH ended AS MATERIALIZED (
-  SELECT * FROM json_to_recordset(%(rows)s::json) AS given(o int, u text, d float8, z text)),
-gone AS (
-  DELETE FROM pending WHERE uid = ANY (ARRAY(SELECT u FROM ended)) RETURNING {columns})"""
-_REPLY: Final = (
-    _REPLIES.format(
-        head="coalesce(k, kind), coalesce(f, from_), coalesce(t, to_),"
-        " CASE WHEN s IS NULL THEN i ELSE id END"
-    )
-    + " LEFT JOIN gone ON uid = s WHERE s IS NULL OR uid IS NOT NULL ORDER BY o"
-)
-_SETTLE: Final = _GONE.format(columns="uid, kind, from_, to_, id") + _REPLY
-_BURY: Final = f"""{_GONE.format(columns="*")}, buried AS (
-  INSERT INTO dead ({_HEAD}, part, received, attempts, weight, died, reason, xml, since)
-  SELECT {_HEAD}, part, received, attempts, weight, d, z, xml, {_NOW}
-  FROM ended JOIN gone ON uid = u WHERE z IS NOT NULL ORDER BY o)
-{_REPLY}"""
-# A uid and place can occur twice, if a dead letter was revived before the error that answered it
-# was confirmed. The reply that was written first is confirmed first.
-_CONFIRM: Final = """
-DELETE FROM reply WHERE number = ANY (ARRAY(
-  SELECT (SELECT min(number) FROM reply WHERE uid = u AND place = p)
-  FROM json_to_recordset(%(rows)s::json) AS given(u text, p int)))"""
-_ATTEMPTED: Final = """
-UPDATE pending SET attempts = CASE attempts WHEN '' THEN %(attempt)s::text
-ELSE attempts || ',' || %(attempt)s::text END WHERE uid = %(uid)s"""
-_ABANDON: Final = f"""
-WITH gone AS (
-  DELETE FROM reply WHERE number = (
-    SELECT min(number) FROM reply WHERE uid = %(uid)s AND place = %(place)s) RETURNING *)
-INSERT INTO dead (uid, component, kind, from_, to_, id, part, received, attempts, weight, died,
-  reason, reply, xml, since)
-SELECT uid, component, kind, from_, to_, id, 0, made, '', length(data), %(died)s, %(reason)s, data,
-  '', {_NOW} FROM gone"""
-_REVIVE: Final = f"""
-WITH gone AS (
-  DELETE FROM dead WHERE number = (
-    SELECT number FROM dead WHERE uid = %(uid)s AND kind <> 'iq' AND reply IS NULL
-    AND NOT EXISTS (SELECT FROM pending WHERE uid = %(uid)s) ORDER BY number LIMIT 1)
-  RETURNING *)
-INSERT INTO pending ({_HEAD}, part, received, writer, attempts, weight, xml)
-SELECT {_HEAD}, part, %(received)s, %(writer)s, attempts, weight, xml FROM gone"""
-_DROP_ALL: Final = "DELETE FROM dead"
-_DROP: Final = "DELETE FROM dead WHERE uid = ANY (%(uids)s::text[])"
-# Sorted by name, so two nodes never wait for each other's keys; numbered in the given order. This
-# node's own keys are replaced: only it knows whether they are in use.
-_CLAIM: Final = f"""
-WITH given AS MATERIALIZED (
-  SELECT nextval(pg_get_serial_sequence('claim', 'number')) AS number, * FROM (
-    SELECT decode(n, 'base64') AS name, m, w, decode(g, 'base64') AS g, u, s, l, a
-    FROM json_to_recordset(%(rows)s::json) AS row(o int, n text, m float8, w int, g text, u text,
-    s text, l text, a text) ORDER BY o) AS sorted),
-kept AS (
-  INSERT INTO claim (number, name, writer, node, made, since, weight, digest, uid, state, lang,
-    answer)
-  SELECT number, name, %(writer)s, %(node)s, m, {_NOW}, w, g, u, s, l, a FROM given ORDER BY name
-  ON CONFLICT (name) DO UPDATE SET number = excluded.number, writer = excluded.writer,
-    node = excluded.node, made = excluded.made, since = excluded.since, weight = excluded.weight,
-    digest = excluded.digest, uid = excluded.uid, state = excluded.state, lang = excluded.lang,
-    answer = excluded.answer
-  WHERE claim.node = excluded.node OR claim.since < {_NOW} - %(claim_s)s
-  RETURNING 1)
-SELECT expect((SELECT count(*) FROM kept), (SELECT count(*) FROM given))"""
-_ANSWER: Final = """
-UPDATE claim SET state = %(state)s, answer = %(answer)s::text, lang = %(lang)s, weight =
-length(name) + length(digest) + octet_length(uid) + coalesce(octet_length(%(answer)s::text), 0)
-WHERE name = %(name)s"""
-_RELEASE: Final = "DELETE FROM claim WHERE name = %(name)s"
-_PUT: Final = """
-INSERT INTO state (component, kind, key, value) SELECT c, k, y, decode(v, 'base64')
-FROM json_to_recordset(%(rows)s::json) AS given(c text, k text, y text, v text)
-ORDER BY c COLLATE "C", k COLLATE "C", y COLLATE "C"
-ON CONFLICT (component, kind, key) DO UPDATE SET value = excluded.value"""
-_DELETE: Final = """
-DELETE FROM state USING json_to_recordset(%(rows)s::json) AS given(c text, k text, y text)
-WHERE component = c AND kind = k AND key = y"""
-
-# The oldest go first: everything up to the newest one that exceeds a limit.
-_TRIM: Final = f"""
-DELETE FROM {{table}} WHERE number <= (
-  SELECT max(number) FROM (
-    SELECT number, since, count(*) OVER newer AS counted, sum(weight) OVER newer AS weighed
-    FROM {{table}} WINDOW newer AS (ORDER BY number DESC ROWS UNBOUNDED PRECEDING)) AS kept
-  WHERE counted > %(count)s OR weighed > %(bytes)s OR since < {_NOW} - %(age_s)s)"""
-
 _encode: Final = msgspec.json.Encoder().encode
 RareOperation = Attempted | Abandon | Requeue | DropDead | KeyOperation
 
@@ -150,7 +68,12 @@ class Statement(NamedTuple):
 
 def trim(table: str, limits: KeepLimits) -> Statement:
     """Return the statement that forgets what exceeds the limits."""
-    return Statement(_TRIM.format(table=table), asdict(limits))
+    return Statement(TRIM.format(table=table), asdict(limits))
+
+
+def exceeds(table: str, limits: KeepLimits) -> Statement:
+    """Return the query whether the limits are exceeded: one that takes no lock."""
+    return Statement(EXCEEDS.format(table=table), asdict(limits))
 
 
 def compile_operations(operations: Sequence[Operation]) -> list[Statement]:
@@ -211,15 +134,15 @@ class _Group:
         """Make statements of what has been gathered."""
         add = self.statements.append
         if self._accepted:
-            add(Statement(_ACCEPT, {"rows": _json(self._accepted.values())}))
+            add(Statement(ACCEPT, {"rows": _json(self._accepted.values())}))
         replies = {"replies": _json(self._replies)}
         if self._settled:
             rows = {"rows": _json(self._settled.values()), **replies}
-            add(Statement(_BURY if self._buries else _SETTLE, rows))
+            add(Statement(BURY if self._buries else SETTLE, rows))
         elif self._replies:
-            add(Statement(_SEND, replies))
+            add(Statement(SEND, replies))
         if self._confirmed:
-            add(Statement(_CONFIRM, {"rows": _json(_pairs(self._confirmed))}))
+            add(Statement(CONFIRM, {"rows": _json(_pairs(self._confirmed))}))
         if self._claims:
             add(_claim(self._claims.values()))
         for gathered in (
@@ -251,7 +174,7 @@ class _Group:
             "e": delivery.event,
             "r": delivery.received,
             "w": len(xml) if xml.isascii() else len(xml.encode()),
-            "p": partition_of(delivery.parties),
+            "p": delivery.part,
             "a": encode_attempts(delivery.attempts),
             "x": xml,
         }
@@ -305,23 +228,23 @@ def _rare(operation: RareOperation) -> list[Statement]:
     match operation:
         case Attempted(uid=uid, attempt=attempt):
             values = {"uid": uid, "attempt": encode_attempts([attempt])}
-            return [Statement(_ATTEMPTED, values)]
+            return [Statement(ATTEMPTED, values)]
         case Abandon(uid=uid, place=place, died=died, reason=reason):
             abandoned = {"uid": uid, "place": place, "died": died, "reason": _clean(reason)}
-            return [Statement(_ABANDON, abandoned)]
+            return [Statement(ABANDON, abandoned)]
         case Requeue(uids=uids, received=received):
-            return [Statement(_REVIVE, {"uid": uid, "received": received}) for uid in uids]
+            return [Statement(REVIVE, {"uid": uid, "received": received}) for uid in uids]
         case DropDead(uids=None):
-            return [Statement(_DROP_ALL, {})]
+            return [Statement(DROP_ALL, {})]
         case DropDead(uids=uids):
-            return [Statement(_DROP, {"uids": list(uids or ())})]
+            return [Statement(DROP, {"uids": list(uids or ())})]
         case ClaimKey(claim=claim):
             return [_claim([claim])]
         case AnswerKey(name=name, state=state, answer=answer, lang=lang):
             answered = {"name": name, "state": state, "answer": answer, "lang": lang}
-            return [Statement(_ANSWER, answered)]
+            return [Statement(ANSWER, answered)]
         case ReleaseKey(name=name):
-            return [Statement(_RELEASE, {"name": name})]
+            return [Statement(RELEASE, {"name": name})]
         case _:
             assert_never(operation)
 
@@ -341,7 +264,7 @@ def _claim(claims: Sequence[Claim] | Any) -> Statement:
         }
         for place, one in enumerate(claims)
     ]
-    return Statement(_CLAIM, {"rows": _json(rows)})
+    return Statement(CLAIM, {"rows": _json(rows)})
 
 
 def _state(changes: dict[tuple[str, str, str], PutState | DeleteState]) -> list[Statement]:
@@ -350,10 +273,10 @@ def _state(changes: dict[tuple[str, str, str], PutState | DeleteState]) -> list[
     statements = []
     if puts:
         rows = [{"c": one.component, "k": one.kind, "y": one.key, "v": one.value} for one in puts]
-        statements.append(Statement(_PUT, {"rows": _json(rows)}))
+        statements.append(Statement(PUT, {"rows": _json(rows)}))
     if gone:
         names = [{"c": component, "k": kind, "y": key} for component, kind, key in gone]
-        statements.append(Statement(_DELETE, {"rows": _json(names)}))
+        statements.append(Statement(DELETE, {"rows": _json(names)}))
     return statements
 
 

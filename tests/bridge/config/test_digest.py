@@ -30,6 +30,7 @@ def digest(directory: str = "/nowhere", **changes: Any) -> str:
 SAME: Final[list[dict[str, Any]]] = [
     {"component_secret": "another"},
     {"allow_from": ["c.example", "a.example", "b.example"]},
+    {"server": "127.0.0.1:5348"},
     {"log": {"level": "debug"}},
     {"journal": {"url": "postgresql://other/"}, "node": {"label": "b"}},
     {"listen": {"address": "127.0.0.1:5281", "token": []}},
@@ -45,11 +46,11 @@ OTHER: Final[list[dict[str, Any]]] = [
     {"component_post_url": "http://127.0.0.1/x"},
     {"allow_from": ["a.example"]},
     {"component_order": "none"},
-    {"server": "127.0.0.1:5348"},
     {"http": {"timeout_s": 5}},
     {"stream": {"grace_s": 6}},
     {"retry": {"iq_budget_s": 1}},
     {"limits": {"burst": 1}},
+    {"node": {"spread": True}},
     {"command": [{"node": "a", "name": "A"}]},
     {"local_parts": ["a"]},
 ]

@@ -33,7 +33,7 @@ def faults_of(directory: Path = Path("/nowhere"), **tables: Any) -> list[str]:
 def test_without_a_url_the_journal_is_a_file() -> None:
     settings = settings_of()
     assert settings.journal == JournalSettings(durability="process", url=None)
-    assert settings.node == NodeSettings(cluster="xmpp_bridge", label=None)
+    assert settings.node == NodeSettings(cluster="xmpp_bridge", label=None, spread=False)
 
 
 def test_with_a_url_the_journal_outlives_the_machine() -> None:
@@ -236,6 +236,12 @@ def test_a_name_that_is_no_schema(cluster: str, problem: str) -> None:
 def test_the_label_of_a_node() -> None:
     settings = settings_of(journal={"url": URL}, node={"label": "Bridge-1.example.com"})
     assert settings.node.label == "Bridge-1.example.com"
+
+
+def test_the_work_is_spread_on_demand() -> None:
+    tables = [settings_of(journal={"url": URL}, node={"spread": on}) for on in (True, False)]
+    assert [one.node.spread for one in tables] == [True, False]
+    assert settings_of().node.spread is False
 
 
 @pytest.mark.parametrize("label", ["", "a b", "-a", "a.", "a" * 64, "ä", "a\n"])

@@ -14,6 +14,7 @@ import trio
 from attrs import define, field
 from trio.testing import wait_all_tasks_blocked
 
+from bridge.cluster.ownership import Ownership
 from bridge.config.event import ALL_EVENTS
 from bridge.config.settings import Component, HttpSettings, ListenSettings, Seconds, Settings
 from bridge.config.value import Secret, parse_post_url
@@ -26,6 +27,7 @@ from bridge.journal.idempotency import (
     MemoryIdempotencyStore,
 )
 from bridge.journal.queue import DeliveryQueue, MemoryQueue, Quota
+from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
 from bridge.journal.store import JournalStore, Totals
 from bridge.listener.submission.sender import Sender
@@ -220,7 +222,9 @@ class Life:
         component: Component = COMPONENT,
         max_in_flight: int = 256,
         listen: ListenSettings | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
+        """With an `ownership`, it is a node that shares the journal with others."""
         self.wall = wall or Wall()
         self.endpoint = endpoint or Postbox(self.wall)
         self.log = Recorder()
@@ -236,15 +240,18 @@ class Life:
         self.queue: DeliveryQueue = MemoryQueue()
         self.state: StateStore = MemoryState()
         if journal is not None:
-            self._severable = Severable(journal)
+            self._severable = journal if isinstance(journal, Severable) else Severable(journal)
             with patch.object(committer, "Thread", lambda _: self.disk):
                 self._committer = committer.Committer(self._severable, log)
             found = journal.totals().get(DOMAIN, Totals())
             volume = volume or Quota()
             volume.count, volume.bytes = found.pending, found.pending_bytes
-            self.queue = self.journal_keeper = JournalQueue(
-                DOMAIN, self._committer, volume, parse, log, self.wall, memory
-            )
+            about = (DOMAIN, self._committer, volume, parse, log, self.wall)
+            if ownership is not None:
+                self.journal_keeper = SharedQueue(*about, ownership, memory)
+            else:
+                self.journal_keeper = JournalQueue(*about, memory)
+            self.queue = self.journal_keeper
             self.journal_keeper.recover(found)
             self.state = JournalState(DOMAIN, self._committer)
         self.pipeline = Pipeline.build(
@@ -260,8 +267,12 @@ class Life:
                 max_in_flight=max_in_flight,
                 now=self.wall,
                 state=self.state,
+                ownership=ownership,
             ),
         )
+        if isinstance(self.journal_keeper, SharedQueue):
+            left = self.pipeline.dispatcher.leave_parts
+            self.journal_keeper.serve(self.pipeline.outbox, left)
         self.outbox, self.pending_iqs = self.pipeline.outbox, self.pipeline.pending_iqs
         self.counts, self.meter = self.pipeline.bouncer.counts, self.pipeline.bouncer.meter
         self.dispatcher = self.pipeline.dispatcher

@@ -135,6 +135,13 @@ def test_s11_a_conflict_while_opening_after_one_that_evicted_us_begins_short() -
     assert [backoff.wait_s(TAKEN) for _ in range(2)] == [5, 10]
 
 
+def test_a_conflict_is_tried_again_soon_if_nodes_agree_who_attaches() -> None:
+    """Another node had the lease before, and the server has not noticed its end yet."""
+    backoff = ReconnectDelay(holds_lease=True)
+    assert [backoff.wait_s(TAKEN) for _ in range(3)] == [2, 2, 2]
+    assert backoff.wait_s(TAKEN, was_settled=True) == 2
+
+
 @pytest.mark.parametrize("reaction", JITTERED)
 def test_other_ends_of_a_good_stream_wait_short(reaction: Reaction, jitter: float) -> None:
     assert ReconnectDelay().wait_s(reaction, was_settled=True) == WAITS[reaction][0] * jitter

@@ -91,7 +91,11 @@ class Bench:
 
 
 def bench_at(
-    server: Server, outbox: Outbox | None = None, *, exit_on_refusal: bool = False
+    server: Server,
+    outbox: Outbox | None = None,
+    *,
+    exit_on_refusal: bool = False,
+    may_write: Callable[[], bool] = lambda: True,
 ) -> Bench:
     """Return a link that does not run yet."""
     outbox = fresh_outbox() if outbox is None else outbox
@@ -108,6 +112,7 @@ def bench_at(
         handle,
         log.logger(),
         exit_on_refusal=exit_on_refusal,
+        may_write=may_write,
     )
     return Bench(link, outbox, log, events)
 
@@ -140,6 +145,23 @@ async def test_replies_leave_in_order(
     await session.receive(100)
     assert session.ids == ids
     assert [line["event"] for line in bench.log.told] == ["attached"]
+
+
+async def test_nothing_is_written_once_it_may_not(
+    server: XmppServer, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """A process that was frozen must not go on with what another one has taken over."""
+    allowed = [True, False]
+    bench = bench_at(server.address, may_write=lambda: bool(allowed) and allowed.pop(0))
+    nursery.start_soon(bench.link.run)
+    session = await server.attached(DOMAIN)
+    bench.put("1")
+    await session.receive(1)
+    bench.put("2")
+    await until(lambda: not allowed)
+    await wait_all_tasks_blocked(0.01)
+    assert session.ids == ["1"]
+    assert len(bench.outbox) == 2, "it is written to the next stream"
 
 
 async def test_events_are_handed_on_and_barriers_are_not(

@@ -185,7 +185,7 @@ def test_a_pooler_that_shares_a_connection_is_recognised(
         [[pid]] = connection.execute("SELECT pg_backend_pid()").fetchall()
         monkeypatch.setattr(journal._fence, "pid", pid)  # the backend of both, in turn
         with pytest.raises(JournalError, match="a pooler that shares one connection") as told:
-            journal._check_pooling(connection)
+            journal._prepare_reader(connection)
         assert "pool_mode = session" in told.value.hint
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
+from psycopg import errors
 
 from bridge.cluster.partition import partition_of
 from bridge.journal.cluster import About, Lease, LeaseLost, Post
@@ -17,12 +18,12 @@ from bridge.journal.delivery import Delivery
 from bridge.journal.postgres import fence as fence_module
 from bridge.journal.postgres import store as store_module
 from bridge.journal.postgres.connection import HANG_S
-from bridge.journal.store import Claim, ClaimKey, JournalError, KeyTaken, Settle
+from bridge.journal.store import AnswerKey, Claim, ClaimKey, JournalError, KeyTaken, Settle
 from tests.bridge.journal.postgres.proxy import Proxy
 from tests.bridge.journal.sqlite.test_store import Clock, claim, entry, reply, send, uids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bridge.journal.postgres.store import PostgresStore
     from bridge.journal.store import Operation
@@ -53,6 +54,23 @@ def pass_by(clock: Clock, seconds: float) -> None:
 
 def batch_of(store: PostgresStore, node: int) -> int:
     return next(one.batch for one in store.nodes() if one.id == node)
+
+
+def commit_in_thread(
+    journal: PostgresStore, operations: list[Operation]
+) -> tuple[threading.Thread, list[JournalError | None]]:
+    result: list[JournalError | None] = []
+
+    def commit() -> None:
+        try:
+            journal.commit(operations)
+            result.append(None)
+        except JournalError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    return thread, result
 
 
 # --- the fence
@@ -282,35 +300,22 @@ def test_what_is_to_be_withdrawn_is_not_forgotten_by_another_failure(
 
 @pytest.fixture
 def standby(database: Database) -> Iterator[str]:
-    """The condition of a commit that waits for a stand-by: there is none."""
+    """The query for the backends that wait for a stand-by: there is none."""
+    require_standby(database)
+    yield "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    end_standby(database)
+
+
+def require_standby(database: Database) -> None:
     database.execute("ALTER SYSTEM SET synchronous_standby_names = 'none'")
     database.execute("SELECT pg_reload_conf()")
     database.wait_for("SELECT 1 WHERE current_setting('synchronous_standby_names') <> ''")
-    yield "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-    end_standby(database)
 
 
 def end_standby(database: Database) -> None:
     database.execute("ALTER SYSTEM RESET synchronous_standby_names")
     database.execute("SELECT pg_reload_conf()")
     database.wait_for("SELECT 1 WHERE current_setting('synchronous_standby_names') = ''")
-
-
-def commit_in_thread(
-    journal: PostgresStore, operations: list[Operation]
-) -> tuple[threading.Thread, list[JournalError | None]]:
-    result: list[JournalError | None] = []
-
-    def commit() -> None:
-        try:
-            journal.commit(operations)
-            result.append(None)
-        except JournalError as error:
-            result.append(error)
-
-    thread = threading.Thread(target=commit)
-    thread.start()
-    return thread, result
 
 
 def test_a_commit_whose_wait_was_cancelled_waits_again(
@@ -371,6 +376,39 @@ def test_a_commit_that_is_interrupted_while_it_waits_for_a_standby_is_no_success
         end_standby(database)
         journal.commit([entry("v")])
         assert uids(journal.pending(None, limit=9)) == ["v"]
+
+
+WAITED_FOR: Final[list[tuple[bool, Callable[[PostgresStore], object]]]] = [
+    (False, lambda journal: journal.commit([entry("u")])),
+    (False, lambda journal: journal.commit([Settle("u", (reply("u"),))])),
+    (False, lambda journal: journal.beat()),
+    (True, lambda journal: journal.commit([entry("u"), ClaimKey(claim(b"k"))])),
+    (True, lambda journal: journal.commit([send("u", claim=claim(b"k"))])),
+    (True, lambda journal: journal.commit([AnswerKey(b"k", "unanswered")])),
+    (True, lambda journal: journal.take("bot", [1])),
+    (True, lambda journal: journal.give("bot", [1], None)),
+    (True, lambda journal: journal.end_node(99, 0)),
+]
+
+
+@pytest.mark.parametrize(("waits", "call"), WAITED_FOR)
+def test_keys_and_leases_are_always_waited_for(
+    database: Database, waits: bool, call: Callable[[PostgresStore], object]
+) -> None:
+    with closing(database.open("node", "process")) as journal:
+        require_standby(database)
+        thread = threading.Thread(target=call, args=(journal,))
+        thread.start()
+        try:
+            if waits:
+                database.wait_for("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+                assert thread.is_alive()
+            else:
+                thread.join(20)
+                assert not thread.is_alive()
+        finally:
+            end_standby(database)
+            thread.join(20)
 
 
 def test_a_start_that_waits_for_a_standby_is_given_up(
@@ -497,30 +535,34 @@ def test_an_entry_that_two_nodes_settle_has_one_reply(
     assert journal.dead(None, limit=9) == []
 
 
-def test_two_batches_that_wait_for_each_other_are_both_committed(
-    database: Database, journal: PostgresStore, other: PostgresStore
+@pytest.mark.parametrize("lost", [1, 4])
+def test_a_batch_that_loses_a_deadlock_is_made_again(
+    journal: PostgresStore, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
-    names = [f"u{number:03}" for number in range(300)]
-    journal.commit([entry(uid) for uid in names])
-    failures: list[Exception] = []
+    execute, left = journal._fence._execute, list(range(lost))
 
-    def settle(store: PostgresStore, order: list[str]) -> None:
-        try:
-            for uid in order:
-                store.commit([Settle(uid, (reply(uid),)), Settle(order[-1 - order.index(uid)])])
-        except Exception as error:
-            failures.append(error)
+    def lose(*args: Any) -> list[list[Any]]:
+        if left:
+            left.pop()
+            raise errors.DeadlockDetected("deadlock detected")
+        return execute(*args)
 
-    threads = [
-        threading.Thread(target=settle, args=(journal, names)),
-        threading.Thread(target=settle, args=(other, names[::-1])),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
-    assert journal.pending(None, limit=EVERYTHING) == []
+    monkeypatch.setattr(journal._fence, "_execute", lose)
+    journal.commit([entry("a")])
+    assert uids(journal.pending(None, limit=9)) == ["a"]
+
+
+def test_a_batch_that_loses_again_and_again_fails(
+    journal: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> list[list[Any]]:
+        raise errors.DeadlockDetected("deadlock detected")
+
+    monkeypatch.setattr(journal._fence, "_execute", lose)
+    with pytest.raises(JournalError, match="deadlock detected"):
+        journal.commit([entry("a")])
+    monkeypatch.undo()
+    journal.commit([entry("a")])
 
 
 def test_nodes_that_create_the_schema_at_once_all_succeed(database: Database) -> None:

@@ -16,6 +16,7 @@ from bridge.journal.postgres.statement import compile_operations
 from bridge.journal.postgres.store import PostgresStore
 from bridge.journal.store import (
     CLAIM_S,
+    Abandon,
     AnswerKey,
     Attempted,
     ClaimKey,
@@ -30,6 +31,8 @@ from tests.bridge.journal.sqlite import test_store as sqlite
 from tests.bridge.journal.sqlite.test_store import Clock, claim, entry, reply, send, uids
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bridge.journal.store import Operation
     from tests.bridge.journal.postgres.database import Database
 
@@ -231,20 +234,68 @@ def test_a_probe_writes_and_leaves_nothing(database: Database, journal: Postgres
     assert journal.totals() == {}
 
 
-def test_a_batch_is_one_round_trip_of_few_statements(database: Database) -> None:
-    """However full the tables are, no statement reads a whole one."""
-    with closing(database.open()) as journal:
-        for begin in range(0, 3000, 500):
-            journal.commit([entry(f"u{number}") for number in range(begin, begin + 500)])
-        [[before]] = database.execute(
-            "SELECT sum(seq_tup_read) FROM pg_stat_user_tables"
-            f" WHERE schemaname = '{database.schema}' AND relname IN ('pending', 'reply')"
-        )
-        for number in range(300):
-            journal.commit([Settle(f"u{number}", (reply(f"u{number}"),))])
-            journal.commit([Confirm(((f"u{number}", 1),))])
-    [[after]] = database.execute(
-        "SELECT sum(seq_tup_read) FROM pg_stat_user_tables"
-        f" WHERE schemaname = '{database.schema}' AND relname IN ('pending', 'reply')"
+def test_no_statement_of_a_batch_reads_a_whole_table(
+    database: Database, journal: PostgresStore
+) -> None:
+    """Not even while that would be the best plan: it is kept when the table has grown."""
+    journal.commit([entry("u"), entry("v"), Settle("v", (reply("v"),)), ClaimKey(claim(b"k"))])
+    database.execute("ANALYZE")
+    batch: list[Operation] = [
+        Settle("u", (reply("u"),)),
+        Confirm((("v", 1),)),
+        Attempted("u", Attempt(1, "x")),
+        Settle("u", (reply("u"),), 3, "why"),
+        Abandon("v", 1, 3, "why"),
+        Requeue(("u",), 4),
+        AnswerKey(b"k", "answered", "x"),
+    ]
+    statements = compile_operations(batch)
+    assert len(statements) == 7
+    shared = {"node": journal.node, "writer": journal.incarnation, "now": None, "claim_s": 1}
+    connection = journal._fence.connection.get()
+    for text, values in statements:
+        rows = connection.execute(f"EXPLAIN {text}".encode(), {**shared, **values}).fetchall()
+        plan = "\n".join(line for (line,) in rows)
+        assert "Seq Scan" not in plan
+
+
+def test_a_batch_is_prepared_and_a_read_is_not(journal: PostgresStore) -> None:
+    """What is read is planned anew, because the tables may have grown."""
+    for number in range(9):
+        journal.commit([entry(f"u{number}")])
+        journal.pending("bot", limit=9)
+    query = "SELECT statement FROM pg_prepared_statements"
+    prepared = [text for (text,) in journal._fence.connection.get().execute(query)]
+    assert sum("INSERT INTO pending" in text for text in prepared) == 1
+    assert journal._reader.get().execute(query).fetchall() == []
+
+
+PAGES: Final[list[Callable[[PostgresStore], object]]] = [
+    lambda journal: journal.pending("bot", limit=9),
+    lambda journal: journal.pending(None, limit=9),
+    lambda journal: journal.pending_in("bot", range(256), {}, 9),
+    lambda journal: journal.pending_in("bot", range(256), {1: 10_000}, 9),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_reads_no_more_than_it_has(
+    database: Database, journal: PostgresStore, page: Callable[[PostgresStore], object]
+) -> None:
+    database.execute(
+        "INSERT INTO pending (received, writer, weight, part, uid, component, kind, from_, to_,"
+        " attempts, xml) SELECT 1, 1, 3, g % 256, 'u' || g, 'bot', 'message', 'a', 'b', '', 'xml'"
+        " FROM generate_series(1, 10000) AS g"
     )
-    assert after - before < 3000
+    executed: list[tuple[str, Any]] = []
+    rows = journal._rows
+
+    def note(query: str, values: Any = None) -> list[Any]:
+        executed.append((query, values))
+        return rows(query, values)
+
+    journal._query._rows = note
+    page(journal)
+    [(query, values)] = executed
+    plan = rows(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values)[0][0][0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100

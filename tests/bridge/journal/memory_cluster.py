@@ -1,0 +1,119 @@
+"""A journal in memory that several nodes share, and who holds what of it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from attrs import define, field
+
+from bridge.cluster.ownership import Alone
+from bridge.cluster.partition import ALL_PARTS
+from bridge.journal.delivery import Delivery
+from bridge.journal.store import JournalError, Operation
+from bridge.xmpp.outbox import Outgoing
+from tests.bridge.journal.memory_journal import MemoryJournal, Severable
+
+
+class MemoryCluster(MemoryJournal):
+    """All that the nodes have kept, with the writer of each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writers: dict[int, int] = {}
+        self._writer = 0
+
+    def store(self, incarnation: int) -> "MemoryNode":
+        return MemoryNode(self, incarnation)
+
+    def commit_as(self, writer: int, operations: Sequence[Operation]) -> None:
+        self._writer = writer
+        self.commit(operations)
+
+    def _next(self) -> int:
+        number = super()._next()
+        self.writers[number] = self._writer
+        return number
+
+    def pending_in(
+        self, component: str, parts: Collection[int], marks: Mapping[int, int], limit: int
+    ) -> list[tuple[int, Delivery]]:
+        return [
+            (self.writers[one.number], one)
+            for one in self.pending(component, limit=10**9)
+            if one.part in parts and one.number > marks.get(self.writers[one.number], 0)
+        ][:limit]
+
+    def replies_after(
+        self, component: str, marks: Mapping[int, int], limit: int
+    ) -> list[tuple[int, int, Outgoing]]:
+        return [
+            (self.writers[number], number, one)
+            for number, one in self.replies(component, limit=10**9)
+            if number > marks.get(self.writers[number], 0)
+        ][:limit]
+
+
+class MemoryNode(Severable):
+    """The way of one node to the journal."""
+
+    def __init__(self, cluster: MemoryCluster, incarnation: int) -> None:
+        super().__init__(cluster)
+        self._cluster = cluster
+        self.incarnation = incarnation
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        self._reach().commit_as(self.incarnation, operations)
+
+    def pending_in(
+        self, component: str, parts: Collection[int], marks: Mapping[int, int], limit: int
+    ) -> list[tuple[int, Delivery]]:
+        return self._reach().pending_in(component, parts, marks, limit)
+
+    def replies_after(
+        self, component: str, marks: Mapping[int, int], limit: int
+    ) -> list[tuple[int, int, Outgoing]]:
+        return self._reach().replies_after(component, marks, limit)
+
+    def _reach(self) -> MemoryCluster:
+        if not self._alive:
+            raise JournalError("this process was killed")
+        return self._cluster
+
+
+@define(eq=False)
+class Held(Alone):
+    """What one node holds, as a test says."""
+
+    gateway: bool = False
+    held: frozenset[int] = frozenset()
+    alive: bool = True
+    changes: int = 0
+    """How often it was told that something has ended."""
+    _callbacks: list[Callable[[], None]] = field(factory=list)
+
+    @property
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def is_gateway(self, component: str) -> bool:
+        return self.gateway and self.alive
+
+    def owns(self, component: str, part: int) -> bool:
+        return part in self.held and self.alive
+
+    def parts(self, component: str) -> frozenset[int]:
+        return self.held if self.alive else frozenset()
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def hold(
+        self, parts: Collection[int] = ALL_PARTS, *, gateway: bool | None = None, alive: bool = True
+    ) -> None:
+        """Hold other parts from now on."""
+        self.held, self.alive = frozenset(parts), alive
+        self.gateway = self.gateway if gateway is None else gateway
+        for callback in tuple(self._callbacks):
+            callback()
