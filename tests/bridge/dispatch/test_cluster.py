@@ -8,9 +8,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.cluster.partition import ALL_PARTS, partition_of
 from bridge.journal.queue import Quota
-from bridge.journal.shared import PAGE, POLL_S
-from bridge.webhook.outcome import Unreachable
-from tests.bridge.dispatch.life import BOT, DOMAIN, Life, Postbox, Wall, said
+from bridge.journal.shared import PAGE, POLL_S, SharedQueue
+from bridge.webhook.outcome import Replied, Unreachable
+from tests.bridge.dispatch.life import BOT, DOMAIN, Life, Post, Postbox, Wall, said
 from tests.bridge.journal.memory_cluster import Held, MemoryCluster
 from tests.bridge.sample import stanza
 from xmppstream import Element, Stanza, parse_element
@@ -95,7 +95,7 @@ async def test_a_stanza_is_posted_by_the_node_that_has_its_partition(
     assert not cluster.journal.replies(DOMAIN, limit=9)
 
 
-async def test_a_gateway_that_has_the_partition_reads_nothing(
+async def test_a_gateway_that_has_the_partition_posts_at_once_and_writes_once(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     cluster = Cluster(nursery)
@@ -213,13 +213,14 @@ async def test_replies_before_a_hand_over_go_before_those_after_it(
     await pass_by()
     gateway.endpoint.rule = lambda post: said({"body": f"re {post.id}"})
     gateway.life.disk.hold()  # it cannot read now
-    worker.endpoint.posts[0].answer(said({"body": "re 1"}))
+    many = [f"re 1.{n}" for n in range(PAGE + 10)]
+    worker.endpoint.posts[0].answer(said([{"body": one} for one in many]))
     worker.held.hold(())
     await wait_all_tasks_blocked()
     gateway.held.hold()
     gateway.life.disk.release()
     await pass_by()
-    assert gateway.written() == ["re 1", "re 2"]
+    assert gateway.written() == [*many, "re 2"]
 
 
 async def test_more_than_memory_holds_is_posted_in_order(
@@ -228,10 +229,18 @@ async def test_more_than_memory_holds_is_posted_in_order(
     cluster = Cluster(nursery, memory=20)
     await cluster.start()
     count = PAGE + 40
-    cluster.worker.endpoint.rule = lambda post: said({"body": post.id})
+    most = 0
+
+    def echo(post: Post) -> Replied:
+        nonlocal most
+        most = max(most, cluster.worker.life.dispatcher.waiting)
+        return said({"body": post.id})
+
+    cluster.worker.endpoint.rule = echo
     given = [message(str(n), f"s{n % 3}") for n in range(count)]
     await cluster.gateway.life.give(*given)
     await pass_by(60)
+    assert most <= 20
     posted = cluster.worker.endpoint.ids
     assert sorted(posted, key=int) == [str(n) for n in range(count)]
     for sender in range(3):
@@ -248,10 +257,30 @@ async def test_a_node_that_is_no_longer_alive_posts_nothing(
     await cluster.start([ALL_PARTS])
     await pass_by()
     gateway = cluster.gateway
+    await gateway.life.give(message("1"), message("2"))
     gateway.held.alive = False  # and nobody has told it yet
-    await gateway.life.give(message("1"))
+    gateway.endpoint.posts[0].answer()
     await pass_by(POLL_S / 2)
-    assert gateway.endpoint.ids == []
+    assert gateway.endpoint.ids == ["1"]
+
+
+async def test_a_node_that_is_woken_does_not_wait_for_its_next_look(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start()
+    await pass_by()
+    gateway, worker = cluster.gateway.life.journal_keeper, cluster.worker.life.journal_keeper
+    assert isinstance(gateway, SharedQueue)
+    assert isinstance(worker, SharedQueue)
+    gateway.wake, worker.wake = worker.look, gateway.look
+    before = trio.current_time()
+    cluster.worker.endpoint.rule = lambda post: said({"body": "pong"})
+    await cluster.gateway.life.give(message("1"))
+    for _ in range(5):
+        await wait_all_tasks_blocked()
+    assert cluster.gateway.written() == ["pong"]
+    assert trio.current_time() == before
 
 
 async def test_a_send_on_any_node_is_written_by_the_gateway(
