@@ -55,7 +55,8 @@ REFUSALS: Final = ("<resource-constraint ", "<remote-server-timeout ")
 class ClusterVerdict:
     """The judgement of one run; `final` is the journal when all was quiet.
 
-    `take_over_s` is how long it may take at most from the loss of a gateway to the next reply.
+    `take_over_s` is how long it may take at most from the loss of a gateway to the next reply. A
+    gateway that is only cut from the server has 10 s more to come back, after it has noticed that.
     """
 
     def __init__(self, evidence: Evidence, final: Snapshot, take_over_s: float = math.inf) -> None:
@@ -188,7 +189,9 @@ class ClusterVerdict:
         for id in sorted(self._final.replies):
             yield f"reply {id}: still unconfirmed in the end"
         for why in self._final.dead:
-            yield f"dead letter {why}"
+            of = self._evidence.stories.get(why.partition(":")[0])
+            if of is None or not (of.is_iq and of.errors):  # its sender was told
+                yield f"dead letter {why}"
 
     def _unkept(self) -> Iterator[str]:
         """Accepted means committed: what is being answered for the last time is in the journal."""
@@ -322,7 +325,8 @@ class ClusterVerdict:
 
     def _take_overs(self) -> Iterator[str]:
         for outage in self._evidence.outages:
-            if outage.is_gateway and (after_s := self._next_reply_s(outage)) > self._limit_s:
+            is_lost = outage.is_gateway and outage.kind in OF_NODE
+            if is_lost and (after_s := self._next_reply_s(outage)) > self._limit_s:
                 yield f"{outage.kind} of {outage.node}: the next reply came after {after_s:.1f} s"
 
 

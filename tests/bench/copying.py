@@ -65,7 +65,7 @@ async def measure(count: int, seed: int) -> list[str]:
         for directory in (first, last):
             directory.path.mkdir(mode=0o700)
         began = time.monotonic()
-        fill(first.journal_file, count, seed)
+        fill(SqliteStore(first.journal_file), count, seed)
         print(f"{count:,} rows, written in {time.monotonic() - began:.1f} s", flush=True)
         async with Postgres() as database:
             for source, target in ((first.path, database.url), (database.url, last.path)):

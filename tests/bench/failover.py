@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from tests.bench.answerer import NOTHING, Request, answer_json, converse
-from tests.bench.cluster_verdict import ClusterVerdict, Row
+from tests.bench.cluster_verdict import RELEASED_S, ClusterVerdict, Row
 from tests.bench.contestant import DOMAIN, SECRET
 from tests.bench.evidence import Evidence, Kind, Outage, Snapshot
 from tests.bench.load import DOMAIN as SENDER_DOMAIN
@@ -56,8 +56,14 @@ LAST_LIFE_S: Final = 2.0
 QUIET_S: Final = 4.0  # longer than any answer
 LIMIT_S: Final = 60.0
 POLL_S: Final = 0.1
-JOURNAL_FAILS: Final = "journal fails"
-AWAY: Final = frozenset[Kind]({"crash", "promotion", "cut_database", "cut_both"})
+COMPLAINTS: Final = (
+    "journal fails",
+    "cannot reach the other nodes",
+    "endpoint fails",
+    "no heartbeat reaches the database; this node stops its work",
+    "this node has lost its leases",
+)
+AWAY: Final = frozenset[Kind]({"freeze", "crash", "promotion", "cut_database", "cut_both"})
 IQ_EVERY: Final = 8
 TAKE_OVER_S: Final = 15.0
 EVERYWHERE: Final = 'component_interfaces = { "*" }'
@@ -115,11 +121,14 @@ class Failover:
         violations += [f"{label} ended with {code}" for label, code in codes.items() if code]
         return verdict.rows(), violations
 
-    def _is_known(self, line: Line) -> bool:
-        """Whether a node had to complain of the database, which was away for it."""
+    def _is_known(self, label: str, line: Line) -> bool:
+        """Whether a node had to complain: of a database that was away for it, or of an answer that
+        came while it was frozen.
+        """
         at = datetime.fromisoformat(line["timestamp"]).timestamp() - self._clock_offset_s
-        return line["event"] == JOURNAL_FAILS and any(
-            one.kind in AWAY and one.overlaps(at, at) for one in self._evidence.outages
+        return line["event"] in COMPLAINTS and any(
+            one.kind in AWAY and one.node in (None, label) and one.overlaps(at - RELEASED_S, at)
+            for one in self._evidence.outages
         )
 
     def _tell(self, what: str) -> None:
@@ -343,7 +352,8 @@ class Failover:
         with trio.move_on_after(LIMIT_S):
             while True:
                 quiet_s = trio.current_time() - self._evidence.last_at
-                if quiet_s > QUIET_S and (await self._store.read(0)).is_empty:
+                left = await self._store.read(0)
+                if quiet_s > QUIET_S and not (left.pending or left.replies):
                     break
                 await trio.sleep(POLL_S)
         return await self._store.read(0)

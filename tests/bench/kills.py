@@ -35,7 +35,7 @@ stand-by is promoted. With cuts, which need root, each node is in a network name
 and its links to the database, to Prosody or to both drop everything for 5 to 40 s. An eighth of the
 users write iqs, which must have one answer each. Each POST that is repeated, each copy, loss,
 bounce and refusal must be explained by the outage of what it depends on; the next reply must come
-15 s after a gateway was lost at the latest.
+15 s after a gateway was lost at the latest, but for one that is only cut from Prosody.
 
 It needs Debian's packages prosody and, for --journal postgres, postgresql. TMPDIR says where the
 journal is written.

@@ -81,11 +81,11 @@ class Nodes:
                 return
             await trio.sleep(POLL_S)
 
-    def complaints(self, is_known: Callable[[Line], bool]) -> Iterator[str]:
+    def complaints(self, is_known: Callable[[str, Line], bool]) -> Iterator[str]:
         """What any of them has logged as an error, but for what is known to happen."""
         for label, victim in self.victims.items():
             for line in victim.complaints():
-                if not is_known(line):
+                if not is_known(label, line):
                     yield f"{label} has logged an error: {line}"
 
 

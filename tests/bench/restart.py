@@ -9,7 +9,8 @@ says nothing (204). Then the same with an endpoint that at first refuses connect
   in order    each conversation's POSTs came with numbers 1, 2, 3, …: none missing, none twice
 
 Where any is missing, repeated or out of order, or the journal is not empty in the end, it is listed
-and the exit code is 1. It needs Debian's package prosody. TMPDIR says where the journal is.
+and the exit code is 1. It needs Debian's packages prosody and, for --journal postgres, postgresql.
+TMPDIR says where the journal is.
 """
 
 import argparse
@@ -23,20 +24,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 from rich.console import Console
 from rich.table import Table
 
 from bridge.journal.delivery import Delivery
-from bridge.journal.sqlite.store import SqliteStore
+from bridge.journal.store import JournalStore
 from tests.bench.answerer import NOTHING, Request, converse
 from tests.bench.contestant import DOMAIN, SECRET
-from tests.bench.evidence import read_journal
 from tests.bench.load import BODY
 from tests.bench.load import DOMAIN as SENDER_DOMAIN
 from tests.bench.process import peak_mb, rss_mb
+from tests.bench.store import Journal, Store, open_store
 from tests.bench.victim import Victim
 from tests.servers.process import LOOPBACK, reserve_port
 from tests.servers.prosody import Prosody
@@ -48,6 +49,8 @@ STALLED_S: Final = 30.0
 EMPTY_S: Final = 20.0
 POLL_S: Final = 0.05
 SHOWN: Final = 20
+LABEL: Final = "node1"
+DURABILITY: Final[dict[Journal, str]] = {"sqlite": "process", "postgres": "power"}
 ID: Final = re.compile(rb'"id":"p(\d+)-(\d+)"')
 
 
@@ -58,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--pending", type=int, default=100_000, metavar="N", help="default: 100000")
     add("--down-s", type=float, default=5.0, metavar="S", help="default: 5")
+    add("--journal", choices=["sqlite", "postgres"], default="sqlite", help="default: sqlite")
     add("--seed", type=int, default=0, metavar="N", help="which conversations; default: 0")
     parser.set_defaults(run=run)
 
@@ -65,9 +69,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Do both, print the table, and exit with 1 where a promise was broken."""
     trials = [
-        trio.run(restart, given.pending, given.seed, down_s) for down_s in (0.0, given.down_s)
+        trio.run(restart, given.journal, given.pending, given.seed, down_s)
+        for down_s in (0.0, given.down_s)
     ]
-    Console(highlight=False).print(table(given.pending, trials))
+    Console(highlight=False).print(table(given.journal, given.pending, trials))
     violations = [violation for trial in trials for violation in trial.violations]
     print(f"violations: {len(violations)}")
     for violation in violations[:SHOWN]:
@@ -90,9 +95,10 @@ class Trial:
     violations: list[str] = field(default_factory=list)
 
 
-def table(pending: int, trials: list[Trial]) -> Table:
+def table(journal: Journal, pending: int, trials: list[Trial]) -> Table:
     """The result, a column for each."""
-    shown = Table(title=f"start with {pending:,} pending of {CONVERSATIONS:,} conversations")
+    title = f"start with {pending:,} pending of {CONVERSATIONS:,} conversations, {journal}"
+    shown = Table(title=title)
     shown.add_column()
     for trial in trials:
         heading = f"endpoint down for {trial.down_s:g} s" if trial.down_s else "endpoint up"
@@ -157,30 +163,33 @@ def entries(count: int, seed: int) -> Iterator[Delivery]:
         yield Delivery.stored(uid, DOMAIN, "message", sender, to, id, None, xml, now)
 
 
-def fill(file: Path, count: int, seed: int) -> None:
-    """Write them into a new journal."""
-    journal = SqliteStore(file)
+def fill(journal: JournalStore, count: int, seed: int) -> None:
+    """Write them into a new journal, and close it."""
     rest = entries(count, seed)
     while batch := list(islice(rest, BATCH)):
         journal.commit(batch)
     journal.close()
 
 
-async def restart(pending: int, seed: int, down_s: float) -> Trial:
+async def restart(journal: Journal, pending: int, seed: int, down_s: float) -> Trial:
     """One start."""
     trial, counter = Trial(down_s), Counter()
     components = {SENDER_DOMAIN: SECRET, DOMAIN: SECRET}
     with tempfile.TemporaryDirectory(prefix="restart-") as place, reserve_port() as held:
         url = f"http://{LOOPBACK}:{held.getsockname()[1]}/"
         async with (
+            open_store(journal, Path(place), [LABEL]) as store,
             Prosody(Path(place), components=components, log_level="error") as prosody,
             trio.open_nursery() as nursery,
         ):
-            victim = Victim(Path(place), prosody.component_port, url, "process")
+            own = Path(place) / LABEL
+            own.mkdir()
+            settings: dict[str, Any] = store.settings(LABEL, LOOPBACK)
+            victim = Victim(own, prosody.component_port, url, DURABILITY[journal], **settings)
             try:
                 await _measure_idle(victim, trial)
                 began = time.monotonic()
-                await trio.to_thread.run_sync(fill, victim.journal, pending, seed)
+                await trio.to_thread.run_sync(fill, store.open("fill"), pending, seed)
                 trial.fill_s = time.monotonic() - began
                 began = trio.current_time()
                 await victim.start()
@@ -189,7 +198,7 @@ async def restart(pending: int, seed: int, down_s: float) -> Trial:
                 trial.attached_s = trio.current_time() - began
                 await _all_posted(counter, pending)
                 trial.peak_mb = peak_mb(victim.daemon.process.pid)
-                await _check_empty(victim, trial)
+                await _check_empty(store, trial)
                 if code := await victim.stop():
                     trial.violations.append(f"the daemon ended with {code}")
             finally:
@@ -229,10 +238,10 @@ async def _all_posted(counter: Counter, pending: int) -> None:
             return
 
 
-async def _check_empty(victim: Victim, trial: Trial) -> None:
+async def _check_empty(store: Store, trial: Trial) -> None:
     with trio.move_on_after(EMPTY_S):
         while True:
-            left = read_journal(victim.journal, 0, 0, 0)
+            left = await store.read(0)
             if left.is_empty:
                 return
             await trio.sleep(POLL_S)

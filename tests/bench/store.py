@@ -10,7 +10,11 @@ from typing import Final, Literal, Protocol
 import psycopg
 import trio
 
+from bridge.config.value import parse_database_url
 from bridge.journal.directory import StateDirectory
+from bridge.journal.postgres import store as postgres
+from bridge.journal.sqlite import store as sqlite
+from bridge.journal.store import JournalStore
 from tests.bench.contestant import DOMAIN
 from tests.bench.evidence import Snapshot, read_journal
 from tests.servers.daemon import Table
@@ -27,6 +31,10 @@ class Store(Protocol):
 
     def settings(self, label: str, host: str) -> dict[str, Table]:
         """Further tables of the configuration of a node, which finds the database at `host`."""
+        ...
+
+    def open(self, label: str) -> JournalStore:
+        """Open it by the bridge's own code, as the node `label` where there may be several."""
         ...
 
     async def read(self, began_at: float) -> Snapshot:
@@ -47,6 +55,9 @@ class SqliteStore:
     def settings(self, label: str, host: str) -> dict[str, Table]:
         return {}
 
+    def open(self, label: str) -> JournalStore:
+        return sqlite.SqliteStore(self._file)
+
     async def read(self, began_at: float) -> Snapshot:
         return read_journal(self._file, 0, began_at, trio.current_time())
 
@@ -64,6 +75,10 @@ class PostgresStore:
     def settings(self, label: str, host: str) -> dict[str, Table]:
         journal = {"url": self.database.url_at(host)}
         return {"journal": journal, "node": {"cluster": self._schema, "label": label}}
+
+    def open(self, label: str) -> JournalStore:
+        url = parse_database_url(self.database.url)
+        return postgres.PostgresStore(url, self._schema, label)
 
     async def read(self, began_at: float) -> Snapshot:
         pending, replies, dead = await self._query(

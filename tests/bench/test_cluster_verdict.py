@@ -455,6 +455,16 @@ def test_what_is_left_in_the_journal_is_told() -> None:
     ]
 
 
+def test_dead_letter_of_an_iq_that_was_answered_by_an_error_is_right() -> None:
+    record = Record()
+    down = record.begin("kill", "a")
+    record.send(is_iq=True).errors.append(TIMED_OUT)
+    record.send().errors.append(REFUSED)
+    record.end(down)
+    final = Snapshot(0, 0, 0, set(), set(), ["k0-1: it expired", "k0-2: it expired"])
+    assert ClusterVerdict(record.seen, final).violations == ["dead letter k0-2: it expired"]
+
+
 def test_take_over_that_lasts_too_long_is_told_and_measured() -> None:
     record = Record()
     story = record.send()
@@ -470,6 +480,13 @@ def test_take_over_that_lasts_too_long_is_told_and_measured() -> None:
     remarks = {label.strip(): remark for label, _, remark in verdict.rows()}
     assert remarks["a node killed"] == "longest until the next reply: 40.0 s; of 1 gateways 40.0 s"
     assert remarks["a node frozen"] == "longest until the next reply: 50.0 s"
+
+
+def test_a_gateway_that_is_cut_from_the_server_may_take_longer() -> None:
+    record = Record()
+    record.begin("cut_server", "a", is_gateway=True)
+    record.whole()
+    assert record.verdict(1).violations == []
 
 
 def test_a_reply_that_was_made_before_the_outage_ends_no_take_over() -> None:

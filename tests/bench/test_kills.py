@@ -63,15 +63,14 @@ def test_one_node_keeps_its_promises_through_a_few_outages() -> None:
 
 @pytest.mark.postgres
 @pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
-def test_one_node_on_postgresql_keeps_its_promises_through_a_few_outages() -> None:
-    several = ["--nodes", "1", "--kills", "3", "--window", "8", "--freeze-s", "1", "2"]
-    table = run("kills", *several, "--outages", "kill,crash,promotion", "--seed", "1")
+def test_three_nodes_keep_their_promises_through_a_few_outages() -> None:
+    several = ["--nodes", "3", "--kills", "2", "--window", "8"]
+    table = run("kills", *several, "--outages", "kill,promotion", "--seed", "1")
     assert figure(table, "violations:") == 0
-    for kind in ("a node killed", "the database crashed", "a stand-by promoted"):
+    for kind in ("a node killed", "a stand-by promoted"):
         assert figure(table, kind) == 1
     assert figure(table, "stanzas answered") > 0
     assert figure(table, "missing at the endpoint") == 0
-    assert figure(table, "repeats") > 0
 
 
 @pytest.mark.skipif(network.missing() is not None, reason=str(network.missing()))
