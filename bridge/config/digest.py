@@ -1,9 +1,9 @@
 """A digest of the settings that the nodes of a cluster have in common.
 
 A node shows it to the others, so an operator is told if one of them has another configuration. What
-may differ from machine to machine is not in it: `[listen]`, `[log]`, `[tracing]`, `[node]`,
-addresses of servers, and paths of files. Nor are secrets: the digest lies in the database, and a
-short one could be guessed from it.
+may differ from machine to machine is not in it: `[listen]`, `[log]`, `[tracing]`, the label in
+`[node]`, addresses of servers, and paths of files. Nor are secrets: the digest lies in the
+database, and a short one could be guessed from it.
 """
 
 import hashlib
