@@ -11,6 +11,7 @@ import msgspec
 from bridge.cluster.partition import partition_of
 from bridge.config.event import EventName
 from xmppstream import Element, Stanza, write
+from xmppstream.jid import bare
 from xmppstream.names import COMPONENT, expanded
 from xmppstream.stanza import KINDS
 
