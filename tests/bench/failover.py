@@ -82,9 +82,13 @@ class Failover:
         seed: int,
         *,
         kinds: tuple[Kind, ...] = (),
+        spread: bool = True,
         freeze_s: tuple[float, float],
     ) -> None:
-        """`kinds` are the outages, all that the journal permits if there are none."""
+        """`kinds` are the outages, all that the journal permits if there are none. Without
+        `spread`, only the gateway POSTs.
+        """
+        self._spread = spread
         self._directory, self._journal, self._window = directory, journal, window
         weights = KINDS[journal]
         self._kinds = {kind: weights.get(kind, 1) for kind in kinds or weights}
@@ -153,7 +157,8 @@ class Failover:
             )
             self._prosody = await stack.enter_async_context(prosody)
             network = NETWORK if self._nodes.network else None
-            store = open_store(self._journal, self._directory, self._labels, network)
+            about = (self._journal, self._directory, self._labels, network)
+            store = open_store(*about, spread=self._spread)
             self._store = await stack.enter_async_context(store)
             nursery = await stack.enter_async_context(trio.open_nursery())
             [listener] = await trio.open_tcp_listeners(

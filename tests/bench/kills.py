@@ -73,6 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--durability", choices=["process", "power"], default="process", help="default: process")
     add("--nodes", type=int, metavar="N", help="daemons that share a journal")
     add("--journal", choices=sorted(KINDS), help="default with --nodes: postgres")
+    add("--no-spread", action="store_true", help="only the gateway POSTs; default: all nodes do")
     known = ",".join(KINDS["postgres"])
     more = ",".join(CUTS)
     add("--outages", metavar="KIND,…", help=f"of nodes; default: {known}; others: {more}")
@@ -120,6 +121,7 @@ def run_nodes(given: argparse.Namespace, seed: int) -> None:
             given.window,
             seed,
             kinds=kinds,
+            spread=not given.no_spread,
             freeze_s=tuple(given.freeze_s),
         )
         rows, violations = trio.run(failover.run, given.kills)

@@ -68,13 +68,18 @@ class SqliteStore:
 class PostgresStore:
     """A schema of a database that may fail over."""
 
-    def __init__(self, database: ReplicatedPostgres, schema: str = "xmpp_bridge") -> None:
+    def __init__(
+        self, database: ReplicatedPostgres, schema: str = "xmpp_bridge", *, spread: bool = True
+    ) -> None:
+        """With `spread`, all nodes POST; otherwise only the gateway does."""
         self.database = database
+        self._spread = spread
         self._schema = schema
 
     def settings(self, label: str, host: str) -> dict[str, Table]:
         journal = {"url": self.database.url_at(host)}
-        return {"journal": journal, "node": {"cluster": self._schema, "label": label}}
+        node = {"cluster": self._schema, "label": label, "spread": self._spread}
+        return {"journal": journal, "node": node}
 
     def open(self, label: str) -> JournalStore:
         url = parse_database_url(self.database.url)
@@ -115,14 +120,19 @@ class PostgresStore:
 
 @asynccontextmanager
 async def open_store(
-    journal: Journal, directory: Path, labels: list[str], network: str | None = None
+    journal: Journal,
+    directory: Path,
+    labels: list[str],
+    network: str | None = None,
+    *,
+    spread: bool = True,
 ) -> AsyncIterator[Store]:
     """Make a journal for these nodes, whose own directories are to lie in `directory`; a database
-    is started, and can be reached from `network`.
+    is started, and can be reached from `network`. With `spread`, all nodes POST.
     """
     if journal == "sqlite":
         [label] = labels
         yield SqliteStore(StateDirectory(directory / label / "state").journal_file, label)
     else:
         async with ReplicatedPostgres(network=network) as database:
-            yield PostgresStore(database)
+            yield PostgresStore(database, spread=spread)
