@@ -1160,7 +1160,7 @@ KNOWN_KEYS = [
         "url, url_file, durability, max_stanzas, max_bytes, dead_max_stanzas, dead_max_bytes,"
         " dead_max_age_s",
     ),
-    ("node", "cluster, label"),
+    ("node", "cluster, label, spread"),
     (
         KEY,
         "component_secret, component_secret_file, component_post_url, component_post_stanzas, "
