@@ -172,7 +172,10 @@ class Conversations:
             conversation.head = conversation.behind.popleft()
             self._make_ready(conversation)
             return True
-        self._remove(conversation)
+        if conversation.key is None:
+            del self._single[conversation.head.uid]
+        else:
+            del self._keyed[conversation.key]
         return False
 
     def at_work(self) -> list[Conversation]:
@@ -186,22 +189,17 @@ class Conversations:
         left: list[Delivery] = []
         for one in [one for one in self._all() if is_left(one.head)]:
             if one.phase is not Phase.AT_WORK:
-                one.phase = Phase.LEFT
                 left.append(one.head)
-                self._remove(one)
             left += one.behind or ()
             one.behind = None
+            if one.phase is not Phase.AT_WORK:
+                one.phase = Phase.LEFT
+                self.done(one)
         return left
 
     def _all(self) -> Iterator[Conversation]:
         yield from self._keyed.values()
         yield from self._single.values()
-
-    def _remove(self, conversation: Conversation) -> None:
-        if conversation.key is None:
-            del self._single[conversation.head.uid]
-        else:
-            del self._keyed[conversation.key]
 
     def _make_ready(self, conversation: Conversation) -> None:
         conversation.phase = Phase.READY
