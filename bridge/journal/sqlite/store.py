@@ -272,6 +272,7 @@ class SqliteStore:
 
     def sent(self, *, after: int, limit: int) -> list[tuple[int, Sent]]:
         """Return unconfirmed replies with the heads that belong to them, each with its number."""
+        self._read_all()
         with explained(self._file):
             return read_replies(self._database, after, limit)
 

@@ -190,6 +190,14 @@ def test_the_file_is_used_again_from_its_beginning(
         assert again.replies(None, limit=9) == []
 
 
+def test_a_copy_has_what_is_only_in_the_log(journal: SqliteStore) -> None:
+    one = entry()
+    journal.commit([one])
+    journal.commit([settle(one.uid)])
+    [(_, found)] = journal.sent(after=0, limit=9)
+    assert found.reply == reply(one.uid)
+
+
 # --- the end, and a crash
 
 
