@@ -59,6 +59,7 @@ POLL_S: Final = 0.1
 COMPLAINTS: Final = (
     "journal fails",
     "cannot reach the other nodes",
+    "cannot read what is kept from before",
     "endpoint fails",
     "no heartbeat reaches the database; this node stops its work",
     "this node has lost its leases",
