@@ -157,8 +157,8 @@ class Conversations:
 
     def release_all(self) -> None:
         """Make all WAITING conversations READY."""
-        while self._waiting:
-            self.release(self.next_due)
+        while (due := self.next_due) < math.inf:  # entries to be skipped may be left
+            self.release(due)
 
     def release_stalled(self) -> None:
         """Make the WAITING conversations READY that are stalled: their endpoint is back."""

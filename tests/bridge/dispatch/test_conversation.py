@@ -235,3 +235,28 @@ def test_whatever_happens_each_is_at_work_once_and_in_order(
             assert [one for one in done if one.stanza.from_ == sender] == [
                 one for one in added if one.stanza.from_ == sender
             ]
+
+
+def test_what_is_left_to_others_takes_no_turn() -> None:
+    """A head at work stays until it is done; what is behind it goes, too."""
+    queue = filled("bare", *(delivery(id, f"{id[0]}@x") for id in ("a1", "a2", "b1", "b2", "c1")))
+    at_work = taken(queue, "a1")
+    waiting = taken(queue, "b1")
+    queue.wait(waiting, 1.0)
+    assert queue.at_work() == [at_work]
+    left = queue.leave(lambda one: one.stanza.id != "c1")
+    assert [one.stanza.id for one in left] == ["a2", "b1", "b2"]
+    queue.release_all()
+    assert turns(queue) == ["c1"]
+    assert not queue.done(at_work)
+    assert len(queue) == 0
+
+
+def test_all_are_released_although_one_has_stopped_waiting() -> None:
+    """It has expired, or a deferred reply has answered it; then the endpoint moves."""
+    queue = filled("bare", delivery("1"))
+    conversation = taken(queue, "1")
+    queue.wait(conversation, 1.0)
+    assert queue.take_idle(conversation.head) is conversation
+    queue.release_all()
+    assert queue.take() is None

@@ -668,3 +668,32 @@ def test_whatever_happens_all_arrive_in_order(steps: list[str]) -> None:
 def unmarked(data: bytes) -> bytes:
     """Give what it was before it was late."""
     return re.sub(rb"><delay .*</message>", b"/>", data)
+
+
+def test_an_outbox_that_is_away_takes_nothing() -> None:
+    outbox = fresh()
+    outbox.go_away()
+    outbox.put([*outgoing(A), *own(B)])
+    assert (outbox.take(), len(outbox), outbox.unsent_answer_bytes) == ([], 0, 0)
+
+
+def test_what_is_in_the_outbox_when_it_goes_away_may_be_written_and_answers_added() -> None:
+    outbox = filled(A)
+    outbox.go_away(takes_answers=True)
+    outbox.put([*outgoing(B), *own(C)])
+    assert outbox.take() == [A, C]
+
+
+def test_an_outbox_that_comes_back_has_only_what_the_journal_has() -> None:
+    outbox = filled(A, B)
+    outbox.take()
+    outbox.put([*outgoing(C), *own(D)])
+    position = outbox.position
+    outbox.come_back()
+    assert (len(outbox), outbox.unsent_answer_bytes) == (0, 0)
+    kept = [Outgoing(one, MADE, DOMAIN, f"msg_{place}", 1) for place, one in enumerate((A, B))]
+    outbox.put(kept[:1])
+    outbox.put_missing(kept)
+    outbox.confirm(position)  # of the stream before
+    assert outbox.take() == [A, B]
+    assert len(outbox) == 2
