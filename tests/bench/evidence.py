@@ -7,12 +7,16 @@ before the restart.
 
 import math
 import sqlite3
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from msgspec import msgpack
 
 Kind = Literal[
     "kill", "freeze", "server", "crash", "promotion", "cut_database", "cut_server", "cut_both"
@@ -155,17 +159,40 @@ class Evidence:
 
 
 def read_journal(file: Path, epoch: int, began_at: float, ended_at: float) -> Snapshot:
-    """Read a journal's file as any other process may, without writing: not by the bridge's code,
+    """Read a journal's files as any other process may, without writing: not by the bridge's code,
     which is what is judged.
     """
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
         database.execute("BEGIN")  # one state for all
-        pending = {id for (id,) in _rows(database, "SELECT id FROM pending")}
-        rows = _rows(database, "SELECT uid, place FROM reply")
-        replies = {f"{uid}-{place}" for uid, place in rows}
+        pending: dict[str, str] = dict(_rows(database, "SELECT uid, id FROM pending"))
+        replies = Counter(_rows(database, "SELECT uid, place FROM reply"))
         dead = [f"{id}: {why}" for id, why in _rows(database, "SELECT id, reason FROM dead")]
-    return Snapshot(epoch, began_at, ended_at, pending, replies, dead)
+        [(generation, begin)] = _rows(database, "SELECT generation, begin FROM log")
+    for accepted, ended, replied, confirmed in _batches(file, generation, begin):
+        pending |= {one[0]: one[5] for one in accepted}
+        for uid in ended:
+            del pending[uid]
+        replies.update((one[0], one[1]) for one in replied)
+        replies.subtract((uid, place) for uid, place in confirmed)
+    unconfirmed = {f"{uid}-{place}" for (uid, place), count in replies.items() if count}
+    return Snapshot(epoch, began_at, ended_at, set(pending.values()), unconfirmed, dead)
 
 
-def _rows(database: sqlite3.Connection, query: str) -> Iterator[tuple[str, ...]]:
+def _rows(database: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
     yield from database.execute(query)
+
+
+def _batches(file: Path, generation: int, begin: int) -> Iterator[list[Any]]:
+    """Read what the tables do not have yet: frames of a length, a checksum and a content."""
+    try:
+        log = file.with_suffix(".log").read_bytes()
+    except FileNotFoundError:
+        return
+    while begin + 8 <= len(log):
+        length, checksum = struct.unpack_from("<II", log, begin)
+        content = log[begin + 8 : begin + 8 + length]
+        found = zlib.crc32(struct.pack("<Q", generation) + content)
+        if not length or len(content) < length or found != checksum:
+            return  # it was being written
+        yield msgpack.decode(content)
+        begin += 8 + length
