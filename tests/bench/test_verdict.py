@@ -76,6 +76,28 @@ def test_a_repeat_copies_a_bounce_and_a_loss_are_as_promised() -> None:
     assert figures["repeats"] == figures["copies of replies"] == "1"
 
 
+def test_a_message_may_be_forgotten_that_is_posted_during_its_commit() -> None:
+    record = Record()
+    story = record.send()
+    post = record.post(story, answered=False)
+    record.kill()
+    record.seen.snapshots[0].began_at = post.at + 0.1
+    record.whole(1)
+    assert record.violations() == []
+    assert record.violations("server"), "only the death of the daemon explains it"
+    record.seen.snapshots[0].began_at = post.at + 0.6
+    assert len(record.violations()) == 2, "it was committed by then, and has no answer"
+
+
+def test_what_the_journal_knows_is_not_forgotten() -> None:
+    record = Record()
+    story = record.send()
+    post = record.post(story)
+    record.kill(replies={f"w-{story.id}-1"})
+    record.seen.snapshots[0].began_at = post.at + 0.1
+    assert any("never came" in one for one in record.violations())
+
+
 def pending_is_forgotten(record: Record) -> None:
     record.kill(record.send())
 

@@ -5,14 +5,19 @@ Prosody has bounced some, since no daemon was attached; the others were lost bef
 accepted: on their way at a kill, in a socket, or not yet committed. Since every hop keeps the
 order, these can only be the last ones before a kill: one with an accepted one of the same epoch
 behind it was dropped by the bridge.
+
+A message may be POSTed while it is being committed. A daemon that was killed within `COMMIT_S` of
+such a POST may have *forgotten* it: then the journal has no trace of it, and nothing comes of it.
 """
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal
 
 from tests.bench.evidence import Evidence, Post, Snapshot, Story
 
+COMMIT_S: Final = 0.5
+"""The longest time from the beginning of a POST to the commit of its stanza."""
 Who = Literal["daemon", "server", "poller"]
 Row = tuple[str, str, str]  # label, figure, remark
 
@@ -26,6 +31,7 @@ class Verdict:
         self._final = final
         self._stories = list(evidence.stories.values())
         self._accepted_in = _acceptance(evidence)
+        self._forgotten = set(self._find_forgotten())
         self._accepted = [one for one in self._stories if one.id in self._accepted_in]
         self._lost = [
             one for one in self._stories if one.id not in self._accepted_in and not one.bounced
@@ -49,6 +55,8 @@ class Verdict:
         if self._evidence.read is not None:
             remark = "by its own count, with the replies that came back"
             yield "    read by the daemon", f"{self._evidence.read:,}", remark
+        remark = "POSTed, and the daemon killed during the commit"
+        yield "    forgotten", f"{len(self._forgotten):,}", remark
         missing = sum(1 for one in self._accepted if not one.posts)
         yield "    missing at the endpoint", f"{missing:,}", ""
 
@@ -92,7 +100,25 @@ class Verdict:
             yield "  died with Prosody", f"{gone:,}", remark
 
     def _unanswered(self) -> list[Story]:
-        return [one for one in self._accepted if one.posts and not one.arrivals]
+        return [
+            one
+            for one in self._accepted
+            if one.posts and not one.arrivals and one.id not in self._forgotten
+        ]
+
+    def _find_forgotten(self) -> Iterator[str]:
+        """Return the stanzas with one POST, just before a kill, of which the journal knew nothing
+        then.
+        """
+        snapshots = {one.epoch: one for one in self._evidence.snapshots}
+        for story in self._stories:
+            snapshot = snapshots.get(story.posts[0].epoch) if len(story.posts) == 1 else None
+            if self._who != "daemon" or snapshot is None or story.arrivals:
+                continue
+            [post] = story.posts
+            is_kept = story.id in snapshot.pending or f"{post.webhook_id}-1" in snapshot.replies
+            if not is_kept and post.at > snapshot.began_at - COMMIT_S:
+                yield story.id
 
     def _is_returned(self, story: Story) -> bool:
         return f"{story.posts[0].webhook_id}-1" in self._evidence.returned
@@ -138,14 +164,14 @@ class Verdict:
                     yield f"reply {id}: unconfirmed at kill {snapshot.epoch}, not written after it"
 
     def _unkept(self) -> Iterator[str]:
-        """Accepted means committed before the POST: what was being answered is in the journal."""
+        """Accepted means committed: what was being answered is in the journal, or forgotten."""
         posted: dict[int, list[tuple[Story, Post]]] = {}
         for story, post in self._evidence.posted:
             posted.setdefault(post.epoch, []).append((story, post))
         for snapshot in self._evidence.snapshots:
             for story, post in posted.get(snapshot.epoch, []):
                 was_posting = self._who == "daemon" or post.at < snapshot.ended_at
-                is_kept = story.id in snapshot.pending
+                is_kept = story.id in snapshot.pending or story.id in self._forgotten
                 if was_posting and not is_kept and not _is_answered(post, snapshot.ended_at):
                     yield f"{story.id}: POSTed but not in the journal at kill {snapshot.epoch}"
 
