@@ -149,14 +149,16 @@ def _copy(ours: Place, theirs: Place, *, shown: bool) -> Copied:
                 bar.stanzas = done
                 bar.look(done)
 
+            is_whole = False
             try:
                 copied = copy(source, target, progress)
                 _check_unused(others)
-                return copied
-            except BaseException:  # Ctrl-C, too
-                remedy = f"{theirs} is incomplete: remove it before you copy again"
-                click.echo(f"{printable(remedy)}.", err=True)
-                raise
+                is_whole = True
+            finally:
+                if not is_whole:  # Ctrl-C, too
+                    remedy = f"{theirs} is incomplete: remove it before you copy again"
+                    click.echo(f"{printable(remedy)}.", err=True)
+            return copied
 
 
 def _check_unused(others: Iterable[tuple[Place, OtherNodes]]) -> None:
