@@ -258,16 +258,16 @@ class _Writer:
         is_last: bool = False,
     ) -> None:
         """Write a piece, with `headers` before the first. The leases of `offers` begin then, or
-        they are put back if the client does not get it.
+        they are put back if the client does not get it: if it left before, or during the write.
         """
-        is_written = False
+        is_written, is_there = False, not self.has_left()
         try:
             if headers is not None:
                 lines = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
                 await self.send({"type": "http.response.start", "status": 200, "headers": lines})
             body = {"type": "http.response.body", "body": content, "more_body": not is_last}
             await self.send(body)
-            is_written = not self.has_left()
+            is_written = is_there and not self.has_left()
         finally:
             (self.events.start if is_written else self.events.put_back)(offers)
 

@@ -60,12 +60,18 @@ class Exchange:
             h11.RemoteProtocolError: the body is malformed.
             Exception: what the application raises, also by a response that is malformed.
         """
-        scope["extensions"] = {HAS_LEFT: lambda: self._has_left or self._stream.is_closed}
+        scope["extensions"] = {HAS_LEFT: self._left}
         await app(scope, self.receive, self.send)
         if self._error is not None:
             raise self._error
         if self._protocol.our_state is h11.SEND_RESPONSE and not self._has_left:
             raise RuntimeError("the application has sent no response")
+
+    def _left(self) -> bool:
+        """Return whether the client is gone. One that closes its connection when it has the whole
+        response has read it.
+        """
+        return self._stream.is_closed or (self._has_left and not self._is_finished)
 
     async def receive(self) -> Message:
         """Return the next piece of the body; after the last one, wait until the client leaves.

@@ -5,17 +5,20 @@ import math
 from collections.abc import AsyncIterator
 from typing import Final
 
+import h11
 import pytest
 import trio
 from attrs import define
+from starlette.types import Receive, Scope, Send
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.config.settings import ListenSettings, TcpAddress
 from bridge.listener.auth import TokenAuth
 from bridge.listener.listener import make_app
 from bridge.listener.server.binding import bound
+from bridge.listener.server.exchange import HAS_LEFT, Exchange
 from bridge.listener.server.server import Server
-from bridge.listener.server.stream import WRITE_S
+from bridge.listener.server.stream import WRITE_S, ClientStream
 from bridge.webhook.pull import PulledEvents
 from bridge.webhook.pulled_endpoint import PulledEndpoint
 from tests.bridge.leak import nothing_left, until
@@ -114,3 +117,31 @@ async def test_a_client_that_leaves_before_there_is_an_event_takes_none(
     await world.offer("u1")
     assert world.offered == ["u1"]
     assert log.told == []
+
+
+async def test_a_client_that_closes_when_it_has_the_response_has_not_left(
+    nursery: trio.Nursery,
+) -> None:
+    """A program that makes a connection for each request closes it at once: the event is its."""
+    told: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        async with trio.open_nursery() as reading:
+            reading.start_soon(receive)  # it hears that the client has closed
+            await wait_all_tasks_blocked()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"{}", "more_body": False})
+            await client.receive_some()
+            await client.aclose()
+            await wait_all_tasks_blocked()
+            told.append(scope["extensions"][HAS_LEFT]())
+
+    client, stream = map(trio.SocketStream, trio.socket.socketpair())
+    protocol = h11.Connection(h11.SERVER)
+    protocol.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    protocol.next_event()
+    exchange = Exchange(protocol, ClientStream(stream), lambda: True, is_head=False)
+    await exchange.run(app, {"type": "http"})
+    await stream.aclose()
+    assert told == [False]
