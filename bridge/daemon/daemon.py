@@ -156,6 +156,8 @@ class Daemon:
             if self._storage is not None:
                 await nursery.start(self._storage.committer.run)
                 await nursery.start(self._answer_commands, self._storage)
+                if self._storage.wake_ups is not None:
+                    nursery.start_soon(self._storage.wake_ups.run)
             if self._node is not None:
                 await nursery.start(self._node.run)
                 if self._storage is not None and self._storage.spreads:
