@@ -25,6 +25,11 @@ NODES: Final = ""
 """The target of a wake-up that concerns leases, and no component."""
 
 
+def replies_of(component: str) -> str:
+    """Return the target of a wake-up for replies, which concern the gateway only."""
+    return f"{component}/replies"
+
+
 class LeaseLost(JournalError):
     """This node has been declared dead, or has lost batches that it had committed. Nothing that it
     does counts any more; it may register again.
@@ -158,7 +163,8 @@ class ClusterStore(JournalStore, Protocol):
 
 class WakeUps(Protocol):
     """Wake-ups between nodes: there is something to read, so look before you would by yourself. A
-    target is a component, or `NODES`. A wake-up may be lost.
+    target is a component (its pending stanzas), its `replies_of`, or `NODES`. A wake-up may be
+    lost.
     """
 
     def subscribe(self, target: str, callback: Callable[[], None]) -> None:

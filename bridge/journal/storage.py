@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.cluster.ownership import Alone, Ownership
 from bridge.config.settings import JournalSettings, NodeSettings
-from bridge.journal.cluster import About, WakeUps
+from bridge.journal.cluster import About, WakeUps, replies_of
 from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
@@ -69,7 +69,9 @@ class Storage:
             shared = SharedQueue(*about, self.ownership)
             if self.wake_ups is not None:
                 shared.wake = partial(self.wake_ups.wake, component)
+                shared.wake_gateway = partial(self.wake_ups.wake, replies_of(component))
                 self.wake_ups.subscribe(component, shared.look)
+                self.wake_ups.subscribe(replies_of(component), shared.look_for_replies)
             queue: JournalQueue = shared
         else:
             queue = JournalQueue(*about, overlaps=overlaps)
@@ -111,6 +113,7 @@ class Storage:
             del self._queues[queue.component]
             if self.wake_ups is not None:
                 self.wake_ups.unsubscribe(queue.component)
+                self.wake_ups.unsubscribe(replies_of(queue.component))
 
     async def totals(self) -> dict[str, Totals]:
         """Return how much is kept, by component, including everything submitted before.

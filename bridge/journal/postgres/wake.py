@@ -6,7 +6,7 @@ itself from time to time: whatever fails here costs only speed.
 A NOTIFY inside a batch would let the batches of all nodes commit one after the other. So it is a
 transaction of its own, after the batch, on the connection that also listens; that one is the third
 of a node. There is one channel per cluster, named like its schema. The payload is the target: a
-component, or `NODES`.
+component, its replies, or the nodes.
 
 Connecting and NOTIFY block, so a thread of its own does that. Between two such calls, trio waits
 until the socket is readable, and reads without blocking. The connection is used by one of the two
