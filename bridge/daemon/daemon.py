@@ -23,6 +23,7 @@ from bridge.daemon.node import ClusterNode
 from bridge.daemon.status import ControlHandler
 from bridge.daemon.supervisor import CannotReload, Supervisor
 from bridge.daemon.systemd import SystemdNotifier
+from bridge.journal.cluster import NODES
 from bridge.journal.nodes import about_of
 from bridge.journal.storage import Storage
 from bridge.telemetry.log import RecentErrors, logger, set_level
@@ -82,6 +83,9 @@ class Daemon:
                 storage.committer, label, about, self._log, partitions=partitions
             )
             storage.ownership = self._node
+            if storage.wake_ups is not None:
+                self._node.wake = partial(storage.wake_ups.wake, NODES)
+                storage.wake_ups.subscribe(NODES, self._node.changed)
         self._supervisor = Supervisor(settings, storage, spans, recording)
         self._spans = spans
         self._open_listener = open_listener
@@ -156,6 +160,8 @@ class Daemon:
             if self._storage is not None:
                 await nursery.start(self._storage.committer.run)
                 await nursery.start(self._answer_commands, self._storage)
+                if self._storage.wake_ups is not None:
+                    nursery.start_soon(self._storage.wake_ups.run)
             if self._node is not None:
                 await nursery.start(self._node.run)
                 if self._storage is not None and self._storage.spreads:

@@ -56,6 +56,8 @@ class ClusterNode:
         clock: Callable[[], float] = elapsed_s,
     ) -> None:
         """The store of the committer is a `ClusterStore`, and already registered as `label`."""
+        self.wake: Callable[[], None] = lambda: None
+        """Called when the other nodes should look at the leases."""
         self._committer = committer
         self._label = label
         self._about = about
@@ -141,6 +143,7 @@ class ClusterNode:
                 await self._ask(lambda store: store.retire())
             except JournalError:
                 return
+            self.wake()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part in the cluster until `retire`. Cancellation leaves everything as it is."""
@@ -222,6 +225,7 @@ class ClusterNode:
                 if done:
                     label = next(one.label for one in nodes if one.id == node)
                     self._log.warning("a node is silent and counts as dead", other=label)
+                    self.wake()
             case Take(component, parts):
                 taken = await self._ask(lambda store: store.take(component, parts))
                 member.taken(component, taken, self._clock())
@@ -230,6 +234,7 @@ class ClusterNode:
                 if give.parts:  # something may have begun since the decision
                     await self._ask(lambda store: store.give(component, give.parts, to))
                     member.given(give, self._clock())
+                    self.wake()
 
     def _busy_parts(self, component: str) -> Collection[int]:
         busy = self._busy.get(component)

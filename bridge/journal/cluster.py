@@ -12,14 +12,22 @@ batch at a time, so the numbers of one *writer* (an incarnation) only grow. So r
 for each writer: the number of its last row that they have read.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, Protocol
 
 from attrs import field, frozen
 
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import JournalError, JournalStore
 from bridge.xmpp.outbox import Outgoing
+
+NODES: Final = ""
+"""The target of a wake-up that concerns leases, and no component."""
+
+
+def replies_of(component: str) -> str:
+    """Return the target of a wake-up for replies, which concern the gateway only."""
+    return f"{component}/replies"
 
 
 class LeaseLost(JournalError):
@@ -151,3 +159,22 @@ class ClusterStore(JournalStore, Protocol):
         """End the calls that the server has not answered for some seconds. Call it from any thread
         while another one waits; such a call then fails, or is made again.
         """
+
+
+class WakeUps(Protocol):
+    """Wake-ups between nodes: there is something to read, so look before you would by yourself. A
+    target is a component (its pending stanzas), its `replies_of`, or `NODES`. A wake-up may be
+    lost.
+    """
+
+    def subscribe(self, target: str, callback: Callable[[], None]) -> None:
+        """Call back whenever another node wakes this target, or may have done so."""
+
+    def unsubscribe(self, target: str) -> None:
+        """Forget the callback of a target, if it has one."""
+
+    def wake(self, target: str) -> None:
+        """Wake this target on the other nodes, soon."""
+
+    async def run(self) -> None:
+        """Send and receive until cancelled."""

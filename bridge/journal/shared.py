@@ -18,6 +18,7 @@ made earlier than its own (rule 6 of a cluster: the order across a hand-over).
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import Final, cast
 
 import trio
@@ -28,9 +29,10 @@ from bridge.journal.cluster import ClusterStore
 from bridge.journal.committer import Committer
 from bridge.journal.delivery import Delivery
 from bridge.journal.durable import JournalQueue
-from bridge.journal.queue import Quota, Receiver, Settled
-from bridge.journal.store import JournalError, JournalStore, Totals
+from bridge.journal.queue import Kept, Quota, Receiver, Settled
+from bridge.journal.store import Claim, JournalError, JournalStore, Totals
 from bridge.xmpp.outbox import Outbox, Outgoing
+from xmppstream import Stanza
 from xmppstream.parser_thread import ParseElement
 
 POLL_S: Final = 0.25
@@ -59,13 +61,18 @@ class SharedQueue(JournalQueue):
         """The store of the committer is a `ClusterStore`."""
         super().__init__(component, committer, volume, parse, log, now, memory)
         self.wake: Callable[[], None] = lambda: None
-        """Called when something was kept that other nodes wait for."""
+        """Called when a stanza was kept that another node may have to POST."""
+        self.wake_gateway: Callable[[], None] = lambda: None
+        """Called when a reply was kept that another node has to write."""
         self._ownership = ownership
         self._outbox: Outbox | None = None
         self._left: Callable[[], None] = lambda: None
         self._parts: frozenset[int] = frozenset()
         self._is_gateway = False
         self._is_called = False
+        self._is_replied = False  # called for replies alone
+        self._only_replies = False  # what is looked for now
+        self._looked_at = -inf  # for everything
         self._term = 0  # changes with what this node holds
         self._marks: _Marks = {}
         self._reply_marks: _Marks = {}
@@ -84,6 +91,12 @@ class SharedQueue(JournalQueue):
         """Look into the journal now: another node may have kept something."""
         self._is_called = True
         self._wanted.set()
+
+    def look_for_replies(self) -> None:
+        """Look for replies of other nodes now, if this node writes them."""
+        if self._is_gateway:
+            self._is_replied = True
+            self._wanted.set()
 
     def recover(self, totals: Totals) -> None:
         """Do nothing: `run` reads what this node has to do."""
@@ -113,12 +126,16 @@ class SharedQueue(JournalQueue):
             unsubscribe()
 
     async def _wait(self) -> None:
-        """Wait until there may be something to read, at most `POLL_S`."""
-        with trio.move_on_after(POLL_S):
+        """Wait until there may be something to read; for everything, at most `POLL_S`."""
+        self._only_replies = False
+        with trio.move_on_at(self._looked_at + POLL_S):
             while True:
                 await self._wanted.wait()
-                if self._is_called or self._memory.fullness < 0.5:
+                if self._is_called or (self._unloaded and self._memory.fullness < 0.5):
                     self._is_called = False
+                    return
+                if self._is_replied:
+                    self._only_replies = True
                     return
                 self._wanted = trio.Event()  # a stanza was settled, but memory is still full
 
@@ -138,10 +155,20 @@ class SharedQueue(JournalQueue):
     ) -> None:
         def kept(outgoing: Sequence[Outgoing]) -> None:
             if outgoing and not self._is_gateway:
-                self.wake()
+                self.wake_gateway()
             then(outgoing)
 
         super().settle(delivery, replies, made, reason, kept)
+
+    def send(
+        self, stanzas: Mapping[str, Stanza], made: float, claim: Claim | None, then: Kept
+    ) -> None:
+        def kept(outgoing: list[Outgoing] | None) -> None:
+            if outgoing and not self._is_gateway:
+                self.wake_gateway()
+            then(outgoing)
+
+        super().send(stanzas, made, claim, kept)
 
     # --- between memory and the journal
 
@@ -180,11 +207,14 @@ class SharedQueue(JournalQueue):
     async def _look(self, receiver: Receiver) -> bool:
         """Read a page of replies, and of pending stanzas. Return whether there may be more."""
         term = self._term
+        self._is_replied = False
+        if not self._only_replies:
+            self._looked_at = trio.current_time()
         if self._is_gateway and self._outbox is not None:
             is_more = await self._read_replies(self._outbox)
             if is_more or (self._unloaded and self._outbox.is_full):
                 return is_more
-        if not self._parts or self._memory.fullness >= 0.5:
+        if self._only_replies or not self._parts or self._memory.fullness >= 0.5:
             return False
         return term != self._term or await self._load_parts(receiver)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final, Literal
 
 import trio
@@ -10,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.cluster.ownership import Alone, Ownership
 from bridge.config.settings import JournalSettings, NodeSettings
-from bridge.journal.cluster import About
+from bridge.journal.cluster import About, WakeUps, replies_of
 from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
@@ -45,6 +46,8 @@ class Storage:
         """Whether all nodes POST, each for its partitions."""
         self.ownership: Ownership = Alone()
         """What of it is this process's."""
+        self.wake_ups: WakeUps | None = None
+        """Run them beside the committer, if the journal has some."""
         self._settings = settings
         self._queues: dict[str, JournalQueue] = {}
         self._volume = Quota(settings.max_stanzas, settings.max_bytes)
@@ -63,7 +66,13 @@ class Storage:
         about = (component, self.committer, self._volume, parse, log, now)
         overlaps = self.durability == "process" and not self.is_shared
         if self.spreads:
-            queue: JournalQueue = SharedQueue(*about, self.ownership)
+            shared = SharedQueue(*about, self.ownership)
+            if self.wake_ups is not None:
+                shared.wake = partial(self.wake_ups.wake, component)
+                shared.wake_gateway = partial(self.wake_ups.wake, replies_of(component))
+                self.wake_ups.subscribe(component, shared.look)
+                self.wake_ups.subscribe(replies_of(component), shared.look_for_replies)
+            queue: JournalQueue = shared
         else:
             queue = JournalQueue(*about, overlaps=overlaps)
         self._queues[component] = queue
@@ -102,6 +111,9 @@ class Storage:
         """Forget a queue that is no longer used, so the component may get a new one."""
         if self._queues.get(queue.component) is queue:
             del self._queues[queue.component]
+            if self.wake_ups is not None:
+                self.wake_ups.unsubscribe(queue.component)
+                self.wake_ups.unsubscribe(replies_of(queue.component))
 
     async def totals(self) -> dict[str, Totals]:
         """Return how much is kept, by component, including everything submitted before.
@@ -162,7 +174,12 @@ def open_storage(
         warning = directory.warning()
         if warning is not None:
             logger().warning("state directory", warning=warning)
-        yield Storage(directory, open_journal(directory, settings, node, about), settings)
+        storage = Storage(directory, open_journal(directory, settings, node, about), settings)
+        if settings.url is not None:
+            from bridge.journal.postgres.wake import PostgresWakeUps  # psycopg only if it is used
+
+            storage.wake_ups = PostgresWakeUps(settings.url, node.cluster, logger())
+        yield storage
 
 
 def _totals(journal: JournalStore) -> dict[str, Totals]:

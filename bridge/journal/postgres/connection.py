@@ -68,6 +68,12 @@ class Connection:
     def is_open(self) -> bool:
         return self._connection is not None and not self._connection.closed
 
+    @property
+    def handle(self) -> socket.socket:
+        """The socket of the open connection, for waiting until something can be read."""
+        assert self._socket is not None
+        return self._socket
+
     def get(self) -> psycopg.Connection[Row]:
         """Return the connection, and open it if it is not open.
 

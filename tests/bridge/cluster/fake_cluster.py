@@ -6,7 +6,8 @@ from typing import Any
 from attrs import define, evolve, field
 
 from bridge.journal.cluster import About, Lease, LeaseLost, NodeRow
-from bridge.journal.store import JournalError, Operation, Totals
+from bridge.journal.delivery import Delivery
+from bridge.journal.store import JournalError, Operation, StateEntry, Totals
 
 
 @define
@@ -107,6 +108,15 @@ class FakeStore:
 
     def totals(self) -> dict[str, Totals]:
         return {}
+
+    def state(self, component: str) -> list[StateEntry]:
+        return []
+
+    def pending(self, component: str | None, *, after: int = 0, limit: int) -> list[Delivery]:
+        return []
+
+    def replies(self, component: str | None, *, after: int = 0, limit: int) -> list[Any]:
+        return []
 
     def close(self) -> None:
         pass

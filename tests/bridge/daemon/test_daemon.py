@@ -29,10 +29,12 @@ from bridge.config.settings import (
 )
 from bridge.config.value import PostUrl, Secret, is_loopback, parse_post_url
 from bridge.daemon.daemon import Daemon, ExitCode
+from bridge.journal.cluster import NODES, About
 from bridge.journal.directory import StateDirectory
 from bridge.journal.queue import MemoryQueue
 from bridge.journal.storage import Storage
 from bridge.listener.listener import Listener
+from tests.bridge.cluster.fake_cluster import FakeDatabase
 from tests.bridge.http_server import Answer, Exchange, HttpServer, response, saying
 from tests.bridge.journal.fake_journal import FakeJournal
 from tests.bridge.leak import nothing_left, sockets, until
@@ -797,3 +799,55 @@ def test_the_exit_codes_are_those_of_the_manual() -> None:
 def test_the_defaults_are_those_of_the_manual() -> None:
     assert HttpSettings() == HttpSettings(timeout_s=Seconds(30.0), max_in_flight=Count(256))
     assert StreamSettings().grace_s == GRACE_S
+
+
+# --- a journal that other nodes share
+
+
+@define
+class FakeWakeUps:
+    """Keeps the targets that were woken."""
+
+    woken: list[str] = field(factory=list)
+    callbacks: dict[str, Callable[[], None]] = field(factory=dict)
+    is_running: bool = False
+
+    def subscribe(self, target: str, callback: Callable[[], None]) -> None:
+        self.callbacks[target] = callback
+
+    def unsubscribe(self, target: str) -> None:
+        self.callbacks.pop(target, None)
+
+    def wake(self, target: str) -> None:
+        self.woken.append(target)
+
+    async def run(self) -> None:
+        self.is_running = True
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.is_running = False
+
+
+async def test_a_node_is_woken_to_look_at_the_leases_and_wakes_the_others_at_its_end(
+    mock_clock: MockClock, world: World, tmp_path: Path
+) -> None:
+    database = FakeDatabase()
+    store = database.store("one")
+    store.register("one", About())
+    storage = Storage(StateDirectory(tmp_path), store, JournalSettings())  # type: ignore[arg-type]  # enough of a store
+    storage.is_shared = True
+    storage.wake_ups = wakes = FakeWakeUps()
+    endpoint = await world.endpoint(saying(b""))
+    running = world.start(world.component(endpoint.url()), storage=storage)
+    await world.server.attached(DOMAIN)
+    assert wakes.is_running
+    other = database.store("two")
+    other.register("two", About("1", (DOMAIN,), "another digest"))
+    wakes.callbacks[NODES]()
+    await world.log.wait("a node has another configuration")  # and no time has passed
+    assert wakes.woken == []
+    running.daemon.stop()
+    await world.pass_until(running.done.is_set)
+    assert NODES in wakes.woken
+    assert not wakes.is_running

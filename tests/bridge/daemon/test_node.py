@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 import trio
 from attrs import define, evolve, field
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.cluster.member import STABLE_S
 from bridge.cluster.membership import LOST_S
@@ -219,6 +219,44 @@ async def test_a_node_that_stops_gives_all_away_but_what_still_runs(
     one.node.changed()
     await trio.sleep(1)
     assert two.held == 256
+
+
+async def test_others_are_woken_when_leases_are_given_or_freed(
+    autojump_clock: MockClock, start: Start, database: FakeDatabase
+) -> None:
+    one, two = await start("one"), await start("two")
+    await trio.sleep(20)
+    wakes: list[str] = []
+
+    def wake_two() -> None:
+        wakes.append(database.log[-1])
+        two.node.changed()
+
+    one.node.wake = wake_two
+    await trio.sleep(10)
+    assert wakes == [], "nothing was given"
+    before = trio.current_time()
+    one.node.leave()
+    for _ in range(5):
+        await wait_all_tasks_blocked()
+    assert two.held == 256
+    assert two.node.is_gateway(C)
+    assert trio.current_time() == before
+    wakes.clear()
+    await one.node.retire()
+    assert wakes == ["retire one"]
+
+
+async def test_others_are_woken_when_a_node_was_ended(
+    autojump_clock: MockClock, start: Start, database: FakeDatabase
+) -> None:
+    one, two = await start("one"), await start("two")
+    await trio.sleep(10)
+    wakes: list[bool] = []
+    two.node.wake = lambda: wakes.append(database.nodes[1].incarnation is None)
+    one.scope.cancel()
+    await trio.sleep(TAKE_OVER_S)
+    assert wakes[0]
 
 
 async def test_the_only_node_keeps_all_until_it_retires(

@@ -273,7 +273,7 @@ async def test_a_node_that_is_woken_does_not_wait_for_its_next_look(
     gateway, worker = cluster.gateway.life.journal_keeper, cluster.worker.life.journal_keeper
     assert isinstance(gateway, SharedQueue)
     assert isinstance(worker, SharedQueue)
-    gateway.wake, worker.wake = worker.look, gateway.look
+    gateway.wake, worker.wake_gateway = worker.look, gateway.look_for_replies
     before = trio.current_time()
     cluster.worker.endpoint.rule = lambda post: said({"body": "pong"})
     await cluster.gateway.life.give(message("1"))
@@ -281,6 +281,24 @@ async def test_a_node_that_is_woken_does_not_wait_for_its_next_look(
         await wait_all_tasks_blocked()
     assert cluster.gateway.written() == ["pong"]
     assert trio.current_time() == before
+
+
+async def test_a_gateway_that_is_woken_for_replies_still_looks_for_stanzas_in_time(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start([ALL_PARTS])
+    await pass_by()
+    gateway = cluster.gateway.life.journal_keeper
+    assert isinstance(gateway, SharedQueue)
+    await cluster.worker.life.give(message("1"))  # as it was accepted before a hand-over
+    gateway.look_for_replies()
+    await wait_all_tasks_blocked()
+    assert cluster.gateway.endpoint.ids == [], "it has only looked for replies"
+    for _ in range(20):
+        gateway.look_for_replies()
+        await pass_by(POLL_S / 10)
+    assert cluster.gateway.endpoint.ids == ["1"]
 
 
 async def test_a_send_on_any_node_is_written_by_the_gateway(
@@ -295,3 +313,20 @@ async def test_a_send_on_any_node_is_written_by_the_gateway(
     assert kept == [True]
     assert len(cluster.other.life.outbox) == 0
     assert cluster.gateway.written() == ["news"]
+
+
+async def test_a_send_wakes_the_gateway(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start()
+    await pass_by()
+    gateway, other = cluster.gateway.life.journal_keeper, cluster.other.life.journal_keeper
+    assert isinstance(gateway, SharedQueue)
+    assert isinstance(other, SharedQueue)
+    other.wake_gateway = gateway.look_for_replies
+    before = trio.current_time()
+    one = stanza(f"<message to='a@x' from='{BOT}'><body>news</body></message>", "cs")
+    cluster.other.life.pipeline.submitter.submit({"msg_1": one}, 0.0, None, lambda _: None)
+    for _ in range(5):
+        await wait_all_tasks_blocked()
+    assert cluster.gateway.written() == ["news"]
+    assert trio.current_time() == before

@@ -59,6 +59,7 @@ class Proxy:
         place = f"{parts.username}@127.0.0.1:{self._listener.getsockname()[1]}"
         self.url: str = urlunsplit(parts._replace(netloc=place))
         self.cuts = 0
+        self.refusals = 0
         self._lock = threading.Lock()
         self._fault: _Fault | None = None
         self._refuses = False
@@ -116,6 +117,7 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 if self._refuses:
+                    self.refusals += 1
                     client.close()
                     continue
                 pair = _Pair(client, socket.create_connection(self._target))
