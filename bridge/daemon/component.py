@@ -329,7 +329,7 @@ class ComponentService:
             self._scope, self._is_attaching = nursery.cancel_scope, not self._spreads
             nursery.start_soon(self._stop, nursery.cancel_scope)
             if self._journal is not None:
-                self._outbox.put(await self._recovered(self._journal))
+                self._outbox.put_missing(await self._recovered(self._journal))
             await self._pipeline.promises.load()  # before the first POST, which has a URL
             if self._journal is not None:
                 nursery.start_soon(self._journal.run, self._dispatcher)

@@ -13,7 +13,8 @@ _BEYOND: Final = "\U0010ffff"
 """Sorts after every continuation of a prefix."""
 _ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts, event"
 _PENDING: Final = f"SELECT {_ENTRY} FROM pending"
-_REPLY: Final = "SELECT number, data, made, component, uid, place FROM reply"
+_OUTGOING: Final = "data, made, component, uid, place, written"
+_REPLY: Final = f"SELECT number, {_OUTGOING} FROM reply"
 _SENT: Final = "SELECT number, data, made, component, uid, place, kind, from_, to_, id FROM reply"
 _DEAD: Final = f"SELECT {_ENTRY}, died, reason, reply FROM dead"
 _BEHIND: Final = "WHERE number > %(after)s"
@@ -63,7 +64,7 @@ _PENDING_IN: Final = _BEHIND_MARKS.format(
 )
 _REPLIES_AFTER: Final = _BEHIND_MARKS.format(
     table="reply",
-    columns="reply.writer, reply.number, data, made, component, uid, place",
+    columns=f"reply.writer, reply.number, {_OUTGOING}",
     which="",
 )
 
@@ -85,7 +86,7 @@ class Query:
 
     def replies(self, component: str | None, after: int, limit: int) -> list[tuple[int, Outgoing]]:
         rows = self._page(_REPLY, component, after, limit)
-        return [(number, Outgoing(*rest)) for number, *rest in rows]
+        return [(number, _outgoing(*rest)) for number, *rest in rows]
 
     def dead(self, component: str | None, after: int, limit: int) -> list[DeadLetter]:
         return [_dead_letter(row) for row in self._page(_DEAD, component, after, limit)]
@@ -102,7 +103,7 @@ class Query:
         where, values = "WHERE uid = %(uid)s ORDER BY number", {"uid": uid}
         return [
             *(_entry(row) for row in self._rows(f"{_PENDING} {where}", values)),
-            *(Outgoing(*rest) for _, *rest in self._rows(f"{_REPLY} {where}", values)),
+            *(_outgoing(*rest) for _, *rest in self._rows(f"{_REPLY} {where}", values)),
             *(_dead_letter(row) for row in self._rows(f"{_DEAD} {where}", values)),
         ]
 
@@ -145,14 +146,7 @@ class Query:
         self, component: str, marks: Mapping[int, int], limit: int
     ) -> list[tuple[int, int, Outgoing]]:
         rows = self._rows(_REPLIES_AFTER, _marked(component, marks, limit))
-        return [(writer, number, Outgoing(*rest)) for writer, number, *rest in rows]
-
-    def written(self, numbers: Collection[int]) -> dict[int, int]:
-        query = (
-            "SELECT number, written FROM reply WHERE number = ANY (%(numbers)s::bigint[])"
-            " AND written > 0"
-        )
-        return dict(self._rows(query, {"numbers": sorted(numbers)}))
+        return [(writer, number, _outgoing(*rest)) for writer, number, *rest in rows]
 
     def _page(self, select: str, component: str | None, after: int, limit: int) -> list[Row]:
         which = "" if component is None else "AND component = %(component)s"
@@ -167,6 +161,12 @@ def _marked(component: str, marks: Mapping[int, int], limit: int) -> dict[str, A
         "marks": list(marks.values()),
         "limit": limit,
     }
+
+
+def _outgoing(
+    data: bytes, made: float, component: str, uid: str, place: int, written: int
+) -> Outgoing:
+    return Outgoing(data, made, component, uid, place, written=written)
 
 
 def _entry(row: Row | list[Any]) -> Delivery:

@@ -45,6 +45,9 @@ CONFIRM: Final = """
 DELETE FROM reply WHERE number = ANY (ARRAY(
   SELECT (SELECT min(number) FROM reply WHERE uid = u AND place = p)
   FROM json_to_recordset(%(rows)s::json) AS given(u text, p int)))"""
+COUNT_WRITTEN: Final = """
+UPDATE reply SET written = greatest(written, least(w, 32767))
+FROM json_to_recordset(%(rows)s::json) AS given(u text, p int, w int) WHERE uid = u AND place = p"""
 ATTEMPTED: Final = """
 UPDATE pending SET attempts = CASE attempts WHEN '' THEN %(attempt)s::text
 ELSE attempts || ',' || %(attempt)s::text END WHERE uid = %(uid)s"""

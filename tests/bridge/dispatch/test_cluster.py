@@ -202,6 +202,30 @@ async def test_a_new_gateway_writes_all_unconfirmed_replies_once_and_in_order(
     assert not cluster.journal.replies(DOMAIN, limit=9)
 
 
+async def test_s11_a_new_gateway_writes_alone_what_was_written_twice_before(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start()
+    gateway, worker = cluster.gateway, cluster.worker
+    worker.endpoint.rule = lambda post: said({"body": f"re {post.id}"})
+    await gateway.life.give(message("1"))
+    await pass_by()
+    for _ in range(2):
+        assert gateway.life.outbox.take()
+        gateway.life.outbox.count_written()
+        gateway.life.outbox.stream_lost(blamed=False)
+    await gateway.life.give(message("2"))
+    await pass_by()
+    gateway.held.hold((), gateway=False)
+    worker.held.hold(gateway=True)
+    await pass_by()
+    suspect = worker.life.outbox.suspect
+    assert suspect is not None
+    assert _body(parse_element(suspect)) == "re 1"
+    assert worker.written() == ["re 2"]
+
+
 async def test_replies_before_a_hand_over_go_before_those_after_it(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -8,7 +8,7 @@ from bridge.cluster.ownership import Alone
 from bridge.cluster.partition import ALL_PARTS
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import JournalError, Operation
-from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing, ReplyKey
 from tests.bridge.journal.memory_journal import MemoryJournal, Severable
 
 
@@ -50,6 +50,11 @@ class MemoryCluster(MemoryJournal):
             if number > marks.get(self.writers[number], 0)
         ][:limit]
 
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        for number, one in self._replies.items():
+            count = max(written.get((one.uid, one.place), 0), one.written)
+            self._replies[number] = one._replace(written=count)
+
 
 class MemoryNode(Severable):
     """The way of one node to the journal."""
@@ -71,6 +76,9 @@ class MemoryNode(Severable):
         self, component: str, marks: Mapping[int, int], limit: int
     ) -> list[tuple[int, int, Outgoing]]:
         return self._reach().replies_after(component, marks, limit)
+
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        self._reach().count_written(written)
 
     def _reach(self) -> MemoryCluster:
         if not self._alive:

@@ -659,11 +659,16 @@ def test_replies_are_read_behind_marks_and_count_their_writes(
         (other.incarnation, "c"),
     ]
     numbers = [number for _, number, _ in found]
+    assert [one.written for _, _, one in found] == [0, 0, 0]
     marks = {journal.incarnation: numbers[0], other.incarnation: numbers[2]}
     assert [one.uid for _, _, one in journal.replies_after("bot", marks, 9)] == ["b"]
-    journal.count_written(numbers[:2])
-    journal.count_written(numbers[:1])
-    assert other.written(numbers) == {numbers[0]: 2, numbers[1]: 1}
+    a, b, _ = ((one.uid, one.place) for _, _, one in found)
+    journal.count_written({a: 1, b: 2})
+    journal.count_written({a: 2, b: 1})  # late, of the stream before
+    journal.count_written({b: 99_999})
+    written = [one.written for _, _, one in other.replies_after("bot", {}, 9)]
+    assert written == [2, 32_767, 0]
+    assert [one.written for _, one in other.replies("bot", limit=9)] == written
 
 
 def test_a_message_reaches_its_node_until_it_is_dropped(
