@@ -10,6 +10,7 @@ from bridge.cluster.partition import ALL_PARTS, partition_of
 from bridge.journal.queue import Quota
 from bridge.journal.shared import PAGE, POLL_S, SharedQueue
 from bridge.webhook.outcome import Replied, Unreachable
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.dispatch.life import BOT, DOMAIN, Life, Post, Postbox, Wall, said
 from tests.bridge.journal.memory_cluster import Held, MemoryCluster
 from tests.bridge.sample import stanza
@@ -71,6 +72,10 @@ async def pass_by(seconds: float = SOON) -> None:
 def message(id: str, sender: str = "a") -> Stanza:
     head = f"id='{id}' type='chat' from='{sender}@x/1' to='{BOT}'"
     return stanza(f"<message {head}><body>{id}</body></message>", "cs")
+
+
+def question(id: str) -> Stanza:
+    return stanza(f"<iq id='{id}' type='get' from='a@x/1' to='{BOT}'><query xmlns='q'/></iq>", "cs")
 
 
 def part_of(sender: str) -> int:
@@ -286,6 +291,47 @@ async def test_a_node_that_is_no_longer_alive_posts_nothing(
     gateway.endpoint.posts[0].answer()
     await pass_by(POLL_S / 2)
     assert gateway.endpoint.ids == ["1"]
+
+
+async def test_a_node_that_is_no_longer_alive_expires_nothing(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start([ALL_PARTS])
+    await pass_by()
+    gateway = cluster.gateway
+    await gateway.life.give(question("1"))
+    gateway.endpoint.posts[0].answer(FAILED)
+    await wait_all_tasks_blocked()
+    gateway.held.alive = False  # and nobody has told it yet
+    await pass_by(RetryPolicy().iq_budget_s + 1)
+    assert cluster.journal.settled == []
+    assert gateway.written() == []
+
+
+async def test_a_node_that_dies_while_it_expires_stanzas_stops_it(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start([ALL_PARTS])
+    await pass_by()
+    gateway = cluster.gateway
+    for sender in "abc":
+        await gateway.life.give(message(f"1{sender}", sender), message(f"2{sender}", sender))
+    gateway.endpoint.rule = lambda post: FAILED
+    for post in gateway.endpoint.posts:
+        post.answer(FAILED)
+    await wait_all_tasks_blocked()
+    assert gateway.life.dispatcher.breaker.is_down
+    await pass_by(RetryPolicy().message_budget_s - 2)
+    assert cluster.journal.settled == []
+    gateway.life.disk.hold()
+    await pass_by(4)
+    gateway.held.alive = False
+    gateway.life.disk.release()
+    await pass_by()
+    left = [one.stanza.id for one in cluster.journal.pending(DOMAIN, limit=9)]
+    assert left == ["2a", "2b", "2c"]
 
 
 async def test_a_node_that_is_woken_does_not_wait_for_its_next_look(
