@@ -290,7 +290,9 @@ class Dispatcher:
         now = self._trio_now()
         budget_s = self._retrier.policy.budget_s(delivery.stanza)
         if budget_s:
-            age_s = self._now() - delivery.received
+            age_s = delivery.age_s
+            if age_s is None:
+                age_s = self._now() - delivery.received
             delivery.deadline = now + budget_s - (age_s if age_s > 0 else 0)
             if delivery.stanza.is_request or self._breaker.is_down:
                 self._expiry_due = min(self._expiry_due, delivery.deadline)

@@ -12,7 +12,8 @@ from bridge.xmpp.outbox import Outgoing
 _BEYOND: Final = "\U0010ffff"
 """Sorts after every continuation of a prefix."""
 _ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts, event"
-_PENDING: Final = f"SELECT {_ENTRY} FROM pending"
+_AGE: Final = "extract(epoch FROM clock_timestamp())::float8 - since"
+_PENDING: Final = f"SELECT {_ENTRY}, {_AGE} FROM pending"
 _OUTGOING: Final = "data, made, component, uid, place, written"
 _REPLY: Final = f"SELECT number, {_OUTGOING} FROM reply"
 _SENT: Final = "SELECT number, data, made, component, uid, place, kind, from_, to_, id FROM reply"
@@ -59,7 +60,7 @@ CROSS JOIN LATERAL (
 ORDER BY number LIMIT %(limit)s"""
 _PENDING_IN: Final = _BEHIND_MARKS.format(
     table="pending",
-    columns=f"pending.writer, {_ENTRY.replace('number', 'pending.number', 1)}",
+    columns=f"pending.writer, {_ENTRY.replace('number', 'pending.number', 1)}, {_AGE}",
     which="AND part = ANY (%(parts)s::smallint[])",
 )
 _REPLIES_AFTER: Final = _BEHIND_MARKS.format(
@@ -82,7 +83,7 @@ class Query:
         self._rows = rows
 
     def pending(self, component: str | None, after: int, limit: int) -> list[Delivery]:
-        return [_entry(row) for row in self._page(_PENDING, component, after, limit)]
+        return [_entry(*row) for row in self._page(_PENDING, component, after, limit)]
 
     def replies(self, component: str | None, after: int, limit: int) -> list[tuple[int, Outgoing]]:
         rows = self._page(_REPLY, component, after, limit)
@@ -102,7 +103,7 @@ class Query:
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         where, values = "WHERE uid = %(uid)s ORDER BY number", {"uid": uid}
         return [
-            *(_entry(row) for row in self._rows(f"{_PENDING} {where}", values)),
+            *(_entry(*row) for row in self._rows(f"{_PENDING} {where}", values)),
             *(_outgoing(*rest) for _, *rest in self._rows(f"{_REPLY} {where}", values)),
             *(_dead_letter(row) for row in self._rows(f"{_DEAD} {where}", values)),
         ]
@@ -140,7 +141,7 @@ class Query:
         self, component: str, parts: Collection[int], marks: Mapping[int, int], limit: int
     ) -> list[tuple[int, Delivery]]:
         values = {**_marked(component, marks, limit), "parts": sorted(parts)}
-        return [(writer, _entry(row)) for writer, *row in self._rows(_PENDING_IN, values)]
+        return [(writer, _entry(*row)) for writer, *row in self._rows(_PENDING_IN, values)]
 
     def replies_after(
         self, component: str, marks: Mapping[int, int], limit: int
@@ -169,12 +170,12 @@ def _outgoing(
     return Outgoing(data, made, component, uid, place, written=written)
 
 
-def _entry(row: Row | list[Any]) -> Delivery:
-    number, uid, component, kind, from_, to, id, lang, xml, received, attempts, event, *_ = row
+def _entry(*row: Any) -> Delivery:
+    number, uid, component, kind, from_, to, id, lang, xml, received, attempts, event, age_s = row
     about = (uid, component, kind, from_, to, id, lang)
-    return Delivery.stored(*about, xml, received, decode_attempts(attempts), number, event)
+    return Delivery.stored(*about, xml, received, decode_attempts(attempts), number, event, age_s)
 
 
 def _dead_letter(row: Row) -> DeadLetter:
-    *_, died, reason, reply = row
-    return DeadLetter(_entry(row), died, reason, reply)
+    *entry, died, reason, reply = row
+    return DeadLetter(_entry(*entry, None), died, reason, reply)

@@ -180,6 +180,7 @@ class _Group:
             "l": stanza.lang,
             "e": delivery.event,
             "r": delivery.received,
+            "g": delivery.age_s,  # of a copy
             "w": len(xml) if xml.isascii() else len(xml.encode()),
             "p": delivery.part,
             "a": encode_attempts(delivery.attempts),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -50,9 +51,9 @@ class Cluster:
 
     def __init__(self, nursery: trio.Nursery, memory: int = 1000) -> None:
         self.journal = MemoryCluster()
+        self.journal.clock = trio.current_time
         self._nursery = nursery
-        wall = Wall()
-        self.nodes = [Node(self.journal, number, wall, Quota(memory)) for number in (1, 2, 3)]
+        self.nodes = [Node(self.journal, number, Wall(), Quota(memory)) for number in (1, 2, 3)]
         self.gateway, self.worker, self.other = self.nodes
 
     async def start(self, parts: Iterable[frozenset[int]] = (frozenset(), ALL_PARTS)) -> None:
@@ -332,6 +333,28 @@ async def test_a_node_that_dies_while_it_expires_stanzas_stops_it(
     await pass_by()
     left = [one.stanza.id for one in cluster.journal.pending(DOMAIN, limit=9)]
     assert left == ["2a", "2b", "2c"]
+
+
+@pytest.mark.parametrize("shift_s", [-3600, 0, 3600])
+async def test_the_budget_goes_on_by_the_clock_of_the_journal(
+    autojump_clock: MockClock, nursery: trio.Nursery, shift_s: float
+) -> None:
+    """A stanza waits until a node has its partition, whose own clock is wrong."""
+    budget_s = RetryPolicy().iq_budget_s
+    cluster = Cluster(nursery)
+    cluster.worker.wall.shift_s = shift_s
+    await cluster.start([frozenset()])
+    await cluster.gateway.life.give(question("1"))
+    await pass_by(budget_s - 3)
+    cluster.worker.held.hold()
+    await pass_by()
+    assert cluster.worker.endpoint.ids == ["1"]
+    cluster.worker.endpoint.posts[0].answer(FAILED)
+    cluster.worker.endpoint.rule = lambda post: FAILED
+    await pass_by(1)
+    assert cluster.journal.settled == []
+    await pass_by(3)
+    assert len(cluster.journal.settled) == 1
 
 
 async def test_a_node_that_is_woken_does_not_wait_for_its_next_look(

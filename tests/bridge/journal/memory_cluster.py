@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from attrs import define, field
+from msgspec.structs import replace
 
 from bridge.cluster.ownership import Alone
 from bridge.cluster.partition import ALL_PARTS
@@ -18,6 +19,9 @@ class MemoryCluster(MemoryJournal):
     def __init__(self) -> None:
         super().__init__()
         self.writers: dict[int, int] = {}
+        self.clock: Callable[[], float] = lambda: 0.0
+        """By which the age of what is pending is told."""
+        self._since: dict[int, float] = {}
         self._writer = 0
 
     def store(self, incarnation: int) -> "MemoryNode":
@@ -30,13 +34,14 @@ class MemoryCluster(MemoryJournal):
     def _next(self) -> int:
         number = super()._next()
         self.writers[number] = self._writer
+        self._since[number] = self.clock()
         return number
 
     def pending_in(
         self, component: str, parts: Collection[int], marks: Mapping[int, int], limit: int
     ) -> list[tuple[int, Delivery]]:
         return [
-            (self.writers[one.number], one)
+            (self.writers[one.number], replace(one, age_s=self.clock() - self._since[one.number]))
             for one in self.pending(component, limit=10**9)
             if one.part in parts and one.number > marks.get(self.writers[one.number], 0)
         ][:limit]

@@ -11,6 +11,7 @@ import pytest
 from bridge.config.value import DatabaseUrl
 from bridge.journal.postgres import connection as connection_module
 from bridge.journal.postgres.errors import explain
+from bridge.journal.postgres.schema import VERSION
 from bridge.journal.postgres.store import PostgresStore
 from bridge.journal.store import ImpossibleOperation, JournalError, PutState
 from tests.bridge.journal.postgres.proxy import Proxy
@@ -102,8 +103,21 @@ def test_a_version_that_is_too_old_is_told(
 def test_a_schema_of_a_newer_version_is_left_alone(database: Database) -> None:
     database.open().close()
     database.execute("UPDATE meta SET version = 99")
-    refusal(database.url, database, "from a newer version: its format is 99, this program's 1")
+    told = f"from a newer version: its format is 99, this program's {VERSION}"
+    refusal(database.url, database, told)
     assert database.execute("SELECT version FROM meta") == [(99,)]
+
+
+def test_a_schema_of_an_older_version_is_upgraded_with_what_it_holds(database: Database) -> None:
+    with closing(database.open()) as journal:
+        journal.commit([entry("u")])
+    database.execute("ALTER TABLE pending DROP COLUMN since")
+    database.execute("UPDATE meta SET version = 1")
+    with closing(database.open()) as journal:
+        journal.commit([entry("v")])
+        assert uids(journal.pending(None, limit=9)) == ["u", "v"]
+    assert database.execute("SELECT since FROM pending WHERE uid = 'u'") == [(1.5,)]
+    assert database.execute("SELECT version FROM meta") == [(VERSION,)]
 
 
 def test_a_schema_of_somebody_else_is_left_alone(database: Database) -> None:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from bridge.cluster.partition import partition_of
+from bridge.cluster.partition import ALL_PARTS, partition_of
 from bridge.journal.cluster import About, Lease, LeaseLost, Post
 from bridge.journal.delivery import Delivery
 from bridge.journal.postgres import fence as fence_module
@@ -645,6 +645,24 @@ def test_entries_are_read_by_partition(journal: PostgresStore) -> None:
         assert [one.uid for _, one in journal.pending_in("bot", [part], {}, 99)] == [
             one.uid for one in entries if partition_of(one.parties) == part
         ]
+
+
+def test_an_age_is_by_the_clock_of_the_database(
+    database: Database, journal: PostgresStore, other: PostgresStore
+) -> None:
+    """The clock of the node that accepted it does not matter."""
+    early, late, copied = (
+        Delivery.stored(uid, "bot", "message", "a", "b", None, None, "", received, age_s=age_s)
+        for uid, received, age_s in (("1", 5.0, None), ("2", 9e9, None), ("3", 5.0, 500.0))
+    )
+    journal.commit([early, late, copied])
+    database.execute("UPDATE pending SET since = since - 100")
+    found = [one for _, one in other.pending_in("bot", ALL_PARTS, {}, 9)]
+    single = [other.find(uid)[0] for uid in "123"]
+    for entries in (found, other.pending("bot", limit=9), single):
+        ages = [one.age_s or 0 for one in entries if isinstance(one, Delivery)]
+        assert all(100 <= age < 1_000_000 for age in ages[:2])
+        assert 600 <= ages[2] < 1_000_000
 
 
 def test_replies_are_read_behind_marks_and_count_their_writes(
