@@ -223,3 +223,17 @@ def test_why_a_connection_cannot_be_opened_has_a_remedy(message: str, remedy: st
     )
     assert remedy in told.hint
     assert message.removeprefix("FATAL: ") in told.why
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("postgresql://a,b/db?target_session_attrs=read-write", "promote a stand-by, or wait"),
+        ("host=a,b target_session_attrs=read-write", "promote a stand-by, or wait"),
+        ("postgresql://a:1,a:2/db", "promote a stand-by, or wait"),
+        ("postgresql://a/db?target_session_attrs=read-write", "name all servers in the URL"),
+    ],
+)
+def test_a_stand_by_is_to_be_promoted_if_all_servers_are_named(text: str, remedy: str) -> None:
+    error = psycopg.OperationalError('connection to server at "b" failed: session is read-only')
+    assert remedy in explain(error, url(text)).hint
