@@ -229,6 +229,16 @@ def test_a_batch_that_half_arrived_is_sent_again(database: Database, proxied: Pr
         assert batch_of(journal, journal.node) == 2
 
 
+def test_psycopg_says_nothing_of_its_own_when_a_connection_breaks(
+    database: Database, proxied: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(database.open("node", url=proxied.url)) as journal:
+        proxied.cut_before_request()
+        journal.commit([entry("v", xml=f"<a>{'x' * 10_000_000}</a>")])  # breaks within the pipeline
+        assert proxied.cuts == 1
+    assert [one for one in caplog.records if one.name.startswith("psycopg")] == []
+
+
 def test_a_node_that_was_ended_meanwhile_loses_its_batch(
     database: Database, proxied: Proxy, other: PostgresStore
 ) -> None:
