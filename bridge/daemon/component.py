@@ -382,9 +382,10 @@ class ComponentService:
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """Begin to drain; `run` returns when the drain is complete. Unless the component is
-        replaced by another service at once, its contacts are told first that it leaves.
+        replaced at once, by another service or on another node, its contacts are told first that it
+        leaves.
         """
-        if not is_replaced:
+        if not is_replaced and not self._ownership.has_successor(self.domain):
             self._pipeline.announcer.leave()
         self._stopping.set()
         self._begins.set()
