@@ -109,6 +109,11 @@ class Member:
         """The live nodes, as far as it knows."""
         return self._members.live
 
+    def has_other(self, component: str) -> bool:
+        """Return whether another live node can have parts of a component, and does not stop."""
+        able, _ = self._candidates.get(component, (frozenset(), 0.0))
+        return bool(able - {self.me})
+
     # --- reports
 
     def observe(

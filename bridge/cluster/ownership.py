@@ -52,6 +52,10 @@ class Ownership(Protocol):
         """Note that a component has attached to its server, or was detached."""
         ...
 
+    def has_successor(self, component: str) -> bool:
+        """Return whether another node attaches as the component at once if this one stops."""
+        ...
+
 
 class Alone:
     """The only process: everything is its own. For a journal on SQLite, or none."""
@@ -80,3 +84,6 @@ class Alone:
 
     def attached(self, component: str, is_attached: bool) -> None:
         """Do nothing: nobody else could."""
+
+    def has_successor(self, component: str) -> bool:
+        return False

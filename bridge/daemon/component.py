@@ -329,7 +329,7 @@ class ComponentService:
             self._scope, self._is_attaching = nursery.cancel_scope, not self._spreads
             nursery.start_soon(self._stop, nursery.cancel_scope)
             if self._journal is not None:
-                self._outbox.put(await self._recovered(self._journal))
+                self._outbox.put_missing(await self._recovered(self._journal))
             await self._pipeline.promises.load()  # before the first POST, which has a URL
             if self._journal is not None:
                 nursery.start_soon(self._journal.run, self._dispatcher)
@@ -382,9 +382,10 @@ class ComponentService:
 
     def stop(self, *, is_replaced: bool = False) -> None:
         """Begin to drain; `run` returns when the drain is complete. Unless the component is
-        replaced by another service at once, its contacts are told first that it leaves.
+        replaced at once, by another service or on another node, its contacts are told first that it
+        leaves.
         """
-        if not is_replaced:
+        if not is_replaced and not self._ownership.has_successor(self.domain):
             self._pipeline.announcer.leave()
         self._stopping.set()
         self._begins.set()

@@ -118,6 +118,9 @@ class ClusterNode:
     def attached(self, component: str, is_attached: bool) -> None:
         self._member.attached(component, is_attached, self._clock())
 
+    def has_successor(self, component: str) -> bool:
+        return self._member.has_other(component)
+
     # --- for the daemon
 
     def configure(self, about: About) -> None:

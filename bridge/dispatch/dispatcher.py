@@ -290,7 +290,9 @@ class Dispatcher:
         now = self._trio_now()
         budget_s = self._retrier.policy.budget_s(delivery.stanza)
         if budget_s:
-            age_s = self._now() - delivery.received
+            age_s = delivery.age_s
+            if age_s is None:
+                age_s = self._now() - delivery.received
             delivery.deadline = now + budget_s - (age_s if age_s > 0 else 0)
             if delivery.stanza.is_request or self._breaker.is_down:
                 self._expiry_due = min(self._expiry_due, delivery.deadline)
@@ -333,6 +335,11 @@ class Dispatcher:
         if self._stopping:
             self._idle.set()
 
+    @property
+    def _has_lapsed(self) -> bool:
+        """Whether other nodes may have taken over what is here."""
+        return self._is_shared and not self._ownership.is_alive
+
     def _owns(self, delivery: Delivery) -> bool:
         return self._ownership.owns(delivery.component, delivery.part)
 
@@ -370,8 +377,8 @@ class Dispatcher:
                     await self._wake.wait()
 
     def _start(self, now: float, nursery: trio.Nursery) -> None:
-        if self._is_shared and not self._ownership.is_alive:
-            return  # others may have taken over; `leave_parts` comes soon
+        if self._has_lapsed:
+            return  # `leave_parts` comes soon
         breaker, slots, conversations = self._breaker, self._slots, self._conversations
         running, ready = slots.running, conversations.ready
         while (ready or slots.turns) and len(running) < slots.limit:
@@ -404,6 +411,9 @@ class Dispatcher:
         """Expire waiting stanzas whose budget has ended: requests always, since their senders have
         given up too; others only while the endpoint is down, as else each gets one attempt.
         """
+        if self._has_lapsed:
+            self._expiry_due = math.inf  # whoever has taken over expires them
+            return
         requests_only = not self._breaker.is_down
         for delivery in self._in_flight.expired(now, requests_only=requests_only):
             conversation = self._conversations.take_idle(delivery)
@@ -413,7 +423,7 @@ class Dispatcher:
 
     async def _give_up(self, conversation: Conversation) -> None:
         """Settle an expired head and, while the endpoint is down, expired stanzas behind it."""
-        while True:
+        while not self._has_lapsed:
             delivery = conversation.head
             await self._settlement.expire(delivery)
             if not self._done(conversation) or not self._breaker.is_down:

@@ -19,7 +19,7 @@ from attrs import field, frozen
 
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import JournalError, JournalStore
-from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing, ReplyKey
 
 NODES: Final = ""
 """The target of a wake-up that concerns leases, and no component."""
@@ -137,8 +137,10 @@ class ClusterStore(JournalStore, Protocol):
         the order of their numbers.
         """
 
-    def count_written(self, numbers: Collection[int]) -> None:
-        """Count a write to the stream for each of these replies."""
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        """Keep how often replies were written to streams and not confirmed, if that is more than
+        is known.
+        """
 
     def written(self, numbers: Collection[int]) -> dict[int, int]:
         """Return how often each of these replies was written, if ever."""

@@ -6,13 +6,14 @@ of its own to take a copy, and memory stays bounded. What is copied:
 - dead letters, pending stanzas and unconfirmed replies, each in their order, with their attempts;
 - idempotency keys and small state.
 
-Numbers are assigned anew. The age of a dead letter and of a key begins anew, because no clock is
-common to two stores: they are kept longer than otherwise, never shorter.
+Numbers are assigned anew. A pending stanza keeps its age. That of a dead letter and of a key begins
+anew, because no clock is common to two stores: they are kept longer than otherwise, never shorter.
 
 Dead letters come first: they are made from entries and replies of the same uid, of which none is
 there yet.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -145,9 +146,16 @@ def _state(source: ArchiveStore) -> Iterator[Page]:
 
 def _pending(source: JournalStore) -> _Read[Delivery]:
     def read(*, after: int, limit: int) -> Sequence[tuple[int, Delivery]]:
-        return [(one.number, one) for one in source.pending(None, after=after, limit=limit)]
+        return [(one.number, _aged(one)) for one in source.pending(None, after=after, limit=limit)]
 
     return read
+
+
+def _aged(one: Delivery) -> Delivery:
+    """Set the age that an entry has at its copying: it does not become younger by that."""
+    if one.age_s is None:
+        one.age_s = max(time.time() - one.received, 0.0)
+    return one
 
 
 def _dead(source: JournalStore) -> _Read[DeadLetter]:

@@ -47,7 +47,9 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
     the bare addresses of sender and recipient, or of an occupant and the recipient; they are set
     before it joins its conversation. `number` is assigned by the journal, in order. `event` is set
     if the stanza itself does not say which event it is. `is_being_kept`: its POST has begun, and
-    its acceptance is not committed yet, nor refused any more.
+    its acceptance is not committed yet, nor refused any more. `age_s` is how long ago it was
+    accepted when it was read from a journal of several nodes, by the journal's clock: `received` is
+    by the clock of the node that accepted it, and times of two machines are never compared.
     In a delivery from the journal, `stanza` is the head alone (kind, addresses, id) until `load`.
     """
 
@@ -64,6 +66,7 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
     number: int = 0
     parties: tuple[str, str] = ("", "")
     event: EventName | None = None
+    age_s: float | None = None
 
     def __post_init__(self) -> None:
         stanza = self.stanza  # split here, since two calls of `bare` cost more
@@ -95,6 +98,7 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
         attempts: tuple[Attempt, ...] = (),
         number: int = 0,
         event: EventName | None = None,
+        age_s: float | None = None,
     ) -> Self:
         """Return a delivery from the journal. `xml` is not parsed."""
         pairs = (("from", from_), ("to", to), ("id", id))
@@ -110,6 +114,7 @@ class Delivery(msgspec.Struct, eq=False):  # 0.4 us less per stanza than attrs
             component=component,
             number=number,
             event=event,
+            age_s=age_s,
         )
 
     @property

@@ -27,8 +27,9 @@ from bridge.journal.store import (
     Sent,
     Settle,
     Totals,
+    WriteCounter,
 )
-from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing, ReplyKey
 from xmppstream import RemoteError, Stanza, encode
 from xmppstream.names import COMPONENT
 from xmppstream.parser_thread import ParseElement
@@ -220,6 +221,10 @@ class JournalQueue:
         if reply.uid:
             self._committer.submit(Abandon(reply.uid, reply.place, self._now(), why))
 
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        query = partial(_count_written, written=dict(written))
+        self._committer.inquire(query, lambda _: None)  # if it fails, there is one copy more
+
     def leave(self, deliveries: Iterable[Delivery]) -> None:
         for one in deliveries:
             self._held.discard(one.uid)
@@ -303,6 +308,11 @@ def _pending(journal: JournalStore, *, component: str, after: int) -> list[Deliv
 
 def _replies(journal: JournalStore, *, component: str, after: int) -> list[tuple[int, Outgoing]]:
     return journal.replies(component, after=after, limit=_PAGE)
+
+
+def _count_written(journal: JournalStore, *, written: Mapping[ReplyKey, int]) -> None:
+    if isinstance(journal, WriteCounter):
+        journal.count_written(written)
 
 
 def _is_pending(journal: JournalStore, *, uid: str) -> bool:

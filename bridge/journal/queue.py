@@ -14,7 +14,7 @@ from attrs import define, field
 
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import Claim, JournalError
-from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing, ReplyKey
 from xmppstream import Stanza, encode
 
 MEMORY_COUNT: Final = 10_000
@@ -141,6 +141,10 @@ class DeliveryQueue(Protocol):
         """Abandon a reply or other stanza that the server does not accept."""
         ...
 
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        """Keep how often unconfirmed stanzas were written, if other processes may read that."""
+        ...
+
     def leave(self, deliveries: Iterable[Delivery]) -> None:
         """Forget deliveries that another node takes over; the journal keeps them."""
         ...
@@ -200,6 +204,9 @@ class MemoryQueue:
         pass
 
     def abandon(self, reply: Outgoing, why: str) -> None:
+        pass
+
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
         pass
 
     def leave(self, deliveries: Iterable[Delivery]) -> None:

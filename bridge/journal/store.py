@@ -16,14 +16,14 @@ records the result of the request that first used an idempotency key. It expires
 The small state of components (`PutState`, `DeleteState`) is independent of all of these.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from attrs import field, frozen
 from msgspec import Struct
 
 from bridge.journal.delivery import Attempt, Delivery
-from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing, ReplyKey
 
 ClaimState = Literal["sent", "asked", "answered", "unanswered"]
 CLAIM_S: Final = 24 * 3600.0
@@ -305,4 +305,14 @@ class Interruptible(Protocol):
     def interrupt(self) -> None:
         """End the calls that the server has not answered for some seconds. Call it from any thread
         while another one waits; such a call then fails, or is made again.
+        """
+
+
+@runtime_checkable
+class WriteCounter(Protocol):
+    """A store that other processes read, which must know how often a reply was written (S11)."""
+
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        """Keep how often replies were written to streams and not confirmed, if that is more than
+        is known.
         """

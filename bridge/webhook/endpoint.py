@@ -28,6 +28,7 @@ from bridge.telemetry.tracing import Spans, fresh_span, traceparent
 from bridge.webhook.client import HttpClient, make_client
 from bridge.webhook.observer import HEADERS, PostAnswer, PostFailure, PostObserver, PostReport
 from bridge.webhook.outcome import (
+    CUT,
     BadReply,
     NoReply,
     Outcome,
@@ -156,8 +157,11 @@ class Endpoint:
             result = PostFailure("timed_out") if late else PostFailure("unreachable", _why(error))
             if not late:
                 return Unreachable(result.why)
-            why = f"no answer within {self._timeout_s:g} s"
-            return TimedOut(why if streamed is None else streamed.why_late, was_cut)
+            if streamed is not None:
+                return TimedOut(streamed.why_late, was_cut)
+            if was_cut:
+                return TimedOut(CUT, was_cut=True)
+            return TimedOut(f"no answer within {self._timeout_s:g} s")
         except (UnusableReply, httpx.DecodingError) as error:  # of a streamed reply
             ended = type(error).__name__
             return BadReply(str(error))

@@ -61,6 +61,9 @@ class Unreachable(msgspec.Struct, frozen=True, gc=False):
     is_down: bool = True
 
 
+CUT: Final = "no answer before the stanza expired"
+
+
 class TimedOut(msgspec.Struct, frozen=True, gc=False):
     """No complete answer in time. `was_cut`: the stanza's own budget ended first, so this says
     nothing about the endpoint. `is_down` as for `Unreachable`.

@@ -229,6 +229,7 @@ class Link:
                 nursery.cancel_scope.cancel()
         finally:
             self.stream = None
+            self._outbox.count_written(tested=self._is_tested)
             self._changed(False)
             self._meter.read_bytes += stream.read_bytes
             self._meter.written_bytes += stream.written_bytes
@@ -240,13 +241,18 @@ class Link:
         A suspect is written to a stream that has just been proved alive, and nothing with it. So if
         the server does not blame it, two such streams in a row are evidence enough.
         """
-        tested = self._tested is not None and self._tested is self._outbox.suspect
+        tested = self._is_tested
         broken = self._outbox.stream_lost(blamed=blamed, tested=tested)
         if broken and tested:
             event = "a stanza broke the stream twice and is given up"
             uid = self._outbox.suspect_uid
             self._log.error(event, why=str(end), **({} if uid is None else {"uid": uid}))
             self._outbox.abandon_suspect(f"it broke the stream: {end}")
+
+    @property
+    def _is_tested(self) -> bool:
+        """Whether the oldest suspect was written, and is not proved yet."""
+        return self._tested is not None and self._tested is self._outbox.suspect
 
     async def _connect(self) -> ComponentStream:
         one = self._component
@@ -280,11 +286,13 @@ class Link:
 
     async def _write(self, stream: ComponentStream) -> None:
         try:
-            await self._test_suspects(stream)
             while True:
+                await self._test_suspects(stream)
                 await self._outbox.wait_pending()
                 if not self._may_write():
                     return
+                if self._outbox.suspect is not None:  # read from the journal meanwhile
+                    continue
                 self._send_pending(stream)
                 if stream.unsent_bytes > UNSENT_LIMIT_BYTES:
                     await stream.flush()

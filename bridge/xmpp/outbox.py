@@ -6,6 +6,9 @@ them breaks the stream, they become suspects, which go first, one at a time (S11
 server says so, or if two streams in a row ended, in any way, with the same oldest stanza
 unconfirmed. So a stanza is written at most twice with others, and at most twice alone.
 
+At the end of a stream the store is told how often each unconfirmed stanza was written, so that this
+also holds if another process, which reads it from the store, has the next stream.
+
 Answers of the bridge itself are written in order with the others, but once: they are not kept for
 confirmation, and no limit counts them, since every request is answered (S29). The link bounds them:
 it does not read while too many are unsent.
@@ -24,7 +27,7 @@ committed to the journal count as well.
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
@@ -38,6 +41,10 @@ LATE_S: Final = 10.0
 LIMIT_COUNT: Final = 20_000  # twice the queue: all of its senders can be told at once
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 UNASKED_SHARE: Final = 0.75
+SUSPECT_FROM: Final = 2  # times that a stanza was written with others (S11)
+
+ReplyKey = tuple[str, int]
+"""The uid and place of an outgoing stanza."""
 
 
 def delayed(data: bytes, made: float, domain: str) -> bytes:
@@ -62,7 +69,9 @@ class Outgoing(NamedTuple):  # one per reply: a third of the cost of a frozen cl
 
     The journal identifies it by `uid` and `place`: it is the `place`-th stanza (from 1) that
     answers the delivery `uid`. Place 0 means that it answers no delivery. Without a uid it is in
-    memory only. `is_answer`: the bridge itself answers; it is not kept for confirmation.
+    memory only. `is_answer`: the bridge itself answers; it is not kept for confirmation. `written`:
+    how often it was written, unconfirmed, before this process read it from the journal; at least
+    `SUSPECT_FROM` if it was a suspect.
     """
 
     data: bytes
@@ -71,10 +80,11 @@ class Outgoing(NamedTuple):  # one per reply: a third of the cost of a frozen cl
     uid: str = ""
     place: int = 0
     is_answer: bool = False
+    written: int = 0
 
 
 class OutgoingStore(Protocol):
-    """Keeps outgoing stanzas until they are confirmed or abandoned. Neither call waits."""
+    """Keeps outgoing stanzas until they are confirmed or abandoned. No call waits."""
 
     def confirm(self, replies: Iterable[Outgoing]) -> None:
         """Forget stanzas that have arrived."""
@@ -82,6 +92,10 @@ class OutgoingStore(Protocol):
 
     def abandon(self, reply: Outgoing, why: str) -> None:
         """Abandon a stanza that the server does not accept."""
+        ...
+
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        """Keep how often stanzas were written. It may be lost; the next count includes it."""
         ...
 
 
@@ -116,6 +130,7 @@ class Outbox:
         self._confirmed = 0  # the number that have ever left `_unconfirmed`
         self._resent = 0  # the number, at the front of `_pending`, that were written before
         self._head: Outgoing | None = None  # the oldest unconfirmed at the end of the last stream
+        self._written: dict[ReplyKey, int] = {}  # of those unconfirmed at the end of a stream
         self._filled = trio.Event()
         self._taken = trio.Event()
         self._reached = trio.Event()
@@ -165,15 +180,39 @@ class Outbox:
         for stanzas in (self._suspects, self._unconfirmed, self._pending):
             stanzas.clear()
         self._free([one for one in left if not one.is_answer])
+        self._head = None
 
     def put_missing(self, stanzas: Iterable[Outgoing]) -> None:
-        """Add stanzas from the journal, without those that are here already."""
+        """Add stanzas from the journal, without those that are here already.
+
+        One that was written `SUSPECT_FROM` times by other processes is a suspect, and so are those
+        before it, so the order stays. A stream that ended with the oldest unconfirmed counts as
+        one here.
+        """
         here = {
             (one.uid, one.place)
             for some in (self._suspects, self._unconfirmed, self._pending)
             for one in some
         }
-        self.put(one for one in stanzas if (one.uid, one.place) not in here)
+        missing = [one for one in stanzas if (one.uid, one.place) not in here]
+        is_first = not self._held_count
+        self.put(missing)
+        if not any(one.written for one in missing):
+            return
+        if any(one.written >= SUSPECT_FROM for one in missing):
+            self._suspect_pending()
+        held, least = (self._suspects, SUSPECT_FROM) if self._suspects else (self._pending, 0)
+        oldest = next(one for one in held if not one.is_answer)
+        if is_first and oldest.written > least:
+            self._head = oldest
+
+    def _suspect_pending(self) -> None:
+        """Make suspects of the pending stanzas, up to the last that was written too often."""
+        pending, self._pending = list(self._pending), deque()
+        last = max(at for at, one in enumerate(pending) if one.written >= SUSPECT_FROM)
+        for at, one in enumerate(pending):
+            (self._pending if at > last or one.is_answer else self._suspects).append(one)
+        self._resent = 0
 
     # --- for unsolicited stanzas
 
@@ -214,8 +253,8 @@ class Outbox:
     # --- for the link
 
     async def wait_pending(self) -> None:
-        """Wait until there is something to take."""
-        while not self._pending:
+        """Wait until there is something to take, or a suspect."""
+        while not self._pending and not self._suspects:
             self._filled = trio.Event()
             await self._filled.wait()
 
@@ -253,7 +292,10 @@ class Outbox:
         if data is one.data:  # an iq: the same object, so it can be withdrawn
             return one
         self._held_bytes += len(data) - len(one.data)
-        return one._replace(data=data)
+        marked = one._replace(data=data)
+        if one is self._head:
+            self._head = marked
+        return marked
 
     async def wait_unconfirmed(self, count: int) -> None:
         """Wait until at least `count` stanzas are unconfirmed. Only one task may wait."""
@@ -287,6 +329,23 @@ class Outbox:
         """Whether everything that was ever written is confirmed."""
         return not self._unconfirmed and not self._suspects
 
+    def count_written(self, *, tested: bool = False) -> None:
+        """Count the stream that ends as one on which the unconfirmed stanzas were written, or, if
+        it was `tested`, the oldest suspect.
+        """
+        written = {_key(one): self._written_of(one) + 1 for one in self._unconfirmed if one.uid}
+        if tested and (suspect := self._suspects[0]).uid:
+            written[_key(suspect)] = max(self._written_of(suspect), SUSPECT_FROM) + 1
+        self._keep_written(written)
+
+    def _written_of(self, one: Outgoing) -> int:
+        return self._written.get(_key(one), one.written)
+
+    def _keep_written(self, written: dict[ReplyKey, int]) -> None:
+        if written and self._store is not None:
+            self._written.update(written)
+            self._store.count_written(written)
+
     def stream_lost(self, *, blamed: bool, tested: bool = False) -> bool:
         """Requeue the unconfirmed stanzas: in bulk, or as suspects if one of them is to blame.
         Return whether one is.
@@ -299,6 +358,8 @@ class Outbox:
             self._head = None if blamed else written[0]  # the suspects get two streams each
         if blamed:
             self._suspects += self._unconfirmed
+            unseen = [one for one in self._unconfirmed if self._written_of(one) < SUSPECT_FROM]
+            self._keep_written({_key(one): SUSPECT_FROM for one in unseen if one.uid})
         else:
             self._pending.extendleft(reversed(self._unconfirmed))
             self._resent += len(self._unconfirmed)
@@ -358,5 +419,12 @@ class Outbox:
         if stanzas:
             self._held_count -= len(stanzas)
             self._held_bytes -= sum([len(one.data) for one in stanzas])
+            if self._written:
+                for one in stanzas:
+                    self._written.pop(_key(one), None)
             self._freed.set()
             self._freed = trio.Event()
+
+
+def _key(one: Outgoing) -> ReplyKey:
+    return one.uid, one.place

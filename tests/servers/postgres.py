@@ -33,6 +33,7 @@ SETTINGS: Final = {
     "listen_addresses": LOOPBACK,
     "max_wal_senders": "4",
     "wal_keep_size": "64MB",
+    "wal_retrieve_retry_interval": "250ms",
     "shared_buffers": "32MB",
     "max_connections": "60",
     "log_line_prefix": "%m [%p] ",

@@ -15,6 +15,7 @@ from bridge.journal.cluster import LeaseLost
 from bridge.journal.postgres.schema import KEY_TAKEN, LEASE_LOST
 from bridge.journal.store import ImpossibleOperation, JournalError, KeyTaken
 
+_READ_ONLY: Final = "session is read-only"
 _OPENING: Final = (
     ("password authentication failed", "check the user and the password in [journal] url"),
     ("no password supplied", "write the password into [journal] url, or into a file (url_file)"),
@@ -24,7 +25,7 @@ _OPENING: Final = (
     ("remaining connection slots", "raise max_connections: each node needs three connections"),
     ('role "', "create the role with: createuser --pwprompt NAME"),
     ('database "', "create the database with: createdb --owner ROLE NAME"),
-    ("session is read-only", "the server is a stand-by: name all servers in the URL"),
+    (_READ_ONLY, "the server is a stand-by: name all servers in the URL"),
     ("name or service not known", "check the name of the host in [journal] url"),
     ("could not translate host name", "check the name of the host in [journal] url"),
     ("failed to resolve", "check the name of the host in [journal] url"),
@@ -104,7 +105,15 @@ def explain(error: Exception, url: DatabaseUrl) -> JournalError:
             "write it like postgresql://user:password@host/database",
         )
     kind = LockTimeout if code == "55P03" else JournalError
-    return kind(f"the database {url} cannot be used: {text}", _hint(code, text))
+    hint = _hint(code, text)
+    if _READ_ONLY in text and _names_several(url):
+        hint = "none of the servers accepts writes yet: promote a stand-by, or wait until one is"
+    return kind(f"the database {url} cannot be used: {text}", hint)
+
+
+def _names_several(url: DatabaseUrl) -> bool:
+    given = psycopg.conninfo.conninfo_to_dict(url.value)
+    return any("," in str(given.get(name) or "") for name in ("host", "hostaddr", "port"))
 
 
 def _hint(code: str, text: str) -> str:

@@ -12,8 +12,10 @@ from bridge.xmpp.outbox import Outgoing
 _BEYOND: Final = "\U0010ffff"
 """Sorts after every continuation of a prefix."""
 _ENTRY: Final = "number, uid, component, kind, from_, to_, id, lang, xml, received, attempts, event"
-_PENDING: Final = f"SELECT {_ENTRY} FROM pending"
-_REPLY: Final = "SELECT number, data, made, component, uid, place FROM reply"
+_AGE: Final = "extract(epoch FROM clock_timestamp())::float8 - since"
+_PENDING: Final = f"SELECT {_ENTRY}, {_AGE} FROM pending"
+_OUTGOING: Final = "data, made, component, uid, place, written"
+_REPLY: Final = f"SELECT number, {_OUTGOING} FROM reply"
 _SENT: Final = "SELECT number, data, made, component, uid, place, kind, from_, to_, id FROM reply"
 _DEAD: Final = f"SELECT {_ENTRY}, died, reason, reply FROM dead"
 _BEHIND: Final = "WHERE number > %(after)s"
@@ -58,12 +60,12 @@ CROSS JOIN LATERAL (
 ORDER BY number LIMIT %(limit)s"""
 _PENDING_IN: Final = _BEHIND_MARKS.format(
     table="pending",
-    columns=f"pending.writer, {_ENTRY.replace('number', 'pending.number', 1)}",
+    columns=f"pending.writer, {_ENTRY.replace('number', 'pending.number', 1)}, {_AGE}",
     which="AND part = ANY (%(parts)s::smallint[])",
 )
 _REPLIES_AFTER: Final = _BEHIND_MARKS.format(
     table="reply",
-    columns="reply.writer, reply.number, data, made, component, uid, place",
+    columns=f"reply.writer, reply.number, {_OUTGOING}",
     which="",
 )
 
@@ -81,11 +83,11 @@ class Query:
         self._rows = rows
 
     def pending(self, component: str | None, after: int, limit: int) -> list[Delivery]:
-        return [_entry(row) for row in self._page(_PENDING, component, after, limit)]
+        return [_entry(*row) for row in self._page(_PENDING, component, after, limit)]
 
     def replies(self, component: str | None, after: int, limit: int) -> list[tuple[int, Outgoing]]:
         rows = self._page(_REPLY, component, after, limit)
-        return [(number, Outgoing(*rest)) for number, *rest in rows]
+        return [(number, _outgoing(*rest)) for number, *rest in rows]
 
     def dead(self, component: str | None, after: int, limit: int) -> list[DeadLetter]:
         return [_dead_letter(row) for row in self._page(_DEAD, component, after, limit)]
@@ -101,8 +103,8 @@ class Query:
     def find(self, uid: str) -> list[Delivery | Outgoing | DeadLetter]:
         where, values = "WHERE uid = %(uid)s ORDER BY number", {"uid": uid}
         return [
-            *(_entry(row) for row in self._rows(f"{_PENDING} {where}", values)),
-            *(Outgoing(*rest) for _, *rest in self._rows(f"{_REPLY} {where}", values)),
+            *(_entry(*row) for row in self._rows(f"{_PENDING} {where}", values)),
+            *(_outgoing(*rest) for _, *rest in self._rows(f"{_REPLY} {where}", values)),
             *(_dead_letter(row) for row in self._rows(f"{_DEAD} {where}", values)),
         ]
 
@@ -139,20 +141,13 @@ class Query:
         self, component: str, parts: Collection[int], marks: Mapping[int, int], limit: int
     ) -> list[tuple[int, Delivery]]:
         values = {**_marked(component, marks, limit), "parts": sorted(parts)}
-        return [(writer, _entry(row)) for writer, *row in self._rows(_PENDING_IN, values)]
+        return [(writer, _entry(*row)) for writer, *row in self._rows(_PENDING_IN, values)]
 
     def replies_after(
         self, component: str, marks: Mapping[int, int], limit: int
     ) -> list[tuple[int, int, Outgoing]]:
         rows = self._rows(_REPLIES_AFTER, _marked(component, marks, limit))
-        return [(writer, number, Outgoing(*rest)) for writer, number, *rest in rows]
-
-    def written(self, numbers: Collection[int]) -> dict[int, int]:
-        query = (
-            "SELECT number, written FROM reply WHERE number = ANY (%(numbers)s::bigint[])"
-            " AND written > 0"
-        )
-        return dict(self._rows(query, {"numbers": sorted(numbers)}))
+        return [(writer, number, _outgoing(*rest)) for writer, number, *rest in rows]
 
     def _page(self, select: str, component: str | None, after: int, limit: int) -> list[Row]:
         which = "" if component is None else "AND component = %(component)s"
@@ -169,12 +164,18 @@ def _marked(component: str, marks: Mapping[int, int], limit: int) -> dict[str, A
     }
 
 
-def _entry(row: Row | list[Any]) -> Delivery:
-    number, uid, component, kind, from_, to, id, lang, xml, received, attempts, event, *_ = row
+def _outgoing(
+    data: bytes, made: float, component: str, uid: str, place: int, written: int
+) -> Outgoing:
+    return Outgoing(data, made, component, uid, place, written=written)
+
+
+def _entry(*row: Any) -> Delivery:
+    number, uid, component, kind, from_, to, id, lang, xml, received, attempts, event, age_s = row
     about = (uid, component, kind, from_, to, id, lang)
-    return Delivery.stored(*about, xml, received, decode_attempts(attempts), number, event)
+    return Delivery.stored(*about, xml, received, decode_attempts(attempts), number, event, age_s)
 
 
 def _dead_letter(row: Row) -> DeadLetter:
-    *_, died, reason, reply = row
-    return DeadLetter(_entry(row), died, reason, reply)
+    *entry, died, reason, reply = row
+    return DeadLetter(_entry(*entry, None), died, reason, reply)

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from bridge.journal.store import JournalError
 
-VERSION: Final = 1
+VERSION: Final = 2
 LEASE_LOST: Final = "XB001"
 KEY_TAKEN: Final = "XB002"
 SCHEMA_LOCK: Final = 0x584D5042  # "XMPB"
@@ -84,7 +84,13 @@ BEGIN
   END IF;
 END $$;
 """
-_STEPS: Final = (_SCHEMA,)
+_ACCEPTED_SINCE: Final = """
+ALTER TABLE pending ADD COLUMN since float8;
+UPDATE pending SET since = received;
+ALTER TABLE pending ALTER COLUMN since SET DEFAULT extract(epoch FROM clock_timestamp()),
+  ALTER COLUMN since SET NOT NULL;
+"""
+_STEPS: Final = (_SCHEMA, _ACCEPTED_SINCE)
 """The SQL that upgrades a schema from each version, starting at 0 (none), to the next."""
 
 

@@ -11,10 +11,11 @@ _HEAD: Final = "uid, component, kind, from_, to_, id, lang, event"
 _NOW: Final = "coalesce(%(now)s::float8, extract(epoch FROM clock_timestamp()))"
 
 ACCEPT: Final = f"""
-INSERT INTO pending ({_HEAD}, received, writer, weight, part, attempts, xml)
-SELECT u, c, k, f, t, i, l, e, r, %(writer)s, w, p, a, x FROM json_to_recordset(%(rows)s::json)
-AS given(u text, c text, k text, f text, t text, i text, l text, e text, r float8, w int, p int,
-a text, x text)"""
+INSERT INTO pending ({_HEAD}, received, since, writer, weight, part, attempts, xml)
+SELECT u, c, k, f, t, i, l, e, r, extract(epoch FROM clock_timestamp()) - coalesce(g, 0),
+%(writer)s, w, p, a, x FROM json_to_recordset(%(rows)s::json)
+AS given(u text, c text, k text, f text, t text, i text, l text, e text, r float8, g float8, w int,
+p int, a text, x text)"""
 _REPLIES: Final = """
 INSERT INTO reply (uid, place, component, made, writer, kind, from_, to_, id, data)
 SELECT u, p, c, m, %(writer)s, {head}, decode(d, 'base64')
@@ -45,6 +46,9 @@ CONFIRM: Final = """
 DELETE FROM reply WHERE number = ANY (ARRAY(
   SELECT (SELECT min(number) FROM reply WHERE uid = u AND place = p)
   FROM json_to_recordset(%(rows)s::json) AS given(u text, p int)))"""
+COUNT_WRITTEN: Final = """
+UPDATE reply SET written = greatest(written, least(w, 32767))
+FROM json_to_recordset(%(rows)s::json) AS given(u text, p int, w int) WHERE uid = u AND place = p"""
 ATTEMPTED: Final = """
 UPDATE pending SET attempts = CASE attempts WHEN '' THEN %(attempt)s::text
 ELSE attempts || ',' || %(attempt)s::text END WHERE uid = %(uid)s"""

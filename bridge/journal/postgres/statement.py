@@ -8,7 +8,7 @@ begins. The rare operations are a group each.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, assert_never
 
 import msgspec
@@ -23,6 +23,7 @@ from bridge.journal.postgres.sql import (
     BURY,
     CLAIM,
     CONFIRM,
+    COUNT_WRITTEN,
     DELETE,
     DROP,
     DROP_ALL,
@@ -53,7 +54,7 @@ from bridge.journal.store import (
     Send,
     Settle,
 )
-from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing, ReplyKey
 
 _encode: Final = msgspec.json.Encoder().encode
 RareOperation = Attempted | Abandon | Requeue | DropDead | KeyOperation
@@ -74,6 +75,12 @@ def trim(table: str, limits: KeepLimits) -> Statement:
 def exceeds(table: str, limits: KeepLimits) -> Statement:
     """Return the query whether the limits are exceeded: one that takes no lock."""
     return Statement(EXCEEDS.format(table=table), asdict(limits))
+
+
+def count_written(written: Mapping[ReplyKey, int]) -> Statement:
+    """Return the statement that keeps how often replies were written."""
+    rows = [{"u": uid, "p": place, "w": count} for (uid, place), count in written.items()]
+    return Statement(COUNT_WRITTEN, {"rows": _json(rows)})
 
 
 def compile_operations(operations: Sequence[Operation]) -> list[Statement]:
@@ -173,6 +180,7 @@ class _Group:
             "l": stanza.lang,
             "e": delivery.event,
             "r": delivery.received,
+            "g": delivery.age_s,  # of a copy
             "w": len(xml) if xml.isascii() else len(xml.encode()),
             "p": delivery.part,
             "a": encode_attempts(delivery.attempts),

@@ -23,7 +23,13 @@ from bridge.journal.postgres.errors import explained, silent
 from bridge.journal.postgres.fence import Fence
 from bridge.journal.postgres.nodes import NodeTable
 from bridge.journal.postgres.query import Query
-from bridge.journal.postgres.statement import Statement, compile_operations, exceeds, trim
+from bridge.journal.postgres.statement import (
+    Statement,
+    compile_operations,
+    count_written,
+    exceeds,
+    trim,
+)
 from bridge.journal.sqlite.tally import KeepLimits
 from bridge.journal.store import (
     CLAIM_S,
@@ -38,7 +44,7 @@ from bridge.journal.store import (
     StateEntry,
     Totals,
 )
-from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing, ReplyKey
 
 TRIM_S: Final = 60.0
 WATCH_S: Final = 1.0
@@ -271,14 +277,9 @@ class PostgresStore:
         """Return unconfirmed replies behind the marks, each with its writer and number."""
         return self._query.replies_after(component, marks, limit)
 
-    def count_written(self, numbers: Collection[int]) -> None:
-        """Count a write to the stream for each of these replies."""
-        text = "UPDATE reply SET written = written + 1 WHERE number = ANY (%(numbers)s::bigint[])"
-        self._run([Statement(text, {"numbers": sorted(numbers)})])
-
-    def written(self, numbers: Collection[int]) -> dict[int, int]:
-        """Return how often each of these replies was written, if ever."""
-        return self._query.written(numbers)
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        """Keep how often replies were written to streams and not confirmed."""
+        self._run([count_written(written)])
 
     def post(self, for_node: int, kind: str, body: bytes) -> None:
         """Leave a small message for another node."""

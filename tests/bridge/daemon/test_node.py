@@ -204,8 +204,12 @@ async def test_a_node_that_stops_gives_all_away_but_what_still_runs(
     await trio.sleep(10)
     [part, *_] = sorted(one.node.parts(C))
     one.busy = {part, GATEWAY}
+    assert one.node.has_successor(C)
+    assert not one.node.has_successor("other.example.org")
     one.node.leave()
     await trio.sleep(1)
+    assert one.node.has_successor(C)
+    assert not two.node.has_successor(C), "the other one stops"
     assert one.held == 0
     assert not one.node.is_gateway(C)
     assert not two.node.is_gateway(C)
@@ -263,6 +267,7 @@ async def test_the_only_node_keeps_all_until_it_retires(
     autojump_clock: MockClock, start: Start, database: FakeDatabase
 ) -> None:
     one = await start()
+    assert not one.node.has_successor(C)
     one.node.leave()
     await trio.sleep(5)
     assert one.node.is_gateway(C)

@@ -19,6 +19,7 @@ from bridge.daemon.supervisor import Supervisor
 from bridge.journal.directory import StateDirectory
 from bridge.journal.storage import Storage, open_storage
 from tests.bridge.daemon.test_daemon import DOMAIN, echo, message
+from tests.bridge.daemon.test_presence import presence, types
 from tests.bridge.http_server import Exchange, HttpServer
 from tests.bridge.journal.memory_cluster import MemoryCluster
 from tests.bridge.leak import until
@@ -35,6 +36,7 @@ class FakeOwnership:
 
     is_alive: bool = True
     has_gateway: bool = False
+    is_succeeded: bool = False
     heard: list[bool] = field(factory=list)
     busy: Callable[[], Collection[int]] = tuple
     callbacks: list[Callable[[], None]] = field(factory=list)
@@ -60,6 +62,9 @@ class FakeOwnership:
 
     def attached(self, component: str, is_attached: bool) -> None:
         self.heard.append(is_attached)
+
+    def has_successor(self, component: str) -> bool:
+        return self.is_succeeded
 
     def change(self, *, has_gateway: bool, is_alive: bool = True) -> None:
         self.has_gateway, self.is_alive = has_gateway, is_alive
@@ -192,6 +197,23 @@ async def test_a_node_that_is_not_alive_cuts_the_stream_and_the_post(
         again = await made.server.attached(DOMAIN, 2)
         made.answers.set()
         await again.receive(1)
+
+
+@pytest.mark.parametrize("is_succeeded", [False, True])
+async def test_contacts_are_told_that_a_component_leaves_if_no_other_node_takes_over(
+    tmp_path: Path, mock_clock: MockClock, log: Recorder, is_succeeded: bool
+) -> None:
+    async with scene(tmp_path, mock_clock, spreads=False) as made:
+        first = made.service
+        made.ownership.change(has_gateway=True)
+        session = await made.server.attached(DOMAIN)
+        await session.send(presence("subscribe"))
+        await session.receive(2)
+        made.ownership.is_succeeded = is_succeeded
+        made.supervisor.stop()
+        await made.pass_until(first.ended.is_set)
+        assert session.closed_in_order
+        assert types(session) == ["subscribed", None, *([] if is_succeeded else ["unavailable"])]
 
 
 async def test_a_stopped_service_that_stands_by_ends_at_once(

@@ -299,7 +299,7 @@ class Life:
                         await self.state.load()
                         streams = self.pipeline.streams
                         streams.load(await self.journal_keeper.still_pending(streams.kept))
-                    self.outbox.put(await self.journal_keeper.recovered_replies())
+                    self.outbox.put_missing(await self.journal_keeper.recovered_replies())
                 await self.pipeline.promises.load()
                 if self.journal_keeper is not None:
                     nursery.start_soon(self.journal_keeper.run, self.dispatcher)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -10,6 +11,7 @@ from bridge.cluster.partition import ALL_PARTS, partition_of
 from bridge.journal.queue import Quota
 from bridge.journal.shared import PAGE, POLL_S, SharedQueue
 from bridge.webhook.outcome import Replied, Unreachable
+from bridge.webhook.retry import RetryPolicy
 from tests.bridge.dispatch.life import BOT, DOMAIN, Life, Post, Postbox, Wall, said
 from tests.bridge.journal.memory_cluster import Held, MemoryCluster
 from tests.bridge.sample import stanza
@@ -49,9 +51,9 @@ class Cluster:
 
     def __init__(self, nursery: trio.Nursery, memory: int = 1000) -> None:
         self.journal = MemoryCluster()
+        self.journal.clock = trio.current_time
         self._nursery = nursery
-        wall = Wall()
-        self.nodes = [Node(self.journal, number, wall, Quota(memory)) for number in (1, 2, 3)]
+        self.nodes = [Node(self.journal, number, Wall(), Quota(memory)) for number in (1, 2, 3)]
         self.gateway, self.worker, self.other = self.nodes
 
     async def start(self, parts: Iterable[frozenset[int]] = (frozenset(), ALL_PARTS)) -> None:
@@ -71,6 +73,10 @@ async def pass_by(seconds: float = SOON) -> None:
 def message(id: str, sender: str = "a") -> Stanza:
     head = f"id='{id}' type='chat' from='{sender}@x/1' to='{BOT}'"
     return stanza(f"<message {head}><body>{id}</body></message>", "cs")
+
+
+def question(id: str) -> Stanza:
+    return stanza(f"<iq id='{id}' type='get' from='a@x/1' to='{BOT}'><query xmlns='q'/></iq>", "cs")
 
 
 def part_of(sender: str) -> int:
@@ -202,6 +208,30 @@ async def test_a_new_gateway_writes_all_unconfirmed_replies_once_and_in_order(
     assert not cluster.journal.replies(DOMAIN, limit=9)
 
 
+async def test_s11_a_new_gateway_writes_alone_what_was_written_twice_before(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start()
+    gateway, worker = cluster.gateway, cluster.worker
+    worker.endpoint.rule = lambda post: said({"body": f"re {post.id}"})
+    await gateway.life.give(message("1"))
+    await pass_by()
+    for _ in range(2):
+        assert gateway.life.outbox.take()
+        gateway.life.outbox.count_written()
+        gateway.life.outbox.stream_lost(blamed=False)
+    await gateway.life.give(message("2"))
+    await pass_by()
+    gateway.held.hold((), gateway=False)
+    worker.held.hold(gateway=True)
+    await pass_by()
+    suspect = worker.life.outbox.suspect
+    assert suspect is not None
+    assert _body(parse_element(suspect)) == "re 1"
+    assert worker.written() == ["re 2"]
+
+
 async def test_replies_before_a_hand_over_go_before_those_after_it(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -262,6 +292,69 @@ async def test_a_node_that_is_no_longer_alive_posts_nothing(
     gateway.endpoint.posts[0].answer()
     await pass_by(POLL_S / 2)
     assert gateway.endpoint.ids == ["1"]
+
+
+async def test_a_node_that_is_no_longer_alive_expires_nothing(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start([ALL_PARTS])
+    await pass_by()
+    gateway = cluster.gateway
+    await gateway.life.give(question("1"))
+    gateway.endpoint.posts[0].answer(FAILED)
+    await wait_all_tasks_blocked()
+    gateway.held.alive = False  # and nobody has told it yet
+    await pass_by(RetryPolicy().iq_budget_s + 1)
+    assert cluster.journal.settled == []
+    assert gateway.written() == []
+
+
+async def test_a_node_that_dies_while_it_expires_stanzas_stops_it(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    cluster = Cluster(nursery)
+    await cluster.start([ALL_PARTS])
+    await pass_by()
+    gateway = cluster.gateway
+    for sender in "abc":
+        await gateway.life.give(message(f"1{sender}", sender), message(f"2{sender}", sender))
+    gateway.endpoint.rule = lambda post: FAILED
+    for post in gateway.endpoint.posts:
+        post.answer(FAILED)
+    await wait_all_tasks_blocked()
+    assert gateway.life.dispatcher.breaker.is_down
+    await pass_by(RetryPolicy().message_budget_s - 2)
+    assert cluster.journal.settled == []
+    gateway.life.disk.hold()
+    await pass_by(4)
+    gateway.held.alive = False
+    gateway.life.disk.release()
+    await pass_by()
+    left = [one.stanza.id for one in cluster.journal.pending(DOMAIN, limit=9)]
+    assert left == ["2a", "2b", "2c"]
+
+
+@pytest.mark.parametrize("shift_s", [-3600, 0, 3600])
+async def test_the_budget_goes_on_by_the_clock_of_the_journal(
+    autojump_clock: MockClock, nursery: trio.Nursery, shift_s: float
+) -> None:
+    """A stanza waits until a node has its partition, whose own clock is wrong."""
+    budget_s = RetryPolicy().iq_budget_s
+    cluster = Cluster(nursery)
+    cluster.worker.wall.shift_s = shift_s
+    await cluster.start([frozenset()])
+    await cluster.gateway.life.give(question("1"))
+    await pass_by(budget_s - 3)
+    cluster.worker.held.hold()
+    await pass_by()
+    assert cluster.worker.endpoint.ids == ["1"]
+    cluster.worker.endpoint.posts[0].answer(FAILED)
+    cluster.worker.endpoint.rule = lambda post: FAILED
+    await pass_by(1)
+    assert cluster.journal.settled == []
+    await pass_by(3)
+    assert len(cluster.journal.settled) == 1
 
 
 async def test_a_node_that_is_woken_does_not_wait_for_its_next_look(

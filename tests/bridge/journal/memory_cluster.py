@@ -3,12 +3,13 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from attrs import define, field
+from msgspec.structs import replace
 
 from bridge.cluster.ownership import Alone
 from bridge.cluster.partition import ALL_PARTS
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import JournalError, Operation
-from bridge.xmpp.outbox import Outgoing
+from bridge.xmpp.outbox import Outgoing, ReplyKey
 from tests.bridge.journal.memory_journal import MemoryJournal, Severable
 
 
@@ -18,6 +19,9 @@ class MemoryCluster(MemoryJournal):
     def __init__(self) -> None:
         super().__init__()
         self.writers: dict[int, int] = {}
+        self.clock: Callable[[], float] = lambda: 0.0
+        """By which the age of what is pending is told."""
+        self._since: dict[int, float] = {}
         self._writer = 0
 
     def store(self, incarnation: int) -> "MemoryNode":
@@ -30,13 +34,14 @@ class MemoryCluster(MemoryJournal):
     def _next(self) -> int:
         number = super()._next()
         self.writers[number] = self._writer
+        self._since[number] = self.clock()
         return number
 
     def pending_in(
         self, component: str, parts: Collection[int], marks: Mapping[int, int], limit: int
     ) -> list[tuple[int, Delivery]]:
         return [
-            (self.writers[one.number], one)
+            (self.writers[one.number], replace(one, age_s=self.clock() - self._since[one.number]))
             for one in self.pending(component, limit=10**9)
             if one.part in parts and one.number > marks.get(self.writers[one.number], 0)
         ][:limit]
@@ -49,6 +54,11 @@ class MemoryCluster(MemoryJournal):
             for number, one in self.replies(component, limit=10**9)
             if number > marks.get(self.writers[number], 0)
         ][:limit]
+
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        for number, one in self._replies.items():
+            count = max(written.get((one.uid, one.place), 0), one.written)
+            self._replies[number] = one._replace(written=count)
 
 
 class MemoryNode(Severable):
@@ -71,6 +81,9 @@ class MemoryNode(Severable):
         self, component: str, marks: Mapping[int, int], limit: int
     ) -> list[tuple[int, int, Outgoing]]:
         return self._reach().replies_after(component, marks, limit)
+
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        self._reach().count_written(written)
 
     def _reach(self) -> MemoryCluster:
         if not self._alive:

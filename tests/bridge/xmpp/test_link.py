@@ -5,7 +5,7 @@ The clock stands still: a test waits for what happens, and moves it where the li
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -30,7 +30,7 @@ from bridge.xmpp.link import (
     Refused,
     hint_of,
 )
-from bridge.xmpp.outbox import LIMIT_COUNT, Outbox, Outgoing
+from bridge.xmpp.outbox import LIMIT_COUNT, Outbox, Outgoing, ReplyKey
 from tests.bridge.leak import nothing_left, until
 from tests.bridge.recorder import Recorder
 from tests.bridge.sample import MADE, outgoing, stanza
@@ -72,6 +72,20 @@ def reply(id: str, body: str = "hi") -> Stanza:
 def fresh_outbox(limit_count: int = LIMIT_COUNT) -> Outbox:
     """Give an outbox whose clock stands still."""
     return Outbox(DOMAIN, limit_count, now=lambda: MADE)
+
+
+class WriteCount:
+    """A store that is told how often something was written."""
+
+    def __init__(self) -> None:
+        self.written: dict[ReplyKey, int] = {}
+
+    def confirm(self, replies: Iterable[Outgoing]) -> None: ...
+
+    def abandon(self, reply: Outgoing, why: str) -> None: ...
+
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        self.written.update(written)
 
 
 @define
@@ -461,6 +475,35 @@ async def test_s11_a_suspect_on_a_stream_that_ends_otherwise_is_sent_again(
         await last.wait_barriers(3)
     assert arrived(server) == [["1"]] * 3
     assert bench.log.of("a stanza broke the stream twice and is given up") == []
+
+
+async def test_s11_a_suspect_that_is_read_while_attached_is_written_alone(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    bench = running(nursery, server)
+    session = await server.attached(DOMAIN)
+    async with hurrying(bench, mock_clock):
+        kept = Outgoing(encode(reply("1")), MADE, DOMAIN, "msg_1", 1, written=2)
+        bench.outbox.put_missing([kept])
+        bench.put("2")
+        await session.receive(2)
+    assert arrived(server) == [["1", "2"]]
+    assert session.barriers >= 2  # one before the suspect, one behind it
+    assert bench.outbox.suspect is None
+
+
+async def test_s11_a_link_that_is_cancelled_tells_how_often_it_has_written(
+    server: XmppServer, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    store = WriteCount()
+    bench = bench_at(server.address, Outbox(DOMAIN, store=store, now=lambda: MADE))
+    bench.outbox.put([Outgoing(encode(reply("1")), MADE, DOMAIN, "msg_1", 1)])
+    async with trio.open_nursery() as linked:
+        linked.start_soon(bench.link.run)
+        session = await server.attached(DOMAIN)
+        await session.receive(1)
+        linked.cancel_scope.cancel()
+    assert store.written == {("msg_1", 1): 1}
 
 
 async def test_s11_a_suspect_is_not_dropped_before_its_barrier(

@@ -1,7 +1,7 @@
 """The outbox: order, bounds, what is sent again, what is suspect, and what is late."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import pytest
 import trio
@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.xmpp.outbox import LATE_S, LIMIT_BYTES, LIMIT_COUNT, Outbox, Outgoing
+from bridge.xmpp.outbox import (
+    LATE_S,
+    LIMIT_BYTES,
+    LIMIT_COUNT,
+    SUSPECT_FROM,
+    Outbox,
+    Outgoing,
+    ReplyKey,
+)
 from tests.bridge.sample import MADE, outgoing
 
 DOMAIN = "bot.example"
@@ -385,6 +393,7 @@ class Told:
     def __init__(self, *stanzas: bytes) -> None:
         self.confirmed: list[list[Outgoing]] = []
         self.abandoned: list[tuple[Outgoing, str]] = []
+        self.written: list[dict[int, int]] = []
         self.outbox = Outbox(
             DOMAIN,
             store=self,
@@ -401,6 +410,9 @@ class Told:
 
     def abandon(self, reply: Outgoing, why: str) -> None:
         self.abandoned.append((reply, why))
+
+    def count_written(self, written: Mapping[ReplyKey, int]) -> None:
+        self.written.append({place: count for (_, place), count in written.items()})
 
 
 def test_what_has_arrived_is_told_once() -> None:
@@ -432,6 +444,101 @@ def test_s11_a_suspect_has_arrived_or_is_abandoned() -> None:
     assert told.confirmed == [[good]]
     assert told.abandoned == [(bad, "it broke the stream")]
     assert (len(told.outbox), told.outbox.suspect) == (0, None)
+
+
+# --- how often something was written, for other processes
+
+
+def ends(outbox: Outbox, *, blamed: bool = False, tested: bool = False) -> bool:
+    outbox.count_written(tested=tested)
+    return outbox.stream_lost(blamed=blamed, tested=tested)
+
+
+def test_s11_each_stream_that_ends_counts_for_what_it_leaves_unconfirmed() -> None:
+    told = Told(A, B)
+    outbox = told.outbox
+    outbox.put([Outgoing(C, MADE)])  # in memory only
+    outbox.take()
+    assert not ends(outbox)
+    outbox.take()
+    assert ends(outbox)
+    assert told.written == [{1: 1, 2: 1}, {1: 2, 2: 2}]
+    assert not ends(outbox, tested=True)
+    outbox.confirm_suspect()
+    ends(outbox)  # nothing was written
+    ends(outbox, tested=True)
+    assert told.written[2:] == [{1: 3}, {2: 3}]
+
+
+def test_s11_what_is_blamed_counts_as_a_suspect_for_others_too() -> None:
+    told = Told(A, B)
+    assert ends(told.outbox, blamed=True)
+    assert told.written == [{1: 1, 2: 1}, {1: SUSPECT_FROM, 2: SUSPECT_FROM}]
+
+
+def recovered(*written: int) -> Outbox:
+    """An outbox of replies that others have written so often."""
+    outbox = fresh()
+    outbox.put_missing(
+        Outgoing(data, MADE - LATE_S - 1, DOMAIN, f"msg_{at}", 1, written=count)
+        for at, (data, count) in enumerate(zip((A, B, C, D), written, strict=False))
+    )
+    return outbox
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ((0, 0), ([], [A, B])),
+        ((1, 1), ([], [A, B])),
+        ((2, 1, 0), ([A], [B, C])),
+        ((3, 2, 1), ([A, B], [C])),
+        ((0, 2, 0), ([A, B], [C])),
+    ],
+)
+def test_s11_what_others_have_written_twice_is_a_suspect(
+    written: tuple[int, ...], expected: tuple[list[bytes], list[bytes]]
+) -> None:
+    outbox = recovered(*written)
+    assert len(outbox) == len(written)
+    assert (suspects(outbox), outbox.take()) == expected
+    outbox.confirm(outbox.position)
+    assert len(outbox) == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "streams"),
+    [(0, 4), (1, 3), (2, 2), (3, 1), (4, 1)],
+)
+def test_s11_a_stanza_that_breaks_each_stream_is_written_so_often_again(
+    written: int, streams: int
+) -> None:
+    outbox = recovered(written)
+    for _ in range(streams):
+        tested = outbox.suspect is not None
+        assert tested or outbox.take()
+        broken = ends(outbox, tested=tested)
+        if broken and tested:
+            outbox.abandon_suspect("it broke the stream")
+    assert len(outbox) == 0
+
+
+def test_suspects_that_are_read_later_keep_the_order() -> None:
+    outbox = recovered(0, 0)
+    outbox.put(own(D))
+    more = [Outgoing(C, MADE, DOMAIN, "msg_9", 1, written=2)]
+    outbox.put_missing(more)
+    outbox.put_missing(more)
+    assert suspects(outbox) == [A, B, C]
+    assert outbox.take() == [D]
+
+
+async def test_a_suspect_that_is_read_ends_the_wait(nursery: trio.Nursery) -> None:
+    outbox = fresh()
+    waiter = Waiter(nursery, outbox.wait_pending)
+    assert not await waiter.is_through()
+    outbox.put_missing([Outgoing(A, MADE, DOMAIN, "msg_1", 1, written=2)])
+    assert await waiter.is_through()
 
 
 # --- what is late (XEP-0203)

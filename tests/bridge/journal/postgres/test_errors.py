@@ -11,6 +11,7 @@ import pytest
 from bridge.config.value import DatabaseUrl
 from bridge.journal.postgres import connection as connection_module
 from bridge.journal.postgres.errors import explain
+from bridge.journal.postgres.schema import VERSION
 from bridge.journal.postgres.store import PostgresStore
 from bridge.journal.store import ImpossibleOperation, JournalError, PutState
 from tests.bridge.journal.postgres.proxy import Proxy
@@ -102,8 +103,21 @@ def test_a_version_that_is_too_old_is_told(
 def test_a_schema_of_a_newer_version_is_left_alone(database: Database) -> None:
     database.open().close()
     database.execute("UPDATE meta SET version = 99")
-    refusal(database.url, database, "from a newer version: its format is 99, this program's 1")
+    told = f"from a newer version: its format is 99, this program's {VERSION}"
+    refusal(database.url, database, told)
     assert database.execute("SELECT version FROM meta") == [(99,)]
+
+
+def test_a_schema_of_an_older_version_is_upgraded_with_what_it_holds(database: Database) -> None:
+    with closing(database.open()) as journal:
+        journal.commit([entry("u")])
+    database.execute("ALTER TABLE pending DROP COLUMN since")
+    database.execute("UPDATE meta SET version = 1")
+    with closing(database.open()) as journal:
+        journal.commit([entry("v")])
+        assert uids(journal.pending(None, limit=9)) == ["u", "v"]
+    assert database.execute("SELECT since FROM pending WHERE uid = 'u'") == [(1.5,)]
+    assert database.execute("SELECT version FROM meta") == [(VERSION,)]
 
 
 def test_a_schema_of_somebody_else_is_left_alone(database: Database) -> None:
@@ -209,3 +223,17 @@ def test_why_a_connection_cannot_be_opened_has_a_remedy(message: str, remedy: st
     )
     assert remedy in told.hint
     assert message.removeprefix("FATAL: ") in told.why
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("postgresql://a,b/db?target_session_attrs=read-write", "promote a stand-by, or wait"),
+        ("host=a,b target_session_attrs=read-write", "promote a stand-by, or wait"),
+        ("postgresql://a:1,a:2/db", "promote a stand-by, or wait"),
+        ("postgresql://a/db?target_session_attrs=read-write", "name all servers in the URL"),
+    ],
+)
+def test_a_stand_by_is_to_be_promoted_if_all_servers_are_named(text: str, remedy: str) -> None:
+    error = psycopg.OperationalError('connection to server at "b" failed: session is read-only')
+    assert remedy in explain(error, url(text)).hint

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from bridge.cluster.partition import partition_of
+from bridge.cluster.partition import ALL_PARTS, partition_of
 from bridge.journal.cluster import About, Lease, LeaseLost, Post
 from bridge.journal.delivery import Delivery
 from bridge.journal.postgres import fence as fence_module
@@ -227,6 +227,16 @@ def test_a_batch_that_half_arrived_is_sent_again(database: Database, proxied: Pr
         thread.join(20)
         assert uids(journal.pending(None, limit=9)) == ["u", "v"]
         assert batch_of(journal, journal.node) == 2
+
+
+def test_psycopg_says_nothing_of_its_own_when_a_connection_breaks(
+    database: Database, proxied: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(database.open("node", url=proxied.url)) as journal:
+        proxied.cut_before_request()
+        journal.commit([entry("v", xml=f"<a>{'x' * 10_000_000}</a>")])  # breaks within the pipeline
+        assert proxied.cuts == 1
+    assert [one for one in caplog.records if one.name.startswith("psycopg")] == []
 
 
 def test_a_node_that_was_ended_meanwhile_loses_its_batch(
@@ -647,6 +657,24 @@ def test_entries_are_read_by_partition(journal: PostgresStore) -> None:
         ]
 
 
+def test_an_age_is_by_the_clock_of_the_database(
+    database: Database, journal: PostgresStore, other: PostgresStore
+) -> None:
+    """The clock of the node that accepted it does not matter."""
+    early, late, copied = (
+        Delivery.stored(uid, "bot", "message", "a", "b", None, None, "", received, age_s=age_s)
+        for uid, received, age_s in (("1", 5.0, None), ("2", 9e9, None), ("3", 5.0, 500.0))
+    )
+    journal.commit([early, late, copied])
+    database.execute("UPDATE pending SET since = since - 100")
+    found = [one for _, one in other.pending_in("bot", ALL_PARTS, {}, 9)]
+    single = [other.find(uid)[0] for uid in "123"]
+    for entries in (found, other.pending("bot", limit=9), single):
+        ages = [one.age_s or 0 for one in entries if isinstance(one, Delivery)]
+        assert all(100 <= age < 1_000_000 for age in ages[:2])
+        assert 600 <= ages[2] < 1_000_000
+
+
 def test_replies_are_read_behind_marks_and_count_their_writes(
     journal: PostgresStore, other: PostgresStore
 ) -> None:
@@ -659,11 +687,16 @@ def test_replies_are_read_behind_marks_and_count_their_writes(
         (other.incarnation, "c"),
     ]
     numbers = [number for _, number, _ in found]
+    assert [one.written for _, _, one in found] == [0, 0, 0]
     marks = {journal.incarnation: numbers[0], other.incarnation: numbers[2]}
     assert [one.uid for _, _, one in journal.replies_after("bot", marks, 9)] == ["b"]
-    journal.count_written(numbers[:2])
-    journal.count_written(numbers[:1])
-    assert other.written(numbers) == {numbers[0]: 2, numbers[1]: 1}
+    a, b, _ = ((one.uid, one.place) for _, _, one in found)
+    journal.count_written({a: 1, b: 2})
+    journal.count_written({a: 2, b: 1})  # late, of the stream before
+    journal.count_written({b: 99_999})
+    written = [one.written for _, _, one in other.replies_after("bot", {}, 9)]
+    assert written == [2, 32_767, 0]
+    assert [one.written for _, one in other.replies("bot", limit=9)] == written
 
 
 def test_a_message_reaches_its_node_until_it_is_dropped(
