@@ -158,7 +158,9 @@ class Daemon:
                 await nursery.start(self._answer_commands, self._storage)
             if self._node is not None:
                 await nursery.start(self._node.run)
-                if self._storage is not None and self._storage.spreads:
+            if self._storage is not None and self._storage.is_shared:
+                nursery.start_soon(self._storage.mailbox.run)
+                if self._storage.spreads:
                     nursery.start_soon(self._storage.follow)
             if self._listener is not None and not self._stopping:
                 await nursery.start(self._listener.run)
