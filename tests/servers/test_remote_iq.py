@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
@@ -42,10 +43,10 @@ async def test_an_iq_that_is_sent_at_a_stand_by_is_answered(
         settings = settings_for(
             prosody.component_port, {BOT: bot_table(endpoint)}, journal={"url": postgres.url}
         )
-        about = {"spread": spread, "scopes": ("send", "query", "watch")}
+        run = partial(node, tmp_path, settings, spread=spread, scopes=("send", "query", "watch"))
         async with (
-            node(tmp_path, settings, "one", first=True, **about) as (first, one),
-            node(tmp_path, settings, "two", first=False, **about) as (_, two),
+            run("one", first=True) as (first, one),
+            run("two", first=False) as (_, two),
         ):
             answers: dict[str, httpx.Response] = {}
 
