@@ -77,6 +77,17 @@ class Mailbox:
 
         self._committer.inquire(post, sent)
 
+    def send_all(self, kind: str, body: bytes) -> None:
+        """Leave a post for each other live node. It does not matter if that fails."""
+
+        def post(store: JournalStore) -> None:
+            shared = cast("ClusterStore", store)
+            for one in shared.nodes():
+                if one.incarnation is not None and one.id != shared.node:
+                    shared.post(one.id, kind, body)
+
+        self._committer.inquire(post, lambda _: self.wake())
+
     def look(self) -> None:
         """Look for posts now: another node may have left some."""
         self._wanted.set()

@@ -94,6 +94,8 @@ class MemoryNode(Severable):
         cluster = self._reach()
         if self.node in cluster.mute:
             raise JournalError("disk full")
+        if for_node in cluster.ended:
+            return
         left = cluster.left
         number = left[-1][1].number + 1 if left else 1
         left.append((for_node, Post(number, self.incarnation, kind, body)))
