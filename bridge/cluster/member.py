@@ -85,6 +85,7 @@ class Member:
         """Whether it gives all away, because it stops."""
         self._members = Membership(me)
         self._leases: dict[Part, int] = {}
+        self._gateways: dict[str, int] = {}
         self._held: set[Part] = set()
         self._parts: dict[str, set[int]] = {}  # the held partitions by component
         self._releasing: dict[Part, int | None] = {}
@@ -104,6 +105,11 @@ class Member:
         """All that `holds` is true of."""
         return frozenset(self._held - self._releasing.keys())
 
+    def other_gateway(self, component: str) -> int | None:
+        """Return the other node that had a component's gateway when the database was last seen."""
+        node = self._gateways.get(component)
+        return None if node == self.me else node
+
     @property
     def live(self) -> list[Peer]:
         """The live nodes, as far as it knows."""
@@ -122,6 +128,7 @@ class Member:
         """Take in what the database showed to a query that was sent at `sent_at`."""
         self._members.observe(peers, sent_at, now)
         self._leases = dict(leases)
+        self._gateways = {name: node for (name, part), node in leases.items() if part == GATEWAY}
         self._set_held({one for one, node in leases.items() if node == self.me}, now)
         leased = Counter(component for component, _ in leases)
         self._free_since = {

@@ -24,6 +24,12 @@ class Ownership(Protocol):
         """Return whether this node attaches as the component."""
         ...
 
+    def other_gateway(self, component: str) -> int | None:
+        """Return the number of the other node that attaches as the component, as far as this node
+        knows; None if there is none, or it is this one.
+        """
+        ...
+
     def owns(self, component: str, part: int) -> bool:
         """Return whether this node POSTs the stanzas of a partition."""
         ...
@@ -66,6 +72,9 @@ class Alone:
 
     def is_gateway(self, component: str) -> bool:
         return True
+
+    def other_gateway(self, component: str) -> int | None:
+        return None
 
     def owns(self, component: str, part: int) -> bool:
         return True

@@ -35,8 +35,10 @@ from bridge.config.settings import (
 )
 from bridge.daemon.status import ComponentSnapshot, ComponentStatus, component_status, snapshot_of
 from bridge.dispatch.deferred import DeferredReplies
+from bridge.dispatch.iq_relay import IqRelay
 from bridge.dispatch.pipeline import Pipeline, Surroundings
 from bridge.dispatch.ratelimit import SenderLimiter
+from bridge.dispatch.remote_iq import RemoteIqs
 from bridge.dispatch.submission import Submission, Submitter
 from bridge.dispatch.upload import Uploader
 from bridge.dispatch.worker import Poster
@@ -145,6 +147,10 @@ class ComponentService:
             self._kept_state = storage.state(component.domain)
             self._entries = ElementParserThread(limits_written(settings))
             queue = self._journal = storage.queue(component.domain, self._entries.parse, self._log)
+        self._remote_iqs: RemoteIqs | None = None
+        if storage is not None and storage.is_shared:
+            about = component.domain, storage.mailbox, self._ownership
+            self._remote_iqs = RemoteIqs(*about, self._entries.parse, self._log)
         self._recorder = recorder
         self._endpoint = endpoint or make_endpoint(component, settings, spans, recorder)
         self._pipeline = Pipeline.build(
@@ -163,8 +169,13 @@ class ComponentService:
                 self._submitted,
                 self._takes,
                 ownership=self._ownership if self._spreads else None,
+                remote_iqs=self._remote_iqs,
             ),
         )
+        self._relay: IqRelay | None = None
+        if storage is not None and storage.is_shared:
+            posts = component.domain, storage.mailbox, self._pipeline.submitter
+            self._relay = IqRelay(*posts, self._entries.parse, self._log)
         self._dispatcher, self._outbox = self._pipeline.dispatcher, self._pipeline.outbox
         self._watch_pollers(self._endpoint)
         if self._journal is not None:
@@ -352,6 +363,9 @@ class ComponentService:
 
     async def _end(self) -> None:
         self._pipeline.pending_iqs.end("the component has stopped")
+        if self._remote_iqs is not None and self._relay is not None:
+            self._remote_iqs.close()
+            self._relay.close()
         if self._journal is not None and self._storage is not None:
             self._entries.close()
             self._storage.release(self._journal)

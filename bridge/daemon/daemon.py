@@ -23,7 +23,9 @@ from bridge.daemon.node import ClusterNode
 from bridge.daemon.status import ControlHandler
 from bridge.daemon.supervisor import CannotReload, Supervisor
 from bridge.daemon.systemd import SystemdNotifier
+from bridge.dispatch.remote_event import RemoteEvents
 from bridge.journal.cluster import NODES
+from bridge.journal.mailbox import Mailbox
 from bridge.journal.nodes import about_of
 from bridge.journal.storage import Storage
 from bridge.telemetry.log import RecentErrors, logger, set_level
@@ -91,6 +93,7 @@ class Daemon:
         self._open_listener = open_listener
         self._recent_errors = recent_errors or RecentErrors()
         self._listener: Listener | None = None
+        self._tokens = () if settings.listen is None else settings.listen.tokens
         self._stopping = False
         self._end_by = math.inf
         self._reload_wanted = trio.Event()
@@ -164,7 +167,10 @@ class Daemon:
                     nursery.start_soon(self._storage.wake_ups.run)
             if self._node is not None:
                 await nursery.start(self._node.run)
-                if self._storage is not None and self._storage.spreads:
+            if self._storage is not None and self._storage.is_shared:
+                nursery.start_soon(self._storage.mailbox.run)
+                nursery.start_soon(self._remote_events(self._storage.mailbox).run)
+                if self._storage.spreads:
                     nursery.start_soon(self._storage.follow)
             if self._listener is not None and not self._stopping:
                 await nursery.start(self._listener.run)
@@ -181,6 +187,10 @@ class Daemon:
             return ExitCode.REFUSED
         self._log.info("stopped")
         return ExitCode.OK
+
+    def _remote_events(self, mailbox: Mailbox) -> RemoteEvents:
+        events = self._supervisor.events
+        return RemoteEvents(events, mailbox, lambda: self._tokens, self._log)
 
     async def _export_last(self) -> None:
         if self._spans is not None:
@@ -273,6 +283,7 @@ class Daemon:
             set_level(settings.log.level)
         if self._listener is not None:
             self._listener.adopt(settings.listen)
+            self._tokens = () if settings.listen is None else settings.listen.tokens
         before = self._settings  # the settings at the start
         changed = [one for one in _AT_START_ONLY if getattr(settings, one) != getattr(before, one)]
         if _but_tokens(settings.listen) != _but_tokens(before.listen):

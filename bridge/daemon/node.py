@@ -92,6 +92,9 @@ class ClusterNode:
     def is_gateway(self, component: str) -> bool:
         return self._member.holds(component, GATEWAY) and self.is_alive
 
+    def other_gateway(self, component: str) -> int | None:
+        return self._member.other_gateway(component) if self.is_alive else None
+
     def owns(self, component: str, part: int) -> bool:
         if not self._partitions:
             return self.is_gateway(component)

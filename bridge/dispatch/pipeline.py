@@ -21,6 +21,7 @@ from bridge.dispatch.deferred import DeferredReplies
 from bridge.dispatch.dispatcher import Dispatcher
 from bridge.dispatch.promise import Promises
 from bridge.dispatch.ratelimit import SenderLimiter
+from bridge.dispatch.remote_iq import RemoteIqs
 from bridge.dispatch.streaming import Streams
 from bridge.dispatch.submission import Submission, Submitter
 from bridge.dispatch.upload import Uploader
@@ -55,7 +56,8 @@ class Surroundings:
     """The values that differ between a daemon and a replay; the defaults are a daemon's.
 
     `now` is Unix time in s, `iq_now` the clock of iq deadlines. Use `state` only once the component
-    runs: it is loaded then. There is an `ownership` if other nodes share the journal.
+    runs: it is loaded then. There is an `ownership` if other nodes share the journal, and there are
+    `remote_iqs` if one of them may be the gateway.
     """
 
     limiter: SenderLimiter | None = None
@@ -73,6 +75,7 @@ class Surroundings:
     iq_now: Callable[[], float] = trio.current_time
     reply_uploads: FileUploads | None = None
     ownership: Ownership | None = None
+    remote_iqs: RemoteIqs | None = None
 
 
 @frozen
@@ -157,6 +160,7 @@ class Pipeline:
         submitter = Submitter(
             *(composer, queue, outbox, pending_iqs, rooms),
             *(around.submitted, around.takes, contacts, offers, archives),
+            remote_iqs=around.remote_iqs,
         )
         uploader = Uploader(component, settings, submitter, log, around.now)
         uploads = around.reply_uploads or ReplyUploads(uploader)

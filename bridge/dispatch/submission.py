@@ -7,8 +7,10 @@ committed counts as well.
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import trio
 from attrs import field, frozen
 
+from bridge.dispatch.remote_iq import RemoteIqs
 from bridge.journal.queue import DeliveryQueue
 from bridge.journal.store import Claim, JournalError
 from bridge.payload.reply import ReplyComposer
@@ -51,6 +53,7 @@ class Submitter:
     _contacts: Contacts | None = None
     _offers: Offers | None = None
     archives: ArchiveQueries = field(factory=ArchiveQueries)
+    _remote_iqs: RemoteIqs | None = None
 
     @property
     def failure(self) -> JournalError | None:
@@ -90,12 +93,21 @@ class Submitter:
     def open(
         self, request: Stanza, deadline: float, ended: Callable[[Stanza | None], None]
     ) -> PendingIq:
-        """Register an iq before it is sent; see `PendingIqs.open`.
+        """Register an iq before it is sent, by this node or another one; see `PendingIqs.open`.
 
         Raises:
             NotTaken: if the component takes no iqs now.
             DuplicateId, TooManyPending: see `PendingIqs.open`.
         """
+        remote = self._remote_iqs
+        if remote is not None and remote.is_open and not self.takes("query"):
+            return remote.open(request, deadline, ended)
+        return self.open_here(request, deadline, ended)
+
+    def open_here(
+        self, request: Stanza, deadline: float, ended: Callable[[Stanza | None], None]
+    ) -> PendingIq:
+        """Like `open`, but for an iq that this node sends itself."""
         if not self.takes("query"):
             raise NotTaken
         return self._pending_iqs.open(request, deadline, ended)
@@ -103,15 +115,46 @@ class Submitter:
     def close(self, pending: PendingIq) -> None:
         """Stop waiting for the reply to an iq."""
         self._pending_iqs.close(pending)
+        if self._remote_iqs is not None:
+            self._remote_iqs.forget(pending)
 
     def ask(self, request: Stanza, made: float) -> Outgoing:
-        """Send an iq. It is not kept: if the process ends, nobody waits for the reply."""
+        """Send an iq that was opened. It is not kept: if the process ends, nobody waits for the
+        reply.
+        """
+        remote = self._remote_iqs
+        pending = None if remote is None else remote.find(request)
+        if remote is not None and pending is not None:
+            return remote.ask(request, pending, made)
         outgoing = Outgoing(encode(request), made)
         self._put({request.id or "": request}, [outgoing])
         return outgoing
 
+    async def wait_answer(
+        self, pending: PendingIq, request: Stanza, deadline: float, made: float
+    ) -> None:
+        """Send an iq that was opened, wait until it ends, and close it. If it is not written by
+        `deadline` (trio's clock), or when this is cancelled, it is withdrawn.
+
+        Raises:
+            OutboxFull: if the outbox has no room for it.
+        """
+        outgoing = None
+        try:
+            size = len(encode(request))
+            self.reserve(size)
+            self.release(size)
+            outgoing = self.ask(request, made)
+            with trio.move_on_at(deadline):
+                await pending.over.wait()
+        finally:
+            self.close(pending)
+            is_open = outgoing is not None and not pending.over.is_set()
+            if is_open and outgoing is not None and self.withdraw(outgoing):
+                pending.withdrawn()
+
     def withdraw(self, outgoing: Outgoing, *, also_again: bool = True) -> bool:
-        """Take back an iq; return whether it was never written. See `Outbox.withdraw`."""
+        """Take back an iq; return whether it was certainly never written. See `Outbox.withdraw`."""
         return self._outbox.withdraw(outgoing, also_again=also_again)
 
     def reserve(self, size_bytes: int, count: int = 1) -> None:

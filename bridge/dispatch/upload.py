@@ -26,7 +26,7 @@ from bridge.xmpp.upload import (
     UploadUnavailable,
     hosts_of,
 )
-from xmppstream import Stanza, encode
+from xmppstream import Stanza
 
 UPLOAD_S: Final = 900.0
 """How long an upload may take, at most."""
@@ -143,18 +143,8 @@ class Uploader:
             raise UploadUnavailable(f"{domain} does not run now; try again later") from None
         except (DuplicateId, TooManyPending):
             raise UploadUnavailable("too many iqs wait for answers; try again later") from None
-        outgoing = None
         try:
-            size = len(encode(request))
-            submitter.reserve(size)
-            submitter.release(size)
-            outgoing = submitter.ask(request, self._now())
-            with trio.move_on_at(deadline):
-                await pending.over.wait()
+            await submitter.wait_answer(pending, request, deadline, self._now())
         except OutboxFull:
             raise UploadUnavailable("the queue of stanzas to the server is full") from None
-        finally:
-            submitter.close(pending)
-            if outgoing is not None and not pending.over.is_set():
-                submitter.withdraw(outgoing)
         return pending.answer

@@ -146,7 +146,9 @@ class ClusterStore(JournalStore, Protocol):
         """Return how often each of these replies was written, if ever."""
 
     def post(self, for_node: int, kind: str, body: bytes) -> None:
-        """Leave a small message for another node."""
+        """Leave a small message for another node, unless that is dead. If it dies, it does not get
+        the message, even if it registers again.
+        """
 
     def posts(self, marks: Mapping[int, int], limit: int) -> list[Post]:
         """Return messages for this node that are behind the marks, sorted by number."""

@@ -15,6 +15,7 @@ from bridge.journal.cluster import About, WakeUps, replies_of
 from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
+from bridge.journal.mailbox import Mailbox
 from bridge.journal.queue import Quota
 from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
@@ -42,6 +43,8 @@ class Storage:
         """Where the journal is, safe to show."""
         self.is_shared = settings.url is not None
         """Whether other nodes may use the journal, too."""
+        self.mailbox = Mailbox(self.committer, logger())
+        """The messages of other nodes, if `is_shared`."""
         self.spreads = False
         """Whether all nodes POST, each for its partitions."""
         self.ownership: Ownership = Alone()

@@ -26,7 +26,7 @@ import trio
 from attrs import define, field, frozen
 
 from bridge.config.token import Token
-from bridge.webhook.outcome import Outcome
+from bridge.webhook.outcome import Outcome, Unreachable
 
 LEASE_S: Final = 60.0
 LEASE_LIMIT_S: Final = 3600.0
@@ -50,13 +50,18 @@ class NotLeased(Exception):
 
 @frozen
 class Reach:
-    """The events that a poller may see: those of `domains`, as far as its token is for them."""
+    """The events that a poller may see: those of `domains`, as far as its token is for them. A
+    poller at another `node` sees none that are relayed from there.
+    """
 
     token: Token
     domains: frozenset[str]
+    node: int | None = None
 
     def covers(self, offer: "Offer") -> bool:
         """Return whether an event is among them."""
+        if offer.is_relayed and self.node is not None:
+            return False
         return offer.domain in self.domains and self.token.hears(offer.domain, offer.local)
 
 
@@ -75,6 +80,8 @@ class Offer:
     cut_at: float = math.inf
     takes_text: bool = False
     """Whether a `text/plain` body is a reply."""
+    is_relayed: bool = False
+    """Whether it waits on another node, and is offered here for that."""
     ticket: int = 0
     """Its place among all offers."""
     outcome: Outcome | None = None
@@ -118,6 +125,8 @@ class PulledEvents:
         """The components that are pulled now, as configured."""
         self.returned: dict[str, Callable[[], None]] = {}
         """By component, what to call if somebody polls again after `Unreachable` was told."""
+        self.when_polled: Callable[[Reach], None] = lambda reach: None
+        """Called when somebody polls this node."""
         self._offers: dict[str, Offer] = {}
         self._ticket = count()
         self._leases: dict[str, Offer] = {}
@@ -131,7 +140,14 @@ class PulledEvents:
     # --- the side of the endpoint
 
     def offer(self, offer: Offer) -> None:
-        """Offer an event. It stays until `withdraw`."""
+        """Offer an event. It stays until `withdraw`. A lease on it that another node has given out
+        ends: that node has died.
+        """
+        before = self._leases.get(offer.uid)
+        if before is not None:
+            self._end(before, "ended")
+            before.lease_ends = -math.inf
+            before.changed.set()
         self._began.setdefault(offer.domain, trio.current_time())
         offer.ticket = next(self._ticket)
         self._offers[offer.uid] = offer
@@ -183,6 +199,8 @@ class PulledEvents:
         """Be present as a poller that holds up to `limit` leases at once."""
         presence = self._seen(reach)
         presence.pollers += 1
+        if reach.node is None:
+            self.when_polled(reach)
         try:
             yield Poller(self, reach, limit)
         finally:
@@ -194,17 +212,30 @@ class PulledEvents:
         """Return how many pollers wait for an event of a component."""
         return sum(domain in one.reach.domains for one in self._waiting)
 
+    def local_reaches(self) -> list[tuple[Reach, bool]]:
+        """Return who is present at this node, and whether they take no more events."""
+        now = trio.current_time()
+        return [
+            (reach, self.is_stopping or (not one.pollers and one.last + PRESENT_S <= now))
+            for reach, one in self._known()
+            if reach.node is None and one.until() > now
+        ]
+
+    def is_leased(self, offer: Offer) -> bool:
+        """Return whether an event is leased to anybody."""
+        return self._leases.get(offer.uid) is offer
+
     def start(self, offers: list[Offer]) -> None:
         """Start the leases of events that were written to their poller."""
         now = trio.current_time()
         for one in offers:
-            if self._is_leased(one):
+            if self.is_leased(one):
                 one.taken_at, one.lease_ends = now, now + LEASE_S
                 one.changed.set()
 
     def put_back(self, offers: list[Offer]) -> None:
         """Offer events again that were taken and could not be written."""
-        for one in filter(self._is_leased, offers):
+        for one in filter(self.is_leased, offers):
             self._release(one)
             one.taker, one.lease_ends, one.taken_at = None, math.inf, math.inf
             self._offers[one.uid] = one
@@ -251,10 +282,16 @@ class PulledEvents:
     # --- the end
 
     def stop(self, when_idle: Callable[[], None]) -> None:
-        """Stop giving out events. `when_idle` is called once there is no lease."""
+        """Stop giving out events, and return those of other nodes that nobody has taken.
+        `when_idle` is called once there is no lease.
+        """
         self._when_idle = when_idle
         for one in self._waiting:
             one.woken.set()
+        for offer in self._offers.values():
+            if offer.is_relayed:
+                offer.outcome = Unreachable("the node stops")
+                offer.changed.set()
         if not self._leases:
             when_idle()
 
@@ -275,7 +312,10 @@ class PulledEvents:
         found = [one for one in self._offers.values() if reach.covers(one)]
         if not found:
             return []
-        sharers = sum(not one.reach.domains.isdisjoint(reach.domains) for one in self._waiting)
+        sharers = sum(
+            one.room > 0 and not one.reach.domains.isdisjoint(reach.domains)
+            for one in self._waiting
+        )
         share = math.ceil(len(found) / max(sharers, 1))
         taken = found[: min(share, poller.room)]
         now = trio.current_time()
@@ -288,11 +328,8 @@ class PulledEvents:
             poller.held += 1
         return taken
 
-    def _is_leased(self, offer: Offer) -> bool:
-        return self._leases.get(offer.uid) is offer
-
     def _end(self, offer: Offer, ending: Ending) -> None:
-        if not self._is_leased(offer):
+        if not self.is_leased(offer):
             return
         self._ended.pop(offer.uid, None)
         self._ended[offer.uid] = _ended_as(offer)._replace(ending=ending)
@@ -360,14 +397,14 @@ class Poller:
         self.reach = reach
         self.held = 0
         """How many leases it has."""
+        self.limit = limit
         self.woken = trio.Event()
         self._events = events
-        self._limit = limit
 
     @property
     def room(self) -> int:
         """How many more leases it may take."""
-        return self._limit - self.held
+        return self.limit - self.held
 
     async def take(self, wait_s: float) -> list[Offer]:
         """Return events, leased to this poller; none after `wait_s`, or if the daemon stops.

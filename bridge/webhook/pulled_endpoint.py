@@ -46,14 +46,18 @@ class PulledEndpoint:
         spans: Spans | None = None,
         *,
         text_replies: bool = False,
+        is_relayed: bool = False,
     ) -> None:
-        """With `text_replies`, a `text/plain` body is a reply."""
+        """With `text_replies`, a `text/plain` body is a reply. `is_relayed`: the events are those
+        of another node, offered to the pollers of this one.
+        """
         self.shown = shown
         self._domain = domain
         self._events = events
         self._observer = observer
         self._spans = spans
         self._text_replies = text_replies
+        self._is_relayed = is_relayed
 
     def when_polled_again(self, returned: Callable[[], None]) -> None:
         """Call `returned` whenever somebody polls after a time in which nobody did."""
@@ -81,6 +85,7 @@ class PulledEndpoint:
             body,
             deadline if head.kind == "iq" else math.inf,
             self._text_replies,
+            self._is_relayed,
         )
         began_ns = time.time_ns()
         outcome: Outcome | None = None

@@ -9,7 +9,7 @@ Invariant: a pending iq is in `_questions`, under its name, until it ends; it en
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import trio
 from attrs import define, field
@@ -24,11 +24,16 @@ WAIT_LIMIT_S: Final = 300.0
 
 WRITTEN_LIMIT: Final = "max_stanza_bytes, written out"
 """The limit of stanzas that grow too much when they are written."""
+UNWRITTEN: Final = "the iq could not be written to the server in time, and was not sent"
 LIMIT: Final = 1000
 _ANSWERS: Final = frozenset({"result", "error"})
 
 Name = tuple[str, str, str]
 Ended = Callable[[Stanza | None], None]
+Refusal = Literal["id_in_use", "too_many", "outbox_full", "not_running", "not_kept"]
+"""Why an iq was not sent: of another node, which was asked to send it (`not_kept`: it could not be
+asked).
+"""
 
 
 class DuplicateId(Exception):
@@ -49,6 +54,9 @@ class PendingIq:
     answer: Stanza | None = None
     why: str = "no answer came in time"
     """Why there is no reply, if there is none."""
+    is_unsent: bool = False
+    """Whether it was certainly never written."""
+    refusal: Refusal | None = None
     over: trio.Event = field(factory=trio.Event)
 
     def end(self, answer: Stanza | None) -> None:
@@ -60,6 +68,10 @@ class PendingIq:
         """End it without a reply."""
         self.why = why
         self.end(None)
+
+    def withdrawn(self) -> None:
+        """Note that it was taken back before it was written."""
+        self.why, self.is_unsent = UNWRITTEN, True
 
 
 class PendingIqs:
@@ -89,7 +101,7 @@ class PendingIqs:
             DuplicateId: if an iq with the same id and addresses is pending.
             TooManyPending: if `limit` iqs are pending.
         """
-        name = (fold(request.to or ""), fold(request.from_ or ""), request.id or "")
+        name = _name_of(request)
         if name in self._questions:
             raise DuplicateId
         if len(self._questions) >= self._limit:
@@ -101,6 +113,10 @@ class PendingIqs:
         """Stop waiting for the reply."""
         if self._questions.get(question.name) is question:
             del self._questions[question.name]
+
+    def find(self, request: Stanza) -> PendingIq | None:
+        """Return the pending iq that was opened for a request."""
+        return self._questions.get(_name_of(request))
 
     def take(self, stanza: Stanza) -> bool:
         """Return whether a stanza is the reply to a pending iq, which then ends."""
@@ -137,3 +153,7 @@ class PendingIqs:
             return None  # nobody waits any more: it is for the endpoint
         del self._questions[name]
         return question
+
+
+def _name_of(request: Stanza) -> Name:
+    return fold(request.to or ""), fold(request.from_ or ""), request.id or ""

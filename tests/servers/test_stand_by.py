@@ -32,15 +32,21 @@ TOKEN: Final = "a-token-of-the-watch-0123"
 
 @asynccontextmanager
 async def node(
-    directory: Path, settings: dict[str, Any], label: str, *, first: bool
+    directory: Path,
+    settings: dict[str, Any],
+    label: str,
+    *,
+    first: bool,
+    spread: bool = True,
+    scopes: tuple[str, ...] = ("watch",),
 ) -> AsyncIterator[tuple[Daemon, str]]:
     """Run a node with a listener, and return it with the URL of that."""
     with reserve_port() as reserved:
         address = f"{LOOPBACK}:{reserved.getsockname()[1]}"
-    token = {"name": "watch", "secret": TOKEN, "scopes": ["watch"]}
+    token = {"name": "watch", "secret": TOKEN, "scopes": list(scopes)}
     table = {
         **settings,
-        "node": {"label": label, "spread": True},
+        "node": {"label": label, "spread": spread},
         "listen": {"address": address, "token": [token]},
     }
     state = directory / label

@@ -124,6 +124,7 @@ class Fence:
             cursor.execute("SET LOCAL lock_timeout = '1s'")
             [row] = cursor.execute(_REGISTER, values).fetchall()
             cursor.execute("DELETE FROM lease WHERE node = %s", row[:1])
+            cursor.execute("DELETE FROM post WHERE for_node = %s", row[:1])
             return row
 
     def run(

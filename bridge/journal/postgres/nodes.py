@@ -29,6 +29,13 @@ UPDATE node SET incarnation = NULL, pids = '{}'
 WHERE id = %(dead)s AND batch = %(seen)s AND incarnation IS NOT NULL"""
 _FREE_ALL: Final = """
 DELETE FROM lease USING node WHERE lease.node = node.id AND id = %(dead)s AND incarnation IS NULL"""
+_DROP_ALL: Final = """
+DELETE FROM post USING node WHERE for_node = id AND id = %(dead)s AND incarnation IS NULL"""
+_DROP_MINE: Final = "DELETE FROM post WHERE for_node = %(node)s"
+_POST: Final = """
+INSERT INTO post (for_node, writer, kind, body)
+SELECT id, %(writer)s, %(kind)s, %(body)s FROM node
+WHERE id = %(for_node)s AND incarnation IS NOT NULL"""
 _POSTS: Final = """
 SELECT post.number, writer, kind, body FROM post
 LEFT JOIN unnest(%(known)s::bigint[], %(marks)s::bigint[]) AS mark (known, number)
@@ -97,6 +104,7 @@ class NodeTable:
         self._fence.run(
             [
                 Statement("DELETE FROM lease WHERE node = %(node)s", {}),
+                Statement(_DROP_MINE, {}),
                 Statement(
                     "UPDATE node SET incarnation = NULL, pids = '{}' WHERE id = %(node)s", {}
                 ),
@@ -110,6 +118,7 @@ class NodeTable:
         self._fence.run(
             [
                 Statement("DELETE FROM lease WHERE node = %(node)s", {}),
+                Statement(_DROP_MINE, {}),
                 Statement("DELETE FROM node WHERE id = %(node)s", {}),
             ],
             synced=True,
@@ -125,6 +134,7 @@ class NodeTable:
             Statement("SET LOCAL lock_timeout = '1s'", {}),
             Statement(_END, values),
             Statement(_FREE_ALL, values),
+            Statement(_DROP_ALL, values),
         ]
         for _ in range(_LOCKS):
             try:
@@ -135,11 +145,7 @@ class NodeTable:
         return any(one.id == node and one.incarnation is None for one in self.nodes())
 
     def post(self, for_node: int, kind: str, body: bytes) -> None:
-        text = (
-            "INSERT INTO post (for_node, writer, kind, body)"
-            " VALUES (%(for_node)s, %(writer)s, %(kind)s, %(body)s)"
-        )
-        self._fence.run([Statement(text, {"for_node": for_node, "kind": kind, "body": body})])
+        self._fence.run([Statement(_POST, {"for_node": for_node, "kind": kind, "body": body})])
 
     def posts(self, marks: Mapping[int, int], limit: int) -> list[Post]:
         values = {

@@ -9,7 +9,7 @@ is withdrawn and its key is forgotten.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 import trio
 
@@ -28,13 +28,13 @@ from bridge.listener.submission.singleflight import (
     SingleFlight,
     unkept,
 )
-from bridge.xmpp.iq import DuplicateId, PendingIq, TooManyPending
+from bridge.xmpp.iq import UNWRITTEN, DuplicateId, PendingIq, TooManyPending
 from xmppstream import Stanza, encode, write
 from xmppstream.jid import domain_of
 
 FULL: Final = "the queue of stanzas to the server is full; try again later"
 NOT_RUNNING: Final = "does not run now: it starts, restarts, or was refused; try again later"
-_UNWRITTEN: Final = "the iq could not be written to the server in time, and was not sent"
+_TOO_MANY: Final = "too many iqs wait for answers; try again later"
 
 Speaking = Callable[[Stanza], Submitter]
 
@@ -64,21 +64,12 @@ class IqClient:
         """
         submitter = self._speaking(request)
         question = self._open(submitter, request, deadline)
-        outgoing = None
         try:
-            size = len(encode(request))
-            reserve(submitter, size)
-            submitter.release(size)
-            outgoing = submitter.ask(request, self._now())
-            with trio.move_on_at(deadline):
-                await question.over.wait()
-        finally:
-            submitter.close(question)
-            is_open = outgoing is not None and not question.over.is_set()
-            if is_open and outgoing is not None and submitter.withdraw(outgoing):
-                question.why = _UNWRITTEN
+            await submitter.wait_answer(question, request, deadline, self._now())
+        except OutboxFull:
+            raise QueueFull(FULL) from None
         if question.answer is None:
-            raise NoAnswer(question.why)
+            raise _refusal(question, request, submitter)
         return question.answer
 
     async def ask_once(self, request: Stanza, deadline: float, key: Key) -> Stanza:
@@ -109,11 +100,11 @@ class IqClient:
                     self._expire(flight)
                 return submitter.open(request, deadline, ended)
         except DuplicateId:
-            raise IdInUse(f"an iq with id {request.id!r} already waits for {request.to}") from None
+            raise _id_in_use(request) from None
         except TooManyPending:
-            raise QueueFull("too many iqs wait for answers; try again later") from None
+            raise QueueFull(_TOO_MANY) from None
         except NotTaken:
-            raise NotRunning(f"{domain_of(request.from_ or '')} {NOT_RUNNING}") from None
+            raise _not_running(request) from None
 
     # --- with a key
 
@@ -121,7 +112,7 @@ class IqClient:
         """Store the key, then ask, unless nobody waits any more."""
         submitter = self._speaking(request)
         size = len(encode(request))
-        question = self._open(submitter, request, deadline, partial(self._ended, flight))
+        question = self._open(submitter, request, deadline, partial(self._ended, request, flight))
         try:
             reserve(submitter, size)
         except QueueFull:
@@ -138,12 +129,12 @@ class IqClient:
             elif flight.waiting:
                 flight.written = submitter.ask(request, self._now())
             else:
-                self._release(flight, _UNWRITTEN)
+                self._release(flight, NoAnswer(UNWRITTEN))
 
         claim = Claim(flight.name, key.digest, fresh_uid(), self._now(), "asked")
         self._claims.begin(claim, claimed)
 
-    def _ended(self, flight: Flight, answer: Stanza | None) -> None:
+    def _ended(self, request: Stanza, flight: Flight, answer: Stanza | None) -> None:
         """Handle the end of a question. The answer is stored before it is returned."""
         assert flight.submitter is not None
         assert flight.question is not None
@@ -151,8 +142,12 @@ class IqClient:
             xml = write(answer.element, "")
             kept = partial(self._flights.end, flight, answer)
             self._claims.answer(flight.name, "answered", xml, answer.lang, lambda _: kept())
-        elif flight.written is None or flight.submitter.withdraw(flight.written):
-            self._release(flight, flight.question.why)
+        elif (
+            flight.question.is_unsent
+            or flight.written is None
+            or flight.submitter.withdraw(flight.written)
+        ):
+            self._release(flight, _refusal(flight.question, request, flight.submitter))
         else:
             self._claims.answer(flight.name, "unanswered", None, None, lambda _: None)
             self._drop(flight, NoAnswer(flight.question.why))
@@ -162,7 +157,7 @@ class IqClient:
         if flight.submitter is None or flight.written is None:
             return  # not begun yet: the code that begins it sees that nobody waits
         if flight.submitter.withdraw(flight.written, also_again=False):
-            self._release(flight, _UNWRITTEN)
+            self._release(flight, NoAnswer(UNWRITTEN))
         else:
             self._expire(flight)
 
@@ -174,10 +169,10 @@ class IqClient:
         if question.deadline <= trio.current_time():
             question.end(None)
 
-    def _release(self, flight: Flight, why: str) -> None:
+    def _release(self, flight: Flight, refusal: SendRefused) -> None:
         """End a question that was not written and forget its key, so that it may be asked again."""
         self._claims.release(flight.name)
-        self._drop(flight, NoAnswer(why))
+        self._drop(flight, refusal)
 
     def _drop(self, flight: Flight, refusal: SendRefused) -> None:
         assert flight.submitter is not None
@@ -196,3 +191,30 @@ def reserve(submitter: Submitter, size_bytes: int) -> None:
         submitter.reserve(size_bytes)
     except OutboxFull:
         raise QueueFull(FULL) from None
+
+
+def _refusal(question: PendingIq, request: Stanza, submitter: Submitter) -> SendRefused:
+    """Return the reason why a question ended without an answer."""
+    match question.refusal:
+        case None:
+            return NoAnswer(question.why)
+        case "id_in_use":
+            return _id_in_use(request)
+        case "too_many":
+            return QueueFull(_TOO_MANY)
+        case "outbox_full":
+            return QueueFull(FULL)
+        case "not_running":
+            return _not_running(request)
+        case "not_kept":
+            return unkept(submitter.failure)
+        case _:
+            assert_never(question.refusal)
+
+
+def _id_in_use(request: Stanza) -> IdInUse:
+    return IdInUse(f"an iq with id {request.id!r} already waits for {request.to}")
+
+
+def _not_running(request: Stanza) -> NotRunning:
+    return NotRunning(f"{domain_of(request.from_ or '')} {NOT_RUNNING}")

@@ -168,15 +168,18 @@ class Sender:
 
     @contextmanager
     def collecting(self, query: Stanza, queryid: str, max_count: int) -> Iterator[ArchivePage]:
-        """Collect the messages that answer a query of an archive, until the end of the block.
+        """Collect the messages that answer a query of an archive, until the end of the block. They
+        arrive at the gateway, so another node cannot collect them.
 
         Raises:
-            IdInUse, QueueFull, NotConfigured
+            IdInUse, QueueFull, NotConfigured, NotRunning
         """
         with ExitStack() as stack:
-            archives = self._speaking(query).archives
+            submitter = self._speaking(query)
+            if not submitter.takes("query"):
+                raise NotRunning(f"{domain_of(query.from_ or '')} {NOT_RUNNING}")
             try:
-                page = stack.enter_context(archives.collecting(query, queryid, max_count))
+                page = stack.enter_context(submitter.archives.collecting(query, queryid, max_count))
             except DuplicateQuery:
                 why = f"a query with queryid {queryid[:60]!r} already waits for {query.to}"
                 raise IdInUse(why) from None

@@ -44,6 +44,9 @@ class FakeOwnership:
     def is_gateway(self, component: str) -> bool:
         return self.is_alive and self.has_gateway
 
+    def other_gateway(self, component: str) -> int | None:
+        return None
+
     def owns(self, component: str, part: int) -> bool:
         return self.is_gateway(component)
 

@@ -18,7 +18,10 @@ from bridge.cluster.ownership import Ownership
 from bridge.config.event import ALL_EVENTS
 from bridge.config.settings import Component, HttpSettings, ListenSettings, Seconds, Settings
 from bridge.config.value import Secret, parse_post_url
+from bridge.dispatch.iq_relay import IqRelay
 from bridge.dispatch.pipeline import Pipeline, Surroundings
+from bridge.dispatch.remote_iq import RemoteIqs
+from bridge.dispatch.submission import Submission
 from bridge.journal import committer
 from bridge.journal.durable import JournalQueue
 from bridge.journal.idempotency import (
@@ -26,6 +29,7 @@ from bridge.journal.idempotency import (
     JournalIdempotencyStore,
     MemoryIdempotencyStore,
 )
+from bridge.journal.mailbox import Mailbox
 from bridge.journal.queue import DeliveryQueue, MemoryQueue, Quota
 from bridge.journal.shared import SharedQueue
 from bridge.journal.state import JournalState
@@ -241,6 +245,9 @@ class Life:
         self.queue: DeliveryQueue = MemoryQueue()
         self.journal_fails: Callable[[], bool] = lambda: False
         self.state: StateStore = MemoryState()
+        self.mailbox: Mailbox | None = None
+        self.remote_iqs: RemoteIqs | None = None
+        self.takes: Callable[[Submission], bool] = lambda submission: True
         if journal is not None:
             self._severable = journal if isinstance(journal, Severable) else Severable(journal)
             with patch.object(committer, "Thread", lambda _: self.disk):
@@ -253,6 +260,10 @@ class Life:
             about = (DOMAIN, self._committer, volume, parse, log, self.wall)
             if ownership is not None:
                 self.journal_keeper = SharedQueue(*about, ownership, memory)
+                self.mailbox = Mailbox(self._committer, log)
+                self.remote_iqs = RemoteIqs(DOMAIN, self.mailbox, ownership, parse, log)
+                attached = ownership.is_gateway
+                self.takes = lambda submission: submission != "query" or attached(DOMAIN)
             else:
                 self.journal_keeper = JournalQueue(*about, memory, overlaps=overlaps)
             self.queue = self.journal_keeper
@@ -272,8 +283,12 @@ class Life:
                 now=self.wall,
                 state=self.state,
                 ownership=ownership,
+                remote_iqs=self.remote_iqs,
+                takes=self.takes,
             ),
         )
+        if self.mailbox is not None:
+            IqRelay(DOMAIN, self.mailbox, self.pipeline.submitter, parse, log, self.wall)
         if isinstance(self.journal_keeper, SharedQueue):
             left = self.pipeline.dispatcher.leave_parts
             self.journal_keeper.serve(self.pipeline.outbox, left)
@@ -303,6 +318,8 @@ class Life:
                 await self.pipeline.promises.load()
                 if self.journal_keeper is not None:
                     nursery.start_soon(self.journal_keeper.run, self.dispatcher)
+                if self.mailbox is not None:
+                    nursery.start_soon(self.mailbox.run)
                 self.pipeline.contacts.load()
                 self.pipeline.offers.load()
                 self.pipeline.commands.load(self.log.logger())

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from bridge.cluster.ownership import Alone
 from bridge.cluster.partition import ALL_PARTS
+from bridge.journal.cluster import About, NodeRow, Post
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import JournalError, Operation
 from bridge.xmpp.outbox import Outgoing, ReplyKey
@@ -22,6 +23,12 @@ class MemoryCluster(MemoryJournal):
         self.clock: Callable[[], float] = lambda: 0.0
         """By which the age of what is pending is told."""
         self._since: dict[int, float] = {}
+        self.left: list[tuple[int, Post]] = []
+        """The posts that nobody has read, with the node that each is for."""
+        self.ended: set[int] = set()
+        """The nodes that have been declared dead."""
+        self.mute: set[int] = set()
+        """The nodes that cannot leave posts."""
         self._writer = 0
 
     def store(self, incarnation: int) -> "MemoryNode":
@@ -62,7 +69,7 @@ class MemoryCluster(MemoryJournal):
 
 
 class MemoryNode(Severable):
-    """The way of one node to the journal."""
+    """The way of one node to the journal. Its number is its incarnation."""
 
     def __init__(self, cluster: MemoryCluster, incarnation: int) -> None:
         super().__init__(cluster)
@@ -85,6 +92,37 @@ class MemoryNode(Severable):
     def count_written(self, written: Mapping[ReplyKey, int]) -> None:
         self._reach().count_written(written)
 
+    @property
+    def node(self) -> int:
+        return self.incarnation
+
+    def nodes(self) -> list[NodeRow]:
+        cluster = self._reach()
+        return [
+            NodeRow(one, f"node-{one}", None if one in cluster.ended else one, 0, About())
+            for one in range(1, 4)
+        ]
+
+    def post(self, for_node: int, kind: str, body: bytes) -> None:
+        cluster = self._reach()
+        if self.node in cluster.mute:
+            raise JournalError("disk full")
+        if for_node in cluster.ended:
+            return
+        left = cluster.left
+        number = left[-1][1].number + 1 if left else 1
+        left.append((for_node, Post(number, self.incarnation, kind, body)))
+
+    def posts(self, marks: Mapping[int, int], limit: int) -> list[Post]:
+        left = self._reach().left
+        return [
+            one for node, one in left if node == self.node and one.number > marks.get(one.writer, 0)
+        ][:limit]
+
+    def drop_posts(self, numbers: Sequence[int]) -> None:
+        cluster = self._reach()
+        cluster.left = [one for one in cluster.left if one[1].number not in numbers]
+
     def _reach(self) -> MemoryCluster:
         if not self._alive:
             raise JournalError("this process was killed")
@@ -96,6 +134,8 @@ class Held(Alone):
     """What one node holds, as a test says."""
 
     gateway: bool = False
+    elsewhere: int | None = None
+    """The other node that has the gateway."""
     held: frozenset[int] = frozenset()
     alive: bool = True
     changes: int = 0
@@ -108,6 +148,9 @@ class Held(Alone):
 
     def is_gateway(self, component: str) -> bool:
         return self.gateway and self.alive
+
+    def other_gateway(self, component: str) -> int | None:
+        return self.elsewhere if self.alive else None
 
     def owns(self, component: str, part: int) -> bool:
         return part in self.held and self.alive

@@ -712,6 +712,32 @@ def test_a_message_reaches_its_node_until_it_is_dropped(
     assert other.posts({}, 9) == [two]
 
 
+@pytest.mark.parametrize("end", ["end_node", "register", "retire", "forget"])
+def test_the_messages_for_a_dead_node_are_dropped(
+    database: Database, journal: PostgresStore, other: PostgresStore, end: str
+) -> None:
+    journal.post(other.node, "question", b"before")
+    other.post(journal.node, "answer", b"before")
+    node = other.node
+    match end:
+        case "end_node":
+            assert journal.end_node(node, _batch_of(journal, node))
+        case "register":
+            other.register("other", About())
+        case "retire":
+            other.retire()
+        case "forget":
+            other.forget()
+    assert database.execute("SELECT kind FROM post") == [("answer",)]
+    if end != "register":
+        journal.post(node, "question", b"after")
+        assert database.execute("SELECT kind FROM post") == [("answer",)]
+
+
+def _batch_of(store: PostgresStore, node: int) -> int:
+    return next(one.batch for one in store.nodes() if one.id == node)
+
+
 def test_nodes_show_what_they_are(database: Database, journal: PostgresStore) -> None:
     with closing(database.open("b", about=About("1.2", ("bot", "echo"), "d1"))) as other:
         other.set_status(b"{}")
