@@ -146,6 +146,18 @@ async def test_other_nodes_are_woken_and_the_node_itself_is_not(
 
 
 @pytest.mark.postgres
+async def test_what_is_wanted_at_the_end_is_sent(database: Database, nursery: trio.Nursery) -> None:
+    one, two = Node(database), Node(database)
+    with trio.fail_after(DEADLINE_S):
+        await two.start(nursery)
+        async with trio.open_nursery() as ending:
+            await one.start(ending)
+            one.wakes.wake("bot")
+            ending.cancel_scope.cancel()
+        await two.wait("bot", 2)
+
+
+@pytest.mark.postgres
 async def test_another_cluster_in_the_database_is_not_woken(
     server: Postgres, database: Database, nursery: trio.Nursery
 ) -> None:
@@ -297,6 +309,10 @@ async def test_a_stanza_and_its_reply_need_no_polling(
         for number in range(5):
             await pass_one(*nodes, f"m-{number}")
         assert len(backends(database)) == 6  # the manual says three for each
+        gateway, _ = nodes
+        gateway.storage.release(gateway.queue)
+        assert gateway.storage.wake_ups is not None
+        assert not gateway.storage.wake_ups._callbacks  # type: ignore[attr-defined]
 
 
 @pytest.mark.postgres
