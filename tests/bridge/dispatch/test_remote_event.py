@@ -192,7 +192,19 @@ async def test_a_service_that_leaves_before_it_takes_an_event_gives_it_back(
     assert scene.outcomes == {}
     await pass_by(2 * SILENCE_S)
     assert isinstance(scene.outcomes["a"], Unreachable)
+    assert scene.cluster.kinds.count("event") == 1, "given to a node that nobody polls"
     assert scene.polled.events.offered(DOMAIN) == []
+
+
+async def test_an_event_of_another_node_is_not_passed_on(
+    autojump_clock: MockClock, scene: Scene
+) -> None:
+    with scene.polled.events.polling(REACH, 10), scene.owner.events.polling(REACH, 10):
+        await pass_by()
+        scene.post("a")
+        await pass_by()
+        assert [one.uid for one in scene.polled.events.offered(DOMAIN)] == ["a"]
+        assert scene.cluster.kinds.count("event") == 1
 
 
 async def test_a_node_that_stops_gives_back_what_nobody_has_taken(

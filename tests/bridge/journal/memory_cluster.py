@@ -25,6 +25,8 @@ class MemoryCluster(MemoryJournal):
         self._since: dict[int, float] = {}
         self.left: list[tuple[int, Post]] = []
         """The posts that nobody has read, with the node that each is for."""
+        self.kinds: list[str] = []
+        """The kinds of all posts so far."""
         self.ended: set[int] = set()
         """The nodes that have been declared dead."""
         self.mute: set[int] = set()
@@ -109,6 +111,7 @@ class MemoryNode(Severable):
             raise JournalError("disk full")
         if for_node in cluster.ended:
             return
+        cluster.kinds.append(kind)
         left = cluster.left
         number = left[-1][1].number + 1 if left else 1
         left.append((for_node, Post(number, self.incarnation, kind, body)))
