@@ -23,6 +23,8 @@ from bridge.xmpp.outbox import Outgoing, ReplyKey
 
 NODES: Final = ""
 """The target of a wake-up that concerns leases, and no component."""
+POSTS: Final = "/posts"
+"""The target of a wake-up that concerns posts."""
 
 
 def replies_of(component: str) -> str:
@@ -167,8 +169,8 @@ class ClusterStore(JournalStore, Protocol):
 
 class WakeUps(Protocol):
     """Wake-ups between nodes: there is something to read, so look before you would by yourself. A
-    target is a component (its pending stanzas), its `replies_of`, or `NODES`. A wake-up may be
-    lost.
+    target is a component (its pending stanzas), its `replies_of`, `NODES` or `POSTS`. A wake-up may
+    be lost.
     """
 
     def subscribe(self, target: str, callback: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.cluster.ownership import Alone, Ownership
 from bridge.config.settings import JournalSettings, NodeSettings
-from bridge.journal.cluster import About, WakeUps, replies_of
+from bridge.journal.cluster import POSTS, About, WakeUps, replies_of
 from bridge.journal.committer import Committer
 from bridge.journal.directory import StateDirectory
 from bridge.journal.durable import JournalQueue
@@ -182,6 +182,8 @@ def open_storage(
             from bridge.journal.postgres.wake import PostgresWakeUps  # psycopg only if it is used
 
             storage.wake_ups = PostgresWakeUps(settings.url, node.cluster, logger())
+            storage.mailbox.wake = partial(storage.wake_ups.wake, POSTS)
+            storage.wake_ups.subscribe(POSTS, storage.mailbox.look)
         yield storage
 
 

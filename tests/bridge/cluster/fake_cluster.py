@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from bridge.journal.cluster import About, Lease, LeaseLost, NodeRow
+from bridge.journal.cluster import About, Lease, LeaseLost, NodeRow, Post
 from bridge.journal.delivery import Delivery
 from bridge.journal.store import JournalError, Operation, StateEntry, Totals
 
@@ -105,6 +105,9 @@ class FakeStore:
         self.database.free(node)
         self.database.log.append(f"end {row.label}")
         return True
+
+    def posts(self, marks: Mapping[int, int], limit: int) -> list[Post]:
+        return []
 
     def totals(self) -> dict[str, Totals]:
         return {}

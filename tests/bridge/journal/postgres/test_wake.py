@@ -5,16 +5,18 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from bridge.cluster.partition import ALL_PARTS
 from bridge.config.settings import JournalSettings, NodeSettings
 from bridge.config.value import DatabaseUrl
+from bridge.journal import mailbox as mailbox_module
 from bridge.journal import shared as shared_module
-from bridge.journal.cluster import NODES
+from bridge.journal.cluster import NODES, POSTS, ClusterStore
 from bridge.journal.directory import StateDirectory
 from bridge.journal.postgres import connection as connection_module
 from bridge.journal.postgres import wake as wake_module
@@ -312,7 +314,30 @@ async def test_a_stanza_and_its_reply_need_no_polling(
         gateway, _ = nodes
         gateway.storage.release(gateway.queue)
         assert gateway.storage.wake_ups is not None
-        assert not gateway.storage.wake_ups._callbacks  # type: ignore[attr-defined]
+        assert set(gateway.storage.wake_ups._callbacks) == {POSTS}  # type: ignore[attr-defined]
+
+
+@pytest.mark.postgres
+async def test_a_post_needs_no_polling(
+    nodes: tuple[Worker, Worker], nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_module, "POLL_S", inf)
+    came = trio.Event()
+
+    def receive(body: bytes, node: int | None) -> None:
+        if body == b"hello" and node is not None:
+            came.set()
+
+    with trio.fail_after(DEADLINE_S):
+        for one in nodes:
+            await nursery.start(one.run)
+            nursery.start_soon(one.storage.mailbox.run)
+        first, second = (one.storage for one in nodes)
+        second.mailbox.receive("greeting", receive)
+        number = await second.committer.ask(lambda store: cast("ClusterStore", store).node)
+        await wait_all_tasks_blocked(0.05)
+        first.mailbox.send(number, "greeting", b"hello")
+        await came.wait()
 
 
 @pytest.mark.postgres
