@@ -102,17 +102,14 @@ class Recent:
         replies: dict[Key, tuple[Outgoing, _Head]] = {}
         confirmed: set[Key] = set()
         for one in operations:
-            kind = type(one)
-            if kind is Delivery:
-                assert isinstance(one, Delivery)
+            if isinstance(one, Delivery):
                 uid = one.uid
                 if uid in pending or uid in accepted or not is_of_this_process(uid):
                     return None
                 if one.accepted_attempts:
                     return None
                 accepted[uid] = one
-            elif kind is Settle:
-                assert isinstance(one, Settle)
+            elif isinstance(one, Settle):
                 uid = one.uid
                 if one.reason is not None:
                     return None
@@ -130,15 +127,13 @@ class Recent:
                         if key in known or key in replies:
                             return None
                         replies[key] = outgoing, head
-            elif kind is Confirm:
-                assert isinstance(one, Confirm)
+            elif isinstance(one, Confirm):
                 for key in one.replies:
                     if replies.pop(key, None) is None:
                         if key in confirmed or key not in known:
                             return None
                         confirmed.add(key)
-            elif kind is Send:
-                assert isinstance(one, Send)
+            elif isinstance(one, Send):
                 if one.claim is not None:
                     return None
                 for sent in one.stanzas:
