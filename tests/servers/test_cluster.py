@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import count
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +21,12 @@ from tests.servers.scene import BOT, PEER, body_of, bot_table, message
 
 if TYPE_CHECKING:
     import xml.etree.ElementTree as ET
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tests.servers.postgres import Postgres
+
+    Start = Callable[[int], Awaitable[Daemon]]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.prosody]
 TAKE_OVER_S: Final = 15.0
@@ -38,6 +41,8 @@ class Cluster:
     nodes: list[Daemon]
     peer: Peer
     endpoint: Endpoint
+    start: Start
+    """Starts the node of a number."""
     said: int = 0
 
     async def echo(self, timeout_s: float) -> float:
@@ -83,18 +88,22 @@ async def cluster(
             journal={"url": postgres.url},
         )
         nodes: list[Daemon] = []
-        for number in range(count):
+
+        async def start(number: int) -> Daemon:
             table = {**settings, "node": {"label": f"node-{number}", "spread": spread}}
             if spread:
                 table["http"] = {"max_in_flight": 2}
             running = run_daemon(directory, table, wait_attached=not nodes)
-            nodes.append(await stack.enter_async_context(running))
+            return await stack.enter_async_context(running)
+
+        for number in range(count):
+            nodes.append(await start(number))
         for node in nodes[1:]:
             await node.wait_logged("starting")
         peer = await stack.enter_async_context(
             connect_component(prosody.component_port, PEER, COMPONENTS[PEER])
         )
-        made = Cluster(nodes, peer, endpoint)
+        made = Cluster(nodes, peer, endpoint, start)
         await made.echo(10)
         await trio.sleep(3)  # so that all nodes have seen each other
         yield made
@@ -142,6 +151,50 @@ async def test_a_node_that_stops_hands_over_at_once(tmp_path: Path, postgres: Po
         await made.echo(HAND_OVER_S)
         assert code == 0
         await second.wait_logged("attached")
+
+
+async def test_a_rolling_restart_loses_nothing(tmp_path: Path, postgres: Postgres) -> None:
+    """Senders that write all the time: each message has its answer, or came back from Prosody
+    while nobody was attached, and is written again.
+    """
+    async with cluster(tmp_path, postgres, 3) as made:
+        open_ones: set[str] = set()
+
+        async def write() -> None:
+            for number in count():
+                text = f"text {number}"
+                open_ones.add(text)
+                sender = f"s{number % 5}@{PEER}"
+                await made.peer.send(message(text, from_=sender, id=text))
+                await trio.sleep(0.05)
+
+        async def hear() -> None:
+            found = await made.peer.receive()
+            if found.get("type") != "error":
+                open_ones.discard(body_of(found) or "")
+                return
+            text, sender = str(found.get("id")), str(found.get("to"))
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.02)
+                await made.peer.send(message(text, from_=sender, id=text))
+
+        async def hear_all() -> None:
+            while True:
+                await hear()
+
+        with trio.fail_after(6 * TAKE_OVER_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write)
+                nursery.start_soon(hear_all)
+                for number in range(3):
+                    await trio.sleep(1)
+                    code, _ = await made.nodes[number].terminate()
+                    assert code == 0
+                    made.nodes[number] = await made.start(number)
+                    await made.nodes[number].wait_logged("starting")
+                nursery.cancel_scope.cancel()
+            while open_ones:
+                await hear()
 
 
 async def test_all_go_on_when_the_database_is_back(tmp_path: Path, postgres: Postgres) -> None:
