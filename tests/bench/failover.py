@@ -61,6 +61,7 @@ COMPLAINTS: Final = (
     "cannot reach the other nodes",
     "cannot read what is kept from before",
     "endpoint fails",
+    "endpoint is down, asking it by one POST at a time",
     "no heartbeat reaches the database; this node stops its work",
     "this node has lost its leases",
 )
