@@ -1,4 +1,4 @@
-"""The journal of a cluster, opened by a command that is no daemon: `queue`, `journal copy`."""
+"""Opens the journal of a cluster for a command (`queue`, `journal copy`), without a daemon."""
 
 import math
 import platform

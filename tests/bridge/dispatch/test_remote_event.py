@@ -52,7 +52,7 @@ class Scene:
     outcomes: dict[str, Outcome] = field(factory=dict)
 
     def post(self, uid: str, *, kind: str = "message", budget_s: float = 900) -> None:
-        """Have an event wait, and keep its outcome."""
+        """Offer an event, and keep its outcome."""
 
         async def run() -> None:
             endpoint = PulledEndpoint(DOMAIN, "", self.owner.events)

@@ -68,7 +68,7 @@ class Scene:
     async def ask(
         self, one: Stanza, wait_s: float = 60, key: Key | None = None, *, life: Life | None = None
     ) -> Call:
-        """Have a client ask, and let what it says reach the gateway."""
+        """A client asks, and its question reaches the gateway."""
         call = Call()
         sender = (life or self.asker).sender
 
@@ -85,7 +85,7 @@ class Scene:
         return call
 
     async def answer(self, one: Stanza) -> None:
-        """Have the server answer, and let that reach the asker."""
+        """The server answers, and the answer reaches the asker."""
         await self.gateway.give(one)
         await pass_time(HOPS)
 

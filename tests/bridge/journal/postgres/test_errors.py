@@ -32,7 +32,7 @@ def url(text: str) -> DatabaseUrl:
 
 
 def refusal(way: DatabaseUrl, database: Database, *expected: str) -> JournalError:
-    """Give the error of opening a journal; all that is expected is in its text."""
+    """Open a journal, which fails, and return the error; its text has all that is expected."""
     with pytest.raises(JournalError) as caught:
         PostgresStore(way, database.schema, "node")
     for one in expected:

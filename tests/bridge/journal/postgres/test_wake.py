@@ -287,7 +287,7 @@ def nodes(database: Database, tmp_path: Path) -> Iterator[tuple[Worker, Worker]]
 
 
 async def pass_one(gateway: Worker, worker: Worker, uid: str) -> None:
-    """Have a stanza accepted by the gateway, and answered by the worker."""
+    """The gateway accepts a stanza, and the worker answers it."""
     gateway.queue.accept(entry(uid, xml="<message/>"), gateway)
     delivery = await worker.delivered.receive()
     assert delivery.uid == uid

@@ -704,7 +704,7 @@ def test_the_file_does_not_grow_with_what_passes(journal: SqliteStore, file: Pat
 
 
 def refusal(file: Path, *expected: str) -> JournalError:
-    """Give the error of opening a journal; all that is expected is in its text."""
+    """Open a journal, which fails, and return the error; its text has all that is expected."""
     with pytest.raises(JournalError) as caught:
         SqliteStore(file, busy_timeout_s=0)
     for one in (*expected, str(file)):
