@@ -8,8 +8,8 @@ between that read and the commit.
 If the connection is lost during a batch, its outcome is unknown. The next connection ends the old
 backend, waits for its lock, and reads the counter: at n the batch is committed; at n - 1 it is sent
 again; anything else is `LeaseLost`. Without a connection, the outcome is asked for again until
-`RESOLVE_S` have passed. After that the batch counts as failed, and what it had accepted is withdrawn
-if it turns out to be committed: its sender has been told that it was refused.
+`RESOLVE_S` have passed. After that the batch counts as failed, and what it had accepted is
+withdrawn if it turns out to be committed: its sender has been told that it was refused.
 """
 
 import time
